@@ -1,0 +1,38 @@
+# Two commands do everything on a fresh machine with Python 3.11: `make demo` and `make test`.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+STATE ?= state/demo
+# A machine without a GPU driver needs torch's CPU build alone: PIP_ARGS can point pip at an index that offers it.
+PIP_ARGS ?=
+
+.PHONY: setup demo test lint unit bench clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: requirements/base.txt requirements/cpu.txt requirements/dev.txt requirements/constraints.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c requirements/constraints.txt -r requirements/cpu.txt -r requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
+
+demo: setup
+	$(BIN)/python jobs/launch.py --iters 8 --recipe toy --state $(STATE)
+	$(BIN)/python jobs/evaluate.py $(STATE)
+	$(BIN)/python analysis/curves.py $(STATE)
+
+test: lint unit
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+unit: setup
+	$(BIN)/pytest -n 2 --dist worksteal
+
+bench: setup
+	$(BIN)/python tests/bench/merge.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache build *.egg-info

@@ -1,0 +1,72 @@
+"""Start or continue a run of Sparta Alignment: python jobs/launch.py --iters 8"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from sparta.cluster.console import Screen
+from sparta.cluster.launch import Asked, command_to_continue, launch
+from sparta.errors import SpartaError
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog="The same command continues a run that was interrupted."
+    )
+    parser.add_argument(
+        "--iters", type=int, metavar="T", help="iterations; more than before continue a finished run"
+    )
+    parser.add_argument(
+        "--recipe", metavar="R", help="a YAML file or a name under sparta/recipes (default: toy)"
+    )
+    parser.add_argument("--state", type=Path, metavar="DIR", help="the state directory (default: state)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="change one value of the recipe, e.g. match.k=3",
+    )
+    parser.add_argument(
+        "--cluster", choices=["auto", "inline", "local"], help="where phases run (default: the recipe's)"
+    )
+    parser.add_argument(
+        "--resume",
+        type=Path,
+        metavar="DIR/iter_NN",
+        help="go back to a committed iteration; later ones are set aside",
+    )
+    parser.add_argument(
+        "--fork", type=Path, metavar="DIR", help="with --resume: leave that run alone and branch into DIR"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check everything and print the plan; start nothing"
+    )
+    args = parser.parse_args()
+    asked = Asked(
+        recipe=args.recipe,
+        state=args.state,
+        iterations=args.iters,
+        settings=tuple(args.settings),
+        cluster=args.cluster,
+        resume=args.resume,
+        fork=args.fork,
+        dry_run=args.dry_run,
+    )
+    try:
+        launch(asked, Screen())
+    except SpartaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(
+            f"\ninterrupted: what is done is on disk; go on with\n  {command_to_continue(asked)}",
+            file=sys.stderr,
+        )
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

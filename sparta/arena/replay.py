@@ -1,0 +1,213 @@
+"""One iteration's combats, played over in plan order from its votes: labels, reputations, counts (Algorithm 1, lines of the inner loop).
+
+Nothing is generated or judged here: the votes are given, so the live reputations of Algorithm 1 cost no forward pass.
+"""
+
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparta.arena.aggregation import Verdict, aggregate
+from sparta.arena.matchmaking import require_judges
+from sparta.arena.preferences import REASONS, Reason, label
+from sparta.arena.reputation import Standing, deviation_after, updated
+from sparta.arena.rules import Preferences, Reputation
+from sparta.errors import SpartaError
+
+_BLOCK = 4096
+"""Combats whose votes are held as Python numbers at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one combat.
+
+    scores: s_i, s_j on which the label was decided (score points), None where the combat is void. winner: 0 or 1, the contestant
+    in the order of the plan, None where there is no pair. reason: see preferences.REASONS. jury: judges counted.
+    before, after: (R_i, R_j) around the update.
+    """
+
+    scores: tuple[float, float] | None
+    winner: Literal[0, 1] | None
+    reason: Reason
+    jury: int
+    before: tuple[float, float]
+    after: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Replay:
+    """An iteration played over.
+
+    outcomes: [n], in plan order. standings: at the end of the iteration, in the order of the models. counts: combats per
+    reason, every reason named, and "uniform_jury", the combats whose judges' weights added up to nothing.
+    """
+
+    outcomes: list[Outcome]
+    standings: dict[str, Standing]
+    counts: dict[str, int]
+
+
+def replay(
+    models: Sequence[str],
+    standings: Mapping[str, Standing],
+    combats: Sequence[tuple[int, int]],
+    votes: NDArray[np.float64],
+    unusable: Sequence[Reason | None],
+    *,
+    reputation: Reputation,
+    preferences: Preferences,
+) -> Replay:
+    """Play an iteration over: for each combat aggregate with the live reputations, label, update both contestants (Algorithm 1).
+
+    models: the pool, m names. standings: one for each of them, omega of this iteration already set (`reweighting.reweight`).
+    combats: [n], indices into `models`, in plan order. votes: [n, 2, m], score points, NaN where missing; what stands in a contestant's own
+    column is ignored. unusable: [n], see `preferences.unusable`; such a combat makes no pair but counts for reputations, like a tie. A
+    void combat changes nothing, but counts in the n of kappa.
+
+    Deterministic, and independent of the names. Raises SpartaError when m < 3 or the standings are not those of the models,
+    ValueError when shapes differ or a combat is not between two models of the pool.
+    """
+    _check(models, standings, combats, votes, unusable)
+    table = _Table([standings[name] for name in models], reputation)
+    verdicts: list[Verdict | None] = []
+    around: list[tuple[tuple[float, float], tuple[float, float]]] = []
+    uniform_juries = 0
+    for n, ((i, j), scores) in enumerate(
+        zip(combats, _votes_of_judges(votes, combats), strict=True), start=1
+    ):
+        verdict = aggregate(scores, table.judging)
+        before = table.reputations[i], table.reputations[j]
+        if verdict is not None:
+            uniform_juries += verdict.uniform
+            table.settle(n, i, j, verdict.scores)
+        verdicts.append(verdict)
+        around.append((before, (table.reputations[i], table.reputations[j])))
+    if reputation.labels == "final":
+        verdicts = [aggregate(scores, table.reputations) for scores in _votes_of_judges(votes, combats)]
+    outcomes = [
+        _outcome(verdict, texts, before, after, preferences)
+        for verdict, texts, (before, after) in zip(verdicts, unusable, around, strict=True)
+    ]
+    reasons = Counter(outcome.reason for outcome in outcomes)
+    counts: dict[str, int] = {reason: reasons[reason] for reason in REASONS}
+    counts["uniform_jury"] = uniform_juries
+    return Replay(outcomes, dict(zip(models, table.standings(), strict=True)), counts)
+
+
+class _Table:
+    """The standings of the pool while an iteration is played over, by index of the model."""
+
+    def __init__(self, standings: Sequence[Standing], rules: Reputation) -> None:
+        self._rules = rules
+        self._start = standings
+        self.reputations = [standing.reputation for standing in standings]
+        # With `omega: contestants`, omega never reaches the judges.
+        self._omega = [standing.weight if rules.omega == "judges" else 1.0 for standing in standings]
+        self._own = [standing.weight if rules.omega == "contestants" else 1.0 for standing in standings]
+        self._deviations = [standing.deviation for standing in standings]
+        window = rules.deviation.window
+        self._changes = [
+            deque(standing.changes if rules.deviation.keep_window else (), maxlen=window)
+            for standing in standings
+        ]
+        self.judging = [omega * r for omega, r in zip(self._omega, self.reputations, strict=True)]
+        """Every model's weight as a judge, [m]."""
+
+    def settle(self, n: int, i: int, j: int, scores: tuple[float, float]) -> None:
+        """Update contestants i and j after the n-th combat of the iteration, from the scores of their responses."""
+        rules = self._rules
+        if rules.frozen:
+            return
+        gap = self._own[i] * scores[0] - self._own[j] * scores[1]
+        kappa = rules.kappa.at(n)
+        r_i, r_j = self.reputations[i], self.reputations[j]
+        sigma_i, sigma_j = self._deviations[i], self._deviations[j]
+        new_i = updated(r_i, r_j, sigma_i, sigma_j, gap, kappa, rules)
+        seen_by_j = new_i if rules.update == "sequential" else r_i
+        new_j = updated(r_j, seen_by_j, sigma_j, sigma_i, -gap, kappa, rules)
+        self._move(i, new_i)
+        self._move(j, new_j)
+
+    def standings(self) -> list[Standing]:
+        """The standings at the end of the iteration, [m], in the order given."""
+        rules = self._rules
+        if rules.frozen:
+            return list(self._start)
+        if rules.deviation.unit == "iteration":
+            for k, start in enumerate(self._start):
+                self._note(k, self.reputations[k] - start.reputation)
+        return [
+            Standing(r, deviation, tuple(changes), start.weight, start.reweighted)
+            for r, deviation, changes, start in zip(
+                self.reputations, self._deviations, self._changes, self._start, strict=True
+            )
+        ]
+
+    def _move(self, k: int, reputation: float) -> None:
+        change = reputation - self.reputations[k]
+        self.reputations[k] = reputation
+        self.judging[k] = self._omega[k] * reputation
+        if self._rules.deviation.unit == "combat":
+            self._note(k, change)
+
+    def _note(self, k: int, change: float) -> None:
+        self._changes[k].append(change)
+        self._deviations[k] = deviation_after(
+            tuple(self._changes[k]), self._deviations[k], self._rules.deviation
+        )
+
+
+def _outcome(
+    verdict: Verdict | None,
+    texts: Reason | None,
+    before: tuple[float, float],
+    after: tuple[float, float],
+    preferences: Preferences,
+) -> Outcome:
+    scores, jury = (verdict.scores, verdict.jury) if verdict else (None, 0)
+    winner, reason = label(scores, texts, preferences)
+    return Outcome(scores, winner, reason, jury, before, after)
+
+
+def _votes_of_judges(
+    votes: NDArray[np.float64], combats: Sequence[tuple[int, int]]
+) -> Iterator[list[list[float]]]:
+    """The votes of each combat, [2, m], contestants' own blanked."""
+    for start in range(0, len(combats), _BLOCK):
+        contestants = np.asarray(combats[start : start + _BLOCK])
+        block = np.array(votes[start : start + _BLOCK], dtype=np.float64)
+        rows = np.arange(len(block))
+        for side in (0, 1):
+            block[rows, :, contestants[:, side]] = np.nan
+        yield from block.tolist()
+
+
+def _check(
+    models: Sequence[str],
+    standings: Mapping[str, Standing],
+    combats: Sequence[tuple[int, int]],
+    votes: NDArray[np.float64],
+    unusable: Sequence[Reason | None],
+) -> None:
+    m, n = len(models), len(combats)
+    require_judges(m)
+    strangers = set(standings) ^ set(models)
+    if strangers:
+        names = ", ".join(sorted(strangers))
+        raise SpartaError(
+            f"the standings and the pool do not name the same models ({names}); restore the standings of this run's iteration"
+        )
+    if len(standings) != m:
+        raise ValueError(f"a model is named twice in the pool: {list(models)}")
+    if votes.shape != (n, 2, m):
+        raise ValueError(f"votes of shape {votes.shape} for {n} combats and {m} models, expected {(n, 2, m)}")
+    if len(unusable) != n:
+        raise ValueError(f"{len(unusable)} entries in `unusable` for {n} combats")
+    for i, j in combats:
+        if i == j or not 0 <= i < m or not 0 <= j < m:
+            raise ValueError(f"a combat between models {i} and {j} of a pool of {m}")

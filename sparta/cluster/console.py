@@ -1,0 +1,154 @@
+"""What a person sees: the plan, one progress bar a phase, a table after each iteration. On a terminal bars, in a log plain lines."""
+
+import time
+from collections.abc import Mapping
+
+from rich import box
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from sparta.arena.reputation import Standing
+from sparta.cluster.estimate import duration, guess_seconds, seconds_an_iteration, work_of
+from sparta.phases import standings
+from sparta.phases.base import Phase
+from sparta.phases.stats import IterationStats
+from sparta.store import files
+from sparta.store.run import Run
+
+LOG_EVERY_SECONDS = 15.0
+LOG_WIDTH = 110
+
+
+class Screen:
+    """A driver's `View` on standard output."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or plain_console()
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        self._name = ""
+        self._done = 0.0
+        self._total = 0
+        self._began = self._shown = 0.0
+
+    def phase_begins(self, t: int, phase: Phase, total: int, done: int, tasks: int) -> None:
+        if phase.device == "cpu":
+            return
+        self._name = f"iteration {t} {phase.name:9}" if t else phase.name
+        self._done, self._total = float(done), total
+        self._began = self._shown = time.monotonic()
+        if self.console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                console=self.console,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(self._name, total=total, completed=done)
+
+    def advanced(self, items: float) -> None:
+        self._done += items
+        if self._bar:
+            self._bar.update(self._task, completed=round(self._done, 1))
+        elif self._name and time.monotonic() - self._shown > LOG_EVERY_SECONDS:
+            self._shown = time.monotonic()
+            self.say(f"{self._name} {self._done:.0f}/{self._total}")
+
+    def phase_ends(self) -> None:
+        if self._bar:
+            self._bar.stop()
+            self._bar = None
+        elif self._name:
+            self.say(
+                f"{self._name} {self._done:.0f}/{self._total} in {duration(time.monotonic() - self._began)}"
+            )
+        self._name = ""
+
+    def say(self, text: str) -> None:
+        self.console.print(text, markup=False)
+
+
+def plain_console() -> Console:
+    """Standard output; in a log as wide as a table needs, not as some terminal is."""
+    console = Console(highlight=False, soft_wrap=True)
+    return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=LOG_WIDTH)
+
+
+def show_plan(console: Console, run: Run, first: int, last: int, cluster: str, tasks: int) -> None:
+    """What is going to happen, before it does."""
+    recipe, work = run.recipe, work_of(run.recipe)
+    m, left = len(run.models), last - first + 1
+    measured = seconds_an_iteration(run)
+    each = measured if measured is not None else guess_seconds(recipe, tasks)
+    basis = (
+        "as measured in this run" if measured is not None else "assumed, measured after the first iteration"
+    )
+    table = Table.grid(padding=(0, 2))
+    for name, value in (
+        ("run", f"{recipe.name} ({run.info.run_id}), seed {recipe.seed}, in {run.state.root}"),
+        ("pool", f"{m} models: {', '.join(run.models)}"),
+        ("instructions", f"{len(run.instructions):,} to draw from"),
+        (
+            "each iteration",
+            f"{work.combats:,} combats, {work.responses:,} responses, {work.votes:,} votes, {m} trainings of up to {work.combats:,} pairs",
+        ),
+        ("iterations", f"{first} to {last}" if first > 1 else f"{last}"),
+        ("where", f"{cluster}, {tasks} task{'s' * (tasks != 1)} at once, engine {recipe.engine.kind}"),
+        (
+            "estimate",
+            f"{work.tokens * left:,} new tokens at most, {work.updates * left:,} weight updates, about {duration(each * left)} ({basis})",
+        ),
+    ):
+        table.add_row(name, value)
+    console.print(table)
+
+
+def show_iteration(console: Console, run: Run, t: int) -> None:
+    """The standing after iteration t."""
+    stats = files.read_json(run.iteration(t).stats, IterationStats)
+    after, before = standings.at_end(run, t), standings.at_end(run, t - 1)
+    console.print(standing_table(f"iteration {t} of {run.recipe.iterations}", after, before, stats))
+    reasons = ", ".join(
+        f"{count} {reason}" for reason, count in stats.reasons.items() if count and reason != "pair"
+    )
+    pairs = stats.reasons.get("pair", 0)
+    console.print(
+        f"{pairs} preference pairs from {stats.combats} combats"
+        + (f" (not used: {reasons})" if reasons else "")
+    )
+
+
+def standing_table(
+    title: str, after: Mapping[str, Standing], before: Mapping[str, Standing], stats: IterationStats
+) -> Table:
+    """Reputation, deviation, judging weight, combats won, missing votes and loss of every model, best reputation first."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("model")
+    for heading in ("reputation", "change", "deviation", "judging weight", "won", "missing votes", "loss"):
+        table.add_column(heading, justify="right")
+    for name, standing in sorted(after.items(), key=lambda entry: -entry[1].reputation):
+        judge = stats.judges[name]
+        loss = stats.last_losses.get(name)
+        table.add_row(
+            name,
+            f"{standing.reputation:.1f}",
+            f"{standing.reputation - before[name].reputation:+.1f}",
+            f"{standing.deviation:.2f}",
+            f"{standing.weight:.1f}",
+            f"{stats.wins[name]}/{stats.wins[name] + stats.losses[name]}",
+            f"{judge.missing}/{judge.votes}",
+            "" if loss is None else f"{loss:.3f}",
+        )
+    return table

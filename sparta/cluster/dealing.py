@@ -1,0 +1,45 @@
+"""Dealing work to tasks: by cost, longest first, items that share weights together."""
+
+import heapq
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+
+from sparta.phases.base import WorkItem
+
+
+def deal(items: Sequence[WorkItem], tasks: int) -> list[list[WorkItem]]:
+    """`items` in at most `tasks` shards of nearly equal cost, none empty.
+
+    A group is split only where it alone is more than a fair share, into runs of consecutive items; the pieces go, largest first, to the
+    shard with the least so far (one that has the group already wins a tie). The same items give the same shards.
+    """
+    groups: dict[str, list[WorkItem]] = defaultdict(list)
+    for item in items:
+        groups[item.group].append(item)
+    fair = sum(item.cost for item in items) / max(tasks, 1)
+    pieces = [piece for group in groups.values() for piece in _split(group, fair)]
+    pieces.sort(key=lambda piece: (-_cost(piece), piece[0].key))
+    shards: list[list[WorkItem]] = [[] for _ in range(min(tasks, len(pieces)))]
+    heap = [(0.0, number) for number in range(len(shards))]
+    for piece in pieces:
+        load, number = heapq.heappop(heap)
+        shards[number] += piece
+        heapq.heappush(heap, (load + _cost(piece), number))
+    return [sorted(shard, key=lambda item: item.group) for shard in shards if shard]
+
+
+def _cost(piece: Sequence[WorkItem]) -> float:
+    return math.fsum(item.cost for item in piece)
+
+
+def _split(group: Sequence[WorkItem], fair: float) -> list[list[WorkItem]]:
+    """`group` in the fewest runs that cost about `fair` or less each, all about equal."""
+    total = _cost(group)
+    parts = min(len(group), max(1, math.ceil(total / fair - 1e-9))) if fair > 0 else 1
+    pieces: list[list[WorkItem]] = [[] for _ in range(parts)]
+    so_far = 0.0
+    for item in group:
+        pieces[min(parts - 1, int(so_far / total * parts)) if total else 0].append(item)
+        so_far += item.cost
+    return [piece for piece in pieces if piece]

@@ -1,0 +1,31 @@
+"""jobs/failure.json: the sentence with which the last launch ended, for `status`; gone as soon as a launch goes on."""
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from sparta.store import files
+from sparta.store.layout import StateDir
+from sparta.store.run import Run
+
+
+class Failure(msgspec.Struct, frozen=True):
+    when: str
+    said: str
+
+
+def note_failure(state: StateDir, said: str) -> None:
+    """Remember why a launch ended. Nothing is written where there is no run yet."""
+    if state.run_json.is_file():
+        files.write_json(
+            state.jobs / "failure.json", Failure(datetime.now(UTC).isoformat(timespec="seconds"), said)
+        )
+
+
+def forget_failure(state: StateDir) -> None:
+    (state.jobs / "failure.json").unlink(missing_ok=True)
+
+
+def last_failure(run: Run) -> Failure | None:
+    path = run.state.jobs / "failure.json"
+    return files.read_json(path, Failure) if path.is_file() else None

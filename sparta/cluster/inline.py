@@ -1,0 +1,25 @@
+"""Everything in this one process: models stay loaded across phases. For laptops, tests, and steps that need no GPU."""
+
+from collections.abc import Sequence
+
+from sparta.cluster.attempts import Attempt, AttemptDir, Watch
+from sparta.cluster.task import run_task
+from sparta.store.run import Run
+
+
+class Inline:
+    name = "inline"
+    tasks = 1
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def start(self, attempts: AttemptDir, attempt: Attempt, watch: Watch) -> None:
+        for shard in range(attempt.shards):
+            run_task(self._run, attempt.phase, attempt.t, attempt.number, shard, watch)
+
+    def running(self, attempts: AttemptDir, attempt: Attempt) -> Sequence[int]:
+        return []
+
+    def cancel(self, attempts: AttemptDir, attempt: Attempt) -> None:
+        return None

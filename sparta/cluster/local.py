@@ -1,0 +1,114 @@
+"""Real processes on this machine, through submitit's local executor: one task a GPU, or a few on the cores of a machine without.
+
+submitit starts whatever it is given at once; the cap on how many run together is kept here. Tasks survive the driver: one that comes back
+finds them by process id and start time and waits for them instead of doing their work again.
+"""
+
+import os
+import signal
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from sparta.cluster.attempts import Attempt, AttemptDir, Watch
+from sparta.cluster.task import main
+from sparta.store import files
+from sparta.store.process import ProcessId, identify, lives
+from sparta.store.run import Run
+
+NO_LIMIT_MINUTES = 60 * 24 * 365
+
+
+class Local:
+    name = "local"
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._gpus = visible_gpus()
+        self._waiting: deque[int] = deque()
+        self._slots: dict[int, int] = {}
+
+    @property
+    def at_once(self) -> int:
+        """Most tasks that run together."""
+        return self._run.recipe.cluster.at_once or len(self._gpus) or max(1, (os.cpu_count() or 1) // 2)
+
+    @property
+    def tasks(self) -> int:
+        return self._run.recipe.cluster.tasks or self.at_once
+
+    def start(self, attempts: AttemptDir, attempt: Attempt, watch: Watch) -> None:
+        self._waiting = deque(range(attempt.shards))
+        self._slots = {}
+        self._fill(attempts, attempt)
+
+    def running(self, attempts: AttemptDir, attempt: Attempt) -> Sequence[int]:
+        if self._waiting:
+            self._fill(attempts, attempt)
+        return [*self._alive(attempts, attempt), *self._waiting]
+
+    def cancel(self, attempts: AttemptDir, attempt: Attempt) -> None:
+        self._waiting.clear()
+        for shard in self._alive(attempts, attempt):
+            process = files.read_json(_process_file(attempts, attempt, shard), ProcessId)
+            if lives(process):
+                os.kill(process.pid, signal.SIGINT)
+
+    def _alive(self, attempts: AttemptDir, attempt: Attempt) -> list[int]:
+        return [
+            shard
+            for shard in range(attempt.shards)
+            if (path := _process_file(attempts, attempt, shard)).is_file()
+            and lives(files.read_json(path, ProcessId))
+        ]
+
+    def _fill(self, attempts: AttemptDir, attempt: Attempt) -> None:
+        """Start waiting shards while there is room."""
+        import submitit
+
+        alive = set(self._alive(attempts, attempt))
+        self._slots = {shard: slot for shard, slot in self._slots.items() if shard in alive}
+        while self._waiting and len(alive) < self.at_once:
+            shard = self._waiting.popleft()
+            slot = min(set(range(self.at_once)) - set(self._slots.values()))
+            executor = submitit.LocalExecutor(attempts.logs)
+            executor.update_parameters(
+                timeout_min=NO_LIMIT_MINUTES,
+                stderr_to_stdout=True,
+                gpus_per_node=1 if self._gpus else 0,
+                visible_gpus=(self._gpus[slot % len(self._gpus)],) if self._gpus else (),
+            )
+            with _threads_shared(self.at_once):
+                job = executor.submit(
+                    main, str(self._run.state.root.resolve()), attempt.phase, attempt.t, attempt.number, shard
+                )
+            files.write_json(_process_file(attempts, attempt, shard), identify(int(job.job_id)))
+            self._slots[shard] = slot
+            alive.add(shard)
+
+
+def visible_gpus() -> tuple[int, ...]:
+    """GPUs that this process may use, by the numbers that CUDA_VISIBLE_DEVICES knows; none where there is no NVIDIA driver."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return tuple(int(part) for part in named.split(",") if part.strip().isdigit())
+    devices = Path("/proc/driver/nvidia/gpus")
+    return tuple(range(len(list(devices.iterdir())))) if devices.is_dir() else ()
+
+
+@contextmanager
+def _threads_shared(tasks: int) -> Iterator[None]:
+    """Children started in this block share the cores instead of each taking all."""
+    name, before = "OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS")
+    if before is None:
+        os.environ[name] = str(max(1, (os.cpu_count() or 1) // tasks))
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
+
+
+def _process_file(attempts: AttemptDir, attempt: Attempt, shard: int) -> Path:
+    return attempts.folder / f"a{attempt.number}-{shard:05d}.process"

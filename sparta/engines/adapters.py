@@ -1,0 +1,201 @@
+"""Is this folder a LoRA adapter for that base? Answered from headers and configurations, without weights, torch or PEFT.
+
+A base name inside an adapter proves nothing (paths move, names are reused), so the shapes decide.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sparta.errors import SpartaError
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+_TENSOR = re.compile(r"(?:.*\.)?(?P<module>\w+)\.lora_(?P<side>[AB])(?:\.weight)?$")
+_LAYER = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
+_MAX_HEADER = 100 * 2**20
+
+
+def check_adapter(folder: Path, base: Path | str) -> None:
+    """Raises SpartaError unless `folder` holds a LoRA adapter in safetensors whose tensors fit the model at `base`.
+
+    base: a model folder, or a hub id (its config.json is then taken from the hub's cache or fetched).
+    """
+    settings = _lora_settings(folder)
+    shapes = _tensor_shapes(_weights_file(folder))
+    config = _base_config(base)
+    _check_ranks(folder, shapes)
+    _check_layers(folder, base, settings, shapes, config)
+    _check_widths(folder, base, shapes, config)
+
+
+def _lora_settings(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise SpartaError(
+            f"adapter {folder}: there is no such folder; correct the adapter in the recipe or put it there"
+        )
+    settings = _read_json(folder / "adapter_config.json", f"adapter {folder}")
+    kind = settings.get("peft_type")
+    if kind != "LORA":
+        raise SpartaError(
+            f"adapter {folder} is of type {kind}, only LORA is supported: train a LoRA adapter for this model"
+        )
+    return settings
+
+
+def _weights_file(folder: Path) -> Path:
+    path = folder / "adapter_model.safetensors"
+    if path.is_file():
+        return path
+    pickles = [name for pattern in ("*.bin", "*.pt", "*.pth") for name in sorted(folder.glob(pattern))]
+    if pickles:
+        raise SpartaError(
+            f"adapter {folder} has its weights in {pickles[0].name}, a pickle, which could run code when it is read: load it with PEFT "
+            f"where you trust it and save it again with save_pretrained, which writes {path.name}"
+        )
+    raise SpartaError(
+        f"adapter {folder} has no {path.name}: the folder is incomplete, copy or save the adapter again"
+    )
+
+
+def _tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes from the header of a safetensors file, whose length is checked too: a torn copy is noticed."""
+    torn = SpartaError(f"{path} is not a whole safetensors file: copy or save the adapter again")
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(size - 8, _MAX_HEADER):
+            raise torn
+        try:
+            header = json.loads(file.read(length))
+            tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+            shapes = {name: tuple(int(side) for side in entry["shape"]) for name, entry in tensors.items()}
+            end = max((int(entry["data_offsets"][1]) for entry in tensors.values()), default=0)
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+            raise torn from None
+    if size != 8 + length + end:
+        raise torn
+    if not shapes:
+        raise SpartaError(f"{path} holds no tensors: save the adapter again")
+    return shapes
+
+
+def _base_config(base: Path | str) -> dict[str, Any]:
+    """The text part of the base's config.json."""
+    folder = Path(base)
+    if folder.is_dir():
+        path = folder / "config.json"
+    else:
+        if isinstance(base, Path) or folder.is_absolute():
+            raise SpartaError(
+                f"base {base}: there is no such folder; correct the base in the recipe or put the model there"
+            )
+        from huggingface_hub import hf_hub_download
+
+        try:
+            path = Path(hf_hub_download(base, "config.json"))
+        except (OSError, ValueError) as error:
+            raise SpartaError(
+                f"base {base} is neither a folder nor a model of the hub that can be reached from here: {str(error).splitlines()[0]}"
+            ) from error
+    config = _read_json(path, f"base {base}")
+    text = config.get("text_config")
+    return text if isinstance(text, dict) else config
+
+
+def _read_json(path: Path, owner: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SpartaError(
+            f"{owner} has no {path.name}: the folder is incomplete or another one is meant"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise SpartaError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise SpartaError(f"{path} must hold a JSON object")
+    return content
+
+
+def _check_ranks(folder: Path, shapes: Shapes) -> None:
+    found = False
+    for name, shape in shapes.items():
+        match = _TENSOR.match(name)
+        if not match or match["side"] != "A":
+            continue
+        found = True
+        other = shapes.get(name.replace("lora_A", "lora_B"))
+        if other is None or shape[0] != other[1]:
+            raise SpartaError(
+                f"adapter {folder}: {name} has no lora_B of its rank beside it; save the adapter again"
+            )
+    if not found:
+        raise SpartaError(f"adapter {folder} holds no LoRA tensors: save it with PEFT's save_pretrained")
+
+
+def _check_layers(
+    folder: Path, base: Path | str, settings: dict[str, Any], shapes: Shapes, config: dict[str, Any]
+) -> None:
+    layers = config.get("num_hidden_layers") or config.get("n_layer")
+    used = {int(match[1]) for name in shapes if (match := _LAYER.search(name))}
+    if not layers or not used:
+        return
+    if max(used) >= layers:
+        raise SpartaError(
+            f"adapter {folder} is for another base: it reaches layer {max(used) + 1}, base {base} has {layers} layers"
+        )
+    # Without a choice of layers PEFT adapts all of them, so the first few alone mean a shallower base.
+    targets = settings.get("target_modules")
+    everywhere = isinstance(targets, list) and all(
+        re.fullmatch(r"[A-Za-z_]+", str(target)) for target in targets
+    )
+    uniform = len(set(config.get("layer_types") or ["one"])) == 1
+    chosen = settings.get("layers_to_transform") is not None or settings.get("exclude_modules")
+    if everywhere and uniform and not chosen and used == set(range(len(used))) and len(used) < layers:
+        raise SpartaError(
+            f"adapter {folder} is for another base: it covers {len(used)} layers, base {base} has {layers}"
+        )
+
+
+def _check_widths(folder: Path, base: Path | str, shapes: Shapes, config: dict[str, Any]) -> None:
+    known = _module_widths(config)
+    for name, shape in shapes.items():
+        match = _TENSOR.match(name)
+        if not match or len(shape) != 2 or ".experts." in name or ".shared_expert" in name:
+            continue
+        width_in, width_out = known.get(match["module"], (None, None))
+        width, expected = (shape[1], width_in) if match["side"] == "A" else (shape[0], width_out)
+        if expected is not None and width != expected:
+            raise SpartaError(
+                f"adapter {folder} is for another base: {name} is {width} wide, base {base} needs {expected}"
+            )
+
+
+def _module_widths(config: dict[str, Any]) -> dict[str, tuple[int | None, int | None]]:
+    """Input and output width of the linear modules whose names most architectures share; None where this cannot be told."""
+    width = config.get("hidden_size")
+    heads = config.get("num_attention_heads")
+    if not isinstance(width, int) or not isinstance(heads, int) or "kv_lora_rank" in config:
+        return {}
+    head = config.get("head_dim") or width // heads
+    queries, keys = heads * head, (config.get("num_key_value_heads") or heads) * head
+    # Models with experts or layers of several kinds give the same names other widths.
+    mixed = any("expert" in key for key in config)
+    inner = None if mixed else config.get("intermediate_size")
+    attention: dict[str, tuple[int | None, int | None]] = {"q_proj": (width, None), "o_proj": (None, width)}
+    if len(set(config.get("layer_types") or ["one"])) == 1 and not config.get("attn_output_gate"):
+        attention = {
+            "q_proj": (width, queries),
+            "k_proj": (width, keys),
+            "v_proj": (width, keys),
+            "o_proj": (queries, width),
+        }
+    return {
+        **attention,
+        "gate_proj": (width, inner),
+        "up_proj": (width, inner),
+        "down_proj": (inner, width),
+        "lm_head": (width, config.get("vocab_size")),
+    }

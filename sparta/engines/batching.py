@@ -1,0 +1,69 @@
+"""From requests to batches: which rows share a forward pass, and in which order batches run. Pure: no torch, no models."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from sparta.engines.base import ModelRef, Request, Sampling
+
+
+@dataclass(frozen=True)
+class Row:
+    """A request ready for a batch. ids: prompt and prefix. limit: most new tokens, 0 for a label request."""
+
+    request: Request
+    ids: tuple[int, ...]
+    limit: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one model and one way of decoding."""
+
+    model: ModelRef
+    rows: tuple[Row, ...]
+
+    @property
+    def sampling(self) -> Sampling:
+        """The decoding that the rows share; max_new_tokens and limits are the rows' own."""
+        return self.rows[0].request.sampling
+
+    @property
+    def width(self) -> int:
+        """Tokens of the longest prompt."""
+        return max(len(row.ids) for row in self.rows)
+
+    @property
+    def limit(self) -> int:
+        return max(row.limit for row in self.rows)
+
+
+def batches(rows: Iterable[Row], batch_tokens: int, loaded: str | None = None) -> Iterator[Batch]:
+    """Batches of at most `batch_tokens` tokens (rows times padded prompt and new tokens; a single row may be more).
+
+    Each base comes once, `loaded` first; within a base each model comes once. The longest rows of a model come first: what does not fit into
+    memory fails early.
+    """
+    groups: dict[str, dict[ModelRef, dict[object, list[Row]]]] = {}
+    for row in rows:
+        request, sampling = row.request, row.request.sampling
+        decoding = (sampling.temperature, sampling.top_p, sampling.top_k, sampling.stop, request.labels)
+        models = groups.setdefault(request.model.base, {})
+        models.setdefault(request.model, {}).setdefault(decoding, []).append(row)
+    for base in sorted(groups, key=lambda base: base != loaded):
+        for model, ways in groups[base].items():
+            for group in ways.values():
+                yield from (Batch(model, tuple(part)) for part in _cut(group, batch_tokens))
+
+
+def _cut(rows: Sequence[Row], batch_tokens: int) -> Iterator[list[Row]]:
+    part: list[Row] = []
+    width = limit = 0
+    for row in sorted(rows, key=lambda row: len(row.ids), reverse=True):
+        wider, longer = max(width, len(row.ids)), max(limit, row.limit)
+        if part and (len(part) + 1) * (wider + longer) > batch_tokens:
+            yield part
+            part, wider, longer = [], len(row.ids), row.limit
+        part.append(row)
+        width, limit = wider, longer
+    if part:
+        yield part

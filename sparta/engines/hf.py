@@ -1,0 +1,176 @@
+"""The engine on transformers and PEFT, for CPUs and GPUs: text in, text out, one base in memory, adapters switched between batches."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from sparta import recipe
+from sparta.engines.base import Completion, ModelRef, Request
+from sparta.engines.batching import Batch, Row, batches
+from sparta.engines.sampling import Ending, Sampler, StopStrings
+from sparta.engines.tokenizers import fingerprint, load_renderer
+from sparta.engines.weights import Weights
+from sparta.errors import SpartaError
+from sparta.prompts import Renderer
+from sparta.store.records import FinishReason
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class HfEngine:
+    """See `sparta.engines.base.Engine`.
+
+    A request's completion depends on the request alone, not on its batch (up to the rounding of floating-point sums). Habits that a base ships in
+    its generation_config.json are not followed, except for its end-of-sequence tokens.
+    """
+
+    def __init__(self, settings: recipe.Engine, trust_remote_code: bool = False) -> None:
+        self.settings = settings
+        self.trust_remote_code = trust_remote_code
+        self.loads = 0
+        self._weights = Weights(settings, trust_remote_code)
+        self._renderers: dict[str, Renderer] = {}
+        self._fingerprints: dict[str, str] = {}
+        self._stops: dict[tuple[str, tuple[str, ...]], StopStrings] = {}
+
+    def renderer(self, model: ModelRef) -> Renderer:
+        """The renderer of the model's base. Raises SpartaError where the base is missing or cannot chat."""
+        if model.base not in self._renderers:
+            self._renderers[model.base] = load_renderer(
+                model.base, self.settings.context_length, self.trust_remote_code
+            )
+        return self._renderers[model.base]
+
+    def tokenizer_fingerprint(self, model: ModelRef) -> str:
+        if model.base not in self._fingerprints:
+            self._fingerprints[model.base] = fingerprint(self.renderer(model).tokenizer)
+        return self._fingerprints[model.base]
+
+    def run(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """Completions batch by batch. A prompt without room for one token comes back as `prompt_too_long`, first of all."""
+        rows = []
+        for request in requests:
+            row = self._row(request)
+            if row is None:
+                tokens = len(request.prompt.token_ids or ())
+                yield Completion(request.key, "", (), tokens, "prompt_too_long", 0.0)
+            else:
+                rows.append(row)
+        for batch in batches(rows, self.settings.batch_tokens, self._weights.base):
+            self._weights.hold(batch.model)
+            self.loads = self._weights.loads
+            yield from self._complete(batch)
+
+    def close(self) -> None:
+        self._weights.free()
+        self._stops.clear()
+
+    def _row(self, request: Request) -> Row | None:
+        assert request.prompt.token_ids is not None, "the prompt was rendered without a tokenizer"
+        room = self.renderer(request.model).room(request.prompt) - len(request.prefix)
+        if room <= 0:
+            return None
+        limit = 0 if request.labels else min(room, request.sampling.max_new_tokens)
+        return Row(request, request.prompt.token_ids + request.prefix, limit)
+
+    def _complete(self, batch: Batch) -> list[Completion]:
+        import torch
+
+        began = perf_counter()
+        scoring = bool(batch.rows[0].request.labels)
+        try:
+            with torch.inference_mode(), self._weights.active(batch.model) as module:
+                completions = self._score(batch, module) if scoring else self._decode(batch, module)
+        except torch.cuda.OutOfMemoryError as error:
+            raise SpartaError(
+                f"the GPU's memory does not hold a batch of {len(batch.rows)} rows with {batch.width} + {batch.limit} tokens: "
+                f"lower engine.batch_tokens, now {self.settings.batch_tokens}"
+            ) from error
+        share = (perf_counter() - began) / len(batch.rows)
+        return [replace(completion, seconds=share) for completion in completions]
+
+    def _decode(self, batch: Batch, module: Any) -> list[Completion]:
+        from transformers import GenerationConfig
+
+        tokenizer = self.renderer(batch.model).tokenizer
+        device, width = self._weights.device, batch.width
+        input_ids, mask = self._padded(batch)
+        seeds = [row.request.seed for row in batch.rows]
+        ends = {*self._weights.ends, tokenizer.eos_token_id} - {None}
+        limits = [row.limit for row in batch.rows]
+        ending = Ending(width, limits, sorted(ends), self._stop_strings(batch, tokenizer), device)
+        sequences = module.generate(
+            input_ids=input_ids,
+            attention_mask=mask,
+            generation_config=GenerationConfig(  # type: ignore[no-untyped-call]
+                max_new_tokens=batch.limit, do_sample=False, pad_token_id=_padding(tokenizer)
+            ),
+            logits_processor=[Sampler(batch.sampling, seeds, width, device)],
+            stopping_criteria=[ending],
+        )
+        made = zip(
+            batch.rows,
+            sequences[:, width:].tolist(),
+            ending.lengths.tolist(),
+            ending.stopped.tolist(),
+            strict=True,
+        )
+        completions = []
+        for row, tokens, length, stopped in made:
+            token_ids = tuple(tokens[:length])
+            text = tokenizer.decode(token_ids, skip_special_tokens=True)
+            prompt_tokens = len(row.request.prompt.token_ids or ())
+            reason: FinishReason = "stop" if stopped else "length"
+            completions.append(Completion(row.request.key, text, token_ids, prompt_tokens, reason, 0.0))
+        return completions
+
+    def _score(self, batch: Batch, module: Any) -> list[Completion]:
+        input_ids, mask = self._padded(batch)
+        arguments: dict[str, Any] = {"input_ids": input_ids, "attention_mask": mask}
+        if self._weights.forward_takes("position_ids"):
+            arguments["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
+        if self._weights.forward_takes("logits_to_keep"):
+            arguments["logits_to_keep"] = 1
+        logits = module(**arguments, use_cache=False).logits[:, -1]
+        labels = list(batch.rows[0].request.labels)
+        probabilities = logits[:, labels].float().softmax(-1).tolist()
+        return [
+            Completion(
+                row.request.key,
+                "",
+                (),
+                len(row.request.prompt.token_ids or ()),
+                "stop",
+                0.0,
+                label_probs=tuple(shares),
+            )
+            for row, shares in zip(batch.rows, probabilities, strict=True)
+        ]
+
+    def _padded(self, batch: Batch) -> "tuple[Tensor, Tensor]":
+        """Token ids and attention mask, [rows, width], padded on the left."""
+        import torch
+
+        padding, width = _padding(self.renderer(batch.model).tokenizer), batch.width
+        ids = [[padding] * (width - len(row.ids)) + list(row.ids) for row in batch.rows]
+        mask = [[0] * (width - len(row.ids)) + [1] * len(row.ids) for row in batch.rows]
+        device = self._weights.device
+        return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+    def _stop_strings(self, batch: Batch, tokenizer: Any) -> StopStrings | None:
+        stops = batch.sampling.stop
+        if not stops:
+            return None
+        key = (batch.model.base, stops)
+        if key not in self._stops:
+            vocabulary = max(self._weights.config.vocab_size, len(tokenizer))
+            self._stops[key] = StopStrings(tokenizer, stops, vocabulary, self._weights.device)
+        return self._stops[key]
+
+
+def _padding(tokenizer: Any) -> int:
+    """A token id for places that the attention mask hides: which one does not matter."""
+    known = (tokenizer.pad_token_id, tokenizer.eos_token_id)
+    return next((int(token) for token in known if token is not None), 0)

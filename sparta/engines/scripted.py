@@ -1,0 +1,161 @@
+"""An engine without a model: answers and votes derived from seeds. For rehearsals of a cluster and for tests of faults.
+
+Every model has a skill, which follows from its name and, a little, its version. Answers state their quality, which varies around the skill of who
+gave them; judges read it back with an error that is larger for the less skilled. So reputations move as they would with models.
+"""
+
+import json
+import math
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from sparta import prompts, recipe, rng
+from sparta.engines.base import Completion, ModelRef, Request
+from sparta.prompts import Renderer
+from sparta.store.records import FinishReason
+
+_QUALITY = re.compile(r"quality (\d+\.\d+)")
+_UNREADABLE = "I would rather not say."
+
+
+class ScriptedEngine:
+    """See `sparta.engines.base.Engine`. A completion depends on its request alone; nothing depends on the order of requests."""
+
+    def __init__(self, settings: recipe.Engine) -> None:
+        self.settings = settings
+        self.loads = 0
+        self._renderer = Renderer(ByteTokenizer(), settings.context_length)
+
+    def renderer(self, model: ModelRef) -> Renderer:
+        return self._renderer
+
+    def tokenizer_fingerprint(self, model: ModelRef) -> str:
+        return "scripted-bytes"
+
+    def run(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        self.loads = 1
+        for request in requests:
+            began = time.perf_counter()
+            if self.settings.scripted.delay:
+                time.sleep(self.settings.scripted.delay)
+            yield self._complete(request, began)
+
+    def close(self) -> None:
+        """There is nothing to free."""
+
+    def _complete(self, request: Request, began: float) -> Completion:
+        prompt_tokens = len(request.prompt.token_ids or ())
+        room = self._renderer.room(request.prompt) - len(request.prefix)
+        if room <= 0:
+            return Completion(
+                request.key, "", (), prompt_tokens, "prompt_too_long", time.perf_counter() - began
+            )
+        if request.labels:
+            shares = self._label_shares(request)
+            return Completion(request.key, "", (), prompt_tokens, "stop", time.perf_counter() - began, shares)
+        text = _up_to_stop(self._text(request), request.sampling.stop)
+        ends = not any(stop in text for stop in request.sampling.stop)
+        token_ids = (*self._renderer.encode(text), *((ByteTokenizer.END,) if ends else ()))
+        limit = min(room, request.sampling.max_new_tokens)
+        reason: FinishReason = "stop" if len(token_ids) <= limit else "length"
+        token_ids = token_ids[:limit]
+        text = self._renderer.decode(token_ids)
+        return Completion(request.key, text, token_ids, prompt_tokens, reason, time.perf_counter() - began)
+
+    def _text(self, request: Request) -> str:
+        if not _judges(request):
+            quality = _bounded(rng.stream(*_name(request), "answer").gauss(skill(request.model), 1.0))
+            return f"scripted answer {rng.seed_of(*_name(request)):016x}, quality {quality:.2f}"
+        prompt = request.prompt.messages[-1].content
+        written = self._renderer.decode(request.prefix)
+        working = "" if "\n" in written or "First work out" not in prompt else "scripted working\n"
+        return working + self._verdict(request, prompt, written)
+
+    def _verdict(self, request: Request, prompt: str, written: str) -> str:
+        share = self.settings.scripted.unreadable.get(request.model.name, 0.0)
+        if rng.stream(*_name(request), "unreadable").random() < share:
+            return _UNREADABLE
+        score = _perceived(request)
+        if '{"score"' not in prompt:
+            return str(round((score - 1) / 9 * 9))
+        if written.rstrip().endswith('{"score":'):
+            return f"{round(score)}}}"
+        return json.dumps({"score": round(score)})
+
+    def _label_shares(self, request: Request) -> tuple[float, ...]:
+        centre = (_perceived(request) - 1) / 9 * (len(request.labels) - 1)
+        weights = [math.exp(-((index - centre) ** 2)) for index in range(len(request.labels))]
+        return tuple(weight / sum(weights) for weight in weights)
+
+
+def skill(model: ModelRef) -> float:
+    """The quality that answers of `model` have on average, in score points: 3 to 8 by name, up to half a point more or less by version."""
+    by_name = rng.stream("scripted", "skill", model.name).uniform(3.0, 8.0)
+    return by_name + rng.stream("scripted", "skill", model.name, model.version).uniform(-0.5, 0.5)
+
+
+def _perceived(request: Request) -> float:
+    """The quality that a judge sees in the response of its prompt, in score points."""
+    stated = _QUALITY.findall(request.prompt.messages[-1].content)
+    quality = float(stated[-1]) if stated else 5.5
+    error = 0.5 + (8.5 - skill(request.model)) / 4
+    return _bounded(rng.stream(*_name(request), "vote").gauss(quality, error))
+
+
+def _name(request: Request) -> tuple[int | str, ...]:
+    return "scripted", request.seed, request.key, request.model.name, request.model.version
+
+
+def _judges(request: Request) -> bool:
+    return prompts.INTRODUCTION in request.prompt.messages[-1].content
+
+
+def _bounded(score: float) -> float:
+    return min(10.0, max(1.0, score))
+
+
+def _up_to_stop(text: str, stops: Sequence[str]) -> str:
+    ends = [text.index(stop) + len(stop) for stop in stops if stop in text]
+    return text[: min(ends)] if ends else text
+
+
+@dataclass(frozen=True)
+class AddedToken:
+    content: str
+    special: bool = True
+
+
+class ByteTokenizer:
+    """One token a byte and ChatML around turns: as much of a transformers tokenizer as `Renderer` uses."""
+
+    START, END, PAD = 256, 257, 258
+    chat_template = "chatml"
+    eos_token_id = END
+    added_tokens_decoder: Mapping[int, AddedToken] = {
+        START: AddedToken("<|im_start|>"),
+        END: AddedToken("<|im_end|>"),
+        PAD: AddedToken("<|endoftext|>"),
+    }
+
+    def encode(self, text: str, **_: bool) -> list[int]:
+        return list(text.encode("utf-8", errors="replace"))
+
+    def decode(self, token_ids: Sequence[int], **_: bool) -> str:
+        return bytes(token for token in token_ids if token < 256).decode("utf-8", errors="replace")
+
+    def apply_chat_template(
+        self, turns: Sequence[Mapping[str, str]], *, add_generation_prompt: bool, return_dict: bool = False
+    ) -> list[int]:
+        token_ids: list[int] = []
+        for turn in turns:
+            token_ids += [
+                self.START,
+                *self.encode(f"{turn['role']}\n{turn['content']}"),
+                self.END,
+                *self.encode("\n"),
+            ]
+        if add_generation_prompt:
+            token_ids += [self.START, *self.encode("assistant\n")]
+        return token_ids

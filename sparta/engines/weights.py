@@ -1,0 +1,172 @@
+"""The weights that an engine holds: one base at a time, with the adapters of the pool on it."""
+
+import gc
+import hashlib
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sparta import recipe
+from sparta.engines.adapters import check_adapter
+from sparta.engines.base import ModelRef
+from sparta.engines.tokenizers import check_base, first_line
+from sparta.errors import SpartaError
+
+
+class Weights:
+    """One base in memory and, by PEFT, any number of adapters on it.
+
+    loads: bases loaded so far. base: the one in memory. device: where tensors for it belong; set by the first `hold`.
+    """
+
+    def __init__(self, settings: recipe.Engine, trust_remote_code: bool) -> None:
+        self.settings = settings
+        self.trust_remote_code = trust_remote_code
+        self.loads = 0
+        self.base: str | None = None
+        self.device: Any = None
+        self.ends: tuple[int, ...] = ()
+        self._bare: Any = None
+        self._peft: Any = None
+        self._adapters: dict[str, str] = {}
+        self._full: dict[str, str] = {}
+
+    @property
+    def config(self) -> Any:
+        """The text part of the base's configuration."""
+        return self._bare.config.get_text_config()
+
+    def hold(self, model: ModelRef) -> None:
+        """Have `model` in memory: load its base if it is another one, and its adapter if it is new.
+
+        An adapter of the same model in another version is dropped. Raises SpartaError where files are missing or do not fit.
+        """
+        if model.adapter is None:
+            known = self._full.get(model.name, model.version)
+            if self.base == model.base and known != model.version:
+                self.free()
+            self._hold_base(model.base)
+            self._full[model.name] = model.version
+            return
+        self._hold_base(model.base)
+        name = adapter_name(model)
+        old = self._adapters.get(model.name)
+        if old == name:
+            return
+        self._load_adapter(model, name)
+        self._adapters[model.name] = name
+        if old is not None:
+            self._peft.set_adapter(name, inference_mode=True)
+            self._peft.delete_adapter(old)
+
+    @contextmanager
+    def active(self, model: ModelRef) -> Iterator[Any]:
+        """The module that computes as `model`, while the context lasts; `hold` it first."""
+        if model.adapter is not None:
+            self._peft.set_adapter(adapter_name(model), inference_mode=True)
+            yield self._peft
+        elif self._peft is not None:
+            with self._peft.disable_adapter():
+                yield self._peft
+        else:
+            yield self._bare
+
+    def forward_takes(self, argument: str) -> bool:
+        """Whether the base's forward pass has this argument."""
+        import inspect
+
+        return argument in inspect.signature(self._bare.forward).parameters
+
+    def free(self) -> None:
+        """Forget base and adapters, and give the memory back."""
+        if self._bare is None:
+            return
+        import torch
+
+        self._bare = self._peft = self.base = None
+        self._adapters, self._full, self.ends = {}, {}, ()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _hold_base(self, base: str) -> None:
+        if self.base == base:
+            return
+        check_base(base)
+        self.free()
+        import torch
+        from transformers import AutoModelForCausalLM, GenerationConfig
+
+        _quiet()
+        if self.settings.threads is not None:
+            torch.set_num_threads(self.settings.threads)
+        gpu = torch.cuda.is_available()
+        try:
+            self.device = torch.device(
+                ("cuda" if gpu else "cpu") if self.settings.device == "auto" else self.settings.device
+            )
+        except RuntimeError as error:
+            raise SpartaError(
+                f"engine.device {self.settings.device} is not a device: {first_line(error)}"
+            ) from error
+        if self.device.type == "cuda" and not gpu:
+            raise SpartaError(
+                "engine.device asks for a GPU and there is none here: set engine.device to auto or cpu"
+            )
+        automatic = torch.float32 if self.device.type == "cpu" else torch.bfloat16
+        dtype = automatic if self.settings.dtype == "auto" else getattr(torch, self.settings.dtype)
+        try:
+            bare: Any = AutoModelForCausalLM.from_pretrained(
+                base,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=self.trust_remote_code,
+                device_map=None if self.device.type == "cpu" else {"": self.device},
+            )
+        except torch.cuda.OutOfMemoryError as error:
+            raise SpartaError(
+                f"base {base} does not fit into the memory of {self.device}: use a larger GPU or a smaller base"
+            ) from error
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise SpartaError(f"base {base} cannot be loaded: {first_line(error)}") from error
+        ends = bare.generation_config.eos_token_id
+        self.ends = tuple(ends) if isinstance(ends, list | tuple) else () if ends is None else (ends,)
+        # A base may ship sampling habits (repetition penalties, bad words): the recipe alone decides how to decode.
+        bare.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
+        self._bare = bare.eval()
+        self.base = base
+        self.loads += 1
+
+    def _load_adapter(self, model: ModelRef, name: str) -> None:
+        from peft import PeftModel
+
+        assert model.adapter is not None
+        check_adapter(model.adapter, model.base)
+        folder = str(model.adapter)
+        try:
+            if self._peft is None:
+                self._peft = PeftModel.from_pretrained(self._bare, folder, adapter_name=name).eval()
+            else:
+                self._peft.load_adapter(folder, adapter_name=name)
+                self._peft.eval()
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise SpartaError(
+                f"adapter {folder} of model {model.name} cannot be put on base {model.base}: {first_line(error)}"
+            ) from error
+
+
+def adapter_name(model: ModelRef) -> str:
+    """PEFT's name for the adapter of `model` in its version: a digest, as module names cannot hold every character."""
+    return "a" + hashlib.sha256(f"{model.name}\0{model.version}\0{model.adapter}".encode()).hexdigest()[:16]
+
+
+def _quiet() -> None:
+    """Keep the loading chatter of the libraries out of logs; errors still come."""
+    from transformers.utils import logging as transformers_logging
+
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.getLogger("peft").setLevel(logging.ERROR)

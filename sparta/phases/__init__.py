@@ -1,0 +1,1 @@
+"""The steps of an iteration. Each reads records and writes records; none knows whether SLURM exists."""

@@ -1,0 +1,143 @@
+"""What a phase is: work with keys, and how to do some of it.
+
+Complete means that every key is there, not that every shard file is: shards are only how keys were dealt out this time. A phase can be
+started again at any moment by anyone who can read the state.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from sparta.store.records import Row
+from sparta.store.run import Run
+from sparta.store.shards import ShardWriter, done_keys
+
+
+@dataclass(frozen=True)
+class WorkItem:
+    """One piece of work. cost: estimated tokens. group: items of one group share weights and are kept together when dealt."""
+
+    key: str
+    cost: float
+    group: str
+
+
+class Sink:
+    """Where a phase puts what it made: rows go to the shard file at once, progress to whoever watches (in items, fractions allowed)."""
+
+    def __init__(self, writer: ShardWriter, watch: Callable[[float], None]) -> None:
+        self._writer = writer
+        self._watch = watch
+        self._ahead = 0.0
+
+    def write(self, row: Row) -> None:
+        """Put one finished row on disk; it counts as one item, less what `advance` already reported of it."""
+        self._writer.write(row)
+        self._watch(1.0 - self._ahead)
+        self._ahead = 0.0
+
+    def advance(self, share: float) -> None:
+        """Report that the item in work has come to `share` (0 to 1) of itself."""
+        self._watch(share - self._ahead)
+        self._ahead = share
+
+
+class Phase(ABC):
+    """A phase of an iteration. `device` says what a task of it needs."""
+
+    name: str
+    device: ClassVar[Literal["gpu", "cpu"]]
+
+    def place(self, t: int) -> str:
+        """Where below jobs/ the attempts of this phase are kept."""
+        return f"iter_{t:02d}/{self.name}"
+
+    @abstractmethod
+    def work(self, run: Run, t: int) -> Sequence[WorkItem]:
+        """All items of iteration t: a pure function of the state."""
+
+    @abstractmethod
+    def missing(self, run: Run, t: int) -> Sequence[WorkItem]:
+        """The items of `work` that have no result yet."""
+
+    @abstractmethod
+    def perform(
+        self,
+        run: Run,
+        t: int,
+        keys: Collection[str],
+        attempt: int,
+        shard: int,
+        watch: Callable[[float], None],
+    ) -> None:
+        """Do those of `keys` that are still missing, as shard `shard` of attempt `attempt`."""
+
+
+class RowPhase(Phase):
+    """A phase whose result is one row a key, in a folder of shard files."""
+
+    device = "gpu"
+    rows: type[Row]
+
+    @abstractmethod
+    def folder(self, run: Run, t: int) -> Path:
+        """Where the shard files are."""
+
+    @abstractmethod
+    def execute(self, run: Run, t: int, items: Sequence[WorkItem], sink: Sink) -> None:
+        """Make the rows of `items`, in any order, each written as soon as it is there."""
+
+    def missing(self, run: Run, t: int) -> Sequence[WorkItem]:
+        done = done_keys(self.folder(run, t), self.rows)
+        return [item for item in self.work(run, t) if item.key not in done]
+
+    def perform(
+        self,
+        run: Run,
+        t: int,
+        keys: Collection[str],
+        attempt: int,
+        shard: int,
+        watch: Callable[[float], None],
+    ) -> None:
+        wanted = set(keys)
+        items = [item for item in self.missing(run, t) if item.key in wanted]
+        if not items:
+            return
+        with ShardWriter(self.folder(run, t), attempt, shard, run.recipe.cluster.flush_seconds) as writer:
+            self.execute(run, t, items, Sink(writer, watch))
+
+
+class Step(Phase):
+    """A phase that is one piece of work on one CPU and whose result is whole files."""
+
+    device = "cpu"
+
+    @abstractmethod
+    def done(self, run: Run, t: int) -> bool:
+        """Whether its last file is in place."""
+
+    @abstractmethod
+    def execute(self, run: Run, t: int) -> None:
+        """Write its files, the one that `done` looks for last."""
+
+    def work(self, run: Run, t: int) -> Sequence[WorkItem]:
+        return [WorkItem(self.name, cost=1.0, group=self.name)]
+
+    def missing(self, run: Run, t: int) -> Sequence[WorkItem]:
+        return [] if self.done(run, t) else self.work(run, t)
+
+    def perform(
+        self,
+        run: Run,
+        t: int,
+        keys: Collection[str],
+        attempt: int,
+        shard: int,
+        watch: Callable[[float], None],
+    ) -> None:
+        if not self.done(run, t):
+            self.execute(run, t)
+        watch(1.0)

@@ -1,0 +1,161 @@
+"""Merge: replay the iteration's combats, label them, move reputations, write preference pairs (Algorithm 1, lines 10 to 14).
+
+No model is needed: the votes are on disk, and the replay gives labels and reputations exactly as if every combat had been judged in turn.
+"""
+
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sparta.arena.preferences import Reason, unusable
+from sparta.arena.replay import Replay, replay
+from sparta.errors import SpartaError
+from sparta.phases import standings, stats
+from sparta.phases.base import Step
+from sparta.store import files
+from sparta.store.records import Combat, FinishReason, Pair, Response, Result, Vote
+from sparta.store.run import Run
+from sparta.store.shards import iter_shards
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """A response as the merge keeps it: ids packed, 4 bytes each."""
+
+    text: str
+    token_ids: "array[int]"
+    tokenizer: str
+    finish_reason: FinishReason
+
+
+class Merge(Step):
+    name = "merge"
+
+    def done(self, run: Run, t: int) -> bool:
+        return run.iteration(t).standing.is_file()
+
+    def execute(self, run: Run, t: int) -> None:
+        import numpy as np
+
+        recipe, iteration, models = run.recipe, run.iteration(t), run.models
+        plan = run.plan(t)
+        number = {model: index for index, model in enumerate(models)}
+        position = {combat.combat_id: index for index, combat in enumerate(plan)}
+        spoken = _responses(run, t, plan, position)
+        votes = np.full((len(plan), 2, len(models)), np.nan)
+        jury = {model: stats.JudgeStats() for model in models}
+        received = 0
+        for vote in iter_shards(iteration.votes, Vote):
+            index = position[vote.combat_id]
+            side = plan[index].models.index(vote.contestant)
+            received += 1
+            if vote.score is not None:
+                votes[index, side, number[vote.judge]] = vote.score
+            judged = spoken[index][side]
+            jury[vote.judge] = jury[vote.judge].counting(vote, readable=bool(judged.text.strip()))
+        expected = 2 * len(plan) * (len(models) - 2)
+        if received != expected:
+            raise SpartaError(
+                f"{iteration.votes} has {received} of {expected} votes: judging is not complete, launch the run again to continue it"
+            )
+        _check_jury(run, t, jury)
+        reasons: list[Reason | None] = [unusable(first.text, second.text) for first, second in spoken]
+        outcome = replay(
+            models,
+            standings.at_start(run, t),
+            [(number[combat.models[0]], number[combat.models[1]]) for combat in plan],
+            votes,
+            reasons,
+            reputation=recipe.reputation,
+            preferences=recipe.preferences,
+        )
+        files.write_rows(iteration.combats, _results(plan, outcome))
+        files.write_rows(iteration.preferences, _pairs(plan, spoken, outcome))
+        files.write_json(iteration.stats, stats.of_merge(plan, outcome, jury, spoken_tokens(spoken)))
+        files.write_json(iteration.standing, outcome.standings)
+
+
+def spoken_tokens(spoken: Sequence[Sequence[Spoken]]) -> int:
+    """Tokens of all responses."""
+    return sum(len(side.token_ids) for sides in spoken for side in sides)
+
+
+def _responses(run: Run, t: int, plan: Sequence[Combat], position: dict[str, int]) -> list[list[Spoken]]:
+    """[n][2] responses in plan order. Raises SpartaError where one is missing."""
+    found: list[list[Spoken | None]] = [[None, None] for _ in plan]
+    for row in iter_shards(run.iteration(t).responses, Response):
+        index = position[row.combat_id]
+        side = plan[index].models.index(row.model)
+        found[index][side] = Spoken(row.text, array("i", row.token_ids), row.tokenizer, row.finish_reason)
+    complete = []
+    for combat, sides in zip(plan, found, strict=True):
+        present = [side for side in sides if side is not None]
+        if len(present) != 2:
+            raise SpartaError(
+                f"{run.iteration(t).responses} lacks a response of combat {combat.combat_id}: generation is not complete, "
+                "launch the run again to continue it"
+            )
+        complete.append(present)
+    return complete
+
+
+def _check_jury(run: Run, t: int, jury: dict[str, stats.JudgeStats]) -> None:
+    """Stop where a judge's votes are mostly unreadable: the labels would be made by who is left."""
+    limit = run.recipe.judging.max_missing
+    for judge, counts in jury.items():
+        if counts.share_missing > limit:
+            shown = [vote.raw for vote in _missing_votes(run, t, judge)]
+            raise SpartaError(
+                f"iteration {t}: {counts.missing} of {counts.votes} votes of judge {judge} could not be read "
+                f"({counts.share_missing:.0%}, judging.max_missing is {limit:.0%}); it wrote, for example, "
+                f"{', '.join(repr(text[:120]) for text in shown)}; check the model and the judging section, or take it out of the pool"
+            )
+
+
+def _missing_votes(run: Run, t: int, judge: str, most: int = 3) -> list[Vote]:
+    found = []
+    for vote in iter_shards(run.iteration(t).votes, Vote):
+        if vote.judge == judge and vote.score is None:
+            found.append(vote)
+            if len(found) == most:
+                break
+    return found
+
+
+def _results(plan: Sequence[Combat], outcome: Replay) -> Iterator[Result]:
+    for combat, result in zip(plan, outcome.outcomes, strict=True):
+        yield Result(
+            combat_id=combat.combat_id,
+            models=combat.models,
+            scores=result.scores,
+            winner=None if result.winner is None else combat.models[result.winner],
+            reason=result.reason,
+            jury=result.jury,
+            reputations_before=result.before,
+            reputations_after=result.after,
+        )
+
+
+def _pairs(plan: Sequence[Combat], spoken: Sequence[Sequence[Spoken]], outcome: Replay) -> Iterator[Pair]:
+    for combat, sides, result in zip(plan, spoken, outcome.outcomes, strict=True):
+        if result.winner is None or result.scores is None:
+            continue
+        won, lost = result.winner, 1 - result.winner
+        chosen, rejected = sides[won], sides[lost]
+        yield Pair(
+            combat_id=combat.combat_id,
+            messages=combat.messages,
+            chosen=chosen.text,
+            rejected=rejected.text,
+            chosen_token_ids=tuple(chosen.token_ids),
+            rejected_token_ids=tuple(rejected.token_ids),
+            tokenizers=(chosen.tokenizer, rejected.tokenizer),
+            finished=(chosen.finish_reason == "stop", rejected.finish_reason == "stop"),
+            models=(combat.models[won], combat.models[lost]),
+            scores=(result.scores[won], result.scores[lost]),
+        )
+
+
+def read_pairs(run: Run, t: int) -> list[Pair]:
+    """P of iteration t."""
+    return list(files.read_rows(run.iteration(t).preferences, Pair))

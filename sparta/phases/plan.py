@@ -1,0 +1,36 @@
+"""Plan: which prompts, and who duels on each. Needs reputations alone, so no GPU has started yet."""
+
+from sparta import rng
+from sparta.arena.matchmaking import draw_prompts, match
+from sparta.phases import standings
+from sparta.phases.base import Step
+from sparta.store import files
+from sparta.store.records import Combat
+from sparta.store.run import Run
+
+
+class Plan(Step):
+    name = "plan"
+
+    def done(self, run: Run, t: int) -> bool:
+        return run.iteration(t).plan.is_file()
+
+    def execute(self, run: Run, t: int) -> None:
+        recipe = run.recipe
+        instructions = {instruction.prompt_id: instruction for instruction in run.instructions}
+        drawn = draw_prompts(list(instructions), recipe.combats, rng.stream(recipe.seed, t, "prompts"))
+        reputations = {name: standing.reputation for name, standing in standings.at_start(run, t).items()}
+        pairs = match(reputations, recipe.combats, recipe.match, rng.stream(recipe.seed, t, "match"))
+        width = len(str(recipe.combats - 1))
+        files.write_rows(
+            run.iteration(t).plan,
+            (
+                Combat(
+                    combat_id=f"{t:02d}-{index:0{width}d}",
+                    prompt_id=prompt_id,
+                    messages=instructions[prompt_id].messages,
+                    models=pair,
+                )
+                for index, (prompt_id, pair) in enumerate(zip(drawn, pairs, strict=True))
+            ),
+        )

@@ -1,0 +1,83 @@
+"""From the recipe's pool to models that engines and training can load, and to M^0 in the state."""
+
+import shutil
+from pathlib import Path
+
+from sparta import toy
+from sparta.engines.adapters import check_adapter
+from sparta.engines.base import ModelRef
+from sparta.errors import SpartaError
+from sparta.recipe import Recipe
+from sparta.store import files
+from sparta.store.records import Member
+from sparta.store.run import Run
+
+EMBEDDED = "embedded:"
+
+
+def locate(reference: str) -> str:
+    """A folder for `embedded:NAME` (a part of the toy pool that ships with the code); anything else as it is."""
+    if not reference.startswith(EMBEDDED):
+        return reference
+    name = reference.removeprefix(EMBEDDED)
+    folders = {"base": toy.BASE, **toy.ADAPTERS}
+    if name not in folders:
+        raise SpartaError(f"there is no embedded model {name}: known are {', '.join(folders)}")
+    return str(folders[name])
+
+
+def check_pool(recipe: Recipe) -> None:
+    """Everything about the pool that can be checked without loading a weight. Raises SpartaError naming the model."""
+    if recipe.engine.kind == "scripted":
+        return
+    for model in recipe.pool.models:
+        base = locate(recipe.pool.base_of(model))
+        if not (Path(base) / "config.json").is_file():
+            raise SpartaError(
+                f"model {model.name}: its base {base} is no folder with a config.json; put the base model there"
+            )
+        if model.adapter is None:
+            raise SpartaError(
+                f"model {model.name} has no adapter: name a LoRA adapter to train, full models are not trained yet"
+            )
+        try:
+            check_adapter(Path(locate(model.adapter)), Path(base))
+        except SpartaError as error:
+            raise SpartaError(f"model {model.name}: {error}") from None
+
+
+def install_pool(run: Run) -> list[Member]:
+    """Copy the recipe's adapters to iter_00/adapters and return M^0: the state needs nothing but the bases from elsewhere."""
+    members = []
+    iteration = run.iteration(0)
+    for model in run.recipe.pool.models:
+        base = run.recipe.pool.base_of(model)
+        if model.adapter is None:
+            members.append(Member(model.name, base, None, ""))
+            continue
+        source, target = Path(locate(model.adapter)), iteration.adapter(model.name)
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            files.write_bytes(target / name, (source / name).read_bytes())
+        members.append(
+            Member(model.name, base, str(target.relative_to(run.state.root)), files.sha256_tree(target))
+        )
+    return members
+
+
+def references(run: Run, t: int) -> dict[str, ModelRef]:
+    """M^t as engines take it, by name."""
+    return {
+        member.name: ModelRef(
+            name=member.name,
+            base=locate(member.base),
+            adapter=run.state.root / member.adapter if member.adapter else None,
+            version=member.sha256[:12],
+        )
+        for member in run.pool(t).values()
+    }
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder of half-done work, if it is there."""
+    if folder.exists():
+        shutil.rmtree(folder)

@@ -1,0 +1,86 @@
+"""stats.json: counts and measurements of an iteration, for people and reports; no hash covers it and nothing is computed from it."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from sparta.arena.replay import Replay
+from sparta.store.records import Combat, Vote
+
+
+class JudgeStats(msgspec.Struct, frozen=True):
+    """Votes of one judge. missing: on responses that had text. cut: with a shortened response. sum: of its scores, for their mean."""
+
+    votes: int = 0
+    missing: int = 0
+    retried: int = 0
+    cut: int = 0
+    sum: float = 0.0
+    prompt_tokens: int = 0
+    new_tokens: int = 0
+
+    def counting(self, vote: Vote, readable: bool) -> "JudgeStats":
+        """With one more vote; a missing vote on an empty response is not held against the judge."""
+        if vote.score is None and not readable:
+            return self
+        return JudgeStats(
+            votes=self.votes + 1,
+            missing=self.missing + (vote.score is None),
+            retried=self.retried + (vote.tries > 1),
+            cut=self.cut + (vote.cut > 0),
+            sum=self.sum + (vote.score or 0.0),
+            prompt_tokens=self.prompt_tokens + vote.prompt_tokens,
+            new_tokens=self.new_tokens + vote.new_tokens,
+        )
+
+    @property
+    def share_missing(self) -> float:
+        return self.missing / self.votes if self.votes else 0.0
+
+
+class PhaseStats(msgspec.Struct, frozen=True):
+    """Cost of one phase. seconds: from dealing out to the last task's end, summed over attempts. busy: seconds of tasks. loads: bases loaded."""
+
+    items: int
+    seconds: float
+    busy: float
+    loads: int
+    tasks: int
+    attempts: int
+
+
+class IterationStats(msgspec.Struct, frozen=True):
+    """One iteration. reasons: combats by what became of them; wins, losses: by model, of combats that made a pair."""
+
+    combats: int
+    reasons: dict[str, int]
+    uniform_juries: int
+    wins: dict[str, int]
+    losses: dict[str, int]
+    judges: dict[str, JudgeStats]
+    response_tokens: int
+    first_losses: dict[str, float] = {}
+    last_losses: dict[str, float] = {}
+    phases: dict[str, PhaseStats] = {}
+
+
+def of_merge(
+    plan: Sequence[Combat], outcome: Replay, jury: Mapping[str, JudgeStats], response_tokens: int
+) -> IterationStats:
+    """What the merge knows."""
+    wins = dict.fromkeys(jury, 0)
+    losses = dict.fromkeys(jury, 0)
+    for combat, result in zip(plan, outcome.outcomes, strict=True):
+        if result.winner is not None:
+            wins[combat.models[result.winner]] += 1
+            losses[combat.models[1 - result.winner]] += 1
+    counts = dict(outcome.counts)
+    return IterationStats(
+        combats=len(plan),
+        uniform_juries=counts.pop("uniform_jury", 0),
+        reasons=counts,
+        wins=wins,
+        losses=losses,
+        judges=dict(jury),
+        response_tokens=response_tokens,
+    )

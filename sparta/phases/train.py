@@ -1,0 +1,91 @@
+"""Train: every model learns from all of the iteration's preference pairs by DPO (Algorithm 1, lines 16 to 18)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sparta import rng
+from sparta.engines.factory import close_engine_on_gpu, open_engine
+from sparta.errors import SpartaError
+from sparta.phases.base import RowPhase, Sink, WorkItem
+from sparta.phases.merge import read_pairs
+from sparta.phases.pool import references
+from sparta.prompts import Renderer
+from sparta.store import files
+from sparta.store.records import Pair, Trained
+from sparta.store.run import Run
+from sparta.training.factory import train
+from sparta.training.job import Example, TrainingJob
+
+
+class Train(RowPhase):
+    name = "train"
+    rows = Trained
+
+    def folder(self, run: Run, t: int) -> Path:
+        return run.iteration(t).training
+
+    def work(self, run: Run, t: int) -> Sequence[WorkItem]:
+        cost = run.recipe.combats * run.recipe.generation.max_new_tokens * 2.0 * run.recipe.dpo.epochs
+        return [WorkItem(model, cost, group=model) for model in run.models]
+
+    def execute(self, run: Run, t: int, items: Sequence[WorkItem], sink: Sink) -> None:
+        recipe, iteration = run.recipe, run.iteration(t)
+        pairs = read_pairs(run, t)
+        engine = open_engine(recipe.engine, recipe.pool.trust_remote_code)
+        members = references(run, t - 1)
+        for item in items:
+            model = members[item.key]
+            if model.adapter is None:
+                raise SpartaError(
+                    f"model {model.name} has no adapter to train: give it one in the recipe's pool"
+                )
+            renderer, fingerprint = engine.renderer(model), engine.tokenizer_fingerprint(model)
+            examples = tuple(example_of(pair, renderer, fingerprint) for pair in pairs)
+            close_engine_on_gpu()
+            out = iteration.adapter(model.name)
+            report = train(
+                TrainingJob(
+                    model=model.name,
+                    base=model.base,
+                    adapter=model.adapter,
+                    examples=examples,
+                    out=out,
+                    work=run.state.jobs / f"iter_{t:02d}" / "train" / f"checkpoints-{model.name}",
+                    settings=recipe.dpo,
+                    dtype=recipe.engine.dtype,
+                    device=recipe.engine.device,
+                    seed=rng.seed_of(recipe.seed, t, "train", model.name) % 2**31,
+                    trust_remote_code=recipe.pool.trust_remote_code,
+                ),
+                recipe.engine.kind,
+                lambda update, updates, loss: sink.advance(0.99 * update / max(updates, 1)),
+            )
+            sink.write(
+                Trained(
+                    model=model.name,
+                    sha256=files.sha256_tree(out),
+                    pairs=report.pairs,
+                    dropped=report.dropped,
+                    steps=report.steps,
+                    first_loss=report.first_loss,
+                    last_loss=report.last_loss,
+                    tokens=report.tokens,
+                    seconds=report.seconds,
+                )
+            )
+
+
+def example_of(pair: Pair, renderer: Renderer, fingerprint: str) -> Example:
+    """A pair as the model reads it: the prompt as in combat, the responses with the ids that were sampled.
+
+    Where a contestant has another tokenizer its text is encoded anew, with an end-of-sequence token if it ended by itself.
+    """
+    sides = (
+        (pair.chosen, pair.chosen_token_ids, pair.tokenizers[0], pair.finished[0]),
+        (pair.rejected, pair.rejected_token_ids, pair.tokenizers[1], pair.finished[1]),
+    )
+    chosen, rejected = (
+        ids if tokenizer == fingerprint and ids else renderer.completion(text, finished)
+        for text, ids, tokenizer, finished in sides
+    )
+    return Example(renderer.combat(pair.messages).token_ids or (), chosen, rejected)

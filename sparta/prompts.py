@@ -1,0 +1,234 @@
+"""The one renderer: combat, judging, DPO and evaluation turn messages into tokens here and nowhere else.
+
+Two promises are kept here. What a model trains on is token for token what it saw and produced (`Renderer.combat` renders the prompt of
+generation and of DPO alike; responses keep the ids that were sampled). And a candidate's text can never leave its delimiters in a judge
+prompt, nor push the instruction out of the context: it is neutralised, and cut where it is too long, counted.
+"""
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import msgspec
+
+from sparta.errors import SpartaError
+
+
+class PromptTooLong(SpartaError):
+    """A judge prompt does not fit its context even without the response."""
+
+
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One turn of a chat. `role` is system, user or assistant."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A rendered prompt.
+
+    messages: what an endpoint that renders for itself receives.
+    token_ids: what a local engine receives; None where there is no local tokenizer.
+    cut: tokens of the candidate's text that were left out to fit the context (0 nearly always).
+    """
+
+    messages: tuple[Message, ...]
+    token_ids: tuple[int, ...] | None
+    cut: int = 0
+
+
+JudgingMode = Literal["text", "expected"]
+
+INTRODUCTION = "Judge how well the response answers the question."
+TEXT = 'Give the response a score from 1 (worst) to 10 (best). Reply with JSON only: {"score": n}'
+TEXT_AFTER_WORKING = (
+    "First work out your own answer on one line. "
+    'On the next line give the response a score from 1 (worst) to 10 (best) as JSON: {"score": n}'
+)
+EXPECTED = (
+    "Give the response a score from {worst} (worst) to {best} (best). Reply with that one character only."
+)
+EXPECTED_AFTER_WORKING = (
+    "First work out your own answer on one line. "
+    "On the next line give the response a score from {worst} (worst) to {best} (best): that one character only."
+)
+
+_INVISIBLE = (
+    r"[\s\x00-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e"
+    r"\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e01ef]*"
+)
+"""Space, and characters that show as nothing: what somebody could put between the letters of a delimiter."""
+
+
+def _spelled(word: str) -> str:
+    return _INVISIBLE.join(map(re.escape, word))
+
+
+_DELIMITERS = re.compile(
+    rf"<{_INVISIBLE}(?:/{_INVISIBLE})*(?:{_spelled('question')}|{_spelled('response')})(?![\w-])[^<>\n]*>?",
+    re.IGNORECASE,
+)
+_ROLE_MARKERS = re.compile(
+    rf"<{_INVISIBLE}\|[^<>|]{{1,48}}\|{_INVISIBLE}>|\[{_INVISIBLE}/?{_INVISIBLE}INST{_INVISIBLE}\]"
+    r"|<</?SYS>>|</?s>|<(?:start|end)_of_turn>",
+    re.IGNORECASE,
+)
+_ROUND = str.maketrans("<>[]", "()()")
+
+
+def neutralise(text: str, special_tokens: Sequence[str] = ()) -> str:
+    """`text` with every delimiter, role marker and special token turned into plain words.
+
+    Angle and square brackets of a match become round ones (`</response>` reads `(/response)`); a special token without brackets is
+    split by a space, one of a single character is left out. Nothing in the result is a delimiter of ours or one of `special_tokens`.
+    """
+    exact = [re.escape(token) for token in sorted(special_tokens, key=len, reverse=True) if token.strip()]
+    patterns = [_DELIMITERS, _ROLE_MARKERS, *([re.compile("|".join(exact))] if exact else [])]
+    while True:
+        before = text
+        for pattern in patterns:
+            text = pattern.sub(_plain, text)
+        if text == before:
+            return text
+
+
+def _plain(match: re.Match[str]) -> str:
+    words = match[0].translate(_ROUND)
+    if words != match[0]:
+        return words
+    core = words.strip()
+    return words.replace(core, f"{core[0]} {core[1:]}" if len(core) > 1 else "")
+
+
+def judging_instruction(mode: JudgingMode, working: bool, labels: Sequence[str]) -> str:
+    """The closing instruction of a judge prompt; `labels` (worst first) matter for `expected` alone."""
+    if mode == "text":
+        return TEXT_AFTER_WORKING if working else TEXT
+    return (EXPECTED_AFTER_WORKING if working else EXPECTED).format(worst=labels[0], best=labels[-1])
+
+
+def question_text(messages: Sequence[Message]) -> str:
+    """The question as a judge reads it: the one user turn alone, or all turns with their roles."""
+    if len(messages) == 1:
+        return messages[0].content
+    return "\n".join(f"{message.role}: {message.content}" for message in messages)
+
+
+def judge_content(question: str, response: str, instruction: str) -> str:
+    """The text of a judge prompt: introduction, question, response, instruction, in that order.
+
+    What all prompts share comes first, what one judge's two votes on a combat share comes next: prefix caches work from the left.
+    """
+    return f"{INTRODUCTION}\n<question>\n{question}\n</question>\n<response>\n{response}\n</response>\n{instruction}"
+
+
+class Renderer:
+    """Renders prompts for one tokenizer (any transformers tokenizer with a chat template) and one context length.
+
+    context_length: tokens, prompt and completion together.
+    """
+
+    def __init__(self, tokenizer: Any, context_length: int) -> None:
+        self.tokenizer = tokenizer
+        self.context_length = context_length
+        added: Mapping[int, Any] = tokenizer.added_tokens_decoder
+        self.special_tokens = sorted({token.content for token in added.values() if token.special})
+        # Text that the vocabulary cannot spell becomes the unknown token, which marks nothing.
+        unknown = getattr(tokenizer, "unk_token_id", None)
+        self.special_ids = frozenset(index for index, token in added.items() if token.special) - {unknown}
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Token ids of plain text: nothing is added, and a special token spelled out in `text` is not parsed as one."""
+        return tuple(self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of `token_ids`, special tokens left out."""
+        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
+
+    def completion(self, text: str, finished: bool) -> tuple[int, ...]:
+        """Token ids of a response that another tokenizer produced, with the end-of-sequence token if it ended by itself."""
+        return self.encode(text) + ((int(self.tokenizer.eos_token_id),) if finished else ())
+
+    def combat(self, messages: Sequence[Message]) -> Prompt:
+        """The prompt that a contestant answers, in generation, in DPO and in evaluation. May be longer than the context: see `room`."""
+        return Prompt(tuple(messages), self._template(messages))
+
+    def judging(
+        self, messages: Sequence[Message], response: str, *, instruction: str, max_new_tokens: int
+    ) -> Prompt:
+        """The prompt that a judge answers (Appendix D of the paper, our wording).
+
+        The response is neutralised, and where the whole would not leave `max_new_tokens` of the context, its end is cut; the tokens
+        left out are counted in `Prompt.cut`. Raises PromptTooLong where not even an empty response fits.
+        """
+        question = neutralise(question_text(messages), self.special_tokens)
+        response = neutralise(response, self.special_tokens)
+        limit = self.context_length - max_new_tokens
+        turn, token_ids = self._judge_turn(question, response, instruction)
+        if len(token_ids) <= limit:
+            return Prompt((turn,), token_ids)
+        whole = self.encode(response)
+        keep = len(whole)
+        while keep > 0:
+            keep = max(0, keep - (len(token_ids) - limit))
+            # A cut inside a character leaves the mark of an unreadable one behind.
+            kept = neutralise(self.decode(whole[:keep]).rstrip("\ufffd"), self.special_tokens)
+            turn, token_ids = self._judge_turn(question, kept, instruction)
+            if len(token_ids) <= limit:
+                return Prompt((turn,), token_ids, cut=len(whole) - keep)
+        raise PromptTooLong(
+            f"a judge prompt without its response has more than {limit} tokens, which leaves no room in a context of "
+            f"{self.context_length}: raise engine.context_length or leave out the prompt that begins {question[:60]!r}"
+        )
+
+    def _judge_turn(self, question: str, response: str, instruction: str) -> tuple[Message, tuple[int, ...]]:
+        """The turn of a judge prompt and its ids, which hold the special tokens of the template and no other.
+
+        A tokenizer may normalise text before it looks for special tokens (wide brackets become plain ones, say), so the ids are checked; where
+        there is one too many, the texts are normalised in the same manner and neutralised again.
+        """
+        for fold in (False, True):
+            if fold:
+                question, response = (
+                    neutralise(unicodedata.normalize("NFKC", text), self.special_tokens)
+                    for text in (question, response)
+                )
+            turn = Message("user", judge_content(question, response, instruction))
+            token_ids = self._template([turn])
+            if self._specials(token_ids) == self._frame:
+                return turn, token_ids
+        raise SpartaError(
+            f"the tokenizer finds special tokens in a judge prompt that its text does not spell: leave out the prompt that begins "
+            f"{question[:60]!r}, or use a base with another tokenizer"
+        )
+
+    @cached_property
+    def _frame(self) -> tuple[int, ...]:
+        return self._specials(self._template([Message("user", judge_content("", "", ""))]))
+
+    def _specials(self, token_ids: Sequence[int]) -> tuple[int, ...]:
+        return tuple(token for token in token_ids if token in self.special_ids)
+
+    def room(self, prompt: Prompt) -> int:
+        """Tokens that the context leaves for the completion of `prompt`; not positive where the prompt alone fills it."""
+        return self.context_length - len(prompt.token_ids or ())
+
+    def _template(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        import jinja2
+
+        turns = [{"role": message.role, "content": message.content} for message in messages]
+        try:
+            return tuple(
+                self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+            )
+        except jinja2.TemplateError as error:
+            roles = ", ".join(message.role for message in messages)
+            raise SpartaError(
+                f"the base's chat template refuses a prompt with the roles {roles} ({error}): leave out the prompt that begins "
+                f"{messages[0].content[:60]!r}, or use another base"
+            ) from error

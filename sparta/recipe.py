@@ -1,0 +1,442 @@
+"""The recipe: the whole configuration of a run, typed, bounded and documented.
+
+A YAML file says only what differs from the defaults (which are the paper's, arXiv 2506.04721, sections 3 and C.2-C.5); `extends:` names
+another file to differ from; `--set a.b=c` differs once more. Unknown keys are refused. The full recipe is frozen into the state, and its
+`identity` (everything that could change a result, and nothing else) decides whether a later launch continues the same run.
+"""
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic.config import JsonDict
+
+from sparta.arena.rules import MatchMaking, Preferences, Reputation, Reweighting, Rules
+from sparta.errors import SpartaError
+from sparta.store.layout import check_model_name
+
+RECIPES = Path(__file__).parent / "recipes"
+HOW: JsonDict = {"identity": False}
+"""Marks a field that says how a run is carried out, not what it computes: it may change between two launches of one run."""
+
+
+class Model(Rules):
+    """One member of the pool: a base with a LoRA adapter, or (adapter null) a full model."""
+
+    name: str
+    base: str | None = Field(default=None, description="folder, hub id or embedded:NAME; null: pool.base")
+    adapter: str | None = Field(default=None, description="PEFT folder or embedded:NAME; safetensors only")
+
+    @field_validator("name")
+    @classmethod
+    def _usable_as_folder(cls, name: str) -> str:
+        try:
+            check_model_name(name)
+        except SpartaError as error:
+            raise ValueError(str(error)) from None
+        return name
+
+
+class Pool(Rules):
+    """The pool M^0. Relative paths begin with ./ or ../ and are taken from the file that names them."""
+
+    base: str | None = Field(default=None, description="base of every model that names none")
+    models: tuple[Model, ...] = ()
+    trust_remote_code: bool = Field(
+        default=False, description="run code that a base model ships; only for bases you trust"
+    )
+
+    @model_validator(mode="after")
+    def _playable(self) -> Self:
+        names = [model.name for model in self.models]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two models are named {twice[0]}: give each a name of its own")
+        if len(names) < 3:
+            raise ValueError(
+                f"the pool has {len(names)} model{'s' * (len(names) != 1)}, at least 3 are needed: two duel, the others judge"
+            )
+        for model in self.models:
+            if model.base is None and self.base is None:
+                raise ValueError(f"model {model.name} has no base: set pool.base or the model's own base")
+        return self
+
+    def base_of(self, model: Model) -> str:
+        return model.base or self.base or ""
+
+
+class Data(Rules):
+    """The instructions X to align on: a JSONL file of one's own, or a task that the suite knows."""
+
+    task: str | None = Field(default=None, description="a task of sparta.tasks; its training split is X")
+    train: str | None = Field(
+        default=None, description="JSONL with `prompt` (text) or `messages`, and optionally `id`"
+    )
+    size: int | None = Field(
+        default=None, ge=1, description="use the first so many instructions; null: all that there are"
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.task is None) == (self.train is None):
+            raise ValueError("name either data.task or data.train, not both and not neither")
+        return self
+
+
+class Generation(Rules):
+    """How contestants answer (section 3)."""
+
+    temperature: float = Field(default=0.7, ge=0, le=5)
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    top_k: int = Field(default=50, ge=0, description="0: off")
+    max_new_tokens: int = Field(default=512, ge=1)
+
+
+class Judging(Rules):
+    """How judges vote (section 2, appendix D)."""
+
+    mode: Literal["text", "expected"] = Field(
+        default="text", description="write a score, or the mean over single-token labels"
+    )
+    working: bool = Field(default=False, description="let the judge write its own answer on one line first")
+    labels: tuple[str, ...] = Field(
+        default=tuple("0123456789"), min_length=2, description="expected: single-token labels, worst first"
+    )
+    temperature: float = Field(default=0.7, ge=0, le=5)
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    top_k: int = Field(default=50, ge=0, description="0: off")
+    max_new_tokens: int = Field(default=32, ge=1, description="for the working and the score together")
+    retries: int = Field(default=2, ge=0, description="more tries for a missing vote, each with another seed")
+    max_missing: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="the merge stops when a judge's share of missing votes is above this",
+    )
+
+
+class Dpo(Rules):
+    """How every model learns from the iteration's pairs (section 3)."""
+
+    beta: float = Field(default=0.1, gt=0)
+    learning_rate: float = Field(default=1e-6, gt=0)
+    epochs: int = Field(default=1, ge=1)
+    batch_size: int = Field(default=1, ge=1, description="pairs a step on the device")
+    accumulation: int = Field(default=1, ge=1, description="steps a weight update")
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup: float = Field(default=0.1, ge=0, lt=1, description="share of the updates")
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    max_length: int = Field(
+        default=2048, ge=8, description="tokens, prompt and completion; a longer pair is dropped and counted"
+    )
+    gradient_checkpointing: bool = False
+    save_updates: int = Field(
+        default=200,
+        ge=1,
+        description="weight updates between two checkpoints to resume from",
+        json_schema_extra=HOW,
+    )
+
+
+class Scripted(Rules):
+    """The scripted engine: no model at all, answers and votes derived from seeds. For rehearsals of a cluster and for tests of faults."""
+
+    delay: float = Field(default=0.0, ge=0, description="seconds a completion takes", json_schema_extra=HOW)
+    unreadable: dict[str, float] = Field(
+        default={}, description="judge -> share of its votes that cannot be read"
+    )
+
+
+class Engine(Rules):
+    """What turns prompts into text."""
+
+    kind: Literal["auto", "hf", "scripted"] = Field(default="auto", description="auto: hf")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="auto: bfloat16 on a GPU, float32 elsewhere"
+    )
+    device: str = Field(default="auto", description="auto: a GPU where there is one", json_schema_extra=HOW)
+    context_length: int = Field(
+        default=4096, ge=16, description="tokens, prompt and completion; lowered to what the base allows"
+    )
+    batch_tokens: int = Field(
+        default=32768, ge=1, description="hf: tokens in flight in one batch", json_schema_extra=HOW
+    )
+    threads: int | None = Field(
+        default=None, ge=1, description="CPU threads; null: what the machine offers", json_schema_extra=HOW
+    )
+    scripted: Scripted = Scripted()
+
+
+class Assumed(Rules):
+    """Rates of one task, for the estimate before the first iteration has been measured. The defaults are for a 7B model on an A100."""
+
+    tokens_per_second: float = Field(default=2000.0, gt=0, description="generated tokens")
+    pairs_per_second: float = Field(default=1.5, gt=0, description="preference pairs trained on")
+
+
+class Cluster(Rules):
+    """Where phases run. None of it changes a result."""
+
+    kind: Literal["auto", "inline", "local"] = Field(
+        default="auto", description="auto: local where there are several GPUs, else inline"
+    )
+    tasks: int | None = Field(
+        default=None, ge=1, description="tasks (shards) a phase is dealt to; null: as many as run at once"
+    )
+    at_once: int | None = Field(
+        default=None,
+        ge=1,
+        description="local: most tasks that run at the same time; null: GPUs, or half the cores",
+    )
+    max_attempts: int = Field(
+        default=3, ge=1, description="attempts in a row without a new row before the run stops"
+    )
+    flush_seconds: float = Field(
+        default=2.0, gt=0, description="longest time until a finished row is safe from a power cut"
+    )
+    assumed: Assumed = Assumed()
+
+
+class Evaluation(Rules):
+    """What checkpoints are scored on."""
+
+    task: str | None = Field(default=None, description="null: data.task")
+    validation: int | None = Field(default=None, ge=1, description="items of the validation split; null: all")
+    test: int | None = Field(default=None, ge=1, description="items of the test split; null: all")
+    max_new_tokens: int = Field(default=512, ge=1)
+
+
+class Recipe(Rules):
+    """A run, whole."""
+
+    name: str = Field(min_length=1)
+    method: Literal["sparta"] = "sparta"
+    seed: int = Field(default=0, ge=0)
+    iterations: int = Field(
+        default=8, ge=1, description="T; more than before continues a finished run", json_schema_extra=HOW
+    )
+    combats: int = Field(default=1000, ge=1, description="N, combats an iteration")
+    pool: Pool
+    data: Data
+    match: MatchMaking = MatchMaking()
+    generation: Generation = Generation()
+    judging: Judging = Judging()
+    reputation: Reputation = Reputation()
+    reweighting: Reweighting = Reweighting()
+    preferences: Preferences = Preferences()
+    dpo: Dpo = Dpo()
+    engine: Engine = Engine()
+    cluster: Cluster = Field(default=Cluster(), json_schema_extra=HOW)
+    evaluation: Evaluation = Field(default=Evaluation(), json_schema_extra=HOW)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _authors_reweight_later(cls, given: Any) -> Any:
+        """The authors' iterations count from 0: under their preset the first down-weighting takes effect at the third."""
+        if isinstance(given, dict) and (given.get("reputation") or {}).get("preset") == "authors":
+            return {**given, "reweighting": {"first_iteration": 3, **(given.get("reweighting") or {})}}
+        return given
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that could change a result, as plain values."""
+        return _identity(self)
+
+    @property
+    def hash(self) -> str:
+        """sha256 (hex) of the identity."""
+        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
+
+    def differences(self, other: Self) -> list[str]:
+        """One line for each value of the identity in which `other` differs: "match.k: 5, now 3"."""
+        mine, theirs = dict(_flat(self.identity())), dict(_flat(other.identity()))
+        return [
+            f"{key}: {mine.get(key, 'absent')}, now {theirs.get(key, 'absent')}"
+            for key in sorted(mine.keys() | theirs.keys())
+            if mine.get(key, _ABSENT) != theirs.get(key, _ABSENT)
+        ]
+
+    def to_yaml(self) -> str:
+        """The whole recipe, defaults included: what is frozen into the state."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+_ABSENT = object()
+
+
+def load(source: str | Path, settings: Sequence[str] = ()) -> Recipe:
+    """The recipe called `source` (a name under sparta/recipes, or a YAML file) with `settings` ("a.b=c", YAML values) laid over it.
+
+    Raises SpartaError naming the file and the key.
+    """
+    path = find(source)
+    tree = _read_tree(path)
+    for setting in settings:
+        tree = _overlay(tree, _setting(setting))
+    return _validated(tree, str(path))
+
+
+def adjust(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """`recipe` with `settings` ("a.b=c") laid over it."""
+    tree = recipe.model_dump(mode="json")
+    for setting in settings:
+        tree = _overlay(tree, _setting(setting))
+    return _validated(tree, recipe.name)
+
+
+def thaw(path: Path) -> Recipe:
+    """The recipe frozen at `path`."""
+    return _validated(_read_yaml(path), str(path))
+
+
+def find(source: str | Path) -> Path:
+    """The file of a recipe: a path that exists, or a name under sparta/recipes (toy, paper/alpaca)."""
+    candidates = [Path(source), RECIPES / f"{source}.yaml"]
+    for path in candidates:
+        if path.is_file():
+            return path.resolve()
+    known = sorted(str(path.relative_to(RECIPES).with_suffix("")) for path in RECIPES.rglob("*.yaml"))
+    near = difflib.get_close_matches(str(source), known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known recipes: {', '.join(known)}"
+    raise SpartaError(f"there is no recipe {source}: neither a file nor a name under sparta/recipes; {hint}")
+
+
+def _read_tree(path: Path) -> dict[str, Any]:
+    tree = _located(_read_yaml(path), path.parent)
+    parent = tree.pop("extends", None)
+    if parent is None:
+        return tree
+    return _overlay(_read_tree(find(path.parent / str(parent))), tree)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpartaError(f"recipe {path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise SpartaError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise SpartaError(f"recipe {path} must be a mapping of keys to values, found {type(tree).__name__}")
+    return tree
+
+
+def _setting(text: str) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"\w+(\.\w+)*", key):
+        raise SpartaError(f"--set {text}: write it as key=value, for example --set match.k=3")
+    try:
+        tree: Any = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise SpartaError(f"--set {text}: the value is not YAML: {' '.join(str(error).split())}") from error
+    for part in reversed(key.split(".")):
+        tree = {part: tree}
+    return _located(tree, Path.cwd())
+
+
+def _located(tree: dict[str, Any], origin: Path) -> dict[str, Any]:
+    """`tree` with its relative paths made absolute: those that begin with ./ or ../, and data.train always."""
+
+    def absolute(value: Any, always: bool = False) -> Any:
+        if isinstance(value, str) and (always or value.startswith(("./", "../"))):
+            return str((origin / value).resolve())
+        return value
+
+    tree = dict(tree)
+    if isinstance(tree.get("data"), dict) and tree["data"].get("train"):
+        tree["data"] = {**tree["data"], "train": absolute(tree["data"]["train"], always=True)}
+    if isinstance(pool := tree.get("pool"), dict):
+        pool = {key: absolute(value) if key == "base" else value for key, value in pool.items()}
+        if isinstance(pool.get("models"), list):
+            pool["models"] = [
+                {
+                    key: absolute(value) if key in ("base", "adapter") else value
+                    for key, value in model.items()
+                }
+                if isinstance(model, dict)
+                else model
+                for model in pool["models"]
+            ]
+        tree["pool"] = pool
+    return tree
+
+
+def _overlay(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        inner = merged.get(key)
+        merged[key] = _overlay(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _validated(tree: dict[str, Any], where: str) -> Recipe:
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise SpartaError(f"recipe {where}: {'; '.join(_explain(item) for item in error.errors())}") from None
+
+
+def _explain(item: Mapping[str, Any]) -> str:
+    place = [str(part) for part in item["loc"]]
+    name = ".".join(place)
+    if item["type"] == "extra_forbidden":
+        known = _fields_at(place[:-1])
+        near = difflib.get_close_matches(place[-1], known, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
+        return f"unknown key {name}; {hint}"
+    if item["type"] == "missing":
+        return f"{name} is missing"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if item["type"] == "value_error":
+        return f"{name}: {message}" if name else message
+    return f"{name}: {message[0].lower()}{message[1:]}, not {item['input']!r}"
+
+
+def _fields_at(place: Sequence[str]) -> list[str]:
+    """Names of the keys that the section at `place` knows."""
+    section: type[BaseModel] = Recipe
+    for part in place:
+        if part.isdigit():
+            continue
+        annotation = section.model_fields[part].annotation
+        inner = [
+            kind
+            for kind in (annotation, *get_args(annotation))
+            if isinstance(kind, type) and issubclass(kind, BaseModel)
+        ]
+        section = inner[0]
+    return sorted(section.model_fields)
+
+
+def _identity(section: BaseModel) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, field in type(section).model_fields.items():
+        extra = field.json_schema_extra
+        if isinstance(extra, dict) and extra.get("identity") is False:
+            continue
+        values[name] = _plain(getattr(section, name))
+    return values
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return _identity(value)
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(tree, dict) and tree:
+        for key, value in tree.items():
+            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(tree, list) and any(isinstance(item, dict) for item in tree):
+        for index, value in enumerate(tree):
+            yield from _flat(value, f"{prefix}.{index}")
+    else:
+        yield prefix, tree

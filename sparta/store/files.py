@@ -1,0 +1,206 @@
+"""Whole files: written so that a reader sees the old one or the new one, never half; read so that a bad one is named.
+
+Rows that arrive one by one are not for this module but for `sparta.store.shards`.
+"""
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import msgspec
+
+from sparta.errors import SpartaError
+
+T = TypeVar("T")
+
+MEASURED_FILES = ("log.jsonl",)
+"""Names of files in an adapter's folder that hold measurements; no digest covers them."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_encoder = msgspec.json.Encoder(order="deterministic")
+_decoders: dict[object, msgspec.json.Decoder[Any]] = {}
+
+
+def explain(error: OSError, path: Path) -> SpartaError:
+    """The sentence for a person whose disk or rights made touching `path` fail."""
+    if error.errno in _FULL:
+        return SpartaError(
+            f"The disk or quota that holds {path} is full: free space and run the same command again, "
+            "nothing committed is lost."
+        )
+    if error.errno in _FORBIDDEN:
+        return SpartaError(
+            f"{path} may not be read or written by this user ({error.strerror}): correct its owner or permissions, "
+            "or choose another --state, and run the same command again."
+        )
+    if error.errno == errno.ENOENT:
+        return SpartaError(
+            f"{path} is missing: restore it from a copy, or run the command that makes it again."
+        )
+    return SpartaError(
+        f"{path} could not be read or written ({error.strerror or error}): see to the disk that holds it "
+        "and run the same command again."
+    )
+
+
+@contextmanager
+def touching(path: Path) -> Iterator[None]:
+    """Turns an OSError of the block into the SpartaError that names `path` and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise explain(error, path) from error
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Put `data` at `path` atomically and durably; parents are created. Raises SpartaError, the old file intact, when it cannot."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Put `value` at `path` as indented JSON. Equal values give equal bytes: keys of dictionaries are sorted."""
+    write_bytes(path, msgspec.json.format(_encoder.encode(value), indent=2) + b"\n")
+
+
+def write_rows(path: Path, rows: Iterable[object]) -> None:
+    """Put `rows` at `path`, one JSON object a line, atomically; they are streamed, never held."""
+    with replacing(path) as file:
+        for row in rows:
+            file.write(encode_row(row))
+
+
+def encode_row(row: object) -> bytes:
+    """One line of a JSON Lines file, its newline included."""
+    return _encoder.encode(row) + b"\n"
+
+
+def read_json(path: Path, of: type[T]) -> T:
+    """The value at `path`. Raises SpartaError where the file is missing or does not hold an `of`."""
+    with touching(path):
+        data = path.read_bytes()
+    try:
+        return decoder(of).decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise SpartaError(f"{path} is not a valid {_name(of)} ({error}): restore it from a copy.") from error
+
+
+def read_rows(path: Path, of: type[T]) -> Iterator[T]:
+    """The rows of a file that was written whole, streamed.
+
+    Raises SpartaError naming file and line where a row is malformed or is not an `of`, and where the file ends within a row.
+    """
+    decode = decoder(of).decode
+    number, line = 0, b"\n"
+    with touching(path), path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                row = decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise SpartaError(
+                    f"{path}, line {number} is not a valid {_name(of)} ({error}): restore the file from a copy."
+                ) from error
+            yield row
+    if not line.endswith(b"\n"):
+        raise SpartaError(f"{path} ends within line {number}: it was cut off; restore the file from a copy.")
+
+
+def decoder(of: type[T]) -> msgspec.json.Decoder[T]:
+    """The validating decoder of `of`, made once: making one costs more than reading many rows."""
+    if of not in _decoders:
+        _decoders[of] = msgspec.json.Decoder(of)
+    return _decoders[of]
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of the file's bytes, in hex."""
+    with touching(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_tree(folder: Path) -> str:
+    """SHA-256 over names and contents of the files below `folder`, without MEASURED_FILES.
+
+    It is the digest of what `sha256sum` prints for them in the order of their names, so that anybody can compute it again.
+    """
+    lines = (f"{sha256_file(folder / name)}  {name}\n" for name in tree(folder))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def tree(folder: Path) -> list[str]:
+    """Names, relative to `folder` and sorted, of the files below it that are content: no measurements, nothing unfinished.
+
+    Raises SpartaError where `folder` is missing, or holds a link to a folder (its content would be nobody's).
+    """
+    names: list[str] = []
+    with touching(folder):
+        if not folder.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "no such folder", str(folder))
+        for here, folders, files in os.walk(folder, onerror=_raise):
+            for name in folders:
+                if os.path.islink(os.path.join(here, name)):
+                    raise SpartaError(
+                        f"{here}/{name} is a link to a folder: put a copy of the folder in its place."
+                    )
+            names += [
+                os.path.relpath(os.path.join(here, name), folder)
+                for name in files
+                if name not in MEASURED_FILES and not is_temporary(name)
+            ]
+    return sorted(names)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether `name` is that of a file whose writer was killed before renaming it."""
+    return name.startswith(".") and name.endswith(".tmp")
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name in the folder of `path` that no other process uses."""
+    return path.with_name(f".{path.name[:100]}.{os.urandom(8).hex()}.tmp")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write into that takes the place of `path` when the block ends well, and leaves no trace when it does not."""
+    with touching(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_beside(path)
+        try:
+            with temporary.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Bring a file's bytes, or a folder's names, to the disk."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        # Some network file systems cannot sync a folder; they order renames on the server.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(fd)
+
+
+def _name(of: object) -> str:
+    return getattr(of, "__name__", str(of))
+
+
+def _raise(error: OSError) -> Any:
+    raise error

@@ -1,0 +1,153 @@
+"""Where everything of a run lies. Paths only: nothing is opened here, and no other module spells a path of the state."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparta.errors import SpartaError
+
+_ITERATION = re.compile(r"iter_([0-9]{2}|[1-9][0-9]{2,})")
+_MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class IterationDir:
+    """iter_NN/ of a run: what iteration `t` read and wrote. `responses`, `votes` and `training` are folders of shards."""
+
+    root: Path
+    t: int
+
+    @property
+    def plan(self) -> Path:
+        return self.root / "plan.jsonl"
+
+    @property
+    def responses(self) -> Path:
+        return self.root / "responses"
+
+    @property
+    def votes(self) -> Path:
+        return self.root / "votes"
+
+    @property
+    def training(self) -> Path:
+        return self.root / "training"
+
+    @property
+    def combats(self) -> Path:
+        return self.root / "combats.jsonl"
+
+    @property
+    def preferences(self) -> Path:
+        return self.root / "preferences.jsonl"
+
+    @property
+    def standing(self) -> Path:
+        return self.root / "standing.json"
+
+    @property
+    def stats(self) -> Path:
+        return self.root / "stats.json"
+
+    @property
+    def pool(self) -> Path:
+        return self.root / "pool.json"
+
+    @property
+    def manifest(self) -> Path:
+        return self.root / "MANIFEST.json"
+
+    @property
+    def adapters(self) -> Path:
+        return self.root / "adapters"
+
+    def adapter(self, model: str) -> Path:
+        """Folder of the adapter of `model`. Raises SpartaError where the name may not become a path."""
+        return self.adapters / check_model_name(model)
+
+
+@dataclass(frozen=True)
+class StateDir:
+    """The state directory of one run. It need not exist yet."""
+
+    root: Path
+
+    @property
+    def run_json(self) -> Path:
+        return self.root / "run.json"
+
+    @property
+    def recipe_yaml(self) -> Path:
+        return self.root / "recipe.yaml"
+
+    @property
+    def instructions(self) -> Path:
+        return self.root / "data" / "train.jsonl"
+
+    @property
+    def jobs(self) -> Path:
+        return self.root / "jobs"
+
+    @property
+    def lock(self) -> Path:
+        return self.jobs / "lock"
+
+    @property
+    def superseded(self) -> Path:
+        return self.root / "superseded"
+
+    @property
+    def evals(self) -> Path:
+        return self.root / "evals"
+
+    def iteration(self, t: int) -> IterationDir:
+        """Folder of iteration `t`: iter_05, iter_12, iter_100."""
+        if t < 0:
+            raise ValueError(f"there is no iteration {t}")
+        return IterationDir(self.root / f"iter_{t:02d}", t)
+
+    def iterations(self) -> list[int]:
+        """Iterations that have a folder, ascending; committed or not."""
+        if not self.root.is_dir():
+            return []
+        names = (_ITERATION.fullmatch(path.name) for path in self.root.iterdir() if path.is_dir())
+        return sorted(int(name[1]) for name in names if name)
+
+    def committed(self) -> list[int]:
+        """Iterations that have a manifest, ascending. Whether the manifest holds is for `manifest.verify` to say."""
+        return [t for t in self.iterations() if self.iteration(t).manifest.is_file()]
+
+    def last_committed(self) -> int | None:
+        """The latest iteration with a manifest; None where nothing is committed."""
+        return max(self.committed(), default=None)
+
+
+def parse_iteration(path: str | Path) -> tuple[StateDir, int]:
+    """The run and the iteration that a person means by "state/iter_05".
+
+    Raises SpartaError where the last part is no iteration's name, or where there is no such folder.
+    """
+    given = Path(path)
+    folder = given.absolute() if given.name in ("", "..") else given
+    name = _ITERATION.fullmatch(folder.name)
+    if name is None:
+        raise SpartaError(f"{given} is not an iteration: give the folder of one, such as state/iter_05.")
+    state = StateDir(folder.parent)
+    if not folder.is_dir():
+        there = state.iterations()
+        known = ", ".join(state.iteration(t).root.name for t in there) if there else "no iterations"
+        raise SpartaError(f"{given} does not exist: {state.root} holds {known}; give one that exists.")
+    return state, int(name[1])
+
+
+def check_model_name(name: str) -> str:
+    """`name`, when it may become a file name: letters, digits, '.', '_' and '-', at most 64, no leading '.' or '-', no '..'.
+
+    Raises SpartaError otherwise.
+    """
+    if _MODEL_NAME.fullmatch(name) is None or ".." in name:
+        raise SpartaError(
+            f"The model name {name[:80]!r} cannot be used in file names: rename it in the recipe with at most 64 letters, "
+            "digits, '.', '_' or '-', without '..' and beginning with a letter, digit or '_'."
+        )
+    return name

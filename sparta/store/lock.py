@@ -1,0 +1,261 @@
+"""One driver at a time: the lock of a run.
+
+jobs/lock/ always holds exactly one baton, an empty file called "free" or "held-<token>", and for the holder <token>.json saying who it
+is. The baton changes hands by renaming it from the very name that was judged, so of any number of processes exactly one succeeds, on
+local and network disks alike, and no moment exists in which nobody's baton is there. Who the holder is, only the baton says.
+
+Whether a holder lives: on the same boot of the same host (and in the same process namespace) /proc knows. Of any other holder its
+heartbeat does: it touches its file every 15 seconds, and after 120 seconds without, by the file system's own clock, it counts as dead.
+"""
+
+import datetime
+import os
+import shlex
+import shutil
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from sparta.errors import SpartaError
+from sparta.store.files import explain, read_json, sync, temporary_beside, touching, write_bytes, write_json
+from sparta.store.layout import StateDir
+from sparta.store.process import machine, process_start
+
+HEARTBEAT_SECONDS = 15.0
+DEAD_AFTER_SECONDS = 120.0
+_SETTLE_SECONDS = 5.0
+_FREE = "free"
+_HELD = "held-"
+
+
+class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """jobs/lock/<token>.json: who took the lock.
+
+    process_start: clock ticks from boot to the process's start, telling two processes of one pid apart; None where there is no /proc.
+    machine: boot id and process namespace; processes of another `machine` cannot be looked up here.
+    """
+
+    token: str
+    pid: int
+    host: str
+    machine: str
+    process_start: int | None
+    started: str
+    command: str
+    slurm_job_id: str | None
+
+    def __str__(self) -> str:
+        job = f", SLURM job {self.slurm_job_id}" if self.slurm_job_id else ""
+        return f"process {self.pid} on {self.host} (since {self.started}{job})"
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a run's lock. silent_seconds: time since its last heartbeat."""
+
+    claim: Claim
+    alive: bool
+    silent_seconds: float
+
+
+class RunLock:
+    """Holds the lock of `state` while the block runs.
+
+    Entering raises SpartaError, naming the holder, where a living process holds it; a dead one's lock is taken over, and `say` is told.
+    """
+
+    def __init__(self, state: StateDir, say: Callable[[str], None]) -> None:
+        self._state = state
+        self._folder = state.lock
+        self._say = say
+        self._claim = _claim_of_this_process()
+        self._stop = threading.Event()
+
+    @property
+    def _baton(self) -> Path:
+        return self._folder / f"{_HELD}{self._claim.token}"
+
+    @property
+    def _file(self) -> Path:
+        return _claim_file(self._folder, self._claim.token)
+
+    def __enter__(self) -> Self:
+        with touching(self._folder):
+            _make(self._folder)
+            write_json(self._file, self._claim)
+            try:
+                self._take()
+            except BaseException:
+                self._file.unlink(missing_ok=True)
+                raise
+        self._stop = threading.Event()
+        threading.Thread(target=self._beat, args=[self._stop], name="run lock heartbeat", daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        # A forked child leaves the block as well; the lock is its parent's.
+        if os.getpid() != self._claim.pid:
+            return
+        with touching(self._folder):
+            try:
+                os.rename(self._baton, self._folder / _FREE)
+            except FileNotFoundError:
+                self._say(f"The lock of {self._state.root} was no longer this process's when it ended.")
+            self._file.unlink(missing_ok=True)
+
+    def check(self) -> None:
+        """Raises SpartaError when the lock was lost: to be called before anything that must not be done twice, such as submitting jobs.
+
+        That happens to a process that was suspended for minutes while a driver on another host needed the lock.
+        """
+        if not self._baton.exists():
+            now = holder(self._state)
+            by = f" by {now.claim}" if now else ""
+            raise SpartaError(
+                f"The lock of {self._state.root} was taken over{by}: this driver stops, watch the other one."
+            )
+
+    def _take(self) -> None:
+        give_up = time.monotonic() + _SETTLE_SECONDS
+        while time.monotonic() < give_up:
+            name = _baton_name(self._folder)
+            if name is None:
+                # A listing taken while the baton is renamed may show neither of its names.
+                time.sleep(0.02)
+                continue
+            before = _holder(self._folder, name) if name != _FREE else None
+            if before is not None and before.alive:
+                raise self._held_by(before)
+            try:
+                os.rename(self._folder / name, self._baton)
+            except FileNotFoundError:
+                continue
+            sync(self._folder)
+            if name != _FREE:
+                who = f"{before.claim} is no longer running" if before else "its holder left no trace"
+                self._say(f"Taking over the lock of {self._state.root}: {who}.")
+                _claim_file(self._folder, name.removeprefix(_HELD)).unlink(missing_ok=True)
+            return
+        raise SpartaError(
+            f"{self._folder} does not say whether this run is being driven: make sure that no other driver runs on "
+            f"{self._state.root}, delete {self._folder} and run the same command again."
+        )
+
+    def _held_by(self, before: Holder) -> SpartaError:
+        if before.claim.machine == machine():
+            remedy = f"wait for it, watch it with jobs/status.py, or stop it (kill {before.claim.pid}) and try again"
+        else:
+            remedy = (
+                f"watch it with jobs/status.py, or stop it there; its last sign of life is {before.silent_seconds:.0f} s "
+                f"old, after {DEAD_AFTER_SECONDS:.0f} s it counts as dead and this command takes over"
+            )
+        return SpartaError(
+            f"{self._state.root} is being driven by {before.claim}, {before.claim.command!r}: {remedy}."
+        )
+
+    def _beat(self, stop: threading.Event) -> None:
+        while not stop.wait(HEARTBEAT_SECONDS):
+            try:
+                os.utime(self._file)
+            except FileNotFoundError:
+                return  # taken over; `check` tells the driver
+            except OSError as error:
+                self._say(f"The heartbeat of the lock failed, trying again: {explain(error, self._file)}")
+
+
+def holder(state: StateDir) -> Holder | None:
+    """Who holds the lock of `state`, alive or not; None where it is free. Writes nothing that lasts, and needs no right to write."""
+    with touching(state.lock):
+        name = _baton_name(state.lock) if state.lock.is_dir() else None
+        return None if name is None or name == _FREE else _holder(state.lock, name)
+
+
+def _make(folder: Path) -> None:
+    """Create `folder` with a free baton in it, at once; nothing where it exists (a folder that is not empty is never replaced)."""
+    if folder.is_dir():
+        return
+    temporary = temporary_beside(folder)
+    temporary.mkdir(parents=True)
+    try:
+        write_bytes(temporary / _FREE, b"")
+        os.rename(temporary, folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _baton_name(folder: Path) -> str | None:
+    return next((name for name in os.listdir(folder) if name == _FREE or name.startswith(_HELD)), None)
+
+
+def _claim_file(folder: Path, token: str) -> Path:
+    return folder / f"{token}.json"
+
+
+def _holder(folder: Path, baton: str) -> Holder | None:
+    """None where the claim is gone: its holder has just released or lost the lock."""
+    path = _claim_file(folder, baton.removeprefix(_HELD))
+    try:
+        touched = path.stat().st_mtime
+        claim = read_json(path, Claim)
+    except (FileNotFoundError, SpartaError):
+        if path.exists():
+            raise
+        return None
+    silent = max(0.0, _now(folder) - touched)
+    return Holder(claim, _lives(claim, silent), silent)
+
+
+def _now(folder: Path) -> float:
+    """The time by the clock that stamps files in `folder`, which may be a server's; ours where nothing may be written there."""
+    probe = temporary_beside(folder / "clock")
+    try:
+        probe.touch(exist_ok=False)
+        now = probe.stat().st_mtime
+        probe.unlink()
+    except OSError:
+        return time.time()
+    return now
+
+
+def _lives(claim: Claim, silent: float) -> bool:
+    if claim.machine == machine():
+        try:
+            os.kill(claim.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass  # another user's: there, but /proc may hide it (hidepid), and then its heartbeat has to tell
+        else:
+            if claim.process_start is None:
+                return True
+        start = process_start(claim.pid)
+        if start is not None:
+            return start == claim.process_start
+    return silent < DEAD_AFTER_SECONDS
+
+
+def _claim_of_this_process() -> Claim:
+    return Claim(
+        token=os.urandom(8).hex(),
+        pid=os.getpid(),
+        host=socket.gethostname(),
+        machine=machine(),
+        process_start=process_start(os.getpid()),
+        started=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        command=shlex.join(sys.argv),
+        slurm_job_id=os.environ.get("SLURM_JOB_ID"),
+    )

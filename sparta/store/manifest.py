@@ -1,0 +1,188 @@
+"""The commit of an iteration: MANIFEST.json, written last, says what the iteration consists of and which one it follows.
+
+An iteration without a manifest did not happen. Equal content gives an equal manifest, byte for byte: no times, no hosts, and for
+folders of shards the set of rows instead of the files. Not covered, because they are measurements: stats.json, the adapters' log.jsonl.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NoReturn
+
+import msgspec
+
+from sparta.errors import SpartaError
+from sparta.store import files as whole
+from sparta.store.layout import IterationDir, StateDir
+from sparta.store.records import SCHEMA_VERSION, Response, Row, Trained, Vote
+from sparta.store.shards import RowsEntry, ShardReader, rows_digest, shard_files
+
+ROW_TYPES: Mapping[str, type[Row]] = {"responses": Response, "votes": Vote, "training": Trained}
+"""What the folders of shards hold."""
+
+
+class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file: size in bytes and SHA-256 of its content."""
+
+    bytes: int
+    sha256: str
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """MANIFEST.json. parent: SHA-256 of the parent's MANIFEST.json, for iteration 0 the recipe's hash. Names are relative to the iteration."""
+
+    schema_version: int
+    iteration: int
+    parent: str
+    files: dict[str, FileEntry]
+    rows: dict[str, RowsEntry]
+
+
+def commit(
+    iteration: IterationDir, parent: str, files: Sequence[Path], rows: Mapping[str, type[Row] | RowsEntry]
+) -> Manifest:
+    """Write the manifest of `iteration`, which makes it count. Everything it covers is brought to the disk before.
+
+    parent: see `parent_hash`. files: whole files of the iteration; those below adapters/ are always covered and need not be given.
+    rows: folders of shards with the type of their rows, or with the entry of a ShardReader that has just read them.
+
+    Committing the same content again changes nothing. Raises SpartaError where a file is missing, where shards cannot be read, and
+    where the iteration is committed with other content.
+    """
+    names = sorted(
+        {path.relative_to(iteration.root).as_posix() for path in files} | set(_adapter_files(iteration))
+    )
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION,
+        iteration=iteration.t,
+        parent=parent,
+        files={name: _file_entry(iteration.root / name) for name in names},
+        rows={
+            name: of if isinstance(of, RowsEntry) else rows_digest(ShardReader(iteration.root / name, of))
+            for name, of in sorted(rows.items())
+        },
+    )
+    with whole.touching(iteration.root):
+        for folder in {(iteration.root / name).parent for name in names}:
+            whole.sync(folder)
+    if iteration.manifest.exists() and read_manifest(iteration) != manifest:
+        raise SpartaError(f"{iteration.root} is committed already, with other content: {_remedy(iteration)}.")
+    whole.write_json(iteration.manifest, manifest)
+    return manifest
+
+
+def read_manifest(iteration: IterationDir) -> Manifest:
+    """The manifest of a committed iteration. Raises SpartaError where it is missing, malformed or of another schema version."""
+    manifest = whole.read_json(iteration.manifest, Manifest)
+    if manifest.schema_version != SCHEMA_VERSION:
+        raise SpartaError(
+            f"{iteration.manifest} has schema version {manifest.schema_version}, this program knows {SCHEMA_VERSION}: "
+            "use the version of the program that wrote it."
+        )
+    return manifest
+
+
+def parent_hash(state: StateDir, t: int, recipe_hash: str) -> str:
+    """What the manifest of iteration `t` names as its parent: the hash of the manifest before, for iteration 0 `recipe_hash`."""
+    return recipe_hash if t == 0 else whole.sha256_file(state.iteration(t - 1).manifest)
+
+
+def verify(state: StateDir, recipe_hash: str, upto: int | None = None) -> None:
+    """Check every committed iteration, or those up to `upto`: the chain of manifests, every file, every set of rows.
+
+    Raises SpartaError that names the first file which is missing or changed, and what to do. A run that has committed nothing is valid.
+    """
+    last = state.last_committed() if upto is None else upto
+    for t in range(0 if last is None else last + 1):
+        iteration = state.iteration(t)
+        if not iteration.manifest.is_file():
+            _reject(iteration, f"{iteration.manifest} is missing")
+        manifest = read_manifest(iteration)
+        if manifest.iteration != t:
+            _reject(
+                iteration, f"{iteration.manifest} is the manifest of iteration {manifest.iteration}, not {t}"
+            )
+        if manifest.parent != parent_hash(state, t, recipe_hash):
+            _reject(iteration, _broken_chain(state, t))
+        for name, entry in manifest.files.items():
+            _verify_file(iteration, name, entry)
+        for name in _adapter_files(iteration):
+            if name not in manifest.files:
+                _reject(iteration, f"{iteration.root / name} was added after the commit")
+        for name, rows in manifest.rows.items():
+            _verify_rows(iteration, name, rows)
+
+
+def _verify_file(iteration: IterationDir, name: str, entry: FileEntry) -> None:
+    relative = PurePosixPath(name)
+    if relative.is_absolute() or ".." in relative.parts:
+        _reject(iteration, f"{iteration.manifest} names the file {name!r}, which is outside of the iteration")
+    path = iteration.root / name
+    if not path.is_file():
+        _reject(iteration, f"{path} is missing")
+    with whole.touching(path):
+        size = path.stat().st_size
+    if size != entry.bytes or whole.sha256_file(path) != entry.sha256:
+        _reject(iteration, f"{path} was changed after the commit")
+
+
+def _verify_rows(iteration: IterationDir, name: str, expected: RowsEntry) -> None:
+    of = ROW_TYPES.get(name)
+    if of is None:
+        _reject(iteration, f"{iteration.manifest} names rows {name!r}, which this version does not know")
+    folder = iteration.root / name
+    try:
+        found = rows_digest(ShardReader(folder, of))
+    except SpartaError as error:
+        # The reader's advice, to delete a line, suits an iteration that is still being made.
+        what = str(error).partition(": delete ")[0]
+        _reject(iteration, f"{what}{_touched_since(iteration, folder)}", error)
+    if found != expected:
+        count = (
+            "" if found.count == expected.count else f" ({found.count} rows, {expected.count} were committed)"
+        )
+        _reject(
+            iteration,
+            f"the rows of {folder} were changed after the commit{count}{_touched_since(iteration, folder)}",
+        )
+
+
+def _touched_since(iteration: IterationDir, folder: Path) -> str:
+    """Which shard files are younger than the manifest: those that somebody edited, most likely."""
+    with whole.touching(folder):
+        committed = iteration.manifest.stat().st_mtime_ns
+        names = [str(path) for path in shard_files(folder) if path.stat().st_mtime_ns > committed]
+    return f"; most likely in {', '.join(names[:3])}, modified since" if names else ""
+
+
+def _broken_chain(state: StateDir, t: int) -> str:
+    manifest = state.iteration(t).manifest
+    if t == 0:
+        return f"{manifest} belongs to another recipe than {state.recipe_yaml}, or one of the two was changed"
+    return f"{manifest} does not follow {state.iteration(t - 1).manifest}: one of the two was changed or is of another run"
+
+
+def _reject(iteration: IterationDir, what: str, cause: Exception | None = None) -> NoReturn:
+    raise SpartaError(f"{what[0].upper()}{what[1:]}: {_remedy(iteration)}.") from cause
+
+
+def _remedy(iteration: IterationDir) -> str:
+    if iteration.t == 0:
+        return "restore it from a copy, or start a new run with another --state"
+    before = StateDir(iteration.root.parent).iteration(iteration.t - 1).root
+    return f"restore it from a copy, or continue from the iteration before with --resume {before}"
+
+
+def _file_entry(path: Path) -> FileEntry:
+    """Of a file that is on the disk when this returns: others than ourselves (safetensors) write without syncing."""
+    with whole.touching(path), path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        size = file.tell()
+        whole.sync(path)
+    return FileEntry(size, digest)
+
+
+def _adapter_files(iteration: IterationDir) -> Iterator[str]:
+    if not iteration.adapters.is_dir():
+        return iter(())
+    return (f"adapters/{name}" for name in whole.tree(iteration.adapters))

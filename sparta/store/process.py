@@ -1,0 +1,51 @@
+"""Processes of this machine, told apart even when a pid is used again."""
+
+import os
+import socket
+from pathlib import Path
+
+import msgspec
+
+
+class ProcessId(msgspec.Struct, frozen=True):
+    """A process. machine: see `machine`. start: see `process_start`."""
+
+    pid: int
+    machine: str
+    start: int | None
+
+
+def identify(pid: int) -> ProcessId:
+    """The process that has `pid` now."""
+    return ProcessId(pid, machine(), process_start(pid))
+
+
+def lives(process: ProcessId) -> bool:
+    """Whether that very process is still there; False for one of another machine, which cannot be looked up here."""
+    return (
+        process.start is not None
+        and process.machine == machine()
+        and process_start(process.pid) == process.start
+    )
+
+
+def machine() -> str:
+    """Names the set of processes that can be looked up here: equal for two processes that see each other's pids."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    if not boot.exists():
+        return socket.gethostname()
+    return f"{boot.read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
+
+
+def process_start(pid: int) -> int | None:
+    """Clock ticks from boot to the start of the process (/proc/<pid>/stat, field 22), telling two processes of one pid apart.
+
+    None where that cannot be read, -1 where only the process's exit status is left.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # The second field is the program's name in brackets and may itself hold brackets and spaces.
+    fields = stat.rpartition(")")[2].split()
+    return -1 if fields[0] in "ZX" else int(fields[19])

@@ -1,0 +1,181 @@
+"""The rows of the state: one record type a file, typed and validated when read.
+
+Fields are documented for users in state/README.md. A row's `key` says which work it is the result of; two rows of one key must be equal
+except for `MEASUREMENTS`. Models are named, never numbered: a file can be read without the pool.
+"""
+
+from typing import Annotated, Literal, Protocol
+
+import msgspec
+from msgspec import Meta
+
+from sparta.prompts import Message
+
+SCHEMA_VERSION = 1
+MEASUREMENTS = ("seconds",)
+"""Fields that may differ between two rows of one key and that no hash covers."""
+
+Count = Annotated[int, Meta(ge=0)]
+FinishReason = Literal["stop", "length", "prompt_too_long"]
+
+
+class Row(Protocol):
+    """A record that phases write: it knows the key of the work that it is the result of."""
+
+    @property
+    def key(self) -> str: ...
+
+
+class Instruction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """data/train.jsonl: one instruction of X, as used."""
+
+    prompt_id: Annotated[str, Meta(min_length=1)]
+    messages: Annotated[tuple[Message, ...], Meta(min_length=1)]
+
+
+class Combat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """plan.jsonl: one prompt and its two contestants, in the order of the plan."""
+
+    combat_id: str
+    prompt_id: str
+    messages: tuple[Message, ...]
+    models: tuple[str, str]
+
+
+class Response(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """responses/: what one contestant answered.
+
+    token_ids: the completion as sampled, its end-of-sequence token included where it was produced; empty from an endpoint.
+    tokenizer: fingerprint of the tokenizer the ids belong to; empty from an endpoint.
+    """
+
+    combat_id: str
+    model: str
+    text: str
+    token_ids: tuple[int, ...]
+    tokenizer: str
+    prompt_tokens: Count
+    new_tokens: Count
+    finish_reason: FinishReason
+    seconds: float = 0.0
+
+    @property
+    def key(self) -> str:
+        return response_key(self.combat_id, self.model)
+
+
+class Vote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """votes/: one judge's score of one response; None is a missing vote, never a default.
+
+    raw: what the judge wrote last (for `expected` the working, if any). tries: attempts spent. cut: tokens of the response left out of the prompt.
+    """
+
+    combat_id: str
+    contestant: str
+    judge: str
+    score: Annotated[float, Meta(ge=1, le=10)] | None
+    raw: str
+    tries: Annotated[int, Meta(ge=1)]
+    prompt_tokens: Count = 0
+    new_tokens: Count = 0
+    cut: Count = 0
+    seconds: float = 0.0
+
+    @property
+    def key(self) -> str:
+        return vote_key(self.combat_id, self.contestant, self.judge)
+
+
+class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """combats.jsonl: what became of a combat in the replay.
+
+    scores: aggregated scores of the two contestants, None where the combat is void. winner: None where there is no pair.
+    reason: "pair", or why there is none (see sparta.arena.preferences.REASONS).
+    """
+
+    combat_id: str
+    models: tuple[str, str]
+    scores: tuple[float, float] | None
+    winner: str | None
+    reason: str
+    jury: Count
+    reputations_before: tuple[float, float]
+    reputations_after: tuple[float, float]
+
+
+class Pair(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """preferences.jsonl: a preference pair. Two-fold fields are in the order chosen, rejected.
+
+    finished: whether the response ended by itself; a response cut off at the token limit is never taught to end there.
+    """
+
+    combat_id: str
+    messages: tuple[Message, ...]
+    chosen: str
+    rejected: str
+    chosen_token_ids: tuple[int, ...]
+    rejected_token_ids: tuple[int, ...]
+    tokenizers: tuple[str, str]
+    finished: tuple[bool, bool]
+    models: tuple[str, str]
+    scores: tuple[float, float]
+
+
+class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """training/: one pool member has learned from the iteration's pairs; its adapter is in place under adapters/<model>/.
+
+    sha256: digest of the adapter's files. pairs: used. dropped: too long for `dpo.max_length`, or without a completion token. first_loss and last_loss in nats.
+    """
+
+    model: str
+    sha256: str
+    pairs: Count
+    dropped: Count
+    steps: Count
+    first_loss: float | None
+    last_loss: float | None
+    tokens: Count
+    seconds: float = 0.0
+
+    @property
+    def key(self) -> str:
+        return self.model
+
+
+class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """evals/<task>/<split>/: one graded answer. grade is in [0, 1], None where it could not be graded."""
+
+    item_id: str
+    checkpoint: str
+    text: str
+    grade: Annotated[float, Meta(ge=0, le=1)] | None
+    new_tokens: Count
+    seconds: float = 0.0
+
+    @property
+    def key(self) -> str:
+        return evaluation_key(self.checkpoint, self.item_id)
+
+
+class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """pool.json: one model of the pool at one iteration.
+
+    base: as the recipe names it. adapter: folder relative to the state directory, None for a full model. sha256: digest of the adapter's files.
+    """
+
+    name: str
+    base: str
+    adapter: str | None
+    sha256: str
+
+
+def response_key(combat_id: str, model: str) -> str:
+    return f"{combat_id}/{model}"
+
+
+def vote_key(combat_id: str, contestant: str, judge: str) -> str:
+    return f"{combat_id}/{contestant}/{judge}"
+
+
+def evaluation_key(checkpoint: str, item_id: str) -> str:
+    return f"{checkpoint}/{item_id}"

@@ -1,0 +1,120 @@
+"""A run: a state directory together with the recipe that is frozen in it."""
+
+import platform
+import uuid
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib import metadata
+from typing import Any
+
+import msgspec
+
+from sparta import __version__
+from sparta.errors import SpartaError
+from sparta.recipe import Recipe, thaw
+from sparta.store import files
+from sparta.store.layout import IterationDir, StateDir
+from sparta.store.records import SCHEMA_VERSION, Combat, Instruction, Member
+
+_PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "submitit", "numpy")
+
+
+class RunInfo(msgspec.Struct, frozen=True):
+    """run.json. `genesis`: the recipe hash that the chain of manifests begins with (a fork keeps its parent's)."""
+
+    schema_version: int
+    run_id: str
+    recipe_hash: str
+    genesis: str
+    seed: int
+    created: str
+    packages: dict[str, str]
+    instructions_sha256: str = ""
+    forked_from: str | None = None
+
+
+class Run:
+    """An open run. Reads what phases share; files that never change are read once."""
+
+    def __init__(self, state: StateDir, recipe: Recipe, info: RunInfo) -> None:
+        self.state = state
+        self.recipe = recipe
+        self.info = info
+        self._plans: dict[int, list[Combat]] = {}
+
+    @classmethod
+    def open(cls, state: StateDir) -> "Run":
+        """The run in `state`. Raises SpartaError where there is none, or one of another schema version."""
+        if not state.run_json.is_file():
+            raise SpartaError(
+                f"{state.root} holds no run (no run.json): start one with python jobs/launch.py --state {state.root}"
+            )
+        version = files.read_json(state.run_json, dict[str, Any]).get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise SpartaError(
+                f"{state.run_json} has schema version {version}, this code reads version {SCHEMA_VERSION}: use the release that wrote it, "
+                "or choose another --state"
+            )
+        return cls(state, thaw(state.recipe_yaml), files.read_json(state.run_json, RunInfo))
+
+    @classmethod
+    def prepare(cls, state: StateDir, recipe: Recipe) -> "Run":
+        """Freeze `recipe` into `state` and identify the run. There is no run until `save`."""
+        files.write_bytes(state.recipe_yaml, recipe.to_yaml().encode())
+        return cls(state, recipe, cls.describe(recipe))
+
+    @staticmethod
+    def describe(recipe: Recipe) -> RunInfo:
+        """A new identity for a run of `recipe`."""
+        return RunInfo(
+            schema_version=SCHEMA_VERSION,
+            run_id=uuid.uuid4().hex[:12],
+            recipe_hash=recipe.hash,
+            genesis=recipe.hash,
+            seed=recipe.seed,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            packages={"python": platform.python_version(), "sparta": __version__, **_versions()},
+        )
+
+    def save(self) -> None:
+        """Write run.json: from now on there is a run in the state."""
+        files.write_json(self.state.run_json, self.info)
+
+    def refreeze(self, recipe: Recipe) -> None:
+        """Go on with `recipe`, which has the same identity and may carry the run out otherwise; tasks in other processes see it too."""
+        if recipe != self.recipe:
+            files.write_bytes(self.state.recipe_yaml, recipe.to_yaml().encode())
+            self.recipe = recipe
+
+    @cached_property
+    def instructions(self) -> list[Instruction]:
+        """X as used: data/train.jsonl."""
+        return list(files.read_rows(self.state.instructions, Instruction))
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the pool, in the recipe's order."""
+        return tuple(model.name for model in self.recipe.pool.models)
+
+    def iteration(self, t: int) -> IterationDir:
+        return self.state.iteration(t)
+
+    def plan(self, t: int) -> list[Combat]:
+        """The combats of iteration t in plan order; read once, since a plan never changes."""
+        if t not in self._plans:
+            self._plans = {t: list(files.read_rows(self.iteration(t).plan, Combat))}
+        return self._plans[t]
+
+    def pool(self, t: int) -> dict[str, Member]:
+        """M^t as committed, by name."""
+        return {member.name: member for member in files.read_json(self.iteration(t).pool, list[Member])}
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

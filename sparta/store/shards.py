@@ -1,0 +1,272 @@
+"""Rows that arrive one by one: appended by many jobs to files of their own, read as one set.
+
+A folder of shards means the set of its rows. Which file a row stands in, in which order, of which attempt, and how often, is not
+part of the meaning: readers count a key once, and `RowsEntry` is the same for every way of dealing the same rows out.
+"""
+
+import hashlib
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Generic, NoReturn, Self, TypeVar, cast
+
+import msgspec
+
+from sparta.errors import SpartaError
+from sparta.store.files import decoder, encode_row, explain, touching
+from sparta.store.records import MEASUREMENTS, Row
+
+R = TypeVar("R", bound=Row)
+
+_SHARD = re.compile(r"a[0-9]+-[0-9]+\.jsonl")
+_KEY_BYTES = 12  # 96 bits: two of a million keys meet with probability 1e-17, and an entry stays small
+_ROW_BYTES = 32
+_canonical = msgspec.json.Encoder(order="sorted")
+
+
+class RowsEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A set of rows: how many, and the SHA-256 of their content without MEASUREMENTS, whatever their order."""
+
+    count: int
+    sha256: str
+
+
+class ShardWriter:
+    """Appends rows to `folder`/a{attempt}-{shard}.jsonl, from one thread of one process.
+
+    A row is with the operating system when `write` returns, so the death of the process loses nothing; it is on the disk, and seen
+    by other hosts, after `flush_seconds` of further writing at the latest. Call `flush` after a batch that a silence follows.
+
+    A file that ends within a row (its writer's host died) is cut back to the last whole row first: the torn row counts for no
+    reader, and ending it with a newline would make a line that every reader must refuse.
+    """
+
+    def __init__(self, folder: Path, attempt: int, shard: int, flush_seconds: float = 2.0) -> None:
+        self.path = folder / f"a{attempt}-{shard:05d}.jsonl"
+        self._flush_seconds = flush_seconds
+        with touching(self.path):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+            try:
+                self._end = _end_of_rows(self._fd)
+                if self._end < os.fstat(self._fd).st_size:
+                    os.ftruncate(self._fd, self._end)
+            except BaseException:
+                self._release()
+                raise
+        self._synced = time.monotonic()
+
+    def write(self, row: Row) -> None:
+        """Append `row`. Raises SpartaError when the disk is full; the file then ends with the last whole row and is closed."""
+        if self._fd < 0:
+            raise ValueError(f"{self.path} is closed")
+        line = encode_row(row)
+        try:
+            written = 0
+            while written < len(line):
+                written += os.write(self._fd, line[written:])
+        except OSError as error:
+            self._give_up(error)
+        self._end += len(line)
+        if time.monotonic() - self._synced >= self._flush_seconds:
+            self.flush()
+
+    def flush(self) -> None:
+        """Bring every row to the disk. Raises SpartaError when it cannot; a network disk reports here that it is full."""
+        try:
+            os.fsync(self._fd)
+        except OSError as error:
+            self._give_up(error)
+        self._synced = time.monotonic()
+
+    def close(self) -> None:
+        """Bring every row to the disk and let go of the file. A second call does nothing."""
+        if self._fd >= 0:
+            self.flush()
+            self._release()
+
+    def _give_up(self, error: OSError) -> NoReturn:
+        try:
+            os.ftruncate(self._fd, self._end)
+        except OSError as second:
+            error.add_note(f"the torn row stays until the file is opened again: {second}")
+        finally:
+            self._release()
+        raise explain(error, self.path) from error
+
+    def _release(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class ShardReader(Generic[R]):
+    """One pass over the rows of a folder: each key once, duplicates compared, the digest computed on the way.
+
+    Holds some hundred bytes a key, never the rows. Iterating raises SpartaError that names file and line where a whole line is
+    malformed or not an `of`, and both places where two rows of one key differ in more than MEASUREMENTS. A last line without
+    its newline is a row still being written, or torn: it is no row. A folder that is not there has no rows.
+    """
+
+    def __init__(self, folder: Path, of: type[R]) -> None:
+        self._folder = folder
+        self._of = of
+        self._entry: RowsEntry | None = None
+
+    def __iter__(self) -> Iterator[R]:
+        self._entry = None
+        digests = _Digests()
+        for path in shard_files(self._folder):
+            for number, row in _rows(path, self._of):
+                new = digests.add(row)
+                if new:
+                    yield row
+                elif new is None:
+                    self._disagree(row, path, number)
+        self._entry = digests.entry()
+
+    @property
+    def entry(self) -> RowsEntry:
+        """Count and digest of the rows. ValueError before an iteration has come to its end."""
+        if self._entry is None:
+            raise ValueError(f"{self._folder} has not been read to its end")
+        return self._entry
+
+    def _disagree(self, row: R, path: Path, number: int) -> NoReturn:
+        first = next(
+            f"{other}, line {line}"
+            for other in shard_files(self._folder)
+            for line, earlier in _rows(other, self._of)
+            if earlier.key == row.key
+        )
+        raise SpartaError(
+            f"{first} and {path}, line {number} are different results of the same work {row.key}: delete the wrong line "
+            "(or both) and run the same command again."
+        )
+
+
+def iter_shards(folder: Path, of: type[R]) -> Iterator[R]:
+    """The rows of `folder`, streamed, as `ShardReader` yields them."""
+    return iter(ShardReader(folder, of))
+
+
+def read_shards(folder: Path, of: type[R]) -> dict[str, R]:
+    """The rows of `folder` by key, as `ShardReader` yields them."""
+    return {row.key: row for row in ShardReader(folder, of)}
+
+
+def rows_digest(rows: Iterable[Row]) -> RowsEntry:
+    """Count and digest of `rows`: a ShardReader, or any rows. Raises ValueError where two of one key disagree."""
+    digests = _Digests()
+    for row in rows:
+        if digests.add(row) is None:
+            raise ValueError(f"two different rows of the key {row.key}")
+    return digests.entry()
+
+
+def done_keys(folder: Path, of: type[R]) -> set[str]:
+    """Keys that have a row. Malformed lines raise SpartaError; whether duplicates agree is for the readers of rows to check."""
+    return {row.key for path in shard_files(folder) for _, row in _rows(path, of)}
+
+
+def count_keys(folder: Path, of: type[R]) -> int:
+    """How many keys have a row."""
+    hashes = {_key_hash(row) for path in shard_files(folder) for _, row in _rows(path, of)}
+    return len(hashes)
+
+
+def count_lines(folder: Path) -> int:
+    """How many whole lines the shards have: for a progress display, at once. Work done twice counts twice, nothing is validated."""
+    count = 0
+    for path in shard_files(folder):
+        with touching(path), path.open("rb") as file:
+            while block := file.read(1 << 20):
+                count += block.count(b"\n")
+    return count
+
+
+def shard_files(folder: Path) -> list[Path]:
+    """The shard files of `folder`, by name; none where it does not exist."""
+    with touching(folder):
+        if not folder.is_dir():
+            return []
+        return sorted(path for path in folder.iterdir() if _SHARD.fullmatch(path.name))
+
+
+class _Digests:
+    """Remembers of every key which row it had: hashes only."""
+
+    def __init__(self) -> None:
+        self._places: dict[bytes, int] = {}
+        self._hashes = bytearray()
+
+    def add(self, row: Row) -> bool | None:
+        """True: the key is new. False: the same row again. None: another row of a key seen before."""
+        fresh = len(self._places)
+        place = self._places.setdefault(_key_hash(row), fresh)
+        row_hash = _row_hash(row)
+        if place == fresh:
+            self._hashes += row_hash
+            return True
+        return False if self._hashes[place * _ROW_BYTES : (place + 1) * _ROW_BYTES] == row_hash else None
+
+    def entry(self) -> RowsEntry:
+        """What was added. The end of it: the keys are let go, for sorting needs their room."""
+        self._places.clear()
+        view = memoryview(self._hashes)
+        hashes = sorted(bytes(view[at : at + _ROW_BYTES]) for at in range(0, len(view), _ROW_BYTES))
+        total = hashlib.sha256()
+        for row_hash in hashes:
+            total.update(row_hash)
+        return RowsEntry(len(hashes), total.hexdigest())
+
+
+def _key_hash(row: Row) -> bytes:
+    return hashlib.blake2b(row.key.encode(), digest_size=_KEY_BYTES).digest()
+
+
+def _row_hash(row: Row) -> bytes:
+    fields = msgspec.structs.asdict(cast(msgspec.Struct, row))
+    for name in MEASUREMENTS:
+        fields.pop(name, None)
+    return hashlib.sha256(_canonical.encode(fields)).digest()
+
+
+def _rows(path: Path, of: type[R]) -> Iterator[tuple[int, R]]:
+    """Line number and row of every whole line."""
+    decode = decoder(of).decode
+    with touching(path), path.open("rb", buffering=1 << 20) as file:
+        for number, line in enumerate(file, start=1):
+            if line[-1] != 0x0A:
+                return
+            try:
+                row = decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise SpartaError(
+                    f"{path}, line {number} is not a valid {of.__name__} ({error}): delete that line and run the same "
+                    "command again, which does its work again."
+                ) from error
+            yield number, row
+
+
+def _end_of_rows(fd: int) -> int:
+    """Offset behind the last newline."""
+    end = os.fstat(fd).st_size
+    while end:
+        start = max(0, end - 65536)
+        at = os.pread(fd, end - start, start).rfind(b"\n")
+        if at >= 0:
+            return start + at + 1
+        end = start
+    return 0

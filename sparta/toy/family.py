@@ -1,0 +1,223 @@
+"""The toy task family: ten skills on short strings of digits or letters, each question with one exact answer of fixed width.
+
+Pure text, no models. A question names its skill and its operands (`add 47 38`); `answer_to` computes what is right, `slip_on` the mistake
+that is typical of the skill (a carry handled the wrong way, a pair left as it was), which careless experts make.
+
+Which split a question belongs to depends on its text alone, so the splits are disjoint whatever the seeds are.
+"""
+
+import hashlib
+import random
+import string
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from sparta.rng import stream
+
+Split = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class ToyItem:
+    """One question. `id` follows from the question: it is the same in every draw."""
+
+    id: str
+    skill: str
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Skill:
+    """operands: draws what follows the skill's name. answer, slip: of the operands; they always differ and have the same width."""
+
+    operands: Callable[[random.Random], tuple[str, ...]]
+    answer: Callable[..., str]
+    slip: Callable[..., str]
+
+
+def _digits(count: int) -> Callable[[random.Random], str]:
+    return lambda rng: "".join(rng.choices(string.digits, k=count))
+
+
+def _two_numbers(rng: random.Random) -> tuple[str, ...]:
+    return _digits(2)(rng), _digits(2)(rng)
+
+
+def _three_numbers(rng: random.Random) -> tuple[str, ...]:
+    return tuple(f"{number:02d}" for number in rng.sample(range(100), 3))
+
+
+def _four_digits(rng: random.Random) -> tuple[str, ...]:
+    return (_digits(4)(rng),)
+
+
+def _different_digits(rng: random.Random) -> tuple[str, ...]:
+    return ("".join(rng.sample(string.digits, 5)),)
+
+
+def _five_letters(rng: random.Random) -> tuple[str, ...]:
+    return ("".join(rng.sample(string.ascii_lowercase, 5)),)
+
+
+def _six_letters(rng: random.Random) -> tuple[str, ...]:
+    return ("".join(rng.sample(string.ascii_lowercase, 6)),)
+
+
+def _add(a: str, b: str) -> str:
+    return f"{int(a) + int(b):03d}"
+
+
+def _add_with_the_wrong_carry(a: str, b: str) -> str:
+    carries = int(a[1]) + int(b[1]) >= 10
+    return f"{int(a) + int(b) + (-10 if carries else 10):03d}"
+
+
+def _subtract(a: str, b: str) -> str:
+    return f"{int(a) - int(b):+03d}"
+
+
+def _subtract_with_the_wrong_sign(a: str, b: str) -> str:
+    right = _subtract(a, b)
+    return ("-" if right[0] == "+" else "+") + right[1:]
+
+
+def _double(a: str) -> str:
+    return f"{2 * int(a):05d}"
+
+
+def _double_with_the_wrong_carry(a: str) -> str:
+    return f"{2 * int(a) + (-10 if int(a[3]) >= 5 else 10):05d}"
+
+
+def _largest(*numbers: str) -> str:
+    return max(numbers)
+
+
+def _second_largest(*numbers: str) -> str:
+    return sorted(numbers)[-2]
+
+
+def _sort(a: str) -> str:
+    return "".join(sorted(a))
+
+
+def _sort_but_the_last(a: str) -> str:
+    right = _sort(a)
+    return right[:-2] + right[-1] + right[-2]
+
+
+def _reverse(a: str) -> str:
+    return a[::-1]
+
+
+def _reverse_but_the_ends(a: str) -> str:
+    return a[0] + a[-2:0:-1] + a[-1]
+
+
+def _rotate(a: str) -> str:
+    return a[1:] + a[0]
+
+
+def _rotate_the_other_way(a: str) -> str:
+    return a[-1] + a[:-1]
+
+
+def _moved(letter: str, by: int) -> str:
+    return string.ascii_lowercase[(string.ascii_lowercase.index(letter) + by) % 26]
+
+
+def _shift(a: str) -> str:
+    return "".join(_moved(letter, 1) for letter in a)
+
+
+def _shift_but_the_last(a: str) -> str:
+    return _shift(a[:-1]) + a[-1]
+
+
+def _mirror(a: str) -> str:
+    return a.translate(str.maketrans(string.ascii_lowercase, string.ascii_lowercase[::-1]))
+
+
+def _mirror_but_the_last(a: str) -> str:
+    return _mirror(a[:-1]) + a[-1]
+
+
+def _swap(a: str) -> str:
+    return "".join(a[i + 1] + a[i] for i in range(0, len(a), 2))
+
+
+def _swap_but_the_last(a: str) -> str:
+    return _swap(a[:-2]) + a[-2:]
+
+
+_SKILLS: dict[str, Skill] = {
+    "add": Skill(_two_numbers, _add, _add_with_the_wrong_carry),
+    "subtract": Skill(_two_numbers, _subtract, _subtract_with_the_wrong_sign),
+    "double": Skill(_four_digits, _double, _double_with_the_wrong_carry),
+    "largest": Skill(_three_numbers, _largest, _second_largest),
+    "sort": Skill(_different_digits, _sort, _sort_but_the_last),
+    "reverse": Skill(_five_letters, _reverse, _reverse_but_the_ends),
+    "rotate": Skill(_five_letters, _rotate, _rotate_the_other_way),
+    "shift": Skill(_five_letters, _shift, _shift_but_the_last),
+    "mirror": Skill(_five_letters, _mirror, _mirror_but_the_last),
+    "swap": Skill(_six_letters, _swap, _swap_but_the_last),
+}
+SKILLS: tuple[str, ...] = tuple(_SKILLS)
+
+
+def split_of(question: str) -> Split:
+    """The split that `question` belongs to: about 8 of 10 train, 1 validation, 1 test."""
+    bucket = hashlib.sha256(question.encode()).digest()[0] % 10
+    return "test" if bucket == 0 else "validation" if bucket == 1 else "train"
+
+
+def draw(skill: str, split: Split, rng: random.Random) -> ToyItem:
+    """One random question of `skill` in `split`; draws may repeat."""
+    while True:
+        operands = _SKILLS[skill].operands(rng)
+        question = " ".join((skill, *operands))
+        if split_of(question) == split:
+            return ToyItem("-".join((skill, *operands)), skill, question, _SKILLS[skill].answer(*operands))
+
+
+def items(split: Split, n: int, seed: int) -> list[ToyItem]:
+    """`n` different questions of `split`, in random order; the numbers of questions of any two skills differ by at most one.
+
+    Raises ValueError where a skill has not enough different questions in the split.
+    """
+    found: list[ToyItem] = []
+    for place, skill in enumerate(SKILLS):
+        wanted = n // len(SKILLS) + (place < n % len(SKILLS))
+        rng = stream(seed, "toy", split, skill)
+        unique: dict[str, ToyItem] = {}
+        for _ in range(100 + 20 * wanted):
+            if len(unique) == wanted:
+                break
+            item = draw(skill, split, rng)
+            unique.setdefault(item.id, item)
+        if len(unique) < wanted:
+            raise ValueError(
+                f"the toy skill {skill!r} has fewer than {wanted} questions in the {split} split: ask for fewer"
+            )
+        found.extend(unique.values())
+    stream(seed, "toy", split, "order").shuffle(found)
+    return found
+
+
+def answer_to(question: str) -> str:
+    """The right answer to a question of the family."""
+    skill, *operands = question.split(" ")
+    return _SKILLS[skill].answer(*operands)
+
+
+def slip_on(question: str) -> str:
+    """The typical wrong answer to a question of the family: never the right one, and as wide."""
+    skill, *operands = question.split(" ")
+    return _SKILLS[skill].slip(*operands)
+
+
+def is_right(answer: str, text: str) -> bool:
+    """Whether a response says exactly `answer`; white space around it does not matter."""
+    return text.strip() == answer

@@ -1,0 +1,107 @@
+"""Adapter folders: what is read from the one a job starts from, and how the one it makes appears, whole or not at all."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sparta.errors import SpartaError
+from sparta.store import files
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+LOG = "log.jsonl"
+
+_DATA_DRIVEN = ("pissa", "olora", "loftq", "eva", "corda")
+
+
+@dataclass(frozen=True)
+class StartingAdapter:
+    """The adapter that a job continues. config: the content of adapter_config.json."""
+
+    folder: Path
+    config: Mapping[str, Any]
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / WEIGHTS
+
+    def config_bytes(self) -> bytes:
+        """adapter_config.json of the next adapter: the same configuration, keys in order, nothing of this machine added.
+
+        PEFT's own writer would put in the place the base was loaded from.
+        """
+        return json.dumps(self.config, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+
+
+def read_starting_adapter(model: str, folder: Path) -> StartingAdapter:
+    """The adapter in `folder`. Raises SpartaError where there is none, or one that cannot be continued as it is."""
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise SpartaError(
+                f"The adapter that {model} starts from is incomplete: {folder / name} is missing; name a PEFT folder with "
+                f"{CONFIG} and {WEIGHTS} in the recipe, or restore it from a copy."
+            )
+    config = files.read_json(folder / CONFIG, dict)
+    kind = config.get("peft_type")
+    if kind != "LORA":
+        raise SpartaError(
+            f"The adapter of {model} in {folder} is of type {kind}: only LORA adapters can be trained on; choose another adapter."
+        )
+    start = config.get("init_lora_weights")
+    if isinstance(start, str) and start.lower().startswith(_DATA_DRIVEN):
+        raise SpartaError(
+            f"The adapter of {model} in {folder} was initialised with {start!r}, which changes the base when it is loaded: convert it "
+            "to a plain LoRA with PEFT (save_pretrained with path_initial_model_for_weight_conversion) and name that one."
+        )
+    return StartingAdapter(folder, config)
+
+
+def refuse_existing(model: str, out: Path) -> None:
+    """Raises SpartaError where the adapter to be made is already there; it is left alone."""
+    if os.path.lexists(out):
+        raise SpartaError(
+            f"The adapter of {model} is already there ({out}): it was not trained again; move it away to do so."
+        )
+
+
+def encode_log(records: Sequence[Mapping[str, object]]) -> bytes:
+    """log.jsonl of these records."""
+    return b"".join(msgspec.json.encode(record) + b"\n" for record in records)
+
+
+def publish(model: str, out: Path, contents: Mapping[str, bytes | Path]) -> None:
+    """Makes the folder `out` with these files (bytes, or a file to copy), durable, in one rename.
+
+    Raises SpartaError, with nothing left behind, where it cannot or where `out` has appeared in the meantime.
+    """
+    with files.touching(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _remove_unfinished(out)
+        folder = files.temporary_beside(out)
+        try:
+            folder.mkdir()
+            for name, content in contents.items():
+                target = folder / name
+                if isinstance(content, Path):
+                    shutil.copyfile(content, target)
+                else:
+                    target.write_bytes(content)
+                files.sync(target)
+            files.sync(folder)
+            refuse_existing(model, out)
+            folder.rename(out)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        files.sync(out.parent)
+
+
+def _remove_unfinished(out: Path) -> None:
+    """Folders that earlier tries at `out` left when they were killed."""
+    for path in out.parent.glob(f".{out.name}.*.tmp"):
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,91 @@
+"""Checkpoints of a training job, so that a killed one is resumed from a whole checkpoint of the same job or not at all.
+
+A checkpoint folder is written by the trainer file by file, and a kill may come between any two of them. The seal, written last, lists its
+files and their digests; a folder without a seal that holds is not a checkpoint.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from sparta.errors import SpartaError
+from sparta.store import files
+from sparta.training.adapter_folder import CONFIG, WEIGHTS
+from sparta.training.job import Example, TrainingJob
+
+SEAL = "SEAL.json"
+IDENTITY = "job.json"
+KEPT = 2
+"""Checkpoints kept: should the newest be torn, there is the one before."""
+
+
+def job_identity(job: TrainingJob, examples: Sequence[Example], dtype: str) -> str:
+    """Digest of all that decides the weights this job ends with; two jobs may share checkpoints exactly if it is equal."""
+    digest = hashlib.sha256()
+    settings = job.settings.model_dump(mode="json", exclude={"save_updates"})
+    digest.update(json.dumps([job.base, dtype, job.seed, settings], sort_keys=True).encode())
+    for name in (CONFIG, WEIGHTS):
+        digest.update(files.sha256_file(job.adapter / name).encode())
+    for example in examples:
+        digest.update(repr((example.prompt_ids, example.chosen_ids, example.rejected_ids)).encode())
+    return digest.hexdigest()
+
+
+def open_work(work: Path, identity: str) -> Path | None:
+    """Makes `work` ready for the job of this identity; the newest whole checkpoint in it, or None where there is none.
+
+    Torn checkpoints, and everything of a job with another identity, are removed.
+    """
+    if _identity_of(work) != identity:
+        close_work(work)
+        files.write_json(work / IDENTITY, {"identity": identity})
+        return None
+    newest = None
+    for update, checkpoint in sorted((_update_of(path), path) for path in work.glob("checkpoint-*")):
+        if update is not None and is_sealed(checkpoint):
+            newest = checkpoint
+        else:
+            shutil.rmtree(checkpoint)
+    return newest
+
+
+def close_work(work: Path) -> None:
+    """Removes the work folder, if there is one."""
+    with files.touching(work):
+        if work.exists():
+            shutil.rmtree(work)
+
+
+def seal(checkpoint: Path) -> None:
+    """Declares `checkpoint` whole: its files are on the disk before the seal is."""
+    with files.touching(checkpoint):
+        contents = {}
+        for path in sorted(path for path in checkpoint.iterdir() if path.is_file()):
+            files.sync(path)
+            contents[path.name] = files.sha256_file(path)
+        files.sync(checkpoint)
+    files.write_json(checkpoint / SEAL, contents)
+
+
+def is_sealed(checkpoint: Path) -> bool:
+    """Whether every file the seal of `checkpoint` lists is there and unchanged."""
+    try:
+        contents = files.read_json(checkpoint / SEAL, dict[str, str])
+        return all(files.sha256_file(checkpoint / name) == digest for name, digest in contents.items())
+    except SpartaError:
+        return False
+
+
+def _identity_of(work: Path) -> str | None:
+    """The identity of the job that `work` belongs to; None where nothing says so, then nothing in it can be trusted."""
+    try:
+        return files.read_json(work / IDENTITY, dict[str, str]).get("identity")
+    except SpartaError:
+        return None
+
+
+def _update_of(checkpoint: Path) -> int | None:
+    number = checkpoint.name.removeprefix("checkpoint-")
+    return int(number) if number.isdigit() else None

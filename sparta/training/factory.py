@@ -1,0 +1,14 @@
+"""The entrance to training: from the engine's kind to the way of training that goes with it."""
+
+from sparta.training.job import Progress, TrainingJob, TrainingReport, silent
+
+
+def train(job: TrainingJob, engine_kind: str, progress: Progress = silent) -> TrainingReport:
+    """Does `job`: `scripted` engines go with scripted training, all others with DPO."""
+    if engine_kind == "scripted":
+        from sparta.training.scripted import train_scripted
+
+        return train_scripted(job, progress)
+    from sparta.training.dpo import train_dpo
+
+    return train_dpo(job, progress)

@@ -1,0 +1,124 @@
+"""TRL's DPOTrainer as this project needs it: token ids in, adapter and log out, and nothing sent, printed or re-tokenised on the way."""
+
+import math
+import time
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparta.errors import SpartaError
+from sparta.store import files
+from sparta.training.adapter_folder import CONFIG, WEIGHTS, StartingAdapter
+from sparta.training.checkpoints import seal
+from sparta.training.job import Progress
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@cache
+def trainer_class() -> Any:
+    """The subclass of `trl.DPOTrainer`, made when first asked for because importing TRL takes seconds.
+
+    Its constructor takes, besides DPOTrainer's, `model_name`, `adapter` (the StartingAdapter) and `progress`.
+    """
+    from trl.trainer.dpo_trainer import DPOTrainer
+
+    class AdapterTrainer(DPOTrainer):
+        def __init__(
+            self, *, model_name: str, adapter: StartingAdapter, progress: Progress, **keywords: Any
+        ) -> None:
+            self.model_name = model_name
+            self.starting_adapter = adapter
+            self.progress = progress
+            self.started = time.monotonic()
+            self.seconds_before: float | None = None
+            super().__init__(**keywords)
+            if self.args.use_cpu:
+                # Called once, before there is anything to free, it collects garbage for longer than a small job trains.
+                self.accelerator.free_memory = lambda *objects: objects
+
+        def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
+            """The dataset as it is: TRL would render and tokenise text, and add an end-of-sequence token."""
+            return dataset
+
+        def _send_telemetry(self) -> None:
+            """Nothing: compute nodes have no network, and nobody agreed to it."""
+
+        def create_model_card(self, *_: Any, **__: Any) -> None:
+            """Nothing: an adapter folder of the state holds no prose."""
+
+        def floating_point_ops(self, inputs: Any) -> int:
+            """0: not reported, and counting walks over all parameters in every step."""
+            return 0
+
+        def compute_loss(self, *arguments: Any, **keywords: Any) -> Any:
+            loss = super().compute_loss(*arguments, **keywords)  # type: ignore[no-untyped-call]
+            if not math.isfinite(loss.item()):
+                self._diverged("loss", loss.item(), self.state.global_step + 1)
+            return loss
+
+        def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+            """Adds seconds of training to the record, those before a resume included, and tells the job's owner."""
+            if "loss" not in logs:
+                return
+            logs["seconds"] = self.seconds()
+            super().log(logs, start_time)
+            # A float16 gradient may overflow: the scaler then skips the update and lowers its factor.
+            if not self.args.fp16 and not math.isfinite(logs.get("grad_norm", 0.0)):
+                self._diverged("gradient", logs["grad_norm"], self.state.global_step)
+            self.progress(self.state.global_step, self.state.max_steps, logs["loss"])
+
+        def seconds(self) -> float:
+            """Seconds of training so far, those before a resume included."""
+            if self.seconds_before is None:
+                history = self.state.log_history
+                self.seconds_before = history[-1]["seconds"] if history else 0.0
+            return self.seconds_before + time.monotonic() - self.started
+
+        def weights_file(self) -> bytes:
+            """The trained adapter as a safetensors file, tensors named as in the one it started from; SpartaError where one is not finite."""
+            from peft import get_peft_model_state_dict
+            from safetensors.torch import save
+
+            model = self.accelerator.unwrap_model(self.model)
+            tensors = get_peft_model_state_dict(model, adapter_name="default", save_embedding_layers=False)
+            for name, tensor in tensors.items():
+                if not tensor.isfinite().all():
+                    self._diverged(f"weight {name}", math.nan, self.state.global_step)
+            host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+            return bytes(save(host, metadata={"format": "pt"}))
+
+        def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+            """The trained adapter alone.
+
+            Saved the usual way the frozen reference would lie in `ref/` beside it, and the loader of transformers 5.19, finding sub-folders,
+            loads only those: step and optimizer go on, the trained weights are lost without a word.
+            """
+            folder = Path(output_dir or str(self.args.output_dir))
+            with files.touching(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / CONFIG).write_bytes(self.starting_adapter.config_bytes())
+                (folder / WEIGHTS).write_bytes(self.weights_file())
+
+        def _save_checkpoint(self, model: Any, trial: Any) -> None:
+            super()._save_checkpoint(model, trial)  # type: ignore[no-untyped-call]
+            seal(Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}")
+
+        def _diverged(self, what: str, value: float, update: int) -> None:
+            raise SpartaError(
+                f"DPO of {self.model_name} diverged: its {what} is {value} in update {update} of {self.state.max_steps}; nothing was "
+                "committed. Lower dpo.learning_rate, or set engine.dtype to float32 or bfloat16 if it is float16."
+            )
+
+    return AdapterTrainer
+
+
+def placeholder_tokenizer(pad_id: int) -> "PreTrainedTokenizerBase":
+    """A tokenizer that knows its padding token and no other: DPOTrainer wants one, and examples that are ids have no use for it."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(WordLevel({"<pad>": pad_id}, unk_token="<pad>"))
+    return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>")  # type: ignore[no-untyped-call]

@@ -1,0 +1,48 @@
+"""Which requests share a forward pass."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from asking import SAMPLED, ref
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sparta.engines.base import Request
+from sparta.engines.batching import Row, batches
+from sparta.prompts import Prompt
+
+MODELS = [ref("a", Path("one"), None), ref("b", Path("one"), Path("b")), ref("c", Path("two"), None)]
+
+
+def row(number: int, model: int = 0, length: int = 3, limit: int = 4, temperature: float = 0.7) -> Row:
+    ids = tuple(range(length))
+    sampling = replace(SAMPLED, temperature=temperature)
+    return Row(Request(str(number), MODELS[model], Prompt((), ids), sampling, number), ids, limit)
+
+
+rows = st.lists(
+    st.tuples(st.integers(0, 2), st.integers(1, 30), st.integers(1, 20), st.sampled_from([0.0, 0.7])), max_size=40
+).map(lambda drawn: [row(number, *values) for number, values in enumerate(drawn)])
+
+
+@given(rows, st.integers(1, 400))
+def test_every_row_is_in_one_batch_within_the_budget(given_rows: list[Row], budget: int) -> None:
+    made = list(batches(given_rows, budget))
+    assert sorted(int(r.request.key) for batch in made for r in batch.rows) == list(range(len(given_rows)))
+    for batch in made:
+        assert len(batch.rows) == 1 or len(batch.rows) * (batch.width + batch.limit) <= budget
+        assert {r.request.model for r in batch.rows} == {batch.model}
+        assert {r.request.sampling.temperature for r in batch.rows} == {batch.sampling.temperature}
+
+
+@given(rows, st.integers(1, 400), st.sampled_from([None, "one", "two"]))
+def test_each_base_and_each_model_comes_once_and_the_loaded_base_first(
+    given_rows: list[Row], budget: int, loaded: str | None
+) -> None:
+    made = [batch.model for batch in batches(given_rows, budget, loaded)]
+    turns = [model for i, model in enumerate(made) if i == 0 or made[i - 1] != model]
+    bases = [model.base for i, model in enumerate(turns) if i == 0 or turns[i - 1].base != model.base]
+    assert len(turns) == len(set(turns))
+    assert len(bases) == len(set(bases))
+    if loaded in bases:
+        assert bases[0] == loaded

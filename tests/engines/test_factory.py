@@ -1,0 +1,19 @@
+"""One engine a process, kept while its settings last."""
+
+from sparta.engines.factory import close_engine, open_engine
+from sparta.engines.hf import HfEngine
+from sparta.engines.scripted import ScriptedEngine
+from sparta.recipe import Engine
+
+
+def test_equal_settings_share_the_engine_and_others_replace_it() -> None:
+    first = open_engine(Engine(kind="scripted"))
+    assert isinstance(first, ScriptedEngine)
+    assert open_engine(Engine(kind="scripted")) is first
+    second = open_engine(Engine())
+    assert isinstance(second, HfEngine)
+    assert open_engine(Engine(), trust_remote_code=True) is not second
+    close_engine()
+    close_engine()
+    assert open_engine(Engine(kind="scripted")) is not first
+    close_engine()

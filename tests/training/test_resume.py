@@ -1,0 +1,161 @@
+"""A killed job ends with the weights that it would have had without the kill."""
+
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from trainable import random_examples, same
+
+from sparta.training.checkpoints import SEAL, is_sealed
+from sparta.training.dpo import train_dpo
+from sparta.training.job import TrainingJob
+
+MakeJob = Callable[..., TrainingJob]
+EVERY_TWO = {"save_updates": 2}
+
+
+class Stop(Exception):
+    pass
+
+
+class Watch:
+    """Notes the updates it is told of, and raises at one of them."""
+
+    def __init__(self, stop_at: int = 0) -> None:
+        self.stop_at = stop_at
+        self.updates: list[int] = []
+
+    def __call__(self, update: int, total: int, loss: float | None) -> None:
+        self.updates.append(update)
+        if update == self.stop_at:
+            raise Stop
+
+
+@pytest.fixture
+def stopped(make_job: MakeJob) -> TrainingJob:
+    """A job of eight updates that ended in the sixth, its checkpoints after the second and the fourth."""
+    job = make_job("stopped", EVERY_TWO)
+    with pytest.raises(Stop):
+        train_dpo(job, Watch(stop_at=6))
+    assert not job.out.exists()
+    assert sorted(path.name for path in job.work.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-4"]
+    return job
+
+
+@pytest.fixture
+def uninterrupted(make_job: MakeJob) -> Path:
+    job = make_job("uninterrupted")
+    train_dpo(job)
+    return job.out
+
+
+def records(out: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+
+
+def test_a_resumed_job_ends_with_the_same_weights_and_log(stopped: TrainingJob, uninterrupted: Path) -> None:
+    watch = Watch()
+    report = train_dpo(stopped, watch)
+    assert watch.updates == [5, 6, 7, 8]
+    assert same(stopped.out, uninterrupted)
+    assert records(stopped.out) == records(uninterrupted)
+    assert (report.steps, report.first_loss) == (8, records(uninterrupted)[0]["loss"])
+    seconds = [json.loads(line)["seconds"] for line in (stopped.out / "log.jsonl").read_text().splitlines()]
+    assert seconds == sorted(seconds)
+    assert not stopped.work.exists()
+
+
+def test_checkpoints_hold_the_trained_adapter_and_no_reference(stopped: TrainingJob) -> None:
+    checkpoint = stopped.work / "checkpoint-4"
+    assert is_sealed(checkpoint)
+    assert not [path for path in checkpoint.iterdir() if path.is_dir()]
+    assert not same(checkpoint, stopped.adapter)
+    assert not (stopped.work / "README.md").exists()
+
+
+@pytest.mark.parametrize("damage", ["cut", "lost", "unsealed", "half a seal"])
+def test_a_torn_checkpoint_is_passed_over(stopped: TrainingJob, uninterrupted: Path, damage: str) -> None:
+    newest = stopped.work / "checkpoint-4"
+    if damage == "cut":
+        os.truncate(newest / "optimizer.pt", 100)
+    elif damage == "lost":
+        (newest / "trainer_state.json").unlink()
+    elif damage == "unsealed":
+        (newest / SEAL).unlink()
+    else:
+        os.truncate(newest / SEAL, 20)
+    watch = Watch()
+    train_dpo(stopped, watch)
+    assert watch.updates[0] == 3
+    assert same(stopped.out, uninterrupted)
+
+
+def test_without_a_whole_checkpoint_the_job_starts_over(stopped: TrainingJob, uninterrupted: Path) -> None:
+    for checkpoint in stopped.work.glob("checkpoint-*"):
+        (checkpoint / "adapter_model.safetensors").unlink()
+    watch = Watch()
+    train_dpo(stopped, watch)
+    assert watch.updates[0] == 1
+    assert same(stopped.out, uninterrupted)
+
+
+def test_checkpoints_of_another_job_are_not_resumed_from(stopped: TrainingJob, make_job: MakeJob) -> None:
+    examples = random_examples(16, seed=1)
+    fresh = make_job("fresh", examples=examples)
+    train_dpo(fresh)
+    watch = Watch()
+    train_dpo(replace(stopped, examples=examples), watch)
+    assert watch.updates[0] == 1
+    assert same(stopped.out, fresh.out)
+
+
+KILLED = """
+import os, pickle, signal, sys
+import torch
+torch.set_num_threads(1)
+from sparta.training import trainer
+from sparta.training.dpo import train_dpo
+seal = trainer.seal
+def seal_or_die(checkpoint):
+    if checkpoint.name == "checkpoint-4":
+        os.truncate(checkpoint / "optimizer.pt", 1000)
+        os.kill(os.getpid(), signal.SIGKILL)
+    seal(checkpoint)
+trainer.seal = seal_or_die
+train_dpo(pickle.load(open(sys.argv[1], "rb")))
+"""
+
+
+def test_a_job_killed_while_it_saves_is_resumed(
+    make_job: MakeJob, uninterrupted: Path, tmp_path: Path
+) -> None:
+    job = make_job("killed", EVERY_TWO)
+    (tmp_path / "job.pickle").write_bytes(pickle.dumps(job))
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "job.pickle")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert (done.stdout, done.stderr) == ("", "")
+    assert (job.work / "checkpoint-4").is_dir()
+    assert not job.out.exists()
+    watch = Watch()
+    train_dpo(job, watch)
+    assert watch.updates[0] == 3
+    assert same(job.out, uninterrupted)
+    assert records(job.out) == records(uninterrupted)
+
+
+def test_what_a_kill_left_beside_the_adapter_is_cleared_away(stopped: TrainingJob) -> None:
+    leftover = stopped.out.with_name(f".{stopped.out.name}.0123456789abcdef.tmp")
+    shutil.copytree(stopped.adapter, leftover)
+    train_dpo(stopped)
+    assert not leftover.exists()

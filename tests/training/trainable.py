@@ -1,0 +1,54 @@
+"""A tiny pool member to train, pairs to train it on, and ways to look at adapters."""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from sparta.training.job import Example
+
+VOCABULARY, PAD, EOS = 48, 0, 1
+
+
+@dataclass(frozen=True)
+class Member:
+    """A base (Qwen2, two layers, 64 wide) and its starting adapter, a LoRA that is not zero."""
+
+    base: Path
+    adapter: Path
+
+    def load_base(self) -> Any:
+        return AutoModelForCausalLM.from_pretrained(self.base, dtype=torch.float32).eval()
+
+    def load(self, adapter: Path) -> Any:
+        return PeftModel.from_pretrained(self.load_base(), adapter).eval()
+
+    def logits(self, adapter: Path, ids: list[int]) -> torch.Tensor:
+        """[tokens, vocabulary] of the model with `adapter`, dropout off."""
+        with torch.no_grad():
+            return self.load(adapter)(torch.tensor([ids])).logits[0]
+
+
+def random_examples(n: int, seed: int = 0) -> tuple[Example, ...]:
+    """n pairs of different lengths; chosen completions end with EOS, rejected ones were cut off."""
+    generator = random.Random(seed)
+
+    def ids(count: int) -> tuple[int, ...]:
+        return tuple(generator.randrange(2, VOCABULARY) for _ in range(count))
+
+    return tuple(Example(ids(3 + i % 4), (*ids(2 + i % 3), EOS), ids(1 + i % 5)) for i in range(n))
+
+
+def tensors(adapter: Path) -> dict[str, torch.Tensor]:
+    return load_file(adapter / "adapter_model.safetensors")
+
+
+def same(left: Path, right: Path) -> bool:
+    """Whether two adapters have the same tensors, bit for bit."""
+    one, other = tensors(left), tensors(right)
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
