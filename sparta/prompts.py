@@ -1,7 +1,8 @@
 """The one renderer: combat, judging, DPO and evaluation turn messages into tokens here and nowhere else.
 
-Two promises are kept here. What a model trains on is token for token what it saw and produced (`Renderer.combat` renders the prompt of
-generation and of DPO alike; responses keep the ids that were sampled). And a candidate's text can never leave its delimiters in a judge
+Two promises are kept here. What a model trains on is token for token what it saw and produced
+(`Renderer.combat` renders the prompt of generation and of DPO alike; responses keep the ids that were
+sampled). And a candidate's text can never leave its delimiters in a judge
 prompt, nor push the instruction out of the context: it is neutralised, and cut where it is too long, counted.
 """
 
@@ -55,7 +56,8 @@ EXPECTED = (
 )
 EXPECTED_AFTER_WORKING = (
     "First work out your own answer on one line. "
-    "On the next line give the response a score from {worst} (worst) to {best} (best): that one character only."
+    "On the next line give the response a score from {worst} (worst) to {best} (best): "
+    "that one character only."
 )
 
 _INVISIBLE = (
@@ -84,8 +86,9 @@ _ROUND = str.maketrans("<>[]", "()()")
 def neutralise(text: str, special_tokens: Sequence[str] = ()) -> str:
     """`text` with every delimiter, role marker and special token turned into plain words.
 
-    Angle and square brackets of a match become round ones (`</response>` reads `(/response)`); a special token without brackets is
-    split by a space, one of a single character is left out. Nothing in the result is a delimiter of ours or one of `special_tokens`.
+    Angle and square brackets of a match become round ones (`</response>` reads `(/response)`); a special
+    token without brackets is split by a space, one of a single character is left out. Nothing in the result
+    is a delimiter of ours or one of `special_tokens`.
     """
     exact = [re.escape(token) for token in sorted(special_tokens, key=len, reverse=True) if token.strip()]
     patterns = [_DELIMITERS, _ROLE_MARKERS, *([re.compile("|".join(exact))] if exact else [])]
@@ -122,13 +125,18 @@ def question_text(messages: Sequence[Message]) -> str:
 def judge_content(question: str, response: str, instruction: str) -> str:
     """The text of a judge prompt: introduction, question, response, instruction, in that order.
 
-    What all prompts share comes first, what one judge's two votes on a combat share comes next: prefix caches work from the left.
+    What all prompts share comes first, what one judge's two votes on a combat share comes next: prefix caches
+    work from the left.
     """
-    return f"{INTRODUCTION}\n<question>\n{question}\n</question>\n<response>\n{response}\n</response>\n{instruction}"
+    return (
+        f"{INTRODUCTION}\n<question>\n{question}\n</question>\n"
+        f"<response>\n{response}\n</response>\n{instruction}"
+    )
 
 
 class Renderer:
-    """Renders prompts for one tokenizer (any transformers tokenizer with a chat template) and one context length.
+    """Renders prompts for one tokenizer (any transformers tokenizer with a chat template) and one context
+    length.
 
     context_length: tokens, prompt and completion together.
     """
@@ -143,7 +151,9 @@ class Renderer:
         self.special_ids = frozenset(index for index, token in added.items() if token.special) - {unknown}
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Token ids of plain text: nothing is added, and a special token spelled out in `text` is not parsed as one."""
+        """Token ids of plain text: nothing is added, and a special token spelled out in `text` is not parsed
+        as one.
+        """
         return tuple(self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
 
     def decode(self, token_ids: Sequence[int]) -> str:
@@ -151,11 +161,15 @@ class Renderer:
         return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
     def completion(self, text: str, finished: bool) -> tuple[int, ...]:
-        """Token ids of a response that another tokenizer produced, with the end-of-sequence token if it ended by itself."""
+        """Token ids of a response that another tokenizer produced, with the end-of-sequence token if it ended
+        by itself.
+        """
         return self.encode(text) + ((int(self.tokenizer.eos_token_id),) if finished else ())
 
     def combat(self, messages: Sequence[Message]) -> Prompt:
-        """The prompt that a contestant answers, in generation, in DPO and in evaluation. May be longer than the context: see `room`."""
+        """The prompt that a contestant answers, in generation, in DPO and in evaluation. May be longer than
+        the context: see `room`.
+        """
         return Prompt(tuple(messages), self._template(messages))
 
     def judging(
@@ -163,8 +177,9 @@ class Renderer:
     ) -> Prompt:
         """The prompt that a judge answers (Appendix D of the paper, our wording).
 
-        The response is neutralised, and where the whole would not leave `max_new_tokens` of the context, its end is cut; the tokens
-        left out are counted in `Prompt.cut`. Raises PromptTooLong where not even an empty response fits.
+        The response is neutralised, and where the whole would not leave `max_new_tokens` of the context, its
+        end is cut; the tokens left out are counted in `Prompt.cut`. Raises PromptTooLong where not even an
+        empty response fits.
         """
         question = neutralise(question_text(messages), self.special_tokens)
         response = neutralise(response, self.special_tokens)
@@ -182,15 +197,17 @@ class Renderer:
             if len(token_ids) <= limit:
                 return Prompt((turn,), token_ids, cut=len(whole) - keep)
         raise PromptTooLong(
-            f"a judge prompt without its response has more than {limit} tokens, which leaves no room in a context of "
-            f"{self.context_length}: raise engine.context_length or leave out the prompt that begins {question[:60]!r}"
+            f"a judge prompt without its response has more than {limit} tokens, which leaves no room in a "
+            f"context of {self.context_length}: raise engine.context_length or leave out the prompt that "
+            f"begins {question[:60]!r}"
         )
 
     def _judge_turn(self, question: str, response: str, instruction: str) -> tuple[Message, tuple[int, ...]]:
         """The turn of a judge prompt and its ids, which hold the special tokens of the template and no other.
 
-        A tokenizer may normalise text before it looks for special tokens (wide brackets become plain ones, say), so the ids are checked; where
-        there is one too many, the texts are normalised in the same manner and neutralised again.
+        A tokenizer may normalise text before it looks for special tokens (wide brackets become plain ones,
+        say), so the ids are checked; where there is one too many, the texts are normalised in the same manner
+        and neutralised again.
         """
         for fold in (False, True):
             if fold:
@@ -203,8 +220,8 @@ class Renderer:
             if self._specials(token_ids) == self._frame:
                 return turn, token_ids
         raise SpartaError(
-            f"the tokenizer finds special tokens in a judge prompt that its text does not spell: leave out the prompt that begins "
-            f"{question[:60]!r}, or use a base with another tokenizer"
+            "the tokenizer finds special tokens in a judge prompt that its text does not spell: leave out "
+            f"the prompt that begins {question[:60]!r}, or use a base with another tokenizer"
         )
 
     @cached_property
@@ -215,7 +232,7 @@ class Renderer:
         return tuple(token for token in token_ids if token in self.special_ids)
 
     def room(self, prompt: Prompt) -> int:
-        """Tokens that the context leaves for the completion of `prompt`; not positive where the prompt alone fills it."""
+        """Tokens that the context leaves after `prompt`; not positive where the prompt alone fills it."""
         return self.context_length - len(prompt.token_ids or ())
 
     def _template(self, messages: Sequence[Message]) -> tuple[int, ...]:
@@ -229,6 +246,6 @@ class Renderer:
         except jinja2.TemplateError as error:
             roles = ", ".join(message.role for message in messages)
             raise SpartaError(
-                f"the base's chat template refuses a prompt with the roles {roles} ({error}): leave out the prompt that begins "
-                f"{messages[0].content[:60]!r}, or use another base"
+                f"the base's chat template refuses a prompt with the roles {roles} ({error}): "
+                f"leave out the prompt that begins {messages[0].content[:60]!r}, or use another base"
             ) from error

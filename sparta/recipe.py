@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
@@ -22,6 +22,7 @@ from sparta.errors import SpartaError
 from sparta.store.layout import check_model_name
 
 RECIPES = Path(__file__).parent / "recipes"
+Share = Annotated[float, Field(ge=0, le=1)]
 HOW: JsonDict = {"identity": False}
 """Marks a field that says how a run is carried out, not what it computes: it may change between two launches of one run."""
 
@@ -148,7 +149,7 @@ class Scripted(Rules):
     """The scripted engine: no model at all, answers and votes derived from seeds. For rehearsals of a cluster and for tests of faults."""
 
     delay: float = Field(default=0.0, ge=0, description="seconds a completion takes", json_schema_extra=HOW)
-    unreadable: dict[str, float] = Field(
+    unreadable: dict[str, Share] = Field(
         default={}, description="judge -> share of its votes that cannot be read"
     )
 
@@ -239,8 +240,15 @@ class Recipe(Rules):
     @classmethod
     def _authors_reweight_later(cls, given: Any) -> Any:
         """The authors' iterations count from 0: under their preset the first down-weighting takes effect at the third."""
-        if isinstance(given, dict) and (given.get("reputation") or {}).get("preset") == "authors":
-            return {**given, "reweighting": {"first_iteration": 3, **(given.get("reweighting") or {})}}
+        if not isinstance(given, dict):
+            return given
+        reputation, reweighting = given.get("reputation"), given.get("reweighting", {})
+        if (
+            isinstance(reputation, dict)
+            and reputation.get("preset") == "authors"
+            and isinstance(reweighting, dict)
+        ):
+            return {**given, "reweighting": {"first_iteration": 3, **reweighting}}
         return given
 
     def identity(self) -> dict[str, Any]:
@@ -282,11 +290,20 @@ def load(source: str | Path, settings: Sequence[str] = ()) -> Recipe:
 
 
 def adjust(recipe: Recipe, settings: Sequence[str]) -> Recipe:
-    """`recipe` with `settings` ("a.b=c") laid over it."""
+    """`recipe` with `settings` ("a.b=c") laid over it.
+
+    Raises SpartaError also where they change the preset: a whole recipe gives every value, which leaves a preset none to fill.
+    """
     tree = recipe.model_dump(mode="json")
     for setting in settings:
         tree = _overlay(tree, _setting(setting))
-    return _validated(tree, recipe.name)
+    adjusted = _validated(tree, recipe.name)
+    if adjusted.reputation.preset != recipe.reputation.preset:
+        raise SpartaError(
+            f"recipe {recipe.name}: reputation.preset={adjusted.reputation.preset} fills only what a recipe leaves open, and a frozen one "
+            "leaves nothing open: name the recipe file again with --recipe, beside this --set"
+        )
+    return adjusted
 
 
 def thaw(path: Path) -> Recipe:
@@ -294,9 +311,13 @@ def thaw(path: Path) -> Recipe:
     return _validated(_read_yaml(path), str(path))
 
 
-def find(source: str | Path) -> Path:
-    """The file of a recipe: a path that exists, or a name under sparta/recipes (toy, paper/alpaca)."""
-    candidates = [Path(source), RECIPES / f"{source}.yaml"]
+def find(source: str | Path, beside: Path | None = None) -> Path:
+    """The file of a recipe: a path that exists, or a name under sparta/recipes (toy, paper/alpaca).
+
+    beside: the recipe that names it, from whose folder a relative path is taken; None: from the working directory.
+    """
+    own = [Path(source)] if beside is None else [beside.parent / source, beside.parent / f"{source}.yaml"]
+    candidates = [*own, RECIPES / f"{source}.yaml"]
     for path in candidates:
         if path.is_file():
             return path.resolve()
@@ -306,12 +327,15 @@ def find(source: str | Path) -> Path:
     raise SpartaError(f"there is no recipe {source}: neither a file nor a name under sparta/recipes; {hint}")
 
 
-def _read_tree(path: Path) -> dict[str, Any]:
+def _read_tree(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The values that `path` gives, over those of the recipes that it extends. below: the files that led here."""
+    if path in below:
+        raise SpartaError(f"recipe {path} extends itself: take its extends out, or that of {below[-1]}")
     tree = _located(_read_yaml(path), path.parent)
     parent = tree.pop("extends", None)
     if parent is None:
         return tree
-    return _overlay(_read_tree(find(path.parent / str(parent))), tree)
+    return _overlay(_read_tree(find(str(parent), beside=path), (*below, path)), tree)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -328,7 +352,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _setting(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
-    if not equals or not re.fullmatch(r"\w+(\.\w+)*", key):
+    if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
         raise SpartaError(f"--set {text}: write it as key=value, for example --set match.k=3")
     try:
         tree: Any = yaml.safe_load(value)

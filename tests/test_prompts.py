@@ -1,5 +1,8 @@
-"""The renderer: a candidate's text stays inside its delimiters, and long responses give way before the instruction does."""
+"""The renderer: a candidate's text stays inside its delimiters, and long responses give way before the
+instruction does.
+"""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +68,9 @@ def renderer(tiny_base: Path) -> Renderer:
     return load_renderer(str(tiny_base), 512, trust_remote_code=False)
 
 
-def judged(renderer: Renderer, response: str, question: str = QUESTION[0].content) -> tuple[tuple[int, ...], str]:
+def judged(
+    renderer: Renderer, response: str, question: str = QUESTION[0].content
+) -> tuple[tuple[int, ...], str]:
     prompt = renderer.judging([Message("user", question)], response, instruction=TEXT, max_new_tokens=20)
     assert prompt.token_ids is not None
     return prompt.token_ids, renderer.tokenizer.decode(prompt.token_ids, skip_special_tokens=False)
@@ -89,23 +94,43 @@ def test_text_cannot_leave_its_delimiters(renderer: Renderer, attack: str, place
     assert [token for token in ids if token in renderer.special_ids] == [
         token for token in harmless if token in renderer.special_ids
     ]
+    visible = re.sub(r"[\s\x00\u200b\u2060\ufeff]", "", text.lower())
     for delimiter in ("<question>", "</question>", "<response>", "</response>"):
-        assert text.lower().count(delimiter) == 1
-    assert text.count("<|") == text.replace("< |", "").count("<|im_start|>") + text.count("<|im_end|>") or "<|im_(" in text
+        assert text.lower().count(delimiter) == visible.count(delimiter) == 1
     assert text.endswith(f"\n</response>\n{TEXT}<|im_end|>\n<|im_start|>assistant\n")
     assert "so there" in text
 
 
-@given(st.lists(st.sampled_from(["<", "/", ">", "|", "response", "question", "im_end", " ", "\u200b", "[", "INST]", "x"])))
+@given(
+    st.lists(
+        st.sampled_from(
+            ["<", "/", ">", "|", "response", "question", "im_end", " ", "\u200b", "[", "INST]", "x"]
+        )
+    )
+)
 def test_neutral_text_is_free_of_markers_and_stays_so(pieces: list[str]) -> None:
     text = neutralise("".join(pieces), ["<|im_end|>", "[PAD]", "x", "im_endim_end"])
     assert neutralise(text, ["<|im_end|>", "[PAD]", "x", "im_endim_end"]) == text
-    for marker in ("</response>", "<response>", "</question>", "<question>", "<|im_end|>", "x", "im_endim_end", "[/INST]"):
+    for marker in (
+        "</response>",
+        "<response>",
+        "</question>",
+        "<question>",
+        "<|im_end|>",
+        "x",
+        "im_endim_end",
+        "[/INST]",
+    ):
         assert marker not in text
 
 
 def test_ordinary_text_is_left_as_it_is() -> None:
-    for text in ("if a < b and c > d: print(x[0])", "<b>bold</b> [1]", "<response_time>3</response_time>", "|x| < 4"):
+    for text in (
+        "if a < b and c > d: print(x[0])",
+        "<b>bold</b> [1]",
+        "<response_time>3</response_time>",
+        "|x| < 4",
+    ):
         assert neutralise(text, ["<|im_end|>"]) == text
 
 
@@ -121,12 +146,16 @@ class Added:
 
 
 class WideTokenizer:
-    """One token a character, but wide brackets are read as plain ones and `<X>` is special, as in NFKC tokenizers."""
+    """One token a character, but wide brackets are read as plain ones and `<X>` is special, as in NFKC
+    tokenizers.
+    """
 
     added_tokens_decoder = {0: Added("<X>")}  # noqa: RUF012
 
     def apply_chat_template(self, turns: list[dict[str, str]], **_: bool) -> list[int]:
-        text = "".join(turn["content"] for turn in turns).replace("\uff1c", "<").replace("\uff1e", ">") + "<X>"
+        text = (
+            "".join(turn["content"] for turn in turns).replace("\uff1c", "<").replace("\uff1e", ">") + "<X>"
+        )
         return [0 if part == "<X>" else 1 for part in text.replace("<X>", "\0<X>\0").split("\0")]
 
 
@@ -166,7 +195,9 @@ def test_a_fitting_response_is_whole(renderer: Renderer) -> None:
 
 
 def test_a_context_too_small_for_the_question_is_an_error(tiny_base: Path) -> None:
-    bare = load_renderer(str(tiny_base), 512, False).judging(QUESTION, "", instruction=TEXT, max_new_tokens=32)
+    bare = load_renderer(str(tiny_base), 512, False).judging(
+        QUESTION, "", instruction=TEXT, max_new_tokens=32
+    )
     needed = len(bare.token_ids or ()) + 32
     exact = load_renderer(str(tiny_base), needed, False)
     prompt = exact.judging(QUESTION, "eleven or so", instruction=TEXT, max_new_tokens=32)
@@ -199,4 +230,7 @@ def test_instructions_and_questions_read_as_agreed() -> None:
 
 def test_a_response_of_another_tokenizer_is_encoded_with_its_ending(renderer: Renderer) -> None:
     assert renderer.completion("ab", finished=False) == renderer.encode("ab")
-    assert renderer.completion("ab", finished=True) == (*renderer.encode("ab"), renderer.tokenizer.eos_token_id)
+    assert renderer.completion("ab", finished=True) == (
+        *renderer.encode("ab"),
+        renderer.tokenizer.eos_token_id,
+    )

@@ -1,4 +1,5 @@
-"""A tiny random Qwen2 with a byte tokenizer and LoRA adapters: real files, real code paths, made in a second, equal on every machine.
+"""A tiny random Qwen2 with a byte tokenizer and LoRA adapters: real files, real code paths, made in a second,
+equal on every machine.
 
 Nothing it writes makes sense. For models that have learned something, see `sparta.toy`.
 """
@@ -18,7 +19,9 @@ TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 
 
 def make_tokenizer(folder: Path) -> int:
-    """Write the files of a byte-level BPE with a few merges and a ChatML template; return the number of tokens."""
+    """Write the files of a byte-level BPE with a few merges and a ChatML template; return the number of
+    tokens.
+    """
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
     symbols = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *("".join(pair) for pair in MERGES)]

@@ -15,6 +15,7 @@ import msgspec
 
 from sparta.phases.base import Phase, WorkItem
 from sparta.store import files
+from sparta.store.process import ProcessId, identify, lives, machine
 from sparta.store.run import Run
 
 
@@ -34,7 +35,7 @@ class TaskRecord(msgspec.Struct, frozen=True):
     """What a task says of itself. said: the sentence of an error that trying again cannot mend."""
 
     shard: int
-    pid: int
+    process: ProcessId
     host: str
     started: float
     items: int
@@ -43,6 +44,16 @@ class TaskRecord(msgspec.Struct, frozen=True):
     said: str | None = None
     error: str | None = None
     loads: int = 0
+
+    @property
+    def killed(self) -> bool:
+        """Whether the task is gone without having said how it ended; False where that cannot be seen from this machine."""
+        return self.outcome == "running" and self.process.machine == machine() and not lives(self.process)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the task's process is there, on this machine."""
+        return self.outcome == "running" and lives(self.process)
 
 
 class AttemptDir:
@@ -80,12 +91,17 @@ class AttemptDir:
         return self.folder / f"a{number}-{shard:05d}.json"
 
     def keys(self, number: int, shard: int) -> list[str]:
-        return self.keys_file(number, shard).read_text(encoding="utf-8").splitlines()
+        return self.keys_file(number, shard).read_text(encoding="utf-8").split("\n")[:-1]
 
     def records(self, attempt: Attempt) -> list[TaskRecord]:
         """What the tasks of `attempt` have said so far; none for a task that never started."""
-        paths = (self.record_file(attempt.number, shard) for shard in range(attempt.shards))
-        return [files.read_json(path, TaskRecord) for path in paths if path.is_file()]
+        found = (self.record(attempt, shard) for shard in range(attempt.shards))
+        return [record for record in found if record is not None]
+
+    def record(self, attempt: Attempt, shard: int) -> TaskRecord | None:
+        """What the task of one shard has said so far."""
+        path = self.record_file(attempt.number, shard)
+        return files.read_json(path, TaskRecord) if path.is_file() else None
 
     @property
     def logs(self) -> Path:
@@ -95,7 +111,11 @@ class AttemptDir:
 def begin_record(shard: int, items: int) -> TaskRecord:
     """The record of a task that starts now, in this process."""
     return TaskRecord(
-        shard=shard, pid=os.getpid(), host=socket.gethostname(), started=time.time(), items=items
+        shard=shard,
+        process=identify(os.getpid()),
+        host=socket.gethostname(),
+        started=time.time(),
+        items=items,
     )
 
 

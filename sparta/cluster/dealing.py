@@ -12,7 +12,7 @@ def deal(items: Sequence[WorkItem], tasks: int) -> list[list[WorkItem]]:
     """`items` in at most `tasks` shards of nearly equal cost, none empty.
 
     A group is split only where it alone is more than a fair share, into runs of consecutive items; the pieces go, largest first, to the
-    shard with the least so far (one that has the group already wins a tie). The same items give the same shards.
+    shard with the least so far. The same items give the same shards.
     """
     groups: dict[str, list[WorkItem]] = defaultdict(list)
     for item in items:

@@ -11,6 +11,7 @@ from sparta.cluster.attempts import Attempt, AttemptDir
 from sparta.cluster.base import Launcher
 from sparta.cluster.dealing import deal
 from sparta.cluster.inline import Inline
+from sparta.cluster.launchers import launcher_named
 from sparta.errors import SpartaError
 from sparta.phases.base import Phase, RowPhase
 from sparta.store.run import Run
@@ -50,17 +51,14 @@ class Driver:
         """Every key of `phase` is there afterwards. Raises SpartaError where attempts bring nothing new."""
         run, attempts = self._run, AttemptDir(self._run, phase, t)
         launcher = self._launcher if phase.device == "gpu" else Inline(run)
-        for earlier in attempts.all():
-            if earlier.cluster == launcher.name and launcher.running(attempts, earlier):
-                self._view.say(
-                    f"{phase.name}: tasks of an earlier launch are still running, waiting for them"
-                )
-                self._watch(launcher, attempts, earlier, t)
+        self._wait_for(attempts, attempts.all(), t)
         barren = 0
         missing = phase.missing(run, t)
         while missing:
             self._still_ours()
             attempt = attempts.deal(deal(missing, launcher.tasks), launcher.name)
+            # A task whose driver was killed while starting it may have appeared since; see task.py.
+            self._wait_for(attempts, [other for other in attempts.all() if other != attempt], t)
             self._watch(launcher, attempts, attempt, t, start=True)
             left = phase.missing(run, t)
             barren = barren + 1 if len(left) == len(missing) else 0
@@ -74,6 +72,16 @@ class Driver:
                     len(missing),
                     give_up=barren >= run.recipe.cluster.max_attempts,
                 )
+
+    def _wait_for(self, attempts: AttemptDir, earlier: Sequence[Attempt], t: int) -> None:
+        """Wait for tasks of an earlier launch that still run, wherever they were started."""
+        for attempt in earlier:
+            launcher = launcher_named(attempt.cluster, self._run)
+            if launcher.running(attempts, attempt):
+                self._view.say(
+                    f"{attempts.phase.name}: tasks of an earlier launch are still running, waiting for them"
+                )
+                self._watch(launcher, attempts, attempt, t)
 
     def _watch(
         self, launcher: Launcher, attempts: AttemptDir, attempt: Attempt, t: int, start: bool = False

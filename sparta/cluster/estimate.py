@@ -42,11 +42,10 @@ def work_of(recipe: Recipe) -> Work:
 
 def seconds_an_iteration(run: Run) -> float | None:
     """Median duration of the committed iterations, in seconds; None before there is one."""
-    durations = []
-    for t in run.state.committed():
-        if t > 0 and (path := run.iteration(t).stats).is_file():
-            phases = files.read_json(path, IterationStats).phases
-            durations.append(sum(phase.seconds for phase in phases.values()))
+    stats = [run.iteration(t).stats for t in run.state.committed() if t > 0]
+    measured = [files.read_json(path, IterationStats).phases for path in stats if path.is_file()]
+    # There are no phases where the driver was killed between the commit and the measuring.
+    durations = [sum(phase.seconds for phase in phases.values()) for phases in measured if phases]
     return sorted(durations)[len(durations) // 2] if durations else None
 
 

@@ -10,8 +10,8 @@ from sparta.cluster import console, lifecycle
 from sparta.cluster.base import Launcher
 from sparta.cluster.driver import Driver
 from sparta.cluster.failure import forget_failure, note_failure
-from sparta.cluster.inline import Inline
-from sparta.cluster.local import Local, visible_gpus
+from sparta.cluster.launchers import launcher_named
+from sparta.cluster.local import visible_gpus
 from sparta.cluster.measure import measure
 from sparta.engines.factory import close_engine
 from sparta.errors import SpartaError
@@ -61,9 +61,23 @@ def launch(asked: Asked, screen: console.Screen) -> None:
 
 
 def command_to_continue(asked: Asked) -> str:
-    """What to type to go on."""
-    state = _state(asked).root
-    given = [] if state == DEFAULT_STATE else ["--state", str(state)]
+    """What to type to go on: where the run is; all over again where there is none yet."""
+    state = _state(asked)
+    if state.run_json.is_file():
+        options: dict[str, object] = {"--state": None if state.root == DEFAULT_STATE else state.root}
+        settings: tuple[str, ...] = ()
+    else:
+        settings = asked.settings
+        options = {
+            "--iters": asked.iterations,
+            "--recipe": asked.recipe,
+            "--state": asked.state,
+            "--cluster": asked.cluster,
+            "--resume": asked.resume,
+            "--fork": asked.fork,
+        }
+    given = [str(part) for name, value in options.items() if value is not None for part in (name, value)]
+    given += [part for setting in settings for part in ("--set", setting)]
     return shlex.join(["python", "jobs/launch.py", *given])
 
 
@@ -72,7 +86,7 @@ def launcher_for(run: Run) -> Launcher:
     kind = run.recipe.cluster.kind
     if kind == "auto":
         kind = "local" if len(visible_gpus()) > 1 else "inline"
-    return Local(run) if kind == "local" else Inline(run)
+    return launcher_named(kind, run)
 
 
 def _state(asked: Asked) -> StateDir:

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import msgspec
 
+from sparta.cluster.attempts import AttemptDir
+from sparta.cluster.launchers import launcher_named
 from sparta.errors import SpartaError
+from sparta.methods.registry import phases_of
 from sparta.phases import standings
 from sparta.phases.instructions import gather
 from sparta.phases.pool import check_pool, install_pool, remove_tree
 from sparta.recipe import Recipe
 from sparta.store import files
-from sparta.store.layout import StateDir
+from sparta.store.layout import IterationDir, StateDir
 from sparta.store.manifest import commit, verify
 from sparta.store.run import Run
 
@@ -33,10 +36,7 @@ def begin_or_continue(state: StateDir, recipe: Recipe | None) -> Run:
         return run
     if recipe is None:
         raise SpartaError(f"{state.root} holds no run: name a recipe to start one")
-    if state.root.exists() and any(
-        path.name not in ("jobs", "README.md", "recipe.yaml", "data", "iter_00")
-        for path in state.root.iterdir()
-    ):
+    if _occupied(state, upto=0):
         raise SpartaError(f"{state.root} is not empty and holds no run: choose another --state or empty it")
     check_pool(recipe)
     instructions = gather(recipe)
@@ -69,6 +69,7 @@ def check_state(run: Run) -> None:
         raise SpartaError(
             f"{run.state.instructions} is missing or was changed since the run began: restore it, or begin anew with another --state"
         )
+    _require_frozen_recipe(run)
     verify(run.state, run.info.genesis)
 
 
@@ -77,14 +78,14 @@ def go_back(state: StateDir, t: int) -> Run:
     run = Run.open(state)
     _require_committed(run, t)
     verify(state, run.info.genesis, upto=t)
-    later = [state.iteration(n).root for n in state.iterations() if n > t]
-    jobs = [state.jobs / folder.name for folder in later]
-    evaluations = [state.evals] if later and state.evals.is_dir() else []
-    moved = [
-        path
-        for path in (*later, *jobs, *evaluations, *([state.jobs / "evals"] if evaluations else []))
-        if path.exists()
-    ]
+    later = [state.iteration(n).root for n in reversed(state.iterations()) if n > t]
+    for folder in later:
+        _require_idle(run, int(folder.name.removeprefix("iter_")))
+    # Scores first, for they tell checkpoints apart by iteration and model alone; then the latest iteration, so that what is left when
+    # this is killed in the middle is a run that stopped somewhere.
+    evaluations = [state.evals, state.jobs / "evals"] if later else []
+    iterations = [path for folder in later for path in (state.jobs / folder.name, folder)]
+    moved = [path for path in (*evaluations, *iterations) if path.exists()]
     if moved:
         aside = _aside(state)
         for path in moved:
@@ -95,29 +96,82 @@ def go_back(state: StateDir, t: int) -> Run:
 
 
 def fork(source: StateDir, t: int, target: StateDir, recipe: Recipe | None) -> Run:
-    """A new run in `target` that shares the past of `source` up to iteration t. A new recipe may differ in anything but the pool."""
+    """A run in `target` that shares the past of `source` up to iteration t. A new recipe may differ in anything but the pool and the data.
+
+    Where `target` is that fork already it is continued.
+    """
     parent = Run.open(source)
+    _require_frozen_recipe(parent)
     _require_committed(parent, t)
+    recipe, origin = recipe or parent.recipe, f"{parent.info.run_id} iteration {t}"
+    if target.run_json.is_file() and Run.open(target).info.forked_from == origin:
+        return begin_or_continue(target, recipe)
     verify(source, parent.info.genesis, upto=t)
-    if target.root.exists() and any(target.root.iterdir()):
+    if target.run_json.is_file() or _occupied(target, upto=t):
         raise SpartaError(f"--fork {target.root}: the folder is not empty, choose another")
-    recipe = recipe or parent.recipe
     if recipe.pool != parent.recipe.pool or recipe.data != parent.recipe.data:
         raise SpartaError(
             "a fork keeps the pool and the data of its parent: leave both as they are, or begin a new run"
         )
     for n in range(t + 1):
-        shutil.copytree(source.iteration(n).root, target.iteration(n).root)
+        _copy_iteration(source.iteration(n), target.iteration(n))
     files.write_bytes(target.instructions, source.instructions.read_bytes())
     run = Run.prepare(target, recipe)
     run.info = msgspec.structs.replace(
         run.info,
         genesis=parent.info.genesis,
         instructions_sha256=parent.info.instructions_sha256,
-        forked_from=f"{parent.info.run_id} iteration {t}",
+        forked_from=origin,
     )
     run.save()
     return run
+
+
+def _occupied(state: StateDir, upto: int) -> bool:
+    """Whether something is in the folder that no launch has left which was killed before there was a run with iterations up to `upto`."""
+    left = {
+        "jobs",
+        "README.md",
+        "recipe.yaml",
+        "data",
+        *(state.iteration(n).root.name for n in range(upto + 1)),
+    }
+    return state.root.exists() and any(
+        path.name not in left and not files.is_temporary(path.name) for path in state.root.iterdir()
+    )
+
+
+def _copy_iteration(source: IterationDir, target: IterationDir) -> None:
+    """`source` in the place of `target`, whole or not at all; one that an earlier launch put there stays."""
+    with files.touching(target.root):
+        for unfinished in target.root.parent.glob(f".{target.root.name}.*.tmp"):
+            remove_tree(unfinished)
+        if not target.root.exists():
+            temporary = files.temporary_beside(target.root)
+            shutil.copytree(source.root, temporary)
+            temporary.rename(target.root)
+    if files.sha256_file(target.manifest) != files.sha256_file(source.manifest):
+        raise SpartaError(f"{target.root} is not a copy of {source.root}: choose another folder for --fork")
+
+
+def _require_frozen_recipe(run: Run) -> None:
+    """Raises SpartaError where recipe.yaml no longer says what the run began with."""
+    if run.recipe.hash != run.info.recipe_hash:
+        raise SpartaError(
+            f"{run.state.recipe_yaml} was changed since the run began: restore it, or begin anew with another --state"
+        )
+
+
+def _require_idle(run: Run, t: int) -> None:
+    """Raises SpartaError where tasks of iteration t still run: they would go on writing into what comes in its place."""
+    for phase in phases_of(run.recipe.method):
+        attempts = AttemptDir(run, phase, t)
+        for attempt in attempts.all():
+            if launcher_named(attempt.cluster, run).running(attempts, attempt):
+                raise SpartaError(
+                    f"tasks of {phase.name} of iteration {t} are still running: launch without --resume to wait for them, then stop that "
+                    "launch with Ctrl-C, which stops them too"
+                )
 
 
 def _require_committed(run: Run, t: int) -> None:

@@ -50,18 +50,13 @@ class Local:
 
     def cancel(self, attempts: AttemptDir, attempt: Attempt) -> None:
         self._waiting.clear()
-        for shard in self._alive(attempts, attempt):
-            process = files.read_json(_process_file(attempts, attempt, shard), ProcessId)
-            if lives(process):
+        for shard in range(attempt.shards):
+            process = _process(attempts, attempt, shard)
+            if process is not None:
                 os.kill(process.pid, signal.SIGINT)
 
     def _alive(self, attempts: AttemptDir, attempt: Attempt) -> list[int]:
-        return [
-            shard
-            for shard in range(attempt.shards)
-            if (path := _process_file(attempts, attempt, shard)).is_file()
-            and lives(files.read_json(path, ProcessId))
-        ]
+        return [shard for shard in range(attempt.shards) if _process(attempts, attempt, shard) is not None]
 
     def _fill(self, attempts: AttemptDir, attempt: Attempt) -> None:
         """Start waiting shards while there is room."""
@@ -108,6 +103,15 @@ def _threads_shared(tasks: int) -> Iterator[None]:
     finally:
         if before is None:
             os.environ.pop(name, None)
+
+
+def _process(attempts: AttemptDir, attempt: Attempt, shard: int) -> ProcessId | None:
+    """The living process of a shard: submitit's, which ends its task with itself, or the task that outlived it."""
+    path = _process_file(attempts, attempt, shard)
+    if path.is_file() and lives(controller := files.read_json(path, ProcessId)):
+        return controller
+    record = attempts.record(attempt, shard)
+    return record.process if record is not None and record.alive else None
 
 
 def _process_file(attempts: AttemptDir, attempt: Attempt, shard: int) -> Path:

@@ -13,6 +13,7 @@ from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.driver import last_lines
 from sparta.cluster.estimate import seconds_an_iteration
 from sparta.cluster.failure import Failure, last_failure
+from sparta.errors import SpartaError
 from sparta.methods.registry import phases_of
 from sparta.phases import standings
 from sparta.phases.base import Phase, RowPhase
@@ -72,6 +73,10 @@ def status_of(run: Run) -> Status:
     now = holder(run.state)
     driver = str(now.claim) if now and now.alive else None
     failure = None if driver else last_failure(run)
+    if not committed:
+        raise SpartaError(
+            f"{run.state.root} has no committed iteration, not even iter_00: restore it from a copy"
+        )
     last = max(committed)
     state: Literal["done", "failed", "running", "stopped"] = "stopped"
     if driver:
@@ -110,7 +115,7 @@ def _phase(run: Run, phase: Phase, t: int, committed_rows: dict[str, int]) -> Ph
     attempts = AttemptDir(run, phase, t)
     found = attempts.all()
     records = [record for attempt in found for record in attempts.records(attempt)]
-    failed = sum(record.outcome == "failed" for record in records)
+    failed = sum(record.outcome == "failed" or record.killed for record in records)
     if not isinstance(phase, RowPhase):
         done = not phase.missing(run, t)
         return PhaseStatus(phase.name, int(done), 1, attempts=len(found), failed=failed)
@@ -120,7 +125,7 @@ def _phase(run: Run, phase: Phase, t: int, committed_rows: dict[str, int]) -> Ph
         return PhaseStatus(phase.name, count, count, attempts=len(found), failed=failed)
     done_rows = count_keys(folder, phase.rows)
     total = len(phase.work(run, t)) if run.iteration(t).plan.is_file() else None
-    running = sum(record.outcome == "running" for record in attempts.records(found[-1])) if found else 0
+    running = sum(record.outcome == "running" and not record.killed for record in records)
     rate = None
     if found and total is not None:
         elapsed = max(RATE_WINDOW_SECONDS, time.time() - found[-1].submitted)
@@ -136,7 +141,7 @@ def _failing_log(run: Run, phases: tuple[Phase, ...], started: list[int]) -> str
         for phase in reversed(phases):
             attempts = AttemptDir(run, phase, t)
             if any(
-                record.outcome == "failed"
+                record.outcome == "failed" or record.killed
                 for attempt in attempts.all()
                 for record in attempts.records(attempt)
             ):

@@ -25,6 +25,7 @@ def run_task(run: Run, phase_name: str, t: int, number: int, shard: int, watch: 
     files.write_json(path, record)
     loads = loads_so_far()
     try:
+        _refuse_if_dealt_again(attempts, number)
         phase.perform(run, t, keys, number, shard, watch)
     except BaseException as error:
         said = str(error) if isinstance(error, SpartaError) else None
@@ -34,6 +35,16 @@ def run_task(run: Run, phase_name: str, t: int, number: int, shard: int, watch: 
         raise
     done = msgspec.structs.replace(record, outcome="done", ended=time.time(), loads=loads_so_far() - loads)
     files.write_json(path, done)
+
+
+def _refuse_if_dealt_again(attempts: AttemptDir, number: int) -> None:
+    """A driver that was killed between starting this task and noting it down leaves its successor to deal the same keys out again.
+
+    That one deals first and then looks for tasks that have said they run; this one has said so and now looks. So one of the two notices.
+    """
+    latest = attempts.all()[-1].number
+    if latest != number:
+        raise SpartaError(f"these keys have been dealt out again, in attempt {latest}: nothing was done here")
 
 
 def main(state: str, phase_name: str, t: int, number: int, shard: int) -> None:

@@ -1,1 +1,1 @@
-"""Text in, text out. `open_engine` (factory.py) gives this process's engine for a recipe; phases know only `base`."""
+"""Text in, text out. `open_engine` (factory.py) gives the process's engine; phases know `base` alone."""

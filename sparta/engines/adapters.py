@@ -1,4 +1,4 @@
-"""Is this folder a LoRA adapter for that base? Answered from headers and configurations, without weights, torch or PEFT.
+"""Is this folder a LoRA adapter for that base? Answered from headers and configurations, without torch.
 
 A base name inside an adapter proves nothing (paths move, names are reused), so the shapes decide.
 """
@@ -19,7 +19,7 @@ _MAX_HEADER = 100 * 2**20
 
 
 def check_adapter(folder: Path, base: Path | str) -> None:
-    """Raises SpartaError unless `folder` holds a LoRA adapter in safetensors whose tensors fit the model at `base`.
+    """Raises SpartaError unless `folder` holds a LoRA adapter, in safetensors, that fits the model at `base`.
 
     base: a model folder, or a hub id (its config.json is then taken from the hub's cache or fetched).
     """
@@ -52,8 +52,9 @@ def _weights_file(folder: Path) -> Path:
     pickles = [name for pattern in ("*.bin", "*.pt", "*.pth") for name in sorted(folder.glob(pattern))]
     if pickles:
         raise SpartaError(
-            f"adapter {folder} has its weights in {pickles[0].name}, a pickle, which could run code when it is read: load it with PEFT "
-            f"where you trust it and save it again with save_pretrained, which writes {path.name}"
+            f"adapter {folder} has its weights in {pickles[0].name}, a pickle, which could run code "
+            "when it is read: where you trust it, load it with PEFT and save it again with save_pretrained, "
+            f"which writes {path.name}"
         )
     raise SpartaError(
         f"adapter {folder} has no {path.name}: the folder is incomplete, copy or save the adapter again"
@@ -61,7 +62,7 @@ def _weights_file(folder: Path) -> Path:
 
 
 def _tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes from the header of a safetensors file, whose length is checked too: a torn copy is noticed."""
+    """Names and shapes from the header of a safetensors file, which must be as long as it says."""
     torn = SpartaError(f"{path} is not a whole safetensors file: copy or save the adapter again")
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -98,7 +99,8 @@ def _base_config(base: Path | str) -> dict[str, Any]:
             path = Path(hf_hub_download(base, "config.json"))
         except (OSError, ValueError) as error:
             raise SpartaError(
-                f"base {base} is neither a folder nor a model of the hub that can be reached from here: {str(error).splitlines()[0]}"
+                f"base {base} is neither a folder nor a model of the hub that can be reached from here: "
+                f"{str(error).splitlines()[0]}"
             ) from error
     config = _read_json(path, f"base {base}")
     text = config.get("text_config")
@@ -144,7 +146,8 @@ def _check_layers(
         return
     if max(used) >= layers:
         raise SpartaError(
-            f"adapter {folder} is for another base: it reaches layer {max(used) + 1}, base {base} has {layers} layers"
+            f"adapter {folder} is for another base: it reaches layer {max(used) + 1}, "
+            f"base {base} has {layers} layers"
         )
     # Without a choice of layers PEFT adapts all of them, so the first few alone mean a shallower base.
     targets = settings.get("target_modules")
@@ -174,7 +177,7 @@ def _check_widths(folder: Path, base: Path | str, shapes: Shapes, config: dict[s
 
 
 def _module_widths(config: dict[str, Any]) -> dict[str, tuple[int | None, int | None]]:
-    """Input and output width of the linear modules whose names most architectures share; None where this cannot be told."""
+    """Input and output width of the usual linear modules; None where it cannot be told."""
     width = config.get("hidden_size")
     heads = config.get("num_attention_heads")
     if not isinstance(width, int) or not isinstance(heads, int) or "kv_lora_rank" in config:

@@ -1,7 +1,8 @@
 """What every engine does: take requests for models of the pool, give completions back as they finish.
 
-An engine holds one base at a time (or more where it can) with the adapters asked for, renders nothing by itself and retries nothing.
-Phases build requests with the engine's renderer; order and batching are the engine's business.
+An engine holds one base at a time (or more where it can) with the adapters asked for, renders nothing by
+itself and retries nothing. Phases build requests with the engine's renderer; order and batching are the
+engine's business.
 """
 
 from collections.abc import Iterable, Iterator
@@ -28,8 +29,8 @@ class Sampling:
 class ModelRef:
     """A model of the pool as an engine needs it.
 
-    base: a folder with the base model (or a hub id). adapter: a PEFT folder, None for a full model. version: changes with the weights, so that
-    nothing cached under an older version is ever used for this one.
+    base: a folder with the base model (or a hub id). adapter: a PEFT folder, None for a full model. version:
+    changes with the weights, so that nothing cached under an older version is ever used for this one.
     """
 
     name: str
@@ -42,7 +43,8 @@ class ModelRef:
 class Request:
     """One completion to be made. key comes back unchanged.
 
-    labels: with token ids given, nothing is decoded; the completion carries the probabilities of these ids as the next token, renormalised.
+    labels: with token ids given, nothing is decoded; the completion carries the probabilities of these ids as
+    the next token, renormalised.
     prefix: token ids the completion must start with (they follow the prompt and are not part of the result).
     """
 
@@ -59,8 +61,8 @@ class Request:
 class Completion:
     """What came of a request.
 
-    text: special tokens left out. token_ids: as sampled, the end-of-sequence token included where produced. label_probs: [labels], for label
-    requests alone. seconds: this request's share of its batch.
+    text: special tokens left out. token_ids: as sampled, the end-of-sequence token included where produced.
+    label_probs: [labels], for label requests alone. seconds: this request's share of its batch.
     """
 
     key: str

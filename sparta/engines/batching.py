@@ -1,4 +1,4 @@
-"""From requests to batches: which rows share a forward pass, and in which order batches run. Pure: no torch, no models."""
+"""From requests to batches: which rows share a forward pass, in which order. Pure: no torch."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -38,10 +38,10 @@ class Batch:
 
 
 def batches(rows: Iterable[Row], batch_tokens: int, loaded: str | None = None) -> Iterator[Batch]:
-    """Batches of at most `batch_tokens` tokens (rows times padded prompt and new tokens; a single row may be more).
+    """Batches of at most `batch_tokens` tokens: rows times padded prompt and new tokens; one row may be more.
 
-    Each base comes once, `loaded` first; within a base each model comes once. The longest rows of a model come first: what does not fit into
-    memory fails early.
+    Each base comes once, `loaded` first; within a base each model comes once. The longest rows of a model
+    come first: what does not fit into memory fails early.
     """
     groups: dict[str, dict[ModelRef, dict[object, list[Row]]]] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""The process's one engine. A GPU holds one set of weights at a time, and loading costs minutes, so it outlives a phase."""
+"""The process's one engine. Loading weights costs minutes on a GPU, so it outlives a phase."""
 
 import sys
 
@@ -10,7 +10,7 @@ _current: tuple[recipe.Engine, bool, Engine] | None = None
 
 
 def open_engine(settings: recipe.Engine, trust_remote_code: bool = False) -> Engine:
-    """The engine for `settings`: the one that is open where its settings are equal, else a new one in its place."""
+    """The engine for `settings`: the open one where its settings are equal, else a new one in its place."""
     global _current
     if _current is not None and _current[:2] == (settings, trust_remote_code):
         return _current[2]
@@ -30,7 +30,7 @@ def close_engine() -> None:
 
 
 def close_engine_on_gpu() -> None:
-    """Close an engine that holds GPU memory, which training is about to need; on a CPU it may stay for the next phase."""
+    """Close an engine that holds GPU memory, which training is about to need; on a CPU it may stay."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         close_engine()

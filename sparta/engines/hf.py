@@ -1,5 +1,6 @@
-"""The engine on transformers and PEFT, for CPUs and GPUs: text in, text out, one base in memory, adapters switched between batches."""
+"""The engine on transformers and PEFT, for CPUs and GPUs: one base in memory, many adapters on it."""
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from time import perf_counter
@@ -22,14 +23,18 @@ if TYPE_CHECKING:
 class HfEngine:
     """See `sparta.engines.base.Engine`.
 
-    A request's completion depends on the request alone, not on its batch (up to the rounding of floating-point sums). Habits that a base ships in
-    its generation_config.json are not followed, except for its end-of-sequence tokens.
+    A request's completion depends on the request alone, not on its batch (up to the rounding of
+    floating-point sums). Habits that a base ships in its generation_config.json are not followed, except for
+    its end-of-sequence tokens.
     """
 
     def __init__(self, settings: recipe.Engine, trust_remote_code: bool = False) -> None:
         self.settings = settings
         self.trust_remote_code = trust_remote_code
         self.loads = 0
+        # Threads that spin while they wait starve the other workers of a machine: 3300 tokens/s became 490
+        # beside busy neighbours on two cores. Read once, when torch is first imported.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         self._weights = Weights(settings, trust_remote_code)
         self._renderers: dict[str, Renderer] = {}
         self._fingerprints: dict[str, str] = {}
@@ -49,7 +54,7 @@ class HfEngine:
         return self._fingerprints[model.base]
 
     def run(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        """Completions batch by batch. A prompt without room for one token comes back as `prompt_too_long`, first of all."""
+        """Completions batch by batch. Prompts without room for one token come first, as `prompt_too_long`."""
         rows = []
         for request in requests:
             row = self._row(request)
@@ -70,7 +75,8 @@ class HfEngine:
     def _row(self, request: Request) -> Row | None:
         assert request.prompt.token_ids is not None, "the prompt was rendered without a tokenizer"
         room = self.renderer(request.model).room(request.prompt) - len(request.prefix)
-        if room <= 0:
+        # The token that a label request asks about is never fed to the model: it needs no room.
+        if room < (0 if request.labels else 1):
             return None
         limit = 0 if request.labels else min(room, request.sampling.max_new_tokens)
         return Row(request, request.prompt.token_ids + request.prefix, limit)
@@ -85,8 +91,8 @@ class HfEngine:
                 completions = self._score(batch, module) if scoring else self._decode(batch, module)
         except torch.cuda.OutOfMemoryError as error:
             raise SpartaError(
-                f"the GPU's memory does not hold a batch of {len(batch.rows)} rows with {batch.width} + {batch.limit} tokens: "
-                f"lower engine.batch_tokens, now {self.settings.batch_tokens}"
+                f"the GPU's memory does not hold a batch of {len(batch.rows)} rows with {batch.width} + "
+                f"{batch.limit} tokens: lower engine.batch_tokens, now {self.settings.batch_tokens}"
             ) from error
         share = (perf_counter() - began) / len(batch.rows)
         return [replace(completion, seconds=share) for completion in completions]

@@ -1,7 +1,7 @@
 """What happens to a batch between two forward passes: a token is chosen for every row, and rows are ended.
 
-Both classes plug into `transformers`' generate in its greedy mode. A row's choices depend on its own seed and logits alone, so a request
-gets the same text whatever else is in its batch.
+Both classes plug into `transformers`' generate in its greedy mode. A row's choices depend on its own seed and
+logits alone, so a request gets the same text whatever else is in its batch.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,9 @@ _SALTS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 class Sampler:
     """A logits processor that draws from the warped distribution exactly, by the Gumbel-max trick.
 
-    The warping is that of transformers: temperature, then top-k, then top-p. The noise of a token is a hash (splitmix64) of the row's seed, the step
-    and the token id: no generator has a state to keep, and rounding errors that reorder nearly equal logits leave each token its noise.
+    The warping is that of transformers: temperature, then top-k, then top-p. The noise of a token is a hash
+    (splitmix64) of the row's seed, the step and the token id: no generator has a state to keep, and rounding
+    errors that reorder nearly equal logits leave each token its noise.
     """
 
     def __init__(self, sampling: Sampling, seeds: Sequence[int], prompt_width: int, device: Any) -> None:
@@ -48,7 +49,7 @@ class Sampler:
 
 
 def gumbel(seeds: "Tensor", step: int, tokens: "Tensor") -> "Tensor":
-    """Standard Gumbel noise [rows, candidates], float64, for the token ids `tokens` [rows, candidates] at `step`; seeds: [rows]."""
+    """Standard Gumbel noise, float64, for `tokens` (ids, [rows, candidates]) at `step`; seeds: [rows]."""
     state = _mix(seeds + _signed(_GOLDEN * (step + 1)))
     bits = _mix(state[:, None] + (tokens + 1) * _signed(_GOLDEN))
     uniform = (_shifted(bits, 11).double() + 0.5) * 2.0**-53
@@ -75,7 +76,8 @@ def _signed(value: int) -> int:
 class StopStrings:
     """Finds rows whose completion has come to contain one of `stops`.
 
-    Only a token that shows the last character of a stop string can complete one, so text is decoded for rows that end in such a token.
+    Only a token that shows the last character of a stop string can complete one, so text is decoded for rows
+    that end in such a token.
     """
 
     def __init__(self, tokenizer: Any, stops: Sequence[str], vocabulary: int, device: Any) -> None:
@@ -85,7 +87,7 @@ class StopStrings:
         self.stops = tuple(stops)
         last = {stop[-1] for stop in stops}
         if any(not character.isascii() or character == " " for character in last):
-            # Parts of a character, and spaces at the start of a token, may not show when a token is decoded alone.
+            # Parts of a character, and a space that begins a token, may not show when it is decoded alone.
             self.completing = torch.ones(vocabulary, dtype=torch.bool, device=device)
             return
         texts = tokenizer.batch_decode([[token] for token in range(min(len(tokenizer), vocabulary))])
@@ -94,7 +96,7 @@ class StopStrings:
         self.completing = torch.tensor(showing, dtype=torch.bool, device=device)
 
     def found(self, completions: "Tensor", active: "Tensor") -> "Tensor":
-        """Which rows contain a stop string, [rows] bool; completions: [rows, tokens so far]; rows not in `active` [rows] are left False."""
+        """Which of the `active` rows contain a stop string, [rows]; completions: [rows, tokens so far]."""
         hit = active & self.completing[completions[:, -1]]
         for row in hit.nonzero().flatten().tolist():
             text = self.tokenizer.decode(completions[row].tolist(), skip_special_tokens=True)
@@ -103,10 +105,10 @@ class StopStrings:
 
 
 class Ending:
-    """A stopping criterion that remembers where and why each row ended: `lengths` [rows] in tokens, and `stopped` [rows], False
-    where the row only ran into its limit.
+    """A stopping criterion that remembers where and why each row ended.
 
-    limits: [rows], most new tokens. ends: the end-of-sequence ids.
+    limits: [rows], most new tokens. ends: the end-of-sequence ids. lengths: [rows], tokens so far.
+    stopped: [rows], False where the row only ran into its limit.
     """
 
     def __init__(

@@ -1,7 +1,8 @@
-"""An engine without a model: answers and votes derived from seeds. For rehearsals of a cluster and for tests of faults.
+"""An engine without a model: answers and votes derived from seeds, for rehearsals and for tests of faults.
 
-Every model has a skill, which follows from its name and, a little, its version. Answers state their quality, which varies around the skill of who
-gave them; judges read it back with an error that is larger for the less skilled. So reputations move as they would with models.
+Every model has a skill, which follows from its name and, a little, its version. Answers state their quality,
+which varies around the skill of who gave them; judges read it back with an error that is larger for the less
+skilled. So reputations move as they would with models.
 """
 
 import json
@@ -21,7 +22,7 @@ _UNREADABLE = "I would rather not say."
 
 
 class ScriptedEngine:
-    """See `sparta.engines.base.Engine`. A completion depends on its request alone; nothing depends on the order of requests."""
+    """See `sparta.engines.base.Engine`. A completion depends on its request alone, not on its company."""
 
     def __init__(self, settings: recipe.Engine) -> None:
         self.settings = settings
@@ -48,7 +49,7 @@ class ScriptedEngine:
     def _complete(self, request: Request, began: float) -> Completion:
         prompt_tokens = len(request.prompt.token_ids or ())
         room = self._renderer.room(request.prompt) - len(request.prefix)
-        if room <= 0:
+        if room < (0 if request.labels else 1):
             return Completion(
                 request.key, "", (), prompt_tokens, "prompt_too_long", time.perf_counter() - began
             )
@@ -91,7 +92,9 @@ class ScriptedEngine:
 
 
 def skill(model: ModelRef) -> float:
-    """The quality that answers of `model` have on average, in score points: 3 to 8 by name, up to half a point more or less by version."""
+    """The quality that answers of `model` have on average, in score points: 3 to 8 by name, up to half a
+    point more or less by version.
+    """
     by_name = rng.stream("scripted", "skill", model.name).uniform(3.0, 8.0)
     return by_name + rng.stream("scripted", "skill", model.name, model.version).uniform(-0.5, 0.5)
 

@@ -24,7 +24,8 @@ def check_base(base: str) -> None:
         )
     if not any(folder.glob("*.safetensors")):
         raise SpartaError(
-            f"base {base} has no *.safetensors file: weights in other formats are not read, convert them with save_pretrained"
+            f"base {base} has no *.safetensors file: weights in other formats are not read, "
+            "convert them with save_pretrained"
         )
 
 

@@ -18,7 +18,8 @@ from sparta.errors import SpartaError
 class Weights:
     """One base in memory and, by PEFT, any number of adapters on it.
 
-    loads: bases loaded so far. base: the one in memory. device: where tensors for it belong; set by the first `hold`.
+    loads: bases loaded so far. base: the one in memory. device: where tensors for it belong; set by the first
+    `hold`.
     """
 
     def __init__(self, settings: recipe.Engine, trust_remote_code: bool) -> None:
@@ -41,7 +42,8 @@ class Weights:
     def hold(self, model: ModelRef) -> None:
         """Have `model` in memory: load its base if it is another one, and its adapter if it is new.
 
-        An adapter of the same model in another version is dropped. Raises SpartaError where files are missing or do not fit.
+        An adapter of the same model in another version is dropped. Raises SpartaError where files are missing
+        or do not fit.
         """
         if model.adapter is None:
             known = self._full.get(model.name, model.version)
@@ -127,13 +129,13 @@ class Weights:
             )
         except torch.cuda.OutOfMemoryError as error:
             raise SpartaError(
-                f"base {base} does not fit into the memory of {self.device}: use a larger GPU or a smaller base"
+                f"base {base} does not fit into the memory of {self.device}: use a larger GPU"
             ) from error
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise SpartaError(f"base {base} cannot be loaded: {first_line(error)}") from error
         ends = bare.generation_config.eos_token_id
         self.ends = tuple(ends) if isinstance(ends, list | tuple) else () if ends is None else (ends,)
-        # A base may ship sampling habits (repetition penalties, bad words): the recipe alone decides how to decode.
+        # A base may ship sampling habits (a repetition penalty, say): the recipe alone decides how to decode.
         bare.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
         self._bare = bare.eval()
         self.base = base
@@ -152,13 +154,17 @@ class Weights:
                 self._peft.load_adapter(folder, adapter_name=name)
                 self._peft.eval()
         except (OSError, ValueError, KeyError, RuntimeError) as error:
+            # PEFT changes the base in place: what a failure leaves behind is not the base any more.
+            self.free()
             raise SpartaError(
-                f"adapter {folder} of model {model.name} cannot be put on base {model.base}: {first_line(error)}"
+                f"adapter {folder} of {model.name} cannot be put on base {model.base}: {first_line(error)}"
             ) from error
 
 
 def adapter_name(model: ModelRef) -> str:
-    """PEFT's name for the adapter of `model` in its version: a digest, as module names cannot hold every character."""
+    """PEFT's name for the adapter of `model` in its version: a digest, as module names cannot hold every
+    character.
+    """
     return "a" + hashlib.sha256(f"{model.name}\0{model.version}\0{model.adapter}".encode()).hexdigest()[:16]
 
 

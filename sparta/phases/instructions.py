@@ -33,7 +33,8 @@ def gather(recipe: Recipe) -> list[Instruction]:
 def _read(path: Path) -> Iterator[Instruction]:
     seen: dict[str, int] = {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # str.splitlines also splits at separators that JSON allows within a text, such as U+2028.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise SpartaError(f"the prompt file {path} cannot be read ({error}): check data.train") from error
     for number, line in enumerate(lines, start=1):

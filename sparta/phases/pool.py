@@ -57,7 +57,9 @@ def install_pool(run: Run) -> list[Member]:
             continue
         source, target = Path(locate(model.adapter)), iteration.adapter(model.name)
         for name in ("adapter_config.json", "adapter_model.safetensors"):
-            files.write_bytes(target / name, (source / name).read_bytes())
+            with files.touching(source / name):
+                content = (source / name).read_bytes()
+            files.write_bytes(target / name, content)
         members.append(
             Member(model.name, base, str(target.relative_to(run.state.root)), files.sha256_tree(target))
         )

@@ -17,7 +17,7 @@ from sparta.errors import SpartaError
 
 T = TypeVar("T")
 
-MEASURED_FILES = ("log.jsonl",)
+MEASURED_FILES = ("log.jsonl", "report.json")
 """Names of files in an adapter's folder that hold measurements; no digest covers them."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -65,7 +65,12 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Put `value` at `path` as indented JSON. Equal values give equal bytes: keys of dictionaries are sorted."""
-    write_bytes(path, msgspec.json.format(_encoder.encode(value), indent=2) + b"\n")
+    write_bytes(path, encode_json(value))
+
+
+def encode_json(value: object) -> bytes:
+    """What `write_json` writes."""
+    return msgspec.json.format(_encoder.encode(value), indent=2) + b"\n"
 
 
 def write_rows(path: Path, rows: Iterable[object]) -> None:

@@ -1,7 +1,7 @@
 """The commit of an iteration: MANIFEST.json, written last, says what the iteration consists of and which one it follows.
 
 An iteration without a manifest did not happen. Equal content gives an equal manifest, byte for byte: no times, no hosts, and for
-folders of shards the set of rows instead of the files. Not covered, because they are measurements: stats.json, the adapters' log.jsonl.
+folders of shards the set of rows instead of the files. Not covered, because they are measurements: stats.json, the adapters' log.jsonl and report.json.
 """
 
 import hashlib

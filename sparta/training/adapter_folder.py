@@ -12,10 +12,12 @@ import msgspec
 
 from sparta.errors import SpartaError
 from sparta.store import files
+from sparta.training.job import TrainingReport
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 LOG = "log.jsonl"
+REPORT = "report.json"
 
 _DATA_DRIVEN = ("pissa", "olora", "loftq", "eva", "corda")
 
@@ -75,8 +77,13 @@ def encode_log(records: Sequence[Mapping[str, object]]) -> bytes:
     return b"".join(msgspec.json.encode(record) + b"\n" for record in records)
 
 
-def publish(model: str, out: Path, contents: Mapping[str, bytes | Path]) -> None:
-    """Makes the folder `out` with these files (bytes, or a file to copy), durable, in one rename.
+def read_report(out: Path) -> TrainingReport:
+    """What the job that made `out` reported."""
+    return files.read_json(out / REPORT, TrainingReport)
+
+
+def publish(model: str, out: Path, contents: Mapping[str, bytes | Path], report: TrainingReport) -> None:
+    """Makes the folder `out` with these files (bytes, or a file to copy) and the report, durable, in one rename.
 
     Raises SpartaError, with nothing left behind, where it cannot or where `out` has appeared in the meantime.
     """
@@ -86,7 +93,7 @@ def publish(model: str, out: Path, contents: Mapping[str, bytes | Path]) -> None
         folder = files.temporary_beside(out)
         try:
             folder.mkdir()
-            for name, content in contents.items():
+            for name, content in {**contents, REPORT: files.encode_json(report)}.items():
                 target = folder / name
                 if isinstance(content, Path):
                     shutil.copyfile(content, target)

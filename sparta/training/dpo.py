@@ -27,6 +27,7 @@ from sparta.training.adapter_folder import (
 )
 from sparta.training.checkpoints import KEPT, close_work, job_identity, open_work
 from sparta.training.job import Example, Progress, TrainingJob, TrainingReport, silent, usable
+from sparta.training.loading import load_model, padding_id, resolve_device, resolve_dtype
 from sparta.training.trainer import placeholder_tokenizer, trainer_class
 
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
@@ -56,25 +57,17 @@ def train_dpo(job: TrainingJob, progress: Progress = silent) -> TrainingReport:
     dropped = len(job.examples) - len(examples)
     if not examples:
         note = {"update": 0, "note": "no usable pairs: the adapter is a copy", "pairs": 0, "dropped": dropped}
-        publish(
-            job.model,
-            job.out,
-            {CONFIG: adapter.config_bytes(), WEIGHTS: adapter.weights, LOG: encode_log([note])},
-        )
+        report = TrainingReport(0, dropped, 0, None, None, 0, time.monotonic() - started)
+        contents: dict[str, bytes | Path] = {CONFIG: adapter.config_bytes(), WEIGHTS: adapter.weights, LOG: encode_log([note])}
+        publish(job.model, job.out, contents, report)
         close_work(job.work)
-        return TrainingReport(0, dropped, 0, None, None, 0, time.monotonic() - started)
+        return report
     try:
         with _quiet():
             outcome = _trained(job, adapter, examples, progress)
     finally:
         _release_gpu()
-    publish(
-        job.model,
-        job.out,
-        {CONFIG: adapter.config_bytes(), WEIGHTS: outcome.weights, LOG: encode_log(outcome.log)},
-    )
-    close_work(job.work)
-    return TrainingReport(
+    report = TrainingReport(
         pairs=len(examples),
         dropped=dropped,
         steps=len(outcome.log),
@@ -83,6 +76,10 @@ def train_dpo(job: TrainingJob, progress: Progress = silent) -> TrainingReport:
         tokens=job.settings.epochs * sum(example.tokens for example in examples),
         seconds=outcome.seconds,
     )
+    trained: dict[str, bytes | Path] = {CONFIG: adapter.config_bytes(), WEIGHTS: outcome.weights, LOG: encode_log(outcome.log)}
+    publish(job.model, job.out, trained, report)
+    close_work(job.work)
+    return report
 
 
 @dataclass(frozen=True)
@@ -123,7 +120,7 @@ def _release_gpu() -> None:
     """Gives the memory of the last model back: trainers are cyclic, and the next one may be loaded before they are collected."""
     import torch
 
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_available():
         gc.collect()
         torch.cuda.empty_cache()
 
@@ -141,7 +138,7 @@ def make_trainer(
     from transformers import PrinterCallback
     from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-    model = _load_model(job, adapter, device, dtype)
+    model = load_model(job, adapter, device, dtype)
     highest = max(max(e.prompt_ids + e.chosen_ids + e.rejected_ids) for e in examples)
     if highest >= (vocabulary := model.get_input_embeddings().num_embeddings):
         raise SpartaError(
@@ -177,87 +174,6 @@ def training_order(n: int, epochs: int, seed: int) -> list[int]:
         stream(seed, "dpo order", epoch).shuffle(indices)
         order += indices
     return order
-
-
-def resolve_device(device: str) -> str:
-    """cpu or cuda. Raises SpartaError for a device that training cannot use."""
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cpu":
-        return "cpu"
-    if device not in ("cuda", "cuda:0"):
-        raise SpartaError(
-            f"engine.device {device} cannot be trained on: choose auto, cpu or cuda, and pick a GPU with CUDA_VISIBLE_DEVICES."
-        )
-    if not torch.cuda.is_available():
-        raise SpartaError(f"engine.device is {device}, but PyTorch sees no GPU here: set it to auto or cpu.")
-    return "cuda"
-
-
-def resolve_dtype(dtype: str, device: str) -> str:
-    """The base's type: what the recipe says, or bfloat16 on a GPU and float32 elsewhere."""
-    if dtype != "auto":
-        return dtype
-    return "bfloat16" if device == "cuda" else "float32"
-
-
-def padding_id(config: Any) -> int:
-    """A token id to fill batches with; masked everywhere, so any id of the vocabulary does."""
-    for token in (config.pad_token_id, config.eos_token_id):
-        if isinstance(token, list):
-            token = token[0] if token else None
-        if token is not None and token >= 0:
-            return int(token)
-    return 0
-
-
-def _load_model(job: TrainingJob, adapter: StartingAdapter, device: str, dtype: str) -> Any:
-    """The base with the starting adapter on it, trainable. Raises SpartaError where they are missing or do not fit together."""
-    import torch
-    from peft import PeftModel, get_peft_model_state_dict
-    from safetensors import safe_open
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    try:
-        config = AutoConfig.from_pretrained(job.base, trust_remote_code=job.trust_remote_code)
-        _without_dropout(config)
-        base = AutoModelForCausalLM.from_pretrained(
-            job.base,
-            config=config,
-            dtype=getattr(torch, dtype),
-            device_map={"": 0} if device == "cuda" else None,
-            trust_remote_code=job.trust_remote_code,
-        )
-    except (OSError, ValueError) as error:
-        raise SpartaError(
-            f"The base of {job.model}, {job.base}, could not be loaded: name a folder or a hub id of a causal language model "
-            f"({_first_line(error)})."
-        ) from error
-    misfit = f"The adapter of {job.model} in {job.adapter} does not fit its base {job.base}"
-    try:
-        model = PeftModel.from_pretrained(base, job.adapter, is_trainable=True, torch_device=device)
-    except (RuntimeError, ValueError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
-        raise SpartaError(f"{misfit} ({_first_line(error)}): name the base it was made for.") from error
-    with safe_open(adapter.weights, framework="pt") as file:
-        stored = set(file.keys())
-    loaded = set(get_peft_model_state_dict(model, save_embedding_layers=False))
-    if stored != loaded:
-        raise SpartaError(
-            f"{misfit}: {len(stored ^ loaded)} tensors are on one side only, {min(stored ^ loaded)} among them; name the base it was "
-            "made for, and an adapter without extra embeddings."
-        )
-    return model
-
-
-def _without_dropout(config: Any) -> None:
-    """Sets every dropout rate of the base to 0; TRL does so for modules, but attention takes its rate from the configuration."""
-    for name, value in list(vars(config).items()):
-        if ("dropout" in name or name.endswith("pdrop")) and isinstance(value, float):
-            setattr(config, name, 0.0)
 
 
 def _arguments(job: TrainingJob, pairs: int, device: str, dtype: str) -> Any:
@@ -332,7 +248,3 @@ def _quiet() -> Iterator[None]:
         trl.setLevel(trl_before)
         if bars:
             transformers_logging.enable_progress_bar()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".")

@@ -1,10 +1,18 @@
 """The entrance to training: from the engine's kind to the way of training that goes with it."""
 
+from sparta.training.adapter_folder import read_report
+from sparta.training.checkpoints import close_work
 from sparta.training.job import Progress, TrainingJob, TrainingReport, silent
 
 
 def train(job: TrainingJob, engine_kind: str, progress: Progress = silent) -> TrainingReport:
-    """Does `job`: `scripted` engines go with scripted training, all others with DPO."""
+    """Does `job`: `scripted` engines go with scripted training, all others with DPO.
+
+    A job that was killed between its last two steps, `job.out` there and its report not yet received, is not done again.
+    """
+    if job.out.is_dir():
+        close_work(job.work)
+        return read_report(job.out)
     if engine_kind == "scripted":
         from sparta.training.scripted import train_scripted
 

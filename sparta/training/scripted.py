@@ -46,10 +46,12 @@ def train_scripted(job: TrainingJob, progress: Progress = silent) -> TrainingRep
         "dropped": dropped,
     }
     weights = _safetensors(digest.digest()) if examples else adapter.weights
-    publish(job.model, job.out, {CONFIG: adapter.config_bytes(), WEIGHTS: weights, LOG: encode_log([record])})
-    close_work(job.work)
     tokens = settings.epochs * sum(example.tokens for example in examples)
-    return TrainingReport(len(examples), dropped, steps, None, None, tokens, time.monotonic() - started)
+    report = TrainingReport(len(examples), dropped, steps, None, None, tokens, time.monotonic() - started)
+    contents = {CONFIG: adapter.config_bytes(), WEIGHTS: weights, LOG: encode_log([record])}
+    publish(job.model, job.out, contents, report)
+    close_work(job.work)
+    return report
 
 
 def _safetensors(digest: bytes) -> bytes:

@@ -91,7 +91,9 @@ def test_an_adapter_for_another_base_is_told_by_its_shapes(
     assert "for another base" in refusal(foreign, tiny_base)
 
 
-@pytest.mark.parametrize("key, value", [("num_key_value_heads", 4), ("intermediate_size", 96), ("head_dim", 8)])
+@pytest.mark.parametrize(
+    ("key", "value"), [("num_key_value_heads", 4), ("intermediate_size", 96), ("head_dim", 8)]
+)
 def test_every_width_counts(tmp_path: Path, tiny_base: Path, adapter: Path, key: str, value: int) -> None:
     other = tmp_path / "other"
     other.mkdir()

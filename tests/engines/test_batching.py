@@ -21,7 +21,8 @@ def row(number: int, model: int = 0, length: int = 3, limit: int = 4, temperatur
 
 
 rows = st.lists(
-    st.tuples(st.integers(0, 2), st.integers(1, 30), st.integers(1, 20), st.sampled_from([0.0, 0.7])), max_size=40
+    st.tuples(st.integers(0, 2), st.integers(1, 30), st.integers(1, 20), st.sampled_from([0.0, 0.7])),
+    max_size=40,
 ).map(lambda drawn: [row(number, *values) for number, values in enumerate(drawn)])
 
 

@@ -1,4 +1,4 @@
-"""HfEngine on a tiny random model: the same tokens as plain transformers and PEFT, whatever shares a batch."""
+"""HfEngine on a tiny random model: the tokens of plain transformers and PEFT, whatever shares a batch."""
 
 import random
 import shutil
@@ -247,6 +247,30 @@ def test_a_prompt_that_fills_the_context_is_reported_and_the_rest_answered(tiny_
     assert by_key[asked[0].key] == answers(engine, asked[:1])[asked[0].key]
 
 
+def test_a_label_request_may_fill_the_context(tiny_base: Path) -> None:
+    engine = HfEngine(settings(context_length=64))
+    one = replace(request(engine, ref("bare", tiny_base, None), "x"), labels=(1, 2))
+    room = engine.renderer(one.model).room(one.prompt)
+    (full,) = answers(engine, [replace(one, prefix=(65,) * room)]).values()
+    assert len(full.label_probs) == 2
+    (over,) = answers(engine, [replace(one, prefix=(65,) * (room + 1))]).values()
+    assert over.finish_reason == "prompt_too_long"
+
+
+def test_running_out_of_gpu_memory_names_the_setting(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = HfEngine(settings())
+    one = request(engine, ref("bare", tiny_base, None), "x")
+
+    def exhausted(*_: object) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(engine, "_decode", exhausted)
+    with pytest.raises(SpartaError, match=r"lower engine\.batch_tokens, now 32768"):
+        answers(engine, [one])
+
+
 def test_the_context_is_never_longer_than_the_base_allows(tiny_base: Path) -> None:
     model = ref("bare", tiny_base, None)
     assert HfEngine(settings(context_length=100)).renderer(model).context_length == 100
@@ -297,7 +321,9 @@ def test_a_wrong_device_is_refused(tiny_base: Path) -> None:
 
 
 def test_generation_and_training_see_the_same_tokens(tiny_base: Path, tiny_adapters: dict[str, Path]) -> None:
-    """DPO trains on `combat` ids followed by the response's ids; generation must have seen and produced exactly these."""
+    """DPO trains on `combat` ids followed by the response's ids; generation must have seen and produced
+    exactly these.
+    """
     engine = HfEngine(settings())
     model = ref("ada", tiny_base, tiny_adapters["ada"])
     seen: list[tuple[int, ...]] = []

@@ -26,7 +26,12 @@ def engine(**scripted: object) -> ScriptedEngine:
 
 
 def judging(
-    made: ScriptedEngine, judge: ModelRef, response: str, mode: JudgingMode = "text", working: bool = False, seed: int = 0
+    made: ScriptedEngine,
+    judge: ModelRef,
+    response: str,
+    mode: JudgingMode = "text",
+    working: bool = False,
+    seed: int = 0,
 ) -> Request:
     prompt = made.renderer(judge).judging(
         [Message("user", "what?")],
@@ -63,7 +68,10 @@ def test_votes_are_json_and_follow_the_quality_stated() -> None:
     made = engine()
     means = []
     for quality in ("2.00", "9.00"):
-        asked = [judging(made, MODELS[0], f"scripted answer ab, quality {quality}", seed=seed) for seed in range(50)]
+        asked = [
+            judging(made, MODELS[0], f"scripted answer ab, quality {quality}", seed=seed)
+            for seed in range(50)
+        ]
         scores = [json.loads(done.text)["score"] for done in answers(made, asked).values()]
         assert all(1 <= score <= 10 for score in scores)
         means.append(sum(scores) / 50)
@@ -85,7 +93,8 @@ def test_working_comes_first_where_it_is_asked_for() -> None:
     one = judging(made, MODELS[0], "quality 5.00", working=True)
     (done,) = answers(made, [one]).values()
     working, vote = done.text.split("\n")
-    assert working and json.loads(vote)
+    assert working.endswith("working")
+    assert json.loads(vote)
     (stopped,) = answers(made, [replace(one, sampling=replace(LONG, stop=("\n",)))]).values()
     assert (stopped.text, stopped.finish_reason) == (f"{working}\n", "stop")
     (vote_alone,) = answers(made, [replace(one, prefix=stopped.token_ids)]).values()
@@ -98,7 +107,8 @@ def test_labels_get_probabilities_around_the_quality() -> None:
     means = []
     for quality in ("2.00", "9.00"):
         asked = [
-            replace(judging(made, MODELS[0], f"quality {quality}", "expected", seed=seed), labels=ids) for seed in range(50)
+            replace(judging(made, MODELS[0], f"quality {quality}", "expected", seed=seed), labels=ids)
+            for seed in range(50)
         ]
         done = answers(made, asked).values()
         assert all(sum(one.label_probs) == pytest.approx(1) and len(one.label_probs) == 10 for one in done)

@@ -186,11 +186,11 @@ def test_chosen_responses_gain_on_rejected_ones(make_job: MakeJob, member: Membe
     assert read_log(job.out)[-1]["reward_accuracy"] == 1.0
 
 
-def test_the_folder_holds_three_files_and_nothing_of_this_machine(make_job: MakeJob, member: Member) -> None:
+def test_the_folder_holds_four_files_and_nothing_of_this_machine(make_job: MakeJob, member: Member) -> None:
     job = make_job(examples=random_examples(6))
     told: list[tuple[int, int, float | None]] = []
     report = train_dpo(job, lambda *update: told.append(update))
-    names = {"adapter_config.json", "adapter_model.safetensors", "log.jsonl"}
+    names = {"adapter_config.json", "adapter_model.safetensors", "log.jsonl", "report.json"}
     assert {path.name for path in job.out.iterdir()} == names
     assert [path.name for path in job.out.parent.iterdir()] == [job.out.name]
     assert not job.work.exists()

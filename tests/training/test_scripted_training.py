@@ -61,11 +61,12 @@ def test_without_pairs_the_adapter_is_copied(make_job: MakeJob, member: Member) 
     assert same(job.out, member.adapter)
 
 
-def test_an_adapter_that_is_there_is_left_alone(make_job: MakeJob) -> None:
+def test_a_job_whose_adapter_is_in_place_reports_again_and_is_not_done_twice(make_job: MakeJob) -> None:
     job = make_job()
-    train(job, "scripted")
-    with pytest.raises(SpartaError, match="already there"):
-        train(job, "scripted")
+    first = train(job, "scripted")
+    written = (job.out / "adapter_model.safetensors").stat().st_mtime_ns
+    assert train(job, "scripted") == first
+    assert (job.out / "adapter_model.safetensors").stat().st_mtime_ns == written
 
 
 def test_the_configuration_must_be_that_of_a_plain_lora(

@@ -1,0 +1,102 @@
+"""One picture of a run: reputations, and what was scored, over the iterations: python analysis/curves.py [state] [--out FILE.png]"""
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from sparta.cluster.scoring import Summary, summary_file
+from sparta.errors import SpartaError
+from sparta.phases import standings
+from sparta.phases.evaluate import checkpoint_name
+from sparta.phases.stats import IterationStats
+from sparta.store import files
+from sparta.store.layout import StateDir
+from sparta.store.run import Run
+
+
+def draw(run: Run, out: Path) -> None:
+    """Draw the curves of `run` into `out`: reputation and loss; and validation scores of every pool that was scored."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    committed = run.state.committed()
+    history = {t: standings.at_end(run, t) for t in committed}
+    losses = {t: files.read_json(run.iteration(t).stats, IterationStats).last_losses for t in committed[1:]}
+    summary = _summary(run)
+    panels: list[tuple[str, dict[str, dict[int, float]]]] = [
+        ("reputation", {name: {t: history[t][name].reputation for t in committed} for name in run.models}),
+        ("DPO loss at the end of training (nats)", _by_model(run, losses)),
+    ]
+    if summary:
+        scores = {
+            t: {
+                name: 100 * summary.validation[key]
+                for name in run.models
+                if (key := checkpoint_name(run, t, name)) in summary.validation
+            }
+            for t in committed
+        }
+        panels.append((f"{summary.task}: validation score (%)", _by_model(run, scores)))
+    panels = [(title, curves) for title, curves in panels if any(curves.values())]
+    colours = pyplot.get_cmap("tab10")
+    figure, axes = pyplot.subplots(
+        1, len(panels), figsize=(1.5 + 4.4 * len(panels), 4.2), layout="constrained", squeeze=False
+    )
+    for axis, (title, curves) in zip(axes[0], panels, strict=True):
+        for index, (name, curve) in enumerate(curves.items()):
+            dashes = "-" if index < 10 else "--"
+            axis.plot(
+                list(curve),
+                list(curve.values()),
+                dashes,
+                color=colours(index % 10),
+                marker="o",
+                markersize=3,
+                label=name,
+            )
+        axis.set_title(title, fontsize=11)
+        axis.set_xlabel("iteration")
+        axis.set_xticks(committed)
+        axis.grid(alpha=0.25)
+    figure.legend(
+        *axes[0][0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=9
+    )
+    figure.suptitle(
+        f"{run.recipe.name}, seed {run.recipe.seed}: {len(run.models)} models, {run.recipe.combats} combats an iteration"
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=130)
+
+
+def _by_model(run: Run, values: Mapping[int, Mapping[str, float]]) -> dict[str, dict[int, float]]:
+    """From iteration -> model -> value to model -> iteration -> value."""
+    return {name: {t: found[name] for t, found in values.items() if name in found} for name in run.models}
+
+
+def _summary(run: Run) -> Summary | None:
+    task = run.recipe.evaluation.task or run.recipe.data.task
+    path = summary_file(run.state, task) if task else None
+    return files.read_json(path, Summary) if path is not None and path.is_file() else None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("state", nargs="?", type=Path, default=Path("state"))
+    parser.add_argument("--out", type=Path, help="the picture (default: curves.png in the state's evals/)")
+    args = parser.parse_args()
+    try:
+        run = Run.open(StateDir(args.state))
+        out = args.out or run.state.evals / "curves.png"
+        draw(run, out)
+    except SpartaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"picture: {out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
