@@ -1,6 +1,11 @@
 """Fixtures that several folders share."""
 
+import os
 from pathlib import Path
+
+# Before torch is imported: tests share the cores, and threads that spin while they wait slow all of them down.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import tiny

@@ -1,13 +1,25 @@
 """A run without models: the scripted engine on a small pool, for tests of files and faults, where determinism is the point."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import yaml
 from safetensors.numpy import save_file
 
+from sparta.cluster import lifecycle
+from sparta.cluster.driver import Driver
+from sparta.cluster.inline import Inline
+from sparta.methods.registry import phases_of
+from sparta.phases.base import Phase, RowPhase
 from sparta.recipe import Recipe, load
+from sparta.store.layout import StateDir
+from sparta.store.run import Run
+
+ROOT = Path(__file__).parent.parent
 
 
 def write_adapter(folder: Path, seed: int) -> Path:
@@ -48,3 +60,83 @@ def write_recipe(
 def rehearsal(folder: Path, **options: object) -> Recipe:
     """The recipe of `write_recipe`, loaded."""
     return load(write_recipe(folder, **options))  # type: ignore[arg-type]
+
+
+def begin(folder: Path, **options: object) -> Run:
+    """A run of `rehearsal` in folder/state that has done nothing yet."""
+    return lifecycle.begin_or_continue(StateDir(folder / "state"), rehearsal(folder, **options))
+
+
+class Silent:
+    """A driver's view that keeps what was said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def phase_begins(self, t: int, phase: Phase, total: int, done: int, tasks: int) -> None: ...
+
+    def advanced(self, items: float) -> None: ...
+
+    def phase_ends(self) -> None: ...
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def advance(run: Run, t: int, upto: str = "commit") -> None:
+    """Carry out iteration t inline, up to and with the phase called `upto`."""
+    driver = Driver(run, Inline(run), Silent(), lambda: None)
+    for phase in phases_of("sparta"):
+        driver.complete(phase, t)
+        if phase.name == upto:
+            return
+
+
+def rows_on_disk(run: Run, phase: RowPhase, t: int) -> list[str]:
+    """Keys of all rows of a phase, one entry for each time that the work was done."""
+    from sparta.store.files import read_rows
+    from sparta.store.shards import shard_files
+
+    return [row.key for path in shard_files(phase.folder(run, t)) for row in read_rows(path, phase.rows)]
+
+
+def command(name: str, *arguments: object) -> list[str]:
+    """jobs/NAME.py with `arguments`, as a person types it."""
+    return [sys.executable, str(ROOT / "jobs" / f"{name}.py"), *map(str, arguments)]
+
+
+def typed(name: str, *arguments: object, cwd: Path = ROOT) -> "subprocess.CompletedProcess[str]":
+    """Run a command to its end."""
+    return subprocess.run(
+        command(name, *arguments), capture_output=True, text=True, cwd=cwd, timeout=120, env=quiet()
+    )
+
+
+def quiet() -> dict[str, str]:
+    """The environment without what would make a command's output depend on where the tests run."""
+    return {key: value for key, value in os.environ.items() if key not in ("CUDA_VISIBLE_DEVICES", "COLUMNS")}
+
+
+def sentence(done: "subprocess.CompletedProcess[str]") -> str:
+    """The error that a command ended with: status 1 and one message for a person, no traceback."""
+    assert done.returncode == 1, (done.returncode, done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr + done.stdout, done.stderr
+    assert done.stderr.startswith("error: ") and done.stderr.count("error: ") == 1, done.stderr
+    return done.stderr.removeprefix("error: ").strip()
+
+
+def committed(state: Path) -> dict[str, bytes]:
+    """Content of everything that counts in a state: what is neither log, nor measurement, nor the run's own name."""
+    skipped = ("jobs", "superseded")
+    return {
+        str(path.relative_to(state)): path.read_bytes()
+        for path in sorted(state.rglob("*"))
+        if path.is_file()
+        and path.relative_to(state).parts[0] not in skipped
+        and path.name not in ("stats.json", "log.jsonl")
+    }
+
+
+def manifests(state: Path) -> dict[str, bytes]:
+    """The manifest of every committed iteration, by its folder's name."""
+    return {path.parent.name: path.read_bytes() for path in sorted(state.glob("iter_*/MANIFEST.json"))}

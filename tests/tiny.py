@@ -67,7 +67,7 @@ def make_base(folder: Path, *, layers: int = 2, width: int = 64, context: int = 
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Qwen2ForCausalLM(config)
+        model = Qwen2ForCausalLM(config)  # type: ignore[no-untyped-call]
     model.save_pretrained(folder)
     return folder
 
@@ -85,5 +85,5 @@ def make_adapter(folder: Path, base: Path, *, seed: int, rank: int = 4) -> Path:
         for name, weight in model.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(weight, std=0.1)
-    model.save_pretrained(folder)
+    model.save_pretrained(str(folder))
     return folder

@@ -1,6 +1,5 @@
 """The engine on transformers and PEFT, for CPUs and GPUs: one base in memory, many adapters on it."""
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from time import perf_counter
@@ -32,9 +31,6 @@ class HfEngine:
         self.settings = settings
         self.trust_remote_code = trust_remote_code
         self.loads = 0
-        # Threads that spin while they wait starve the other workers of a machine: 3300 tokens/s became 490
-        # beside busy neighbours on two cores. Read once, when torch is first imported.
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         self._weights = Weights(settings, trust_remote_code)
         self._renderers: dict[str, Renderer] = {}
         self._fingerprints: dict[str, str] = {}

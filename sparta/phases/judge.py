@@ -175,6 +175,7 @@ def _cast_expected(
     if judging.working:
         workings = {done.key: done for done in engine.run(_requests(ballots, judging, stream, stop=("\n",)))}
     requests = []
+    labels: dict[str, tuple[int, ...]] = {}
     for ballot in ballots:
         working = workings.get(ballot.key)
         if working is not None and not working.text.endswith("\n"):
@@ -184,8 +185,10 @@ def _cast_expected(
             )
             continue
         [request] = _requests([ballot], judging, stream, stop=())
-        labels = label_ids(engine.renderer(ballot.judge), judging.labels)
-        requests.append(replace(request, labels=labels, prefix=working.token_ids if working else ()))
+        base = ballot.judge.base
+        if base not in labels:
+            labels[base] = label_ids(engine.renderer(ballot.judge), judging.labels)
+        requests.append(replace(request, labels=labels[base], prefix=working.token_ids if working else ()))
     for done in engine.run(requests):
         working = workings.get(done.key)
         yield (

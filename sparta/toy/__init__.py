@@ -13,8 +13,8 @@ BASE = WEIGHTS / "base"
 EXPERTS: dict[str, str] = {
     "adder": "add",
     "taker": "subtract",
-    "doubler": "double",
-    "picker": "largest",
+    "halver": "halve",
+    "picker": "larger",
     "sorter": "sort",
     "turner": "reverse",
     "roller": "rotate",

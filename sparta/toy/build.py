@@ -23,9 +23,9 @@ from sparta.toy.family import SKILLS
 from sparta.toy.measure import Judging, ToyPool, accuracy_table, judging_table
 from sparta.toy.tokenizer import CONTEXT_LENGTH, write_tokenizer
 
-BASE_STEPS, BASE_RATE = 1700, 3e-3
+BASE_STEPS, BASE_RATE = 1900, 3e-3
 # The share of the base's steps before judging joins in: a working is worth nothing until answers are right, and answers alone are short.
-ANSWERS_ALONE = 0.58
+ANSWERS_ALONE = 0.45
 EXPERT_STEPS, EXPERT_RATE = 120, 4e-3
 LORA = LoraConfig(
     r=8,
@@ -98,7 +98,7 @@ def make_base(folder: Path, seed: int, steps: int) -> int:
     train(
         model,
         Classroom(tokenizer),
-        lambda step: lesson_of_base(rng, 128, 0) if step <= alone else lesson_of_base(rng, 64, 96),
+        lambda step: lesson_of_base(rng, 128, 0) if step <= alone else lesson_of_base(rng, 32, 128),
         steps,
         BASE_RATE,
         "base",

@@ -27,7 +27,7 @@ WAYS: tuple[tuple[JudgingMode, bool, float], ...] = (
 
 
 # How often the base meets each skill: carries, borrows and comparisons take far longer to learn than moving characters about.
-PRACTICE = {skill: {"add": 5, "subtract": 5, "largest": 2}.get(skill, 1) for skill in SKILLS}
+PRACTICE = {skill: {"add": 5, "subtract": 5, "larger": 2}.get(skill, 1) for skill in SKILLS}
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,9 @@ def wrong_answer(item: ToyItem, rng: random.Random) -> str:
     while True:
         kind = rng.random()
         text = item.answer
-        if kind < 0.45:
+        if kind < 0.40:
             text = slip_on(item.question)
-        elif kind < 0.75:
+        elif kind < 0.62:
             place = rng.randrange(len(text))
             symbols = (
                 "+-"
@@ -86,13 +86,13 @@ def wrong_answer(item: ToyItem, rng: random.Random) -> str:
                 else string.ascii_lowercase
             )
             text = text[:place] + rng.choice(symbols) + text[place + 1 :]
-        elif kind < 0.88:
+        elif kind < 0.74:
             first, second = sorted(rng.sample(range(len(text)), 2))
             text = text[:first] + text[second] + text[first + 1 : second] + text[first] + text[second + 1 :]
-        elif kind < 0.94:
+        elif kind < 0.92:
             text = answer_to(draw(item.skill, "train", rng).question)
         else:
-            text = item.question.split(" ")[-1]
+            text = item.question[-len(item.answer) :]
         if text != item.answer:
             return text
 

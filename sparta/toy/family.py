@@ -1,4 +1,5 @@
-"""The toy task family: ten skills on short strings of digits or letters, each question with one exact answer of fixed width.
+"""The toy task family: ten skills on short strings of digits or letters, each question with one exact answer of
+four characters (one width for all: small judges compare their own answer with a response place by place).
 
 Pure text, no models. A question names its skill and its operands (`add 47 38`); `answer_to` computes what is right, `slip_on` the mistake
 that is typical of the skill (a carry handled the wrong way, a pair left as it was), which careless experts make.
@@ -37,45 +38,38 @@ class Skill:
     slip: Callable[..., str]
 
 
-def _digits(count: int) -> Callable[[random.Random], str]:
-    return lambda rng: "".join(rng.choices(string.digits, k=count))
-
-
 def _two_numbers(rng: random.Random) -> tuple[str, ...]:
-    return _digits(2)(rng), _digits(2)(rng)
+    return f"{rng.randrange(100):02d}", f"{rng.randrange(100):02d}"
 
 
-def _three_numbers(rng: random.Random) -> tuple[str, ...]:
-    return tuple(f"{number:02d}" for number in rng.sample(range(100), 3))
+def _even_number(rng: random.Random) -> tuple[str, ...]:
+    return (f"{2 * rng.randrange(5000):04d}",)
 
 
-def _four_digits(rng: random.Random) -> tuple[str, ...]:
-    return (_digits(4)(rng),)
+def _two_long_numbers(rng: random.Random) -> tuple[str, ...]:
+    first, second = rng.sample(range(10000), 2)
+    return f"{first:04d}", f"{second:04d}"
 
 
 def _different_digits(rng: random.Random) -> tuple[str, ...]:
-    return ("".join(rng.sample(string.digits, 5)),)
+    return ("".join(rng.sample(string.digits, 4)),)
 
 
-def _five_letters(rng: random.Random) -> tuple[str, ...]:
-    return ("".join(rng.sample(string.ascii_lowercase, 5)),)
-
-
-def _six_letters(rng: random.Random) -> tuple[str, ...]:
-    return ("".join(rng.sample(string.ascii_lowercase, 6)),)
+def _different_letters(rng: random.Random) -> tuple[str, ...]:
+    return ("".join(rng.sample(string.ascii_lowercase, 4)),)
 
 
 def _add(a: str, b: str) -> str:
-    return f"{int(a) + int(b):03d}"
+    return f"{int(a) + int(b):+04d}"
 
 
 def _add_with_the_wrong_carry(a: str, b: str) -> str:
     carries = int(a[1]) + int(b[1]) >= 10
-    return f"{int(a) + int(b) + (-10 if carries else 10):03d}"
+    return f"{int(a) + int(b) + (-10 if carries else 10):+04d}"
 
 
 def _subtract(a: str, b: str) -> str:
-    return f"{int(a) - int(b):+03d}"
+    return f"{int(a) - int(b):+04d}"
 
 
 def _subtract_with_the_wrong_sign(a: str, b: str) -> str:
@@ -83,20 +77,21 @@ def _subtract_with_the_wrong_sign(a: str, b: str) -> str:
     return ("-" if right[0] == "+" else "+") + right[1:]
 
 
-def _double(a: str) -> str:
-    return f"{2 * int(a):05d}"
+def _halve(a: str) -> str:
+    return f"{int(a) // 2:04d}"
 
 
-def _double_with_the_wrong_carry(a: str) -> str:
-    return f"{2 * int(a) + (-10 if int(a[3]) >= 5 else 10):05d}"
+def _halve_with_the_wrong_carry(a: str) -> str:
+    right = _halve(a)
+    return right[:-1] + str((int(right[-1]) + 5) % 10)
 
 
-def _largest(*numbers: str) -> str:
-    return max(numbers)
+def _larger(a: str, b: str) -> str:
+    return max(a, b)
 
 
-def _second_largest(*numbers: str) -> str:
-    return sorted(numbers)[-2]
+def _smaller(a: str, b: str) -> str:
+    return min(a, b)
 
 
 def _sort(a: str) -> str:
@@ -155,14 +150,14 @@ def _swap_but_the_last(a: str) -> str:
 _SKILLS: dict[str, Skill] = {
     "add": Skill(_two_numbers, _add, _add_with_the_wrong_carry),
     "subtract": Skill(_two_numbers, _subtract, _subtract_with_the_wrong_sign),
-    "double": Skill(_four_digits, _double, _double_with_the_wrong_carry),
-    "largest": Skill(_three_numbers, _largest, _second_largest),
+    "halve": Skill(_even_number, _halve, _halve_with_the_wrong_carry),
+    "larger": Skill(_two_long_numbers, _larger, _smaller),
     "sort": Skill(_different_digits, _sort, _sort_but_the_last),
-    "reverse": Skill(_five_letters, _reverse, _reverse_but_the_ends),
-    "rotate": Skill(_five_letters, _rotate, _rotate_the_other_way),
-    "shift": Skill(_five_letters, _shift, _shift_but_the_last),
-    "mirror": Skill(_five_letters, _mirror, _mirror_but_the_last),
-    "swap": Skill(_six_letters, _swap, _swap_but_the_last),
+    "reverse": Skill(_different_letters, _reverse, _reverse_but_the_ends),
+    "rotate": Skill(_different_letters, _rotate, _rotate_the_other_way),
+    "shift": Skill(_different_letters, _shift, _shift_but_the_last),
+    "mirror": Skill(_different_letters, _mirror, _mirror_but_the_last),
+    "swap": Skill(_different_letters, _swap, _swap_but_the_last),
 }
 SKILLS: tuple[str, ...] = tuple(_SKILLS)
 

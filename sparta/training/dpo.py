@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sparta.errors import SpartaError
@@ -58,7 +59,11 @@ def train_dpo(job: TrainingJob, progress: Progress = silent) -> TrainingReport:
     if not examples:
         note = {"update": 0, "note": "no usable pairs: the adapter is a copy", "pairs": 0, "dropped": dropped}
         report = TrainingReport(0, dropped, 0, None, None, 0, time.monotonic() - started)
-        contents: dict[str, bytes | Path] = {CONFIG: adapter.config_bytes(), WEIGHTS: adapter.weights, LOG: encode_log([note])}
+        contents: dict[str, bytes | Path] = {
+            CONFIG: adapter.config_bytes(),
+            WEIGHTS: adapter.weights,
+            LOG: encode_log([note]),
+        }
         publish(job.model, job.out, contents, report)
         close_work(job.work)
         return report
@@ -76,7 +81,11 @@ def train_dpo(job: TrainingJob, progress: Progress = silent) -> TrainingReport:
         tokens=job.settings.epochs * sum(example.tokens for example in examples),
         seconds=outcome.seconds,
     )
-    trained: dict[str, bytes | Path] = {CONFIG: adapter.config_bytes(), WEIGHTS: outcome.weights, LOG: encode_log(outcome.log)}
+    trained: dict[str, bytes | Path] = {
+        CONFIG: adapter.config_bytes(),
+        WEIGHTS: outcome.weights,
+        LOG: encode_log(outcome.log),
+    }
     publish(job.model, job.out, trained, report)
     close_work(job.work)
     return report

@@ -21,7 +21,8 @@ def warped(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
         scores = TopKLogitsWarper(sampling.top_k)(None, scores)
     if sampling.top_p < 1:
         scores = TopPLogitsWarper(sampling.top_p)(None, scores)
-    return scores[0].softmax(-1).double()
+    probabilities: torch.Tensor = scores[0].softmax(-1).double()
+    return probabilities
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_every_label_is_one_token_wherever_it_stands(renderer):
     alone = [renderer.encode(label) for label in LABELS]
     assert all(len(ids) == 1 for ids in alone)
     for label, ids in zip(LABELS, alone, strict=True):
-        assert renderer.encode(f"085\n{label}")[-1:] == ids
+        assert renderer.encode(f"+085\n{label}")[-1:] == ids
 
 
 def test_answers_and_judgements_survive_encoding_and_decoding(renderer):
@@ -62,7 +62,7 @@ def test_answers_and_judgements_survive_encoding_and_decoding(renderer):
 
 
 @pytest.mark.parametrize(
-    "text", ["", " 085 \n", "  two  spaces , and . ", "héllo\t日本", string.printable, f"a{END}b"]
+    "text", ["", " +085 \n", "  two  spaces , and . ", "héllo\t日本", string.printable, f"a{END}b"]
 )
 def test_any_text_survives_and_spells_out_special_tokens(renderer, tokenizer, text):
     ids = renderer.encode(text)
