@@ -1,27 +1,23 @@
 """The recipe: the whole configuration of a run, typed, bounded and documented.
 
-A YAML file says only what differs from the defaults (which are the paper's, arXiv 2506.04721, sections 3 and C.2-C.5); `extends:` names
-another file to differ from; `--set a.b=c` differs once more. Unknown keys are refused. The full recipe is frozen into the state, and its
-`identity` (everything that could change a result, and nothing else) decides whether a later launch continues the same run.
+The defaults are the paper's (arXiv 2506.04721, sections 3 and C.2-C.5). Unknown keys are refused. The full recipe is frozen into the
+state, and its `identity` (everything that could change a result, and nothing else) decides whether a later launch continues the same run.
+Files and `--set` are read in recipe_files.py.
 """
 
-import difflib
 import hashlib
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 from pydantic.config import JsonDict
 
 from sparta.arena.rules import MatchMaking, Preferences, Reputation, Reweighting, Rules
 from sparta.errors import SpartaError
 from sparta.store.layout import check_model_name
 
-RECIPES = Path(__file__).parent / "recipes"
 Share = Annotated[float, Field(ge=0, le=1)]
 HOW: JsonDict = {"identity": False}
 """Marks a field that says how a run is carried out, not what it computes: it may change between two launches of one run."""
@@ -275,166 +271,6 @@ class Recipe(Rules):
 
 
 _ABSENT = object()
-
-
-def load(source: str | Path, settings: Sequence[str] = ()) -> Recipe:
-    """The recipe called `source` (a name under sparta/recipes, or a YAML file) with `settings` ("a.b=c", YAML values) laid over it.
-
-    Raises SpartaError naming the file and the key.
-    """
-    path = find(source)
-    tree = _read_tree(path)
-    for setting in settings:
-        tree = _overlay(tree, _setting(setting))
-    return _validated(tree, str(path))
-
-
-def adjust(recipe: Recipe, settings: Sequence[str]) -> Recipe:
-    """`recipe` with `settings` ("a.b=c") laid over it.
-
-    Raises SpartaError also where they change the preset: a whole recipe gives every value, which leaves a preset none to fill.
-    """
-    tree = recipe.model_dump(mode="json")
-    for setting in settings:
-        tree = _overlay(tree, _setting(setting))
-    adjusted = _validated(tree, recipe.name)
-    if adjusted.reputation.preset != recipe.reputation.preset:
-        raise SpartaError(
-            f"recipe {recipe.name}: reputation.preset={adjusted.reputation.preset} fills only what a recipe leaves open, and a frozen one "
-            "leaves nothing open: name the recipe file again with --recipe, beside this --set"
-        )
-    return adjusted
-
-
-def thaw(path: Path) -> Recipe:
-    """The recipe frozen at `path`."""
-    return _validated(_read_yaml(path), str(path))
-
-
-def find(source: str | Path, beside: Path | None = None) -> Path:
-    """The file of a recipe: a path that exists, or a name under sparta/recipes (toy, paper/alpaca).
-
-    beside: the recipe that names it, from whose folder a relative path is taken; None: from the working directory.
-    """
-    own = [Path(source)] if beside is None else [beside.parent / source, beside.parent / f"{source}.yaml"]
-    candidates = [*own, RECIPES / f"{source}.yaml"]
-    for path in candidates:
-        if path.is_file():
-            return path.resolve()
-    known = sorted(str(path.relative_to(RECIPES).with_suffix("")) for path in RECIPES.rglob("*.yaml"))
-    near = difflib.get_close_matches(str(source), known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known recipes: {', '.join(known)}"
-    raise SpartaError(f"there is no recipe {source}: neither a file nor a name under sparta/recipes; {hint}")
-
-
-def _read_tree(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The values that `path` gives, over those of the recipes that it extends. below: the files that led here."""
-    if path in below:
-        raise SpartaError(f"recipe {path} extends itself: take its extends out, or that of {below[-1]}")
-    tree = _located(_read_yaml(path), path.parent)
-    parent = tree.pop("extends", None)
-    if parent is None:
-        return tree
-    return _overlay(_read_tree(find(str(parent), beside=path), (*below, path)), tree)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpartaError(f"recipe {path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise SpartaError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(tree, dict):
-        raise SpartaError(f"recipe {path} must be a mapping of keys to values, found {type(tree).__name__}")
-    return tree
-
-
-def _setting(text: str) -> dict[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
-        raise SpartaError(f"--set {text}: write it as key=value, for example --set match.k=3")
-    try:
-        tree: Any = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise SpartaError(f"--set {text}: the value is not YAML: {' '.join(str(error).split())}") from error
-    for part in reversed(key.split(".")):
-        tree = {part: tree}
-    return _located(tree, Path.cwd())
-
-
-def _located(tree: dict[str, Any], origin: Path) -> dict[str, Any]:
-    """`tree` with its relative paths made absolute: those that begin with ./ or ../, and data.train always."""
-
-    def absolute(value: Any, always: bool = False) -> Any:
-        if isinstance(value, str) and (always or value.startswith(("./", "../"))):
-            return str((origin / value).resolve())
-        return value
-
-    tree = dict(tree)
-    if isinstance(tree.get("data"), dict) and tree["data"].get("train"):
-        tree["data"] = {**tree["data"], "train": absolute(tree["data"]["train"], always=True)}
-    if isinstance(pool := tree.get("pool"), dict):
-        pool = {key: absolute(value) if key == "base" else value for key, value in pool.items()}
-        if isinstance(pool.get("models"), list):
-            pool["models"] = [
-                {
-                    key: absolute(value) if key in ("base", "adapter") else value
-                    for key, value in model.items()
-                }
-                if isinstance(model, dict)
-                else model
-                for model in pool["models"]
-            ]
-        tree["pool"] = pool
-    return tree
-
-
-def _overlay(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        inner = merged.get(key)
-        merged[key] = _overlay(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
-    return merged
-
-
-def _validated(tree: dict[str, Any], where: str) -> Recipe:
-    try:
-        return Recipe.model_validate(tree)
-    except ValidationError as error:
-        raise SpartaError(f"recipe {where}: {'; '.join(_explain(item) for item in error.errors())}") from None
-
-
-def _explain(item: Mapping[str, Any]) -> str:
-    place = [str(part) for part in item["loc"]]
-    name = ".".join(place)
-    if item["type"] == "extra_forbidden":
-        known = _fields_at(place[:-1])
-        near = difflib.get_close_matches(place[-1], known, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
-        return f"unknown key {name}; {hint}"
-    if item["type"] == "missing":
-        return f"{name} is missing"
-    message = str(item["msg"]).removeprefix("Value error, ")
-    if item["type"] == "value_error":
-        return f"{name}: {message}" if name else message
-    return f"{name}: {message[0].lower()}{message[1:]}, not {item['input']!r}"
-
-
-def _fields_at(place: Sequence[str]) -> list[str]:
-    """Names of the keys that the section at `place` knows."""
-    section: type[BaseModel] = Recipe
-    for part in place:
-        if part.isdigit():
-            continue
-        annotation = section.model_fields[part].annotation
-        inner = [
-            kind
-            for kind in (annotation, *get_args(annotation))
-            if isinstance(kind, type) and issubclass(kind, BaseModel)
-        ]
-        section = inner[0]
-    return sorted(section.model_fields)
 
 
 def _identity(section: BaseModel) -> dict[str, Any]:

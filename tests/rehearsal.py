@@ -2,8 +2,12 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +19,15 @@ from sparta.cluster.driver import Driver
 from sparta.cluster.inline import Inline
 from sparta.methods.registry import phases_of
 from sparta.phases.base import Phase, RowPhase
-from sparta.recipe import Recipe, load
+from sparta.recipe import Recipe
+from sparta.recipe_files import load
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
 
 ROOT = Path(__file__).parent.parent
+
+Launched = Callable[..., "subprocess.Popen[str]"]
+"""Arguments of jobs/launch.py; what is given by name goes into its environment. See `launches`."""
 
 
 def write_adapter(folder: Path, seed: int) -> Path:
@@ -112,6 +120,33 @@ def typed(name: str, *arguments: object, cwd: Path = ROOT) -> "subprocess.Comple
     )
 
 
+@contextmanager
+def launches() -> Iterator[Launched]:
+    """Starts jobs/launch.py with arguments, as the leader of a process group; whatever still runs at the end is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: object, **environment: str) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            command("launch", *arguments),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={**quiet(), **environment},
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    try:
+        yield start
+    finally:
+        for process in started:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
 def quiet() -> dict[str, str]:
     """The environment without what would make a command's output depend on where the tests run."""
     return {key: value for key, value in os.environ.items() if key not in ("CUDA_VISIBLE_DEVICES", "COLUMNS")}
@@ -140,3 +175,11 @@ def committed(state: Path) -> dict[str, bytes]:
 def manifests(state: Path) -> dict[str, bytes]:
     """The manifest of every committed iteration, by its folder's name."""
     return {path.parent.name: path.read_bytes() for path in sorted(state.glob("iter_*/MANIFEST.json"))}
+
+
+def wait_until(happened: Callable[[], object], seconds: float = 30.0) -> None:
+    """Look until it has happened; a test that waits in vain fails."""
+    give_up = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < give_up, "it did not happen in time"
+        time.sleep(0.01)

@@ -16,7 +16,7 @@ from rehearsal import ROOT, advance, begin
 
 from sparta.recipe import Recipe
 
-UNDERNEATH = {"errors", "rng", "prompts", "recipe", "store"}
+UNDERNEATH = {"errors", "rng", "prompts", "recipe", "recipe_files", "store"}
 WORKERS = UNDERNEATH | {"arena"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
@@ -24,6 +24,7 @@ ROOMS: dict[str, set[str]] = {
     "prompts": {"errors"},
     "arena": {"errors", "rng"},
     "recipe": {"errors", "arena", "store"},
+    "recipe_files": {"errors", "recipe", "arena"},
     "store": UNDERNEATH,
     "engines": UNDERNEATH,
     "training": UNDERNEATH,
@@ -39,6 +40,7 @@ ROOMS: dict[str, set[str]] = {
 EXACTLY = {
     ("recipe", "arena"): {"sparta.arena.rules"},
     ("recipe", "store"): {"sparta.store.layout"},
+    ("recipe_files", "arena"): {"sparta.arena.rules"},
 }
 """Doors that open to one module alone. The rules of the game are the recipe's too, so that a knob is defined once; names of models are
 checked by who makes paths of them."""

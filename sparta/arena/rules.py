@@ -87,7 +87,7 @@ class Reputation(Rules):
     @classmethod
     def _fill_from_preset(cls, given: Any) -> Any:
         if isinstance(given, dict) and given.get("preset") == "authors":
-            return _overlay(_AUTHORS_REPUTATION, given)
+            return overlay(_AUTHORS_REPUTATION, given)
         return given
 
     @model_validator(mode="after")
@@ -131,10 +131,10 @@ class Preferences(Rules):
     )
 
 
-def _overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+def overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """`below` with every key that `above` gives, section by section."""
     merged = dict(below)
     for key, value in above.items():
         inner = merged.get(key)
-        merged[key] = _overlay(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+        merged[key] = overlay(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
     return merged

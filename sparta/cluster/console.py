@@ -43,7 +43,7 @@ class Screen:
     def phase_begins(self, t: int, phase: Phase, total: int, done: int, tasks: int) -> None:
         if phase.device == "cpu":
             return
-        self._name = f"iteration {t} {phase.name:9}" if t else phase.name
+        self._name = f"iteration {t} {phase.title:9}" if t else f"{phase.title:16}"
         self._done, self._total = float(done), total
         self._began = self._shown = time.monotonic()
         if self.console.is_terminal:
@@ -128,6 +128,20 @@ def show_iteration(console: Console, run: Run, t: int) -> None:
         f"{pairs} preference pairs from {stats.combats} combats"
         + (f" (not used: {reasons})" if reasons else "")
     )
+    for number, what in (
+        (
+            sum(judge.cut for judge in stats.judges.values()),
+            "votes saw a response whose end was cut to fit the judge's context",
+        ),
+        (stats.too_long, "prompts left no room for a response in the context"),
+        (
+            sum(stats.dropped_pairs.values()),
+            "pairs could not be trained on (longer than dpo.max_length, or without a token)",
+        ),
+        (stats.uniform_juries, "juries had no weight and counted equally"),
+    ):
+        if number:
+            console.print(f"  {number:,} {what}")
 
 
 def standing_table(

@@ -1,7 +1,8 @@
 """A launch: from what a person asked for to a run that is complete, continued or branched."""
 
-import os
 import shlex
+import signal
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,7 +17,8 @@ from sparta.cluster.measure import measure
 from sparta.engines.factory import close_engine
 from sparta.errors import SpartaError
 from sparta.methods.registry import phases_of
-from sparta.recipe import Recipe, adjust, load
+from sparta.recipe import Recipe
+from sparta.recipe_files import adjust, load
 from sparta.store.layout import StateDir, parse_iteration
 from sparta.store.lock import RunLock
 from sparta.store.run import Run
@@ -42,6 +44,9 @@ class Asked:
 
 def launch(asked: Asked, screen: console.Screen) -> None:
     """Do what was asked for. Raises SpartaError; what is done stays, and the same command goes on from there."""
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # asked to go, by a person or by SLURM: like Ctrl-C
     state = _state(asked)
     if asked.dry_run:
         _rehearse(asked, state, screen)
@@ -54,7 +59,10 @@ def launch(asked: Asked, screen: console.Screen) -> None:
             forget_failure(state)
             _drive(run, screen, lock)
         except SpartaError as error:
-            note_failure(state, str(error))
+            with suppress(
+                SpartaError
+            ):  # on a full disk, say: the error itself tells more than that this could not be written
+                note_failure(state, str(error))
             raise
         finally:
             close_engine()
@@ -133,7 +141,7 @@ def _drive(run: Run, screen: console.Screen, lock: RunLock) -> None:
     first, last = (run.state.last_committed() or 0) + 1, run.recipe.iterations
     if first > last:
         screen.say(
-            f"All {first - 1} iterations of {run.state.root} are committed; nothing to do (more: --iters {first + 3})."
+            f"All {first - 1} iterations of {run.state.root} are committed; nothing to do (for more: --iters {first + 3})."
         )
         return
     console.show_plan(screen.console, run, first, last, launcher.name, launcher.tasks)
@@ -148,8 +156,8 @@ def _drive(run: Run, screen: console.Screen, lock: RunLock) -> None:
         ("standing", run.iteration(last).standing),
         ("preference pairs", run.iteration(last).preferences),
     ):
-        screen.say(f"  {what:18}{os.path.relpath(path)}")
-    screen.say(f"  {'scores':18}python jobs/evaluate.py {os.path.relpath(run.state.root)}")
+        screen.say(f"  {what:18}{path}")
+    screen.say(f"  {'scores':18}python jobs/evaluate.py {run.state.root}")
 
 
 def _rehearse(asked: Asked, state: StateDir, screen: console.Screen) -> None:

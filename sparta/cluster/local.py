@@ -8,7 +8,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sparta.cluster.attempts import Attempt, AttemptDir, Watch
@@ -52,8 +52,17 @@ class Local:
         self._waiting.clear()
         for shard in range(attempt.shards):
             process = _process(attempts, attempt, shard)
-            if process is not None:
-                os.kill(process.pid, signal.SIGINT)
+            record = attempts.record(attempt, shard)
+            if process is None:
+                continue
+            with suppress(ProcessLookupError):
+                if record is not None and record.alive:
+                    os.kill(record.process.pid, signal.SIGINT)
+                else:
+                    # It is still starting: interrupted as soon as it listens, or never started.
+                    for pid in _children(process.pid):
+                        os.kill(pid, signal.SIGINT)
+                    os.kill(process.pid, signal.SIGTERM)
 
     def _alive(self, attempts: AttemptDir, attempt: Attempt) -> list[int]:
         return [shard for shard in range(attempt.shards) if _process(attempts, attempt, shard) is not None]
@@ -74,7 +83,7 @@ class Local:
                 gpus_per_node=1 if self._gpus else 0,
                 visible_gpus=(self._gpus[slot % len(self._gpus)],) if self._gpus else (),
             )
-            with _threads_shared(self.at_once):
+            with _threads_shared(self.at_once), _deaf_to_the_terminal():
                 job = executor.submit(
                     main, str(self._run.state.root.resolve()), attempt.phase, attempt.t, attempt.number, shard
                 )
@@ -105,6 +114,19 @@ def _threads_shared(tasks: int) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
+@contextmanager
+def _deaf_to_the_terminal() -> Iterator[None]:
+    """Children started in this block are not interrupted by the Ctrl-C that is meant for the driver, which tells them (`cancel`).
+
+    submitit's process between driver and task would answer with a traceback on the terminal. Tasks listen again, see `task.main`.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _process(attempts: AttemptDir, attempt: Attempt, shard: int) -> ProcessId | None:
     """The living process of a shard: submitit's, which ends its task with itself, or the task that outlived it."""
     path = _process_file(attempts, attempt, shard)
@@ -112,6 +134,14 @@ def _process(attempts: AttemptDir, attempt: Attempt, shard: int) -> ProcessId | 
         return controller
     record = attempts.record(attempt, shard)
     return record.process if record is not None and record.alive else None
+
+
+def _children(pid: int) -> list[int]:
+    """Processes that `pid` has started and that are still there; none where the system does not tell."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
 
 
 def _process_file(attempts: AttemptDir, attempt: Attempt, shard: int) -> Path:

@@ -12,6 +12,7 @@ from rich.table import Table
 from sparta.cluster.console import Screen
 from sparta.cluster.driver import Driver
 from sparta.cluster.launch import launcher_for
+from sparta.cluster.lifecycle import check_state
 from sparta.engines.factory import close_engine
 from sparta.errors import SpartaError
 from sparta.phases.evaluate import Evaluate, mean
@@ -41,8 +42,10 @@ class Summary(msgspec.Struct, frozen=True):
 
 def score(state: StateDir, every: bool, screen: Screen) -> Summary:
     """Score M^0 and the last pool of the run in `state` (`every`: all pools), write the summary and return it."""
+    Run.open(state)  # refused before anything is written where there is no run
     with RunLock(state, screen.say) as lock:
         run = Run.open(state)
+        check_state(run)
         task = run.recipe.evaluation.task or run.recipe.data.task
         if task is None:
             raise SpartaError(f"{run.state.recipe_yaml} names no task to score on: set evaluation.task")

@@ -1,5 +1,6 @@
 """What runs inside a job, wherever the job runs: open the run, take one shard's keys, do what is missing of them, say how it went."""
 
+import signal
 import time
 import traceback
 from pathlib import Path
@@ -22,9 +23,9 @@ def run_task(run: Run, phase_name: str, t: int, number: int, shard: int, watch: 
     keys = attempts.keys(number, shard)
     path = attempts.record_file(number, shard)
     record = begin_record(shard, len(keys))
-    files.write_json(path, record)
     loads = loads_so_far()
     try:
+        files.write_json(path, record)
         _refuse_if_dealt_again(attempts, number)
         phase.perform(run, t, keys, number, shard, watch)
     except BaseException as error:
@@ -49,6 +50,8 @@ def _refuse_if_dealt_again(attempts: AttemptDir, number: int) -> None:
 
 def main(state: str, phase_name: str, t: int, number: int, shard: int) -> None:
     """A task in a process of its own; its output is the job's log."""
+    # Blocked since before this process began, see local.py; what came in the meantime arrives now.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     print(f"{phase_name} of iteration {t}: attempt {number}, shard {shard}", flush=True)
     run = Run.open(StateDir(Path(state)))
     done = 0.0

@@ -50,6 +50,11 @@ class Phase(ABC):
     name: str
     device: ClassVar[Literal["gpu", "cpu"]]
 
+    @property
+    def title(self) -> str:
+        """What people see."""
+        return self.name
+
     def place(self, t: int) -> str:
         """Where below jobs/ the attempts of this phase are kept."""
         return f"iter_{t:02d}/{self.name}"

@@ -31,11 +31,16 @@ class Commit(Step):
                 raise SpartaError(
                     f"{folder} is missing: training of {name} is not complete, launch the run again to continue it"
                 )
+            if files.sha256_tree(folder) != trained[name].sha256:
+                raise SpartaError(
+                    f"{folder} is not what training of {name} made: remove the folder and its line in {iteration.training}, then launch the "
+                    "run again to train it anew"
+                )
             members.append(
                 Member(name, member.base, str(folder.relative_to(run.state.root)), trained[name].sha256)
             )
         files.write_json(iteration.pool, members)
-        _note_losses(iteration.stats, trained.values())
+        _note_training(iteration.stats, trained.values())
         commit(
             iteration,
             parent=files.sha256_file(run.iteration(t - 1).manifest),
@@ -50,9 +55,12 @@ class Commit(Step):
         )
 
 
-def _note_losses(path: Path, trained: Iterable[Trained]) -> None:
+def _note_training(path: Path, trained: Iterable[Trained]) -> None:
     rows = list(trained)
     stats = files.read_json(path, IterationStats)
     first = {row.model: row.first_loss for row in rows if row.first_loss is not None}
+    dropped = {row.model: row.dropped for row in rows if row.dropped}
     last = {row.model: row.last_loss for row in rows if row.last_loss is not None}
-    files.write_json(path, msgspec.structs.replace(stats, first_losses=first, last_losses=last))
+    files.write_json(
+        path, msgspec.structs.replace(stats, first_losses=first, last_losses=last, dropped_pairs=dropped)
+    )

@@ -48,6 +48,10 @@ class Evaluate(RowPhase):
             tuple(filter(None, only.split(","))),
         )
 
+    @property
+    def title(self) -> str:
+        return f"score {self.task} {self.split}"
+
     def place(self, t: int) -> str:
         return f"evals/{self.task}/{self.split}"
 

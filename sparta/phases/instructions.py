@@ -77,6 +77,10 @@ def _parse(line: str, path: Path, number: int) -> Instruction:
     if messages[-1].role != "user":
         raise refuse("the last message must be the user's")
     prompt_id = row.get("id", f"p{number:06d}")
-    if not isinstance(prompt_id, (str, int)) or not str(prompt_id).strip():
+    if isinstance(prompt_id, bool) or not isinstance(prompt_id, (str, int)) or not str(prompt_id).strip():
         raise refuse("the id is neither text nor a whole number")
+    try:
+        "".join((str(prompt_id), *(turn.content for turn in messages))).encode()
+    except UnicodeEncodeError:
+        raise refuse("it holds half a character (a lone surrogate), which no file can hold") from None
     return Instruction(str(prompt_id), messages)

@@ -6,6 +6,7 @@ No model is needed: the votes are on disk, and the replay gives labels and reput
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sparta.arena.preferences import Reason, unusable
 from sparta.arena.replay import Replay, replay
@@ -46,11 +47,14 @@ class Merge(Step):
         jury = {model: stats.JudgeStats() for model in models}
         received = 0
         for vote in iter_shards(iteration.votes, Vote):
-            index = position[vote.combat_id]
-            side = plan[index].models.index(vote.contestant)
+            try:
+                index = position[vote.combat_id]
+                side, judge = plan[index].models.index(vote.contestant), number[vote.judge]
+            except (KeyError, ValueError):
+                raise _unplanned(iteration.votes, vote.key) from None
             received += 1
             if vote.score is not None:
-                votes[index, side, number[vote.judge]] = vote.score
+                votes[index, side, judge] = vote.score
             judged = spoken[index][side]
             jury[vote.judge] = jury[vote.judge].counting(vote, readable=bool(judged.text.strip()))
         expected = 2 * len(plan) * (len(models) - 2)
@@ -71,21 +75,26 @@ class Merge(Step):
         )
         files.write_rows(iteration.combats, _results(plan, outcome))
         files.write_rows(iteration.preferences, _pairs(plan, spoken, outcome))
-        files.write_json(iteration.stats, stats.of_merge(plan, outcome, jury, spoken_tokens(spoken)))
+        files.write_json(iteration.stats, stats.of_merge(plan, outcome, jury, *_tokens_and_too_long(spoken)))
         files.write_json(iteration.standing, outcome.standings)
 
 
-def spoken_tokens(spoken: Sequence[Sequence[Spoken]]) -> int:
-    """Tokens of all responses."""
-    return sum(len(side.token_ids) for sides in spoken for side in sides)
+def _tokens_and_too_long(spoken: Sequence[Sequence[Spoken]]) -> tuple[int, int]:
+    """Tokens of all responses, and how many there are none of because the prompt filled the context."""
+    responses = [side for sides in spoken for side in sides]
+    too_long = sum(response.finish_reason == "prompt_too_long" for response in responses)
+    return sum(len(response.token_ids) for response in responses), too_long
 
 
 def _responses(run: Run, t: int, plan: Sequence[Combat], position: dict[str, int]) -> list[list[Spoken]]:
     """[n][2] responses in plan order. Raises SpartaError where one is missing."""
     found: list[list[Spoken | None]] = [[None, None] for _ in plan]
     for row in iter_shards(run.iteration(t).responses, Response):
-        index = position[row.combat_id]
-        side = plan[index].models.index(row.model)
+        try:
+            index = position[row.combat_id]
+            side = plan[index].models.index(row.model)
+        except (KeyError, ValueError):
+            raise _unplanned(run.iteration(t).responses, row.key) from None
         found[index][side] = Spoken(row.text, array("i", row.token_ids), row.tokenizer, row.finish_reason)
     complete = []
     for combat, sides in zip(plan, found, strict=True):
@@ -97,6 +106,12 @@ def _responses(run: Run, t: int, plan: Sequence[Combat], position: dict[str, int
             )
         complete.append(present)
     return complete
+
+
+def _unplanned(folder: Path, key: str) -> SpartaError:
+    return SpartaError(
+        f"{folder} has a row {key} that is not in the plan: delete that line and launch the run again"
+    )
 
 
 def _check_jury(run: Run, t: int, jury: dict[str, stats.JudgeStats]) -> None:

@@ -50,7 +50,10 @@ class PhaseStats(msgspec.Struct, frozen=True):
 
 
 class IterationStats(msgspec.Struct, frozen=True):
-    """One iteration. reasons: combats by what became of them; wins, losses: by model, of combats that made a pair."""
+    """One iteration. reasons: combats by what became of them; wins, losses: by model, of combats that made a pair.
+
+    too_long: prompts that left no room for a response. dropped_pairs: by model, pairs that could not be trained on.
+    """
 
     combats: int
     reasons: dict[str, int]
@@ -59,13 +62,19 @@ class IterationStats(msgspec.Struct, frozen=True):
     losses: dict[str, int]
     judges: dict[str, JudgeStats]
     response_tokens: int
+    too_long: int = 0
+    dropped_pairs: dict[str, int] = {}
     first_losses: dict[str, float] = {}
     last_losses: dict[str, float] = {}
     phases: dict[str, PhaseStats] = {}
 
 
 def of_merge(
-    plan: Sequence[Combat], outcome: Replay, jury: Mapping[str, JudgeStats], response_tokens: int
+    plan: Sequence[Combat],
+    outcome: Replay,
+    jury: Mapping[str, JudgeStats],
+    response_tokens: int,
+    too_long: int,
 ) -> IterationStats:
     """What the merge knows."""
     wins = dict.fromkeys(jury, 0)
@@ -83,4 +92,5 @@ def of_merge(
         losses=losses,
         judges=dict(jury),
         response_tokens=response_tokens,
+        too_long=too_long,
     )

@@ -8,7 +8,7 @@ from sparta.engines.factory import close_engine_on_gpu, open_engine
 from sparta.errors import SpartaError
 from sparta.phases.base import RowPhase, Sink, WorkItem
 from sparta.phases.merge import read_pairs
-from sparta.phases.pool import references, remove_tree
+from sparta.phases.pool import references
 from sparta.prompts import Renderer
 from sparta.store import files
 from sparta.store.records import Pair, Trained
@@ -43,8 +43,6 @@ class Train(RowPhase):
             examples = tuple(example_of(pair, renderer, fingerprint) for pair in pairs)
             close_engine_on_gpu()
             out = iteration.adapter(model.name)
-            # Its row is missing, so whoever made it was killed before saying what it came to.
-            remove_tree(out)
             report = train(
                 TrainingJob(
                     model=model.name,

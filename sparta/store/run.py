@@ -11,7 +11,8 @@ import msgspec
 
 from sparta import __version__
 from sparta.errors import SpartaError
-from sparta.recipe import Recipe, thaw
+from sparta.recipe import Recipe
+from sparta.recipe_files import thaw
 from sparta.store import files
 from sparta.store.layout import IterationDir, StateDir
 from sparta.store.records import SCHEMA_VERSION, Combat, Instruction, Member

@@ -39,7 +39,7 @@ def test_judge_prompts_are_short(renderer, mode, working):
     instruction = judging_instruction(mode, working, LABELS)
     for item in items("validation", 50, seed=0):
         prompt = renderer.judging(
-            [Message("user", item.question)], item.answer, instruction=instruction, max_new_tokens=12
+            [Message("user", item.question)], item.answer, instruction=instruction, max_new_tokens=16
         )
         assert len(prompt.token_ids) <= 32
         assert prompt.cut == 0
@@ -76,6 +76,6 @@ def test_training_renders_prompts_as_the_renderer_does(renderer, tokenizer):
     for item in items("train", 30, seed=0):
         messages = [Message("user", item.question)]
         combat = renderer.combat(messages)
-        judging = renderer.judging(messages, item.answer, instruction=instruction, max_new_tokens=12)
+        judging = renderer.judging(messages, item.answer, instruction=instruction, max_new_tokens=16)
         contents = [item.question, judge_content(item.question, item.answer, instruction)]
         assert classroom.prompts(contents) == [list(combat.token_ids), list(judging.token_ids)]

@@ -1,0 +1,105 @@
+"""Attempts: written before anything starts, numbered for ever, and a task that says how it went."""
+
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+from rehearsal import advance, begin, rows_on_disk
+
+from sparta.cluster.attempts import AttemptDir, begin_record
+from sparta.cluster.dealing import deal
+from sparta.cluster.task import run_task
+from sparta.errors import SpartaError
+from sparta.phases.generate import Generate
+from sparta.store import files
+from sparta.store.process import ProcessId
+from sparta.store.run import Run
+
+
+@pytest.fixture
+def planned(tmp_path: Path) -> Run:
+    run = begin(tmp_path)
+    advance(run, 1, upto="plan")
+    return run
+
+
+def ignore(_: float) -> None: ...
+
+
+def dealt(run: Run, tasks: int = 3) -> tuple[AttemptDir, list[list[str]]]:
+    attempts = AttemptDir(run, Generate(), 1)
+    shards = deal(Generate().missing(run, 1), tasks)
+    attempts.deal(shards, "inline")
+    return attempts, [[item.key for item in shard] for shard in shards]
+
+
+def test_keys_are_on_disk_as_they_were_dealt(planned: Run) -> None:
+    attempts, keys = dealt(planned)
+    [attempt] = attempts.all()
+    assert (attempt.number, attempt.shards, attempt.items) == (0, 3, 24)
+    assert [attempts.keys(0, shard) for shard in range(3)] == keys
+
+
+def test_attempts_are_numbered_on_and_read_in_order(planned: Run) -> None:
+    for _ in range(12):
+        attempts, _ = dealt(planned)
+    assert [attempt.number for attempt in attempts.all()] == list(range(12))
+
+
+def test_an_attempt_that_was_not_finished_being_dealt_does_not_count(planned: Run) -> None:
+    attempts, _ = dealt(planned)
+    (attempts.folder / "a0.json").unlink()
+    assert attempts.all() == []
+
+
+def test_a_task_says_that_it_is_done(planned: Run) -> None:
+    attempts, keys = dealt(planned)
+    run_task(planned, "generate", 1, 0, 1, ignore)
+    [record] = attempts.records(attempts.all()[0])
+    assert (record.shard, record.outcome, record.items, record.loads >= 0) == (1, "done", len(keys[1]), True)
+    assert record.process.pid == os.getpid() and not record.killed and not record.alive
+    assert set(rows_on_disk(planned, Generate(), 1)) == set(keys[1])
+
+
+def test_a_task_says_why_it_failed(tmp_path: Path) -> None:
+    run = begin(tmp_path)
+    advance(run, 1, upto="generate")
+    [path] = run.iteration(1).responses.iterdir()
+    path.write_bytes(b"{}\n" + path.read_bytes())
+    attempts = AttemptDir(run, Generate(), 1)
+    attempts.deal(deal(Generate().work(run, 1), 1), "inline")
+    with pytest.raises(SpartaError, match="line 1 is not a valid Response"):
+        run_task(run, "generate", 1, 1, 0, ignore)
+    [record] = attempts.records(attempts.all()[1])
+    assert record.outcome == "failed" and record.said and "line 1" in record.said
+
+
+def test_a_task_whose_keys_were_dealt_out_again_does_nothing(planned: Run) -> None:
+    attempts, _ = dealt(planned)
+    dealt(planned)
+    with pytest.raises(SpartaError, match="dealt out again, in attempt 1"):
+        run_task(planned, "generate", 1, 0, 0, ignore)
+    assert rows_on_disk(planned, Generate(), 1) == []
+    assert attempts.records(attempts.all()[0])[0].outcome == "failed"
+
+
+def test_a_task_that_is_gone_without_a_word_was_killed() -> None:
+    here = begin_record(0, 5)
+    assert here.alive and not here.killed
+    process = here.process
+    gone = msgspec.structs.replace(
+        here, process=ProcessId(process.pid, process.machine, (process.start or 0) - 1)
+    )
+    assert gone.killed and not gone.alive
+    elsewhere = msgspec.structs.replace(
+        here, process=ProcessId(process.pid, "another machine", process.start)
+    )
+    assert not elsewhere.killed and not elsewhere.alive
+
+
+def test_nothing_half_written_is_read(planned: Run) -> None:
+    attempts, _ = dealt(planned)
+    (attempts.folder / ".a1.json.abc.tmp").write_text("{")
+    files.write_bytes(attempts.folder / "a1-00000.keys", b"x\n")
+    assert [attempt.number for attempt in attempts.all()] == [0]

@@ -1,0 +1,73 @@
+"""jobs/evaluate.py: chosen on validation, scored once on test, and nothing done twice."""
+
+import json
+from pathlib import Path
+
+import pytest
+from rehearsal import advance, begin, sentence, typed
+
+from sparta.store.run import Run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("evaluated")
+    begun = begin(
+        folder, iterations=2, data={"task": "toy", "size": 30}, evaluation={"validation": 10, "test": 10}
+    )
+    for t in (1, 2):
+        advance(begun, t)
+    return begun
+
+
+def answers(run: Run, split: str) -> list[dict]:
+    folder = run.state.evals / "toy" / split
+    return [
+        json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()
+    ]
+
+
+def test_the_first_and_the_last_pool_are_scored_and_the_chosen_ones_tested(run: Run) -> None:
+    done = typed("evaluate", run.state.root)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((run.state.evals / "toy" / "summary.json").read_text())
+    assert set(summary["validation"]) == {f"iter_{t:02d}-{name}" for t in (0, 2) for name in run.models}
+    chosen = {choice["what"]: choice["checkpoint"] for choice in summary["choices"]}
+    assert chosen["best initial model"].startswith("iter_00-")
+    assert chosen["best of the last pool"].startswith("iter_02-")
+    assert {row["checkpoint"] for row in answers(run, "test")} == set(chosen.values())
+    assert len(answers(run, "validation")) == 8 * 10 and len(answers(run, "test")) == 2 * 10
+    for name in chosen.values():
+        assert name in done.stdout
+
+
+def test_scoring_again_answers_nothing_again_and_all_pools_only_add(run: Run) -> None:
+    typed("evaluate", run.state.root)
+    before = len(answers(run, "validation"))
+    assert typed("evaluate", run.state.root).returncode == 0
+    assert len(answers(run, "validation")) == before
+    assert typed("evaluate", run.state.root, "--all").returncode == 0
+    rows = answers(run, "validation")
+    assert len(rows) == before + 4 * 10
+    assert len({(row["checkpoint"], row["item_id"]) for row in rows}) == len(rows)
+
+
+def test_a_run_without_a_task_cannot_be_scored(tmp_path: Path) -> None:
+    run = begin(tmp_path)
+    assert "names no task to score on: set evaluation.task" in sentence(typed("evaluate", run.state.root))
+
+
+def test_where_there_is_no_run_nothing_is_scored_or_written(tmp_path: Path) -> None:
+    assert "holds no run" in sentence(typed("evaluate", tmp_path / "nowhere"))
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_an_edited_checkpoint_is_not_scored(tmp_path: Path) -> None:
+    run = begin(
+        tmp_path, iterations=1, data={"task": "toy", "size": 30}, evaluation={"validation": 4, "test": 4}
+    )
+    advance(run, 1)
+    weights = run.iteration(1).adapter("model1") / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    assert f"{weights} was changed after the commit" in sentence(typed("evaluate", run.state.root))
+    assert not run.state.evals.exists()

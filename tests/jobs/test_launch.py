@@ -1,0 +1,140 @@
+"""jobs/launch.py as a person uses it: begin, look, go on, go back, branch."""
+
+import time
+from pathlib import Path
+
+import pytest
+from rehearsal import ROOT, begin, committed, manifests, sentence, typed, write_adapter, write_recipe
+
+from sparta.cluster.launch import Asked, command_to_continue
+from sparta.store.layout import StateDir
+from sparta.store.run import Run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder with a recipe and a state of three iterations, and what the launch said."""
+    folder = tmp_path_factory.mktemp("finished")
+    done = typed("launch", "--recipe", write_recipe(folder), "--state", folder / "state")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return folder, done.stdout
+
+
+def test_it_says_what_it_will_do_before_and_where_everything_is_after(finished: tuple[Path, str]) -> None:
+    folder, said = finished
+    before, _, after = said.partition("iteration 1 generate")
+    for words in ("4 models: model0, model1, model2, model3", "12 combats", "48 votes", "estimate"):
+        assert words in before
+    assert after.count("reputation") == 3 and "24/24" in after and "48/48" in after
+    for place in ("iter_03/adapters", "iter_03/standing.json", "iter_03/preferences.jsonl"):
+        assert str(folder / "state" / place) in after
+    assert "\x1b" not in said, "no escape sequences in a log"
+
+
+def test_the_same_command_again_does_nothing_and_is_quick(finished: tuple[Path, str]) -> None:
+    folder, _ = finished
+    before = committed(folder / "state")
+    began = time.monotonic()
+    done = typed("launch", "--recipe", folder / "recipe.yaml", "--state", folder / "state")
+    assert time.monotonic() - began < 3
+    assert done.returncode == 0 and "nothing to do" in done.stdout
+    assert committed(folder / "state") == before
+
+
+def test_fewer_iterations_than_there_are_do_nothing(finished: tuple[Path, str]) -> None:
+    folder, _ = finished
+    done = typed("launch", "--state", folder / "state", "--iters", 2)
+    assert done.returncode == 0 and "All 3 iterations" in done.stdout
+    assert typed("launch", "--state", folder / "state", "--iters", 3).returncode == 0
+
+
+def test_a_dry_run_on_a_run_checks_it_and_changes_nothing(finished: tuple[Path, str]) -> None:
+    folder, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in (folder / "state").rglob("*")}
+    done = typed("launch", "--state", folder / "state", "--iters", 5, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "4 to 5" in done.stdout and "Dry run" in done.stdout
+    refused = typed("launch", "--state", folder / "state", "--set", "seed=3", "--dry-run")
+    assert "seed: 0, now 3" in sentence(refused)
+    assert {path: path.stat().st_mtime_ns for path in (folder / "state").rglob("*")} == before
+
+
+def test_more_iterations_a_branch_and_going_back(tmp_path: Path) -> None:
+    state, branch = tmp_path / "state", tmp_path / "branch"
+    assert typed("launch", "--recipe", write_recipe(tmp_path), "--state", state, "--iters", 1).returncode == 0
+    assert set(manifests(state)) == {"iter_00", "iter_01"}
+    assert typed("launch", "--state", state, "--iters", 3).returncode == 0
+    whole = manifests(state)
+    assert set(whole) == {"iter_00", "iter_01", "iter_02", "iter_03"}
+
+    other = ("--resume", state / "iter_01", "--fork", branch, "--set", "match.alpha=1", "--iters", 2)
+    done = typed("launch", *other)
+    assert done.returncode == 0, done.stderr
+    assert (
+        manifests(branch)["iter_01"] == whole["iter_01"] and manifests(branch)["iter_02"] != whole["iter_02"]
+    )
+    assert manifests(state) == whole
+
+    done = typed("launch", "--resume", state / "iter_01")
+    assert done.returncode == 0, done.stderr
+    assert manifests(state) == whole
+    [aside] = (state / "superseded").iterdir()
+    assert set(manifests(aside)) == {"iter_02", "iter_03"}
+
+
+def test_a_branch_by_another_preset_plays_by_all_of_its_rules(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    state, branch = tmp_path / "state", tmp_path / "branch"
+    assert typed("launch", "--recipe", recipe, "--state", state, "--iters", 1).returncode == 0
+    arguments = ("--resume", state / "iter_01", "--fork", branch, "--set", "reputation.preset=authors")
+    assert "name the recipe file again with --recipe" in sentence(typed("launch", *arguments))
+    assert typed("launch", *arguments, "--recipe", recipe, "--iters", 2).returncode == 0
+    assert Run.open(StateDir(branch)).recipe.reputation.update == "sequential"
+
+
+def test_resume_and_state_must_mean_the_same_run(tmp_path: Path) -> None:
+    run = begin(tmp_path)
+    done = typed("launch", "--resume", run.state.root / "iter_00", "--state", tmp_path / "other")
+    assert "leave --state out" in sentence(done)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_state_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    (tmp_path / "file").write_text("x")
+    said = sentence(typed("launch", "--recipe", recipe, "--state", tmp_path / "file" / "state"))
+    assert str(tmp_path / "file") in said
+
+
+def test_the_command_to_go_on_names_the_run(tmp_path: Path) -> None:
+    run = begin(tmp_path)
+    asked = Asked(recipe="r.yaml", state=run.state.root, settings=("match.k=3",), iterations=4)
+    assert command_to_continue(asked) == f"python jobs/launch.py --state {run.state.root}"
+
+
+def test_the_command_to_go_on_is_the_same_one_where_there_is_no_run_yet(tmp_path: Path) -> None:
+    asked = Asked(
+        recipe="my recipe.yaml",
+        state=tmp_path,
+        settings=("match.k=3", "seed=1"),
+        iterations=4,
+        cluster="local",
+    )
+    assert command_to_continue(asked) == (
+        f"python jobs/launch.py --iters 4 --recipe 'my recipe.yaml' --state {tmp_path} --cluster local --set match.k=3 --set seed=1"
+    )
+    run = begin(tmp_path)
+    branch = Asked(resume=run.iteration(0).root, fork=tmp_path / "branch")
+    assert command_to_continue(branch) == (
+        f"python jobs/launch.py --resume {run.iteration(0).root} --fork {tmp_path / 'branch'}"
+    )
+
+
+def test_paths_of_a_person_in_another_folder_are_theirs(tmp_path: Path) -> None:
+    write_recipe(tmp_path)
+    done = typed("launch", "--recipe", "recipe.yaml", "--state", "here", "--iters", 1, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert typed("status", "here", cwd=tmp_path).returncode == 0
+    write_adapter(tmp_path / "adapters" / "late", 9)
+    assert typed("launch", "--state", tmp_path / "here", cwd=ROOT).returncode == 0
