@@ -253,8 +253,10 @@ class Recipe(Rules):
 
     @property
     def hash(self) -> str:
-        """sha256 (hex) of the identity."""
-        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
+        """sha256 (hex) of the identity without what has its default: a key that a later version adds leaves older runs what they were."""
+        return hashlib.sha256(
+            json.dumps(_identity(self, defaults=False), sort_keys=True).encode()
+        ).hexdigest()
 
     def differences(self, other: Self) -> list[str]:
         """One line for each value of the identity in which `other` differs: "match.k: 5, now 3"."""
@@ -273,21 +275,25 @@ class Recipe(Rules):
 _ABSENT = object()
 
 
-def _identity(section: BaseModel) -> dict[str, Any]:
+def _identity(section: BaseModel, defaults: bool = True) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, field in type(section).model_fields.items():
         extra = field.json_schema_extra
         if isinstance(extra, dict) and extra.get("identity") is False:
             continue
-        values[name] = _plain(getattr(section, name))
+        value = getattr(section, name)
+        plain = _plain(value, defaults)
+        usual = not plain if isinstance(value, BaseModel) else value == field.default
+        if defaults or not usual:
+            values[name] = plain
     return values
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, defaults: bool) -> Any:
     if isinstance(value, BaseModel):
-        return _identity(value)
+        return _identity(value, defaults)
     if isinstance(value, tuple):
-        return [_plain(item) for item in value]
+        return [_plain(item, defaults) for item in value]
     return value
 
 

@@ -399,3 +399,12 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert recipe.name in done.stdout
     assert not (tmp_path / "state").exists()
+
+
+def test_the_hash_leaves_out_what_has_its_default_so_that_a_new_key_changes_no_old_run(
+    tmp_path: Path,
+) -> None:
+    recipe = rehearsal(tmp_path)
+    assert adjust(recipe, ["match.k=5", "dpo.beta=0.1"]).hash == recipe.hash
+    assert adjust(recipe, ["match.k=4"]).hash != recipe.hash
+    assert adjust(recipe, ["iterations=9", "cluster.tasks=3"]).hash == recipe.hash
