@@ -24,11 +24,11 @@ def draw(run: Run, out: Path) -> None:
 
     committed = run.state.committed()
     history = {t: standings.at_end(run, t) for t in committed}
-    losses = {t: files.read_json(run.iteration(t).stats, IterationStats).last_losses for t in committed[1:]}
+    losses = {t: files.read_json(run.iteration(t).stats, IterationStats).mean_losses for t in committed[1:]}
     summary = _summary(run)
     panels: list[tuple[str, dict[str, dict[int, float]]]] = [
         ("reputation", {name: {t: history[t][name].reputation for t in committed} for name in run.models}),
-        ("DPO loss at the end of training (nats)", _by_model(run, losses)),
+        ("mean DPO loss of the training (nats)", _by_model(run, losses)),
     ]
     if summary:
         scores = {

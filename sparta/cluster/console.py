@@ -154,7 +154,7 @@ def standing_table(
         table.add_column(heading, justify="right")
     for name, standing in sorted(after.items(), key=lambda entry: -entry[1].reputation):
         judge = stats.judges[name]
-        loss = stats.last_losses.get(name)
+        loss = stats.mean_losses.get(name)
         table.add_row(
             name,
             f"{standing.reputation:.1f}",

@@ -58,9 +58,6 @@ class Commit(Step):
 def _note_training(path: Path, trained: Iterable[Trained]) -> None:
     rows = list(trained)
     stats = files.read_json(path, IterationStats)
-    first = {row.model: row.first_loss for row in rows if row.first_loss is not None}
     dropped = {row.model: row.dropped for row in rows if row.dropped}
-    last = {row.model: row.last_loss for row in rows if row.last_loss is not None}
-    files.write_json(
-        path, msgspec.structs.replace(stats, first_losses=first, last_losses=last, dropped_pairs=dropped)
-    )
+    mean = {row.model: row.mean_loss for row in rows if row.mean_loss is not None}
+    files.write_json(path, msgspec.structs.replace(stats, mean_losses=mean, dropped_pairs=dropped))

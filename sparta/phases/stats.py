@@ -52,7 +52,7 @@ class PhaseStats(msgspec.Struct, frozen=True):
 class IterationStats(msgspec.Struct, frozen=True):
     """One iteration. reasons: combats by what became of them; wins, losses: by model, of combats that made a pair.
 
-    too_long: prompts that left no room for a response. dropped_pairs: by model, pairs that could not be trained on.
+    too_long: prompts that left no room for a response. dropped_pairs: by model, pairs that could not be trained on. mean_losses: by model, nats.
     """
 
     combats: int
@@ -64,8 +64,7 @@ class IterationStats(msgspec.Struct, frozen=True):
     response_tokens: int
     too_long: int = 0
     dropped_pairs: dict[str, int] = {}
-    first_losses: dict[str, float] = {}
-    last_losses: dict[str, float] = {}
+    mean_losses: dict[str, float] = {}
     phases: dict[str, PhaseStats] = {}
 
 

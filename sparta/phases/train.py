@@ -68,7 +68,7 @@ class Train(RowPhase):
                     dropped=report.dropped,
                     steps=report.steps,
                     first_loss=report.first_loss,
-                    last_loss=report.last_loss,
+                    mean_loss=report.mean_loss,
                     tokens=report.tokens,
                     seconds=report.seconds,
                 )

@@ -124,7 +124,7 @@ class Pair(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """training/: one pool member has learned from the iteration's pairs; its adapter is in place under adapters/<model>/.
 
-    sha256: digest of the adapter's files. pairs: used. dropped: too long for `dpo.max_length`, or without a completion token. first_loss and last_loss in nats.
+    sha256: digest of the adapter's files. pairs: used. dropped: too long for `dpo.max_length`, or without a completion token. first_loss and mean_loss in nats.
     """
 
     model: str
@@ -133,7 +133,7 @@ class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dropped: Count
     steps: Count
     first_loss: float | None
-    last_loss: float | None
+    mean_loss: float | None
     tokens: Count
     seconds: float = 0.0
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from sparta.errors import SpartaError
@@ -77,7 +78,7 @@ def train_dpo(job: TrainingJob, progress: Progress = silent) -> TrainingReport:
         dropped=dropped,
         steps=len(outcome.log),
         first_loss=outcome.log[0]["loss"],
-        last_loss=outcome.log[-1]["loss"],
+        mean_loss=fmean(record["loss"] for record in outcome.log),
         tokens=job.settings.epochs * sum(example.tokens for example in examples),
         seconds=outcome.seconds,
     )

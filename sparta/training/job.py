@@ -60,7 +60,7 @@ class TrainingJob:
 class TrainingReport:
     """What came of a job.
 
-    pairs: used. dropped: too long for `dpo.max_length`, or with an empty completion. steps: weight updates. first_loss, last_loss: nats,
+    pairs: used. dropped: too long for `dpo.max_length`, or with an empty completion. steps: weight updates. first_loss, mean_loss: nats,
     None without steps. tokens: trained on, both sides of every pair, all epochs. seconds: of training, what a resumed job had spent before
     its checkpoint included.
     """
@@ -69,7 +69,7 @@ class TrainingReport:
     dropped: int
     steps: int
     first_loss: float | None
-    last_loss: float | None
+    mean_loss: float | None
     tokens: int
     seconds: float
 

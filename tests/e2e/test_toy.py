@@ -59,7 +59,7 @@ def test_killed_and_started_again_the_toy_pool_ends_valid_complete_and_scored(
         votes = read_shards(run.iteration(t).votes, Vote)
         assert sum(vote.score is None for vote in votes.values()) < 0.05 * len(votes)
         stats = files.read_json(run.iteration(t).stats, IterationStats)
-        assert set(stats.first_losses) == set(run.models)
+        assert set(stats.mean_losses) == set(run.models)
         assert standings.at_end(run, t) != standings.at_end(run, t - 1)
     scored = typed("evaluate", state.root)
     assert scored.returncode == 0, scored.stderr
