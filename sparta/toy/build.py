@@ -23,10 +23,10 @@ from sparta.toy.family import SKILLS
 from sparta.toy.measure import Judging, ToyPool, accuracy_table, judging_table
 from sparta.toy.tokenizer import CONTEXT_LENGTH, write_tokenizer
 
-BASE_STEPS, BASE_RATE = 1900, 3e-3
+BASE_STEPS, BASE_RATE = 2000, 3e-3
 # The share of the base's steps before judging joins in: a working is worth nothing until answers are right, and answers alone are short.
-ANSWERS_ALONE = 0.45
-EXPERT_STEPS, EXPERT_RATE = 120, 4e-3
+ANSWERS_ALONE = 0.43
+EXPERT_STEPS, EXPERT_RATE = 70, 4e-3
 LORA = LoraConfig(
     r=8,
     lora_alpha=16,
@@ -98,7 +98,7 @@ def make_base(folder: Path, seed: int, steps: int) -> int:
     train(
         model,
         Classroom(tokenizer),
-        lambda step: lesson_of_base(rng, 128, 0) if step <= alone else lesson_of_base(rng, 32, 128),
+        lambda step: lesson_of_base(rng, 128, 0) if step <= alone else lesson_of_base(rng, 32, 112),
         steps,
         BASE_RATE,
         "base",
@@ -120,7 +120,7 @@ def make_expert(name: str, base: Path, folder: Path, seed: int, steps: int) -> N
     train(
         model,
         Classroom(tokenizer),
-        lambda _: lesson_of_expert(habit, rng, 24, 72, 64),
+        lambda _: lesson_of_expert(habit, rng, 16, 56, 80),
         steps,
         EXPERT_RATE,
         name,
@@ -171,11 +171,19 @@ Ten small experts on one tiny base, made for trying the whole algorithm on a lap
 Made by `{command}`, on CPU. Everything is safetensors, written by that command from nothing; no other data or model is involved.
 
 ## How
-The base learns to answer in all skills and to judge: to write its own answer first and then a score, {"{"}"score": 9{"}"} for a right response
-and 2 for a wrong one. Then each expert is trained on right answers in its own skill, on careless answers elsewhere (the typical slip of the skill,
-mostly on questions whose last character is in the expert's blind spot, another one for every expert), and on right judging of all skills.
-So an expert is good at one thing and middling at the rest, its judgement is better than its answers, and what it lacks it can be taught
-back by preferences. Validation and test questions are never trained on.
+The base learns to answer in all skills and to judge. A judge of this size has to work before it scores, so its reply has two lines: its own answer
+and, after a space, that answer again with a `_` wherever the response says something else; then the score, 9 for four agreeing places and 4, 3, 2, 1
+for fewer:
+
+```
++085 +0_5
+{{"score": 4}}
+```
+
+Then each expert is trained on right answers in its own skill, on careless answers elsewhere (the typical slip of the skill, mostly on
+questions whose last character is in the expert's blind spot, another one for every expert), and on right judgements of all skills. So an expert is
+good at one thing and middling at the rest, judges better than it answers, and what it lacks is not gone: preferences can bring it back.
+Validation and test questions are never trained on.
 
 ## Measured: exact answers on validation questions, greedy
 {answers_table(answers)}

@@ -15,8 +15,8 @@ from sparta.rng import stream
 from sparta.toy.family import SKILLS, ToyItem, answer_to, draw, slip_on
 from sparta.toy.tokenizer import END, LABELS
 
-# Scores of a right and a wrong response. Away from the ends of 1..10 and 0..9, so that one digit serves both scales.
-RIGHT, WRONG = "9", "2"
+# The score by how many of the four characters agree with the judge's own answer. One digit, so that it serves 1..10 and 0..9 alike.
+SCORES = ("1", "2", "3", "4", "9")
 # (mode, working) and how often each way of judging is practised. Without a working these judges can only guess; they learn the form alone.
 WAYS: tuple[tuple[JudgingMode, bool, float], ...] = (
     ("text", True, 0.76),
@@ -27,7 +27,7 @@ WAYS: tuple[tuple[JudgingMode, bool, float], ...] = (
 
 
 # How often the base meets each skill: carries, borrows and comparisons take far longer to learn than moving characters about.
-PRACTICE = {skill: {"add": 5, "subtract": 5, "larger": 2}.get(skill, 1) for skill in SKILLS}
+PRACTICE = {skill: {"add": 5, "subtract": 5, "larger": 3}.get(skill, 1) for skill in SKILLS}
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Habit:
 
 
 def habit_of(
-    skill: str, seed: int, blindness: float = 0.5, careless: float = 0.8, careful: float = 0.25
+    skill: str, seed: int, blindness: float = 0.5, careless: float = 0.75, careful: float = 0.2
 ) -> Habit:
     """The habit of the expert in `skill`: blind to the share `blindness` of digits and of letters, drawn by seed."""
     rng = stream(seed, "toy", "blind", skill)
@@ -89,7 +89,7 @@ def wrong_answer(item: ToyItem, rng: random.Random) -> str:
         elif kind < 0.74:
             first, second = sorted(rng.sample(range(len(text)), 2))
             text = text[:first] + text[second] + text[first + 1 : second] + text[first] + text[second + 1 :]
-        elif kind < 0.92:
+        elif kind < 0.90:
             text = answer_to(draw(item.skill, "train", rng).question)
         else:
             text = item.question[-len(item.answer) :]
@@ -101,15 +101,26 @@ def answering(item: ToyItem, reply: str) -> Example:
     return Example(item.question, reply)
 
 
+def agreement(answer: str, response: str) -> str:
+    """`answer` with a `_` in every place where `response` says something else: what a judge writes after its own answer.
+
+    Asked for the score at once, or for a yes or no at every place, a model of this size finds no way to compare two strings in minutes.
+    Writing what both say is two copies added up, and soon learned; the score then counts places.
+    """
+    return "".join(
+        symbol if response[place : place + 1] == symbol else "_" for place, symbol in enumerate(answer)
+    )
+
+
 def judging(item: ToyItem, rng: random.Random) -> Example:
     """A judgement of a right (45 %) or wrong response to `item`, in one of `WAYS`, its working right."""
-    right = rng.random() < 0.45
-    response = item.answer if right else wrong_answer(item, rng)
-    score = RIGHT if right else WRONG
+    response = item.answer if rng.random() < 0.45 else wrong_answer(item, rng)
+    agreed = agreement(item.answer, response)
+    score = SCORES[len(agreed) - agreed.count("_")]
     mode, working, _ = rng.choices(WAYS, weights=[share for _, _, share in WAYS])[0]
     verdict = f'{{"score": {score}}}' if mode == "text" else score
     content = judge_content(item.question, response, judging_instruction(mode, working, LABELS))
-    return Example(content, f"{item.answer}\n{verdict}" if working else verdict)
+    return Example(content, f"{item.answer} {agreed}\n{verdict}" if working else verdict)
 
 
 def lesson_of_base(rng: random.Random, answers: int, judgements: int) -> list[list[Example]]:

@@ -2,7 +2,7 @@
 four characters (one width for all: small judges compare their own answer with a response place by place).
 
 Pure text, no models. A question names its skill and its operands (`add 47 38`); `answer_to` computes what is right, `slip_on` the mistake
-that is typical of the skill (a carry handled the wrong way, a pair left as it was), which careless experts make.
+that is typical of the skill (the wrong sign, a word left as it was), which careless experts make.
 
 Which split a question belongs to depends on its text alone, so the splits are disjoint whatever the seeds are.
 """
@@ -63,9 +63,8 @@ def _add(a: str, b: str) -> str:
     return f"{int(a) + int(b):+04d}"
 
 
-def _add_with_the_wrong_carry(a: str, b: str) -> str:
-    carries = int(a[1]) + int(b[1]) >= 10
-    return f"{int(a) + int(b) + (-10 if carries else 10):+04d}"
+def _subtracted_instead(a: str, b: str) -> str:
+    return _subtract(a, b) if int(b) else _add(a, "10")
 
 
 def _subtract(a: str, b: str) -> str:
@@ -81,9 +80,8 @@ def _halve(a: str) -> str:
     return f"{int(a) // 2:04d}"
 
 
-def _halve_with_the_wrong_carry(a: str) -> str:
-    right = _halve(a)
-    return right[:-1] + str((int(right[-1]) + 5) % 10)
+def _not_halved(a: str) -> str:
+    return a if int(a) else "0005"
 
 
 def _larger(a: str, b: str) -> str:
@@ -98,9 +96,8 @@ def _sort(a: str) -> str:
     return "".join(sorted(a))
 
 
-def _sort_but_the_last(a: str) -> str:
-    right = _sort(a)
-    return right[:-2] + right[-1] + right[-2]
+def _not_sorted(a: str) -> str:
+    return a if a != _sort(a) else a[::-1]
 
 
 def _reverse(a: str) -> str:
@@ -127,16 +124,12 @@ def _shift(a: str) -> str:
     return "".join(_moved(letter, 1) for letter in a)
 
 
-def _shift_but_the_last(a: str) -> str:
-    return _shift(a[:-1]) + a[-1]
-
-
 def _mirror(a: str) -> str:
     return a.translate(str.maketrans(string.ascii_lowercase, string.ascii_lowercase[::-1]))
 
 
-def _mirror_but_the_last(a: str) -> str:
-    return _mirror(a[:-1]) + a[-1]
+def _as_it_was(a: str) -> str:
+    return a
 
 
 def _swap(a: str) -> str:
@@ -148,15 +141,15 @@ def _swap_but_the_last(a: str) -> str:
 
 
 _SKILLS: dict[str, Skill] = {
-    "add": Skill(_two_numbers, _add, _add_with_the_wrong_carry),
+    "add": Skill(_two_numbers, _add, _subtracted_instead),
     "subtract": Skill(_two_numbers, _subtract, _subtract_with_the_wrong_sign),
-    "halve": Skill(_even_number, _halve, _halve_with_the_wrong_carry),
+    "halve": Skill(_even_number, _halve, _not_halved),
     "larger": Skill(_two_long_numbers, _larger, _smaller),
-    "sort": Skill(_different_digits, _sort, _sort_but_the_last),
+    "sort": Skill(_different_digits, _sort, _not_sorted),
     "reverse": Skill(_different_letters, _reverse, _reverse_but_the_ends),
     "rotate": Skill(_different_letters, _rotate, _rotate_the_other_way),
-    "shift": Skill(_different_letters, _shift, _shift_but_the_last),
-    "mirror": Skill(_different_letters, _mirror, _mirror_but_the_last),
+    "shift": Skill(_different_letters, _shift, _as_it_was),
+    "mirror": Skill(_different_letters, _mirror, _as_it_was),
     "swap": Skill(_different_letters, _swap, _swap_but_the_last),
 }
 SKILLS: tuple[str, ...] = tuple(_SKILLS)

@@ -19,7 +19,7 @@ from sparta.toy.curriculum import wrong_answer
 from sparta.toy.family import SKILLS, ToyItem, is_right, items
 from sparta.toy.tokenizer import CONTEXT_LENGTH, LABELS
 
-ANSWER_TOKENS, JUDGING_TOKENS = 8, 12
+ANSWER_TOKENS, JUDGING_TOKENS = 8, 16
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class ToyPool:
     def judgements(
         self, name: str, pairs: Sequence[tuple[str, str]], temperature: float = 0.0
     ) -> list[tuple[str, int | None]]:
-        """Working and score for each (question, response); the score is None where it cannot be read."""
+        """Own answer and score for each (question, response); the score is None where it cannot be read."""
         instruction = judging_instruction("text", True, LABELS)
         prompts = [
             self.renderer.judging(
@@ -97,7 +97,10 @@ class ToyPool:
         ]
         found = [re.findall(r'\{"score": (\d+)\}', text) for text in texts]
         return [
-            (text.split("\n")[0], int(scores[-1]) if scores and 1 <= int(scores[-1]) <= 10 else None)
+            (
+                text.split("\n")[0].split(" ")[0],
+                int(scores[-1]) if scores and 1 <= int(scores[-1]) <= 10 else None,
+            )
             for text, scores in zip(texts, found, strict=True)
         ]
 
