@@ -11,6 +11,7 @@ PIP_ARGS ?=
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: requirements/base.txt requirements/cpu.txt requirements/dev.txt requirements/constraints.txt pyproject.toml
+	@echo "Setting up $(VENV): a minute or two, most of it torch."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c requirements/constraints.txt -r requirements/cpu.txt -r requirements/dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
@@ -18,7 +19,7 @@ $(VENV)/.ready: requirements/base.txt requirements/cpu.txt requirements/dev.txt 
 
 demo: setup
 	$(BIN)/python jobs/launch.py --iters 8 --recipe toy --state $(STATE)
-	$(BIN)/python jobs/evaluate.py $(STATE)
+	$(BIN)/python jobs/evaluate.py $(STATE) --all
 	$(BIN)/python analysis/curves.py $(STATE)
 
 test: lint unit
