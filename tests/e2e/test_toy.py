@@ -31,6 +31,8 @@ SMALL = (
 )
 KILLS = int(os.environ.get("SPARTA_TOY_KILLS", "3"))
 """Each costs a start of torch; twenty take some minutes."""
+ROWS = 2 * (2 * 16 + 2 * 16 * 8 + 10)
+"""Of the whole run: responses, votes and trainings of two iterations."""
 
 
 def test_killed_and_started_again_the_toy_pool_ends_valid_complete_and_scored(
@@ -38,13 +40,16 @@ def test_killed_and_started_again_the_toy_pool_ends_valid_complete_and_scored(
 ) -> None:
     state, stream = StateDir(tmp_path / "state"), random.Random(1)
     command = (*SMALL, "--state", state.root, "--iters", 2)
+    killed = 0
     for _ in range(KILLS):
         process = launched(*command)
-        target = lines_in(state) + stream.randint(1, 250)
+        target = lines_in(state) + stream.randint(1, 2 * ROWS // (KILLS + 1))
         wait_until(lambda: process.poll() is not None or lines_in(state) > target, seconds=120)  # noqa: B023
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
+            killed += 1
         process.wait()
+    assert killed > KILLS / 2
     done = typed("launch", *command, "--cluster", "local", "--set", "cluster.at_once=2")
     assert done.returncode == 0, done.stderr
     run = Run.open(state)
