@@ -40,7 +40,9 @@ class Agreement:
 
     @property
     def share(self) -> float:
-        return self.agreed / self.decided if self.decided else float("nan")
+        """Of all combats with exactly one right response, those that the right one won; not a number where there is none."""
+        combats = self.decided + self.undecided
+        return self.agreed / combats if combats else float("nan")
 
     @property
     def discerning(self) -> int:
@@ -87,6 +89,10 @@ def agreement(run: Run, t: int) -> Agreement:
     )
 
 
+def _mean(votes: dict[str, float]) -> str:
+    return f"{fmean(votes.values()):.2f}" if votes else "-"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -113,8 +119,8 @@ def main() -> int:
                 f"{found.accuracy:.1%}",
                 f"{found.decided} of {found.decided + found.undecided}",
                 f"{found.share:.1%}",
-                f"{fmean(found.right.values()):.2f}",
-                f"{fmean(found.wrong.values()):.2f}",
+                _mean(found.right),
+                _mean(found.wrong),
                 f"{found.discerning} of {len(found.right)}",
             )
     except SpartaError as error:

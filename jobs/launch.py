@@ -11,7 +11,8 @@ from sparta.errors import SpartaError
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog="The same command continues a run that was interrupted."
+        description=__doc__,
+        epilog="The same command continues a run that was interrupted (without --resume, which goes back again).",
     )
     parser.add_argument(
         "--iters", type=int, metavar="T", help="iterations; more than before continue a finished run"

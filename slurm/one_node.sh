@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A whole run as one job on one node, its GPUs shared out to local processes:
 #   sbatch slurm/one_node.sh --iters 8 [any option of jobs/launch.py]
-# Submitted again after a time limit it goes on where it stopped. Without SLURM: bash slurm/one_node.sh ...
+# Submitted again after a time limit it goes on where it stopped (leave --resume out then: it goes back again). Without SLURM: bash slurm/one_node.sh ...
 #SBATCH --job-name=sparta
 #SBATCH --nodes=1
 #SBATCH --ntasks=1

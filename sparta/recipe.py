@@ -24,10 +24,10 @@ HOW: JsonDict = {"identity": False}
 
 
 class Model(Rules):
-    """One member of the pool: a base with a LoRA adapter, or (adapter null) a full model."""
+    """One member of the pool: a base with the LoRA adapter that learns. Full models answer and judge, but are not trained yet: a launch refuses them."""
 
     name: str
-    base: str | None = Field(default=None, description="folder, hub id or embedded:NAME; null: pool.base")
+    base: str | None = Field(default=None, description="folder or embedded:NAME; null: pool.base")
     adapter: str | None = Field(default=None, description="PEFT folder or embedded:NAME; safetensors only")
 
     @field_validator("name")
@@ -114,6 +114,7 @@ class Judging(Rules):
         ge=0,
         le=1,
         description="the merge stops when a judge's share of missing votes is above this",
+        json_schema_extra=HOW,
     )
 
 
@@ -157,7 +158,11 @@ class Engine(Rules):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="auto: bfloat16 on a GPU, float32 elsewhere"
     )
-    device: str = Field(default="auto", description="auto: a GPU where there is one", json_schema_extra=HOW)
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto",
+        description="auto: a GPU where there is one; which one, CUDA_VISIBLE_DEVICES says",
+        json_schema_extra=HOW,
+    )
     context_length: int = Field(
         default=4096, ge=16, description="tokens, prompt and completion; lowered to what the base allows"
     )

@@ -109,7 +109,9 @@ def _located(tree: dict[str, Any], origin: Path) -> dict[str, Any]:
     """`tree` with its relative paths made absolute: those that begin with ./ or ../, and data.train always."""
 
     def absolute(value: Any, always: bool = False) -> Any:
-        if isinstance(value, str) and (always or value.startswith(("./", "../"))):
+        if isinstance(value, str) and (
+            always or value.startswith(("./", "../")) or (origin / value).is_dir()
+        ):
             return str((origin / value).resolve())
         return value
 

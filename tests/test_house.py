@@ -28,7 +28,7 @@ ROOMS: dict[str, set[str]] = {
     "store": UNDERNEATH,
     "engines": UNDERNEATH,
     "training": UNDERNEATH,
-    "toy": UNDERNEATH | {"engines", "training", "arena"},
+    "toy": {"rng", "prompts"},
     "tasks": UNDERNEATH | {"toy"},
     "phases": WORKERS | {"engines", "training", "tasks", "toy"},
     "methods": {"phases", "errors"},

@@ -408,3 +408,11 @@ def test_the_hash_leaves_out_what_has_its_default_so_that_a_new_key_changes_no_o
     assert adjust(recipe, ["match.k=5", "dpo.beta=0.1"]).hash == recipe.hash
     assert adjust(recipe, ["match.k=4"]).hash != recipe.hash
     assert adjust(recipe, ["iterations=9", "cluster.tasks=3"]).hash == recipe.hash
+
+
+def test_a_folder_beside_the_recipe_is_found_without_a_leading_dot(tmp_path: Path) -> None:
+    write_recipe(tmp_path)
+    tree = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
+    tree["pool"]["models"][0]["adapter"] = "adapters/model0"
+    adapter = load(written(tmp_path, tree)).pool.models[0].adapter
+    assert adapter == str(tmp_path / "adapters" / "model0")

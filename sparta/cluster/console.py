@@ -104,7 +104,12 @@ def show_plan(console: Console, run: Run, first: int, last: int, cluster: str, t
             "each iteration",
             f"{work.combats:,} combats, {work.responses:,} responses, {work.votes:,} votes, {m} trainings of up to {work.combats:,} pairs",
         ),
-        ("iterations", f"{first} to {last}" if first > 1 else f"{last}"),
+        ("iterations", f"{first} to {last}"),
+        *(
+            [("trust", "code that the base model ships is run (pool.trust_remote_code)")]
+            if recipe.pool.trust_remote_code
+            else []
+        ),
         ("where", f"{cluster}, {tasks} task{'s' * (tasks != 1)} at once, engine {recipe.engine.kind}"),
         (
             "estimate",

@@ -3,7 +3,7 @@
 import heapq
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sparta.phases.base import WorkItem
 
@@ -11,9 +11,30 @@ from sparta.phases.base import WorkItem
 def deal(items: Sequence[WorkItem], tasks: int) -> list[list[WorkItem]]:
     """`items` in at most `tasks` shards of nearly equal cost, none empty.
 
-    A group is split only where it alone is more than a fair share, into runs of consecutive items; the pieces go, largest first, to the
-    shard with the least so far. The same items give the same shards.
+    Where there are tasks enough, every base has shards of its own, in proportion to its cost: loading a base is what costs. A group is
+    split only where it alone is more than a fair share, into runs of consecutive items; the pieces go, largest first, to the shard with
+    the least so far. The same items give the same shards.
     """
+    bases: dict[str, list[WorkItem]] = defaultdict(list)
+    for item in items:
+        bases[item.base].append(item)
+    if len(bases) < 2 or tasks < len(bases):
+        return _longest_first(items, tasks)
+    shards = []
+    for base, share in _apportion({base: _cost(group) for base, group in bases.items()}, tasks).items():
+        shards += _longest_first(bases[base], share)
+    return shards
+
+
+def _apportion(costs: Mapping[str, float], tasks: int) -> dict[str, int]:
+    """`tasks` given out in proportion to the costs, at least one to each: the next goes to whom it relieves most."""
+    given = dict.fromkeys(costs, 1)
+    for _ in range(tasks - len(given)):
+        given[max(costs, key=lambda name: costs[name] / given[name])] += 1
+    return given
+
+
+def _longest_first(items: Sequence[WorkItem], tasks: int) -> list[list[WorkItem]]:
     groups: dict[str, list[WorkItem]] = defaultdict(list)
     for item in items:
         groups[item.group].append(item)
@@ -26,7 +47,7 @@ def deal(items: Sequence[WorkItem], tasks: int) -> list[list[WorkItem]]:
         load, number = heapq.heappop(heap)
         shards[number] += piece
         heapq.heappush(heap, (load + _cost(piece), number))
-    return [sorted(shard, key=lambda item: item.group) for shard in shards if shard]
+    return [sorted(shard, key=lambda item: (item.base, item.group)) for shard in shards if shard]
 
 
 def _cost(piece: Sequence[WorkItem]) -> float:

@@ -3,6 +3,7 @@
 It keeps nothing in memory that matters. Killed at any moment and started again, it waits for tasks that still run and deals out the rest.
 """
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -15,7 +16,7 @@ from sparta.cluster.launchers import launcher_named
 from sparta.errors import SpartaError
 from sparta.phases.base import Phase, RowPhase
 from sparta.store.run import Run
-from sparta.store.shards import count_lines
+from sparta.store.shards import LineCounter
 
 POLL_SECONDS = 0.25
 LOG_LINES = 15
@@ -90,17 +91,16 @@ class Driver:
         phase, run, view = attempts.phase, self._run, self._view
         total = attempt.items if not isinstance(phase, RowPhase) else len(phase.work(run, t))
         folder = phase.folder(run, t) if isinstance(phase, RowPhase) else None
-        lines = count_lines(folder) if folder else 0
+        counter = LineCounter(folder) if folder else None
+        lines = counter.fresh() if counter else 0
         view.phase_begins(t, phase, total, total - attempt.items if start else lines, attempt.shards)
         try:
             if start:
                 launcher.start(attempts, attempt, view.advanced)
             while launcher.running(attempts, attempt):
                 time.sleep(POLL_SECONDS)
-                if folder:
-                    now = count_lines(folder)
-                    view.advanced(now - lines)
-                    lines = now
+                if counter:
+                    view.advanced(counter.fresh())
         except KeyboardInterrupt:
             launcher.cancel(attempts, attempt)
             raise
@@ -130,11 +130,9 @@ class Driver:
 
 def last_lines(attempts: AttemptDir, most: int = LOG_LINES) -> str:
     """The end of the latest log of a phase's tasks."""
-    logs = (
-        sorted(attempts.logs.glob("*.out"), key=lambda path: path.stat().st_mtime)
-        if attempts.logs.is_dir()
-        else []
-    )
+    if not attempts.logs.is_dir() or not os.access(attempts.logs, os.R_OK | os.X_OK):
+        return "(no log that can be read here)"
+    logs = sorted(attempts.logs.glob("*.out"), key=lambda path: path.stat().st_mtime)
     if not logs:
         return "(no log)"
     lines = logs[-1].read_text(encoding="utf-8", errors="replace").splitlines()[-most:]

@@ -44,9 +44,8 @@ class Asked:
 
 def launch(asked: Asked, screen: console.Screen) -> None:
     """Do what was asked for. Raises SpartaError; what is done stays, and the same command goes on from there."""
-    signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # asked to go, by a person or by SLURM: like Ctrl-C
+    # Asked to go, by a person or by SLURM: like Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     state = _state(asked)
     if asked.dry_run:
         _rehearse(asked, state, screen)
@@ -58,11 +57,11 @@ def launch(asked: Asked, screen: console.Screen) -> None:
             run = _open(asked, state, recipe)
             forget_failure(state)
             _drive(run, screen, lock)
-        except SpartaError as error:
-            with suppress(
-                SpartaError
-            ):  # on a full disk, say: the error itself tells more than that this could not be written
-                note_failure(state, str(error))
+        except Exception as error:
+            said = str(error) if isinstance(error, SpartaError) else f"{type(error).__name__}: {error}"
+            # On a full disk, say, the error itself tells more than that this could not be written.
+            with suppress(SpartaError):
+                note_failure(state, said)
             raise
         finally:
             close_engine()
@@ -101,6 +100,8 @@ def _state(asked: Asked) -> StateDir:
     if asked.fork is not None:
         if asked.resume is None:
             raise SpartaError("--fork needs the iteration to branch from: add --resume state/iter_05")
+        if asked.state is not None:
+            raise SpartaError("--fork names the new run's state directory itself: leave --state out")
         return StateDir(asked.fork)
     if asked.resume is not None:
         state, _ = parse_iteration(asked.resume)
@@ -115,11 +116,15 @@ def _state(asked: Asked) -> StateDir:
 def _recipe(asked: Asked, state: StateDir) -> Recipe | None:
     """The recipe that was asked for; None where the frozen one is to be used as it is."""
     settings = list(asked.settings)
+    origin = parse_iteration(asked.resume)[0] if asked.resume else state
     if asked.iterations is not None:
-        settings.append(f"iterations={asked.iterations}")
+        # What is committed stays, whatever is asked for.
+        done = 0 if asked.resume else origin.last_committed() or 0
+        settings.append(
+            f"iterations={max(asked.iterations, done) if asked.iterations > 0 else asked.iterations}"
+        )
     if asked.cluster is not None:
         settings.append(f"cluster.kind={asked.cluster}")
-    origin = parse_iteration(asked.resume)[0] if asked.resume else state
     if asked.recipe is None and origin.run_json.is_file():
         return adjust(Run.open(origin).recipe, settings) if settings else None
     return load(asked.recipe or DEFAULT_RECIPE, settings)
@@ -157,22 +162,23 @@ def _drive(run: Run, screen: console.Screen, lock: RunLock) -> None:
         ("preference pairs", run.iteration(last).preferences),
     ):
         screen.say(f"  {what:18}{path}")
-    screen.say(f"  {'scores':18}python jobs/evaluate.py {run.state.root}")
+    if run.recipe.evaluation.task or run.recipe.data.task:
+        screen.say(f"  {'scores':18}python jobs/evaluate.py {run.state.root}")
 
 
 def _rehearse(asked: Asked, state: StateDir, screen: console.Screen) -> None:
     """Everything that can be checked without starting: recipe, pool, instructions, state."""
     recipe = _recipe(asked, state)
-    if state.run_json.is_file() and asked.fork is None:
+    if asked.resume is not None:
+        source, done = parse_iteration(asked.resume)
+        run = lifecycle.rehearse_return(source, done, recipe, branch=asked.fork is not None)
+    elif recipe is not None and not state.run_json.is_file():
+        run, done = lifecycle.rehearse(state, recipe), 0
+    else:
         run = Run.open(state)
         lifecycle.require_same_recipe(run, recipe)
         lifecycle.check_state(run)
-        if recipe is not None:
-            run.recipe = recipe
-    else:
-        assert recipe is not None
-        run = lifecycle.rehearse(state, recipe)
-    first = (run.state.last_committed() or 0) + 1
+        run.recipe, done = recipe or run.recipe, run.state.last_committed() or 0
     launcher = launcher_for(run)
-    console.show_plan(screen.console, run, first, run.recipe.iterations, launcher.name, launcher.tasks)
+    console.show_plan(screen.console, run, done + 1, run.recipe.iterations, launcher.name, launcher.tasks)
     screen.say("Dry run: the recipe, the pool and the instructions are in order; nothing was started.")

@@ -19,6 +19,7 @@ from sparta.store import files
 from sparta.store.layout import IterationDir, StateDir
 from sparta.store.manifest import commit, verify
 from sparta.store.run import Run
+from sparta.tasks.registry import task_named
 
 
 def begin_or_continue(state: StateDir, recipe: Recipe | None) -> Run:
@@ -38,7 +39,7 @@ def begin_or_continue(state: StateDir, recipe: Recipe | None) -> Run:
         raise SpartaError(f"{state.root} holds no run: name a recipe to start one")
     if _occupied(state, upto=0):
         raise SpartaError(f"{state.root} is not empty and holds no run: choose another --state or empty it")
-    check_pool(recipe)
+    _check(recipe)
     instructions = gather(recipe)
     run = Run.prepare(state, recipe)
     files.write_rows(state.instructions, instructions)
@@ -52,12 +53,33 @@ def begin_or_continue(state: StateDir, recipe: Recipe | None) -> Run:
     return run
 
 
+def rehearse_return(source: StateDir, t: int, recipe: Recipe | None, branch: bool) -> Run:
+    """The run in `source` as `go_back` or (`branch`) `fork` would take it up after iteration t, checked and not touched."""
+    run = Run.open(source)
+    _require_frozen_recipe(run)
+    _require_committed(run, t)
+    verify(source, run.info.genesis, upto=t)
+    if not branch:
+        require_same_recipe(run, recipe)
+    elif recipe is not None:
+        _require_same_pool(run, recipe)
+    run.recipe = recipe or run.recipe
+    return run
+
+
 def rehearse(state: StateDir, recipe: Recipe) -> Run:
     """The run that `recipe` would begin in `state`, checked as far as possible and not written."""
-    check_pool(recipe)
+    _check(recipe)
     run = Run(state, recipe, Run.describe(recipe))
     run.instructions = gather(recipe)
     return run
+
+
+def _check(recipe: Recipe) -> None:
+    """What a recipe names must be there before anything is written."""
+    check_pool(recipe)
+    if recipe.evaluation.task is not None:
+        task_named(recipe.evaluation.task)
 
 
 def check_state(run: Run) -> None:
@@ -109,10 +131,7 @@ def fork(source: StateDir, t: int, target: StateDir, recipe: Recipe | None) -> R
     verify(source, parent.info.genesis, upto=t)
     if target.run_json.is_file() or _occupied(target, upto=t):
         raise SpartaError(f"--fork {target.root}: the folder is not empty, choose another")
-    if recipe.pool != parent.recipe.pool or recipe.data != parent.recipe.data:
-        raise SpartaError(
-            "a fork keeps the pool and the data of its parent: leave both as they are, or begin a new run"
-        )
+    _require_same_pool(parent, recipe)
     for n in range(t + 1):
         _copy_iteration(source.iteration(n), target.iteration(n))
     files.write_bytes(target.instructions, source.instructions.read_bytes())
@@ -127,8 +146,18 @@ def fork(source: StateDir, t: int, target: StateDir, recipe: Recipe | None) -> R
     return run
 
 
+def _require_same_pool(parent: Run, recipe: Recipe) -> None:
+    if recipe.pool != parent.recipe.pool or recipe.data != parent.recipe.data:
+        raise SpartaError(
+            "a fork keeps the pool and the data of its parent: leave both as they are, or begin a new run"
+        )
+
+
 def _occupied(state: StateDir, upto: int) -> bool:
-    """Whether something is in the folder that no launch has left which was killed before there was a run with iterations up to `upto`."""
+    """Whether something is in the folder that is neither a run of its own nor left by a launch that was killed before there was a run.
+
+    Such a launch leaves iterations up to `upto`.
+    """
     left = {
         "jobs",
         "README.md",
@@ -137,7 +166,8 @@ def _occupied(state: StateDir, upto: int) -> bool:
         *(state.iteration(n).root.name for n in range(upto + 1)),
     }
     return state.root.exists() and any(
-        path.name not in left and not files.is_temporary(path.name) for path in state.root.iterdir()
+        path.name not in left and not files.is_temporary(path.name) and not (path / "run.json").is_file()
+        for path in state.root.iterdir()
     )
 
 

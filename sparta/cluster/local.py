@@ -76,29 +76,38 @@ class Local:
         while self._waiting and len(alive) < self.at_once:
             shard = self._waiting.popleft()
             slot = min(set(range(self.at_once)) - set(self._slots.values()))
+            # submitit keeps pickles there, which nobody else may put or read.
+            attempts.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
             executor = submitit.LocalExecutor(attempts.logs)
             executor.update_parameters(
                 timeout_min=NO_LIMIT_MINUTES,
                 stderr_to_stdout=True,
-                gpus_per_node=1 if self._gpus else 0,
-                visible_gpus=(self._gpus[slot % len(self._gpus)],) if self._gpus else (),
             )
+            gpu = self._gpus[slot % len(self._gpus)] if self._gpus else ""
             with _threads_shared(self.at_once), _deaf_to_the_terminal():
                 job = executor.submit(
-                    main, str(self._run.state.root.resolve()), attempt.phase, attempt.t, attempt.number, shard
+                    main,
+                    str(self._run.state.root.resolve()),
+                    attempt.phase,
+                    attempt.t,
+                    attempt.number,
+                    shard,
+                    gpu,
                 )
             files.write_json(_process_file(attempts, attempt, shard), identify(int(job.job_id)))
             self._slots[shard] = slot
             alive.add(shard)
 
 
-def visible_gpus() -> tuple[int, ...]:
-    """GPUs that this process may use, by the numbers that CUDA_VISIBLE_DEVICES knows; none where there is no NVIDIA driver."""
+def visible_gpus() -> tuple[str, ...]:
+    """GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them (numbers, UUIDs, MIG slices); none without an NVIDIA driver."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
-        return tuple(int(part) for part in named.split(",") if part.strip().isdigit())
+        return tuple(
+            part.strip() for part in named.split(",") if part.strip() not in ("", "-1", "NoDevFiles")
+        )
     devices = Path("/proc/driver/nvidia/gpus")
-    return tuple(range(len(list(devices.iterdir())))) if devices.is_dir() else ()
+    return tuple(str(number) for number in range(len(list(devices.iterdir())))) if devices.is_dir() else ()
 
 
 @contextmanager

@@ -86,7 +86,7 @@ def status_of(run: Run) -> Status:
     elif failure:
         state = "failed"
     each = seconds_an_iteration(run)
-    iterations = [_iteration(run, phases, t, t in committed) for t in started]
+    iterations = [_iteration(run, phases, t, t in committed, driver is not None) for t in started]
     return Status(
         run_id=run.info.run_id,
         recipe=run.recipe.name,
@@ -102,16 +102,20 @@ def status_of(run: Run) -> Status:
     )
 
 
-def _iteration(run: Run, phases: tuple[Phase, ...], t: int, committed: bool) -> IterationStatus:
+def _iteration(run: Run, phases: tuple[Phase, ...], t: int, committed: bool, driven: bool) -> IterationStatus:
     rows = read_manifest(run.iteration(t)).rows if committed else {}
     return IterationStatus(
         t,
         committed,
-        [_phase(run, phase, t, {name: entry.count for name, entry in rows.items()}) for phase in phases],
+        [
+            _phase(run, phase, t, {name: entry.count for name, entry in rows.items()}, driven)
+            for phase in phases
+        ],
     )
 
 
-def _phase(run: Run, phase: Phase, t: int, committed_rows: dict[str, int]) -> PhaseStatus:
+def _phase(run: Run, phase: Phase, t: int, committed_rows: dict[str, int], driven: bool) -> PhaseStatus:
+    """driven: a driver lives; without one, tasks of other machines are taken for dead."""
     attempts = AttemptDir(run, phase, t)
     found = attempts.all()
     records = [record for attempt in found for record in attempts.records(attempt)]
@@ -125,7 +129,9 @@ def _phase(run: Run, phase: Phase, t: int, committed_rows: dict[str, int]) -> Ph
         return PhaseStatus(phase.name, count, count, attempts=len(found), failed=failed)
     done_rows = count_keys(folder, phase.rows)
     total = len(phase.work(run, t)) if run.iteration(t).plan.is_file() else None
-    running = sum(record.outcome == "running" and not record.killed for record in records)
+    running = sum(
+        record.alive or (driven and record.outcome == "running" and not record.killed) for record in records
+    )
     rate = None
     if found and total is not None:
         elapsed = max(RATE_WINDOW_SECONDS, time.time() - found[-1].submitted)

@@ -1,5 +1,6 @@
 """What runs inside a job, wherever the job runs: open the run, take one shard's keys, do what is missing of them, say how it went."""
 
+import os
 import signal
 import time
 import traceback
@@ -48,8 +49,10 @@ def _refuse_if_dealt_again(attempts: AttemptDir, number: int) -> None:
         raise SpartaError(f"these keys have been dealt out again, in attempt {latest}: nothing was done here")
 
 
-def main(state: str, phase_name: str, t: int, number: int, shard: int) -> None:
-    """A task in a process of its own; its output is the job's log."""
+def main(state: str, phase_name: str, t: int, number: int, shard: int, gpu: str = "") -> None:
+    """A task in a process of its own; its output is the job's log. gpu: the one it may use, where the launcher shares them out."""
+    if gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     # Blocked since before this process began, see local.py; what came in the meantime arrives now.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     print(f"{phase_name} of iteration {t}: attempt {number}, shard {shard}", flush=True)

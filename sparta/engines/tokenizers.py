@@ -8,9 +8,14 @@ from typing import Any
 from sparta.errors import SpartaError
 from sparta.prompts import Renderer
 
+_VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken", "tekken.json")
+
 
 def check_base(base: str) -> None:
-    """Raises SpartaError unless `base` is a folder with a model in safetensors, or reads like a hub id."""
+    """Raises SpartaError unless `base` is a folder with a model in safetensors that can chat, or reads like a hub id.
+
+    Looks at names and JSON alone, so that a whole pool is checked in no time; a hub id is not looked up.
+    """
     folder = Path(base)
     if not folder.is_dir():
         if folder.is_absolute() or base.startswith((".", "~")) or base.count("/") > 1:
@@ -22,11 +27,51 @@ def check_base(base: str) -> None:
         raise SpartaError(
             f"base {base} has no config.json: it is not a model folder, correct the base in the recipe"
         )
-    if not any(folder.glob("*.safetensors")):
+    _check_weights(folder)
+    if not any(path for pattern in _VOCABULARIES for path in folder.glob(pattern)):
         raise SpartaError(
-            f"base {base} has no *.safetensors file: weights in other formats are not read, "
+            f"base {base} has no tokenizer ({', '.join(_VOCABULARIES)}): copy the files of its tokenizer there"
+        )
+    settings = folder / "tokenizer_config.json"
+    told = settings.is_file() and _read_object(settings).get("chat_template")
+    if not told and not (folder / "chat_template.jinja").is_file():
+        raise _cannot_chat(base)
+
+
+def _check_weights(folder: Path) -> None:
+    """Raises SpartaError unless the weights are in the one file, or in all the files, that are read."""
+    index = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").is_file():
+        return
+    if not index.is_file():
+        raise SpartaError(
+            f"base {folder} has no model.safetensors: weights in other formats are not read, "
             "convert them with save_pretrained"
         )
+    parts = _read_object(index).get("weight_map")
+    names = sorted({str(name) for name in parts.values()}) if isinstance(parts, dict) else []
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing or not names:
+        raise SpartaError(
+            f"base {folder} is incomplete: it lacks {missing[0] if missing else 'the weights that'} "
+            f"{index.name} names; copy the model again"
+        )
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SpartaError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise SpartaError(f"{path} must hold a JSON object: copy the model again")
+    return content
+
+
+def _cannot_chat(base: str) -> SpartaError:
+    return SpartaError(
+        f"base {base} has no chat template: use an instruction-tuned base, or add one to its tokenizer"
+    )
 
 
 def load_renderer(base: str, context_length: int, trust_remote_code: bool) -> Renderer:
@@ -40,9 +85,7 @@ def load_renderer(base: str, context_length: int, trust_remote_code: bool) -> Re
     except (OSError, ValueError, KeyError) as error:
         raise SpartaError(f"the tokenizer of base {base} cannot be loaded: {first_line(error)}") from error
     if not tokenizer.chat_template:
-        raise SpartaError(
-            f"base {base} has no chat template: use an instruction-tuned base, or add one to its tokenizer"
-        )
+        raise _cannot_chat(base)
     allowed = getattr(config.get_text_config(), "max_position_embeddings", None)
     return Renderer(tokenizer, min(context_length, allowed) if allowed else context_length)
 

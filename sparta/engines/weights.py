@@ -105,14 +105,9 @@ class Weights:
         if self.settings.threads is not None:
             torch.set_num_threads(self.settings.threads)
         gpu = torch.cuda.is_available()
-        try:
-            self.device = torch.device(
-                ("cuda" if gpu else "cpu") if self.settings.device == "auto" else self.settings.device
-            )
-        except RuntimeError as error:
-            raise SpartaError(
-                f"engine.device {self.settings.device} is not a device: {first_line(error)}"
-            ) from error
+        self.device = torch.device(
+            ("cuda" if gpu else "cpu") if self.settings.device == "auto" else self.settings.device
+        )
         if self.device.type == "cuda" and not gpu:
             raise SpartaError(
                 "engine.device asks for a GPU and there is none here: set engine.device to auto or cpu"

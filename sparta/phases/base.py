@@ -17,11 +17,12 @@ from sparta.store.shards import ShardWriter, done_keys
 
 @dataclass(frozen=True)
 class WorkItem:
-    """One piece of work. cost: estimated tokens. group: items of one group share weights and are kept together when dealt."""
+    """One piece of work. cost: estimated tokens. group: items of one group share all weights, those of one base its weights at least."""
 
     key: str
     cost: float
     group: str
+    base: str = ""
 
 
 class Sink:

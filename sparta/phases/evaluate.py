@@ -56,7 +56,8 @@ class Evaluate(RowPhase):
         return f"evals/{self.task}/{self.split}"
 
     def folder(self, run: Run, t: int) -> Path:
-        return run.state.evals / self.task / self.split
+        # Answers under another limit are other answers.
+        return run.state.evals / self.task / self.split / f"limit-{run.recipe.evaluation.max_new_tokens}"
 
     def items(self, run: Run) -> Sequence[Item]:
         """The items that the recipe asks for."""
@@ -70,9 +71,10 @@ class Evaluate(RowPhase):
             WorkItem(
                 evaluation_key(checkpoint, item.item_id),
                 estimated_tokens(item.messages) + new_tokens,
-                checkpoint,
+                group=checkpoint,
+                base=model.base,
             )
-            for checkpoint in self.checkpoints(run)
+            for checkpoint, model in self.checkpoints(run).items()
             for item in items
         ]
 

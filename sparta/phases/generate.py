@@ -6,6 +6,7 @@ from pathlib import Path
 from sparta import rng
 from sparta.engines.base import Request, Sampling
 from sparta.engines.factory import open_engine
+from sparta.engines.labels import check_labels
 from sparta.phases.base import RowPhase, Sink, WorkItem
 from sparta.phases.pool import references
 from sparta.prompts import Message
@@ -24,12 +25,13 @@ class Generate(RowPhase):
         return run.iteration(t).responses
 
     def work(self, run: Run, t: int) -> Sequence[WorkItem]:
-        new_tokens = run.recipe.generation.max_new_tokens
+        new_tokens, bases = run.recipe.generation.max_new_tokens, run.bases
         return [
             WorkItem(
                 response_key(combat.combat_id, model),
                 estimated_tokens(combat.messages) + new_tokens,
                 group=model,
+                base=bases[model],
             )
             for combat in run.plan(t)
             for model in combat.models
@@ -39,6 +41,8 @@ class Generate(RowPhase):
         recipe = run.recipe
         engine = open_engine(recipe.engine, recipe.pool.trust_remote_code)
         members = references(run, t - 1)
+        # Not needed before judging; a recipe that cannot be judged is to fail before hours of generation.
+        check_labels(engine, members.values(), recipe.judging)
         wanted = {item.key for item in items}
         duels = {
             response_key(combat.combat_id, model): (combat, members[model])

@@ -1,13 +1,15 @@
 """Judge: every model that does not duel scores each of the two responses alone, on 1..10 (Algorithm 1, lines 7 to 9)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby, islice
 from pathlib import Path
 
 from sparta import rng
 from sparta.arena.votes import expected_score, parse_score
 from sparta.engines.base import Completion, Engine, ModelRef, Request, Sampling
 from sparta.engines.factory import open_engine
+from sparta.engines.labels import label_ids
 from sparta.errors import SpartaError
 from sparta.phases.base import RowPhase, Sink, WorkItem
 from sparta.phases.generate import estimated_tokens
@@ -16,7 +18,10 @@ from sparta.prompts import Message, Prompt, PromptTooLong, Renderer, judging_ins
 from sparta.recipe import Judging
 from sparta.store.records import Response, Vote, response_key, vote_key
 from sparta.store.run import Run
-from sparta.store.shards import read_shards
+from sparta.store.shards import iter_shards
+
+CHUNK = 1000
+"""Ballots that are rendered, cast and written together: what is held in memory, and what a kill may cost."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +62,13 @@ class Judge(RowPhase):
     def work(self, run: Run, t: int) -> Sequence[WorkItem]:
         recipe = run.recipe
         tail = recipe.judging.max_new_tokens + recipe.generation.max_new_tokens / 2
-        items = []
+        items, bases = [], run.bases
         for combat in run.plan(t):
             cost = estimated_tokens(combat.messages) + tail
-            for judge in run.models:
+            for judge, base in bases.items():
                 if judge not in combat.models:
                     items += [
-                        WorkItem(vote_key(combat.combat_id, model, judge), cost, judge)
+                        WorkItem(vote_key(combat.combat_id, model, judge), cost, judge, base)
                         for model in combat.models
                     ]
         return items
@@ -71,68 +76,73 @@ class Judge(RowPhase):
     def execute(self, run: Run, t: int, items: Sequence[WorkItem], sink: Sink) -> None:
         recipe = run.recipe
         engine = open_engine(recipe.engine, recipe.pool.trust_remote_code)
-        ballots = list(_ballots(run, t, items))
-        rendered = []
-        for ballot in ballots:
-            try:
-                rendered.append(
-                    replace(ballot, prompt=_render(engine.renderer(ballot.judge), ballot, recipe.judging))
-                )
-            except PromptTooLong as error:
-                sink.write(
-                    Vote(
-                        ballot.combat_id,
-                        ballot.contestant,
-                        ballot.judge.name,
-                        score=None,
-                        raw=str(error),
-                        tries=1,
-                    )
-                )
-        pending = rendered
-        for attempt in range(recipe.judging.retries + 1):
-            again = []
-            for ballot, reading in _cast(engine, pending, recipe.judging, (recipe.seed, t, "judge", attempt)):
-                ballot = replace(ballot, tries=attempt + 1)
-                if reading.score is None and attempt < recipe.judging.retries:
-                    again.append(ballot)
-                else:
-                    sink.write(_vote(ballot, reading))
-            pending = sorted(again, key=lambda ballot: ballot.key)
+        for chunk in _chunks(_ballots(run, t, items)):
+            for vote in _votes(engine, chunk, recipe.judging, (recipe.seed, t, "judge")):
+                sink.write(vote)
 
 
-def label_ids(renderer: Renderer, labels: Sequence[str]) -> tuple[int, ...]:
-    """The token id of each label. Raises SpartaError for a label that is not exactly one token, or not its own."""
-    ids = [renderer.encode(label) for label in labels]
-    for label, pieces in zip(labels, ids, strict=True):
-        if len(pieces) != 1:
-            raise SpartaError(
-                f"judging label {label!r} is {len(pieces)} tokens for the judges' tokenizer: set judging.labels to labels of one token each"
-            )
-    if len({pieces[0] for pieces in ids}) != len(labels):
-        raise SpartaError(
-            f"two of the judging labels {', '.join(labels)} are the same token: set judging.labels to distinct ones"
-        )
-    return tuple(pieces[0] for pieces in ids)
+def _chunks(ballots: Iterable[Ballot]) -> Iterator[Sequence[Ballot]]:
+    """At most CHUNK ballots at a time, all for one base: a chunk is gone through more than once, and changing bases costs minutes."""
+    for _, of_base in groupby(ballots, key=lambda ballot: ballot.judge.base):
+        while chunk := list(islice(of_base, CHUNK)):
+            yield chunk
 
 
 def _ballots(run: Run, t: int, items: Sequence[WorkItem]) -> Iterator[Ballot]:
-    """The ballots of `items`, those of one judge together and its two votes on a combat next to each other."""
-    responses: Mapping[str, Response] = read_shards(run.iteration(t).responses, Response)
-    members = references(run, t - 1)
+    """The ballots of `items`, those of one base and of one judge together and its two votes on a combat next to each other."""
     wanted = {item.key for item in items}
-    for judge in run.models:
+    texts = _texts(run, t, wanted)
+    members = references(run, t - 1)
+    for judge in sorted(run.models, key=lambda name: members[name].base):
         for combat in run.plan(t):
             for model in combat.models:
-                if vote_key(combat.combat_id, model, judge) not in wanted:
-                    continue
-                response = responses.get(response_key(combat.combat_id, model))
-                if response is None:
-                    raise SpartaError(
-                        f"{run.iteration(t).responses} has no response of {model} in combat {combat.combat_id}: "
-                        "generation is not complete, launch the run again to continue it"
-                    )
-                yield Ballot(combat.combat_id, model, members[judge], combat.messages, response.text)
+                if vote_key(combat.combat_id, model, judge) in wanted:
+                    text = texts[response_key(combat.combat_id, model)]
+                    yield Ballot(combat.combat_id, model, members[judge], combat.messages, text)
+
+
+def _texts(run: Run, t: int, wanted: Collection[str]) -> dict[str, str]:
+    """What is to be judged for the votes `wanted`, by the response's key. Raises SpartaError where a response is not there."""
+    folder = run.iteration(t).responses
+    judged = {
+        response_key(combat.combat_id, model)
+        for combat in run.plan(t)
+        for model in combat.models
+        if any(vote_key(combat.combat_id, model, judge) in wanted for judge in run.models)
+    }
+    texts = {row.key: row.text for row in iter_shards(folder, Response) if row.key in judged}
+    if missing := judged - texts.keys():
+        raise SpartaError(
+            f"{folder} has no response {min(missing)}: generation is not complete, launch the run again to continue it"
+        )
+    return texts
+
+
+def _votes(
+    engine: Engine, ballots: Sequence[Ballot], judging: Judging, stream: tuple[int | str, ...]
+) -> Iterator[Vote]:
+    """The votes of `ballots`, each as soon as it is known, with tries anew for those that could not be read."""
+    pending = []
+    for ballot in ballots:
+        try:
+            pending.append(replace(ballot, prompt=_render(engine.renderer(ballot.judge), ballot, judging)))
+        except PromptTooLong:
+            yield _vote(replace(ballot, tries=1), Reading(None, "", 0, 0, 0.0))
+    tries = _tries(judging)
+    for attempt in range(tries):
+        again = []
+        for ballot, reading in _cast(engine, pending, judging, (*stream, attempt)):
+            ballot = replace(ballot, tries=attempt + 1)
+            if reading.score is None and attempt + 1 < tries:
+                again.append(ballot)
+            else:
+                yield _vote(ballot, reading)
+        pending = sorted(again, key=lambda ballot: ballot.key)
+
+
+def _tries(judging: Judging) -> int:
+    """How often a vote that cannot be read is asked for; where nothing is drawn at random, asking again gives the same."""
+    return 1 if judging.temperature == 0 else 1 + judging.retries
 
 
 def _render(renderer: Renderer, ballot: Ballot, judging: Judging) -> Prompt:
@@ -187,7 +197,7 @@ def _cast_expected(
         [request] = _requests([ballot], judging, stream, stop=())
         base = ballot.judge.base
         if base not in labels:
-            labels[base] = label_ids(engine.renderer(ballot.judge), judging.labels)
+            labels[base] = label_ids(engine.renderer(ballot.judge), judging)
         requests.append(replace(request, labels=labels[base], prefix=working.token_ids if working else ()))
     for done in engine.run(requests):
         working = workings.get(done.key)

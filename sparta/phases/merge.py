@@ -119,11 +119,13 @@ def _check_jury(run: Run, t: int, jury: dict[str, stats.JudgeStats]) -> None:
     limit = run.recipe.judging.max_missing
     for judge, counts in jury.items():
         if counts.share_missing > limit:
-            shown = [vote.raw for vote in _missing_votes(run, t, judge)]
+            shown = [repr(vote.raw[:120]) for vote in _missing_votes(run, t, judge) if vote.raw]
+            wrote = f"it wrote, for example, {', '.join(shown)}" if shown else "it wrote nothing"
             raise SpartaError(
                 f"iteration {t}: {counts.missing} of {counts.votes} votes of judge {judge} could not be read "
-                f"({counts.share_missing:.0%}, judging.max_missing is {limit:.0%}); it wrote, for example, "
-                f"{', '.join(repr(text[:120]) for text in shown)}; check the model and the judging section, or take it out of the pool"
+                f"({counts.share_missing:.0%}, judging.max_missing is {limit:.0%}); {wrote}. "
+                f"To go on all the same: --set judging.max_missing={counts.share_missing:.2f}; to judge otherwise: "
+                f"--resume {run.iteration(t - 1).root} --fork DIR --set judging.KEY=VALUE; without the judge: a new run"
             )
 
 

@@ -6,11 +6,13 @@ from pathlib import Path
 from sparta import toy
 from sparta.engines.adapters import check_adapter
 from sparta.engines.base import ModelRef
+from sparta.engines.tokenizers import check_base
 from sparta.errors import SpartaError
 from sparta.recipe import Recipe
 from sparta.store import files
 from sparta.store.records import Member
 from sparta.store.run import Run
+from sparta.training.adapter_folder import check_trainable
 
 EMBEDDED = "embedded:"
 
@@ -41,7 +43,9 @@ def check_pool(recipe: Recipe) -> None:
                 f"model {model.name} has no adapter: name a LoRA adapter to train, full models are not trained yet"
             )
         try:
+            check_base(base)
             check_adapter(Path(locate(model.adapter)), Path(base))
+            check_trainable(model.name, Path(locate(model.adapter)))
         except SpartaError as error:
             raise SpartaError(f"model {model.name}: {error}") from None
 

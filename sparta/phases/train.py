@@ -26,7 +26,8 @@ class Train(RowPhase):
 
     def work(self, run: Run, t: int) -> Sequence[WorkItem]:
         cost = run.recipe.combats * run.recipe.generation.max_new_tokens * 2.0 * run.recipe.dpo.epochs
-        return [WorkItem(model, cost, group=model) for model in run.models]
+        bases = run.bases
+        return [WorkItem(model, cost, group=model, base=bases[model]) for model in run.models]
 
     def execute(self, run: Run, t: int, items: Sequence[WorkItem], sink: Sink) -> None:
         recipe, iteration = run.recipe, run.iteration(t)

@@ -6,6 +6,7 @@ Rows that arrive one by one are not for this module but for `sparta.store.shards
 import errno
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -170,6 +171,12 @@ def is_temporary(name: str) -> bool:
 def temporary_beside(path: Path) -> Path:
     """A name in the folder of `path` that no other process uses."""
     return path.with_name(f".{path.name[:100]}.{os.urandom(8).hex()}.tmp")
+
+
+def temporaries_of(path: Path) -> list[Path]:
+    """What is left under names that `temporary_beside` gave for `path`, and not for `path` with a longer name."""
+    name = re.compile(rf"\.{re.escape(path.name[:100])}\.[0-9a-f]{{16}}\.tmp")
+    return [other for other in path.parent.iterdir() if name.fullmatch(other.name)]
 
 
 @contextmanager

@@ -97,6 +97,12 @@ class Run:
         """Names of the pool, in the recipe's order."""
         return tuple(model.name for model in self.recipe.pool.models)
 
+    @property
+    def bases(self) -> dict[str, str]:
+        """The base of every model, as the recipe names it."""
+        pool = self.recipe.pool
+        return {model.name: pool.base_of(model) for model in pool.models}
+
     def iteration(self, t: int) -> IterationDir:
         return self.state.iteration(t)
 

@@ -186,14 +186,23 @@ def count_keys(folder: Path, of: type[R]) -> int:
     return len(hashes)
 
 
-def count_lines(folder: Path) -> int:
-    """How many whole lines the shards have: for a progress display, at once. Work done twice counts twice, nothing is validated."""
-    count = 0
-    for path in shard_files(folder):
-        with touching(path), path.open("rb") as file:
-            while block := file.read(1 << 20):
-                count += block.count(b"\n")
-    return count
+class LineCounter:
+    """Counts whole lines of the shards as they grow, for a progress display: work done twice counts twice, nothing is validated."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._read: dict[Path, int] = {}
+
+    def fresh(self) -> int:
+        """Lines that have come since the last call; the first call counts all."""
+        count = 0
+        for path in shard_files(self._folder):
+            with touching(path), path.open("rb") as file:
+                file.seek(self._read.get(path, 0))
+                while block := file.read(1 << 20):
+                    count += block.count(b"\n")
+                self._read[path] = file.tell()
+        return count
 
 
 def shard_files(folder: Path) -> list[Path]:

@@ -20,6 +20,7 @@ LOG = "log.jsonl"
 REPORT = "report.json"
 
 _DATA_DRIVEN = ("pissa", "olora", "loftq", "eva", "corda")
+_TRAINABLE = (".lora_A.", ".lora_B.", ".lora_magnitude_vector")
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,29 @@ def read_starting_adapter(model: str, folder: Path) -> StartingAdapter:
             "to a plain LoRA with PEFT (save_pretrained with path_initial_model_for_weight_conversion) and name that one."
         )
     return StartingAdapter(folder, config)
+
+
+def check_trainable(model: str, adapter: Path) -> None:
+    """Raises SpartaError where the adapter of `model` in the folder `adapter` cannot be trained on, as far as its files tell.
+
+    All its tensors must be LoRA on linear layers. What else PEFT may put beside them (whole modules, biases, embeddings, single tokens) is
+    partly shared with the reference of DPO and with other adapters on the base, which would move with it.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    weights = read_starting_adapter(model, adapter).weights
+    try:
+        with files.touching(weights), safe_open(weights, framework="numpy") as file:
+            foreign = [name for name in file.keys() if not any(part in name for part in _TRAINABLE)]  # noqa: SIM118
+    except SafetensorError as error:
+        raise SpartaError(
+            f"{weights} is not a whole safetensors file ({error}): copy or save the adapter again."
+        ) from error
+    if foreign:
+        raise SpartaError(
+            f"The adapter of {model} in {adapter} holds {len(foreign)} tensors that are not LoRA on a linear layer, {min(foreign)} among "
+            "them: train it without modules_to_save, bias, trainable tokens and adapted embeddings, or choose another adapter."
+        )
 
 
 def refuse_existing(model: str, out: Path) -> None:
@@ -110,5 +134,5 @@ def publish(model: str, out: Path, contents: Mapping[str, bytes | Path], report:
 
 def _remove_unfinished(out: Path) -> None:
     """Folders that earlier tries at `out` left when they were killed."""
-    for path in out.parent.glob(f".{out.name}.*.tmp"):
+    for path in files.temporaries_of(out):
         shutil.rmtree(path, ignore_errors=True)

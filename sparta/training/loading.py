@@ -3,22 +3,18 @@
 from typing import Any
 
 from sparta.errors import SpartaError
-from sparta.training.adapter_folder import StartingAdapter
+from sparta.training.adapter_folder import StartingAdapter, check_trainable
 from sparta.training.job import TrainingJob
 
 
 def resolve_device(device: str) -> str:
-    """cpu or cuda. Raises SpartaError for a device that training cannot use."""
+    """cpu or cuda. Raises SpartaError where a GPU is asked for and there is none."""
     import torch
 
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu":
         return "cpu"
-    if device not in ("cuda", "cuda:0"):
-        raise SpartaError(
-            f"engine.device {device} cannot be trained on: choose auto, cpu or cuda, and pick a GPU with CUDA_VISIBLE_DEVICES."
-        )
     if not torch.cuda.is_available():
         raise SpartaError(f"engine.device is {device}, but PyTorch sees no GPU here: set it to auto or cpu.")
     return "cuda"
@@ -48,6 +44,7 @@ def load_model(job: TrainingJob, adapter: StartingAdapter, device: str, dtype: s
     from safetensors import safe_open
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    check_trainable(job.model, job.adapter)
     try:
         config = AutoConfig.from_pretrained(job.base, trust_remote_code=job.trust_remote_code)
         _without_dropout(config)
@@ -55,6 +52,7 @@ def load_model(job: TrainingJob, adapter: StartingAdapter, device: str, dtype: s
             job.base,
             config=config,
             dtype=getattr(torch, dtype),
+            use_safetensors=True,
             device_map={"": 0} if device == "cuda" else None,
             trust_remote_code=job.trust_remote_code,
         )

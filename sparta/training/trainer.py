@@ -1,7 +1,10 @@
 """TRL's DPOTrainer as this project needs it: token ids in, adapter and log out, and nothing sent, printed or re-tokenised on the way."""
 
+import errno
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +17,9 @@ from sparta.training.job import Progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+_WRITER = ("iostream error", "inline_container", "PytorchStreamWriter")
+"""In the messages of PyTorch's file writer."""
 
 
 @cache
@@ -102,8 +108,10 @@ def trainer_class() -> Any:
                 (folder / WEIGHTS).write_bytes(self.weights_file())
 
         def _save_checkpoint(self, model: Any, trial: Any) -> None:
-            super()._save_checkpoint(model, trial)  # type: ignore[no-untyped-call]
-            seal(Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}")
+            checkpoint = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
+            with _writing(checkpoint):
+                super()._save_checkpoint(model, trial)  # type: ignore[no-untyped-call]
+            seal(checkpoint)
 
         def _diverged(self, what: str, value: float, update: int) -> None:
             raise SpartaError(
@@ -112,6 +120,20 @@ def trainer_class() -> Any:
             )
 
     return AdapterTrainer
+
+
+@contextmanager
+def _writing(checkpoint: Path) -> Iterator[None]:
+    """`files.touching`, which also knows the RuntimeError that torch.save makes of a failed write."""
+    with files.touching(checkpoint):
+        try:
+            yield
+        except RuntimeError as error:
+            if not any(part in str(error) for part in _WRITER):
+                raise
+            # PyTorch loses the errno on the way; a file that could be opened and not be written to means a full disk or quota.
+            number = errno.EIO if "open file failed" in str(error) else errno.ENOSPC
+            raise OSError(number, str(error)) from error
 
 
 def placeholder_tokenizer(pad_id: int) -> "PreTrainedTokenizerBase":

@@ -91,3 +91,27 @@ def test_ten_models_on_four_tasks_are_balanced() -> None:
 
 def test_nothing_is_dealt_to_nobody() -> None:
     assert deal([], 4) == []
+
+
+@given(st.lists(st.lists(COSTS, min_size=1, max_size=12), min_size=2, max_size=4), st.integers(0, 8))
+def test_with_tasks_enough_no_shard_loads_two_bases(bases: list[list[float]], spare: int) -> None:
+    items = [
+        WorkItem(f"{base}/{number}", cost, f"{base}/{number % 3}", base=f"base{base}")
+        for base, costs in enumerate(bases)
+        for number, cost in enumerate(costs)
+    ]
+    shards = deal(items, len(bases) + spare)
+    assert len(shards) <= len(bases) + spare
+    assert sorted(item.key for shard in shards for item in shard) == sorted(item.key for item in items)
+    assert all(len({item.base for item in shard}) == 1 for shard in shards)
+
+
+def test_tasks_go_to_bases_in_proportion_to_their_cost() -> None:
+    items = [
+        WorkItem(f"{base}{number}", cost, f"{base}{number}", base)
+        for base, cost in (("large", 30.0), ("small", 10.0))
+        for number in range(12)
+    ]
+    shards = deal(items, 4)
+    assert Counter(shard[0].base for shard in shards) == {"large": 3, "small": 1}
+    assert {cost(shard) for shard in shards} == {120.0}

@@ -22,7 +22,7 @@ from sparta.phases.merge import Merge
 from sparta.phases.train import Train
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
-from sparta.store.shards import count_lines
+from sparta.store.shards import LineCounter
 
 PHASES: tuple[RowPhase, ...] = (Generate(), Judge(), Train())
 
@@ -83,7 +83,7 @@ def test_what_a_killed_task_left_undone_is_dealt_out_again(tmp_path: Path, launc
     recipe = write_recipe(tmp_path, combats=8, iterations=1, **slowly(0.12, tasks=2, at_once=2))
     driver = launched("--recipe", recipe, "--state", tmp_path / "state")
     state = StateDir(tmp_path / "state")
-    wait_until(lambda: count_lines(state.iteration(1).responses) >= 3)
+    wait_until(lambda: LineCounter(state.iteration(1).responses).fresh() >= 3)
     run = Run.open(state)
     os.kill(records(run, Generate())[0].process.pid, signal.SIGKILL)
     out, err = driver.communicate(timeout=60)
@@ -120,7 +120,7 @@ def test_tasks_that_outlive_a_killed_driver_are_waited_for(tmp_path: Path, launc
     arguments = ("--recipe", recipe, "--state", tmp_path / "state")
     driver = launched(*arguments)
     state = StateDir(tmp_path / "state")
-    wait_until(lambda: count_lines(state.iteration(1).responses) >= 4)
+    wait_until(lambda: LineCounter(state.iteration(1).responses).fresh() >= 4)
     driver.kill()
     driver.wait()
     again = launched(*arguments)
@@ -138,7 +138,7 @@ def test_they_are_waited_for_by_a_driver_of_another_kind_too(tmp_path: Path, lau
     arguments = ("--recipe", recipe, "--state", tmp_path / "state")
     driver = launched(*arguments)
     state = StateDir(tmp_path / "state")
-    wait_until(lambda: count_lines(state.iteration(1).responses) >= 2)
+    wait_until(lambda: LineCounter(state.iteration(1).responses).fresh() >= 2)
     driver.kill()
     driver.wait()
     again = launched(*arguments, "--cluster", "inline", "--set", "engine.scripted.delay=0")
@@ -154,7 +154,7 @@ def test_tasks_are_waited_for_even_when_submitits_own_process_was_killed(
     recipe = write_recipe(tmp_path, combats=6, iterations=1, **slowly(0.12, tasks=1, at_once=1))
     driver = launched("--recipe", recipe, "--state", tmp_path / "state")
     state = StateDir(tmp_path / "state")
-    wait_until(lambda: count_lines(state.iteration(1).responses) >= 2)
+    wait_until(lambda: LineCounter(state.iteration(1).responses).fresh() >= 2)
     run = Run.open(state)
     [record] = records(run, Generate())
     parent = int(Path(f"/proc/{record.process.pid}/stat").read_text().rpartition(")")[2].split()[1])

@@ -14,7 +14,7 @@ from sparta.cluster.status import PhaseStatus, Status, status_of
 from sparta.errors import SpartaError
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
-from sparta.store.shards import count_lines
+from sparta.store.shards import LineCounter
 
 
 def phase(status: Status, t: int, name: str) -> PhaseStatus:
@@ -99,7 +99,7 @@ def test_the_command_sees_a_run_start_crash_and_end(cluster: str, tmp_path: Path
     arguments = ("--recipe", recipe, "--state", tmp_path / "state", "--cluster", cluster)
     state = StateDir(tmp_path / "state")
     driver = launched(*arguments)
-    wait_until(lambda: count_lines(state.iteration(1).responses) >= 4)
+    wait_until(lambda: LineCounter(state.iteration(1).responses).fresh() >= 4)
     seen = typed("status", state.root, "--json")
     assert seen.returncode == 3, seen.stderr
     status = json.loads(seen.stdout)

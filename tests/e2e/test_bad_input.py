@@ -25,7 +25,7 @@ from rehearsal import (
 )
 
 from sparta.store.layout import StateDir
-from sparta.store.shards import count_lines
+from sparta.store.shards import LineCounter
 
 
 @pytest.fixture(scope="module")
@@ -303,15 +303,15 @@ def test_after_ctrl_c_the_command_that_is_printed_goes_on(
     recipe = write_recipe(tmp_path, engine={"kind": "scripted", "scripted": {"delay": 0.05}}, iterations=1)
     state = StateDir(tmp_path / "my state")
     process = launched("--recipe", recipe, "--state", state.root, "--cluster", cluster)
-    wait_until(lambda: count_lines(state.iteration(1).responses) >= 4)
-    done_by_then = count_lines(state.iteration(1).responses)
+    wait_until(lambda: LineCounter(state.iteration(1).responses).fresh() >= 4)
+    done_by_then = LineCounter(state.iteration(1).responses).fresh()
     os.killpg(process.pid, sign)
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130, err
     assert "Traceback" not in err and "what is done is on disk" in err
     shown = shlex.split(err.strip().splitlines()[-1])
     assert shown == ["python", "jobs/launch.py", "--state", str(state.root)]
-    assert count_lines(state.iteration(1).responses) >= done_by_then
+    assert LineCounter(state.iteration(1).responses).fresh() >= done_by_then
     assert typed("status", state.root).returncode == 3
     again = subprocess.run([sys.executable, *shown[1:]], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert again.returncode == 0, again.stderr

@@ -17,7 +17,7 @@ from sparta.store.layout import StateDir
 from sparta.store.manifest import verify
 from sparta.store.records import Vote
 from sparta.store.run import Run
-from sparta.store.shards import count_lines, read_shards
+from sparta.store.shards import LineCounter, read_shards
 
 SMALL = (
     "--recipe",
@@ -79,4 +79,6 @@ def test_killed_and_started_again_the_toy_pool_ends_valid_complete_and_scored(
 def lines_in(state: StateDir) -> int:
     """Rows so far, of all phases and iterations."""
     iterations = [state.iteration(t) for t in state.iterations()]
-    return sum(count_lines(folder) for it in iterations for folder in (it.responses, it.votes, it.training))
+    return sum(
+        LineCounter(folder).fresh() for it in iterations for folder in (it.responses, it.votes, it.training)
+    )

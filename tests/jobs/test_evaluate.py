@@ -21,7 +21,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def answers(run: Run, split: str) -> list[dict]:
-    folder = run.state.evals / "toy" / split
+    folder = run.state.evals / "toy" / split / "limit-512"
     return [
         json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()
     ]

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from rehearsal import ROOT, begin, committed, manifests, sentence, typed, write_adapter, write_recipe
 
-from sparta.cluster.launch import Asked, command_to_continue
+from sparta.cluster.console import Screen
+from sparta.cluster.launch import Asked, command_to_continue, launch
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
 
@@ -138,3 +139,88 @@ def test_paths_of_a_person_in_another_folder_are_theirs(tmp_path: Path) -> None:
     assert typed("status", "here", cwd=tmp_path).returncode == 0
     write_adapter(tmp_path / "adapters" / "late", 9)
     assert typed("launch", "--state", tmp_path / "here", cwd=ROOT).returncode == 0
+
+
+def test_a_run_below_the_default_state_does_not_stand_in_its_way(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    for state in (tmp_path / "state" / "demo", tmp_path / "state"):
+        done = typed("launch", "--recipe", recipe, "--state", state, "--iters", 1)
+        assert done.returncode == 0, done.stderr
+    (tmp_path / "other" / "notes").mkdir(parents=True)
+    assert "is not empty" in sentence(typed("launch", "--recipe", recipe, "--state", tmp_path / "other"))
+
+
+def test_a_dry_run_of_going_back_or_branching_checks_that_and_touches_nothing(
+    finished: tuple[Path, str], tmp_path: Path
+) -> None:
+    folder, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in (folder / "state").rglob("*")}
+    iteration = folder / "state" / "iter_01"
+    back = typed("launch", "--resume", iteration, "--iters", 4, "--dry-run")
+    assert back.returncode == 0 and "2 to 4" in back.stdout, back.stderr
+    branch = ("--resume", iteration, "--fork", tmp_path / "branch", "--dry-run")
+    assert "2 to 3" in typed("launch", *branch).stdout
+    assert typed("launch", *branch, "--set", "dpo.beta=0.2").returncode == 0
+    assert "dpo.beta: 0.1, now 0.2" in sentence(
+        typed("launch", "--resume", iteration, "--set", "dpo.beta=0.2", "--dry-run")
+    )
+    (tmp_path / "state" / "iter_07").mkdir(parents=True)
+    write_recipe(tmp_path)
+    assert (
+        typed(
+            "launch", "--recipe", tmp_path / "recipe.yaml", "--state", tmp_path / "one", "--iters", 1
+        ).returncode
+        == 0
+    )
+    (tmp_path / "one" / "iter_07").mkdir()
+    assert "is not committed" in sentence(
+        typed("launch", "--resume", tmp_path / "one" / "iter_07", "--dry-run")
+    )
+    assert not (tmp_path / "branch").exists()
+    assert {path: path.stat().st_mtime_ns for path in (folder / "state").rglob("*")} == before
+
+
+def test_a_fork_and_a_state_are_not_given_together(finished: tuple[Path, str], tmp_path: Path) -> None:
+    folder, _ = finished
+    both = ("--resume", folder / "state" / "iter_01", "--fork", tmp_path / "new", "--state", folder / "state")
+    assert "leave --state out" in sentence(typed("launch", *both))
+
+
+def test_fewer_iterations_than_there_are_leave_the_plan_of_the_run_alone(finished: tuple[Path, str]) -> None:
+    folder, _ = finished
+    typed("launch", "--state", folder / "state", "--iters", 1)
+    assert "3 of 3 iterations" in typed("status", folder / "state").stdout
+
+
+def test_what_nobody_expected_is_a_failure_for_status_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access")
+
+    monkeypatch.setattr("sparta.cluster.driver.Driver.iterate", broken)
+    with pytest.raises(RuntimeError):
+        launch(Asked(recipe=str(write_recipe(tmp_path)), state=tmp_path / "state"), Screen())
+    seen = typed("status", tmp_path / "state")
+    assert seen.returncode == 1 and "RuntimeError: CUDA error: an illegal memory access" in seen.stdout
+
+
+def test_a_task_to_score_on_that_nobody_knows_is_refused_at_once(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, evaluation={"task": "toyy"})
+    assert "did you mean toy?" in sentence(typed("launch", "--recipe", recipe, "--state", tmp_path / "state"))
+    assert not (tmp_path / "state" / "run.json").exists()
+
+
+def test_a_recipe_that_runs_foreign_code_is_shown_as_such(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    done = typed(
+        "launch",
+        "--recipe",
+        recipe,
+        "--set",
+        "pool.trust_remote_code=true",
+        "--dry-run",
+        "--state",
+        tmp_path / "s",
+    )
+    assert "pool.trust_remote_code" in done.stdout

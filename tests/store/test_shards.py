@@ -14,11 +14,11 @@ from sparta.errors import SpartaError
 from sparta.store.files import encode_row
 from sparta.store.records import Vote
 from sparta.store.shards import (
+    LineCounter,
     RowsEntry,
     ShardReader,
     ShardWriter,
     count_keys,
-    count_lines,
     done_keys,
     iter_shards,
     read_shards,
@@ -56,7 +56,7 @@ def test_however_rows_are_dealt_out_the_set_and_its_digest_are_the_same(data: st
         assert reader.entry == rows_digest(rows)
         assert reader.entry.count == count_keys(folder, Vote) == len(rows)
         assert done_keys(folder, Vote) == set(found)
-        assert count_lines(folder) == len(rows) + len(again)
+        assert LineCounter(folder).fresh() == len(rows) + len(again)
 
 
 def test_a_shard_is_named_by_attempt_and_number(tmp_path: Path) -> None:
@@ -223,3 +223,15 @@ def test_a_folder_can_be_read_while_others_append_to_it(tmp_path: Path, start: S
         counts.append(len(read_shards(tmp_path / "v", Vote)))
     assert counts == sorted(counts)
     assert len(read_shards(tmp_path / "v", Vote)) == 6000
+
+
+def test_a_line_counter_reads_on_where_it_was(tmp_path: Path) -> None:
+    counter = LineCounter(tmp_path)
+    assert counter.fresh() == 0
+    (tmp_path / "a0-00000.jsonl").write_bytes(b"1\n2\n3")
+    assert counter.fresh() == 2
+    with (tmp_path / "a0-00000.jsonl").open("ab") as file:
+        file.write(b"3\n4\n")
+    (tmp_path / "a1-00000.jsonl").write_bytes(b"5\n")
+    assert counter.fresh() == 3
+    assert counter.fresh() == 0

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from trainable import EOS, PAD, Member, random_examples, same, tensors
 
 from sparta.errors import SpartaError
@@ -303,8 +305,9 @@ def test_what_is_missing_or_does_not_fit_is_named(make_job: MakeJob, member: Mem
         train_dpo(replace(job, adapter=tmp_path / "nowhere"))
     with pytest.raises(SpartaError, match="no_base"):
         train_dpo(replace(job, base=str(tmp_path / "no_base")))
-    with pytest.raises(SpartaError, match="cuda:3"):
-        train_dpo(replace(job, device="cuda:3"))
+    if not torch.cuda.is_available():
+        with pytest.raises(SpartaError, match="PyTorch sees no GPU"):
+            train_dpo(replace(job, device="cuda"))
     with pytest.raises(SpartaError, match="token 48"):
         train_dpo(replace(job, examples=(Example((2,), (48,), (3,)),)))
     other = tmp_path / "other"
@@ -318,6 +321,15 @@ def test_what_is_missing_or_does_not_fit_is_named(make_job: MakeJob, member: Mem
         with pytest.raises(SpartaError, match="does not fit its base"):
             train_dpo(replace(job, adapter=other))
     assert not job.out.exists()
+
+
+def test_a_base_in_a_pickle_is_not_read(make_job: MakeJob, member: Member, tmp_path: Path) -> None:
+    pickled = tmp_path / "pickled"
+    shutil.copytree(member.base, pickled)
+    (pickled / "model.safetensors").rename(pickled / "other.safetensors")
+    torch.save(load_file(pickled / "other.safetensors"), pickled / "pytorch_model.bin")
+    with pytest.raises(SpartaError, match="could not be loaded"):
+        train_dpo(make_job(base=str(pickled)))
 
 
 def test_an_adapter_that_is_there_is_left_alone(make_job: MakeJob) -> None:

@@ -12,8 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from trainable import random_examples, same
 
+from sparta.errors import SpartaError
 from sparta.training.checkpoints import SEAL, is_sealed
 from sparta.training.dpo import train_dpo
 from sparta.training.job import TrainingJob
@@ -159,3 +161,38 @@ def test_what_a_kill_left_beside_the_adapter_is_cleared_away(stopped: TrainingJo
     shutil.copytree(stopped.adapter, leftover)
     train_dpo(stopped)
     assert not leftover.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "words"),
+    [
+        ("optimizer.pt", "/dev/full", r"disk or quota that holds .*checkpoint-2 is full"),
+        ("scheduler.pt", "/dev/full", r"disk or quota that holds .*checkpoint-2 is full"),
+        ("optimizer.pt", "/proc/optimizer.pt", r"checkpoint-2 could not be read or written .*No such file"),
+    ],
+)
+def test_a_disk_that_takes_no_checkpoint_is_named(
+    name: str, place: str, words: str, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = torch.save
+
+    def failing(value: object, path: str, **options: object) -> None:
+        save(value, place if Path(path).name == name else path, **options)
+
+    monkeypatch.setattr(torch, "save", failing)
+    job = make_job(settings=EVERY_TWO)
+    with pytest.raises(SpartaError, match=words):
+        train_dpo(job)
+    monkeypatch.undo()
+    assert train_dpo(job).steps == 8
+
+
+def test_what_goes_wrong_at_a_checkpoint_for_another_reason_is_shown_as_it_is(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        train_dpo(make_job(settings=EVERY_TWO))

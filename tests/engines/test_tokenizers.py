@@ -1,0 +1,68 @@
+"""A base is looked at before anything is loaded: what is missing is named, in no time."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sparta.engines.tokenizers import check_base
+from sparta.errors import SpartaError
+
+
+@pytest.fixture
+def base(tiny_base: Path, tmp_path: Path) -> Path:
+    check_base(str(tiny_base))
+    return Path(shutil.copytree(tiny_base, tmp_path / "base"))
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [
+        ("config.json", r"no config\.json"),
+        ("model.safetensors", r"no model\.safetensors"),
+        ("tokenizer.json", "no tokenizer"),
+        ("tokenizer_config.json", "no chat template"),
+    ],
+)
+def test_a_base_without_a_part_is_refused(missing: str, words: str, base: Path) -> None:
+    (base / "adapter_model.safetensors").write_bytes(b"")
+    (base / missing).unlink()
+    with pytest.raises(SpartaError, match=words):
+        check_base(str(base))
+
+
+def test_a_chat_template_may_be_a_file_of_its_own(base: Path) -> None:
+    settings = base / "tokenizer_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"chat_template": None}))
+    with pytest.raises(SpartaError, match="no chat template"):
+        check_base(str(base))
+    (base / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+    check_base(str(base))
+
+
+def test_weights_in_parts_must_all_be_there(base: Path) -> None:
+    (base / "model.safetensors").rename(base / "model-00001-of-00002.safetensors")
+    parts = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (base / "model.safetensors.index.json").write_text(json.dumps({"weight_map": parts}))
+    with pytest.raises(SpartaError, match=r"lacks model-00002-of-00002\.safetensors"):
+        check_base(str(base))
+    (base / "model-00002-of-00002.safetensors").touch()
+    check_base(str(base))
+
+
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_a_tokenizer_configuration_that_is_none_is_named(content: str, base: Path) -> None:
+    (base / "tokenizer_config.json").write_text(content)
+    with pytest.raises(SpartaError, match=r"tokenizer_config\.json"):
+        check_base(str(base))
+
+
+def test_checking_is_cheap(tiny_base: Path) -> None:
+    code = (
+        f"import sys; from sparta.engines.tokenizers import check_base; check_base({str(tiny_base)!r});"
+        "assert not {'torch', 'peft', 'transformers', 'tokenizers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
