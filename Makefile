@@ -34,6 +34,7 @@ unit: setup
 
 bench: setup
 	$(BIN)/python tests/bench/merge.py
+	$(BIN)/python tests/bench/start.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache build *.egg-info

@@ -161,29 +161,25 @@ def test_a_command_is_thin(path: Path) -> None:
         ("status", ["STATE"], 3),
     ],
 )
-def test_asking_for_help_or_status_imports_nothing_heavy_and_is_quick(
+def test_asking_for_help_or_status_imports_nothing_heavy(
     script: str, arguments: list[str], status: int, tmp_path: Path
 ) -> None:
     if "STATE" in arguments:
         advance(begin(tmp_path), 1)
         arguments = [str(tmp_path / "state")]
     code = f"""
-import resource, runpy, sys
+import runpy, sys
 sys.argv = {[script, *arguments]!r}
 try:
     runpy.run_path({str(ROOT / "jobs" / (script + ".py"))!r}, run_name="__main__")
 except SystemExit as end:
     code = end.code or 0
-used = resource.getrusage(resource.RUSAGE_SELF)
 print(sorted({HEAVY!r} & sys.modules.keys()), file=sys.stderr)
-print(used.ru_utime + used.ru_stime, file=sys.stderr)
 sys.exit(code)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == status, done.stderr
-    heavy, seconds = done.stderr.strip().splitlines()[-2:]
-    assert set(ast.literal_eval(heavy)) <= {"numpy"}
-    assert float(seconds) < 0.5
+    assert set(ast.literal_eval(done.stderr.strip().splitlines()[-1])) <= {"numpy"}
 
 
 def pins(name: str) -> list[str]:

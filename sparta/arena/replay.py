@@ -6,10 +6,7 @@ Nothing is generated or judged here: the votes are given, so the live reputation
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Literal
 
 from sparta.arena.aggregation import Verdict, aggregate
 from sparta.arena.matchmaking import require_judges
@@ -17,6 +14,10 @@ from sparta.arena.preferences import REASONS, Reason, label
 from sparta.arena.reputation import Standing, deviation_after, updated
 from sparta.arena.rules import Preferences, Reputation
 from sparta.errors import SpartaError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _BLOCK = 4096
 """Combats whose votes are held as Python numbers at a time."""
@@ -56,7 +57,7 @@ def replay(
     models: Sequence[str],
     standings: Mapping[str, Standing],
     combats: Sequence[tuple[int, int]],
-    votes: NDArray[np.float64],
+    votes: "NDArray[np.float64]",
     unusable: Sequence[Reason | None],
     *,
     reputation: Reputation,
@@ -175,9 +176,11 @@ def _outcome(
 
 
 def _votes_of_judges(
-    votes: NDArray[np.float64], combats: Sequence[tuple[int, int]]
+    votes: "NDArray[np.float64]", combats: Sequence[tuple[int, int]]
 ) -> Iterator[list[list[float]]]:
     """The votes of each combat, [2, m], contestants' own blanked."""
+    import numpy as np  # here, for commands that only ask where a run stands import the arena too
+
     for start in range(0, len(combats), _BLOCK):
         contestants = np.asarray(combats[start : start + _BLOCK])
         block = np.array(votes[start : start + _BLOCK], dtype=np.float64)
@@ -191,7 +194,7 @@ def _check(
     models: Sequence[str],
     standings: Mapping[str, Standing],
     combats: Sequence[tuple[int, int]],
-    votes: NDArray[np.float64],
+    votes: "NDArray[np.float64]",
     unusable: Sequence[Reason | None],
 ) -> None:
     m, n = len(models), len(combats)

@@ -3,7 +3,6 @@
 import math
 import random
 import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import NormalDist
@@ -484,9 +483,7 @@ def test_votes_of_another_shape_are_refused() -> None:
 
 
 @pytest.mark.parametrize("rules", [PAPER, AUTHORS], ids=["paper", "authors"])
-def test_a_long_iteration_takes_seconds_and_the_blocks_do_not_show(rules: Reputation) -> None:
+def test_in_a_long_iteration_the_blocks_do_not_show(rules: Reputation) -> None:
     game = Game(1, m=10, n=10_000)
-    started = time.process_time()
     result = game.play(rules)
-    assert time.process_time() - started < 5
     assert_same(result.standings, derived(game, rules)[1], abs=1e-6)

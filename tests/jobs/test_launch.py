@@ -1,6 +1,5 @@
 """jobs/launch.py as a person uses it: begin, look, go on, go back, branch."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -33,12 +32,10 @@ def test_it_says_what_it_will_do_before_and_where_everything_is_after(finished: 
     assert "\x1b" not in said, "no escape sequences in a log"
 
 
-def test_the_same_command_again_does_nothing_and_is_quick(finished: tuple[Path, str]) -> None:
+def test_the_same_command_again_does_nothing(finished: tuple[Path, str]) -> None:
     folder, _ = finished
     before = committed(folder / "state")
-    began = time.monotonic()
     done = typed("launch", "--recipe", folder / "recipe.yaml", "--state", folder / "state")
-    assert time.monotonic() - began < 3
     assert done.returncode == 0 and "nothing to do" in done.stdout
     assert committed(folder / "state") == before
 
