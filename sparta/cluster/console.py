@@ -40,7 +40,7 @@ class Screen:
         self._total = 0
         self._began = self._shown = 0.0
 
-    def phase_begins(self, t: int, phase: Phase, total: int, done: int, tasks: int) -> None:
+    def phase_begins(self, t: int, phase: Phase, total: int, done: int) -> None:
         if phase.device == "cpu":
             return
         self._name = f"iteration {t} {phase.title:9}" if t else f"{phase.title:16}"

@@ -25,7 +25,7 @@ LOG_LINES = 15
 class View(Protocol):
     """Who watches: a terminal, a log, nobody."""
 
-    def phase_begins(self, t: int, phase: Phase, total: int, done: int, tasks: int) -> None: ...
+    def phase_begins(self, t: int, phase: Phase, total: int, done: int) -> None: ...
 
     def advanced(self, items: float) -> None: ...
 
@@ -93,7 +93,7 @@ class Driver:
         folder = phase.folder(run, t) if isinstance(phase, RowPhase) else None
         counter = LineCounter(folder) if folder else None
         lines = counter.fresh() if counter else 0
-        view.phase_begins(t, phase, total, total - attempt.items if start else lines, attempt.shards)
+        view.phase_begins(t, phase, total, total - attempt.items if start else lines)
         try:
             if start:
                 launcher.start(attempts, attempt, view.advanced)

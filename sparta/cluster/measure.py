@@ -1,4 +1,4 @@
-"""What an iteration cost, from its attempts, into stats.json. Measurements only: no hash covers them, nothing is computed from them."""
+"""What an iteration cost, from its attempts, into stats.json. Measurements only: no hash covers them, no result depends on them."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""stats.json: counts and measurements of an iteration, for people and reports; no hash covers it and nothing is computed from it."""
+"""stats.json: counts and measurements of an iteration, for people and reports; no hash covers it and no result depends on it."""
 
 from collections.abc import Mapping, Sequence
 

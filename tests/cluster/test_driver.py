@@ -115,14 +115,21 @@ def test_attempts_that_bring_nothing_end_with_the_last_lines_of_the_log(
     assert len(AttemptDir(Run.open(StateDir(tmp_path / "state")), Generate(), 1).all()) == 2
 
 
+def launch_and_kill_the_driver(
+    launched: Launched, arguments: tuple[object, ...], state: StateDir, rows: int
+) -> None:
+    """A driver that dies as soon as its tasks have written so many responses; the tasks live on."""
+    driver = launched(*arguments)
+    wait_until(lambda: LineCounter(state.iteration(1).responses).fresh() >= rows)
+    driver.kill()
+    driver.wait()
+
+
 def test_tasks_that_outlive_a_killed_driver_are_waited_for(tmp_path: Path, launched: Launched) -> None:
     recipe = write_recipe(tmp_path, combats=8, iterations=1, **slowly(0.12, tasks=2, at_once=2))
     arguments = ("--recipe", recipe, "--state", tmp_path / "state")
-    driver = launched(*arguments)
     state = StateDir(tmp_path / "state")
-    wait_until(lambda: LineCounter(state.iteration(1).responses).fresh() >= 4)
-    driver.kill()
-    driver.wait()
+    launch_and_kill_the_driver(launched, arguments, state, rows=4)
     again = launched(*arguments)
     out, err = again.communicate(timeout=60)
     assert again.returncode == 0, err
@@ -136,11 +143,8 @@ def test_tasks_that_outlive_a_killed_driver_are_waited_for(tmp_path: Path, launc
 def test_they_are_waited_for_by_a_driver_of_another_kind_too(tmp_path: Path, launched: Launched) -> None:
     recipe = write_recipe(tmp_path, combats=6, iterations=1, **slowly(0.12, tasks=1, at_once=1))
     arguments = ("--recipe", recipe, "--state", tmp_path / "state")
-    driver = launched(*arguments)
     state = StateDir(tmp_path / "state")
-    wait_until(lambda: LineCounter(state.iteration(1).responses).fresh() >= 2)
-    driver.kill()
-    driver.wait()
+    launch_and_kill_the_driver(launched, arguments, state, rows=2)
     again = launched(*arguments, "--cluster", "inline", "--set", "engine.scripted.delay=0")
     out, err = again.communicate(timeout=60)
     assert again.returncode == 0, err
