@@ -6,7 +6,7 @@ STATE ?= state/demo
 # A machine without a GPU driver needs torch's CPU build alone: PIP_ARGS can point pip at an index that offers it.
 PIP_ARGS ?=
 
-.PHONY: setup demo test lint unit bench clean
+.PHONY: setup demo test lint unit slurm bench clean
 
 setup: $(VENV)/.ready
 
@@ -18,7 +18,7 @@ $(VENV)/.ready: requirements/base.txt requirements/cpu.txt requirements/dev.txt 
 	touch $@
 
 demo: setup
-	$(BIN)/python jobs/launch.py --iters 8 --recipe toy --state $(STATE)
+	$(BIN)/python jobs/launch.py --iters 8 --recipe toy --cluster inline --state $(STATE)
 	$(BIN)/python jobs/evaluate.py $(STATE) --all
 	$(BIN)/python analysis/curves.py $(STATE)
 
@@ -31,6 +31,10 @@ lint: setup
 
 unit: setup
 	$(BIN)/pytest -n 2 --dist worksteal
+
+# The tests that need SLURM, alone; `unit` runs them too where SLURM is installed and the user is root.
+slurm: setup
+	SPARTA_NEED_SLURM=1 $(BIN)/pytest -n 2 --dist worksteal tests/slurm
 
 bench: setup
 	$(BIN)/python tests/bench/merge.py

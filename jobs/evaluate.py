@@ -18,10 +18,18 @@ def main() -> int:
     parser.add_argument(
         "--all", action="store_true", help="every pool of the run, not the first and the last alone"
     )
+    parser.add_argument(
+        "--cluster",
+        choices=["auto", "inline", "local", "slurm"],
+        help="where models answer (default: the recipe's)",
+    )
+    parser.add_argument(
+        "--profile", metavar="P", help="answer on SLURM as this YAML file, or name under slurm/profiles, says"
+    )
     args = parser.parse_args()
     screen, state = Screen(), StateDir(args.state)
     try:
-        summary = score(state, args.all, screen)
+        summary = score(state, args.all, screen, args.cluster, args.profile)
     except SpartaError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

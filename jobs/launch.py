@@ -15,7 +15,11 @@ def main() -> int:
         epilog="The same command continues a run that was interrupted (without --resume, which goes back again).",
     )
     parser.add_argument(
-        "--iters", type=int, metavar="T", help="iterations; more than before continue a finished run"
+        "--iters",
+        type=int,
+        metavar="T",
+        dest="iterations",
+        help="iterations; more than before continue a finished run",
     )
     parser.add_argument(
         "--recipe", metavar="R", help="a YAML file or a name under sparta/recipes (default: toy)"
@@ -30,7 +34,12 @@ def main() -> int:
         help="change one value of the recipe, e.g. match.k=3",
     )
     parser.add_argument(
-        "--cluster", choices=["auto", "inline", "local"], help="where phases run (default: the recipe's)"
+        "--cluster",
+        choices=["auto", "inline", "local", "slurm"],
+        help="where phases run (default: the recipe's)",
+    )
+    parser.add_argument(
+        "--profile", metavar="P", help="run on SLURM as this YAML file, or name under slurm/profiles, says"
     )
     parser.add_argument(
         "--resume",
@@ -44,17 +53,14 @@ def main() -> int:
     parser.add_argument(
         "--dry-run", action="store_true", help="check everything and print the plan; start nothing"
     )
-    args = parser.parse_args()
-    asked = Asked(
-        recipe=args.recipe,
-        state=args.state,
-        iterations=args.iters,
-        settings=tuple(args.settings),
-        cluster=args.cluster,
-        resume=args.resume,
-        fork=args.fork,
-        dry_run=args.dry_run,
+    parser.add_argument(
+        "--detach", action="store_true", help="submit the jobs of all iterations to SLURM at once and leave"
     )
+    parser.add_argument(
+        "--cancel", action="store_true", help="end the run's tasks and jobs; what is done stays"
+    )
+    args = parser.parse_args()
+    asked = Asked(**vars(args))
     try:
         launch(asked, Screen())
     except SpartaError as error:

@@ -185,8 +185,12 @@ class Assumed(Rules):
 class Cluster(Rules):
     """Where phases run. None of it changes a result."""
 
-    kind: Literal["auto", "inline", "local"] = Field(
-        default="auto", description="auto: local where there are several GPUs, else inline"
+    kind: Literal["auto", "inline", "local", "slurm"] = Field(
+        default="auto",
+        description="auto: slurm where there is sbatch (and this is no job), local where there are several GPUs, else inline",
+    )
+    profile: str | None = Field(
+        default=None, description="slurm: a file, or a name under slurm/profiles; null: a100-16"
     )
     tasks: int | None = Field(
         default=None, ge=1, description="tasks (shards) a phase is dealt to; null: as many as run at once"
@@ -194,10 +198,10 @@ class Cluster(Rules):
     at_once: int | None = Field(
         default=None,
         ge=1,
-        description="local: most tasks that run at the same time; null: GPUs, or half the cores",
+        description="most tasks that run at the same time; null: GPUs (local without: half the cores), the profile's on SLURM",
     )
     max_attempts: int = Field(
-        default=3, ge=1, description="attempts in a row without a new row before the run stops"
+        default=3, ge=1, description="attempts at an item, by one launch, before the run stops"
     )
     flush_seconds: float = Field(
         default=2.0, gt=0, description="longest time until a finished row is safe from a power cut"

@@ -1,13 +1,14 @@
 """From YAML files and `--set` to a recipe, and from what is wrong with them to one sentence.
 
-A file says only what differs from the defaults; `extends:` names another file to differ from.
+A file says only what differs from the defaults; `extends:` names another file to differ from. Other files of settings are read and checked by
+the same two functions, `read_mapping` and `validated`.
 """
 
 import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -17,6 +18,8 @@ from sparta.errors import SpartaError
 from sparta.recipe import Recipe
 
 RECIPES = Path(__file__).parent / "recipes"
+
+Settings = TypeVar("Settings", bound=BaseModel)
 
 
 def load(source: str | Path, settings: Sequence[str] = ()) -> Recipe:
@@ -28,7 +31,7 @@ def load(source: str | Path, settings: Sequence[str] = ()) -> Recipe:
     tree = _read_tree(path)
     for setting in settings:
         tree = overlay(tree, _setting(setting))
-    return _validated(tree, str(path))
+    return validated(Recipe, tree, f"recipe {path}")
 
 
 def adjust(recipe: Recipe, settings: Sequence[str]) -> Recipe:
@@ -39,7 +42,7 @@ def adjust(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     tree = recipe.model_dump(mode="json")
     for setting in settings:
         tree = overlay(tree, _setting(setting))
-    adjusted = _validated(tree, recipe.name)
+    adjusted = validated(Recipe, tree, f"recipe {recipe.name}")
     if adjusted.reputation.preset != recipe.reputation.preset:
         raise SpartaError(
             f"recipe {recipe.name}: reputation.preset={adjusted.reputation.preset} fills only what a recipe leaves open, and a frozen one "
@@ -50,7 +53,7 @@ def adjust(recipe: Recipe, settings: Sequence[str]) -> Recipe:
 
 def thaw(path: Path) -> Recipe:
     """The recipe frozen at `path`."""
-    return _validated(_read_yaml(path), str(path))
+    return validated(Recipe, read_mapping(path, "recipe"), f"recipe {path}")
 
 
 def find(source: str | Path, beside: Path | None = None) -> Path:
@@ -73,22 +76,23 @@ def _read_tree(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The values that `path` gives, over those of the recipes that it extends. below: the files that led here."""
     if path in below:
         raise SpartaError(f"recipe {path} extends itself: take its extends out, or that of {below[-1]}")
-    tree = _located(_read_yaml(path), path.parent)
+    tree = _located(read_mapping(path, "recipe"), path.parent)
     parent = tree.pop("extends", None)
     if parent is None:
         return tree
     return overlay(_read_tree(find(str(parent), beside=path), (*below, path)), tree)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path, what: str, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> dict[str, Any]:
+    """The keys and values that the YAML file `path` gives. what: the kind of file it is, for messages. Raises SpartaError naming it."""
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
     except (OSError, UnicodeDecodeError) as error:
-        raise SpartaError(f"recipe {path} cannot be read: {error}") from error
+        raise SpartaError(f"{what} {path} cannot be read: {error}") from error
     except yaml.YAMLError as error:
-        raise SpartaError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from error
+        raise SpartaError(f"{what} {path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
-        raise SpartaError(f"recipe {path} must be a mapping of keys to values, found {type(tree).__name__}")
+        raise SpartaError(f"{what} {path} must be a mapping of keys to values, found {type(tree).__name__}")
     return tree
 
 
@@ -134,18 +138,19 @@ def _located(tree: dict[str, Any], origin: Path) -> dict[str, Any]:
     return tree
 
 
-def _validated(tree: dict[str, Any], where: str) -> Recipe:
+def validated(kind: type[Settings], tree: Mapping[str, Any], what: str) -> Settings:
+    """`tree` as settings of that kind. what: what is read and where, for messages. Raises SpartaError: one sentence for all that is wrong."""
     try:
-        return Recipe.model_validate(tree)
+        return kind.model_validate(tree)
     except ValidationError as error:
-        raise SpartaError(f"recipe {where}: {'; '.join(_explain(item) for item in error.errors())}") from None
+        raise SpartaError(f"{what}: {'; '.join(_explain(item, kind) for item in error.errors())}") from None
 
 
-def _explain(item: Mapping[str, Any]) -> str:
+def _explain(item: Mapping[str, Any], kind: type[BaseModel]) -> str:
     place = [str(part) for part in item["loc"]]
     name = ".".join(place)
     if item["type"] == "extra_forbidden":
-        known = _fields_at(place[:-1])
+        known = _fields_at(kind, place[:-1])
         near = difflib.get_close_matches(place[-1], known, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
         return f"unknown key {name}; {hint}"
@@ -157,13 +162,13 @@ def _explain(item: Mapping[str, Any]) -> str:
     return f"{name}: {message[0].lower()}{message[1:]}, not {item['input']!r}"
 
 
-def _fields_at(place: Sequence[str]) -> list[str]:
-    """Names of the keys that the section at `place` knows."""
-    section: type[BaseModel] = Recipe
-    for part in place:
-        if part.isdigit():
-            continue
+def _fields_at(section: type[BaseModel], place: Sequence[str]) -> list[str]:
+    """Names of the keys that `section` knows at `place`."""
+    parts = iter(place)
+    for part in parts:
         annotation = section.model_fields[part].annotation
+        if get_origin(annotation) in (tuple, dict):
+            next(parts, None)  # which of them, says nothing about their keys
         inner = [
             kind
             for kind in (annotation, *get_args(annotation))

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -39,7 +40,7 @@ def write_adapter(folder: Path, seed: int) -> Path:
 
 
 def write_recipe(
-    folder: Path, *, models: int = 4, combats: int = 12, prompts: int = 30, **changes: object
+    folder: Path, *, models: int = 4, combats: int = 12, prompts: int = 30, **changes: Any
 ) -> Path:
     """A recipe for the scripted engine, with its adapters and instructions, below `folder`."""
     names = [f"model{index}" for index in range(models)]
@@ -59,6 +60,8 @@ def write_recipe(
         "data": {"train": "prompts.jsonl"},
         "engine": {"kind": "scripted"},
         **changes,
+        # Said, so that a test does the same where there is a SLURM or a GPU.
+        "cluster": {"kind": "inline", **(changes.get("cluster") or {})},
     }
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(tree))

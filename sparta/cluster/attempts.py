@@ -13,6 +13,7 @@ from typing import Literal
 
 import msgspec
 
+from sparta.errors import SpartaError
 from sparta.phases.base import Phase, WorkItem
 from sparta.store import files
 from sparta.store.process import ProcessId, identify, lives, machine
@@ -32,7 +33,11 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class TaskRecord(msgspec.Struct, frozen=True):
-    """What a task says of itself. said: the sentence of an error that trying again cannot mend."""
+    """What a task says of itself. said: the sentence of an error that trying again cannot mend.
+
+    node, job, gpus, log: the SLURM node and job it runs as, CUDA_VISIBLE_DEVICES, the file below logs/ that it writes to. requeues: how often SLURM started it again;
+    spent: seconds of those earlier starts.
+    """
 
     shard: int
     process: ProcessId
@@ -40,10 +45,16 @@ class TaskRecord(msgspec.Struct, frozen=True):
     started: float
     items: int
     ended: float | None = None
-    outcome: Literal["running", "done", "failed"] = "running"
+    outcome: Literal["running", "done", "failed", "requeued"] = "running"
     said: str | None = None
     error: str | None = None
     loads: int = 0
+    node: str | None = None
+    job: str | None = None
+    gpus: str | None = None
+    log: str | None = None
+    requeues: int = 0
+    spent: float = 0.0
 
     @property
     def killed(self) -> bool:
@@ -71,9 +82,19 @@ class AttemptDir:
         ]
         return sorted(found, key=lambda attempt: attempt.number)
 
-    def deal(self, shards: Sequence[Sequence[WorkItem]], cluster: str) -> Attempt:
-        """Write a new attempt down; its keys first, itself last."""
-        number = max((attempt.number for attempt in self.all()), default=-1) + 1
+    def next_number(self) -> int:
+        """A number that no attempt has, nor any for which jobs have been submitted."""
+        taken = (path.stem.partition("-")[0] for path in self.folder.glob("a*.json"))
+        return max((int(name[1:]) for name in taken), default=-1) + 1
+
+    def attempt(self, number: int) -> Attempt | None:
+        """The attempt of that number; None where nothing has been dealt under it."""
+        path = self.folder / f"a{number}.json"
+        return files.read_json(path, Attempt) if path.is_file() else None
+
+    def deal(self, shards: Sequence[Sequence[WorkItem]], cluster: str, number: int | None = None) -> Attempt:
+        """Write a new attempt down, under a reserved number where one is given; its keys first, itself last."""
+        number = self.next_number() if number is None else number
         for shard, items in enumerate(shards):
             files.write_bytes(
                 self.keys_file(number, shard), "".join(f"{item.key}\n" for item in items).encode()
@@ -95,28 +116,81 @@ class AttemptDir:
 
     def records(self, attempt: Attempt) -> list[TaskRecord]:
         """What the tasks of `attempt` have said so far; none for a task that never started."""
-        found = (self.record(attempt, shard) for shard in range(attempt.shards))
+        found = (self.record(attempt.number, shard) for shard in range(attempt.shards))
         return [record for record in found if record is not None]
 
-    def record(self, attempt: Attempt, shard: int) -> TaskRecord | None:
-        """What the task of one shard has said so far."""
-        path = self.record_file(attempt.number, shard)
+    def record(self, number: int, shard: int) -> TaskRecord | None:
+        """What the task of one shard of attempt `number` has said so far."""
+        path = self.record_file(number, shard)
         return files.read_json(path, TaskRecord) if path.is_file() else None
 
     @property
     def logs(self) -> Path:
         return self.folder / "logs"
 
+    def log(self, record: TaskRecord) -> Path | None:
+        """What the task of `record` printed; None where it shares its driver's output."""
+        return self.logs / record.log if record.log else None
 
-def begin_record(shard: int, items: int) -> TaskRecord:
-    """The record of a task that starts now, in this process."""
+
+class Report:
+    """Keeps the record of the task in this process up to date, from its start to its end."""
+
+    def __init__(self, path: Path, record: TaskRecord) -> None:
+        self._path = path
+        self._record = record
+        self._write()
+
+    def done(self, loads: int) -> None:
+        self._write(outcome="done", ended=time.time(), loads=loads)
+
+    def failed(self, error: BaseException) -> None:
+        """Say why the task ends; nothing more where it leaves because SLURM starts it again."""
+        if self._record.outcome == "requeued" and isinstance(error, SystemExit):
+            return
+        said = str(error) if isinstance(error, SpartaError) else None
+        self._write(outcome="failed", ended=time.time(), said=said, error=f"{type(error).__name__}: {error}")
+
+    def requeued(self) -> None:
+        """Say that the task leaves its node and will be started again. For signal handlers too."""
+        self._write(outcome="requeued", ended=time.time())
+
+    def _write(self, **changes: object) -> None:
+        self._record = msgspec.structs.replace(self._record, **changes)
+        files.write_json(self._path, self._record)
+
+
+def begin_record(
+    shard: int, items: int, before: TaskRecord | None = None, last_sign: float = 0.0
+) -> TaskRecord:
+    """The record of a task that starts now, in this process.
+
+    before: the record of the same task's previous start, where SLURM started it again; last_sign: when that start was last seen at work, in
+    seconds since 1970, for one that could not say when it ended.
+    """
+    job = os.environ.get("SLURM_ARRAY_JOB_ID")
     return TaskRecord(
         shard=shard,
         process=identify(os.getpid()),
         host=socket.gethostname(),
         started=time.time(),
         items=items,
+        node=os.environ.get("SLURMD_NODENAME"),
+        job=f"{job}_{os.environ.get('SLURM_ARRAY_TASK_ID')}" if job else os.environ.get("SLURM_JOB_ID"),
+        gpus=os.environ.get("CUDA_VISIBLE_DEVICES"),
+        log=_log_of_this_process(),
+        requeues=before.requeues + 1 if before else 0,
+        spent=before.spent + max(0.0, (before.ended or last_sign) - before.started) if before else 0.0,
     )
+
+
+def _log_of_this_process() -> str | None:
+    """The name of the file that submitit has this process write to; None in a process that submitit did not start."""
+    if "SUBMITIT_EXECUTOR" not in os.environ:
+        return None
+    import submitit
+
+    return str(submitit.JobEnvironment().paths.stdout.name)
 
 
 Watch = Callable[[float], None]

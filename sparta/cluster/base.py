@@ -1,29 +1,63 @@
 """Where tasks run: the small surface that each kind of cluster fills in."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from sparta.cluster.attempts import Attempt, AttemptDir, Watch
+from sparta.phases.base import Phase
 
 
-class Launcher(Protocol):
+class Launcher(ABC):
     """Starts the tasks of an attempt and knows which of them are still running; what they achieved is on disk."""
 
-    name: str
+    name: ClassVar[str]
+    survives: ClassVar[bool] = False
+    """Whether tasks go on when the driver is asked to go."""
 
     @property
+    def where(self) -> str:
+        """In words, where tasks run."""
+        return self.name
+
+    @property
+    @abstractmethod
     def tasks(self) -> int:
         """How many tasks a phase is dealt to."""
-        ...
 
+    @property
+    @abstractmethod
+    def at_once(self) -> int:
+        """Most tasks that run together."""
+
+    @abstractmethod
+    def takes(self, phase: Phase) -> bool:
+        """Whether it runs tasks of `phase`; the others are done in the driver's own process."""
+
+    def check(self, phases: Sequence[Phase]) -> None:
+        """Raises SpartaError where tasks of `phases` could not be started from here."""
+        return
+
+    @abstractmethod
     def start(self, attempts: AttemptDir, attempt: Attempt, watch: Watch) -> None:
         """Start the tasks of `attempt`. `watch` is told of progress by tasks that run in this process."""
-        ...
 
+    @abstractmethod
     def running(self, attempts: AttemptDir, attempt: Attempt) -> Sequence[int]:
         """Shards of `attempt` that are queued or running, also those that an earlier driver started."""
-        ...
 
-    def cancel(self, attempts: AttemptDir, attempt: Attempt) -> None:
-        """End the tasks of `attempt`; their finished rows stay."""
-        ...
+    def expected(self, attempts: AttemptDir) -> bool:
+        """Whether jobs are queued that nothing has been dealt to yet, but will be, without a driver."""
+        return False
+
+    def waiting(self, attempts: AttemptDir) -> str:
+        """Why tasks that have not begun do not begin, in words; nothing where none waits for long."""
+        return ""
+
+    def fates(self, attempts: AttemptDir, attempt: Attempt) -> Mapping[int, str]:
+        """What became of shards that ended without saying so themselves, as far as it is known."""
+        return {}
+
+    @abstractmethod
+    def interrupted(self, attempts: AttemptDir, attempt: Attempt) -> None:
+        """The driver is asked to go: end the tasks that should not outlive it."""

@@ -17,7 +17,14 @@ from rich.progress import (
 from rich.table import Table
 
 from sparta.arena.reputation import Standing
-from sparta.cluster.estimate import duration, guess_seconds, seconds_an_iteration, work_of
+from sparta.cluster.base import Launcher
+from sparta.cluster.estimate import (
+    duration,
+    gpu_seconds_an_iteration,
+    guess_seconds,
+    seconds_an_iteration,
+    work_of,
+)
 from sparta.phases import standings
 from sparta.phases.base import Phase
 from sparta.phases.stats import IterationStats
@@ -86,9 +93,9 @@ def plain_console() -> Console:
     return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=LOG_WIDTH)
 
 
-def show_plan(console: Console, run: Run, first: int, last: int, cluster: str, tasks: int) -> None:
+def show_plan(console: Console, run: Run, first: int, last: int, launcher: Launcher) -> None:
     """What is going to happen, before it does."""
-    recipe, work = run.recipe, work_of(run.recipe)
+    recipe, work, tasks = run.recipe, work_of(run.recipe), launcher.at_once
     m, left = len(run.models), last - first + 1
     measured = seconds_an_iteration(run)
     each = measured if measured is not None else guess_seconds(recipe, tasks)
@@ -110,10 +117,15 @@ def show_plan(console: Console, run: Run, first: int, last: int, cluster: str, t
             if recipe.pool.trust_remote_code
             else []
         ),
-        ("where", f"{cluster}, {tasks} task{'s' * (tasks != 1)} at once, engine {recipe.engine.kind}"),
+        ("where", f"{launcher.where}, {tasks} task{'s' * (tasks != 1)} at once, engine {recipe.engine.kind}"),
         (
             "estimate",
             f"{work.tokens * left:,} new tokens at most, {work.updates * left:,} weight updates, about {duration(each * left)} ({basis})",
+        ),
+        *(
+            [("GPU-hours", f"about {gpu_seconds_an_iteration(run) * left / 3600:.2g} ({basis})")]
+            if launcher.survives
+            else []
         ),
     ):
         table.add_row(name, value)

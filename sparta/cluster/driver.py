@@ -6,13 +6,14 @@ It keeps nothing in memory that matters. Killed at any moment and started again,
 import os
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from sparta.cluster.attempts import Attempt, AttemptDir
 from sparta.cluster.base import Launcher
 from sparta.cluster.dealing import deal
 from sparta.cluster.inline import Inline
-from sparta.cluster.launchers import launcher_named
+from sparta.cluster.launchers import LAUNCHERS, launcher_named
 from sparta.errors import SpartaError
 from sparta.phases.base import Phase, RowPhase
 from sparta.store.run import Run
@@ -20,6 +21,7 @@ from sparta.store.shards import LineCounter
 
 POLL_SECONDS = 0.25
 LOG_LINES = 15
+SECONDS_BEFORE_A_REASON = 10.0
 
 
 class View(Protocol):
@@ -42,6 +44,10 @@ class Driver:
         self._launcher = launcher
         self._view = view
         self._still_ours = still_ours
+        self._launchers: dict[str, Launcher] = {
+            name: launcher_named(name, run) for name in LAUNCHERS if name != launcher.name
+        }
+        self._launchers[launcher.name] = launcher
 
     def iterate(self, phases: Sequence[Phase], t: int) -> None:
         """Carry out iteration t, from wherever it stands."""
@@ -49,91 +55,129 @@ class Driver:
             self.complete(phase, t)
 
     def complete(self, phase: Phase, t: int) -> None:
-        """Every key of `phase` is there afterwards. Raises SpartaError where attempts bring nothing new."""
+        """Every key of `phase` is there afterwards. Raises SpartaError where it is not after `cluster.max_attempts` attempts."""
         run, attempts = self._run, AttemptDir(self._run, phase, t)
-        launcher = self._launcher if phase.device == "gpu" else Inline(run)
-        self._wait_for(attempts, attempts.all(), t)
-        barren = 0
+        launcher = self._launcher if self._launcher.takes(phase) else self._launchers[Inline.name]
+        self.settle(attempts)
+        made = 0
         missing = phase.missing(run, t)
         while missing:
             self._still_ours()
             attempt = attempts.deal(deal(missing, launcher.tasks), launcher.name)
             # A task whose driver was killed while starting it may have appeared since; see task.py.
-            self._wait_for(attempts, [other for other in attempts.all() if other != attempt], t)
-            self._watch(launcher, attempts, attempt, t, start=True)
-            left = phase.missing(run, t)
-            barren = barren + 1 if len(left) == len(missing) else 0
-            missing = left
+            self.settle(attempts, but=attempt)
+            self._watch(launcher, attempts, attempt, start=True)
+            made += 1
+            missing = phase.missing(run, t)
             if missing:
-                self._explain(
-                    attempts,
-                    attempt,
-                    phase,
-                    t,
-                    len(missing),
-                    give_up=barren >= run.recipe.cluster.max_attempts,
-                )
+                self._explain(launcher, attempts, attempt, len(missing), made)
 
-    def _wait_for(self, attempts: AttemptDir, earlier: Sequence[Attempt], t: int) -> None:
-        """Wait for tasks of an earlier launch that still run, wherever they were started."""
-        for attempt in earlier:
-            launcher = launcher_named(attempt.cluster, self._run)
-            if launcher.running(attempts, attempt):
-                self._view.say(
-                    f"{attempts.phase.name}: tasks of an earlier launch are still running, waiting for them"
-                )
-                self._watch(launcher, attempts, attempt, t)
+    def settle(self, attempts: AttemptDir, but: Attempt | None = None) -> None:
+        """Wait for tasks of earlier launches that still run, wherever they were started, and for jobs that work will yet be dealt to."""
+        said = False
+        for launcher in self._launchers.values():
+            wait = _Wait(launcher, attempts, self._view)
+            while launcher.expected(attempts):
+                if not said:
+                    said = True
+                    self._view.say(
+                        f"{attempts.phase.title}: jobs of a detached launch are queued, waiting for them"
+                    )
+                wait.tell()
+                time.sleep(POLL_SECONDS)
+        for attempt in attempts.all():
+            launcher = self._launchers[attempt.cluster]
+            if attempt != but and launcher.running(attempts, attempt):
+                if not said:
+                    said = True
+                    self._view.say(
+                        f"{attempts.phase.title}: tasks of an earlier launch are still running, waiting for them"
+                    )
+                self._watch(launcher, attempts, attempt)
 
-    def _watch(
-        self, launcher: Launcher, attempts: AttemptDir, attempt: Attempt, t: int, start: bool = False
-    ) -> None:
+    def _watch(self, launcher: Launcher, attempts: AttemptDir, attempt: Attempt, start: bool = False) -> None:
         """Start `attempt` if asked, and wait until none of its tasks is left, showing progress."""
-        phase, run, view = attempts.phase, self._run, self._view
+        phase, run, view, t = attempts.phase, self._run, self._view, attempts.t
         total = attempt.items if not isinstance(phase, RowPhase) else len(phase.work(run, t))
         folder = phase.folder(run, t) if isinstance(phase, RowPhase) else None
         counter = LineCounter(folder) if folder else None
         lines = counter.fresh() if counter else 0
         view.phase_begins(t, phase, total, total - attempt.items if start else lines)
+        wait = _Wait(launcher, attempts, view)
         try:
             if start:
                 launcher.start(attempts, attempt, view.advanced)
             while launcher.running(attempts, attempt):
+                wait.tell()
                 time.sleep(POLL_SECONDS)
                 if counter:
                     view.advanced(counter.fresh())
         except KeyboardInterrupt:
-            launcher.cancel(attempts, attempt)
+            launcher.interrupted(attempts, attempt)
+            if launcher.survives:
+                view.say(f"{phase.title}: tasks go on without this driver (--cancel would end them)")
             raise
         finally:
             view.phase_ends()
 
     def _explain(
-        self, attempts: AttemptDir, attempt: Attempt, phase: Phase, t: int, missing: int, give_up: bool
+        self, launcher: Launcher, attempts: AttemptDir, attempt: Attempt, missing: int, made: int
     ) -> None:
         """Stop for an error that trying again cannot mend, or after too many attempts; otherwise say what happens next."""
-        failed = [record for record in attempts.records(attempt) if record.outcome != "done"]
-        for record in failed:
-            if record.said:
+        records = attempts.records(attempt)
+        for record in records:
+            if record.outcome != "done" and record.said:
                 raise SpartaError(record.said)
-        reason = (
-            "; ".join(sorted({record.error or "killed" for record in failed})) or "no task reported an error"
-        )
-        if give_up:
+        fates = launcher.fates(attempts, attempt)
+        reasons = {
+            record.error or fates.get(record.shard) or "killed"
+            for record in records
+            if record.outcome != "done"
+        }
+        reasons |= {
+            fate for shard, fate in fates.items() if shard not in {record.shard for record in records}
+        }
+        reason = "; ".join(sorted(reasons)) or "no task reported an error"
+        where = f"{attempts.phase.name} of iteration {attempts.t}"
+        if made >= self._run.recipe.cluster.max_attempts:
             raise SpartaError(
-                f"{phase.name} of iteration {t}: {self._run.recipe.cluster.max_attempts} attempts in a row made nothing of the "
-                f"{missing} items that are missing ({reason}); logs are in {attempts.logs}, the last lines:\n{last_lines(attempts)}"
+                f"{where}: {missing} of its items are missing after {made} attempts ({reason}); logs are in {attempts.logs}, the last "
+                f"lines:\n{last_lines(attempts)}"
             )
-        self._view.say(
-            f"{phase.name} of iteration {t}: {missing} items are missing ({reason}); dealing them out again"
-        )
+        self._view.say(f"{where}: {missing} items are missing ({reason}); dealing them out again")
+
+
+class _Wait:
+    """Tells a view why tasks do not begin, when that has lasted and whenever the reason changes."""
+
+    def __init__(self, launcher: Launcher, attempts: AttemptDir, view: View) -> None:
+        self._launcher, self._attempts, self._view = launcher, attempts, view
+        self._reason = ""
+        self._since = time.monotonic()
+        self._told = True
+
+    def tell(self) -> None:
+        reason = self._launcher.waiting(self._attempts)
+        if reason != self._reason:
+            self._reason, self._since, self._told = reason, time.monotonic(), not reason
+        if not self._told and time.monotonic() - self._since > SECONDS_BEFORE_A_REASON:
+            self._told = True
+            self._view.say(f"{self._attempts.phase.title}: {reason}")
 
 
 def last_lines(attempts: AttemptDir, most: int = LOG_LINES) -> str:
-    """The end of the latest log of a phase's tasks."""
+    """The end of the log of the task that failed last; where none says that it failed, of the latest log."""
     if not attempts.logs.is_dir() or not os.access(attempts.logs, os.R_OK | os.X_OK):
         return "(no log that can be read here)"
-    logs = sorted(attempts.logs.glob("*.out"), key=lambda path: path.stat().st_mtime)
+    logs = _logs_of_failed(attempts) or list(attempts.logs.glob("*.out"))
     if not logs:
         return "(no log)"
-    lines = logs[-1].read_text(encoding="utf-8", errors="replace").splitlines()[-most:]
+    latest = max(logs, key=lambda path: path.stat().st_mtime)
+    lines = latest.read_text(encoding="utf-8", errors="replace").splitlines()[-most:]
     return "\n".join(f"  {line}" for line in lines)
+
+
+def _logs_of_failed(attempts: AttemptDir) -> list[Path]:
+    records = [record for attempt in attempts.all() for record in attempts.records(attempt)]
+    logs = (attempts.log(record) for record in records if record.outcome == "failed")
+    return [path for path in logs if path is not None and path.is_file()]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from sparta.methods.registry import phase_named
 from sparta.phases.stats import IterationStats
 from sparta.recipe import Recipe
 from sparta.store import files
@@ -56,6 +57,18 @@ def guess_seconds(recipe: Recipe, tasks: int) -> float:
         work.tokens / 2 / assumed.tokens_per_second
         + work.pairs * recipe.dpo.epochs / assumed.pairs_per_second
     ) / max(tasks, 1)
+
+
+def gpu_seconds_an_iteration(run: Run) -> float:
+    """What the GPUs are busy for in one iteration, in seconds: as measured where an iteration has run, else from the assumed rates."""
+    stats = [run.iteration(t).stats for t in run.state.committed() if t > 0]
+    measured = [files.read_json(path, IterationStats).phases for path in stats if path.is_file()]
+    busy = [
+        sum(cost.busy for name, cost in phases.items() if phase_named(name).device == "gpu")
+        for phases in measured
+        if phases
+    ]
+    return sorted(busy)[len(busy) // 2] if busy else guess_seconds(run.recipe, 1)
 
 
 def duration(seconds: float) -> str:

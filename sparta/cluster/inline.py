@@ -3,16 +3,22 @@
 from collections.abc import Sequence
 
 from sparta.cluster.attempts import Attempt, AttemptDir, Watch
+from sparta.cluster.base import Launcher
 from sparta.cluster.task import run_task
+from sparta.phases.base import Phase
 from sparta.store.run import Run
 
 
-class Inline:
+class Inline(Launcher):
     name = "inline"
     tasks = 1
+    at_once = 1
 
     def __init__(self, run: Run) -> None:
         self._run = run
+
+    def takes(self, phase: Phase) -> bool:
+        return True
 
     def start(self, attempts: AttemptDir, attempt: Attempt, watch: Watch) -> None:
         for shard in range(attempt.shards):
@@ -21,5 +27,5 @@ class Inline:
     def running(self, attempts: AttemptDir, attempt: Attempt) -> Sequence[int]:
         return []
 
-    def cancel(self, attempts: AttemptDir, attempt: Attempt) -> None:
-        return None
+    def interrupted(self, attempts: AttemptDir, attempt: Attempt) -> None:
+        """The interrupt has ended them."""

@@ -1,22 +1,29 @@
 """A launch: from what a person asked for to a run that is complete, continued or branched."""
 
+import json
 import shlex
 import signal
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from sparta.cluster import console, lifecycle
-from sparta.cluster.base import Launcher
+from sparta.cluster.attempts import AttemptDir
+from sparta.cluster.cancel import cancel_all, end_driver
 from sparta.cluster.driver import Driver
 from sparta.cluster.failure import forget_failure, note_failure
-from sparta.cluster.launchers import launcher_named
-from sparta.cluster.local import visible_gpus
+from sparta.cluster.launchers import launcher_for
 from sparta.cluster.measure import measure
+from sparta.cluster.slurm import chain
+from sparta.cluster.slurm.launcher import Slurm
+from sparta.cluster.slurm.profile import find_profile
+from sparta.cluster.slurm.rehearsal import show_scripts
 from sparta.engines.factory import close_engine
 from sparta.errors import SpartaError
 from sparta.methods.registry import phases_of
+from sparta.phases.base import Phase, Step
 from sparta.recipe import Recipe
 from sparta.recipe_files import adjust, load
 from sparta.store.layout import StateDir, parse_iteration
@@ -25,7 +32,7 @@ from sparta.store.run import Run
 
 DEFAULT_STATE = Path("state")
 DEFAULT_RECIPE = "toy"
-ClusterKind = Literal["auto", "inline", "local"]
+ClusterKind = Literal["auto", "inline", "local", "slurm"]
 
 
 @dataclass(frozen=True)
@@ -35,11 +42,14 @@ class Asked:
     recipe: str | None = None
     state: Path | None = None
     iterations: int | None = None
-    settings: tuple[str, ...] = ()
+    settings: Sequence[str] = ()
     cluster: ClusterKind | None = None
+    profile: str | None = None
     resume: Path | None = None
     fork: Path | None = None
     dry_run: bool = False
+    detach: bool = False
+    cancel: bool = False
 
 
 def launch(asked: Asked, screen: console.Screen) -> None:
@@ -47,6 +57,9 @@ def launch(asked: Asked, screen: console.Screen) -> None:
     # Asked to go, by a person or by SLURM: like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     state = _state(asked)
+    if asked.cancel:
+        _cancel(state, screen)
+        return
     if asked.dry_run:
         _rehearse(asked, state, screen)
         return
@@ -56,7 +69,10 @@ def launch(asked: Asked, screen: console.Screen) -> None:
         try:
             run = _open(asked, state, recipe)
             forget_failure(state)
-            _drive(run, screen, lock)
+            if asked.detach:
+                _detach(run, screen, lock)
+            else:
+                _drive(run, screen, lock)
         except Exception as error:
             said = str(error) if isinstance(error, SpartaError) else f"{type(error).__name__}: {error}"
             # On a full disk, say, the error itself tells more than that this could not be written.
@@ -72,7 +88,7 @@ def command_to_continue(asked: Asked) -> str:
     state = _state(asked)
     if state.run_json.is_file():
         options: dict[str, object] = {"--state": None if state.root == DEFAULT_STATE else state.root}
-        settings: tuple[str, ...] = ()
+        settings: Sequence[str] = ()
     else:
         settings = asked.settings
         options = {
@@ -80,20 +96,13 @@ def command_to_continue(asked: Asked) -> str:
             "--recipe": asked.recipe,
             "--state": asked.state,
             "--cluster": asked.cluster,
+            "--profile": asked.profile,
             "--resume": asked.resume,
             "--fork": asked.fork,
         }
     given = [str(part) for name, value in options.items() if value is not None for part in (name, value)]
     given += [part for setting in settings for part in ("--set", setting)]
     return shlex.join(["python", "jobs/launch.py", *given])
-
-
-def launcher_for(run: Run) -> Launcher:
-    """Where the recipe wants its tasks to run; auto: a process for each GPU where there are several, else this process."""
-    kind = run.recipe.cluster.kind
-    if kind == "auto":
-        kind = "local" if len(visible_gpus()) > 1 else "inline"
-    return launcher_named(kind, run)
 
 
 def _state(asked: Asked) -> StateDir:
@@ -123,6 +132,9 @@ def _recipe(asked: Asked, state: StateDir) -> Recipe | None:
         settings.append(
             f"iterations={max(asked.iterations, done) if asked.iterations > 0 else asked.iterations}"
         )
+    if asked.profile is not None:
+        # Found now: the same command may be typed in another folder.
+        settings += ["cluster.kind=slurm", f"cluster.profile={json.dumps(str(find_profile(asked.profile)))}"]
     if asked.cluster is not None:
         settings.append(f"cluster.kind={asked.cluster}")
     if asked.recipe is None and origin.run_json.is_file():
@@ -144,12 +156,12 @@ def _open(asked: Asked, state: StateDir, recipe: Recipe | None) -> Run:
 def _drive(run: Run, screen: console.Screen, lock: RunLock) -> None:
     phases, launcher = phases_of(run.recipe.method), launcher_for(run)
     first, last = (run.state.last_committed() or 0) + 1, run.recipe.iterations
-    if first > last:
-        screen.say(
-            f"All {first - 1} iterations of {run.state.root} are committed; nothing to do (for more: --iters {first + 3})."
-        )
+    if _nothing_left(run, screen):
         return
-    console.show_plan(screen.console, run, first, last, launcher.name, launcher.tasks)
+    launcher.check(phases)
+    console.show_plan(screen.console, run, first, last, launcher)
+    chain.withdraw_unfinished(run)
+    chain.release_held(run)
     driver = Driver(run, launcher, screen, lock.check)
     for t in range(first, last + 1):
         driver.iterate(phases, t)
@@ -166,6 +178,83 @@ def _drive(run: Run, screen: console.Screen, lock: RunLock) -> None:
         screen.say(f"  {'scores':18}python jobs/evaluate.py {run.state.root}")
 
 
+def _nothing_left(run: Run, screen: console.Screen) -> bool:
+    """Whether all iterations are committed; says so."""
+    done = run.state.last_committed() or 0
+    if done < run.recipe.iterations:
+        return False
+    screen.say(
+        f"All {done} iterations of {run.state.root} are committed; nothing to do (for more: --iters {done + 3})."
+    )
+    return True
+
+
+def _detach(run: Run, screen: console.Screen, lock: RunLock) -> None:
+    """Submit what is left of the run as one chain of jobs and leave."""
+    phases, launcher = phases_of(run.recipe.method), launcher_for(run)
+    if not isinstance(launcher, Slurm):
+        raise SpartaError(
+            f"--detach leaves the run to SLURM, and this one runs {launcher.name}: add --profile, or leave --detach out"
+        )
+    if _nothing_left(run, screen):
+        return
+    chain.withdraw_unfinished(run)
+    known = chain.jobs_in_slurm(run)
+    before = chain.latest_chain(run)
+    if before is not None and chain.goes_on(before, known):
+        chain.release(before, known)
+        screen.say(
+            f"{sum(task.live for task in known)} jobs of this run are in SLURM already, up to iteration {before.last}: nothing was submitted. See them with "
+            "jobs/status.py, end them with --cancel."
+        )
+        return
+    launcher.check(phases)
+    first, last = (run.state.last_committed() or 0) + 1, run.recipe.iterations
+    console.show_plan(screen.console, run, first, last, launcher)
+    driver = Driver(run, launcher, screen, lock.check)
+    for phase in phases:
+        driver.settle(AttemptDir(run, phase, first))
+    first = _light_steps(run, driver, phases, first, last)
+    if first > last:
+        return
+    links = chain.links_from(run, phases, first, last, launcher.tasks)
+    lock.check()
+    made = chain.submit_chain(run, launcher, links, last)
+    jobs = [job for _, ids in made.links for job in ids]
+    screen.say(
+        f"Submitted {len(made.links)} jobs that depend on each other, {jobs[0]} to {jobs[-1]}: this run goes on without you.\n"
+        f"  look in on it    python jobs/status.py {run.state.root}\n"
+        f"  end it           python jobs/launch.py --state {run.state.root} --cancel"
+    )
+
+
+def _light_steps(run: Run, driver: Driver, phases: Sequence[Phase], first: int, last: int) -> int:
+    """Do here what takes a moment and comes next; the iteration that is to go on. No job needs to wait in a queue for it."""
+    for t in range(first, last + 1):
+        for phase in phases:
+            if not (isinstance(phase, Step) and phase.light):
+                if phase.missing(run, t):
+                    return t
+            else:
+                driver.complete(phase, t)
+        measure(run, phases, t)
+    return last + 1
+
+
+def _cancel(state: StateDir, screen: console.Screen) -> None:
+    """End the tasks and jobs of the run, and only those; what they have finished stays."""
+    Run.open(state)  # refused before anything is written where there is no run
+    end_driver(state, screen.say)
+    with RunLock(state, screen.say):
+        ended = cancel_all(Run.open(state))
+    if ended:
+        screen.say(
+            f"Ended {ended} task{'s' * (ended != 1)} of {state.root}; go on with python jobs/launch.py --state {state.root}"
+        )
+    else:
+        screen.say(f"{state.root} has no task queued or running.")
+
+
 def _rehearse(asked: Asked, state: StateDir, screen: console.Screen) -> None:
     """Everything that can be checked without starting: recipe, pool, instructions, state."""
     recipe = _recipe(asked, state)
@@ -180,5 +269,7 @@ def _rehearse(asked: Asked, state: StateDir, screen: console.Screen) -> None:
         lifecycle.check_state(run)
         run.recipe, done = recipe or run.recipe, run.state.last_committed() or 0
     launcher = launcher_for(run)
-    console.show_plan(screen.console, run, done + 1, run.recipe.iterations, launcher.name, launcher.tasks)
+    console.show_plan(screen.console, run, done + 1, run.recipe.iterations, launcher)
+    if isinstance(launcher, Slurm):
+        show_scripts(run, launcher, phases_of(run.recipe.method), done + 1, screen.console)
     screen.say("Dry run: the recipe, the pool and the instructions are in order; nothing was started.")

@@ -1,16 +1,38 @@
 """Launchers by the name that the recipe and every attempt give them."""
 
+import os
+
 from sparta.cluster.base import Launcher
 from sparta.cluster.inline import Inline
-from sparta.cluster.local import Local
+from sparta.cluster.local import Local, visible_gpus
+from sparta.cluster.slurm import controller
+from sparta.cluster.slurm.launcher import Slurm
 from sparta.errors import SpartaError
 from sparta.store.run import Run
+
+LAUNCHERS: dict[str, type[Inline] | type[Local] | type[Slurm]] = {
+    kind.name: kind for kind in (Inline, Local, Slurm)
+}
 
 
 def launcher_named(name: str, run: Run) -> Launcher:
     """The launcher called `name`. Raises SpartaError where this version has none."""
-    if name == Inline.name:
-        return Inline(run)
-    if name == Local.name:
-        return Local(run)
-    raise SpartaError(f"there is no cluster {name}: the state was written by another version of the suite")
+    if name not in LAUNCHERS:
+        raise SpartaError(
+            f"there is no cluster {name}: the state was written by another version of the suite"
+        )
+    return LAUNCHERS[name](run)
+
+
+def launcher_for(run: Run) -> Launcher:
+    """Where the recipe wants its tasks to run.
+
+    auto: on SLURM where jobs can be submitted and this is not one; else a process for each GPU where there are several; else this process.
+    """
+    kind = run.recipe.cluster.kind
+    if kind == "auto":
+        if controller.installed() and "SLURM_JOB_ID" not in os.environ:
+            kind = "slurm"
+        else:
+            kind = "local" if len(visible_gpus()) > 1 else "inline"
+    return launcher_named(kind, run)

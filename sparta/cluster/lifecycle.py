@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from sparta.cluster.attempts import AttemptDir
-from sparta.cluster.launchers import launcher_named
+from sparta.cluster.launchers import LAUNCHERS, launcher_named
 from sparta.errors import SpartaError
 from sparta.methods.registry import phases_of
 from sparta.phases import standings
@@ -196,11 +196,13 @@ def _require_idle(run: Run, t: int) -> None:
     """Raises SpartaError where tasks of iteration t still run: they would go on writing into what comes in its place."""
     for phase in phases_of(run.recipe.method):
         attempts = AttemptDir(run, phase, t)
-        for attempt in attempts.all():
-            if launcher_named(attempt.cluster, run).running(attempts, attempt):
+        for name in LAUNCHERS:
+            launcher = launcher_named(name, run)
+            mine = [attempt for attempt in attempts.all() if attempt.cluster == name]
+            if launcher.expected(attempts) or any(launcher.running(attempts, attempt) for attempt in mine):
                 raise SpartaError(
-                    f"tasks of {phase.name} of iteration {t} are still running: launch without --resume to wait for them, then stop that "
-                    "launch with Ctrl-C, which stops them too"
+                    f"tasks of {phase.name} of iteration {t} are still running: end them with --cancel, or launch without --resume "
+                    "to wait for them"
                 )
 
 

@@ -12,7 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sparta.cluster.attempts import Attempt, AttemptDir, Watch
+from sparta.cluster.base import Launcher
 from sparta.cluster.task import main
+from sparta.phases.base import Phase
 from sparta.store import files
 from sparta.store.process import ProcessId, identify, lives
 from sparta.store.run import Run
@@ -20,7 +22,7 @@ from sparta.store.run import Run
 NO_LIMIT_MINUTES = 60 * 24 * 365
 
 
-class Local:
+class Local(Launcher):
     name = "local"
 
     def __init__(self, run: Run) -> None:
@@ -38,6 +40,9 @@ class Local:
     def tasks(self) -> int:
         return self._run.recipe.cluster.tasks or self.at_once
 
+    def takes(self, phase: Phase) -> bool:
+        return phase.device == "gpu"
+
     def start(self, attempts: AttemptDir, attempt: Attempt, watch: Watch) -> None:
         self._waiting = deque(range(attempt.shards))
         self._slots = {}
@@ -48,13 +53,23 @@ class Local:
             self._fill(attempts, attempt)
         return [*self._alive(attempts, attempt), *self._waiting]
 
-    def cancel(self, attempts: AttemptDir, attempt: Attempt) -> None:
+    def interrupted(self, attempts: AttemptDir, attempt: Attempt) -> None:
         self._waiting.clear()
+        self._end(attempts, attempt)
+
+    def cancel(self, attempts: AttemptDir) -> int:
+        """End all tasks of these attempts, whoever started them; their finished rows stay. Returns how many there were."""
+        return sum(self._end(attempts, attempt) for attempt in attempts.all() if attempt.cluster == self.name)
+
+    def _end(self, attempts: AttemptDir, attempt: Attempt) -> int:
+        """End the processes of `attempt`. Returns how many there were."""
+        ended = 0
         for shard in range(attempt.shards):
             process = _process(attempts, attempt, shard)
-            record = attempts.record(attempt, shard)
+            record = attempts.record(attempt.number, shard)
             if process is None:
                 continue
+            ended += 1
             with suppress(ProcessLookupError):
                 if record is not None and record.alive:
                     os.kill(record.process.pid, signal.SIGINT)
@@ -63,6 +78,7 @@ class Local:
                     for pid in _children(process.pid):
                         os.kill(pid, signal.SIGINT)
                     os.kill(process.pid, signal.SIGTERM)
+        return ended
 
     def _alive(self, attempts: AttemptDir, attempt: Attempt) -> list[int]:
         return [shard for shard in range(attempt.shards) if _process(attempts, attempt, shard) is not None]
@@ -141,7 +157,7 @@ def _process(attempts: AttemptDir, attempt: Attempt, shard: int) -> ProcessId | 
     path = _process_file(attempts, attempt, shard)
     if path.is_file() and lives(controller := files.read_json(path, ProcessId)):
         return controller
-    record = attempts.record(attempt, shard)
+    record = attempts.record(attempt.number, shard)
     return record.process if record is not None and record.alive else None
 
 

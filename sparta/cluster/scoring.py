@@ -3,6 +3,7 @@
 The test split is read for the chosen checkpoints alone, after they were chosen.
 """
 
+import signal
 from pathlib import Path
 
 import msgspec
@@ -11,8 +12,10 @@ from rich.table import Table
 
 from sparta.cluster.console import Screen
 from sparta.cluster.driver import Driver
-from sparta.cluster.launch import launcher_for
+from sparta.cluster.launch import ClusterKind
+from sparta.cluster.launchers import launcher_for
 from sparta.cluster.lifecycle import check_state
+from sparta.cluster.slurm.profile import find_profile
 from sparta.engines.factory import close_engine
 from sparta.errors import SpartaError
 from sparta.phases.evaluate import Evaluate, mean
@@ -40,8 +43,19 @@ class Summary(msgspec.Struct, frozen=True):
     choices: list[Choice]
 
 
-def score(state: StateDir, every: bool, screen: Screen) -> Summary:
-    """Score M^0 and the last pool of the run in `state` (`every`: all pools), write the summary and return it."""
+def score(
+    state: StateDir,
+    every: bool,
+    screen: Screen,
+    cluster: ClusterKind | None = None,
+    profile: str | None = None,
+) -> Summary:
+    """Score M^0 and the last pool of the run in `state` (`every`: all pools), write the summary and return it.
+
+    cluster, profile: where, this once; None: where the recipe says. Interrupted, it goes on by the same call.
+    """
+    # Asked to go, by a person or by SLURM: like Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     Run.open(state)  # refused before anything is written where there is no run
     with RunLock(state, screen.say) as lock:
         run = Run.open(state)
@@ -49,11 +63,16 @@ def score(state: StateDir, every: bool, screen: Screen) -> Summary:
         task = run.recipe.evaluation.task or run.recipe.data.task
         if task is None:
             raise SpartaError(f"{run.state.recipe_yaml} names no task to score on: set evaluation.task")
+        _move(run, cluster, profile)
         committed = state.committed()
         iterations = tuple(committed) if every else tuple(sorted({committed[0], committed[-1]}))
-        driver = Driver(run, launcher_for(run), screen, lock.check)
+        launcher = launcher_for(run)
+        driver = Driver(run, launcher, screen, lock.check)
         try:
             validation = Evaluate(task, "validation", iterations)
+            # Where all is there, it is read on any machine.
+            if validation.missing(run, 0):
+                launcher.check([validation])
             driver.complete(validation, 0)
             means = {checkpoint: mean(grades) for checkpoint, grades in validation.scores(run).items()}
             chosen = {
@@ -75,6 +94,20 @@ def score(state: StateDir, every: bool, screen: Screen) -> Summary:
         )
         files.write_json(summary_file(state, task), summary)
         return summary
+
+
+def _move(run: Run, cluster: ClusterKind | None, profile: str | None) -> None:
+    """Have the tasks of `run` done elsewhere, for as long as this process lives.
+
+    Its frozen recipe stays: where it is launched is not decided here, and tasks find nothing in it that depends on where they run.
+    """
+    changes: dict[str, object] = {}
+    if profile is not None:
+        changes |= {"kind": "slurm", "profile": str(find_profile(profile))}
+    if cluster is not None:
+        changes["kind"] = cluster
+    moved = run.recipe.cluster.model_copy(update=changes)
+    run.recipe = run.recipe.model_copy(update={"cluster": moved})
 
 
 def summary_file(state: StateDir, task: str) -> Path:

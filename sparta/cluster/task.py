@@ -6,37 +6,52 @@ import time
 import traceback
 from pathlib import Path
 
-import msgspec
-
-from sparta.cluster.attempts import AttemptDir, Watch, begin_record
+from sparta.cluster.attempts import AttemptDir, Report, Watch, begin_record
 from sparta.engines.factory import loads_so_far
 from sparta.errors import SpartaError
 from sparta.methods.registry import phase_named
-from sparta.store import files
+from sparta.phases.base import Phase, RowPhase
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
+from sparta.store.shards import shard_file
+
+SAY_EVERY_SECONDS = 10.0
+
+_reporting: Report | None = None
+"""The report of the task that runs in this process now."""
 
 
 def run_task(run: Run, phase_name: str, t: int, number: int, shard: int, watch: Watch) -> None:
     """Do shard `shard` of attempt `number`. What it raises is what the phase raised; the task's record says so too."""
+    global _reporting
     phase = phase_named(phase_name)
     attempts = AttemptDir(run, phase, t)
     keys = attempts.keys(number, shard)
-    path = attempts.record_file(number, shard)
-    record = begin_record(shard, len(keys))
     loads = loads_so_far()
+    before = attempts.record(number, shard)
+    record = begin_record(shard, len(keys), before, _last_sign(run, phase, t, number, shard))
+    _reporting = Report(attempts.record_file(number, shard), record)
     try:
-        files.write_json(path, record)
         _refuse_if_dealt_again(attempts, number)
         phase.perform(run, t, keys, number, shard, watch)
+        _reporting.done(loads_so_far() - loads)
     except BaseException as error:
-        said = str(error) if isinstance(error, SpartaError) else None
-        short = f"{type(error).__name__}: {error}"
-        record = msgspec.structs.replace(record, outcome="failed", ended=time.time(), said=said, error=short)
-        files.write_json(path, record)
+        _reporting.failed(error)
         raise
-    done = msgspec.structs.replace(record, outcome="done", ended=time.time(), loads=loads_so_far() - loads)
-    files.write_json(path, done)
+    finally:
+        _reporting = None
+
+
+def leave_for_requeue() -> None:
+    """Note down that this process's task, if it is at one, will be started again by SLURM; its rows are on disk already."""
+    if _reporting is not None:
+        _reporting.requeued()
+
+
+def _last_sign(run: Run, phase: Phase, t: int, number: int, shard: int) -> float:
+    """When a shard's last row was written, in seconds since 1970; 0 where there is none."""
+    path = shard_file(phase.folder(run, t), number, shard) if isinstance(phase, RowPhase) else None
+    return path.stat().st_mtime if path is not None and path.is_file() else 0.0
 
 
 def _refuse_if_dealt_again(attempts: AttemptDir, number: int) -> None:
@@ -50,20 +65,24 @@ def _refuse_if_dealt_again(attempts: AttemptDir, number: int) -> None:
 
 
 def main(state: str, phase_name: str, t: int, number: int, shard: int, gpu: str = "") -> None:
-    """A task in a process of its own; its output is the job's log. gpu: the one it may use, where the launcher shares them out."""
+    """A task in a process of its own, started by the local cluster. gpu: the one it may use, where the launcher shares them out."""
     if gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     # Blocked since before this process began, see local.py; what came in the meantime arrives now.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    run_and_tell(Run.open(StateDir(Path(state))), phase_name, t, number, shard)
+
+
+def run_and_tell(run: Run, phase_name: str, t: int, number: int, shard: int) -> str | None:
+    """`run_task` with its progress and its end in words on standard output, the job's log. Returns what went wrong, None if nothing did."""
     print(f"{phase_name} of iteration {t}: attempt {number}, shard {shard}", flush=True)
-    run = Run.open(StateDir(Path(state)))
     done = 0.0
     shown = time.monotonic()
 
     def watch(items: float) -> None:
         nonlocal done, shown
         done += items
-        if time.monotonic() - shown > 10:
+        if time.monotonic() - shown > SAY_EVERY_SECONDS:
             shown = time.monotonic()
             print(f"{phase_name}: {done:.1f} items done", flush=True)
 
@@ -71,7 +90,9 @@ def main(state: str, phase_name: str, t: int, number: int, shard: int, gpu: str 
         run_task(run, phase_name, t, number, shard, watch)
     except SpartaError as error:
         print(f"error: {error}", flush=True)
-    except Exception:
+        return str(error)
+    except Exception as error:
         traceback.print_exc()
-    else:
-        print(f"{phase_name}: {done:.1f} items done; the shard is complete", flush=True)
+        return f"{type(error).__name__}: {error}"
+    print(f"{phase_name}: {done:.1f} items done; the shard is complete", flush=True)
+    return None

@@ -86,6 +86,8 @@ class RowPhase(Phase):
 
     device = "gpu"
     rows: type[Row]
+    needs_plan: ClassVar[bool] = True
+    """Whether its items are known only when the iteration is planned."""
 
     @abstractmethod
     def folder(self, run: Run, t: int) -> Path:
@@ -117,9 +119,10 @@ class RowPhase(Phase):
 
 
 class Step(Phase):
-    """A phase that is one piece of work on one CPU and whose result is whole files."""
+    """A phase that is one piece of work on one CPU and whose result is whole files. A `light` one takes a moment, wherever it is done."""
 
     device = "cpu"
+    light: ClassVar[bool] = False
 
     @abstractmethod
     def done(self, run: Run, t: int) -> bool:

@@ -17,6 +17,7 @@ from sparta.store.shards import read_shards
 
 class Commit(Step):
     name = "commit"
+    light = True
 
     def done(self, run: Run, t: int) -> bool:
         return run.iteration(t).manifest.is_file()

@@ -11,6 +11,7 @@ from sparta.store.run import Run
 
 class Plan(Step):
     name = "plan"
+    light = True
 
     def done(self, run: Run, t: int) -> bool:
         return run.iteration(t).plan.is_file()

@@ -20,6 +20,7 @@ from sparta.training.job import Example, TrainingJob
 class Train(RowPhase):
     name = "train"
     rows = Trained
+    needs_plan = False
 
     def folder(self, run: Run, t: int) -> Path:
         return run.iteration(t).training

@@ -34,6 +34,11 @@ class RowsEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: str
 
 
+def shard_file(folder: Path, attempt: int, shard: int) -> Path:
+    """The file of one shard."""
+    return folder / f"a{attempt}-{shard:05d}.jsonl"
+
+
 class ShardWriter:
     """Appends rows to `folder`/a{attempt}-{shard}.jsonl, from one thread of one process.
 
@@ -45,7 +50,7 @@ class ShardWriter:
     """
 
     def __init__(self, folder: Path, attempt: int, shard: int, flush_seconds: float = 2.0) -> None:
-        self.path = folder / f"a{attempt}-{shard:05d}.jsonl"
+        self.path = shard_file(folder, attempt, shard)
         self._flush_seconds = flush_seconds
         with touching(self.path):
             folder.mkdir(parents=True, exist_ok=True)

@@ -110,7 +110,7 @@ def test_attempts_that_bring_nothing_end_with_the_last_lines_of_the_log(
     driver = launched("--recipe", recipe, "--state", tmp_path / "state", PYTHONPATH=str(broken))
     _, err = driver.communicate(timeout=60)
     assert driver.returncode == 1
-    assert "generate of iteration 1: 2 attempts in a row made nothing of the 24 items that are missing" in err
+    assert "generate of iteration 1: 24 of its items are missing after 2 attempts (" in err
     assert "\n  no such device\n" in err and "Traceback" not in err
     assert len(AttemptDir(Run.open(StateDir(tmp_path / "state")), Generate(), 1).all()) == 2
 
@@ -215,7 +215,7 @@ def test_local_and_inline_commit_the_same(tmp_path: Path, launched: Launched) ->
     assert len(manifests(tmp_path / "local")) == 3
 
 
-def test_cancelled_tasks_end_whether_they_have_begun_or_not(tmp_path: Path) -> None:
+def test_interrupted_tasks_end_whether_they_have_begun_or_not(tmp_path: Path) -> None:
     run = begin(tmp_path, **slowly(0.2, tasks=3, at_once=2))
     advance(run, 1, upto="plan")
     for begun in (True, False):
@@ -224,7 +224,7 @@ def test_cancelled_tasks_end_whether_they_have_begun_or_not(tmp_path: Path) -> N
         launcher.start(attempts, attempt, lambda _: None)
         if begun:
             wait_until(lambda: len(attempts.records(attempt)) == 2)  # noqa: B023
-        launcher.cancel(attempts, attempt)
+        launcher.interrupted(attempts, attempt)
         wait_until(lambda: not launcher.running(attempts, attempt), 5)  # noqa: B023
         assert {record.outcome for record in attempts.records(attempt)} <= {"failed"}
     assert len(rows_on_disk(run, Generate(), 1)) < 10

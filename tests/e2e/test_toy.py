@@ -22,6 +22,8 @@ from sparta.store.shards import LineCounter, read_shards
 SMALL = (
     "--recipe",
     "toy",
+    "--cluster",
+    "inline",
     "--set",
     "combats=16",
     "--set",

@@ -1,0 +1,88 @@
+# What launch.sh, eval_all.sh and one_node.sh share: a command of jobs/ as a batch job that outlives its time limit. Sourced, never run,
+# by a script that has set `checkout`.
+# shellcheck shell=bash
+
+fail() {
+    echo "error: $*" >&2
+    exit 1
+}
+
+# SLURM calls its copy of a batch script slurm_script. Started by hand, be it inside an allocation, a script has its own name.
+is_job() { [[ ${0##*/} == slurm_script ]]; }
+
+checkout=$(cd "$checkout" && pwd)
+if [[ -x $checkout/.venv/bin/python ]]; then PATH=$checkout/.venv/bin:$PATH; fi
+command -v python >/dev/null ||
+    fail "there is no python: run make setup in $checkout, or activate the environment before sbatch (conda activate sparta)"
+
+# drive COMMAND [ARGUMENT]...: jobs/COMMAND.py. In a job it is stopped when SLURM's signal comes (time limit, preemption), and the job
+# goes back into the queue: started again, the same command goes on. Tasks of arrays notice nothing of it.
+drive() {
+    local command=$checkout/jobs/$1.py signals=0 before status asked=nothing
+    shift
+    is_job || exec python "$command" "$@"
+    require_time
+    trap 'signals=$((signals + 1)) asked=requeue; kill -TERM "${driver:-}" 2>/dev/null || true' USR1
+    # scancel tells every process of the job, the driver too: told twice, it would break off its leave-taking.
+    trap 'signals=$((signals + 1)) asked=end' TERM
+    python "$command" "$@" &
+    driver=$!
+    # A signal ends `wait` before the driver has ended.
+    until
+        before=$signals status=0
+        wait "$driver" || status=$?
+        [[ $signals -eq $before ]]
+    do :; done
+    # 130 and 143: interrupted. Another status is an end of its own, whatever was asked in the meantime.
+    if [[ $asked == requeue && ($status -eq 130 || $status -eq 143) ]]; then
+        echo "The driver was told to stop; this job goes back into the queue and goes on when SLURM starts it again."
+        scontrol requeue "$SLURM_JOB_ID" || fail "job $SLURM_JOB_ID cannot be requeued: submit the same command again, it goes on"
+        status=0
+    fi
+    exit "$status"
+}
+
+# The signal comes two minutes before the time limit, and up to a minute earlier: a shorter job would be requeued for ever.
+require_time() {
+    local limit
+    limit=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%l) || return 0
+    [[ ! $limit =~ ^[0-3]:[0-9]+$ ]] ||
+        fail "a time limit of $limit minutes leaves nothing before the signal to stop: give sbatch --time hours:minutes:seconds"
+}
+
+# resume_once [ARGUMENT]...: sets `arguments` to those of jobs/launch.py, from which --resume is left out where a start of this job before
+# the present one has gone back: it would do so again. A fork is continued by the same arguments.
+resume_once() {
+    local began iteration="" rest=()
+    arguments=("$@")
+    is_job || return 0
+    while [[ $# -gt 0 ]]; do
+        case $1 in
+        --f*) return 0 ;;
+        --res*=*) iteration=${1#*=} ;;
+        --res*)
+            iteration=${2:-}
+            shift $(($# > 1))
+            ;;
+        *) rest+=("$1") ;;
+        esac
+        shift
+    done
+    iteration=$(realpath --canonicalize-missing -- "$iteration")
+    [[ -f ${iteration%/*}/run.json && $iteration =~ _[0-9]+$ ]] || return 0
+    began=${iteration%/*}/jobs/driver-$SLURM_JOB_ID.began
+    if [[ ${SLURM_RESTART_COUNT:-0} -eq 0 || ! -e $began ]]; then
+        mkdir -p "${began%/*}"
+        touch "$began"
+    elif gone_back "$iteration" "$began"; then
+        arguments=(--state "${iteration%/*}" "${rest[@]}")
+    fi
+}
+
+# gone_back DIR/iter_NN FILE: no later iteration was planned before FILE was made.
+gone_back() {
+    local later
+    for later in "${1%/*}"/iter_*; do
+        if ((10#${later##*_} > 10#${1##*_})) && [[ ! $later/plan.jsonl -nt $2 ]]; then return 1; fi
+    done
+}

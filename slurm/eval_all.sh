@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Every checkpoint of a run on its task: the best on validation, chosen there, and its score on test. A job array scores, this small job
+# waits for it, prints the table and leaves evals/<task>/summary.json in the run's state:
+#   sbatch slurm/eval_all.sh [STATE] [any option of jobs/evaluate.py]
+# STATE: the argument, else the variable STATE, else state/ or the one run in it. PROFILE: the cluster, where not the run's own.
+# Options of sbatch (--partition, --account, --time) go before the script's name. At its time limit it requeues itself and goes on.
+# Without SLURM, on this machine: bash slurm/eval_all.sh [STATE]
+#SBATCH --job-name=sparta-eval
+#SBATCH --nodes=1
+#SBATCH --ntasks=1
+#SBATCH --cpus-per-task=2
+#SBATCH --mem=4G
+#SBATCH --time=24:00:00
+#SBATCH --signal=B:USR1@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=sparta-eval-%j.log
+set -euo pipefail
+# A batch job runs a copy of this script, slurm_script, from a spool folder: the checkout is where it was submitted.
+checkout=$(dirname "$0")/..
+if [[ ${0##*/} == slurm_script ]]; then checkout=$SLURM_SUBMIT_DIR; fi
+if [[ ! -f $checkout/slurm/driver.sh ]]; then
+    echo "error: $checkout is no checkout of this project: go to the folder that has slurm/ in it and run sbatch there" >&2
+    exit 1
+fi
+# shellcheck source=slurm/driver.sh
+source "$checkout/slurm/driver.sh"
+
+state=${STATE:-state}
+if [[ $# -gt 0 && $1 != -* ]]; then
+    state=$1
+    shift
+fi
+if [[ ! -f $state/run.json ]]; then
+    shopt -s nullglob
+    found=("$state"/*/run.json)
+    runs=("${found[@]%/run.json}")
+    case ${#runs[@]} in
+    0) fail "$state holds no run (no run.json): name its state directory, as in sbatch slurm/eval_all.sh state/mine" ;;
+    1) state=${runs[0]} ;;
+    *) fail "$state holds ${#runs[@]} runs: name one of them, ${runs[*]}" ;;
+    esac
+fi
+cluster=auto
+if is_job; then cluster=slurm; fi
+drive evaluate "$state" --all --cluster "$cluster" ${PROFILE:+--profile "$PROFILE"} "$@"

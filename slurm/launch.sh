@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# The driver of a run as a small job of its own, where login nodes forbid long processes; it submits the arrays and watches them:
+#   sbatch slurm/launch.sh --iters 8 [any option of jobs/launch.py]
+# Options of sbatch (--partition, --account, --time) go before the script's name. At its time limit it requeues itself and goes on.
+# scancel ends the driver alone, python jobs/launch.py --cancel the run's other jobs too.
+#SBATCH --job-name=sparta-driver
+#SBATCH --nodes=1
+#SBATCH --ntasks=1
+#SBATCH --cpus-per-task=2
+#SBATCH --mem=4G
+#SBATCH --time=24:00:00
+#SBATCH --signal=B:USR1@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=sparta-driver-%j.log
+set -euo pipefail
+# A batch job runs a copy of this script, slurm_script, from a spool folder: the checkout is where it was submitted.
+checkout=$(dirname "$0")/..
+if [[ ${0##*/} == slurm_script ]]; then checkout=$SLURM_SUBMIT_DIR; fi
+if [[ ! -f $checkout/slurm/driver.sh ]]; then
+    echo "error: $checkout is no checkout of this project: go to the folder that has slurm/ in it and run sbatch there" >&2
+    exit 1
+fi
+# shellcheck source=slurm/driver.sh
+source "$checkout/slurm/driver.sh"
+resume_once "$@"
+drive launch --cluster slurm "${arguments[@]}"

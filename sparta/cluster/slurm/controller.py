@@ -1,0 +1,196 @@
+"""What SLURM's own commands say: squeue, sacct, sinfo, scontrol, scancel. The only module that runs them, submission aside."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import NamedTuple
+
+from sparta.errors import SpartaError
+
+LIVE = frozenset(
+    (
+        "PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING", "REQUEUED",
+        "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD",
+    )
+)  # fmt: skip
+"""States of a task that is in the queue; every other state is an end."""
+
+HOPELESS = {
+    "AccountNotAllowed": "the partition does not admit the account",
+    "BadConstraints": "no node fits what it asks for",
+    "InvalidAccount": "the account is not valid",
+    "InvalidQOS": "the QOS is not valid",
+    "JobHeldAdmin": "an administrator holds it, or it could not be started too often",
+    "PartitionNodeLimit": "the partition does not allow so many nodes",
+    "PartitionTimeLimit": "its time limit is longer than the partition allows",
+    "QOSNotAllowed": "the partition does not admit the QOS",
+    "launch_failed_requeued_held": "it could not be started, and SLURM holds it",
+}
+"""Reasons for waiting that time alone does not remove, in words. SLURM itself removes a job whose dependency failed, if told so."""
+
+SECONDS_TO_ANSWER = 60
+_FORMAT = "%F|%K|%T|%r|%N|%j|%M"
+
+
+class Silent(Exception):
+    """A command of SLURM did not answer; str: what it said."""
+
+
+class Task(NamedTuple):
+    """A job, or one task of an array. job: as scancel takes it. element: its number in the array, 0 where it is none. seconds: for which it has run, requeues not counted."""
+
+    name: str
+    job: str
+    element: int
+    state: str
+    reason: str
+    node: str
+    seconds: float
+
+    @property
+    def live(self) -> bool:
+        """Whether it is queued or running."""
+        return self.state in LIVE
+
+
+def installed() -> bool:
+    """Whether jobs can be submitted from this machine."""
+    return shutil.which("sbatch") is not None
+
+
+def tasks_named(names: Iterable[str]) -> list[Task]:
+    """Tasks of the jobs called `names` that squeue knows, those included that ended minutes ago. Raises Silent."""
+    wanted = sorted(set(names))
+    if not wanted:
+        return []
+    found = []
+    # A command line is finite: a run of hundreds of iterations has thousands of jobs.
+    for start in range(0, len(wanted), 500):
+        chosen = ",".join(wanted[start : start + 500])
+        out = _ask(
+            ["squeue", "--array", "--noheader", "--states=all", f"--name={chosen}", f"--format={_FORMAT}"]
+        )
+        found += [_task(line) for line in out.splitlines() if line.count("|") == 6]
+    return found
+
+
+def _task(line: str) -> Task:
+    job, index, state, reason, node, name, used = line.split("|")
+    array = index.isdigit()
+    return Task(
+        name,
+        f"{job}_{index}" if array else job,
+        int(index) if array else 0,
+        state,
+        reason.replace(" ", "_") if reason != "None" else "",
+        node.strip("()"),
+        seconds_of(used),
+    )
+
+
+def seconds_of(text: str) -> float:
+    """A duration as squeue and sinfo print it (4:05, 1-02:03:04); infinity for none or unlimited."""
+    days, dash, clock = text.rpartition("-")
+    parts = clock.split(":")
+    if not all(part.isdigit() for part in parts) or (dash and not days.isdigit()):
+        return float("inf")
+    seconds = 0
+    for part in parts:
+        seconds = seconds * 60 + int(part)
+    return float(int(days or 0) * 86400 + seconds)
+
+
+def ends_in_accounts(jobs: Sequence[str]) -> dict[str, str]:
+    """State in which tasks ended, by job id, from sacct: it remembers what squeue has forgotten. Empty where the cluster keeps no accounts."""
+    if not jobs or not _keeps_accounts():
+        return {}
+    out = _ask(
+        [
+            "sacct",
+            "--allocations",
+            "--noheader",
+            "--parsable2",
+            "--format=JobID,State",
+            f"--jobs={','.join(jobs)}",
+        ]
+    )
+    rows = (line.split("|") for line in out.splitlines() if "|" in line)
+    return {job: state.split(" ")[0] for job, state in rows}
+
+
+@cache
+def _keeps_accounts() -> bool:
+    if shutil.which("sacct") is None:
+        return False
+    try:
+        _ask(["sacct", "--allocations", "--noheader", "--jobs=1"])
+    except Silent:
+        return False
+    return True
+
+
+def cancel(jobs: Sequence[str]) -> None:
+    """End `jobs`, those that have ended already left out. Raises Silent."""
+    for start in range(0, len(jobs), 500):
+        _ask(["scancel", *jobs[start : start + 500]])
+
+
+def release(jobs: Sequence[str]) -> None:
+    """Let held jobs start. Raises Silent."""
+    _ask(["scontrol", "release", *jobs])
+
+
+@cache
+def largest_array() -> int:
+    """Most tasks that an array may have here (MaxArraySize). Raises Silent."""
+    for line in _ask(["scontrol", "show", "config"]).splitlines():
+        name, _, value = line.partition("=")
+        if name.strip() == "MaxArraySize":
+            return max(1, int(value))
+    raise Silent("scontrol show config names no MaxArraySize")
+
+
+def partitions() -> dict[str, float]:
+    """Time limit of every partition, in seconds. Raises Silent."""
+    rows = (line.split("|") for line in _ask(["sinfo", "--noheader", "--format=%R|%l"]).splitlines())
+    return {name: seconds_of(limit) for name, limit in rows}
+
+
+def submit_dry(script: str) -> str:
+    """What sbatch says to `script` without queueing it: when and where it would start. Raises Silent with its objection."""
+    return _ask(["sbatch", "--test-only"], given=script)
+
+
+def free_of_this_job() -> dict[str, str]:
+    """The environment without what SLURM tells the job that this process may run in: a job submitted from it must not inherit that."""
+    return {name: value for name, value in os.environ.items() if not _told_by_slurm(name)}
+
+
+def _told_by_slurm(name: str) -> bool:
+    return name != "SLURM_CONF" and name.startswith(("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_"))
+
+
+def _ask(command: list[str], given: str | None = None) -> str:
+    """Standard output of `command`; for --test-only, which answers there, standard error."""
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            input=given,
+            timeout=SECONDS_TO_ANSWER,
+            env=free_of_this_job(),
+            check=False,
+        )
+    except FileNotFoundError:
+        raise SpartaError(
+            f"{command[0]} is not on PATH: log in where SLURM's commands are or load its module, or go without SLURM with --cluster local"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise Silent(f"{command[0]} gave no answer for {SECONDS_TO_ANSWER} s") from None
+    if done.returncode:
+        said = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
+        raise Silent(said.removeprefix(f"{command[0]}: "))
+    return done.stdout if given is None else " ".join(done.stderr.split())

@@ -1,0 +1,155 @@
+"""What runs inside a SLURM job: one shard of an attempt, or one after the other the steps between two phases of a detached launch.
+
+submitit calls a `Work`, and its `checkpoint` when SLURM's signal comes: shortly before the time limit, or because somebody of higher
+priority needs the node. The task is then requeued and continues its shard at the first missing key.
+"""
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sparta.cluster.attempts import AttemptDir
+from sparta.cluster.dealing import deal
+from sparta.cluster.failure import note_failure
+from sparta.cluster.measure import measure
+from sparta.cluster.task import leave_for_requeue, run_and_tell
+from sparta.errors import SpartaError
+from sparta.methods.registry import phase_named, phases_of
+from sparta.store.layout import StateDir
+from sparta.store.run import Run
+
+SECONDS_TO_END = 5.0
+"""What left-over child processes are given before they are killed."""
+
+
+class Piece(NamedTuple):
+    """One attempt at one phase."""
+
+    phase: str
+    t: int
+    number: int
+
+
+class Work:
+    """`pieces`, in order: the shard that the task is called with.
+
+    deals: attempts whose keys are dealt out, to at most `tasks` shards, after the pieces, which make what they depend on. detached: no
+    driver watches, so why a run stopped must be noted by the job itself.
+    """
+
+    def __init__(
+        self,
+        state: Path,
+        pieces: tuple[Piece, ...],
+        deals: tuple[Piece, ...] = (),
+        tasks: int = 1,
+        detached: bool = False,
+    ) -> None:
+        self.state, self.pieces, self.deals, self.tasks, self.detached = (
+            str(state),
+            pieces,
+            deals,
+            tasks,
+            detached,
+        )
+
+    def __call__(self, shard: int) -> None:
+        with children_spared():
+            run = Run.open(StateDir(Path(self.state)))
+            for piece in self.pieces:
+                self._do(run, piece, shard)
+            for piece in self.deals:
+                deal_out(run, piece, self.tasks)
+
+    def checkpoint(self, shard: int) -> Any:
+        """submitit's hook: called in the signal handler, before the requeue. Rows are on disk already."""
+        import submitit
+
+        leave_for_requeue()
+        return submitit.helpers.DelayedSubmission(self, shard)
+
+    def _do(self, run: Run, piece: Piece, shard: int) -> None:
+        attempt = AttemptDir(run, phase_named(piece.phase), piece.t).attempt(piece.number)
+        if attempt is None:
+            self._stop(
+                run, piece, shard, "nothing has been dealt out to it: the job it depends on did not end well"
+            )
+        elif shard < attempt.shards:
+            wrong = run_and_tell(run, piece.phase, piece.t, piece.number, shard)
+            if wrong is not None:
+                self._stop(run, piece, shard, wrong)
+            if piece.phase == "commit":
+                measure(run, phases_of(run.recipe.method), piece.t)
+        else:
+            print(
+                f"{piece.phase} of iteration {piece.t}: there is no shard {shard}, nothing to do", flush=True
+            )
+
+    def _stop(self, run: Run, piece: Piece, shard: int, wrong: str) -> None:
+        """End with an exit status that SLURM sees: what depends on this job is cancelled then."""
+        if self.detached:
+            note_failure(run.state, f"{piece.phase} of iteration {piece.t}, shard {shard}: {wrong}")
+        sys.exit(1)
+
+
+def deal_out(run: Run, piece: Piece, tasks: int) -> None:
+    """Deal the missing keys of a phase under the reserved number; nothing where that has been done already."""
+    phase = phase_named(piece.phase)
+    attempts = AttemptDir(run, phase, piece.t)
+    if attempts.attempt(piece.number) is None:
+        attempts.deal(deal(phase.missing(run, piece.t), tasks), "slurm", piece.number)
+
+
+@contextmanager
+def children_spared() -> Iterator[None]:
+    """SLURM's signal goes to every process of the step. Children started in this block never get it, and none outlives the block.
+
+    The signal stays blocked in this process, and so in whatever it starts, whichever way; one thread takes it and wakes the main thread
+    with another, whose handler is submitit's.
+    """
+    handler = signal.getsignal(signal.SIGUSR2)
+    if not callable(handler):
+        raise SpartaError(
+            "a SLURM task was started without submitit's signal handler: start it through submitit"
+        )
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+    old = signal.signal(signal.SIGUSR1, lambda number, frame: handler(signal.SIGUSR2, frame))
+    main = threading.get_ident()
+
+    def pass_on() -> None:
+        while True:
+            signal.sigwait({signal.SIGUSR2})
+            signal.pthread_kill(main, signal.SIGUSR1)
+
+    threading.Thread(target=pass_on, name="SLURM's signal", daemon=True).start()
+    try:
+        yield
+    finally:
+        end_children()
+        signal.signal(signal.SIGUSR1, old)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_children() -> None:
+    """End every process that this one has started, and theirs: what is left over on a node makes SLURM drain it."""
+    import psutil
+
+    left = psutil.Process().children(recursive=True)
+    for process in left:
+        _told(process.terminate)
+    _, stubborn = psutil.wait_procs(left, timeout=SECONDS_TO_END)
+    for process in stubborn:
+        _told(process.kill)
+
+
+def _told(tell: Any) -> None:
+    import psutil
+
+    try:
+        tell()
+    except psutil.NoSuchProcess:
+        return

@@ -1,0 +1,245 @@
+"""Job arrays on SLURM: one an attempt. What tasks achieved is read from their rows and records; squeue tells of those that say nothing.
+
+Jobs survive the driver. They are found again by their names, which are on disk before anything is submitted.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import cached_property
+
+import msgspec
+
+from sparta.cluster.attempts import Attempt, AttemptDir, Watch
+from sparta.cluster.base import Launcher
+from sparta.cluster.slurm import controller
+from sparta.cluster.slurm.controller import HOPELESS, Silent, Task
+from sparta.cluster.slurm.job import Piece, Work
+from sparta.cluster.slurm.jobs import Jobs, Part, all_jobs, job_name, jobs_of, note_jobs, parts_of
+from sparta.cluster.slurm.profile import DEFAULT_PROFILE, Profile, load_profile
+from sparta.cluster.slurm.queue import Queue
+from sparta.cluster.slurm.snapshot import snapshot, snapshot_folder
+from sparta.cluster.slurm.submit import Array, submit, throttles
+from sparta.errors import SpartaError
+from sparta.methods.registry import phase_named
+from sparta.phases.base import Phase, Step
+from sparta.store.run import Run
+
+SECONDS_TO_COMPLETE = 60.0
+"""How long a task that is ending, by SLURM's account, without having said so is waited for: it may still be writing."""
+FAILURES_TO_AVOID = 2
+"""Tasks that failed on a node, and more than were done there, after which the phase's next attempt leaves it out."""
+USUAL = ("None", "", "JobArrayTaskLimit", "Dependency")
+"""Reasons for waiting that nobody needs to be told of: the suite itself asked for it."""
+
+
+class Slurm(Launcher):
+    name = "slurm"
+    survives = True
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._ending: dict[str, float] = {}
+
+    @cached_property
+    def profile(self) -> Profile:
+        """The cluster, as its file says now. Raises SpartaError."""
+        return load_profile(self._run.recipe.cluster.profile or DEFAULT_PROFILE)
+
+    @cached_property
+    def queue(self) -> Queue:
+        return Queue(self.profile.poll_seconds, self.profile.patience_minutes * 60)
+
+    @property
+    def where(self) -> str:
+        return f"slurm, profile {self.profile.name}"
+
+    @property
+    def at_once(self) -> int:
+        return min(self.profile.width, self._run.recipe.cluster.at_once or self.profile.width)
+
+    @property
+    def tasks(self) -> int:
+        return self._run.recipe.cluster.tasks or self.profile.width
+
+    def takes(self, phase: Phase) -> bool:
+        # A light step is over before a job for it would have begun.
+        return not (isinstance(phase, Step) and phase.light)
+
+    def check(self, phases: Sequence[Phase]) -> None:
+        try:
+            known = controller.partitions()
+        except Silent as error:
+            raise SpartaError(
+                f"SLURM does not answer ({error}): try again when it does, or go without it with --cluster local"
+            ) from None
+        for phase in phases:
+            asked = self.profile.shape(phase.name, phase.device)
+            for partition in asked.partition.split(",") if asked.partition else []:
+                if partition not in known:
+                    raise SpartaError(
+                        f"profile {self.profile.name} sends {phase.name} to partition {partition}, which this cluster does not have "
+                        f"(it has {', '.join(sorted(known))}): correct the profile"
+                    )
+                if asked.minutes * 60 > known[partition]:
+                    raise SpartaError(
+                        f"profile {self.profile.name} asks for {asked.minutes} min for {phase.name}, and partition {partition} allows "
+                        f"{known[partition] / 60:.0f}: lower the time in the profile, tasks that need more go on after a requeue"
+                    )
+
+    def start(self, attempts: AttemptDir, attempt: Attempt, watch: Watch) -> None:
+        piece = Piece(attempt.phase, attempt.t, attempt.number)
+        self.submit(Work(self._run.state.root.resolve(), (piece,)), attempt.shards)
+
+    def submit(self, work: Work, shards: int, dependency: str | None = None, hold: bool = False) -> list[str]:
+        """Submit `work` for so many shards; ids of its jobs. Name, resources and logs are those of its first piece."""
+        places = [(self._attempts(piece), piece.number) for piece in work.pieces]
+        snapshot(self._run.state)
+        arrays = self.arrays(work, shards, dependency, hold)
+        parts = [Part(array.name, array.first, array.count) for array in arrays]
+        note_jobs(places, Jobs(parts, work.detached))
+        for index, array in enumerate(arrays):
+            parts[index] = msgspec.structs.replace(parts[index], job=submit(array, self.profile))
+            note_jobs(places, Jobs(parts, work.detached))
+        return [part.job for part in parts if part.job is not None]
+
+    def arrays(
+        self, work: Work, shards: int, dependency: str | None = None, hold: bool = False
+    ) -> list[Array]:
+        """What `submit` hands in. Nothing is written, and without SLURM arrays may be of any size."""
+        first = work.pieces[0]
+        attempts = self._attempts(first)
+        asked = self.profile.shape(attempts.phase.name, attempts.phase.device)
+        resources = replace(asked, exclude=(*asked.exclude, *self._avoided(attempts, asked.exclude)))
+        largest = self._largest_array() if controller.installed() else shards
+        parts = parts_of(job_name(self._run, attempts, first.number), shards, largest)
+        return [
+            Array(
+                name=part.name,
+                work=work,
+                first=part.first,
+                count=part.count,
+                throttle=throttle,
+                resources=resources,
+                logs=attempts.logs.resolve(),
+                code=snapshot_folder(self._run.state),
+                dependency=dependency,
+                hold=hold,
+            )
+            for part, throttle in zip(parts, throttles(self.at_once, len(parts)), strict=True)
+        ]
+
+    def running(self, attempts: AttemptDir, attempt: Attempt) -> Sequence[int]:
+        records = {record.shard: record for record in attempts.records(attempt)}
+        silent = [
+            shard
+            for shard in range(attempt.shards)
+            if shard not in records or records[shard].outcome not in ("done", "failed")
+        ]
+        if not silent:
+            return []
+        tasks = self._tasks(attempts, attempt.number)
+        self._refuse_hopeless(tasks)
+        return [shard for shard in silent if shard in tasks and self._goes_on(tasks[shard])]
+
+    def expected(self, attempts: AttemptDir) -> bool:
+        for number in all_jobs(attempts):
+            if attempts.attempt(number) is None:
+                tasks = self._tasks(attempts, number)
+                self._refuse_hopeless(tasks)
+                if any(self._goes_on(task) for task in tasks.values()):
+                    return True
+        return False
+
+    def waiting(self, attempts: AttemptDir) -> str:
+        if self.queue.silence:
+            return f"SLURM does not answer ({self.queue.silence}); asking again"
+        names = [name for jobs in all_jobs(attempts).values() for name in jobs.names]
+        return in_words(self.queue.tasks(names)) if names else ""
+
+    def fates(self, attempts: AttemptDir, attempt: Attempt) -> Mapping[int, str]:
+        jobs = jobs_of(attempts, attempt.number)
+        if jobs is None:
+            return {}
+        records = {record.shard: record for record in attempts.records(attempt)}
+        silent = [
+            shard
+            for shard in range(attempt.shards)
+            if shard not in records or records[shard].outcome not in ("done", "failed")
+        ]
+        tasks = self._tasks(attempts, attempt.number)
+        lost = [job for shard in silent if shard not in tasks and (job := jobs.id_of(shard))]
+        try:
+            accounts = controller.ends_in_accounts(lost)
+        except Silent:
+            accounts = {}
+        fates = {}
+        for shard in silent:
+            task, record = tasks.get(shard), records.get(shard)
+            state = task.state if task else accounts.get(jobs.id_of(shard) or "", "")
+            node = (record.node if record else None) or (task.node if task else None)
+            fates[shard] = (state.lower() or "gone from SLURM's queue") + (f" on {node}" if node else "")
+        return fates
+
+    def interrupted(self, attempts: AttemptDir, attempt: Attempt) -> None:
+        """Jobs are to outlive their driver."""
+
+    def _attempts(self, piece: Piece) -> AttemptDir:
+        return AttemptDir(self._run, phase_named(piece.phase), piece.t)
+
+    def _tasks(self, attempts: AttemptDir, number: int) -> dict[int, Task]:
+        """What squeue says of every shard of attempt `number` that it still knows."""
+        jobs = jobs_of(attempts, number)
+        return jobs.by_shard(self.queue.tasks(jobs.names)) if jobs else {}
+
+    def _goes_on(self, task: Task) -> bool:
+        """Whether more may come of a task: it is in the queue, and not stuck at its end on a node that does not answer."""
+        if task.state != "COMPLETING":
+            self._ending.pop(task.job, None)
+            return task.live
+        since = self._ending.setdefault(task.job, time.monotonic())
+        return time.monotonic() - since < SECONDS_TO_COMPLETE
+
+    def _refuse_hopeless(self, tasks: Mapping[int, Task]) -> None:
+        """Raises SpartaError, the task and its like withdrawn, where one waits for what never comes."""
+        stuck = [task for task in tasks.values() if task.state == "PENDING" and task.reason in HOPELESS]
+        if not stuck:
+            return
+        first = stuck[0]
+        with suppress(Silent):  # what is left waits as before, and is found at the next launch
+            controller.cancel([task.job for task in tasks.values() if task.state == "PENDING"])
+        raise SpartaError(
+            f"SLURM will not start job {first.job} ({first.name}): {HOPELESS[first.reason]} ({first.reason}); it was cancelled. Correct profile "
+            f"{self.profile.name} or ask the cluster's administrators, then run the same command again"
+        )
+
+    def _largest_array(self) -> int:
+        try:
+            return controller.largest_array()
+        except Silent as error:
+            raise SpartaError(
+                f"SLURM does not answer ({error}): run the same command again when it does"
+            ) from None
+
+    def _avoided(self, attempts: AttemptDir, excluded: Sequence[str]) -> list[str]:
+        """Nodes on which tasks of this phase failed again and again, while others did their work."""
+        failed, done = Counter[str](), Counter[str]()
+        for attempt in attempts.all():
+            for record in attempts.records(attempt):
+                if record.node is not None and record.said is None:
+                    (done if record.outcome == "done" else failed)[record.node] += 1
+        bad = {node for node, count in failed.items() if count >= FAILURES_TO_AVOID and count > done[node]}
+        # Where tasks fail everywhere, no node is to blame.
+        there = self.profile.nodes if attempts.phase.device == "gpu" else len({*failed, *done})
+        return sorted(bad - set(excluded)) if len(bad) < there else []
+
+
+def in_words(tasks: Sequence[Task]) -> str:
+    """Why tasks wait: "3 tasks wait (Priority), 1 task waits (Resources)"."""
+    reasons = Counter(task.reason for task in tasks if task.state == "PENDING" and task.reason not in USUAL)
+    return ", ".join(
+        f"{count} task{'s wait' if count > 1 else ' waits'} ({reason})"
+        for reason, count in sorted(reasons.items())
+    )

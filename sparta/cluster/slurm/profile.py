@@ -1,0 +1,333 @@
+"""A profile: one cluster, what a task asks of it and what holds for every job. Nothing in it changes a result.
+
+A profile is a YAML file that says only what differs from the defaults; slurm/profiles/template.yaml names every key. What submits jobs asks
+`Profile.shape` and never looks at the sections themselves.
+"""
+
+import difflib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+import sparta
+from sparta.arena.rules import Rules
+from sparta.errors import SpartaError
+from sparta.recipe_files import read_mapping, validated
+
+PROFILES = Path(sparta.__file__).parent.parent / "slurm" / "profiles"
+DEFAULT_PROFILE = "a100-16"
+
+Device = Literal["gpu", "cpu"]
+
+ARRAYS = ("generate", "judge", "train", "evaluate")
+STEPS = ("plan", "merge", "commit", "driver")
+"""What a profile may give a shape of its own: the phases that are dealt to array tasks, and what runs as one job."""
+
+_SET_BY_THE_SUITE = (
+    "array", "clusters", "dependency", "error", "hold", "job-name", "kill-on-invalid-dep", "no-requeue", "nodes", "ntasks", "ntasks-per-core",
+    "ntasks-per-gpu", "ntasks-per-node", "ntasks-per-socket", "open-mode", "output", "parsable", "requeue", "signal", "test-only", "wait", "wrap",
+)  # fmt: skip
+_HAS_A_KEY = {
+    **{name: name for name in ("account", "constraint", "exclude", "partition", "qos", "time")},
+    **dict.fromkeys(("cpus-per-task", "cpus-per-gpu"), "cpus"),
+    **dict.fromkeys(("gpus", "gpus-per-node", "gpus-per-task", "gpus-per-socket", "gres"), "gpus"),
+    "mem": "memory",
+}
+"""sbatch option -> the key of a profile that says it."""
+
+
+def _of(pattern: str, what: str) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text, re.ASCII):
+            raise ValueError(f"{text!r} is not {what}")
+        return text
+
+    return check
+
+
+Name = Annotated[
+    str, AfterValidator(_of(r"[\w.,@+:-]+", "a name SLURM knows: no spaces, no characters of the shell"))
+]
+Node = Annotated[
+    str, AfterValidator(_of(r"[A-Za-z][\w.,\[\]-]*", "a node name, such as node7 or node[1-4,7]"))
+]
+Constraint = Annotated[
+    str,
+    AfterValidator(_of(r"[\w.,@+:=&|*()\[\]!-]+", "a constraint, such as a100&nvlink: no spaces, no quotes")),
+]
+Memory = Annotated[
+    str,
+    AfterValidator(_of(r"[1-9]\d*[KMGT]", "an amount of memory: a whole number and K, M, G or T, as 64G")),
+]
+Line = Annotated[str, AfterValidator(_of(r"[^\0\r\n]*[^\s\0][^\0\r\n]*", "one line of text"))]
+
+
+class Shape(Rules):
+    """What one task asks for. What is null is inherited: a phase's from gpu or cpu, theirs from the profile."""
+
+    partition: Name | None = None
+    qos: Name | None = None
+    account: Name | None = None
+    constraint: Constraint | None = None
+    time: int | None = Field(
+        default=None,
+        ge=1,
+        description="time limit, whole minutes; written as SLURM does: 90, 1:30:00, 2-12, 1-06:30:00",
+    )
+    cpus: int | None = Field(default=None, ge=1, description="cores a task")
+    memory: Memory | None = Field(default=None, description="host memory a task, as 64G; null: the cluster's")
+    gpus: int | None = Field(default=None, ge=0, description="GPUs a task")
+
+    @field_validator("time", mode="before")
+    @classmethod
+    def _as_minutes(cls, given: Any) -> Any:
+        return minutes_of(given) if isinstance(given, str) else given
+
+
+GPU_TASK = Shape(time=240, cpus=8, gpus=1)
+STEP = Shape(time=60, cpus=2, gpus=0)
+"""What holds where a profile says nothing."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one task of a phase asks for, resolved. What is None is left to the cluster, and not asked for at all."""
+
+    partition: str | None
+    qos: str | None
+    account: str | None
+    constraint: str | None
+    exclude: tuple[str, ...]
+    """Nodes that it must not run on; may be empty."""
+    minutes: int
+    """Time limit."""
+    cpus: int
+    memory: str | None
+    """On its node, in SLURM's form: 64G."""
+    gpus: int
+    gpu_type: str | None
+    """None without GPUs, and where any type will do."""
+
+
+class Profile(Rules):
+    """One cluster. What contradicts itself (a time limit too short for the signal, more tasks than GPUs) is refused when it is read."""
+
+    name: str = Field(min_length=1)
+    nodes: int = Field(ge=1, description="nodes that a run may use")
+    gpus_per_node: int = Field(ge=1)
+    gpu_type: Name | None = Field(default=None, description="SLURM's name of it, as a100; null: any")
+    at_once: int | None = Field(
+        default=None, ge=1, description="most array tasks that run together; null: nodes * gpus_per_node"
+    )
+    partition: Name | None = Field(default=None, description="for every job; null: the cluster's default")
+    qos: Name | None = None
+    account: Name | None = None
+    constraint: Constraint | None = None
+    exclude: tuple[Node, ...] = Field(default=(), description="nodes that no job runs on")
+    gpu: Shape = Field(default=Shape(), description="array tasks; null: 4 hours, 8 cores, 1 GPU")
+    cpu: Shape = Field(
+        default=Shape(), description="steps, such as merge, and the driver; null: 1 hour, 2 cores"
+    )
+    phases: dict[str, Shape] = Field(default={}, description="what one phase asks for otherwise")
+    setup: tuple[Line, ...] = Field(default=(), description="lines of shell before Python, in every job")
+    python: Line | None = Field(
+        default=None, description="the interpreter's command in jobs; null: the one that submits"
+    )
+    sbatch: dict[str, str | Literal[True]] = Field(
+        default={}, description="more options of sbatch, without the dashes; true: an option without a value"
+    )
+    srun: tuple[Line, ...] = Field(default=(), description="more arguments of srun")
+    signal_seconds: int = Field(
+        default=120, ge=1, description="how long before its time limit a task is told to stop (SIGUSR2)"
+    )
+    poll_seconds: float = Field(default=15.0, gt=0, description="how often squeue is asked")
+    patience_minutes: float = Field(
+        default=30.0, ge=0, description="how long the controller may be silent before the driver stops"
+    )
+    max_timeouts: int = Field(default=20, ge=0, description="how often a task may go on after its time limit")
+
+    @field_validator("phases")
+    @classmethod
+    def _of_known_phases(cls, phases: dict[str, Shape]) -> dict[str, Shape]:
+        known = sorted((*ARRAYS, *STEPS))
+        for name in phases:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"known phases: {', '.join(known)}"
+                raise ValueError(f"there is no phase {name}; {hint}")
+        return phases
+
+    @field_validator("sbatch", mode="before")
+    @classmethod
+    def _as_options(cls, given: Any) -> Any:
+        return dict(_option(key, value) for key, value in given.items()) if isinstance(given, dict) else given
+
+    @model_validator(mode="after")
+    def _fits_the_cluster(self) -> Self:
+        slots = self.nodes * self.gpus_per_node
+        if self.at_once is not None and self.at_once > slots:
+            raise ValueError(
+                f"at_once is {self.at_once}, but {self.nodes} nodes of {self.gpus_per_node} GPUs run {slots} tasks: lower at_once, or "
+                "correct nodes and gpus_per_node"
+            )
+        for where, shape in self._sections():
+            if shape.gpus is not None and shape.gpus > self.gpus_per_node:
+                raise ValueError(
+                    f"{where}.gpus is {shape.gpus}, but a task runs on one node and a node has {self.gpus_per_node}: lower it, or correct "
+                    "gpus_per_node"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _time_enough(self) -> Self:
+        """SLURM sends the signal up to a minute early: a task whose limit is not above both together is told to stop as it starts."""
+        least = (self.signal_seconds + 60) // 60 + 1
+        for where, shape in self._sections():
+            whose = where.removeprefix("phases.")
+            if where in ("gpu", "cpu"):
+                names = ARRAYS if where == "gpu" else STEPS
+                inherit = [
+                    name for name in names if (own := self.phases.get(name)) is None or own.time is None
+                ]
+                whose = ", ".join(inherit) or where
+                shape = _over(GPU_TASK if where == "gpu" else STEP, shape)
+            if shape.time is not None and shape.time < least:
+                raise ValueError(
+                    f"{whose}: a time limit of {shape.time} min does not leave signal_seconds ({self.signal_seconds} s) and a minute more: "
+                    f"set {where}.time to {least} min or more, or lower signal_seconds"
+                )
+        return self
+
+    def _sections(self) -> list[tuple[str, Shape]]:
+        return [
+            ("gpu", self.gpu),
+            ("cpu", self.cpu),
+            *((f"phases.{name}", shape) for name, shape in self.phases.items()),
+        ]
+
+    @property
+    def width(self) -> int:
+        """Most array tasks that run together."""
+        return self.at_once or self.nodes * self.gpus_per_node
+
+    def shape(self, phase_name: str, device: Device) -> Resources:
+        """What a task of `phase_name` asks for on `device`.
+
+        What the phase says of itself comes first, then the section of the device, then the profile, then the defaults. Of a name with parts
+        ("evaluate:toy:validation:0,8:") the first is the phase. A phase that says nothing of itself has the shape of its device.
+        """
+        own = self.phases.get(phase_name.partition(":")[0], Shape())
+        section, default = (self.gpu, GPU_TASK) if device == "gpu" else (self.cpu, STEP)
+        common = Shape(
+            partition=self.partition, qos=self.qos, account=self.account, constraint=self.constraint
+        )
+        asked = _over(_over(_over(default, common), section), own)
+        assert asked.time is not None and asked.cpus is not None and asked.gpus is not None
+        return Resources(
+            partition=asked.partition,
+            qos=asked.qos,
+            account=asked.account,
+            constraint=asked.constraint,
+            exclude=self.exclude,
+            minutes=asked.time,
+            cpus=asked.cpus,
+            memory=asked.memory,
+            gpus=asked.gpus,
+            gpu_type=self.gpu_type if asked.gpus else None,
+        )
+
+
+def load_profile(source: str | Path) -> Profile:
+    """The profile called `source`: a YAML file, or a name under slurm/profiles.
+
+    Raises SpartaError naming the file and the key, or the profiles that there are.
+    """
+    path = find_profile(source)
+    return validated(Profile, read_mapping(path, "profile", _Loader), f"profile {path}")
+
+
+def minutes_of(text: str) -> int:
+    """Minutes, rounded up, of a time as sbatch takes it: "90", "1:30:00", "2-12", "2-12:30", "1-06:30:00".
+
+    Raises ValueError for anything else, also for SLURM's minutes:seconds, which most people read as hours and minutes.
+    """
+    if found := re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text.strip(), re.ASCII):
+        days, first, second, third = (int(part) if part else None for part in found.groups())
+        assert first is not None
+        if days is not None or third is not None:
+            hours = (days or 0) * 24 + first
+            return hours * 60 + (second or 0) + -(-(third or 0) // 60)
+        if second is None:
+            return first
+        raise ValueError(
+            f"{text!r} is minutes and seconds to SLURM: write {first}:{second:02d}:00 for hours and minutes, or {first} for minutes"
+        )
+    raise ValueError(
+        f"{text!r} is not a time: write minutes (90), hours:minutes:seconds (1:30:00), days-hours (2-12) or days-hours:minutes:seconds (1-06:30:00)"
+    )
+
+
+def _over(below: Shape, above: Shape) -> Shape:
+    return below.model_copy(update=above.model_dump(exclude_none=True))
+
+
+def _option(key: Any, value: Any) -> tuple[str, str | Literal[True]]:
+    """An option of sbatch in the form that is kept, or ValueError."""
+    if not isinstance(key, str) or not re.fullmatch(r"[a-z][a-z0-9_-]+", key):
+        raise ValueError(
+            f"{key!r} is not an option of sbatch: write its long name without the dashes before it"
+        )
+    name = key.replace("_", "-")
+    if name in _HAS_A_KEY:
+        raise ValueError(f"{name} has a key of its own in a profile, {_HAS_A_KEY[name]}: say it there")
+    # sbatch takes the beginning of an option's name for the whole of it.
+    for option in (*_SET_BY_THE_SUITE, *_HAS_A_KEY):
+        if option.startswith(name):
+            raise ValueError(f"{option} is set by the suite itself: take {key} out")
+    if value is True:
+        return name, True
+    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        text = str(value)
+        if text.strip() and not re.search(r"[\0\r\n]", text):
+            return name, text
+    raise ValueError(
+        f"{key} takes text or a number in one line, or true for an option without a value, not {value!r}"
+    )
+
+
+def find_profile(source: str | Path) -> Path:
+    """The file of a profile: one that exists, or a name under slurm/profiles. Raises SpartaError."""
+    for path in (Path(source), PROFILES / f"{source}.yaml"):
+        if path.is_file():
+            return path.resolve()
+    known = sorted(path.stem for path in PROFILES.glob("*.yaml"))
+    near = difflib.get_close_matches(str(source), known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known profiles: {', '.join(known)}"
+    raise SpartaError(f"there is no profile {source}: neither a file nor a name under slurm/profiles; {hint}")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without its numbers to base 60 and 8: 1:30:00 is a time, not 5400, and 060 is not 48."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [
+        (tag, pattern)
+        for tag, pattern in resolvers
+        if tag not in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+    ]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"[-+]?(0|[1-9][0-9]*)$"), list("-+0123456789")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"),
+    list("-+0123456789."),
+)

@@ -1,0 +1,56 @@
+"""What a dry run shows of SLURM: the arrays, their sbatch scripts, and what sbatch itself says to them."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from sparta.cluster.attempts import AttemptDir
+from sparta.cluster.estimate import work_of
+from sparta.cluster.slurm import controller
+from sparta.cluster.slurm.controller import Silent
+from sparta.cluster.slurm.job import Piece, Work
+from sparta.cluster.slurm.launcher import Slurm
+from sparta.cluster.slurm.submit import Array, script
+from sparta.errors import SpartaError
+from sparta.phases.base import Phase
+from sparta.store.run import Run
+
+
+def arrays_of(run: Run, launcher: Slurm, phases: Sequence[Phase], t: int) -> list[Array]:
+    """The arrays of iteration t, as far as they can be known before it begins."""
+    work = work_of(run.recipe)
+    items = {"generate": work.responses, "judge": work.votes, "train": len(run.recipe.pool.models)}
+    found = []
+    for phase in phases:
+        if launcher.takes(phase):
+            piece = Piece(phase.name, t, AttemptDir(run, phase, t).next_number())
+            shards = min(launcher.tasks, items.get(phase.name, 1))
+            found += launcher.arrays(Work(run.state.root.resolve(), (piece,)), shards)
+    return found
+
+
+def show_scripts(run: Run, launcher: Slurm, phases: Sequence[Phase], t: int, console: Console) -> None:
+    """Print the script of every array of iteration t. Raises SpartaError where sbatch is there and would refuse one."""
+    submits = controller.installed()
+    if submits:
+        launcher.check(phases)
+    for array in arrays_of(run, launcher, phases, t):
+        text = script(array, launcher.profile)
+        console.rule(f"{array.name}: {array.count} task{'s' * (array.count != 1)}", align="left", style="")
+        console.print(text.rstrip(), markup=False)
+        if submits:
+            console.print(f"# {_said(array, text, launcher)}", markup=False)
+    console.rule(style="")
+    if not submits:
+        console.print(
+            "There is no sbatch here, so nobody has checked these scripts against the cluster: dry-run once more there."
+        )
+
+
+def _said(array: Array, text: str, launcher: Slurm) -> str:
+    try:
+        return controller.submit_dry(text)
+    except Silent as error:
+        raise SpartaError(
+            f"sbatch would refuse {array.name}: {error}; correct profile {launcher.profile.name}"
+        ) from None
