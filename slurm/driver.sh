@@ -21,12 +21,14 @@ drive() {
     local command=$checkout/jobs/$1.py signals=0 before status asked=nothing
     shift
     is_job || exec python "$command" "$@"
-    require_time
     trap 'signals=$((signals + 1)) asked=requeue; kill -TERM "${driver:-}" 2>/dev/null || true' USR1
     # scancel tells every process of the job, the driver too: told twice, it would break off its leave-taking.
     trap 'signals=$((signals + 1)) asked=end' TERM
+    require_time
     python "$command" "$@" &
     driver=$!
+    # It may have come already.
+    if [[ $signals -gt 0 ]]; then kill -TERM "$driver" 2>/dev/null || true; fi
     # A signal ends `wait` before the driver has ended.
     until
         before=$signals status=0
@@ -48,41 +50,4 @@ require_time() {
     limit=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%l) || return 0
     [[ ! $limit =~ ^[0-3]:[0-9]+$ ]] ||
         fail "a time limit of $limit minutes leaves nothing before the signal to stop: give sbatch --time hours:minutes:seconds"
-}
-
-# resume_once [ARGUMENT]...: sets `arguments` to those of jobs/launch.py, from which --resume is left out where a start of this job before
-# the present one has gone back: it would do so again. A fork is continued by the same arguments.
-resume_once() {
-    local began iteration="" rest=()
-    arguments=("$@")
-    is_job || return 0
-    while [[ $# -gt 0 ]]; do
-        case $1 in
-        --f*) return 0 ;;
-        --res*=*) iteration=${1#*=} ;;
-        --res*)
-            iteration=${2:-}
-            shift $(($# > 1))
-            ;;
-        *) rest+=("$1") ;;
-        esac
-        shift
-    done
-    iteration=$(realpath --canonicalize-missing -- "$iteration")
-    [[ -f ${iteration%/*}/run.json && $iteration =~ _[0-9]+$ ]] || return 0
-    began=${iteration%/*}/jobs/driver-$SLURM_JOB_ID.began
-    if [[ ${SLURM_RESTART_COUNT:-0} -eq 0 || ! -e $began ]]; then
-        mkdir -p "${began%/*}"
-        touch "$began"
-    elif gone_back "$iteration" "$began"; then
-        arguments=(--state "${iteration%/*}" "${rest[@]}")
-    fi
-}
-
-# gone_back DIR/iter_NN FILE: no later iteration was planned before FILE was made.
-gone_back() {
-    local later
-    for later in "${1%/*}"/iter_*; do
-        if ((10#${later##*_} > 10#${1##*_})) && [[ ! $later/plan.jsonl -nt $2 ]]; then return 1; fi
-    done
 }

@@ -17,12 +17,8 @@
 #SBATCH --output=sparta-eval-%j.log
 set -euo pipefail
 # A batch job runs a copy of this script, slurm_script, from a spool folder: the checkout is where it was submitted.
-checkout=$(dirname "$0")/..
-if [[ ${0##*/} == slurm_script ]]; then checkout=$SLURM_SUBMIT_DIR; fi
-if [[ ! -f $checkout/slurm/driver.sh ]]; then
-    echo "error: $checkout is no checkout of this project: go to the folder that has slurm/ in it and run sbatch there" >&2
-    exit 1
-fi
+if [[ ${0##*/} == slurm_script ]]; then checkout=$SLURM_SUBMIT_DIR; else checkout=$(dirname "$0")/..; fi
+[[ -f $checkout/slurm/driver.sh ]] || { echo "error: $checkout is no checkout of this project: run sbatch in its top folder" >&2; exit 1; }
 # shellcheck source=slurm/driver.sh
 source "$checkout/slurm/driver.sh"
 

@@ -66,21 +66,32 @@ daemon() {
     done < <(grep -lszFx -- "$own" /proc/[0-9]*/cmdline)
 }
 
-# job_processes [NODE]: ids of the slurmstepds and of everything they started, on NODE or on all nodes.
-# A slurmstepd is known by the slurmd log it holds open, a task by its environment: neither needs a living parent.
-job_processes() {
-    local entry pid file log name node=${1:-}
-    log=$folder/log/slurmd.${node:-*}.log
+# holders NAME LOG: ids of the processes called NAME that hold a log of this cluster's open; LOG may be a pattern.
+holders() {
+    local entry file name
     for entry in /proc/[0-9]*; do
         { read -r name <"$entry/comm"; } 2>/dev/null || continue
-        [[ $name == slurmstepd ]] || continue
+        [[ $name == "$1" ]] || continue
         for file in "$entry"/fd/*; do
             # shellcheck disable=SC2053  # a pattern on purpose
-            [[ $(readlink "$file" 2>/dev/null) == $log ]] || continue
+            [[ $(readlink "$file" 2>/dev/null) == $folder/log/$2 ]] || continue
             echo "${entry#/proc/}"
             break
         done
     done
+}
+
+# The controller and the child that runs its scripts, which outlives a controller killed with -9.
+controller() {
+    daemon slurmctld
+    holders slurmscriptd slurmctld.log
+}
+
+# job_processes [NODE]: ids of the slurmstepds and of everything they started, on NODE or on all nodes.
+# A slurmstepd is known by the slurmd log it holds open, a task by its environment: neither needs a living parent.
+job_processes() {
+    local file pid node=${1:-}
+    holders slurmstepd "slurmd.${node:-*}.log"
     while IFS= read -r file; do
         pid=${file#/proc/}
         pid=${pid%/environ}

@@ -10,8 +10,9 @@ require_programs
 require_sane_settings
 
 everything() {
-    local program
-    for program in slurmctld slurmd munged; do daemon "$program"; done
+    controller
+    daemon slurmd
+    daemon munged
     job_processes ''
 }
 

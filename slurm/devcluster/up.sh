@@ -134,7 +134,7 @@ if ! timeout 10 munge --no-input --socket="$socket" >/dev/null 2>&1; then
 fi
 
 if ! { [[ -n $(daemon slurmctld) ]] && controller_answers; }; then
-    end KILL 5 daemon slurmctld || fail "a slurmctld that does not answer cannot be ended."
+    end KILL 5 controller || fail "a slurmctld that does not answer cannot be ended."
     require_free_port "$port" slurmctld
     start slurmctld -f "$conf"
     started+=(slurmctld)

@@ -145,11 +145,14 @@ class Report:
         self._write(outcome="done", ended=time.time(), loads=loads)
 
     def failed(self, error: BaseException) -> None:
-        """Say why the task ends; nothing more where it leaves because SLURM starts it again."""
-        if self._record.outcome == "requeued" and isinstance(error, SystemExit):
-            return
+        """Say why the task ends."""
         said = str(error) if isinstance(error, SpartaError) else None
         self._write(outcome="failed", ended=time.time(), said=said, error=f"{type(error).__name__}: {error}")
+
+    @property
+    def leaves(self) -> bool:
+        """Whether the task has said that it will be started again."""
+        return self._record.outcome == "requeued"
 
     def requeued(self) -> None:
         """Say that the task leaves its node and will be started again. For signal handlers too."""

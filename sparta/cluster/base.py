@@ -14,6 +14,8 @@ class Launcher(ABC):
     name: ClassVar[str]
     survives: ClassVar[bool] = False
     """Whether tasks go on when the driver is asked to go."""
+    look_seconds: ClassVar[float] = 0.25
+    """How often a driver looks for rows and records of its tasks."""
 
     @property
     def where(self) -> str:

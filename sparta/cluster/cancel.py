@@ -1,5 +1,6 @@
 """Ending a run's tasks from outside, wherever they were started; and only this run's."""
 
+import re
 import time
 from collections.abc import Callable
 
@@ -27,7 +28,12 @@ def cancel_all(run: Run) -> int:
             controller.cancel([task.job for task in living])
         except Silent as error:
             raise SpartaError(f"SLURM does not answer ({error}): try again when it does") from None
-    folders = {path.parent: path for path in run.state.jobs.rglob("a*.json") if "-" not in path.name}
+    # Among the jobs lies the code that they run, with adapters of its own: a number tells an attempt from adapter_config.json.
+    folders = {
+        path.parent: path
+        for path in run.state.jobs.rglob("a*.json")
+        if re.fullmatch(r"a\d+\.json", path.name)
+    }
     local = Local(run)
     ended = len(living)
     for _, path in sorted(folders.items()):

@@ -19,7 +19,6 @@ from sparta.phases.base import Phase, RowPhase
 from sparta.store.run import Run
 from sparta.store.shards import LineCounter
 
-POLL_SECONDS = 0.25
 LOG_LINES = 15
 SECONDS_BEFORE_A_REASON = 10.0
 
@@ -84,7 +83,7 @@ class Driver:
                         f"{attempts.phase.title}: jobs of a detached launch are queued, waiting for them"
                     )
                 wait.tell()
-                time.sleep(POLL_SECONDS)
+                time.sleep(launcher.look_seconds)
         for attempt in attempts.all():
             launcher = self._launchers[attempt.cluster]
             if attempt != but and launcher.running(attempts, attempt):
@@ -109,7 +108,7 @@ class Driver:
                 launcher.start(attempts, attempt, view.advanced)
             while launcher.running(attempts, attempt):
                 wait.tell()
-                time.sleep(POLL_SECONDS)
+                time.sleep(launcher.look_seconds)
                 if counter:
                     view.advanced(counter.fresh())
         except KeyboardInterrupt:

@@ -1,24 +1,21 @@
 """A launch: from what a person asked for to a run that is complete, continued or branched."""
 
-import json
 import shlex
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from sparta.cluster import console, lifecycle
 from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.cancel import cancel_all, end_driver
 from sparta.cluster.driver import Driver
 from sparta.cluster.failure import forget_failure, note_failure
-from sparta.cluster.launchers import launcher_for
+from sparta.cluster.launchers import ClusterKind, launcher_for, settings_for
 from sparta.cluster.measure import measure
 from sparta.cluster.slurm import chain
 from sparta.cluster.slurm.launcher import Slurm
-from sparta.cluster.slurm.profile import find_profile
 from sparta.cluster.slurm.rehearsal import show_scripts
 from sparta.engines.factory import close_engine
 from sparta.errors import SpartaError
@@ -32,7 +29,6 @@ from sparta.store.run import Run
 
 DEFAULT_STATE = Path("state")
 DEFAULT_RECIPE = "toy"
-ClusterKind = Literal["auto", "inline", "local", "slurm"]
 
 
 @dataclass(frozen=True)
@@ -132,11 +128,7 @@ def _recipe(asked: Asked, state: StateDir) -> Recipe | None:
         settings.append(
             f"iterations={max(asked.iterations, done) if asked.iterations > 0 else asked.iterations}"
         )
-    if asked.profile is not None:
-        # Found now: the same command may be typed in another folder.
-        settings += ["cluster.kind=slurm", f"cluster.profile={json.dumps(str(find_profile(asked.profile)))}"]
-    if asked.cluster is not None:
-        settings.append(f"cluster.kind={asked.cluster}")
+    settings += settings_for(asked.cluster, asked.profile)
     if asked.recipe is None and origin.run_json.is_file():
         return adjust(Run.open(origin).recipe, settings) if settings else None
     return load(asked.recipe or DEFAULT_RECIPE, settings)
@@ -149,7 +141,8 @@ def _open(asked: Asked, state: StateDir, recipe: Recipe | None) -> Run:
     if asked.fork is not None:
         return lifecycle.fork(source, t, state, recipe)
     lifecycle.require_same_recipe(Run.open(source), recipe)
-    lifecycle.go_back(source, t)
+    if not lifecycle.has_returned(source, t):
+        lifecycle.go_back(source, t)
     return lifecycle.begin_or_continue(state, recipe)
 
 
@@ -203,11 +196,16 @@ def _detach(run: Run, screen: console.Screen, lock: RunLock) -> None:
     before = chain.latest_chain(run)
     if before is not None and chain.goes_on(before, known):
         chain.release(before, known)
+        more = " Iterations after it are for the same command, when it is done." * (
+            before.last < run.recipe.iterations
+        )
         screen.say(
-            f"{sum(task.live for task in known)} jobs of this run are in SLURM already, up to iteration {before.last}: nothing was submitted. See them with "
-            "jobs/status.py, end them with --cancel."
+            f"{sum(task.live for task in known)} jobs of this run are in SLURM already, up to iteration {before.last}: nothing was "
+            f"submitted. See them with jobs/status.py, end them with --cancel.{more}"
         )
         return
+    if before is not None:
+        chain.withdraw_rest(before, known)
     launcher.check(phases)
     first, last = (run.state.last_committed() or 0) + 1, run.recipe.iterations
     console.show_plan(screen.console, run, first, last, launcher)

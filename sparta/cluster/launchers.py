@@ -1,14 +1,19 @@
 """Launchers by the name that the recipe and every attempt give them."""
 
+import json
 import os
+from typing import Literal
 
 from sparta.cluster.base import Launcher
 from sparta.cluster.inline import Inline
 from sparta.cluster.local import Local, visible_gpus
 from sparta.cluster.slurm import controller
 from sparta.cluster.slurm.launcher import Slurm
+from sparta.cluster.slurm.profile import find_profile, load_profile
 from sparta.errors import SpartaError
 from sparta.store.run import Run
+
+ClusterKind = Literal["auto", "inline", "local", "slurm"]
 
 LAUNCHERS: dict[str, type[Inline] | type[Local] | type[Slurm]] = {
     kind.name: kind for kind in (Inline, Local, Slurm)
@@ -22,6 +27,18 @@ def launcher_named(name: str, run: Run) -> Launcher:
             f"there is no cluster {name}: the state was written by another version of the suite"
         )
     return LAUNCHERS[name](run)
+
+
+def settings_for(cluster: ClusterKind | None, profile: str | None) -> list[str]:
+    """What --cluster and --profile change in a recipe, as --set would. Raises SpartaError where the profile is not usable."""
+    settings = []
+    if profile is not None:
+        # Read now, so that a fault in it is told before anything is written; found now, for the next command may be typed in another folder.
+        load_profile(profile)
+        settings += ["cluster.kind=slurm", f"cluster.profile={json.dumps(str(find_profile(profile)))}"]
+    if cluster is not None:
+        settings.append(f"cluster.kind={cluster}")
+    return settings
 
 
 def launcher_for(run: Run) -> Launcher:

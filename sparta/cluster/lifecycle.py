@@ -1,5 +1,6 @@
 """How a run begins, goes on, goes back to an earlier iteration, or branches. Nothing is ever deleted, only set aside."""
 
+import os
 import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -114,7 +115,24 @@ def go_back(state: StateDir, t: int) -> Run:
             target = aside / path.relative_to(state.root)
             target.parent.mkdir(parents=True, exist_ok=True)
             path.rename(target)
+    if job := os.environ.get("SLURM_JOB_ID"):
+        files.write_json(state.jobs / "returned.json", Return(job, t))
     return run
+
+
+class Return(msgspec.Struct, frozen=True):
+    """jobs/returned.json: the SLURM job whose driver went back to iteration t last."""
+
+    job: str
+    t: int
+
+
+def has_returned(state: StateDir, t: int) -> bool:
+    """Whether this process is a SLURM job that was requeued, and has gone back to iteration t before: its command is typed once, and meant once."""
+    path = state.jobs / "returned.json"
+    if int(os.environ.get("SLURM_RESTART_COUNT", "0")) == 0 or not path.is_file():
+        return False
+    return files.read_json(path, Return) == Return(os.environ.get("SLURM_JOB_ID", ""), t)
 
 
 def fork(source: StateDir, t: int, target: StateDir, recipe: Recipe | None) -> Run:

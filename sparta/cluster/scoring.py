@@ -12,13 +12,12 @@ from rich.table import Table
 
 from sparta.cluster.console import Screen
 from sparta.cluster.driver import Driver
-from sparta.cluster.launch import ClusterKind
-from sparta.cluster.launchers import launcher_for
+from sparta.cluster.launchers import ClusterKind, launcher_for, settings_for
 from sparta.cluster.lifecycle import check_state
-from sparta.cluster.slurm.profile import find_profile
 from sparta.engines.factory import close_engine
 from sparta.errors import SpartaError
 from sparta.phases.evaluate import Evaluate, mean
+from sparta.recipe_files import adjust
 from sparta.store import files
 from sparta.store.layout import StateDir
 from sparta.store.lock import RunLock
@@ -63,7 +62,8 @@ def score(
         task = run.recipe.evaluation.task or run.recipe.data.task
         if task is None:
             raise SpartaError(f"{run.state.recipe_yaml} names no task to score on: set evaluation.task")
-        _move(run, cluster, profile)
+        # For this process alone: where a run is launched is not decided here, and tasks find nothing in it that depends on where they run.
+        run.recipe = adjust(run.recipe, settings_for(cluster, profile))
         committed = state.committed()
         iterations = tuple(committed) if every else tuple(sorted({committed[0], committed[-1]}))
         launcher = launcher_for(run)
@@ -94,20 +94,6 @@ def score(
         )
         files.write_json(summary_file(state, task), summary)
         return summary
-
-
-def _move(run: Run, cluster: ClusterKind | None, profile: str | None) -> None:
-    """Have the tasks of `run` done elsewhere, for as long as this process lives.
-
-    Its frozen recipe stays: where it is launched is not decided here, and tasks find nothing in it that depends on where they run.
-    """
-    changes: dict[str, object] = {}
-    if profile is not None:
-        changes |= {"kind": "slurm", "profile": str(find_profile(profile))}
-    if cluster is not None:
-        changes["kind"] = cluster
-    moved = run.recipe.cluster.model_copy(update=changes)
-    run.recipe = run.recipe.model_copy(update={"cluster": moved})
 
 
 def summary_file(state: StateDir, task: str) -> Path:

@@ -1,22 +1,27 @@
 """A status for people (tables) and for programs (JSON)."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from sparta.cluster.console import plain_console
 from sparta.cluster.estimate import duration
-from sparta.cluster.status import IterationStatus, PhaseStatus, Status
+from sparta.cluster.status import EndedTask, IterationStatus, PhaseStatus, Status
 
 HEADLINES = {
     "done": "done",
     "failed": "failed: the last launch ended with an error",
+    "lost": "failed: a task of the detached launch did not end well",
+    "detached": "running without a driver",
     "running": "running",
     "stopped": "stopped: nobody is working on it",
 }
 ARRAYS = ("generate", "judge", "train")
+ENDED_SHOWN = 5
 
 
 def as_json(status: Status) -> str:
@@ -30,23 +35,121 @@ def show_status(status: Status, state: Path) -> None:
     console = plain_console()
     last = max((entry.t for entry in status.iterations if entry.committed), default=0)
     console.print(
-        f"run {status.run_id} ({status.recipe}) in {state}: {HEADLINES[status.state]}; {last} of {status.planned} iterations committed",
+        f"run {status.run_id} ({status.recipe}) in {state}: {_headline(status)}; {last} of {status.planned} iterations committed",
         markup=False,
     )
+    if status.silence:
+        console.print(
+            f"SLURM could not be asked ({status.silence}): what is queued or running is as the files last said",
+            markup=False,
+        )
     if status.driver:
         console.print(f"driver: {status.driver}", markup=False)
+    if status.detached:
+        console.print(f"no driver: {status.detached}", markup=False)
     if status.failure:
         console.print(f"error ({status.failure.when}): {status.failure.said}", markup=False)
+    for task in status.ended[:ENDED_SHOWN]:
+        console.print(_ending(task, status), markup=False)
+    if len(status.ended) > ENDED_SHOWN:
+        console.print(f"and {len(status.ended) - ENDED_SHOWN} more of its tasks")
     if status.log:
         console.print(f"last lines of its log:\n{status.log}", markup=False)
     if status.seconds_left is not None:
         console.print(f"time left: about {duration(status.seconds_left)}, as measured in this run")
-    if status.iterations:
-        console.print(_phases(status.iterations))
+    if status.gpu_seconds:
+        idle = "" if status.gpu_idle is None else f", {status.gpu_idle:.0%} idle".replace("%", " %")
+        console.print(f"GPU time: {duration(status.gpu_seconds)} used{idle}")
+    begun = [entry for entry in status.iterations if _has_begun(entry)]
+    if begun:
+        console.print(_phases(begun))
+    _show_queue(status, begun, console)
     console.print(_standing(status))
     if status.state in ("failed", "stopped"):
         where = "" if state == Path("state") else f" --state {state}"
         console.print(f"continue with: python jobs/launch.py{where}", markup=False)
+
+
+def compressed(names: Iterable[str]) -> str:
+    """Names of nodes as SLURM writes them: node[1-3,7], login."""
+    stems: dict[tuple[str, int], list[str]] = {}
+    for name in sorted(set(names)):
+        stem = name.rstrip("0123456789")
+        number = name.removeprefix(stem)
+        # node7 and node10 go together, node07 and node7 do not
+        padding = len(number) if number.startswith("0") else 0
+        stems.setdefault((stem, padding if number else -1), []).append(number)
+    return ",".join(
+        stem + (numbers[0] if len(numbers) == 1 else f"[{','.join(_ranges(numbers))}]")
+        for (stem, _), numbers in stems.items()
+    )
+
+
+def _ranges(numbers: list[str]) -> list[str]:
+    """Numbers in a row together: 1-4, 7."""
+    rows: list[list[str]] = []
+    for number in sorted(numbers, key=int):
+        if rows and int(number) == int(rows[-1][-1]) + 1:
+            rows[-1].append(number)
+        else:
+            rows.append([number])
+    return [row[0] if len(row) == 1 else f"{row[0]}-{row[-1]}" for row in rows]
+
+
+def _headline(status: Status) -> str:
+    if status.state == "running" and status.driver is None:
+        return HEADLINES["detached"] + (", as far as the files say" if status.silence else "")
+    if status.state == "failed" and status.failure is None:
+        return HEADLINES["lost"]
+    return HEADLINES[status.state]
+
+
+def _ending(task: EndedTask, status: Status) -> str:
+    """One line; the error itself only where the failure does not say it already."""
+    where = f" on {task.node}" if task.node else ""
+    job = f" (job {task.job})" if task.job else ""
+    why = "" if status.failure is not None and task.why in status.failure.said else f": {task.why}"
+    return f"{task.phase} of iteration {task.t}, shard {task.shard}{where}{job}{why}"
+
+
+def _has_begun(entry: IterationStatus) -> bool:
+    return entry.committed or any(
+        phase.done or phase.total is not None for phase in entry.phases if phase.name in ARRAYS
+    )
+
+
+def _show_queue(status: Status, begun: list[IterationStatus], console: Console) -> None:
+    """What SLURM has of the first iteration that is not committed, and which later ones wait behind it."""
+    unfinished = [entry for entry in status.iterations if not entry.committed]
+    if status.state == "done" or not unfinished:
+        return
+    counted = [(phase, _counts(phase)) for phase in unfinished[0].phases if phase.jobs or phase.queued]
+    phases = [phase for phase, counts in counted if any(counts)]
+    if phases:
+        console.print(_queue(unfinished[0].t, phases))
+    later = [entry.t for entry in unfinished[1:] if any(phase.queued for phase in entry.phases)]
+    if later:
+        console.print(f"queued behind it: iteration{'s' * (len(later) > 1)} {_upto(later)}")
+
+
+def _upto(numbers: list[int]) -> str:
+    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+
+
+def _counts(phase: PhaseStatus) -> tuple[int, int, int, int]:
+    return phase.queued, phase.running, phase.requeued, phase.failed
+
+
+def _queue(t: int, phases: list[PhaseStatus]) -> Table:
+    table = Table(title=f"SLURM, iteration {t}", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("phase")
+    for heading in ("queued", "running", "requeued", "failed"):
+        table.add_column(heading, justify="right")
+    table.add_column("nodes")
+    table.add_column("why waiting")
+    for phase in phases:
+        table.add_row(phase.name, *map(str, _counts(phase)), compressed(phase.nodes), phase.waiting)
+    return table
 
 
 def _phases(iterations: list[IterationStatus]) -> Table:

@@ -36,10 +36,18 @@ def run_task(run: Run, phase_name: str, t: int, number: int, shard: int, watch: 
         phase.perform(run, t, keys, number, shard, watch)
         _reporting.done(loads_so_far() - loads)
     except BaseException as error:
+        if _reporting.leaves and not _is_the_end(error):
+            # Whatever was in the way of a clean leave, SLURM's own hurry for one: the task is over here and not failed.
+            raise SystemExit(1) from error
         _reporting.failed(error)
         raise
     finally:
         _reporting = None
+
+
+def _is_the_end(error: BaseException) -> bool:
+    """Whether submitit raised `error` because the task has run out of time too often to be requeued again."""
+    return type(error).__name__ == "UncompletedJobError"
 
 
 def leave_for_requeue() -> None:

@@ -39,7 +39,10 @@ class JudgeStats(msgspec.Struct, frozen=True):
 
 
 class PhaseStats(msgspec.Struct, frozen=True):
-    """Cost of one phase. seconds: from dealing out to the last task's end, summed over attempts. busy: seconds of tasks. loads: bases loaded."""
+    """Cost of one phase. seconds: from dealing out to the last task's end, summed over attempts. busy: seconds of tasks. loads: bases loaded.
+
+    gpu_seconds, gpu_idle: GPU-seconds used, and the share of those that were there which was not; sparta/cluster/measure.py defines both.
+    """
 
     items: int
     seconds: float
@@ -47,12 +50,15 @@ class PhaseStats(msgspec.Struct, frozen=True):
     loads: int
     tasks: int
     attempts: int
+    gpu_seconds: float = 0.0
+    gpu_idle: float | None = None
 
 
 class IterationStats(msgspec.Struct, frozen=True):
     """One iteration. reasons: combats by what became of them; wins, losses: by model, of combats that made a pair.
 
     too_long: prompts that left no room for a response. dropped_pairs: by model, pairs that could not be trained on. mean_losses: by model, nats.
+    gpu_seconds, gpu_idle: as in PhaseStats, of all its phases together.
     """
 
     combats: int
@@ -66,6 +72,8 @@ class IterationStats(msgspec.Struct, frozen=True):
     dropped_pairs: dict[str, int] = {}
     mean_losses: dict[str, float] = {}
     phases: dict[str, PhaseStats] = {}
+    gpu_seconds: float = 0.0
+    gpu_idle: float | None = None
 
 
 def of_merge(

@@ -40,7 +40,8 @@ class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """jobs/lock/<token>.json: who took the lock.
 
     process_start: clock ticks from boot to the process's start, telling two processes of one pid apart; None where there is no /proc.
-    machine: boot id and process namespace; processes of another `machine` cannot be looked up here.
+    machine: boot id and process namespace; processes of another `machine` cannot be looked up here. slurm_restarts: how often SLURM had
+    requeued the job by then.
     """
 
     token: str
@@ -51,6 +52,7 @@ class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     started: str
     command: str
     slurm_job_id: str | None
+    slurm_restarts: int = 0
 
     def __str__(self) -> str:
         job = f", SLURM job {self.slurm_job_id}" if self.slurm_job_id else ""
@@ -232,6 +234,11 @@ def _now(folder: Path) -> float:
 
 
 def _lives(claim: Claim, silent: float) -> bool:
+    ours = claim.slurm_job_id is not None and claim.slurm_job_id == os.environ.get("SLURM_JOB_ID")
+    if ours and claim.slurm_restarts < _slurm_restarts():
+        return (
+            False  # an earlier start of this very job, perhaps on a node that is no more: SLURM has ended it
+        )
     if claim.machine == machine():
         try:
             os.kill(claim.pid, 0)
@@ -258,4 +265,9 @@ def _claim_of_this_process() -> Claim:
         started=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         command=shlex.join(sys.argv),
         slurm_job_id=os.environ.get("SLURM_JOB_ID"),
+        slurm_restarts=_slurm_restarts(),
     )
+
+
+def _slurm_restarts() -> int:
+    return int(os.environ.get("SLURM_RESTART_COUNT", "0"))

@@ -262,3 +262,23 @@ def test_edited_instructions_are_noticed(how: str, tmp_path: Path) -> None:
         run.state.instructions.write_text(text.replace("question 3", "question 4", 1))
     with pytest.raises(SpartaError, match="data/train.jsonl is missing or was changed"):
         lifecycle.begin_or_continue(run.state, None)
+
+
+def test_a_requeued_job_goes_back_once_and_another_one_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begin(tmp_path, iterations=2)
+    for t in (1, 2):
+        advance(run, t)
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    assert not lifecycle.has_returned(run.state, 1)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert not lifecycle.has_returned(run.state, 1), "told to stop before it went back"
+    lifecycle.go_back(run.state, 1)
+    assert lifecycle.has_returned(run.state, 1)
+    assert not lifecycle.has_returned(run.state, 0), "another iteration"
+    monkeypatch.setenv("SLURM_JOB_ID", "78")
+    assert not lifecycle.has_returned(run.state, 1), "another submission"
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    monkeypatch.delenv("SLURM_RESTART_COUNT")
+    assert not lifecycle.has_returned(run.state, 1), "typed again in one allocation"

@@ -150,6 +150,19 @@ def test_a_lock_from_another_machine_is_taken_over_when_its_heartbeat_is_old(
         assert "node7" in said[0]
 
 
+def test_a_requeued_job_takes_the_lock_of_its_own_earlier_start_over_at_once(
+    state: StateDir, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node it ran on may be gone, with nobody to release anything."""
+    leave_behind(state, silent=5, machine="elsewhere", host="node7", slurm_job_id="42")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    for job, alive in (("41", True), ("42", False)):
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+        assert who(state).alive == alive
+    with RunLock(state, said.append):
+        assert "node7" in said[0]
+
+
 def test_the_heartbeat_keeps_the_file_of_the_holder_young(
     state: StateDir, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -134,6 +134,22 @@ def goes_on(chain: Chain, tasks: Sequence[Task]) -> bool:
     return not failed and any(_job(task) in last and task.live and task.state != "COMPLETING" for task in own)
 
 
+def withdraw_rest(chain: Chain, tasks: Sequence[Task]) -> None:
+    """End what is still queued behind the place where a chain broke; tasks that run, or wait for their turn in a running array, go on."""
+    jobs = {job for _, ids in chain.links for job in ids}
+    rest = {
+        _job(task)
+        for task in tasks
+        if _job(task) in jobs
+        and task.state == "PENDING"
+        and task.reason in ("Dependency", "DependencyNeverSatisfied")
+    }
+    try:
+        controller.cancel(sorted(rest))
+    except Silent as error:
+        raise SpartaError(f"SLURM does not answer ({error}): try again when it does") from None
+
+
 def release(chain: Chain, tasks: Sequence[Task]) -> None:
     """Let the first jobs of a whole chain start, if they are held: whoever submitted it did not come to that."""
     first = chain.links[0][1] if chain.links else []

@@ -1,6 +1,7 @@
 """What SLURM's own commands say: squeue, sacct, sinfo, scontrol, scancel. The only module that runs them, submission aside."""
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -192,5 +193,6 @@ def _ask(command: list[str], given: str | None = None) -> str:
         raise Silent(f"{command[0]} gave no answer for {SECONDS_TO_ANSWER} s") from None
     if done.returncode:
         said = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
-        raise Silent(said.removeprefix(f"{command[0]}: "))
+        # "squeue: error: ..." and "slurm_load_jobs error: ..." are for a terminal, this becomes part of a sentence.
+        raise Silent(re.sub(r"^(\w+: )?((\w+ )?error: )*", "", said))
     return done.stdout if given is None else " ".join(done.stderr.split())

@@ -5,11 +5,13 @@ priority needs the node. The task is then requeued and continues its shard at th
 """
 
 import signal
+import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 from sparta.cluster.attempts import AttemptDir
@@ -109,7 +111,7 @@ def children_spared() -> Iterator[None]:
     """SLURM's signal goes to every process of the step. Children started in this block never get it, and none outlives the block.
 
     The signal stays blocked in this process, and so in whatever it starts, whichever way; one thread takes it and wakes the main thread
-    with another, whose handler is submitit's.
+    with another, whose handler is submitit's. That one is called once, however often SLURM repeats itself.
     """
     handler = signal.getsignal(signal.SIGUSR2)
     if not callable(handler):
@@ -117,21 +119,35 @@ def children_spared() -> Iterator[None]:
             "a SLURM task was started without submitit's signal handler: start it through submitit"
         )
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
-    old = signal.signal(signal.SIGUSR1, lambda number, frame: handler(signal.SIGUSR2, frame))
+    old = signal.signal(signal.SIGUSR1, lambda number, frame: _leave(handler, frame))
     main = threading.get_ident()
+    leaving = threading.Event()
 
     def pass_on() -> None:
         while True:
             signal.sigwait({signal.SIGUSR2})
-            signal.pthread_kill(main, signal.SIGUSR1)
+            if not leaving.is_set():
+                leaving.set()
+                signal.pthread_kill(main, signal.SIGUSR1)
 
     threading.Thread(target=pass_on, name="SLURM's signal", daemon=True).start()
     try:
         yield
     finally:
+        leaving.set()
         end_children()
         signal.signal(signal.SIGUSR1, old)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _leave(handler: Callable[[int, FrameType | None], Any], frame: FrameType | None) -> None:
+    """Have submitit requeue the task. Where it preempts, SLURM does that by itself, and may end or refuse submitit's scontrol."""
+    try:
+        handler(signal.SIGUSR2, frame)
+    except (subprocess.SubprocessError, OSError) as error:
+        # If SLURM does not requeue it either, the task is gone from the queue, and its driver deals the rest out again.
+        print(f"leaving without having asked for a requeue: {error}", flush=True)
+        sys.exit(1)
 
 
 def end_children() -> None:

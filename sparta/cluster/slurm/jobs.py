@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import msgspec
 
@@ -52,15 +53,20 @@ class Jobs(msgspec.Struct, frozen=True):
         return found
 
 
+def jobs_file(attempts: AttemptDir, number: int) -> Path:
+    """Where the jobs of attempt `number` are noted."""
+    return attempts.folder / f"a{number}-jobs.json"
+
+
 def note_jobs(places: Sequence[tuple[AttemptDir, int]], jobs: Jobs) -> None:
     """Write down that `jobs` are those of these attempts, given by number."""
     for attempts, number in places:
-        files.write_json(attempts.folder / f"a{number}-jobs.json", jobs)
+        files.write_json(jobs_file(attempts, number), jobs)
 
 
 def jobs_of(attempts: AttemptDir, number: int) -> Jobs | None:
     """The jobs of attempt `number`; None where none were submitted for it."""
-    path = attempts.folder / f"a{number}-jobs.json"
+    path = jobs_file(attempts, number)
     return files.read_json(path, Jobs) if path.is_file() else None
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 
 import msgspec
 
@@ -17,7 +18,7 @@ from sparta.cluster.base import Launcher
 from sparta.cluster.slurm import controller
 from sparta.cluster.slurm.controller import HOPELESS, Silent, Task
 from sparta.cluster.slurm.job import Piece, Work
-from sparta.cluster.slurm.jobs import Jobs, Part, all_jobs, job_name, jobs_of, note_jobs, parts_of
+from sparta.cluster.slurm.jobs import Jobs, Part, all_jobs, job_name, jobs_file, jobs_of, note_jobs, parts_of
 from sparta.cluster.slurm.profile import DEFAULT_PROFILE, Profile, load_profile
 from sparta.cluster.slurm.queue import Queue
 from sparta.cluster.slurm.snapshot import snapshot, snapshot_folder
@@ -31,6 +32,8 @@ SECONDS_TO_COMPLETE = 60.0
 """How long a task that is ending, by SLURM's account, without having said so is waited for: it may still be writing."""
 FAILURES_TO_AVOID = 2
 """Tasks that failed on a node, and more than were done there, after which the phase's next attempt leaves it out."""
+BLAMELESS = ("CANCELLED", "COMPLETED", "PREEMPTED")
+"""Ends of a task that say nothing against its node."""
 USUAL = ("None", "", "JobArrayTaskLimit", "Dependency")
 """Reasons for waiting that nobody needs to be told of: the suite itself asked for it."""
 
@@ -38,10 +41,13 @@ USUAL = ("None", "", "JobArrayTaskLimit", "Dependency")
 class Slurm(Launcher):
     name = "slurm"
     survives = True
+    # Of files on a disk that many nodes share.
+    look_seconds = 0.5
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self._ending: dict[str, float] = {}
+        self._ended: dict[tuple[Path, int], dict[int, Task]] = {}
 
     @cached_property
     def profile(self) -> Profile:
@@ -142,7 +148,10 @@ class Slurm(Launcher):
             return []
         tasks = self._tasks(attempts, attempt.number)
         self._refuse_hopeless(tasks)
-        return [shard for shard in silent if shard in tasks and self._goes_on(tasks[shard])]
+        empty = self._withdraw_empty(attempts, attempt.number, tasks)
+        return [
+            shard for shard in silent if shard in tasks and shard not in empty and self._goes_on(tasks[shard])
+        ]
 
     def expected(self, attempts: AttemptDir) -> bool:
         for number in all_jobs(attempts):
@@ -190,9 +199,19 @@ class Slurm(Launcher):
         return AttemptDir(self._run, phase_named(piece.phase), piece.t)
 
     def _tasks(self, attempts: AttemptDir, number: int) -> dict[int, Task]:
-        """What squeue says of every shard of attempt `number` that it still knows."""
+        """What squeue says of every shard of attempt `number`, or said: it forgets tasks minutes after their end, and arrays run for hours."""
         jobs = jobs_of(attempts, number)
-        return jobs.by_shard(self.queue.tasks(jobs.names)) if jobs else {}
+        if jobs is None:
+            return {}
+        if not controller.installed():
+            raise SpartaError(
+                f"tasks of {attempts.phase.name} were submitted to SLURM, and there is no squeue here to see whether they run: go on where "
+                f"SLURM is, or, if none of them can be running any more, remove {jobs_file(attempts, number)}"
+            )
+        now = jobs.by_shard(self.queue.tasks(jobs.names))
+        ended = self._ended.setdefault((attempts.folder, number), {})
+        ended.update({shard: task for shard, task in now.items() if not task.live})
+        return {**ended, **now}
 
     def _goes_on(self, task: Task) -> bool:
         """Whether more may come of a task: it is in the queue, and not stuck at its end on a node that does not answer."""
@@ -215,6 +234,24 @@ class Slurm(Launcher):
             f"{self.profile.name} or ask the cluster's administrators, then run the same command again"
         )
 
+    def _withdraw_empty(self, attempts: AttemptDir, number: int, tasks: Mapping[int, Task]) -> set[int]:
+        """Cancel tasks whose driver died at their submission: submitit hands them their work after sbatch has answered, and nobody will.
+
+        Their shards are returned. Only the driver that holds the run's lock may ask: it has noted the ids of all that it submitted itself.
+        """
+        jobs = jobs_of(attempts, number)
+        unnoted = {part.name for part in jobs.parts if part.job is None} if jobs else set()
+        empty = {
+            shard: task.job
+            for shard, task in tasks.items()
+            if task.name in unnoted
+            and task.live
+            and not (attempts.logs / f"{task.job}_submitted.pkl").is_file()
+        }
+        with suppress(Silent):  # they end by themselves, having waited for a minute
+            controller.cancel(sorted(empty.values()))
+        return set(empty)
+
     def _largest_array(self) -> int:
         try:
             return controller.largest_array()
@@ -227,8 +264,14 @@ class Slurm(Launcher):
         """Nodes on which tasks of this phase failed again and again, while others did their work."""
         failed, done = Counter[str](), Counter[str]()
         for attempt in attempts.all():
-            for record in attempts.records(attempt):
-                if record.node is not None and record.said is None:
+            ended = self._ended.get((attempts.folder, attempt.number), {})
+            for shard in range(attempt.shards):
+                record, task = attempts.record(attempt.number, shard), ended.get(shard)
+                if record is None:
+                    # It did not even come to saying that it began.
+                    if task is not None and task.node and task.state not in BLAMELESS:
+                        failed[task.node] += 1
+                elif record.node is not None and record.said is None:
                     (done if record.outcome == "done" else failed)[record.node] += 1
         bad = {node for node, count in failed.items() if count >= FAILURES_TO_AVOID and count > done[node]}
         # Where tasks fail everywhere, no node is to blame.

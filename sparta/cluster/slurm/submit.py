@@ -4,8 +4,9 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -108,11 +109,13 @@ def submit(array: Array, profile: Profile) -> str:
         )
         executor.update_parameters(**parameters(array, profile))
         try:
-            jobs = (
-                executor.map_array(array.work, shards)
-                if array.count > 1
-                else [executor.submit(array.work, array.first)]
-            )
+            # submitit prints what sbatch says to an error that it raises as well.
+            with redirect_stderr(StringIO()):
+                jobs = (
+                    executor.map_array(array.work, shards)
+                    if array.count > 1
+                    else [executor.submit(array.work, array.first)]
+                )
         except (FailedJobError, FailedSubmissionError) as error:
             withdraw([array.name])
             raise _refused(error, profile) from error

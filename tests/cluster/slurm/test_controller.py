@@ -1,0 +1,148 @@
+"""What SLURM's commands print, read: a stand-in on PATH prints what the true ones were seen to print."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sparta.cluster.slurm import controller
+from sparta.cluster.slurm.controller import Silent, Task, seconds_of
+from sparta.errors import SpartaError
+
+Prints = Callable[..., None]
+
+
+@pytest.fixture
+def prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prints:
+    """Puts a command on PATH, alone there, that prints what is given and writes its arguments to a file beside it."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    def put(name: str, out: str = "", err: str = "", status: int = 0) -> None:
+        (tmp_path / f"{name}.out").write_text(out)
+        (tmp_path / f"{name}.err").write_text(err)
+        program = tmp_path / name
+        program.write_text(
+            f'#!/bin/sh\necho "$@" >> {program}.asked\n/bin/cat {program}.out\n/bin/cat {program}.err >&2\nexit {status}\n'
+        )
+        program.chmod(0o755)
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0:00", 0),
+        ("4:05", 245),
+        ("1:00:00", 3600),
+        ("1-02:03:04", 93784),
+        ("10:00", 600),
+        ("2-00:00:00", 172800),
+        ("infinite", float("inf")),
+        ("UNLIMITED", float("inf")),
+        ("INVALID", float("inf")),
+        ("", float("inf")),
+        ("n/a-01:00", float("inf")),
+    ],
+)
+def test_durations_as_squeue_and_sinfo_print_them(text: str, seconds: float) -> None:
+    assert seconds_of(text) == seconds
+
+
+def test_tasks_of_arrays_and_jobs_of_their_own_are_told_apart(prints: Prints) -> None:
+    prints(
+        "squeue",
+        "55239261|N/A|PENDING|JobHeldUser||merge|0:00\n"
+        "55239262|3|RUNNING|None|node2|judge|1:02\n"
+        "55239262|4|PENDING|Nodes required for job are DOWN|(null)|judge|0:00\n"
+        "55239262|5|CANCELLED by 0|None|node1|judge|0:07\n"
+        "a line that is something else\n",
+    )
+    assert controller.tasks_named(["judge", "merge"]) == [
+        Task("merge", "55239261", 0, "PENDING", "JobHeldUser", "", 0.0),
+        Task("judge", "55239262_3", 3, "RUNNING", "", "node2", 62.0),
+        Task("judge", "55239262_4", 4, "PENDING", "Nodes_required_for_job_are_DOWN", "null", 0.0),
+        Task("judge", "55239262_5", 5, "CANCELLED by 0", "", "node1", 7.0),
+    ]
+    assert [task.live for task in controller.tasks_named(["judge"])] == [True, True, True, False]
+
+
+def test_nobody_is_asked_about_nothing_and_many_names_are_asked_in_parts(
+    prints: Prints, tmp_path: Path
+) -> None:
+    prints("squeue")
+    assert controller.tasks_named([]) == []
+    assert not (tmp_path / "squeue.asked").exists()
+    names = [f"name{number}" for number in range(1200)]
+    assert controller.tasks_named([*names, *names]) == []
+    asked = (tmp_path / "squeue.asked").read_text().splitlines()
+    assert len(asked) == 3
+    assert sorted(
+        name for line in asked for name in line.split("--name=")[1].split(" ")[0].split(",")
+    ) == sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("err", "said"),
+    [
+        (
+            "slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n",
+            "Unable to contact slurm controller (connect failure)",
+        ),
+        ("squeue: error: Invalid user: 7\n", "Invalid user: 7"),
+        ("", "exit status 1"),
+    ],
+)
+def test_a_command_that_fails_is_silence_and_says_why(prints: Prints, err: str, said: str) -> None:
+    prints("squeue", err=err, status=1)
+    with pytest.raises(Silent) as caught:
+        controller.tasks_named(["judge"])
+    assert str(caught.value) == said
+
+
+def test_a_command_that_is_not_there_is_not_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not controller.installed()
+    with pytest.raises(SpartaError, match=r"^squeue is not on PATH: .* --cluster local$"):
+        controller.tasks_named(["judge"])
+
+
+def test_partitions_with_and_without_a_limit(prints: Prints) -> None:
+    prints("sinfo", "gpu|infinite\nshort|1:00:00\nlong|7-00:00:00\n")
+    assert controller.partitions() == {"gpu": float("inf"), "short": 3600.0, "long": 604800.0}
+
+
+def test_the_largest_array_is_read_from_the_configuration(prints: Prints) -> None:
+    controller.largest_array.cache_clear()
+    try:
+        prints(
+            "scontrol",
+            "Configuration data as of now\nMaxArraySize            = 1001\nMaxJobCount             = 10000\n",
+        )
+        assert controller.largest_array() == 1001
+        controller.largest_array.cache_clear()
+        prints("scontrol", "Configuration data as of now\n")
+        with pytest.raises(Silent, match="names no MaxArraySize"):
+            controller.largest_array()
+    finally:
+        controller.largest_array.cache_clear()
+
+
+def test_a_job_submitted_from_a_job_inherits_nothing_of_it_but_the_cluster(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in (
+        "SLURM_JOB_ID",
+        "SLURM_CONF",
+        "SLURMD_NODENAME",
+        "SBATCH_PARTITION",
+        "SUBMITIT_EXECUTOR",
+        "SRUN_X",
+    ):
+        monkeypatch.setenv(name, "x")
+    kept = {
+        name
+        for name in controller.free_of_this_job()
+        if name.startswith(("SLURM", "SBATCH", "SUBMITIT", "SRUN"))
+    }
+    assert kept == {"SLURM_CONF"}

@@ -1,0 +1,107 @@
+"""What runs inside a job, without SLURM: its signal is for the task alone, and no child process outlives the task."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rehearsal import wait_until
+
+from sparta.cluster.slurm.job import children_spared
+from sparta.errors import SpartaError
+
+TASK = """
+import json, multiprocessing, os, signal, subprocess, sys, time
+from sparta.cluster.slurm.job import children_spared
+
+told = []
+def handler(number, frame):
+    told.append(number)
+    if sys.argv[1] == "refused":
+        subprocess.check_call(["false"])
+
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
+PARENT = f'''
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", {STUBBORN!r}], stdout=subprocess.PIPE)
+child.stdout.readline()
+print(child.pid, flush=True)
+child.wait()
+'''
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGUSR2, handler)
+    with children_spared():
+        one = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
+        pids = [one.pid, int(one.stdout.readline())]
+        for how in ("fork", "spawn"):
+            child = multiprocessing.get_context(how).Process(target=time.sleep, args=[600])
+            child.start()
+            pids.append(child.pid)
+        print(json.dumps(pids), flush=True)
+        while not told:
+            time.sleep(600)
+        print(json.dumps(told), flush=True)
+        sys.stdin.readline()
+        if sys.argv[1] == "raises":
+            raise ValueError
+    print("left", flush=True)
+"""
+
+
+def alive(pid: int) -> bool:
+    """Whether the process is there and is more than an entry that nobody has read yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def start(tmp_path: Path, how: str) -> "tuple[subprocess.Popen[str], list[int]]":
+    """A task in a process group of its own, and its children: a child, its stubborn child, one forked, one spawned."""
+    (tmp_path / "task.py").write_text(TASK)
+    task = subprocess.Popen(
+        [sys.executable, tmp_path / "task.py", how],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert task.stdout is not None
+    return task, json.loads(task.stdout.readline())
+
+
+@pytest.mark.parametrize("how", ["ends", "raises"])
+def test_children_survive_the_signal_and_not_the_task(how: str, tmp_path: Path) -> None:
+    task, children = start(tmp_path, how)
+    assert len(set(children)) == 4
+    for _ in range(3):
+        os.killpg(task.pid, signal.SIGUSR2)
+    assert task.stdout is not None
+    told = json.loads(task.stdout.readline())
+    assert told == [signal.SIGUSR2], "the handler woke the main thread, once"
+    assert all(map(alive, children))
+    out, err = task.communicate("\n", timeout=60)
+    assert (out == "left\n") == (how == "ends"), err
+    assert ("ValueError" in err) == (how == "raises")
+    wait_until(lambda: not any(map(alive, children)))
+
+
+def test_a_requeue_that_slurm_refuses_ends_the_task_all_the_same(tmp_path: Path) -> None:
+    """Where SLURM preempts a task it requeues it by itself, and ends the scontrol that would have asked for it."""
+    task, children = start(tmp_path, "refused")
+    os.killpg(task.pid, signal.SIGUSR2)
+    out, err = task.communicate(timeout=60)
+    assert task.returncode == 1, err
+    assert out.startswith("leaving without having asked for a requeue: ") and "Traceback" not in err
+    wait_until(lambda: not any(map(alive, children)))
+
+
+def test_without_submitits_handler_a_task_is_refused() -> None:
+    assert signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL
+    with pytest.raises(SpartaError, match="start it through submitit"), children_spared():
+        pass

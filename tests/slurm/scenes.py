@@ -1,0 +1,84 @@
+"""What tests on the real SLURM share: a run as nobody disturbed it, variants of the profile, commands that misbehave, the queue as squeue shows it."""
+
+import os
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import yaml
+from rehearsal import ROOT, advance, manifests, rows_on_disk
+
+from sparta.cluster import lifecycle
+from sparta.cluster.slurm.jobs import prefix
+from sparta.phases.base import RowPhase
+from sparta.phases.generate import Generate
+from sparta.phases.judge import Judge
+from sparta.phases.train import Train
+from sparta.recipe_files import load
+from sparta.store.layout import StateDir
+from sparta.store.run import Run
+from sparta.store.shards import LineCounter
+
+PHASES: tuple[RowPhase, ...] = (Generate(), Judge(), Train())
+
+
+def undisturbed(folder: Path, recipe: Path, last: int) -> dict[str, bytes]:
+    """Manifests of a run of `recipe` that one process carried out."""
+    run = lifecycle.begin_or_continue(
+        StateDir(folder / "undisturbed"), load(recipe, ["engine.scripted.delay=0"])
+    )
+    for t in range(1, last + 1):
+        advance(run, t)
+    return manifests(run.state.root)
+
+
+def variant(path: Path, **changes: object) -> Path:
+    """The devcluster's profile with other values for some keys."""
+    profile = yaml.safe_load((ROOT / "slurm" / "profiles" / "devcluster.yaml").read_text())
+    path.write_text(yaml.safe_dump({**profile, **changes}))
+    return path
+
+
+def path_with(folder: Path, name: str, script: str) -> str:
+    """A PATH on which the command `name` is a shell script; "$real" in it is the true one."""
+    folder.mkdir(exist_ok=True)
+    program = folder / name
+    program.write_text(f"#!/bin/bash\nreal={shutil.which(name)}\n{script}\n")
+    program.chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
+
+
+def queue(run: Run, pattern: str = "%T") -> list[str]:
+    """What squeue prints of every task of `run` that is queued or running."""
+    out = subprocess.run(
+        ["squeue", "--array", "--noheader", f"--format=%j|{pattern}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    rows = (line.split("|", 1) for line in out.stdout.splitlines())
+    return [what for name, what in rows if name.startswith(prefix(run))]
+
+
+def gone(run: Run) -> bool:
+    """Whether no job of `run` is queued or running, nor on its way out."""
+    return not queue(run)
+
+
+def responses(state: StateDir, t: int = 1) -> int:
+    """How many responses of iteration t are on disk."""
+    return LineCounter(state.iteration(t).responses).fresh()
+
+
+def done_twice(run: Run, last: int) -> Counter[str]:
+    """Keys of iterations 1 to `last` that were computed more than once, with how often too often; none may be missing."""
+    twice = Counter[str]()
+    for t in range(1, last + 1):
+        for phase in PHASES:
+            counts = Counter(rows_on_disk(run, phase, t))
+            assert set(counts) == {item.key for item in phase.work(run, t)}, f"{phase.name} of iteration {t}"
+            twice += Counter(
+                {f"{phase.name} {t}: {key}": count - 1 for key, count in counts.items() if count > 1}
+            )
+    return twice

@@ -1,0 +1,264 @@
+"""What a person, an administrator or a cluster can get wrong: a clear sentence, nothing lost, and the same command goes on afterwards."""
+
+import os
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from rehearsal import Launched, advance, begin, manifests, sentence, typed, wait_until, write_recipe
+from scenes import done_twice, gone, path_with, queue, responses, undisturbed, variant
+
+from sparta.cluster.attempts import AttemptDir
+from sparta.cluster.slurm.snapshot import snapshot
+from sparta.phases.generate import Generate
+from sparta.store.layout import StateDir
+from sparta.store.run import Run
+
+pytestmark = pytest.mark.usefixtures("devcluster")
+
+
+def failing(launched: Launched, *arguments: object, **environment: str) -> str:
+    """The sentence with which a launch ends in this environment."""
+    process = launched(*arguments, **environment)
+    out, err = process.communicate(timeout=60)
+    return sentence(subprocess.CompletedProcess([], process.returncode, out, err))
+
+
+def test_a_cluster_that_does_not_take_the_jobs_is_told_of_in_its_own_words(
+    tmp_path: Path, launched: Launched
+) -> None:
+    """One after the other on one state, which the last command completes."""
+    recipe = write_recipe(tmp_path, combats=6, iterations=1, cluster={"tasks": 2})
+    state = tmp_path / "state"
+    asked = ("--recipe", recipe, "--state", state)
+    usual = (*asked, "--profile", "devcluster")
+
+    # Said before anything is begun.
+    assert "there is no profile devclutser" in (
+        said := sentence(typed("launch", *asked, "--profile", "devclutser"))
+    )
+    assert "did you mean devcluster?" in said
+    short = variant(tmp_path / "short.yaml", gpu={"partition": "gpu", "time": 1})
+    assert "a time limit of 1 min does not leave signal_seconds (30 s) and a minute more" in sentence(
+        typed("launch", *asked, "--profile", short)
+    )
+    assert not any(path.name != "jobs" for path in state.glob("*")), list(state.glob("*"))
+
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    said = failing(launched, *asked, "--cluster", "slurm", PATH=str(bare))
+    assert "is not on PATH: log in where SLURM's commands are" in said and "--cluster local" in said
+    for name in ("sinfo", "squeue", "scontrol", "scancel"):
+        (bare / name).symlink_to(shutil.which(name) or "")
+    assert "sbatch is not on PATH" in failing(launched, *usual, PATH=str(bare))
+
+    refusal = "Batch job submission failed: Invalid account or account/partition combination specified"
+    said = failing(
+        launched,
+        *usual,
+        PATH=path_with(tmp_path / "bin", "sbatch", f'echo "sbatch: error: {refusal}" >&2; exit 1'),
+    )
+    assert f"sbatch refused a job of profile devcluster: {refusal}; correct the profile" in said
+
+    nowhere = variant(tmp_path / "nowhere.yaml", gpu={"partition": "gpus", "time": 10})
+    said = sentence(typed("launch", *asked, "--profile", nowhere))
+    assert "sends generate to partition gpus, which this cluster does not have (it has cpu, gpu, " in said
+    particular = variant(tmp_path / "particular.yaml", constraint="h100")
+    said = sentence(typed("launch", *asked, "--profile", particular))
+    assert "sbatch refused a job of profile devcluster: " in said and "feature" in said
+    subprocess.run(["scontrol", "update", "PartitionName=gpu", "MaxTime=5"], check=True)
+    try:
+        said = sentence(typed("launch", *usual))
+    finally:
+        subprocess.run(["scontrol", "update", "PartitionName=gpu", "MaxTime=UNLIMITED"], check=True)
+    assert "asks for 10 min for generate, and partition gpu allows 5: lower the time in the profile" in said
+
+    run = Run.open(StateDir(state))
+    assert gone(run)
+    done = typed("launch", *usual)
+    assert done.returncode == 0, done.stderr
+    assert manifests(state) == undisturbed(tmp_path, recipe, 1)
+    assert not done_twice(run, 1)
+
+
+def test_a_dry_run_shows_what_would_be_submitted_and_writes_nothing(
+    tmp_path: Path, launched: Launched
+) -> None:
+    recipe = write_recipe(tmp_path, combats=6, iterations=1, cluster={"tasks": 2})
+    state = StateDir(tmp_path / "state")
+    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
+    dry = typed("launch", *asked, "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert not state.root.exists()
+    assert re.search(r"^GPU-hours +about ", dry.stdout, re.MULTILINE)
+    scripts = scripts_in(dry.stdout)
+    assert [(name, count) for name, count, _ in scripts] == [
+        ("generate", 2),
+        ("judge", 2),
+        ("merge", 1),
+        ("train", 2),
+    ]
+    # What sbatch itself says to each.
+    assert len(re.findall(r"^# .*Job \d+ to start at ", dry.stdout, re.MULTILINE)) == 4
+
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    elsewhere = launched(*asked, "--dry-run", PATH=str(bare))
+    out, err = elsewhere.communicate(timeout=60)
+    assert elsewhere.returncode == 0, err
+    assert "There is no sbatch here, so nobody has checked these scripts" in " ".join(out.split())
+    assert scripts_in(out) == scripts
+    particular = variant(tmp_path / "particular.yaml", constraint="h100")
+    said = sentence(typed("launch", *asked[:-1], particular, "--dry-run"))
+    assert "sbatch would refuse sparta-" in said and "Invalid feature specification" in said
+    assert not state.root.exists()
+
+    done = typed("launch", *asked)
+    assert done.returncode == 0, done.stderr
+    for name, _, text in scripts:
+        [submitted] = (state.jobs / "iter_01" / name / "logs").glob("*_submission.sh")
+        assert neutral(submitted.read_text()) == text, name
+
+    before = {path: path.stat().st_mtime_ns for path in state.root.rglob("*")}
+    more = typed("launch", *asked, "--iters", 3, "--dry-run")
+    assert more.returncode == 0 and len(scripts_in(more.stdout)) == 4, more.stderr
+    assert {path: path.stat().st_mtime_ns for path in state.root.rglob("*")} == before
+
+
+def scripts_in(shown: str) -> list[tuple[str, int, str]]:
+    """Phase, number of tasks and script of every array that a dry run shows."""
+    found = re.findall(
+        r"^sparta-\w+-iter_\d\d-(\w+)-a0: (\d+) tasks? .*\n(#!/bin/bash\n(?:.*\n)*?)(?=# .* to start at |sparta-|─)",
+        shown,
+        re.MULTILINE,
+    )
+    return [(name, int(count), neutral(text)) for name, count, text in found]
+
+
+def neutral(script: str) -> str:
+    """A script without the name of the run, which a dry run invents, and without white space at the ends of lines."""
+    lines = re.sub(r"sparta-[0-9a-f]{12}-", "sparta-RUN-", script).strip().splitlines()
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def test_a_job_that_an_administrator_holds_stops_the_run_and_one_that_its_owner_holds_waits(
+    tmp_path: Path, launched: Launched
+) -> None:
+    recipe = write_recipe(tmp_path, combats=6, iterations=1, cluster={"tasks": 2})
+    state = StateDir(tmp_path / "state")
+    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
+
+    def pending() -> list[str]:
+        jobs = queue(Run.open(state), "%F") if state.run_json.is_file() else []
+        return jobs if len(jobs) == 2 else []
+
+    heard: list[str] = []
+    try:
+        subprocess.run(["scontrol", "update", "PartitionName=gpu", "State=DOWN"], check=True)
+        driver = launched(*asked)
+        wait_until(pending)
+        subprocess.run(["scontrol", "hold", pending()[0]], check=True)
+        out, err = driver.communicate(timeout=60)
+        said = sentence(subprocess.CompletedProcess([], driver.returncode, out, err))
+        assert "SLURM will not start job " in said and "an administrator holds it" in said
+        assert "JobHeldAdmin); it was cancelled" in said
+        run = Run.open(state)
+        assert gone(run)
+
+        driver = launched(*asked)
+        threading.Thread(target=lambda: heard.extend(iter(driver.stdout.readline, "")), daemon=True).start()
+        wait_until(pending)
+        subprocess.run(["scontrol", "uhold", pending()[0]], check=True)
+    finally:
+        subprocess.run(["scontrol", "update", "PartitionName=gpu", "State=UP"], check=True)
+    # Its owner may have reasons; what it waits for is told, after a while.
+    wait_until(lambda: any("generate: 2 tasks wait (JobHeldUser)" in line for line in heard), 60)
+    assert driver.poll() is None
+    subprocess.run(["scontrol", "release", pending()[0]], check=True)
+    wait_until(lambda: driver.poll() is not None, 90)
+    assert driver.returncode == 0, driver.stderr.read()
+    assert manifests(state.root) == undisturbed(tmp_path, recipe, 1)
+    assert not done_twice(run, 1)
+
+
+def test_a_controller_that_is_silent_is_asked_again_and_jobs_go_on_without_it(
+    tmp_path: Path, launched: Launched
+) -> None:
+    recipe = write_recipe(tmp_path, combats=6, iterations=1, cluster={"tasks": 2})
+    state = StateDir(tmp_path / "state")
+    asked = ("--recipe", recipe, "--state", state.root)
+    mute, calls = tmp_path / "mute", tmp_path / "calls"
+    says = "Unable to contact slurm controller (connect failure)"
+    path = path_with(
+        tmp_path / "bin",
+        "squeue",
+        f'[ -e {mute} ] && {{ echo >> {calls}; echo "slurm_load_jobs error: {says}" >&2; exit 1; }}; exec "$real" "$@"',
+    )
+    hasty = variant(tmp_path / "hasty.yaml", patience_minutes=0.02)
+    driver = launched(*asked, "--profile", hasty, "--set", "engine.scripted.delay=1", PATH=path)
+    wait_until(lambda: responses(state) >= 1, 60)
+    mute.touch()
+    out, err = driver.communicate(timeout=60)
+    said = sentence(subprocess.CompletedProcess([], driver.returncode, out, err))
+    assert "SLURM has not answered for" in said and says in said
+    assert "jobs that run go on by themselves, and the same command finds them again" in said
+
+    # Still silent when the next driver begins, which is more patient.
+    calls.unlink()
+    driver = launched(*asked, "--profile", "devcluster", PATH=path)
+    wait_until(lambda: calls.exists() and len(calls.read_text()) >= 2, 60)
+    mute.unlink()
+    _, err = driver.communicate(timeout=90)
+    assert driver.returncode == 0, err
+    run = Run.open(state)
+    assert len(AttemptDir(run, Generate(), 1).all()) == 1
+    assert not done_twice(run, 1)
+    assert manifests(state.root) == undisturbed(tmp_path, recipe, 1)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Mounts a disk with room for so many KiB more than it holds, or makes it that large; skips where this user may not mount."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+
+    def room(kib: int) -> Path:
+        mounted = os.path.ismount(disk)
+        held = shutil.disk_usage(disk).used // 1024 if mounted else 0
+        options = f"{'remount,' * mounted}size={held + kib}k"
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)], capture_output=True
+        )
+        if done.returncode:
+            pytest.skip(f"a small disk cannot be mounted here: {done.stderr.decode().strip()}")
+        return disk
+
+    try:
+        yield room
+    finally:
+        if os.path.ismount(disk):
+            subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_disk_that_is_full_when_jobs_are_submitted_loses_nothing(
+    small_disk: Callable[[int], Path], tmp_path: Path
+) -> None:
+    disk = small_disk(100_000)
+    run = begin(disk, combats=6, iterations=1, cluster={"tasks": 2})
+    advance(run, 1, upto="plan")
+    snapshot(run.state)
+    asked = ("--state", run.state.root, "--profile", "devcluster")
+    # Room for some of the files of an attempt, and fewer of those that submitit puts beside them.
+    for kib in (12, 20, 28):
+        small_disk(kib)
+        said = sentence(typed("launch", *asked))
+        assert f"The disk or quota that holds {run.state.root}" in said and "is full" in said
+    small_disk(50_000)
+    done = typed("launch", *asked)
+    assert done.returncode == 0, done.stderr
+    assert manifests(run.state.root) == undisturbed(tmp_path, disk / "recipe.yaml", 1)
+    assert not done_twice(run, 1)

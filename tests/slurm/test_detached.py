@@ -1,0 +1,179 @@
+"""Detached launches: all jobs of a run at once, nobody who watches; what fails ends the chain, and the same command mends it."""
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from rehearsal import Launched, manifests, sentence, typed, wait_until, write_recipe
+from scenes import done_twice, gone, path_with, queue, responses, undisturbed
+
+from sparta.cluster.attempts import AttemptDir
+from sparta.cluster.slurm.chain import latest_chain
+from sparta.phases.generate import Generate
+from sparta.store.layout import StateDir
+from sparta.store.lock import holder
+from sparta.store.run import Run
+
+pytestmark = pytest.mark.usefixtures("devcluster")
+
+SLOWLY = {"kind": "scripted", "scripted": {"delay": 0.1}}
+
+
+def test_a_chain_completes_the_run_with_no_driver_alive(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, combats=6, cluster={"tasks": 2})
+    state = StateDir(tmp_path / "state")
+    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster", "--detach")
+    done = typed("launch", *asked)
+    assert done.returncode == 0, done.stderr
+    assert "this run goes on without you" in done.stdout and f"--state {state.root} --cancel" in done.stdout
+    run = Run.open(state)
+    assert holder(state) is None
+    chain = latest_chain(run)
+    assert chain is not None and chain.whole and chain.last == 3
+
+    wait_until(lambda: state.iteration(2).plan.is_file(), 60)
+    said = sentence(typed("launch", "--resume", state.root / "iter_01"))
+    assert "of iteration 2 are still running: end them with --cancel" in said
+    again = typed("launch", *asked, "--iters", 4)
+    assert again.returncode == 0, again.stderr
+    assert "in SLURM already, up to iteration 3: nothing was submitted" in again.stdout
+    assert "Iterations after it are for the same command, when it is done" in again.stdout
+    again = typed("launch", *asked, "--iters", 3)
+    assert "nothing was submitted" in again.stdout and "Iterations after it" not in again.stdout
+    assert latest_chain(run) == chain
+
+    wait_until(lambda: 3 in state.committed() and gone(run), 120)
+    assert holder(state) is None
+    assert not done_twice(run, 3)
+    assert manifests(state.root) == undisturbed(tmp_path, recipe, 3)
+    for t in (1, 2, 3):
+        phases = json.loads(run.iteration(t).stats.read_text())["phases"]
+        assert {name: phases[name]["items"] for name in ("generate", "judge", "train")} == {
+            "generate": 12,
+            "judge": 24,
+            "train": 4,
+        }
+        assert all(phases[name]["attempts"] == 1 and phases[name]["seconds"] > 0 for name in phases), phases
+    assert "nothing to do" in typed("launch", *asked).stdout
+
+
+def test_a_launch_waits_for_the_chain_and_finishes_what_it_left(tmp_path: Path, launched: Launched) -> None:
+    recipe = write_recipe(tmp_path, combats=6, cluster={"tasks": 2}, engine=SLOWLY)
+    state = StateDir(tmp_path / "state")
+    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
+    done = typed("launch", *asked, "--iters", 1, "--detach")
+    assert done.returncode == 0, done.stderr
+    driver = launched(*asked, "--iters", 2)
+    out, err = driver.communicate(timeout=120)
+    assert driver.returncode == 0, err
+    assert "waiting for them" in out and "Done: 2 iterations." in out
+    run = Run.open(state)
+    assert not done_twice(run, 2)
+    assert manifests(state.root) == undisturbed(tmp_path, recipe, 2)
+    assert gone(run)
+
+
+def test_a_failing_shard_ends_the_chain_and_the_same_command_mends_it(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, combats=6, iterations=2, cluster={"tasks": 2})
+    state = StateDir(tmp_path / "state")
+    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster", "--detach")
+    expected = undisturbed(tmp_path, recipe, 2)
+    done = typed("launch", *asked)
+    assert done.returncode == 0, done.stderr
+    # An adapter of the first pool is damaged after everything was checked: training cannot read it.
+    weights = state.root / "iter_00/adapters/model2/adapter_model.safetensors"
+    aside = weights.rename(tmp_path / "aside")
+    run = Run.open(state)
+    wait_until(lambda: gone(run), 60)
+    assert state.committed() == [0]
+    assert "train of iteration 1, shard" in (state.jobs / "failure.json").read_text()
+
+    aside.rename(weights)
+    healed = typed("launch", *asked)
+    assert healed.returncode == 0, healed.stderr
+    wait_until(lambda: 2 in state.committed() and gone(run), 60)
+    assert not (state.jobs / "failure.json").exists()
+    assert not done_twice(run, 2)
+    assert manifests(state.root) == expected
+
+
+def test_a_task_that_somebody_ends_ends_the_chain_and_the_same_command_mends_it(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, combats=6, iterations=1, cluster={"tasks": 2})
+    state = StateDir(tmp_path / "state")
+    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster", "--detach")
+    # Slow enough to be still at it when SLURM kills what does not end by itself.
+    done = typed("launch", *asked, "--set", "engine.scripted.delay=2")
+    assert done.returncode == 0, done.stderr
+    run = Run.open(state)
+    attempts = AttemptDir(run, Generate(), 1)
+    wait_until(lambda: attempts.record(0, 0) is not None and responses(state) >= 1)
+    first = attempts.record(0, 0)
+    assert first is not None and first.job is not None
+    subprocess.run(["scancel", first.job], check=True)
+    wait_until(lambda: first.job not in queue(run, "%i"))
+    # The other task goes on, and what depends on both may still be queued.
+    again = typed("launch", *asked)
+    assert again.returncode == 0, again.stderr
+    assert "this run goes on without you" in again.stdout
+    wait_until(lambda: 1 in state.committed() and gone(run), 60)
+    assert len(attempts.all()) == 2
+    assert not done_twice(run, 1)
+    assert manifests(state.root) == undisturbed(tmp_path, recipe, 1)
+
+
+@pytest.mark.parametrize("how", ["refused", "killed"])
+def test_a_submission_that_breaks_off_starts_nothing_and_is_withdrawn(
+    how: str, tmp_path: Path, launched: Launched
+) -> None:
+    recipe = write_recipe(tmp_path, combats=6, iterations=2, cluster={"tasks": 2})
+    state = StateDir(tmp_path / "state")
+    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster", "--detach")
+    count = f'echo >> {tmp_path}/calls; [ $(wc -l < {tmp_path}/calls) -le 3 ] && exec "$real" "$@"'
+    what = {
+        "refused": 'echo "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy" >&2; exit 1',
+        # The job is queued, and the launcher never hears of it.
+        "killed": '"$real" "$@"; kill -9 $PPID',
+    }
+    broken = launched(*asked, PATH=path_with(tmp_path / "bin", "sbatch", f"{count}\n{what[how]}"))
+    _, err = broken.communicate(timeout=60)
+    if how == "refused":
+        assert broken.returncode == 1
+        assert "Batch job submission failed: Job violates accounting/QOS policy" in err
+    else:
+        assert broken.returncode == -signal.SIGKILL
+    run = Run.open(state)
+    left = queue(run, "%i|%T|%r")
+    # Generation, two tasks, is held; the others depend on it.
+    assert len(left) == (5 if how == "refused" else 7), left
+    assert {row.split("|")[1] for row in left} == {"PENDING"}
+    assert sum(row.endswith("|JobHeldUser") for row in left) == 2
+    before = {row.partition("|")[0] for row in left}
+
+    # An ordinary launch and a detached one are the same in this.
+    again = typed("launch", *(asked if how == "killed" else asked[:-1]))
+    assert again.returncode == 0, again.stderr
+    assert not before & {row.partition("|")[0] for row in queue(run, "%i|%T|%r")}
+    wait_until(lambda: 2 in state.committed() and gone(run), 90)
+    assert not done_twice(run, 2)
+    assert manifests(state.root) == undisturbed(tmp_path, recipe, 2)
+
+
+def test_a_whole_chain_that_was_not_let_go_is_released_by_the_next_command(
+    tmp_path: Path, launched: Launched
+) -> None:
+    recipe = write_recipe(tmp_path, combats=6, iterations=1, cluster={"tasks": 2})
+    state = StateDir(tmp_path / "state")
+    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
+    silent = 'case "$1" in release) echo "Unable to contact slurm controller (connect failure)" >&2; exit 1;; esac; exec "$real" "$@"'
+    broken = launched(*asked, "--detach", PATH=path_with(tmp_path / "bin", "scontrol", silent))
+    _, err = broken.communicate(timeout=60)
+    assert broken.returncode == 1
+    assert "submitted but held, since SLURM does not answer (Unable to contact slurm controller" in err
+    run = Run.open(state)
+    assert "PENDING|JobHeldUser" in queue(run, "%T|%r")
+    done = typed("launch", *asked)
+    assert done.returncode == 0, done.stderr
+    assert state.committed() == [0, 1] and not done_twice(run, 1)
+    assert len(AttemptDir(run, Generate(), 1).all()) == 1

@@ -1,0 +1,265 @@
+"""slurm/eval_all.sh, launch.sh and one_node.sh: drivers that are jobs themselves, stopped and put back into the queue, and what they say to mistakes."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rehearsal import ROOT, advance, begin, manifests, rows_on_disk, sentence, typed, wait_until, write_recipe
+
+from sparta.cluster.attempts import AttemptDir
+from sparta.cluster.slurm.controller import LIVE
+from sparta.phases.evaluate import Evaluate
+from sparta.phases.generate import Generate
+from sparta.phases.judge import Judge
+from sparta.store.layout import StateDir
+from sparta.store.run import Run
+from sparta.store.shards import LineCounter
+
+SCRIPTS = ROOT / "slurm"
+PROFILE = ROOT / "slurm" / "profiles" / "devcluster.yaml"
+SLOW = {"kind": "scripted", "scripted": {"delay": 0.1}}
+"""Slow enough to be stopped in the middle."""
+FAST = ("--set", "engine.scripted.delay=0")
+
+
+class Batch:
+    """A script handed to sbatch, and its log."""
+
+    def __init__(
+        self,
+        script: str,
+        *arguments: object,
+        options: tuple[str, ...] = ("-p", "cpu"),
+        cwd: Path = ROOT,
+        log: Path,
+    ) -> None:
+        self.log = log
+        command = [
+            "sbatch",
+            "--parsable",
+            f"--output={log}",
+            *options,
+            SCRIPTS / script,
+            *map(str, arguments),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=60)
+        assert done.returncode == 0, done.stderr
+        self.job = done.stdout.strip()
+
+    def asked(self, what: str) -> str:
+        """What squeue says of the job, in one of its formats; it remembers a job for seconds after its end."""
+        command = ["squeue", "--noheader", "--states=all", f"--jobs={self.job}", f"--format={what}"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout.strip()
+
+    def ends(self) -> str:
+        """Wait until the job has left the queue; how."""
+        states = [""]
+
+        def ended() -> bool:
+            states.append(self.asked("%T"))
+            return states[-1] not in LIVE
+
+        wait_until(ended, seconds=120)
+        return states[-1]
+
+    def reaches(self, happened: Callable[[], object]) -> None:
+        """Wait until it has happened, as long as the job lives."""
+
+        def so_far() -> object:
+            done = happened()
+            assert done or self.asked("%T") in LIVE, self.text
+            return done
+
+        wait_until(so_far, seconds=60)
+
+    def stopped_when(self, happened: Callable[[], object]) -> None:
+        """Send the signal that comes before a time limit, and wait until the job is back in the queue."""
+        self.reaches(happened)
+        subprocess.run(["scancel", "--signal=USR1", "--batch", self.job], check=True, timeout=60)
+        wait_until(lambda: "goes back into the queue" in self.log.read_text(), seconds=60)
+
+    @property
+    def text(self) -> str:
+        return self.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny run of the embedded pool, finished and not scored."""
+    state = tmp_path_factory.mktemp("toy") / "state"
+    settings = ("combats=4", "evaluation.validation=4", "evaluation.test=4")
+    given = [part for setting in settings for part in ("--set", setting)]
+    done = typed("launch", "--recipe", "toy", "--cluster", "inline", "--state", state, "--iters", 1, *given)
+    assert done.returncode == 0, done.stderr
+    return state
+
+
+def scripted_run(folder: Path, iterations: int, **changes: object) -> Run:
+    """A finished run of the scripted engine in folder/state."""
+    run = begin(folder, iterations=iterations, **changes)
+    for t in range(1, iterations + 1):
+        advance(run, t)
+    return run
+
+
+def without_slurm(folder: Path) -> dict[str, str]:
+    """An environment whose PATH has what scripts need and no sbatch."""
+    (folder / "bin").mkdir()
+    for program in ("bash", "dirname"):
+        (folder / "bin" / program).symlink_to(shutil.which(program) or program)
+    return {**os.environ, "PATH": f"{folder / 'bin'}:{Path(sys.executable).parent}"}
+
+
+def by_hand(script: str, *arguments: object, **options: object) -> "subprocess.CompletedProcess[str]":
+    command = ["bash", str(SCRIPTS / script), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)  # type: ignore[call-overload]
+
+
+def test_every_checkpoint_is_scored_in_an_array_as_it_is_without_slurm(
+    toy_run: Path, tmp_path: Path, devcluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("slurm", "here"):
+        shutil.copytree(toy_run, tmp_path / name)
+    monkeypatch.setenv("PROFILE", str(PROFILE))
+    batch = Batch("eval_all.sh", tmp_path / "slurm", log=tmp_path / "log")
+    here = by_hand("eval_all.sh", tmp_path / "here", env=without_slurm(tmp_path))
+    assert here.returncode == 0, here.stderr
+    assert batch.ends() == "COMPLETED", batch.text
+    summaries = [tmp_path / name / "evals" / "toy" / "summary.json" for name in ("slurm", "here")]
+    assert summaries[0].read_bytes() == summaries[1].read_bytes()
+    run = Run.open(StateDir(tmp_path / "slurm"))
+    summary = json.loads(summaries[0].read_text())
+    assert set(summary["validation"]) == {f"iter_{t:02d}-{name}" for t in (0, 1) for name in run.models}
+    [best] = [choice for choice in summary["choices"] if choice["what"] == "best of all checkpoints"]
+    assert best["checkpoint"] in batch.text and best["checkpoint"] in here.stdout
+    [attempt] = AttemptDir(run, Evaluate("toy", "validation", (0, 1)), 0).all()
+    assert (attempt.cluster, attempt.shards) == ("slurm", 4)
+    assert (tmp_path / "slurm" / "recipe.yaml").read_bytes() == (toy_run / "recipe.yaml").read_bytes()
+
+
+def test_a_scoring_job_told_to_stop_goes_back_into_the_queue_and_finds_its_tasks_again(
+    tmp_path: Path, devcluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = {"data": {"task": "toy", "size": 30}, "evaluation": {"validation": 20, "test": 4}}
+    run = scripted_run(tmp_path, 1, **task, engine=SLOW, cluster={"profile": str(PROFILE)}, combats=2)
+    monkeypatch.setenv("STATE", str(run.state.root))
+    batch = Batch("eval_all.sh", log=tmp_path / "log")
+    validation = Evaluate("toy", "validation", (0, 1))
+    batch.stopped_when(lambda: LineCounter(validation.folder(run, 0)).fresh())
+    assert batch.ends() == "COMPLETED", batch.text
+    assert "best of all checkpoints" in batch.text
+    assert len(AttemptDir(run, validation, 0).all()) == 1, "the tasks went on by themselves"
+    keys = rows_on_disk(run, validation, 0)
+    assert len(keys) == len(set(keys)) == 8 * 20
+
+
+def test_a_driver_job_told_to_stop_goes_on_to_what_a_run_on_this_machine_commits(
+    tmp_path: Path, devcluster: Path
+) -> None:
+    recipe = write_recipe(tmp_path, iterations=2, engine=SLOW)
+    state = tmp_path / "slurm"
+    batch = Batch(
+        "launch.sh", "--recipe", recipe, "--state", state, "--profile", PROFILE, log=tmp_path / "log"
+    )
+    batch.stopped_when(lambda: LineCounter(state / "iter_01" / "votes").fresh())
+    here = typed("launch", "--recipe", recipe, "--state", tmp_path / "here", *FAST)
+    assert here.returncode == 0, here.stderr
+    assert batch.ends() == "COMPLETED", batch.text
+    assert manifests(state) == manifests(tmp_path / "here") and len(manifests(state)) == 3
+    run = Run.open(StateDir(state))
+    assert [len(AttemptDir(run, phase, 1).all()) for phase in (Generate(), Judge())] == [1, 1]
+
+
+def test_a_driver_job_that_went_back_does_not_go_back_again_when_it_is_restarted(
+    tmp_path: Path, devcluster: Path
+) -> None:
+    run = scripted_run(tmp_path, 1, engine=SLOW, cluster={"profile": str(PROFILE)}, combats=4)
+    before, state = manifests(run.state.root), run.state
+    batch = Batch("launch.sh", "--iters", 2, "--resume", state.iteration(0).root, log=tmp_path / "log")
+    aside = state.superseded.glob
+    batch.stopped_when(lambda: [*aside("*/iter_01")] and LineCounter(state.iteration(1).responses).fresh())
+    assert batch.ends() == "COMPLETED", batch.text
+    assert len(list(aside("*"))) == 1
+    after = manifests(state.root)
+    assert len(after) == 3 and {name: after[name] for name in before} == before
+
+
+def test_one_node_runs_its_tasks_inside_the_job_and_ends_them_when_told_to_stop(
+    tmp_path: Path, devcluster: Path
+) -> None:
+    recipe = write_recipe(tmp_path, iterations=1, engine=SLOW)
+    state = tmp_path / "node"
+    options = ("-p", "gpu", "--cpus-per-task=2", "--gpus-per-node=2")
+    batch = Batch("one_node.sh", "--recipe", recipe, "--state", state, options=options, log=tmp_path / "log")
+    batch.stopped_when(lambda: LineCounter(state / "iter_01" / "votes").fresh())
+    run = Run.open(StateDir(state))
+    attempts = AttemptDir(run, Judge(), 1)
+    records = attempts.records(attempts.all()[0])
+    assert {record.gpus for record in records} == {"0", "1"}
+    wait_until(lambda: not any(record.alive for record in attempts.records(attempts.all()[0])))
+    here = typed("launch", "--recipe", recipe, "--state", tmp_path / "here", *FAST)
+    assert here.returncode == 0, here.stderr
+    assert batch.ends() == "COMPLETED", batch.text
+    assert manifests(state) == manifests(tmp_path / "here")
+    keys = rows_on_disk(run, Judge(), 1)
+    assert len(keys) == len(set(keys)), "work was done twice"
+
+
+def test_cancelled_a_driver_job_ends_and_stays_ended(tmp_path: Path, devcluster: Path) -> None:
+    recipe = write_recipe(tmp_path, iterations=1, engine=SLOW)
+    state = tmp_path / "state"
+    batch = Batch(
+        "launch.sh", "--recipe", recipe, "--state", state, "--profile", PROFILE, log=tmp_path / "log"
+    )
+    batch.reaches(lambda: LineCounter(state / "iter_01" / "votes").fresh())
+    subprocess.run(["scancel", batch.job], check=True, timeout=60)
+    assert batch.ends() == "CANCELLED", batch.text
+    assert "interrupted: what is done is on disk" in batch.text and "into the queue" not in batch.text
+    assert typed("launch", "--state", state).returncode == 0
+    assert len(manifests(state)) == 2
+
+
+def test_mistakes_end_a_job_with_one_sentence(tmp_path: Path, devcluster: Path) -> None:
+    nowhere = Batch("eval_all.sh", tmp_path / "nowhere", log=tmp_path / "nowhere.log")
+    elsewhere = [
+        Batch(script, cwd=tmp_path, log=tmp_path / f"{script}.log") for script in ("eval_all.sh", "launch.sh")
+    ]
+    short = Batch("launch.sh", options=("-p", "cpu", "--time=2:00"), log=tmp_path / "short.log")
+    for batch, said in (
+        (nowhere, f"error: {tmp_path / 'nowhere'} holds no run (no run.json)"),
+        *((batch, f"error: {tmp_path} is no checkout of this project") for batch in elsewhere),
+        (short, "error: a time limit of 2:00 minutes leaves nothing"),
+    ):
+        assert batch.ends() == "FAILED"
+        assert batch.text.startswith(said) and batch.text.count("\n") == 1, batch.text
+
+
+def test_a_profile_that_the_cluster_does_not_fit_is_refused_before_anything_is_submitted(
+    tmp_path: Path, devcluster: Path
+) -> None:
+    run = scripted_run(tmp_path, 1, data={"task": "toy", "size": 30}, evaluation={"validation": 4, "test": 4})
+    profile = tmp_path / "wrong.yaml"
+    profile.write_text(PROFILE.read_text().replace("partition: gpu", "partition: gone"))
+    refused = sentence(typed("evaluate", run.state.root, "--profile", profile))
+    assert "sends evaluate:" in refused and "partition gone, which this cluster does not have" in refused
+    assert not (run.state.jobs / "evals").exists() and not (run.state.jobs / "failure.json").exists()
+
+
+def test_the_one_run_below_the_state_directory_is_taken_and_several_are_listed(tmp_path: Path) -> None:
+    first = begin(tmp_path / "state" / "a")
+    environment = {"env": without_slurm(tmp_path)}
+    for given in ((tmp_path / "state" / "a",), ()):
+        # A run without a task is found and cannot be scored.
+        cwd = tmp_path / "state" if given else tmp_path / "state" / "a"
+        done = by_hand("eval_all.sh", *given, cwd=cwd, **environment)
+        assert f"{'state' if not given else first.state.root}/recipe.yaml names no task" in sentence(done)
+    begin(tmp_path / "both" / "x")
+    shutil.copytree(tmp_path / "both" / "x" / "state", tmp_path / "both" / "y")
+    shutil.copytree(tmp_path / "both" / "x" / "state", tmp_path / "both" / "z")
+    said = sentence(by_hand("eval_all.sh", tmp_path / "both", **environment))
+    assert said == f"{tmp_path}/both holds 2 runs: name one of them, {tmp_path}/both/y {tmp_path}/both/z"
