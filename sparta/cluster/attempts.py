@@ -182,9 +182,16 @@ def begin_record(
         job=f"{job}_{os.environ.get('SLURM_ARRAY_TASK_ID')}" if job else os.environ.get("SLURM_JOB_ID"),
         gpus=os.environ.get("CUDA_VISIBLE_DEVICES"),
         log=_log_of_this_process(),
-        requeues=before.requeues + 1 if before else 0,
+        requeues=max(before.requeues + 1 if before else 0, _restarts_of_this_process()),
         spent=before.spent + max(0.0, (before.ended or last_sign) - before.started) if before else 0.0,
     )
+
+
+def _restarts_of_this_process() -> int:
+    """How often SLURM has started this task again; 0 in a process that is no task of SLURM, be it part of a job."""
+    if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
+        return 0
+    return int(os.environ.get("SLURM_RESTART_COUNT", "0"))
 
 
 def _log_of_this_process() -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from sparta.cluster.attempts import Attempt, AttemptDir
 from sparta.cluster.local import Local
 from sparta.cluster.slurm import controller
-from sparta.cluster.slurm.chain import living_jobs
+from sparta.cluster.slurm.chain import chain_file, living_jobs
 from sparta.cluster.slurm.controller import Silent
 from sparta.errors import SpartaError
 from sparta.methods.registry import phase_named
@@ -28,6 +28,8 @@ def cancel_all(run: Run) -> int:
             controller.cancel([task.job for task in living])
         except Silent as error:
             raise SpartaError(f"SLURM does not answer ({error}): try again when it does") from None
+    # What is left of a detached launch was ended on purpose: `status` is not to call it broken.
+    chain_file(run.state).unlink(missing_ok=True)
     # Among the jobs lies the code that they run, with adapters of its own: a number tells an attempt from adapter_config.json.
     folders = {
         path.parent: path

@@ -126,7 +126,7 @@ def span_of(
     elif record.ended is not None:
         ended = record.ended
     else:
-        ended = _last_sign(run, attempts, attempt.number, record)
+        ended = last_sign(run, attempts, attempt.number, record)
     gpus = len(record.gpus.split(",")) if record.gpus else 0
     return Span(record.started - record.spent, max(record.started, ended), gpus)
 
@@ -144,10 +144,9 @@ def _at_once(spans: Sequence[Span]) -> int:
     return most
 
 
-def _last_sign(run: Run, attempts: AttemptDir, number: int, record: TaskRecord) -> float:
-    """When a shard's last row was written, in seconds since 1970; its task's start where there is none."""
-    if isinstance(attempts.phase, RowPhase):
-        path = shard_file(attempts.phase.folder(run, attempts.t), number, record.shard)
-        if path.is_file():
-            return path.stat().st_mtime
-    return record.started
+def last_sign(run: Run, attempts: AttemptDir, number: int, record: TaskRecord) -> float:
+    """When a task wrote its last row, in seconds since 1970; 0 where there is none."""
+    if not isinstance(attempts.phase, RowPhase):
+        return 0.0
+    path = shard_file(attempts.phase.folder(run, attempts.t), number, record.shard, record.requeues)
+    return path.stat().st_mtime if path.is_file() else 0.0

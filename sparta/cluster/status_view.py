@@ -10,7 +10,8 @@ from rich.table import Table
 
 from sparta.cluster.console import plain_console
 from sparta.cluster.estimate import duration
-from sparta.cluster.status import EndedTask, IterationStatus, PhaseStatus, Status
+from sparta.cluster.look import EndedTask, PhaseStatus
+from sparta.cluster.status import IterationStatus, Status
 
 HEADLINES = {
     "done": "done",

@@ -7,13 +7,12 @@ import traceback
 from pathlib import Path
 
 from sparta.cluster.attempts import AttemptDir, Report, Watch, begin_record
+from sparta.cluster.measure import last_sign
 from sparta.engines.factory import loads_so_far
 from sparta.errors import SpartaError
 from sparta.methods.registry import phase_named
-from sparta.phases.base import Phase, RowPhase
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
-from sparta.store.shards import shard_file
 
 SAY_EVERY_SECONDS = 10.0
 
@@ -29,11 +28,11 @@ def run_task(run: Run, phase_name: str, t: int, number: int, shard: int, watch: 
     keys = attempts.keys(number, shard)
     loads = loads_so_far()
     before = attempts.record(number, shard)
-    record = begin_record(shard, len(keys), before, _last_sign(run, phase, t, number, shard))
+    record = begin_record(shard, len(keys), before, last_sign(run, attempts, number, before) if before else 0)
     _reporting = Report(attempts.record_file(number, shard), record)
     try:
         _refuse_if_dealt_again(attempts, number)
-        phase.perform(run, t, keys, number, shard, watch)
+        phase.perform(run, t, keys, number, shard, watch, record.requeues)
         _reporting.done(loads_so_far() - loads)
     except BaseException as error:
         if _reporting.leaves and not _is_the_end(error):
@@ -54,12 +53,6 @@ def leave_for_requeue() -> None:
     """Note down that this process's task, if it is at one, will be started again by SLURM; its rows are on disk already."""
     if _reporting is not None:
         _reporting.requeued()
-
-
-def _last_sign(run: Run, phase: Phase, t: int, number: int, shard: int) -> float:
-    """When a shard's last row was written, in seconds since 1970; 0 where there is none."""
-    path = shard_file(phase.folder(run, t), number, shard) if isinstance(phase, RowPhase) else None
-    return path.stat().st_mtime if path is not None and path.is_file() else 0.0
 
 
 def _refuse_if_dealt_again(attempts: AttemptDir, number: int) -> None:

@@ -77,8 +77,9 @@ class Phase(ABC):
         attempt: int,
         shard: int,
         watch: Callable[[float], None],
+        start: int = 0,
     ) -> None:
-        """Do those of `keys` that are still missing, as shard `shard` of attempt `attempt`."""
+        """Do those of `keys` that are still missing, as shard `shard` of attempt `attempt`, started again `start` times."""
 
 
 class RowPhase(Phase):
@@ -109,12 +110,14 @@ class RowPhase(Phase):
         attempt: int,
         shard: int,
         watch: Callable[[float], None],
+        start: int = 0,
     ) -> None:
         wanted = set(keys)
         items = [item for item in self.missing(run, t) if item.key in wanted]
         if not items:
             return
-        with ShardWriter(self.folder(run, t), attempt, shard, run.recipe.cluster.flush_seconds) as writer:
+        flush_seconds = run.recipe.cluster.flush_seconds
+        with ShardWriter(self.folder(run, t), attempt, shard, flush_seconds, start) as writer:
             self.execute(run, t, items, Sink(writer, watch))
 
 
@@ -146,6 +149,7 @@ class Step(Phase):
         attempt: int,
         shard: int,
         watch: Callable[[float], None],
+        start: int = 0,
     ) -> None:
         if not self.done(run, t):
             self.execute(run, t)

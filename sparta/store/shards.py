@@ -21,7 +21,7 @@ from sparta.store.records import MEASUREMENTS, Row
 
 R = TypeVar("R", bound=Row)
 
-_SHARD = re.compile(r"a[0-9]+-[0-9]+\.jsonl")
+_SHARD = re.compile(r"a[0-9]+-[0-9]+(-[0-9]+)?\.jsonl")
 _KEY_BYTES = 12  # 96 bits: two of a million keys meet with probability 1e-17, and an entry stays small
 _ROW_BYTES = 32
 _canonical = msgspec.json.Encoder(order="sorted")
@@ -34,13 +34,17 @@ class RowsEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: str
 
 
-def shard_file(folder: Path, attempt: int, shard: int) -> Path:
-    """The file of one shard."""
-    return folder / f"a{attempt}-{shard:05d}.jsonl"
+def shard_file(folder: Path, attempt: int, shard: int, start: int = 0) -> Path:
+    """The file of one shard: a0-00003.jsonl. A task that was started again (`start` counts from 0) has one of its own, a0-00003-1.jsonl.
+
+    A node that was cut off may still be writing while SLURM has started its task elsewhere.
+    """
+    again = f"-{start}" if start else ""
+    return folder / f"a{attempt}-{shard:05d}{again}.jsonl"
 
 
 class ShardWriter:
-    """Appends rows to `folder`/a{attempt}-{shard}.jsonl, from one thread of one process.
+    """Appends rows to the `shard_file` in `folder`, from one thread of one process.
 
     A row is with the operating system when `write` returns, so the death of the process loses nothing; it is on the disk, and seen
     by other hosts, after `flush_seconds` of further writing at the latest. Call `flush` after a batch that a silence follows.
@@ -49,8 +53,10 @@ class ShardWriter:
     reader, and ending it with a newline would make a line that every reader must refuse.
     """
 
-    def __init__(self, folder: Path, attempt: int, shard: int, flush_seconds: float = 2.0) -> None:
-        self.path = shard_file(folder, attempt, shard)
+    def __init__(
+        self, folder: Path, attempt: int, shard: int, flush_seconds: float = 2.0, start: int = 0
+    ) -> None:
+        self.path = shard_file(folder, attempt, shard, start)
         self._flush_seconds = flush_seconds
         with touching(self.path):
             folder.mkdir(parents=True, exist_ok=True)

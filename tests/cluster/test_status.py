@@ -16,12 +16,13 @@ from sparta.cluster.attempts import AttemptDir, TaskRecord
 from sparta.cluster.dealing import deal
 from sparta.cluster.estimate import seconds_an_iteration
 from sparta.cluster.failure import note_failure
+from sparta.cluster.look import PhaseStatus
 from sparta.cluster.measure import cost_of, measure
 from sparta.cluster.slurm import controller
 from sparta.cluster.slurm.chain import Chain, chain_file
 from sparta.cluster.slurm.controller import Task
 from sparta.cluster.slurm.jobs import Jobs, Part, note_jobs
-from sparta.cluster.status import PhaseStatus, Status, status_of
+from sparta.cluster.status import Status, status_of
 from sparta.cluster.status_view import compressed, show_status
 from sparta.errors import SpartaError
 from sparta.methods.registry import phase_named, phases_of

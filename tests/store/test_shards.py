@@ -235,3 +235,13 @@ def test_a_line_counter_reads_on_where_it_was(tmp_path: Path) -> None:
     (tmp_path / "a1-00000.jsonl").write_bytes(b"5\n")
     assert counter.fresh() == 3
     assert counter.fresh() == 0
+
+
+def test_a_task_started_again_writes_beside_its_earlier_start_and_both_count(tmp_path: Path) -> None:
+    """That one may still be at work on a node that was cut off."""
+    with ShardWriter(tmp_path, 0, 3) as before, ShardWriter(tmp_path, 0, 3, start=1) as again:
+        before.write(vote(1))
+        again.write(vote(2))
+        before.write(vote(3))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a0-00003-1.jsonl", "a0-00003.jsonl"]
+    assert len(done_keys(tmp_path, Vote)) == 3

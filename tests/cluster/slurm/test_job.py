@@ -20,8 +20,9 @@ from sparta.cluster.slurm.job import children_spared
 told = []
 def handler(number, frame):
     told.append(number)
+    print(number, flush=True)
     if sys.argv[1] == "refused":
-        subprocess.check_call(["false"])
+        subprocess.run(["sh", "-c", "exit 1"], check=True)
 
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
 PARENT = f'''
@@ -42,10 +43,8 @@ if __name__ == "__main__":
             child.start()
             pids.append(child.pid)
         print(json.dumps(pids), flush=True)
-        while not told:
-            time.sleep(600)
-        print(json.dumps(told), flush=True)
         sys.stdin.readline()
+        print(json.dumps(told), flush=True)
         if sys.argv[1] == "raises":
             raise ValueError
     print("left", flush=True)
@@ -82,11 +81,12 @@ def test_children_survive_the_signal_and_not_the_task(how: str, tmp_path: Path) 
     for _ in range(3):
         os.killpg(task.pid, signal.SIGUSR2)
     assert task.stdout is not None
-    told = json.loads(task.stdout.readline())
-    assert told == [signal.SIGUSR2], "the handler woke the main thread, once"
+    assert int(task.stdout.readline()) == signal.SIGUSR2, "the handler woke the main thread"
     assert all(map(alive, children))
     out, err = task.communicate("\n", timeout=60)
-    assert (out == "left\n") == (how == "ends"), err
+    said = out.splitlines()
+    assert json.loads(said[0]) == [signal.SIGUSR2], "once"
+    assert (said[1:] == ["left"]) == (how == "ends"), err
     assert ("ValueError" in err) == (how == "raises")
     wait_until(lambda: not any(map(alive, children)))
 
@@ -95,6 +95,8 @@ def test_a_requeue_that_slurm_refuses_ends_the_task_all_the_same(tmp_path: Path)
     """Where SLURM preempts a task it requeues it by itself, and ends the scontrol that would have asked for it."""
     task, children = start(tmp_path, "refused")
     os.killpg(task.pid, signal.SIGUSR2)
+    assert task.stdout is not None
+    assert int(task.stdout.readline()) == signal.SIGUSR2
     out, err = task.communicate(timeout=60)
     assert task.returncode == 1, err
     assert out.startswith("leaving without having asked for a requeue: ") and "Traceback" not in err

@@ -1,0 +1,67 @@
+"""What SLURM knows of a run's unfinished iterations: one question to squeue, for status."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparta.cluster.attempts import AttemptDir
+from sparta.cluster.slurm import controller
+from sparta.cluster.slurm.controller import Silent, Task
+from sparta.cluster.slurm.jobs import Jobs, all_jobs
+from sparta.errors import SpartaError
+from sparta.phases.base import Phase
+from sparta.store.layout import StateDir
+from sparta.store.run import Run
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The SLURM jobs of a run's unfinished iterations, by folder and number of their attempt, and what squeue says of them.
+
+    tasks: by the job's name. silence: why squeue said nothing.
+    """
+
+    jobs: Mapping[tuple[Path, int], Jobs]
+    tasks: Mapping[str, Sequence[Task]]
+    silence: str | None = None
+
+    def numbers(self, attempts: AttemptDir) -> list[int]:
+        """Attempts that jobs were submitted for, also those that nothing has been dealt to."""
+        return sorted(number for folder, number in self.jobs if folder == attempts.folder)
+
+    def of(self, attempts: AttemptDir, number: int) -> dict[int, Task]:
+        """What squeue says of attempt `number`, by shard."""
+        jobs = self.jobs.get((attempts.folder, number))
+        return jobs.by_shard(task for name in jobs.names for task in self.tasks.get(name, ())) if jobs else {}
+
+    @property
+    def living(self) -> list[Task]:
+        """Jobs of the run that are queued or running."""
+        return [task for found in self.tasks.values() for task in found if task.live]
+
+
+def ask(run: Run, phases: Sequence[Phase], committed: set[int]) -> Seen:
+    """Ask squeue, once, about the jobs of all iterations that are not committed."""
+    folders = [
+        AttemptDir(run, phase, t)
+        # jobs/ has a folder for an iteration, too
+        for t in StateDir(run.state.jobs).iterations()
+        if t not in committed
+        for phase in phases
+    ]
+    jobs = {
+        (attempts.folder, number): found
+        for attempts in folders
+        for number, found in all_jobs(attempts).items()
+    }
+    if not jobs:
+        return Seen({}, {})
+    if not controller.installed():
+        return Seen(jobs, {}, "its commands are not on PATH here")
+    tasks: dict[str, list[Task]] = {}
+    try:
+        for task in controller.tasks_named(name for found in jobs.values() for name in found.names):
+            tasks.setdefault(task.name, []).append(task)
+    except (Silent, SpartaError) as error:
+        return Seen(jobs, {}, str(error))
+    return Seen(jobs, tasks)

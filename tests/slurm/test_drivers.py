@@ -1,0 +1,140 @@
+"""Drivers on a real cluster that are killed, asked to go, or started twice: jobs go on, none is lost, none is submitted twice."""
+
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from rehearsal import Launched, manifests, sentence, typed, wait_until, write_recipe
+from scenes import PHASES, done_twice, path_with, queue, responses, undisturbed
+
+from sparta.cluster.attempts import AttemptDir
+from sparta.phases.generate import Generate
+from sparta.store.layout import StateDir
+from sparta.store.run import Run
+
+pytestmark = pytest.mark.usefixtures("devcluster")
+
+DEADLINE = 150
+
+NOTED = """
+name=$(sed -n 's/^#SBATCH --job-name=//p' "$1")
+"""
+"""The beginning of an sbatch that knows what it is asked to submit."""
+
+
+def slowly(delay: float) -> dict[str, object]:
+    return {"kind": "scripted", "scripted": {"delay": delay}}
+
+
+def ended(driver: "subprocess.Popen[str]") -> str:
+    """What a driver said that completed its run."""
+    out, err = driver.communicate(timeout=DEADLINE)
+    assert driver.returncode == 0, err + out
+    return out
+
+
+def test_a_driver_that_is_killed_or_asked_to_go_leaves_its_jobs_to_the_next(
+    tmp_path: Path, launched: Launched
+) -> None:
+    log = tmp_path / "submitted"
+    path = path_with(tmp_path / "bin", "sbatch", f'{NOTED}echo "$name" >>{log}\nexec "$real" "$@"')
+    recipe = write_recipe(tmp_path, iterations=1, combats=6, engine=slowly(0.8), cluster={"tasks": 2})
+    state = StateDir(tmp_path / "state")
+    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
+
+    driver = launched(*asked, PATH=path)
+    wait_until(lambda: responses(state) >= 1, DEADLINE)
+    said = sentence(typed("launch", *asked))
+    assert f"is being driven by process {driver.pid} on" in said and f"kill {driver.pid}" in said
+    driver.kill()
+    driver.wait()
+
+    again = launched(*asked, PATH=path)
+    wait_until(lambda: responses(state) >= 4, DEADLINE)
+    again.send_signal(signal.SIGTERM)
+    out, err = again.communicate(timeout=DEADLINE)
+    assert again.returncode == 130
+    assert "Taking over the lock" in out
+    assert "generate: tasks of an earlier launch are still running, waiting for them" in out
+    assert "generate: tasks go on without this driver (--cancel would end them)" in out
+    assert f"go on with\n  python jobs/launch.py --state {state.root}" in err
+
+    run = Run.open(state)
+    assert set(queue(run)) == {"RUNNING"}
+    out = ended(launched("--state", state.root, "--set", "engine.scripted.delay=0", PATH=path))
+    assert "generate: tasks of an earlier launch are still running, waiting for them" in out
+    names = log.read_text().split()
+    assert [name.partition("iter_01-")[2] for name in names] == [
+        "generate-a0",
+        "judge-a0",
+        "merge-a0",
+        "train-a0",
+    ]
+    assert not done_twice(run, 1)
+    assert manifests(state.root) == undisturbed(tmp_path, recipe, 1)
+
+
+KILLS = """
+number=${name##*-a}
+case $name in
+*-generate-a0) kill -9 $PPID; exit 1 ;;
+*-generate-a1) said=$("$real" "$@"); kill -9 $PPID; exit 1 ;;
+*-generate-a2) kill -9 $PPID
+    until [ -e STATE/jobs/iter_01/generate/a3-00000.json ]; do sleep 0.05; done ;;
+esac
+exec "$real" "$@"
+"""
+"""An sbatch under which the driver dies: before it has begun, when it has just ended, and while it takes its time."""
+
+
+def test_a_driver_killed_around_its_submission_loses_and_doubles_nothing(
+    tmp_path: Path, launched: Launched
+) -> None:
+    recipe = write_recipe(tmp_path, iterations=1, combats=4, cluster={"tasks": 2})
+    state = StateDir(tmp_path / "state")
+    script = NOTED + KILLS.replace("STATE", str(state.root))
+    path = path_with(tmp_path / "bin", "sbatch", script)
+    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
+    for made in (1, 2, 3):
+        driver = launched(*asked, PATH=path)
+        assert driver.wait(timeout=DEADLINE) == -signal.SIGKILL
+        run = Run.open(state)
+        assert len(AttemptDir(run, Generate(), 1).all()) == made
+    ended(launched(*asked, PATH=path))
+    attempts = AttemptDir(run, Generate(), 1)
+    assert [bool(attempts.records(attempt)) for attempt in attempts.all()] == [False, False, False, True]
+    assert not done_twice(run, 1)
+    assert manifests(state.root) == undisturbed(tmp_path, recipe, 1)
+
+
+def test_ten_launches_killed_at_random_moments_submit_no_job_twice(
+    tmp_path: Path, launched: Launched
+) -> None:
+    log = tmp_path / "submitted"
+    path = path_with(tmp_path / "bin", "sbatch", f'{NOTED}"$real" "$@" && echo "$name" >>{log}')
+    recipe = write_recipe(tmp_path, iterations=2, combats=6, engine=slowly(0.2), cluster={"tasks": 2})
+    state = StateDir(tmp_path / "state")
+    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
+    stream, moments = random.Random(3), []
+    for _ in range(10):
+        driver = launched(*asked, PATH=path)
+        seconds = stream.uniform(0.3, 2.5)
+        moments.append(f"{seconds:.2f}")
+        time.sleep(seconds)
+        driver.kill()
+        driver.wait()
+    ended(launched(*asked, "--set", "engine.scripted.delay=0", PATH=path))
+    run = Run.open(state)
+    names = Counter(log.read_text().split())
+    assert set(names.values()) == {1}, moments
+    assert not done_twice(run, 2), moments
+    for t in (1, 2):
+        for phase in PHASES:
+            attempts = AttemptDir(run, phase, t)
+            ran = [record for a in attempts.all() for record in attempts.records(a) if record.loads]
+            assert sum(record.items for record in ran) <= len(phase.work(run, t)), moments
+    assert manifests(state.root) == undisturbed(tmp_path, recipe, 2), moments
