@@ -21,6 +21,8 @@ drive() {
     local command=$checkout/jobs/$1.py signals=0 before status asked=nothing
     shift
     is_job || exec python "$command" "$@"
+    # By this the lock knows that the job is there for the driver alone and may be ended with it; any job has a SLURM_JOB_ID.
+    export SPARTA_DRIVER_JOB=$SLURM_JOB_ID
     trap 'signals=$((signals + 1)) asked=requeue; kill -TERM "${driver:-}" 2>/dev/null || true' USR1
     # scancel tells every process of the job, the driver too: told twice, it would break off its leave-taking.
     trap 'signals=$((signals + 1)) asked=end' TERM

@@ -4,6 +4,7 @@ jobs/<place>/a0.json is the attempt, a0-00003.keys the keys of its shard 3, a0-0
 truth about what is done; these files say who is on it, what it cost and why it failed.
 """
 
+import errno
 import os
 import socket
 import time
@@ -134,19 +135,32 @@ class AttemptDir:
 
 
 class Report:
-    """Keeps the record of the task in this process up to date, from its start to its end."""
+    """Keeps the record of the task in this process up to date, from its start to its end.
+
+    A node that was cut off may run a task on while SLURM has started it again elsewhere: the record is the later start's then.
+    """
 
     def __init__(self, path: Path, record: TaskRecord) -> None:
         self._path = path
         self._record = record
-        self._write()
+
+    def begins(self) -> None:
+        """Say that the task has begun; an earlier start's record gives way."""
+        files.write_json(self._path, self._record)
+
+    @property
+    def overtaken(self) -> bool:
+        """Whether SLURM has started this task again in the meantime."""
+        return (
+            self._path.is_file() and files.read_json(self._path, TaskRecord).requeues > self._record.requeues
+        )
 
     def done(self, loads: int) -> None:
         self._write(outcome="done", ended=time.time(), loads=loads)
 
     def failed(self, error: BaseException) -> None:
         """Say why the task ends."""
-        said = str(error) if isinstance(error, SpartaError) else None
+        said = str(error) if isinstance(error, SpartaError) and not _of_this_node(error) else None
         self._write(outcome="failed", ended=time.time(), said=said, error=f"{type(error).__name__}: {error}")
 
     @property
@@ -160,7 +174,15 @@ class Report:
 
     def _write(self, **changes: object) -> None:
         self._record = msgspec.structs.replace(self._record, **changes)
-        files.write_json(self._path, self._record)
+        if not self.overtaken:
+            files.write_json(self._path, self._record)
+
+
+def _of_this_node(error: SpartaError) -> bool:
+    """Whether `error` is a disk's that may be well on another node: a stale or missing mount, say, not one that is full or forbidden."""
+    cause = error.__cause__
+    everywhere = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+    return isinstance(cause, OSError) and cause.errno not in everywhere
 
 
 def begin_record(

@@ -1,11 +1,15 @@
 """Where tasks run: the small surface that each kind of cluster fills in."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 from sparta.cluster.attempts import Attempt, AttemptDir, Watch
 from sparta.phases.base import Phase
+
+
+def _nobody(text: str) -> None:
+    """Listens to nothing."""
 
 
 class Launcher(ABC):
@@ -16,6 +20,10 @@ class Launcher(ABC):
     """Whether tasks go on when the driver is asked to go."""
     look_seconds: ClassVar[float] = 0.25
     """How often a driver looks for rows and records of its tasks."""
+
+    def __init__(self) -> None:
+        self.say: Callable[[str], None] = _nobody
+        """Who is told what a person should know while tasks are started; a driver sets it."""
 
     @property
     def where(self) -> str:

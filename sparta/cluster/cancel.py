@@ -2,58 +2,105 @@
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 
 from sparta.cluster.attempts import Attempt, AttemptDir
 from sparta.cluster.local import Local
 from sparta.cluster.slurm import controller
 from sparta.cluster.slurm.chain import chain_file, living_jobs
-from sparta.cluster.slurm.controller import Silent
+from sparta.cluster.slurm.controller import Silent, Task
 from sparta.errors import SpartaError
 from sparta.methods.registry import phase_named
 from sparta.store import files
 from sparta.store.layout import StateDir
-from sparta.store.lock import holder
+from sparta.store.lock import Holder, driver_jobs, drivers_file, holder, same_folder
 from sparta.store.run import Run
 
 SECONDS_TO_GO = 180.0
 """What a driver that is a job itself is given to let go of the run after scancel; a lock without heartbeat counts as dead after less."""
+SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def cancel_all(run: Run) -> int:
     """End every task of `run` that is queued or running: SLURM's jobs, then processes of this machine. Returns how many there were."""
-    living = living_jobs(run)
-    if living:
-        try:
-            controller.cancel([task.job for task in living])
-        except Silent as error:
-            raise SpartaError(f"SLURM does not answer ({error}): try again when it does") from None
+    try:
+        living = _of_this_state(run.state, living_jobs(run))
+        controller.cancel([task.job for task in living])
+    except Silent as error:
+        raise _no_answer(error) from None
     # What is left of a detached launch was ended on purpose: `status` is not to call it broken.
     chain_file(run.state).unlink(missing_ok=True)
-    # Among the jobs lies the code that they run, with adapters of its own: a number tells an attempt from adapter_config.json.
-    folders = {
-        path.parent: path
-        for path in run.state.jobs.rglob("a*.json")
-        if re.fullmatch(r"a\d+\.json", path.name)
-    }
+    drivers_file(run.state).unlink(missing_ok=True)
     local = Local(run)
-    ended = len(living)
-    for _, path in sorted(folders.items()):
-        attempt = files.read_json(path, Attempt)
-        ended += local.cancel(AttemptDir(run, phase_named(attempt.phase), attempt.t))
-    return ended
+    return len(living) + sum(local.cancel(attempts) for attempts in attempts_below(run, run.state.jobs))
 
 
-def end_driver(state: StateDir, say: Callable[[str], None]) -> None:
-    """Where a driver that is a SLURM job holds the run, end that job and wait until it has let go. Others are for their owner to stop."""
+def end_drivers(state: StateDir, say: Callable[[str], None]) -> None:
+    """End the batch jobs of slurm/ that drive the run or wait in the queue to go on with it, and wait until they are gone.
+
+    Nothing is ended where another driver holds the run, be it in an allocation: that one is for its owner to stop. Raises SpartaError where
+    SLURM does not answer.
+    """
+    names = {driver.job: driver.name for driver in driver_jobs(state)}
     now = holder(state)
-    if now is None or not now.alive or now.claim.slurm_job_id is None:
+    alive = now is not None and now.alive
+    if not names or not controller.installed() or (alive and not _holds(names, now)):
         return
-    say(f"Ending the driver, {now.claim}.")
-    try:
-        controller.cancel([now.claim.slurm_job_id])
-    except Silent as error:
-        raise SpartaError(f"SLURM does not answer ({error}): try again when it does") from None
+    if now is not None and alive:
+        say(f"Ending the driver, {now.claim}.")
+    told = {now.claim.driver_job} if now is not None and alive else set()
     give_up = time.monotonic() + SECONDS_TO_GO
-    while (there := holder(state)) is not None and there.alive and time.monotonic() < give_up:
-        time.sleep(0.5)
+    try:
+        # One that was about to requeue itself may be back in the queue after its end.
+        while (living := _living(names)) and time.monotonic() < give_up:
+            there = [task for task in living if task.state != "COMPLETING"]
+            for task in there:
+                if task.job not in told:
+                    say(f"Ending job {task.job} ({task.name}), which was to go on with this run.")
+                    told.add(task.job)
+            controller.cancel([task.job for task in there])
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+    except Silent as error:
+        raise _no_answer(error) from None
+    while _holds(names, holder(state)) and time.monotonic() < give_up:
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def attempts_below(run: Run, folder: Path) -> list[AttemptDir]:
+    """Every folder of attempts of `run` at or below `folder`, which lies below jobs/."""
+    # Among the jobs lies the code that they run, with adapters of its own: a number tells an attempt from adapter_config.json.
+    latest = {path.parent: path for path in folder.rglob("a*.json") if re.fullmatch(r"a\d+\.json", path.name)}
+    dealt = (files.read_json(path, Attempt) for _, path in sorted(latest.items()))
+    return [AttemptDir(run, phase_named(attempt.phase), attempt.t) for attempt in dealt]
+
+
+def _of_this_state(state: StateDir, tasks: Sequence[Task]) -> list[Task]:
+    """Those of `tasks` that run the code below this state's jobs/code. Raises Silent.
+
+    A copy of a state has its run's id and its notes of jobs; where a job works, only SLURM says.
+    """
+    if not tasks:
+        return []
+    code = state.jobs / "code"
+    folders = controller.folders_named(sorted({task.name for task in tasks}))
+    own = {job for job, folder in folders.items() if same_folder(Path(folder).parent, code)}
+    return [task for task in tasks if task.job.partition("_")[0] in own]
+
+
+def _living(names: dict[str, str]) -> list[Task]:
+    """Those of the jobs, by id and name, that are queued or running. Raises Silent."""
+    return [
+        task
+        for task in controller.tasks_named(names.values())
+        if task.live and names.get(task.job) == task.name
+    ]
+
+
+def _holds(jobs: Collection[str], now: Holder | None) -> bool:
+    """Whether the lock is in the hands of one of `jobs`."""
+    return now is not None and now.alive and now.claim.driver_job in jobs
+
+
+def _no_answer(error: Silent) -> SpartaError:
+    return SpartaError(f"SLURM does not answer ({error}): try again when it does")

@@ -41,6 +41,7 @@ class Driver:
     def __init__(self, run: Run, launcher: Launcher, view: View, still_ours: Callable[[], None]) -> None:
         self._run = run
         self._launcher = launcher
+        launcher.say = view.say
         self._view = view
         self._still_ours = still_ours
         self._launchers: dict[str, Launcher] = {

@@ -15,6 +15,7 @@ class Inline(Launcher):
     at_once = 1
 
     def __init__(self, run: Run) -> None:
+        super().__init__()
         self._run = run
 
     def takes(self, phase: Phase) -> bool:

@@ -2,6 +2,7 @@
 
 import shlex
 import signal
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from sparta.cluster import console, lifecycle
 from sparta.cluster.attempts import AttemptDir
-from sparta.cluster.cancel import cancel_all, end_driver
+from sparta.cluster.cancel import cancel_all, end_drivers
 from sparta.cluster.driver import Driver
 from sparta.cluster.failure import forget_failure, note_failure
 from sparta.cluster.launchers import ClusterKind, launcher_for, settings_for
@@ -150,6 +151,7 @@ def _drive(run: Run, screen: console.Screen, lock: RunLock) -> None:
     phases, launcher = phases_of(run.recipe.method), launcher_for(run)
     first, last = (run.state.last_committed() or 0) + 1, run.recipe.iterations
     if _nothing_left(run, screen):
+        chain.withdraw_stragglers(run)
         return
     launcher.check(phases)
     console.show_plan(screen.console, run, first, last, launcher)
@@ -160,6 +162,7 @@ def _drive(run: Run, screen: console.Screen, lock: RunLock) -> None:
         driver.iterate(phases, t)
         measure(run, phases, t)
         console.show_iteration(screen.console, run, t)
+    chain.withdraw_stragglers(run)
     screen.say(f"Done: {last} iterations.")
     for what, path in (
         ("last pool", run.iteration(last).adapters),
@@ -190,10 +193,15 @@ def _detach(run: Run, screen: console.Screen, lock: RunLock) -> None:
             f"--detach leaves the run to SLURM, and this one runs {launcher.name}: add --profile, or leave --detach out"
         )
     if _nothing_left(run, screen):
+        chain.withdraw_stragglers(run)
         return
     chain.withdraw_unfinished(run)
-    known = chain.jobs_in_slurm(run)
     before = chain.latest_chain(run)
+    known = chain.jobs_in_slurm(run)
+    if before is not None and not known and before.last > (run.state.last_committed() or 0):
+        # One empty answer may be wrong, and a second chain beside a living one would do its work twice.
+        time.sleep(2 * launcher.profile.poll_seconds)
+        known = chain.jobs_in_slurm(run)
     if before is not None and chain.goes_on(before, known):
         chain.release(before, known)
         more = " Iterations after it are for the same command, when it is done." * (
@@ -242,7 +250,7 @@ def _light_steps(run: Run, driver: Driver, phases: Sequence[Phase], first: int, 
 def _cancel(state: StateDir, screen: console.Screen) -> None:
     """End the tasks and jobs of the run, and only those; what they have finished stays."""
     Run.open(state)  # refused before anything is written where there is no run
-    end_driver(state, screen.say)
+    end_drivers(state, screen.say)
     with RunLock(state, screen.say):
         ended = cancel_all(Run.open(state))
     if ended:

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from sparta.cluster.attempts import AttemptDir
+from sparta.cluster.cancel import attempts_below
 from sparta.cluster.launchers import LAUNCHERS, launcher_named
 from sparta.errors import SpartaError
 from sparta.methods.registry import phases_of
@@ -104,6 +105,8 @@ def go_back(state: StateDir, t: int) -> Run:
     later = [state.iteration(n).root for n in reversed(state.iterations()) if n > t]
     for folder in later:
         _require_idle(run, int(folder.name.removeprefix("iter_")))
+    if later:
+        _require_no_scoring(run)
     # Scores first, for they tell checkpoints apart by iteration and model alone; then the latest iteration, so that what is left when
     # this is killed in the middle is a run that stopped somewhere.
     evaluations = [state.evals, state.jobs / "evals"] if later else []
@@ -213,15 +216,30 @@ def _require_frozen_recipe(run: Run) -> None:
 def _require_idle(run: Run, t: int) -> None:
     """Raises SpartaError where tasks of iteration t still run: they would go on writing into what comes in its place."""
     for phase in phases_of(run.recipe.method):
-        attempts = AttemptDir(run, phase, t)
-        for name in LAUNCHERS:
-            launcher = launcher_named(name, run)
-            mine = [attempt for attempt in attempts.all() if attempt.cluster == name]
-            if launcher.expected(attempts) or any(launcher.running(attempts, attempt) for attempt in mine):
-                raise SpartaError(
-                    f"tasks of {phase.name} of iteration {t} are still running: end them with --cancel, or launch without --resume "
-                    "to wait for them"
-                )
+        if _in_work(run, AttemptDir(run, phase, t)):
+            raise SpartaError(
+                f"tasks of {phase.name} of iteration {t} are still running: end them with --cancel, or launch without --resume "
+                "to wait for them"
+            )
+
+
+def _require_no_scoring(run: Run) -> None:
+    """Raises SpartaError where checkpoints are being scored: scores of one past would be written among those of the next."""
+    for attempts in attempts_below(run, run.state.jobs / "evals"):
+        if _in_work(run, attempts):
+            raise SpartaError(
+                f"tasks that {attempts.phase.title} are still running: end them with --cancel, or wait for them with jobs/evaluate.py"
+            )
+
+
+def _in_work(run: Run, attempts: AttemptDir) -> bool:
+    """Whether tasks of these attempts run, or may come to run."""
+    for name in LAUNCHERS:
+        launcher = launcher_named(name, run)
+        mine = [attempt for attempt in attempts.all() if attempt.cluster == name]
+        if launcher.expected(attempts) or any(launcher.running(attempts, attempt) for attempt in mine):
+            return True
+    return False
 
 
 def _require_committed(run: Run, t: int) -> None:

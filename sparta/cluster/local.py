@@ -26,6 +26,7 @@ class Local(Launcher):
     name = "local"
 
     def __init__(self, run: Run) -> None:
+        super().__init__()
         self._run = run
         self._gpus = visible_gpus()
         self._waiting: deque[int] = deque()

@@ -11,7 +11,7 @@ from sparta.cluster.attempts import Attempt, AttemptDir, TaskRecord
 from sparta.cluster.driver import LOG_LINES
 from sparta.cluster.measure import Span, gpu_spans, gpu_time, told
 from sparta.cluster.slurm.chain import Chain
-from sparta.cluster.slurm.controller import HOPELESS, Task
+from sparta.cluster.slurm.controller import Task, hopeless
 from sparta.cluster.slurm.jobs import job_name
 from sparta.cluster.slurm.launcher import in_words
 from sparta.cluster.slurm.seen import Seen
@@ -279,7 +279,7 @@ class Look:
 
 def _why_wait(pending: Sequence[Task]) -> str:
     """SLURM's reasons, and in words those that time alone does not remove."""
-    hopeless = sorted({task.reason for task in pending} & HOPELESS.keys())
+    words = {task.reason: said for task in pending if (said := hopeless(task.reason))}
     return "; ".join(
-        filter(None, (in_words(pending), *(f"{reason}: {HOPELESS[reason]}" for reason in hopeless)))
+        filter(None, (in_words(pending), *(f"{reason}: {said}" for reason, said in sorted(words.items()))))
     )

@@ -15,6 +15,7 @@ from sparta.store.layout import StateDir
 from sparta.store.run import Run
 
 SAY_EVERY_SECONDS = 10.0
+LOOK_EVERY_SECONDS = 5.0
 
 _reporting: Report | None = None
 """The report of the task that runs in this process now."""
@@ -31,8 +32,9 @@ def run_task(run: Run, phase_name: str, t: int, number: int, shard: int, watch: 
     record = begin_record(shard, len(keys), before, last_sign(run, attempts, number, before) if before else 0)
     _reporting = Report(attempts.record_file(number, shard), record)
     try:
+        _reporting.begins()
         _refuse_if_dealt_again(attempts, number)
-        phase.perform(run, t, keys, number, shard, watch, record.requeues)
+        phase.perform(run, t, keys, number, shard, _unless_overtaken(_reporting, watch), record.requeues)
         _reporting.done(loads_so_far() - loads)
     except BaseException as error:
         if _reporting.leaves and not _is_the_end(error):
@@ -42,6 +44,21 @@ def run_task(run: Run, phase_name: str, t: int, number: int, shard: int, watch: 
         raise
     finally:
         _reporting = None
+
+
+def _unless_overtaken(report: Report, watch: Watch) -> Watch:
+    """`watch`, which also ends the task soon after SLURM has started it again elsewhere: it took this node for lost."""
+    looked = time.monotonic()
+
+    def watching(items: float) -> None:
+        nonlocal looked
+        watch(items)
+        if time.monotonic() - looked > LOOK_EVERY_SECONDS:
+            looked = time.monotonic()
+            if report.overtaken:
+                raise SystemExit("SLURM has started this task again elsewhere: nothing more is done here")
+
+    return watching
 
 
 def _is_the_end(error: BaseException) -> bool:

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -41,7 +42,8 @@ class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     process_start: clock ticks from boot to the process's start, telling two processes of one pid apart; None where there is no /proc.
     machine: boot id and process namespace; processes of another `machine` cannot be looked up here. slurm_restarts: how often SLURM had
-    requeued the job by then.
+    requeued the job by then. driver_job: the job where it is a batch job of slurm/, there for this driver alone; None for a driver that a
+    person started, be it inside an allocation.
     """
 
     token: str
@@ -53,6 +55,7 @@ class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     command: str
     slurm_job_id: str | None
     slurm_restarts: int = 0
+    driver_job: str | None = None
 
     def __str__(self) -> str:
         job = f", SLURM job {self.slurm_job_id}" if self.slurm_job_id else ""
@@ -66,6 +69,23 @@ class Holder:
     claim: Claim
     alive: bool
     silent_seconds: float
+
+
+class DriverJob(msgspec.Struct, frozen=True):
+    """A batch job of slurm/ that has driven the run, and may be in the queue to go on with it. Ids are given out again; the name is of the job too."""
+
+    job: str
+    name: str
+
+
+class DriverJobs(msgspec.Struct, frozen=True):
+    """jobs/drivers.json: those that have not come to an end of their own. Advisory: which of them live, SLURM says.
+
+    state: the state directory that they drive. A copy of it, with the file in it, is another one.
+    """
+
+    state: str
+    jobs: list[DriverJob]
 
 
 class RunLock:
@@ -95,6 +115,7 @@ class RunLock:
             write_json(self._file, self._claim)
             try:
                 self._take()
+                self._note_driver_job(stays=True)
             except BaseException:
                 self._file.unlink(missing_ok=True)
                 raise
@@ -110,6 +131,11 @@ class RunLock:
         if os.getpid() != self._claim.pid:
             return
         with touching(self._folder):
+            # Interrupted, its job may be requeued, and is in the queue from then on with nobody holding the lock.
+            if self._baton.exists() and not (kind is not None and issubclass(kind, KeyboardInterrupt)):
+                # A note that stays does no harm; a lock that is not released would.
+                with suppress(SpartaError):
+                    self._note_driver_job(stays=False)
             try:
                 os.rename(self._baton, self._folder / _FREE)
             except FileNotFoundError:
@@ -154,6 +180,15 @@ class RunLock:
             f"{self._state.root}, delete {self._folder} and run the same command again."
         )
 
+    def _note_driver_job(self, stays: bool) -> None:
+        """Put the job of this driver, where it is one, into jobs/drivers.json, or take it out. For the holder of the lock."""
+        if self._claim.driver_job is None:
+            return
+        mine = DriverJob(self._claim.driver_job, os.environ.get("SLURM_JOB_NAME", ""))
+        others = [driver for driver in driver_jobs(self._state) if driver.job != mine.job]
+        noted = DriverJobs(str(self._state.root.absolute()), [*others, mine] if stays else others)
+        write_json(drivers_file(self._state), noted)
+
     def _held_by(self, before: Holder) -> SpartaError:
         if before.claim.machine == machine():
             remedy = f"wait for it, watch it with jobs/status.py, or stop it (kill {before.claim.pid}) and try again"
@@ -181,6 +216,24 @@ def holder(state: StateDir) -> Holder | None:
     with touching(state.lock):
         name = _baton_name(state.lock) if state.lock.is_dir() else None
         return None if name is None or name == _FREE else _holder(state.lock, name)
+
+
+def drivers_file(state: StateDir) -> Path:
+    return state.jobs / "drivers.json"
+
+
+def driver_jobs(state: StateDir) -> list[DriverJob]:
+    """Batch jobs that have driven the run in `state` and may be running or waiting to go on with it; none in a copy of the state."""
+    path = drivers_file(state)
+    if not path.is_file():
+        return []
+    noted = read_json(path, DriverJobs)
+    return noted.jobs if same_folder(Path(noted.state), state.root) else []
+
+
+def same_folder(one: Path, other: Path) -> bool:
+    """Whether both are one folder, by whatever ways: links, other mounts."""
+    return one.is_dir() and other.is_dir() and one.samefile(other)
 
 
 def _make(folder: Path) -> None:
@@ -256,6 +309,7 @@ def _lives(claim: Claim, silent: float) -> bool:
 
 
 def _claim_of_this_process() -> Claim:
+    job = os.environ.get("SLURM_JOB_ID")
     return Claim(
         token=os.urandom(8).hex(),
         pid=os.getpid(),
@@ -264,8 +318,10 @@ def _claim_of_this_process() -> Claim:
         process_start=process_start(os.getpid()),
         started=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         command=shlex.join(sys.argv),
-        slurm_job_id=os.environ.get("SLURM_JOB_ID"),
+        slurm_job_id=job,
         slurm_restarts=_slurm_restarts(),
+        # Of a job within the job, an interactive one say, the variable is inherited and not meant.
+        driver_job=job if os.environ.get("SPARTA_DRIVER_JOB") == job else None,
     )
 
 

@@ -1,5 +1,6 @@
 """Attempts: written before anything starts, numbered for ever, and a task that says how it went."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import msgspec
 import pytest
 from rehearsal import advance, begin, rows_on_disk
 
-from sparta.cluster.attempts import AttemptDir, begin_record
+from sparta.cluster.attempts import AttemptDir, Report, TaskRecord, begin_record
 from sparta.cluster.dealing import deal
 from sparta.cluster.task import run_task
 from sparta.errors import SpartaError
@@ -103,3 +104,34 @@ def test_nothing_half_written_is_read(planned: Run) -> None:
     (attempts.folder / ".a1.json.abc.tmp").write_text("{")
     files.write_bytes(attempts.folder / "a1-00000.keys", b"x\n")
     assert [attempt.number for attempt in attempts.all()] == [0]
+
+
+def test_the_record_of_a_task_that_was_started_again_is_left_to_that_start(tmp_path: Path) -> None:
+    """A node that was cut off may run a task to its end, or into an error, that nobody waits for."""
+    path = tmp_path / "a0-00000.json"
+    first = Report(path, begin_record(0, 5))
+    first.begins()
+    assert not first.overtaken
+    second = Report(path, begin_record(0, 5, files.read_json(path, TaskRecord), last_sign=0.0))
+    second.begins()
+    assert first.overtaken and not second.overtaken
+    first.done(loads=1)
+    first.failed(ValueError("late"))
+    record = files.read_json(path, TaskRecord)
+    assert (record.outcome, record.requeues) == ("running", 1)
+    second.done(loads=1)
+    assert files.read_json(path, TaskRecord).outcome == "done"
+
+
+@pytest.mark.parametrize(
+    ("number", "final"), [(errno.ENOSPC, True), (errno.EACCES, True), (errno.ESTALE, False)]
+)
+def test_a_disk_that_may_be_well_elsewhere_is_tried_again_and_a_full_one_is_not(
+    number: int, final: bool, tmp_path: Path
+) -> None:
+    report = Report(tmp_path / "record.json", begin_record(0, 5))
+    with pytest.raises(SpartaError) as raised, files.touching(tmp_path):
+        raise OSError(number, os.strerror(number))
+    report.failed(raised.value)
+    record = files.read_json(tmp_path / "record.json", TaskRecord)
+    assert record.error and (record.said is not None) == final

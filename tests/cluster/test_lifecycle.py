@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 from rehearsal import advance, begin, committed, manifests, rehearsal
 
@@ -10,6 +11,8 @@ from sparta.cluster import lifecycle
 from sparta.cluster.attempts import AttemptDir, begin_record
 from sparta.cluster.dealing import deal
 from sparta.errors import SpartaError
+from sparta.phases.base import WorkItem
+from sparta.phases.evaluate import Evaluate
 from sparta.phases.generate import Generate
 from sparta.recipe_files import adjust
 from sparta.store import files
@@ -153,6 +156,23 @@ def test_going_back_is_refused_while_tasks_of_a_later_iteration_run(tmp_path: Pa
     with pytest.raises(SpartaError, match="tasks of generate of iteration 2 are still running"):
         lifecycle.go_back(run.state, 1)
     assert run.state.iterations() == [0, 1, 2]
+
+
+def test_going_back_is_refused_while_checkpoints_are_scored(tmp_path: Path) -> None:
+    run = through(begin(tmp_path), 2)
+    phase = Evaluate("toy", "validation", (0, 2))
+    attempts = AttemptDir(run, phase, 0)
+    attempts.deal([[WorkItem("iter_00-model0/i0", 1.0, "model0")]], "local")
+    files.write_json(attempts.record_file(0, 0), begin_record(0, 1))
+    with pytest.raises(SpartaError, match="tasks that score toy validation are still running: end them with"):
+        lifecycle.go_back(run.state, 1)
+    assert run.state.iterations() == [0, 1, 2] and attempts.all()
+    # Where nothing is set aside, scores stay where they are.
+    lifecycle.go_back(run.state, 2)
+    record = msgspec.structs.replace(begin_record(0, 1), outcome="done")
+    files.write_json(attempts.record_file(0, 0), record)
+    lifecycle.go_back(run.state, 1)
+    assert run.state.iterations() == [0, 1]
 
 
 # --- branching

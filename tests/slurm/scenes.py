@@ -22,6 +22,11 @@ from sparta.store.shards import LineCounter
 
 PHASES: tuple[RowPhase, ...] = (Generate(), Judge(), Train())
 
+NOTED = """
+name=$(sed -n 's/^#SBATCH --job-name=//p' "$1")
+"""
+"""The beginning of an sbatch that knows what it is asked to submit."""
+
 
 def undisturbed(folder: Path, recipe: Path, last: int) -> dict[str, bytes]:
     """Manifests of a run of `recipe` that one process carried out."""

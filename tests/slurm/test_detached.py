@@ -1,16 +1,18 @@
 """Detached launches: all jobs of a run at once, nobody who watches; what fails ends the chain, and the same command mends it."""
 
 import json
+import re
 import signal
 import subprocess
 from pathlib import Path
 
 import pytest
-from rehearsal import Launched, manifests, sentence, typed, wait_until, write_recipe
+from rehearsal import Launched, advance, begin, manifests, sentence, typed, wait_until, write_recipe
 from scenes import done_twice, gone, path_with, queue, responses, undisturbed
 
 from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.slurm.chain import latest_chain
+from sparta.cluster.slurm.jobs import Jobs, Part, job_name, note_jobs
 from sparta.phases.generate import Generate
 from sparta.store.layout import StateDir
 from sparta.store.lock import holder
@@ -89,6 +91,11 @@ def test_a_failing_shard_ends_the_chain_and_the_same_command_mends_it(tmp_path: 
     wait_until(lambda: gone(run), 60)
     assert state.committed() == [0]
     assert "train of iteration 1, shard" in (state.jobs / "failure.json").read_text()
+    told = typed("status", state.root)
+    assert told.returncode == 1, told.stderr
+    shown = " ".join(told.stdout.split())
+    assert re.search(r"train of iteration 1, shard [01]\b", shown), told.stdout
+    assert "adapter_model.safetensors" in shown, told.stdout
 
     aside.rename(weights)
     healed = typed("launch", *asked)
@@ -145,10 +152,14 @@ def test_a_submission_that_breaks_off_starts_nothing_and_is_withdrawn(
         assert broken.returncode == -signal.SIGKILL
     run = Run.open(state)
     left = queue(run, "%i|%T|%r")
-    # Generation, two tasks, is held; the others depend on it.
-    assert len(left) == (5 if how == "refused" else 7), left
-    assert {row.split("|")[1] for row in left} == {"PENDING"}
-    assert sum(row.endswith("|JobHeldUser") for row in left) == 2
+    if how == "refused":
+        # They would use up what the user may have in the queue.
+        assert not left and latest_chain(run) is None
+    else:
+        # Generation, two tasks, is held; the others depend on it.
+        assert len(left) == 7, left
+        assert {row.split("|")[1] for row in left} == {"PENDING"}
+        assert sum(row.endswith("|JobHeldUser") for row in left) == 2
     before = {row.partition("|")[0] for row in left}
 
     # An ordinary launch and a detached one are the same in this.
@@ -158,6 +169,62 @@ def test_a_submission_that_breaks_off_starts_nothing_and_is_withdrawn(
     wait_until(lambda: 2 in state.committed() and gone(run), 90)
     assert not done_twice(run, 2)
     assert manifests(state.root) == undisturbed(tmp_path, recipe, 2)
+
+
+def test_a_refused_chain_that_cannot_be_withdrawn_either_says_both_and_is_withdrawn_later(
+    tmp_path: Path, launched: Launched
+) -> None:
+    recipe = write_recipe(tmp_path, combats=6, iterations=1, cluster={"tasks": 2})
+    state = StateDir(tmp_path / "state")
+    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster", "--detach")
+    calls = tmp_path / "calls"
+    path_with(
+        tmp_path / "bin",
+        "sbatch",
+        f'echo >> {calls}; [ $(wc -l < {calls}) -le 2 ] && exec "$real" "$@"\n'
+        'echo "sbatch: error: Batch job submission failed: Invalid qos specification" >&2; exit 1',
+    )
+    mute = (
+        f'[ -e {calls} ] && {{ echo "Unable to contact slurm controller" >&2; exit 1; }}; exec "$real" "$@"'
+    )
+    broken = launched(*asked, PATH=path_with(tmp_path / "bin", "squeue", mute))
+    _, err = broken.communicate(timeout=60)
+    said = sentence(subprocess.CompletedProcess([], broken.returncode, "", err))
+    assert "Batch job submission failed: Invalid qos specification; correct the profile" in said
+    assert "SLURM does not answer (Unable to contact slurm controller), so jobs may be left" in said
+    run = Run.open(state)
+    assert len(queue(run)) == 4
+    done = typed("launch", *asked[:-1])
+    assert done.returncode == 0, done.stderr
+    assert not done_twice(run, 1) and gone(run)
+    assert manifests(state.root) == undisturbed(tmp_path, recipe, 1)
+
+
+def test_a_job_that_was_queued_after_its_chain_had_been_withdrawn_goes_when_the_run_is_complete(
+    tmp_path: Path,
+) -> None:
+    run = begin(tmp_path, combats=6, iterations=2)
+    advance(run, 1)
+    attempts = AttemptDir(run, Generate(), 1)
+
+    def held(number: int, noted: bool) -> str:
+        """A job of that attempt, submitted by a launcher that may have died of it; its id."""
+        name = job_name(run, attempts, number)
+        asked = ["sbatch", "--parsable", "--hold", "--partition=cpu", f"--job-name={name}", "--wrap=true"]
+        job = subprocess.run(asked, capture_output=True, text=True, check=True, cwd=tmp_path).stdout.strip()
+        note_jobs([(attempts, number)], Jobs([Part(name, 0, 1, job if noted else None)], detached=True))
+        return job
+
+    mine = held(5, noted=True)
+    held(6, noted=False)
+    done = typed("launch", "--state", run.state.root)
+    assert done.returncode == 0 and "Done: 2 iterations." in done.stdout, done.stderr
+    assert queue(run, "%i") == [mine]
+    for number, how in ((7, ()), (8, ("--profile", "devcluster", "--detach"))):
+        held(number, noted=False)
+        done = typed("launch", "--state", run.state.root, *how)
+        assert done.returncode == 0 and "nothing to do" in done.stdout, done.stderr
+        assert queue(run, "%i") == [mine]
 
 
 def test_a_whole_chain_that_was_not_let_go_is_released_by_the_next_command(

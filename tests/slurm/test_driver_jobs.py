@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,14 +10,28 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rehearsal import ROOT, advance, begin, manifests, rows_on_disk, sentence, typed, wait_until, write_recipe
+from rehearsal import (
+    ROOT,
+    advance,
+    begin,
+    command,
+    manifests,
+    rows_on_disk,
+    sentence,
+    typed,
+    wait_until,
+    write_recipe,
+)
+from scenes import done_twice, gone, responses, undisturbed
 
 from sparta.cluster.attempts import AttemptDir
+from sparta.cluster.slurm.chain import living_jobs
 from sparta.cluster.slurm.controller import LIVE
 from sparta.phases.evaluate import Evaluate
 from sparta.phases.generate import Generate
 from sparta.phases.judge import Judge
 from sparta.store.layout import StateDir
+from sparta.store.lock import driver_jobs, holder
 from sparta.store.run import Run
 from sparta.store.shards import LineCounter
 
@@ -222,6 +237,83 @@ def test_cancelled_a_driver_job_ends_and_stays_ended(tmp_path: Path, devcluster:
     assert "interrupted: what is done is on disk" in batch.text and "into the queue" not in batch.text
     assert typed("launch", "--state", state).returncode == 0
     assert len(manifests(state)) == 2
+
+
+def test_cancel_ends_a_driver_job_before_its_tasks_and_not_from_a_copy_of_the_state(
+    tmp_path: Path, devcluster: Path
+) -> None:
+    recipe = write_recipe(tmp_path, combats=6, iterations=1, cluster={"tasks": 2})
+    state, copy = StateDir(tmp_path / "state"), tmp_path / "copy"
+    asked = ("--recipe", recipe, "--state", state.root, "--profile", PROFILE)
+    batch = Batch("launch.sh", *asked, "--set", "engine.scripted.delay=2", log=tmp_path / "log")
+    batch.reaches(lambda: responses(state) >= 1)
+    run, now = Run.open(state), holder(state)
+    assert now is not None and now.claim.driver_job == batch.job
+    assert f"SLURM job {batch.job}" in sentence(typed("launch", *asked))
+    subprocess.run(["cp", "-r", state.root, copy], check=True)
+    said = sentence(typed("launch", "--state", copy, "--cancel"))
+    assert f"{copy} is being driven by process {now.claim.pid} " in said
+    assert batch.asked("%T") == "RUNNING" and len(living_jobs(run)) == 2
+
+    ended = typed("launch", "--state", state.root, "--cancel")
+    assert ended.returncode == 0, ended.stderr
+    assert f"Ending the driver, process {now.claim.pid} " in ended.stdout
+    assert f"SLURM job {batch.job}" in ended.stdout and "Ended 2 tasks" in ended.stdout
+    assert batch.ends() == "CANCELLED"
+    wait_until(lambda: gone(run))
+    again = typed("launch", *asked)
+    assert again.returncode == 0, again.stderr
+    assert manifests(state.root) == undisturbed(tmp_path, recipe, 1)
+    assert not done_twice(run, 1)
+
+
+def test_cancel_ends_a_driver_job_that_waits_in_the_queue_to_go_on(tmp_path: Path, devcluster: Path) -> None:
+    recipe = write_recipe(tmp_path, combats=6, iterations=1, cluster={"tasks": 2})
+    state = StateDir(tmp_path / "state")
+    asked = ("--recipe", recipe, "--state", state.root, "--profile", PROFILE)
+    first = Batch("launch.sh", *asked, "--set", "engine.scripted.delay=2", log=tmp_path / "first.log")
+    first.stopped_when(lambda: responses(state) >= 1)
+    wait_until(lambda: first.asked("%T") == "PENDING")
+    run = Run.open(state)
+    assert holder(state) is None and [note.job for note in driver_jobs(state)] == [first.job]
+    ended = typed("launch", "--state", state.root, "--cancel")
+    assert ended.returncode == 0, ended.stderr
+    assert f"Ending job {first.job} (sparta-driver), which was to go on with this run." in ended.stdout
+    assert first.ends() == "CANCELLED"
+    wait_until(lambda: gone(run))
+    assert state.committed() == [0] and driver_jobs(state) == []
+
+    second = Batch("launch.sh", *asked, "--set", "engine.scripted.delay=0", log=tmp_path / "second.log")
+    assert second.ends() == "COMPLETED", second.text
+    assert manifests(state.root) == undisturbed(tmp_path, recipe, 1)
+    assert not done_twice(run, 1) and driver_jobs(state) == []
+
+
+def test_cancel_leaves_an_allocation_alone_in_which_a_person_started_the_driver(
+    tmp_path: Path, devcluster: Path
+) -> None:
+    recipe = write_recipe(tmp_path, combats=6, iterations=1, cluster={"tasks": 2})
+    state = StateDir(tmp_path / "state")
+    slowly = ("--profile", PROFILE, "--set", "engine.scripted.delay=2")
+    given = command("launch", "--recipe", recipe, "--state", state.root, *slowly)
+    wrapped = [
+        "sbatch",
+        "--parsable",
+        "-p",
+        "cpu",
+        f"--output={tmp_path / 'log'}",
+        "--wrap",
+        shlex.join(given),
+    ]
+    job = subprocess.run(wrapped, capture_output=True, text=True, check=True).stdout.strip()
+    wait_until(lambda: responses(state) >= 1, 60)
+    now = holder(state)
+    assert now is not None and (now.claim.slurm_job_id, now.claim.driver_job) == (job, None)
+    said = sentence(typed("launch", "--state", state.root, "--cancel"))
+    assert f"{state.root} is being driven by process {now.claim.pid} " in said and f"SLURM job {job}" in said
+    asked = ["squeue", "--noheader", f"--jobs={job}", "--format=%T"]
+    assert subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip() == "RUNNING"
+    assert len(living_jobs(Run.open(state))) == 2 and (there := holder(state)) is not None and there.alive
 
 
 def test_mistakes_end_a_job_with_one_sentence(tmp_path: Path, devcluster: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from rehearsal import Launched, manifests, sentence, typed, wait_until, write_recipe
-from scenes import PHASES, done_twice, path_with, queue, responses, undisturbed
+from scenes import NOTED, PHASES, done_twice, path_with, queue, responses, undisturbed
 
 from sparta.cluster.attempts import AttemptDir
 from sparta.phases.generate import Generate
@@ -19,11 +19,6 @@ from sparta.store.run import Run
 pytestmark = pytest.mark.usefixtures("devcluster")
 
 DEADLINE = 150
-
-NOTED = """
-name=$(sed -n 's/^#SBATCH --job-name=//p' "$1")
-"""
-"""The beginning of an sbatch that knows what it is asked to submit."""
 
 
 def slowly(delay: float) -> dict[str, object]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from rehearsal import ROOT, Launched, manifests, quiet, typed, wait_until, write_recipe
-from scenes import PHASES, done_twice, gone, queue, responses, undisturbed, variant
+from scenes import PHASES, done_twice, gone, path_with, queue, responses, undisturbed, variant
 
 from sparta.cluster.attempts import AttemptDir, TaskRecord
 from sparta.cluster.slurm.jobs import jobs_of
@@ -141,6 +141,48 @@ def test_a_node_that_dies_and_never_comes_back_is_not_waited_for(
     assert after and all(record.node != dead for record in after)
     assert not done_twice(run, 1)
     assert manifests(state.root) == undisturbed(tmp_path, recipe, 1)
+
+
+def test_a_node_that_was_only_cut_off_stops_when_its_task_runs_elsewhere(
+    tmp_path: Path, launched: Launched, devcluster: Path
+) -> None:
+    """Its processes know nothing of it and go on writing."""
+    recipe = write_recipe(
+        tmp_path, models=3, iterations=1, combats=12, engine=slowly(2.0), cluster={"tasks": 1}
+    )
+    state = StateDir(tmp_path / "state")
+    arguments = ("--recipe", recipe, "--state", state.root)
+    driver = launched(*arguments, "--profile", "devcluster")
+    run = under_way(state, Generate(), tasks=1, least=2)
+    [before] = records(run, Generate())
+    subprocess.run(["bash", devcluster / "node.sh", "cut", str(before.node)], check=True, capture_output=True)
+    assert before.alive
+    wait_until(lambda: records(run, Generate())[0].requeues == 1, DEADLINE)
+    wait_until(lambda: not before.alive, 20)
+    [after] = records(run, Generate())
+    assert (after.outcome, after.node != before.node) == ("running", True)
+    wait_until(lambda: records(run, Generate())[0].outcome == "done", DEADLINE)
+    driver.terminate()
+    driver.wait()
+    last = typed("launch", *arguments, "--set", "engine.scripted.delay=0")
+    assert last.returncode == 0, last.stderr
+    # What the first start did between the second one's first look and its own end; both rows are on disk, in files of their own.
+    assert sum(done_twice(run, 1).values()) <= 5
+    assert len(list(run.iteration(1).responses.glob("a0-00000*.jsonl"))) == 2
+    assert manifests(state.root) == undisturbed(tmp_path, recipe, 1)
+
+
+def test_one_empty_answer_of_squeue_is_not_the_end_of_every_task(tmp_path: Path, launched: Launched) -> None:
+    recipe = write_recipe(tmp_path, iterations=1, combats=6, engine=slowly(0.5), cluster={"tasks": 2})
+    state, blind = StateDir(tmp_path / "state"), tmp_path / "blind"
+    path = path_with(tmp_path / "bin", "squeue", f'rm {blind} 2>/dev/null && exit 0; exec $real "$@"')
+    driver = launched("--recipe", recipe, "--state", state.root, "--profile", "devcluster", PATH=path)
+    run = under_way(state, Generate())
+    blind.touch()
+    wait_until(lambda: not blind.exists(), DEADLINE)
+    ended(driver)
+    assert all(len(AttemptDir(run, phase, 1).all()) == 1 for phase in PHASES)
+    assert not done_twice(run, 1)
 
 
 CHILDREN = """

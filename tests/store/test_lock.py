@@ -1,8 +1,10 @@
 """The lock: one driver at a time, with real processes that contend, die and race."""
 
 import os
+import shutil
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -11,9 +13,9 @@ from stored import Start
 
 from sparta.errors import SpartaError
 from sparta.store import lock
-from sparta.store.files import write_json
+from sparta.store.files import read_json, write_json
 from sparta.store.layout import StateDir
-from sparta.store.lock import DEAD_AFTER_SECONDS, Holder, RunLock, holder
+from sparta.store.lock import DEAD_AFTER_SECONDS, Claim, DriverJob, Holder, RunLock, driver_jobs, holder
 
 HOLD = """
     import sys
@@ -161,6 +163,74 @@ def test_a_requeued_job_takes_the_lock_of_its_own_earlier_start_over_at_once(
         assert who(state).alive == alive
     with RunLock(state, said.append):
         assert "node7" in said[0]
+
+
+# --- drivers that are batch jobs
+
+
+def as_driver_job(patch: pytest.MonkeyPatch, job: str) -> None:
+    """This process is what slurm/driver.sh starts in a job."""
+    patch.setenv("SLURM_JOB_ID", job)
+    patch.setenv("SLURM_JOB_NAME", "sparta-driver")
+    patch.setenv("SPARTA_DRIVER_JOB", job)
+
+
+@pytest.mark.parametrize(("driver", "noted"), [("42", "42"), ("41", None), (None, None)])
+def test_a_job_is_a_drivers_own_where_the_batch_script_says_so_of_this_very_job(
+    state: StateDir, driver: str | None, noted: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_driver_job(monkeypatch, "42")
+    if driver is None:
+        monkeypatch.delenv("SPARTA_DRIVER_JOB")
+    else:
+        monkeypatch.setenv("SPARTA_DRIVER_JOB", driver)
+    with RunLock(state, print):
+        claim = who(state).claim
+        assert (claim.slurm_job_id, claim.driver_job) == ("42", noted)
+        assert [note.job for note in driver_jobs(state)] == ([noted] if noted else [])
+        assert "SLURM job 42" in str(claim)
+
+
+def test_a_claim_that_does_not_say_whose_the_job_is_is_read(state: StateDir) -> None:
+    leave_behind(state, slurm_job_id="42")
+    path = state.lock / f"{who(state).claim.token}.json"
+    fields = read_json(path, dict)
+    del fields["driver_job"]
+    write_json(path, fields)
+    assert read_json(path, Claim).driver_job is None
+    assert who(state).claim.slurm_job_id == "42"
+
+
+@pytest.mark.parametrize(("how", "stays"), [(None, False), (ValueError, False), (KeyboardInterrupt, True)])
+def test_a_driver_job_is_noted_until_it_comes_to_an_end_of_its_own(
+    state: StateDir, how: type[BaseException] | None, stays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_driver_job(monkeypatch, "41")
+    with pytest.raises(KeyboardInterrupt), RunLock(state, print):
+        raise KeyboardInterrupt
+    as_driver_job(monkeypatch, "42")
+    first, mine = (DriverJob(job, "sparta-driver") for job in ("41", "42"))
+    with suppress(ValueError, KeyboardInterrupt), RunLock(state, print):
+        assert driver_jobs(state) == [first, mine]
+        if how is not None:
+            raise how
+    assert driver_jobs(state) == ([first, mine] if stays else [first])
+
+
+def test_the_driver_jobs_of_a_state_are_not_those_of_its_copy(
+    state: StateDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_driver_job(monkeypatch, "42")
+    with RunLock(state, print):
+        copy = StateDir(shutil.copytree(state.root, tmp_path / "copy"))
+        (tmp_path / "link").symlink_to(state.root)
+    as_driver_job(monkeypatch, "43")
+    with pytest.raises(KeyboardInterrupt), RunLock(state, print):
+        raise KeyboardInterrupt
+    assert driver_jobs(copy) == []
+    assert [note.job for note in driver_jobs(StateDir(tmp_path / "link"))] == ["43"]
+    state.root.rename(tmp_path / "away")
+    assert driver_jobs(StateDir(tmp_path / "away")) == []
 
 
 def test_the_heartbeat_keeps_the_file_of_the_holder_young(

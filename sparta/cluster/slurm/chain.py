@@ -6,7 +6,8 @@ finest dependency that the data allow. If a task fails, what depends on it is ca
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -106,13 +107,21 @@ def submit_chain(run: Run, launcher: Slurm, links: Sequence[Link], last: int) ->
     chain = Chain([], names, whole=False, last=last, submitted=time.time())
     files.write_json(chain_file(run.state), chain)
     before: list[str] = []
-    for link in links:
-        dependency = f"afterok:{':'.join(before)}" if before else None
-        before = launcher.submit(link.work, link.shards, dependency, hold=not before)
-        chain = msgspec.structs.replace(chain, links=[*chain.links, (str(link), before)])
+    try:
+        for link in links:
+            dependency = f"afterok:{':'.join(before)}" if before else None
+            before = launcher.submit(link.work, link.shards, dependency, hold=not before)
+            chain = msgspec.structs.replace(chain, links=[*chain.links, (str(link), before)])
+            files.write_json(chain_file(run.state), chain)
+        chain = msgspec.structs.replace(chain, whole=True)
         files.write_json(chain_file(run.state), chain)
-    chain = msgspec.structs.replace(chain, whole=True)
-    files.write_json(chain_file(run.state), chain)
+    except SpartaError as error:
+        # Held jobs would use up what the user may have in the queue.
+        try:
+            withdraw_unfinished(run)
+        except SpartaError as more:
+            raise SpartaError(f"{error}; {more}") from None
+        raise
     _release(chain.links[0][1])
     return chain
 
@@ -122,7 +131,9 @@ def withdraw_unfinished(run: Run) -> None:
     chain = latest_chain(run)
     if chain is not None and not chain.whole:
         withdraw(chain.names)
-        chain_file(run.state).unlink()
+        path = chain_file(run.state)
+        with files.touching(path):
+            path.unlink()
 
 
 def goes_on(chain: Chain, tasks: Sequence[Task]) -> bool:
@@ -165,6 +176,25 @@ def release_held(run: Run) -> None:
         release(chain, jobs_in_slurm(run))
 
 
+def withdraw_stragglers(run: Run) -> None:
+    """End held jobs of `run` that nobody knows: sbatch queued the first of a chain after its launcher's death, and after the withdrawal.
+
+    Only for a run that nothing is to be done for any more. Where SLURM does not answer, they stay for the next command.
+    """
+    if not controller.installed():
+        return
+    known = {job for jobs in _all_noted(run) for job in jobs.ids}
+    # They only lie there; a run that is complete is not to fail for them.
+    with suppress(SpartaError, Silent):
+        controller.cancel(stragglers(jobs_in_slurm(run), known))
+
+
+def stragglers(tasks: Sequence[Task], known: Collection[str]) -> list[str]:
+    """Ids of whole jobs that are held by their user and not among the `known`."""
+    held = {_job(task) for task in tasks if task.state == "PENDING" and task.reason == "JobHeldUser"}
+    return sorted(held - set(known))
+
+
 def _release(jobs: Sequence[str]) -> None:
     try:
         controller.release(jobs)
@@ -184,15 +214,15 @@ def jobs_in_slurm(run: Run) -> list[Task]:
 
     Raises SpartaError where SLURM does not answer.
     """
-    names = [
-        name
-        for path in sorted(run.state.jobs.rglob("a*-jobs.json"))
-        for name in files.read_json(path, Jobs).names
-    ]
     try:
-        return controller.tasks_named(names)
+        return controller.tasks_named(name for jobs in _all_noted(run) for name in jobs.names)
     except Silent as error:
         raise SpartaError(f"SLURM does not answer ({error}): try again when it does") from None
+
+
+def _all_noted(run: Run) -> list[Jobs]:
+    """The jobs of every attempt of `run`."""
+    return [files.read_json(path, Jobs) for path in sorted(run.state.jobs.rglob("a*-jobs.json"))]
 
 
 def living_jobs(run: Run) -> list[Task]:

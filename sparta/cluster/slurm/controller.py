@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -18,20 +18,30 @@ LIVE = frozenset(
 )  # fmt: skip
 """States of a task that is in the queue; every other state is an end."""
 
-HOPELESS = {
+_HOPELESS = {
     "AccountNotAllowed": "the partition does not admit the account",
     "BadConstraints": "no node fits what it asks for",
     "InvalidAccount": "the account is not valid",
     "InvalidQOS": "the QOS is not valid",
     "JobHeldAdmin": "an administrator holds it, or it could not be started too often",
+    "PartitionConfig": "the partition does not allow what it asks for",
     "PartitionNodeLimit": "the partition does not allow so many nodes",
     "PartitionTimeLimit": "its time limit is longer than the partition allows",
     "QOSNotAllowed": "the partition does not admit the QOS",
     "launch_failed_requeued_held": "it could not be started, and SLURM holds it",
 }
-"""Reasons for waiting that time alone does not remove, in words. SLURM itself removes a job whose dependency failed, if told so."""
+_OF_ONE_JOB = re.compile(r"(QOS|Assoc)(Max|Min)\w*PerJob\w*|QOSMinGRES")
+
+
+def hopeless(reason: str) -> str | None:
+    """In words, a reason for waiting that time alone does not remove; None for every other. SLURM itself removes a job whose dependency failed."""
+    if _OF_ONE_JOB.fullmatch(reason):
+        return "it asks for more, or less, than a single job of the account or QOS may"
+    return _HOPELESS.get(reason)
+
 
 SECONDS_TO_ANSWER = 60
+_OF_SLURM = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_", "SQUEUE_", "SINFO_", "SACCT_", "SCANCEL_")
 _FORMAT = "%F|%K|%T|%r|%N|%j|%M"
 
 
@@ -71,7 +81,15 @@ def tasks_named(names: Iterable[str]) -> list[Task]:
     for start in range(0, len(wanted), 500):
         chosen = ",".join(wanted[start : start + 500])
         out = _ask(
-            ["squeue", "--array", "--noheader", "--states=all", f"--name={chosen}", f"--format={_FORMAT}"]
+            [
+                "squeue",
+                "--all",
+                "--array",
+                "--noheader",
+                "--states=all",
+                f"--name={chosen}",
+                f"--format={_FORMAT}",
+            ]
         )
         found += [_task(line) for line in out.splitlines() if line.count("|") == 6]
     return found
@@ -133,7 +151,7 @@ def _keeps_accounts() -> bool:
 
 
 def cancel(jobs: Sequence[str]) -> None:
-    """End `jobs`, those that have ended already left out. Raises Silent."""
+    """End `jobs`; those that have ended already do no harm. Raises Silent."""
     for start in range(0, len(jobs), 500):
         _ask(["scancel", *jobs[start : start + 500]])
 
@@ -155,34 +173,52 @@ def largest_array() -> int:
 
 def partitions() -> dict[str, float]:
     """Time limit of every partition, in seconds. Raises Silent."""
-    rows = (line.split("|") for line in _ask(["sinfo", "--noheader", "--format=%R|%l"]).splitlines())
+    rows = (line.split("|") for line in _ask(["sinfo", "--all", "--noheader", "--format=%R|%l"]).splitlines())
     return {name: seconds_of(limit) for name, limit in rows}
 
 
-def submit_dry(script: str) -> str:
-    """What sbatch says to `script` without queueing it: when and where it would start. Raises Silent with its objection."""
-    return _ask(["sbatch", "--test-only"], given=script)
+def submit_dry(script: str, keep: Collection[str]) -> str:
+    """What sbatch says to `script` without queueing it: when and where it would start. Raises Silent with its objection.
+
+    keep: see `free_of_this_job`.
+    """
+    return _ask(["sbatch", "--test-only"], given=script, keep=keep)
 
 
-def free_of_this_job() -> dict[str, str]:
-    """The environment without what SLURM tells the job that this process may run in: a job submitted from it must not inherit that."""
-    return {name: value for name, value in os.environ.items() if not _told_by_slurm(name)}
+def folders_named(names: Sequence[str]) -> dict[str, str]:
+    """Working folder of every whole job called `names` that squeue knows, by its id. Raises Silent."""
+    found = {}
+    for start in range(0, len(names), 500):
+        chosen = ",".join(names[start : start + 500])
+        for line in _ask(
+            ["squeue", "--all", "--noheader", f"--name={chosen}", "--format=%F|%Z"]
+        ).splitlines():
+            job, _, found[job] = line.partition("|")
+    return found
 
 
-def _told_by_slurm(name: str) -> bool:
-    return name != "SLURM_CONF" and name.startswith(("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_"))
+def free_of_this_job(keep: Collection[str] = ()) -> dict[str, str]:
+    """The environment without what SLURM told the job that this process may run in, and without the user's defaults for its commands.
+
+    A job submitted from another must not inherit that, an answer must not depend on SQUEUE_PARTITION, and SBATCH_TIMELIMIT would override
+    every script; variables in `keep` stay.
+    """
+    kept = ("SLURM_CONF", *keep)
+    return {
+        name: value for name, value in os.environ.items() if name in kept or not name.startswith(_OF_SLURM)
+    }
 
 
-def _ask(command: list[str], given: str | None = None) -> str:
+def _ask(command: list[str], given: str | None = None, keep: Collection[str] = ()) -> str:
     """Standard output of `command`; for --test-only, which answers there, standard error."""
     try:
         done = subprocess.run(
             command,
             capture_output=True,
             text=True,
-            input=given,
+            input=given or "",
             timeout=SECONDS_TO_ANSWER,
-            env=free_of_this_job(),
+            env=free_of_this_job(keep),
             check=False,
         )
     except FileNotFoundError:

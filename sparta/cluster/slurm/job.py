@@ -9,14 +9,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
 from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.dealing import deal
-from sparta.cluster.failure import note_failure
+from sparta.cluster.failure import forget_failure, last_failure, note_failure
 from sparta.cluster.measure import measure
 from sparta.cluster.task import leave_for_requeue, run_and_tell
 from sparta.errors import SpartaError
@@ -61,11 +61,14 @@ class Work:
 
     def __call__(self, shard: int) -> None:
         with children_spared():
-            run = Run.open(StateDir(Path(self.state)))
-            for piece in self.pieces:
-                self._do(run, piece, shard)
-            for piece in self.deals:
-                deal_out(run, piece, self.tasks)
+            try:
+                run = Run.open(StateDir(Path(self.state)))
+                for piece in self.pieces:
+                    self._do(run, piece, shard)
+                for piece in self.deals:
+                    deal_out(run, piece, self.tasks)
+            except (SpartaError, OSError) as error:
+                self._stop(self.pieces[0], shard, str(error))
 
     def checkpoint(self, shard: int) -> Any:
         """submitit's hook: called in the signal handler, before the requeue. Rows are on disk already."""
@@ -78,24 +81,37 @@ class Work:
         attempt = AttemptDir(run, phase_named(piece.phase), piece.t).attempt(piece.number)
         if attempt is None:
             self._stop(
-                run, piece, shard, "nothing has been dealt out to it: the job it depends on did not end well"
+                piece, shard, "nothing has been dealt out to it: the job it depends on did not end well"
             )
         elif shard < attempt.shards:
             wrong = run_and_tell(run, piece.phase, piece.t, piece.number, shard)
             if wrong is not None:
-                self._stop(run, piece, shard, wrong)
+                self._stop(piece, shard, wrong)
             if piece.phase == "commit":
                 measure(run, phases_of(run.recipe.method), piece.t)
+            self._forget(run, piece, shard)
         else:
             print(
                 f"{piece.phase} of iteration {piece.t}: there is no shard {shard}, nothing to do", flush=True
             )
 
-    def _stop(self, run: Run, piece: Piece, shard: int, wrong: str) -> None:
+    def _stop(self, piece: Piece, shard: int, wrong: str) -> None:
         """End with an exit status that SLURM sees: what depends on this job is cancelled then."""
+        print(f"this job ends here: {wrong}", flush=True)
         if self.detached:
-            note_failure(run.state, f"{piece.phase} of iteration {piece.t}, shard {shard}: {wrong}")
+            with suppress(SpartaError):  # of a disk that fails the log tells
+                note_failure(StateDir(Path(self.state)), _named(piece, shard) + wrong)
         sys.exit(1)
+
+    def _forget(self, run: Run, piece: Piece, shard: int) -> None:
+        """An earlier start of this very task may have noted a failure, ended by SLURM in a way it took for an error."""
+        noted = last_failure(run) if self.detached else None
+        if noted is not None and noted.said.startswith(_named(piece, shard)):
+            forget_failure(run.state)
+
+
+def _named(piece: Piece, shard: int) -> str:
+    return f"{piece.phase} of iteration {piece.t}, shard {shard}: "
 
 
 def deal_out(run: Run, piece: Piece, tasks: int) -> None:
@@ -110,8 +126,9 @@ def deal_out(run: Run, piece: Piece, tasks: int) -> None:
 def children_spared() -> Iterator[None]:
     """SLURM's signal goes to every process of the step. Children started in this block never get it, and none outlives the block.
 
-    The signal stays blocked in this process, and so in whatever it starts, whichever way; one thread takes it and wakes the main thread
-    with another, whose handler is submitit's. That one is called once, however often SLURM repeats itself.
+    The signal is blocked in this thread, and so in whatever it starts, whichever way; one thread takes it and wakes the main thread with
+    another. A library's thread that is older than this block may take it as well, which wakes nobody but leads to the same handler:
+    submitit's, called once, however often SLURM repeats itself.
     """
     handler = signal.getsignal(signal.SIGUSR2)
     if not callable(handler):
@@ -119,24 +136,31 @@ def children_spared() -> Iterator[None]:
             "a SLURM task was started without submitit's signal handler: start it through submitit"
         )
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
-    old = signal.signal(signal.SIGUSR1, lambda number, frame: _leave(handler, frame))
     main = threading.get_ident()
-    leaving = threading.Event()
+    leaving = False
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        nonlocal leaving
+        if not leaving:
+            leaving = True
+            _leave(handler, frame)
 
     def pass_on() -> None:
         while True:
             signal.sigwait({signal.SIGUSR2})
-            if not leaving.is_set():
-                leaving.set()
-                signal.pthread_kill(main, signal.SIGUSR1)
+            signal.pthread_kill(main, signal.SIGUSR1)
 
+    signal.signal(signal.SIGUSR2, leave)
+    old = signal.signal(signal.SIGUSR1, leave)
     threading.Thread(target=pass_on, name="SLURM's signal", daemon=True).start()
     try:
         yield
     finally:
-        leaving.set()
+        leaving = True
         end_children()
-        signal.signal(signal.SIGUSR1, old)
+        # The thread goes on: a late signal of it must not meet the default action, which is to die.
+        signal.signal(signal.SIGUSR1, old if callable(old) else signal.SIG_IGN)
+        signal.signal(signal.SIGUSR2, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 

@@ -16,7 +16,7 @@ import msgspec
 from sparta.cluster.attempts import Attempt, AttemptDir, Watch
 from sparta.cluster.base import Launcher
 from sparta.cluster.slurm import controller
-from sparta.cluster.slurm.controller import HOPELESS, Silent, Task
+from sparta.cluster.slurm.controller import Silent, Task, hopeless
 from sparta.cluster.slurm.job import Piece, Work
 from sparta.cluster.slurm.jobs import Jobs, Part, all_jobs, job_name, jobs_file, jobs_of, note_jobs, parts_of
 from sparta.cluster.slurm.profile import DEFAULT_PROFILE, Profile, load_profile
@@ -45,8 +45,10 @@ class Slurm(Launcher):
     look_seconds = 0.5
 
     def __init__(self, run: Run) -> None:
+        super().__init__()
         self._run = run
         self._ending: dict[str, float] = {}
+        self._absent: dict[tuple[Path, int, int], float] = {}
         self._ended: dict[tuple[Path, int], dict[int, Task]] = {}
 
     @cached_property
@@ -107,7 +109,7 @@ class Slurm(Launcher):
         parts = [Part(array.name, array.first, array.count) for array in arrays]
         note_jobs(places, Jobs(parts, work.detached))
         for index, array in enumerate(arrays):
-            parts[index] = msgspec.structs.replace(parts[index], job=submit(array, self.profile))
+            parts[index] = msgspec.structs.replace(parts[index], job=submit(array, self.profile, self.say))
             note_jobs(places, Jobs(parts, work.detached))
         return [part.job for part in parts if part.job is not None]
 
@@ -138,29 +140,35 @@ class Slurm(Launcher):
         ]
 
     def running(self, attempts: AttemptDir, attempt: Attempt) -> Sequence[int]:
-        records = {record.shard: record for record in attempts.records(attempt)}
-        silent = [
-            shard
-            for shard in range(attempt.shards)
-            if shard not in records or records[shard].outcome not in ("done", "failed")
-        ]
+        silent = self._silent(attempts, attempt)
         if not silent:
             return []
-        tasks = self._tasks(attempts, attempt.number)
+        jobs, tasks = jobs_of(attempts, attempt.number), self._tasks(attempts, attempt.number)
         self._refuse_hopeless(tasks)
         empty = self._withdraw_empty(attempts, attempt.number, tasks)
-        return [
-            shard for shard in silent if shard in tasks and shard not in empty and self._goes_on(tasks[shard])
-        ]
+        going_on = []
+        for shard in silent:
+            key = (attempts.folder, attempt.number, shard)
+            if shard in tasks and shard not in empty and self._goes_on(tasks[shard]):
+                self._absent.pop(key, None)
+                going_on.append(shard)
+            elif jobs is not None and jobs.id_of(shard) is not None and not self._settled(key):
+                going_on.append(shard)
+        return going_on
 
     def expected(self, attempts: AttemptDir) -> bool:
-        for number in all_jobs(attempts):
-            if attempts.attempt(number) is None:
-                tasks = self._tasks(attempts, number)
-                self._refuse_hopeless(tasks)
-                if any(self._goes_on(task) for task in tasks.values()):
-                    return True
-        return False
+        undealt = [number for number in all_jobs(attempts) if attempts.attempt(number) is None]
+        if not undealt:
+            return False
+        tasks = [self._tasks(attempts, number) for number in undealt]
+        for found in tasks:
+            self._refuse_hopeless(found)
+        # Of a chain that is gone all is gone: what was seen to settle once needs not settle for every phase.
+        key = (self._run.state.jobs, 0, 0)
+        if any(self._goes_on(task) for found in tasks for task in found.values()):
+            self._absent.pop(key, None)
+            return True
+        return not self._settled(key)
 
     def waiting(self, attempts: AttemptDir) -> str:
         if self.queue.silence:
@@ -173,11 +181,7 @@ class Slurm(Launcher):
         if jobs is None:
             return {}
         records = {record.shard: record for record in attempts.records(attempt)}
-        silent = [
-            shard
-            for shard in range(attempt.shards)
-            if shard not in records or records[shard].outcome not in ("done", "failed")
-        ]
+        silent = self._silent(attempts, attempt)
         tasks = self._tasks(attempts, attempt.number)
         lost = [job for shard in silent if shard not in tasks and (job := jobs.id_of(shard))]
         try:
@@ -213,6 +217,16 @@ class Slurm(Launcher):
         ended.update({shard: task for shard, task in now.items() if not task.live})
         return {**ended, **now}
 
+    def _silent(self, attempts: AttemptDir, attempt: Attempt) -> list[int]:
+        """Shards of `attempt` that have not said how they ended."""
+        said = {record.shard for record in attempts.records(attempt) if record.outcome in ("done", "failed")}
+        return [shard for shard in range(attempt.shards) if shard not in said]
+
+    def _settled(self, key: tuple[Path, int, int]) -> bool:
+        """Whether a task's absence has lasted for two answers of squeue: one may be wrong, and what the task wrote last may not be seen yet."""
+        since = self._absent.setdefault(key, time.monotonic())
+        return time.monotonic() - since >= 2 * self.profile.poll_seconds
+
     def _goes_on(self, task: Task) -> bool:
         """Whether more may come of a task: it is in the queue, and not stuck at its end on a node that does not answer."""
         if task.state != "COMPLETING":
@@ -223,14 +237,14 @@ class Slurm(Launcher):
 
     def _refuse_hopeless(self, tasks: Mapping[int, Task]) -> None:
         """Raises SpartaError, the task and its like withdrawn, where one waits for what never comes."""
-        stuck = [task for task in tasks.values() if task.state == "PENDING" and task.reason in HOPELESS]
+        stuck = [task for task in tasks.values() if task.state == "PENDING" and hopeless(task.reason)]
         if not stuck:
             return
         first = stuck[0]
         with suppress(Silent):  # what is left waits as before, and is found at the next launch
             controller.cancel([task.job for task in tasks.values() if task.state == "PENDING"])
         raise SpartaError(
-            f"SLURM will not start job {first.job} ({first.name}): {HOPELESS[first.reason]} ({first.reason}); it was cancelled. Correct profile "
+            f"SLURM will not start job {first.job} ({first.name}): {hopeless(first.reason)} ({first.reason}); it was cancelled. Correct profile "
             f"{self.profile.name} or ask the cluster's administrators, then run the same command again"
         )
 

@@ -25,11 +25,11 @@ DEFAULT_PROFILE = "a100-16"
 Device = Literal["gpu", "cpu"]
 
 ARRAYS = ("generate", "judge", "train", "evaluate")
-STEPS = ("plan", "merge", "commit", "driver")
+STEPS = ("plan", "merge", "commit")
 """What a profile may give a shape of its own: the phases that are dealt to array tasks, and what runs as one job."""
 
 _SET_BY_THE_SUITE = (
-    "array", "clusters", "dependency", "error", "hold", "job-name", "kill-on-invalid-dep", "no-requeue", "nodes", "ntasks", "ntasks-per-core",
+    "array", "chdir", "clusters", "dependency", "error", "hold", "job-name", "kill-on-invalid-dep", "no-requeue", "nodes", "ntasks", "ntasks-per-core",
     "ntasks-per-gpu", "ntasks-per-node", "ntasks-per-socket", "open-mode", "output", "parsable", "requeue", "signal", "test-only", "wait", "wrap",
 )  # fmt: skip
 _HAS_A_KEY = {
@@ -130,9 +130,7 @@ class Profile(Rules):
     constraint: Constraint | None = None
     exclude: tuple[Node, ...] = Field(default=(), description="nodes that no job runs on")
     gpu: Shape = Field(default=Shape(), description="array tasks; null: 4 hours, 8 cores, 1 GPU")
-    cpu: Shape = Field(
-        default=Shape(), description="steps, such as merge, and the driver; null: 1 hour, 2 cores"
-    )
+    cpu: Shape = Field(default=Shape(), description="steps, such as merge; null: 1 hour, 2 cores")
     phases: dict[str, Shape] = Field(default={}, description="what one phase asks for otherwise")
     setup: tuple[Line, ...] = Field(default=(), description="lines of shell before Python, in every job")
     python: Line | None = Field(

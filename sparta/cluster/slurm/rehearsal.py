@@ -10,7 +10,7 @@ from sparta.cluster.slurm import controller
 from sparta.cluster.slurm.controller import Silent
 from sparta.cluster.slurm.job import Piece, Work
 from sparta.cluster.slurm.launcher import Slurm
-from sparta.cluster.slurm.submit import Array, script
+from sparta.cluster.slurm.submit import Array, left_to_the_user, script
 from sparta.errors import SpartaError
 from sparta.phases.base import Phase
 from sparta.store.run import Run
@@ -49,7 +49,7 @@ def show_scripts(run: Run, launcher: Slurm, phases: Sequence[Phase], t: int, con
 
 def _said(array: Array, text: str, launcher: Slurm) -> str:
     try:
-        return controller.submit_dry(text)
+        return controller.submit_dry(text, left_to_the_user(array, launcher.profile))
     except Silent as error:
         raise SpartaError(
             f"sbatch would refuse {array.name}: {error}; correct profile {launcher.profile.name}"

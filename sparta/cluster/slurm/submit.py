@@ -1,20 +1,43 @@
-"""From tasks to an sbatch script, through submitit: one array for the shards of an attempt, several where the cluster's arrays are small."""
+"""From tasks to an sbatch script and into the queue: one array for the shards of an attempt, several where the cluster's arrays are small.
 
-import os
+Script, pickles and what happens inside the job are submitit's. sbatch is run from here: its answer is waited for, but not for ever; its
+silence is borne, like squeue's; and which id a job has is not guessed from the first number that it prints.
+"""
+
+import re
 import shlex
+import shutil
+import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from sparta.cluster.slurm import controller
+from sparta.cluster.slurm.controller import Silent
 from sparta.cluster.slurm.job import Work
 from sparta.cluster.slurm.profile import Profile, Resources
 from sparta.errors import SpartaError
 from sparta.store import files
+
+SECONDS_TO_SUBMIT = 180.0
+"""What sbatch is given: asked to come again later by the controller, it does so by itself for two minutes."""
+SECONDS_BETWEEN_TRIES = (2.0, 30.0)
+"""Before sbatch is asked again after a silence: at first, and at most."""
+
+_SILENT = re.compile(
+    r"socket timed out|unable to contact|temporarily un(able|available)|standby|connection (refused|reset|timed out)|zero bytes|slurmctld",
+    re.IGNORECASE,
+)
+"""What sbatch says where the controller has not decided anything, or nobody knows what."""
+_TOO_MANY = re.compile(
+    r"(QOS|Assoc)\w*(Max|Limit)|job submit limit|MaxJobCount|violates accounting", re.IGNORECASE
+)
+"""What sbatch says where the job would be all right, were there fewer of them."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +57,13 @@ class Array:
 
 
 def throttles(width: int, parts: int) -> list[int]:
-    """`width` tasks at once shared out to so many arrays, at least one each."""
-    return [max(1, width * (part + 1) // parts - width * part // parts) for part in range(parts)]
+    """`width` tasks at once shared out to so many arrays, at least one each. Raises SpartaError where those would be more together."""
+    if parts > width:
+        raise SpartaError(
+            f"a phase would be {parts} jobs, since arrays are small on this cluster (MaxArraySize), and no array holds those back to the "
+            f"{width} that may run at once: lower cluster.tasks (at most {width} will do), or raise cluster.at_once or the profile's at_once"
+        )
+    return [width * (part + 1) // parts - width * part // parts for part in range(parts)]
 
 
 def parameters(array: Array, profile: Profile) -> dict[str, Any]:
@@ -90,64 +118,188 @@ def script(array: Array, profile: Profile) -> str:
     return text
 
 
-def submit(array: Array, profile: Profile) -> str:
-    """Hand `array` in; the job's id. Raises SpartaError with sbatch's own words where it is refused; nothing of it is queued then."""
-    import submitit
-    from submitit.core.utils import FailedJobError, FailedSubmissionError
+def left_to_the_user(array: Array, profile: Profile) -> list[str]:
+    """Variables with a person's own defaults for sbatch (SBATCH_ACCOUNT and the like) that hold because the profile says nothing of it."""
+    asked = array.resources
+    said = {
+        "SBATCH_ACCOUNT": asked.account,
+        "SBATCH_CONSTRAINT": asked.constraint,
+        "SBATCH_PARTITION": asked.partition,
+        "SBATCH_QOS": asked.qos,
+        "SBATCH_RESERVATION": profile.sbatch.get("reservation"),
+    }
+    return [name for name, value in said.items() if value is None]
 
+
+def submit(array: Array, profile: Profile, say: Callable[[str], None] = lambda text: None) -> str:
+    """Hand `array` in; the job's id. `say` is told, once, that SLURM does not answer.
+
+    Raises SpartaError with sbatch's own words where it refuses, or where nothing is heard for `profile.patience_minutes`.
+    """
+    for name in ("sbatch", "srun"):
+        if shutil.which(name) is None:
+            raise SpartaError(
+                f"{name} is not on PATH: log in where SLURM's commands are or load its module, or go without SLURM with --cluster local"
+            )
     with files.touching(array.logs):
-        # submitit keeps pickles there, which nobody else may put or read.
+        # Pickles lie there, which nobody else may put or read.
         array.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not controller.installed():
-        raise SpartaError(
-            "sbatch is not on PATH: log in where SLURM's commands are or load its module, or go without SLURM with --cluster local"
-        )
-    shards = range(array.first, array.first + array.count)
-    with _environment_of_a_login(), files.touching(array.logs):
-        executor = submitit.SlurmExecutor(
-            array.logs, max_num_timeout=profile.max_timeouts, python=profile.python
-        )
-        executor.update_parameters(**parameters(array, profile))
+        prepared = _Prepared(array)
         try:
-            # submitit prints what sbatch says to an error that it raises as well.
-            with redirect_stderr(StringIO()):
-                jobs = (
-                    executor.map_array(array.work, shards)
-                    if array.count > 1
-                    else [executor.submit(array.work, array.first)]
+            prepared.write(profile)
+            job = _queued(array, prepared.script, profile, say)
+            prepared.hand_over(job)
+        finally:
+            prepared.remove()
+    return job
+
+
+class _Prepared:
+    """The script of an array and the pickles of its tasks, under names that say no job yet."""
+
+    def __init__(self, array: Array) -> None:
+        self._array, mark = array, uuid4().hex
+        self.script = array.logs / f".submission_file_{mark}.sh"
+        self._pickles = [array.logs / f"{mark}_{index}.pkl" for index in range(array.count)]
+
+    def write(self, profile: Profile) -> None:
+        from submitit.helpers import DelayedSubmission
+
+        self.script.write_text(script(self._array, profile), encoding="utf-8")
+        for index, path in enumerate(self._pickles):
+            task = DelayedSubmission(self._array.work, self._array.first + index)
+            task.set_timeout(self._array.resources.minutes, profile.max_timeouts)
+            task.dump(path)
+
+    def hand_over(self, job: str) -> None:
+        """Put everything where the tasks of `job`, which may have started, look for it."""
+        from submitit.core.utils import JobPaths
+
+        for index, path in enumerate(self._pickles):
+            paths = JobPaths(self._array.logs, f"{job}_{index}" if len(self._pickles) > 1 else job)
+            path.rename(paths.submitted_pickle)
+        self.script.rename(paths.submission_file)
+
+    def remove(self) -> None:
+        """Leave nothing that was not handed over."""
+        for path in (self.script, *self._pickles):
+            with suppress(OSError):  # an error that is on its way says more
+                path.unlink(missing_ok=True)
+
+
+def _queued(array: Array, path: Path, profile: Profile, say: Callable[[str], None]) -> str:
+    """Have sbatch queue `path`; the job's id. After a silence, what may be there is withdrawn before sbatch is asked again."""
+    patience = profile.patience_minutes * 60
+    give_up = time.monotonic() + patience
+    pause, most = SECONDS_BETWEEN_TRIES
+    silences = 0
+    while True:
+        try:
+            if silences:
+                # Nobody heard that job's id, and without it nobody gives it its work.
+                _end([array.name])
+            job = _ask_sbatch(path, array, profile)
+        except Silent as silence:
+            left = give_up - time.monotonic()
+            if left <= 0:
+                raise SpartaError(
+                    f"SLURM has not answered for {patience / 60:.0f} min, last asked to queue {array.name} ({silence}): run the same command "
+                    "again when it does, nothing is lost"
+                ) from None
+            if not silences:
+                say(
+                    f"SLURM does not answer when asked to queue {array.name} ({silence}); asking again for {patience / 60:.0f} min"
                 )
-        except (FailedJobError, FailedSubmissionError) as error:
-            withdraw([array.name])
-            raise _refused(error, profile) from error
-    return str(jobs[0].job_id).partition("_")[0]
+            silences += 1
+            time.sleep(min(pause, left))
+            pause = min(1.5 * pause, most)
+        except SpartaError as error:
+            try:
+                withdraw([array.name])
+            except SpartaError as more:
+                raise SpartaError(f"{error}; {more}") from None
+            raise
+        else:
+            if silences:
+                with suppress(Silent):  # a job without its work ends by itself, a minute after it began
+                    # One that sbatch was silent about may have come into the queue only now.
+                    _end([array.name], but=job)
+            return job
+
+
+def _ask_sbatch(path: Path, array: Array, profile: Profile) -> str:
+    """Run sbatch on `path`; the id of the job of `array`. Raises Silent, or SpartaError where it refuses."""
+    try:
+        done = subprocess.run(
+            ["sbatch", str(path)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=SECONDS_TO_SUBMIT,
+            env=controller.free_of_this_job(keep=left_to_the_user(array, profile)),
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise Silent(f"sbatch gave no answer for {SECONDS_TO_SUBMIT:.0f} s") from None
+    except OSError as error:
+        raise SpartaError(
+            f"{shutil.which('sbatch') or 'sbatch'} could not be run ({error.strerror}): see to SLURM's commands and run the same command again"
+        ) from None
+    if done.returncode:
+        said = _words(done.stderr) or _words(done.stdout) or f"exit status {done.returncode}"
+        # Complaints may precede the verdict.
+        if _SILENT.search(said.rpartition("submission failed:")[2]):
+            raise Silent(said)
+        raise _refused(said, profile)
+    answers = re.findall(r"Submitted batch job (\d+)", done.stdout)
+    if answers:
+        return str(answers[-1])
+    # A wrapper that says it in words of its own; the controller knows whom it has queued.
+    tasks = controller.tasks_named([array.name])
+    living = {_whole(task.job) for task in tasks if task.live and task.state != "COMPLETING"}
+    jobs = living or {_whole(task.job) for task in tasks}
+    if len(jobs) != 1:
+        raise SpartaError(
+            f'sbatch did not say which job it queued: it printed "{_words(done.stdout)}", and squeue knows {len(jobs)} jobs called {array.name}; '
+            "see to what answers in sbatch's place and run the same command again, nothing is lost"
+        )
+    return jobs.pop()
 
 
 def withdraw(names: Sequence[str]) -> None:
     """End whatever is queued or running under these names. Raises SpartaError where SLURM does not answer."""
     try:
-        controller.cancel([task.job for task in controller.tasks_named(names) if task.live])
-    except controller.Silent as error:
+        _end(names)
+    except Silent as error:
+        listed = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
         raise SpartaError(
-            f"SLURM does not answer ({error}), so jobs may be left: run scancel --name={','.join(names)} when it does"
+            f"SLURM does not answer ({error}), so jobs may be left ({listed}): the same command, or --cancel, ends them when it does"
         ) from None
 
 
-def _refused(error: Exception, profile: Profile) -> SpartaError:
-    said = " ".join(line.strip() for line in str(error).splitlines() if line.startswith("sbatch:"))
-    said = said.replace("sbatch: error: ", "").replace("sbatch: fatal: ", "") or " ".join(str(error).split())
-    return SpartaError(
-        f"sbatch refused a job of profile {profile.name}: {said}; correct the profile and run the same command again, nothing is lost"
+def _end(names: Sequence[str], but: str | None = None) -> None:
+    """Cancel what lives under these names, the job `but` excepted. Raises Silent."""
+    living = (task.job for task in controller.tasks_named(names) if task.live)
+    controller.cancel([job for job in living if _whole(job) != but])
+
+
+def _whole(job: str) -> str:
+    """The id of a task's whole job."""
+    return job.partition("_")[0]
+
+
+def _words(text: str) -> str:
+    """What sbatch said, without what its wrappers said; all of it where it said nothing."""
+    said = " ".join(line.strip() for line in text.splitlines() if line.startswith("sbatch:"))
+    return said.replace("sbatch: error: ", "").replace("sbatch: fatal: ", "") or " ".join(text.split())
+
+
+def _refused(said: str, profile: Profile) -> SpartaError:
+    remedy = (
+        "a limit of the cluster is reached: wait until other jobs have ended, or submit fewer at once (a smaller cluster.tasks; with --detach "
+        "fewer --iters), and run the same command again, nothing is lost"
+        if _TOO_MANY.search(said)
+        else "correct the profile and run the same command again, nothing is lost"
     )
-
-
-@contextmanager
-def _environment_of_a_login() -> Iterator[None]:
-    """The block's environment is free of what SLURM told the job that this process may run in."""
-    before = dict(os.environ)
-    clean = controller.free_of_this_job()
-    for name in before.keys() - clean.keys():
-        del os.environ[name]
-    try:
-        yield
-    finally:
-        os.environ.update(before)
+    return SpartaError(f"sbatch refused a job of profile {profile.name}: {said}; {remedy}")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from rehearsal import advance, begin
 
-from sparta.cluster.slurm.chain import Chain, Link, goes_on, latest_chain, links_from
+from sparta.cluster.slurm.chain import Chain, Link, goes_on, latest_chain, links_from, stragglers
 from sparta.cluster.slurm.controller import Task
 from sparta.cluster.slurm.job import Piece
 from sparta.methods.registry import phases_of
@@ -137,3 +137,18 @@ def test_the_latest_chain_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert latest_chain(run) is None
     files.write_json(run.state.jobs / "chain.json", CHAIN)
     assert latest_chain(run) == CHAIN
+
+
+def test_stragglers_are_held_jobs_that_nobody_has_noted() -> None:
+    tasks = [
+        task("10_0", reason="JobHeldUser"),
+        task("10_1", reason="JobHeldUser"),
+        task("11", reason="JobHeldUser"),
+        # Noted, and held by its owner's will.
+        task("12_0", reason="JobHeldUser"),
+        task("13"),
+        task("14", reason="JobHeldAdmin"),
+        task("15", "RUNNING"),
+        task("16", "CANCELLED", "JobHeldUser"),
+    ]
+    assert stragglers(tasks, {"12"}) == ["10", "11"]

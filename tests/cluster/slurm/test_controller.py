@@ -146,3 +146,32 @@ def test_a_job_submitted_from_a_job_inherits_nothing_of_it_but_the_cluster(
         if name.startswith(("SLURM", "SBATCH", "SUBMITIT", "SRUN"))
     }
     assert kept == {"SLURM_CONF"}
+
+
+@pytest.mark.parametrize(
+    ("reason", "known"),
+    [
+        ("PartitionTimeLimit", True),
+        ("QOSMaxWallDurationPerJobLimit", True),
+        ("AssocMaxGRESPerJob", True),
+        ("QOSMinGRES", True),
+        ("QOSMaxJobsPerUserLimit", False),
+        ("AssocGrpGRES", False),
+        ("Priority", False),
+        ("Dependency", False),
+    ],
+)
+def test_what_time_alone_does_not_remove_is_known(reason: str, known: bool) -> None:
+    assert (controller.hopeless(reason) is not None) == known
+
+
+def test_nothing_that_slurm_told_a_job_nor_a_persons_defaults_reach_its_commands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("SLURM_JOB_ID", "SQUEUE_PARTITION", "SBATCH_TIMELIMIT", "SBATCH_ACCOUNT", "SLURM_CONF"):
+        monkeypatch.setenv(name, "x")
+    free = controller.free_of_this_job(keep=["SBATCH_ACCOUNT"])
+    assert {name for name in free if name.startswith(("S",)) and free[name] == "x"} == {
+        "SBATCH_ACCOUNT",
+        "SLURM_CONF",
+    }

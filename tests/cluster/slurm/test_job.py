@@ -35,6 +35,11 @@ child.wait()
 
 if __name__ == "__main__":
     signal.signal(signal.SIGUSR2, handler)
+    if sys.argv[2] == "threads":
+        # As a library's, made at import: it does not know of any mask.
+        import threading
+        for _ in range(3):
+            threading.Thread(target=time.sleep, args=[600], daemon=True).start()
     with children_spared():
         one = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
         pids = [one.pid, int(one.stdout.readline())]
@@ -44,6 +49,8 @@ if __name__ == "__main__":
             pids.append(child.pid)
         print(json.dumps(pids), flush=True)
         sys.stdin.readline()
+        while sys.argv[2] == "threads" and not told:
+            time.sleep(0.01)
         print(json.dumps(told), flush=True)
         if sys.argv[1] == "raises":
             raise ValueError
@@ -59,11 +66,11 @@ def alive(pid: int) -> bool:
         return False
 
 
-def start(tmp_path: Path, how: str) -> "tuple[subprocess.Popen[str], list[int]]":
+def start(tmp_path: Path, how: str, threads: str = "alone") -> "tuple[subprocess.Popen[str], list[int]]":
     """A task in a process group of its own, and its children: a child, its stubborn child, one forked, one spawned."""
     (tmp_path / "task.py").write_text(TASK)
     task = subprocess.Popen(
-        [sys.executable, tmp_path / "task.py", how],
+        [sys.executable, tmp_path / "task.py", how, threads],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -88,6 +95,17 @@ def test_children_survive_the_signal_and_not_the_task(how: str, tmp_path: Path) 
     assert json.loads(said[0]) == [signal.SIGUSR2], "once"
     assert (said[1:] == ["left"]) == (how == "ends"), err
     assert ("ValueError" in err) == (how == "raises")
+    wait_until(lambda: not any(map(alive, children)))
+
+
+def test_a_thread_that_takes_the_signal_first_changes_nothing(tmp_path: Path) -> None:
+    """Such as a library makes when it is imported, before the signal is blocked."""
+    task, children = start(tmp_path, "ends", "threads")
+    for _ in range(3):
+        os.killpg(task.pid, signal.SIGUSR2)
+    # The main thread is not woken: the handler runs when it is next at work.
+    out, err = task.communicate("\n", timeout=60)
+    assert out.splitlines() == [str(int(signal.SIGUSR2)), f"[{int(signal.SIGUSR2)}]", "left"], err
     wait_until(lambda: not any(map(alive, children)))
 
 

@@ -95,7 +95,7 @@ def test_as_many_tasks_run_together_as_there_are_gpus_or_as_the_profile_allows(t
 
 
 def test_every_phase_of_the_method_may_have_a_shape_of_its_own() -> None:
-    assert {phase.name for phase in phases_of("sparta")} | {"evaluate", "driver"} == {*ARRAYS, *STEPS}
+    assert {phase.name for phase in phases_of("sparta")} | {"evaluate"} == {*ARRAYS, *STEPS}
 
 
 # --- times
@@ -179,7 +179,7 @@ SHORT = "does not leave signal_seconds (120 s) and a minute more: set "
         ({"phases": {"generat": {}}}, "phases: there is no phase generat; did you mean generate?"),
         (
             {"phases": {"zzz": {}}},
-            "phases: there is no phase zzz; known phases: commit, driver, evaluate, generate, judge, merge, plan, train",
+            "phases: there is no phase zzz; known phases: commit, evaluate, generate, judge, merge, plan, train",
         ),
         (
             {"phases": {"judge": {"time": 3}}},
@@ -191,9 +191,9 @@ SHORT = "does not leave signal_seconds (120 s) and a minute more: set "
         ),
         (
             {"cpu": {"time": 1}},
-            f"plan, merge, commit, driver: a time limit of 1 min {SHORT}cpu.time to 4 min",
+            f"plan, merge, commit: a time limit of 1 min {SHORT}cpu.time to 4 min",
         ),
-        ({"signal_seconds": 3600}, "plan, merge, commit, driver: a time limit of 60 min does not leave"),
+        ({"signal_seconds": 3600}, "plan, merge, commit: a time limit of 60 min does not leave"),
         ({"gpu": {"time": "2h"}}, "gpu.time: '2h' is not a time: write minutes (90), "),
         ({"gpu": {"time": "-5"}}, "gpu.time: '-5' is not a time: "),
         ({"gpu": {"time": "1:2:3:4"}}, "gpu.time: '1:2:3:4' is not a time: "),
@@ -267,6 +267,7 @@ def test_a_value_that_makes_no_sense_is_named_with_its_place(
     "option",
     [
         "array",
+        "chdir",
         "output",
         "error",
         "job-name",
@@ -343,7 +344,6 @@ def test_the_default_profile_is_sixteen_gpus() -> None:
         gpus=1,
         gpu_type="a100",
     )
-    assert profile.shape("driver", "cpu").minutes == 2 * 24 * 60
 
 
 def test_the_development_cluster_runs_no_more_at_once_than_its_host_bears() -> None:

@@ -1,5 +1,6 @@
-"""From an array to what submitit is told; the whole scripts are in golden/."""
+"""From an array to what submitit is told, and what is made of sbatch's answers; the whole scripts are in golden/."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,18 +8,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sparta.cluster.slurm import controller
+from sparta.cluster.slurm import submit as submission
+from sparta.cluster.slurm.controller import Silent, Task
 from sparta.cluster.slurm.job import Piece, Work
 from sparta.cluster.slurm.profile import Profile, load_profile
 from sparta.cluster.slurm.submit import Array, parameters, submit, throttles
 from sparta.errors import SpartaError
 
 
-@given(st.integers(1, 500), st.integers(1, 60))
-def test_arrays_share_what_may_run_at_once(width: int, parts: int) -> None:
+@given(st.integers(1, 60).flatmap(lambda parts: st.tuples(st.integers(parts, 500), st.just(parts))))
+def test_arrays_share_what_may_run_at_once(case: tuple[int, int]) -> None:
+    width, parts = case
     shares = throttles(width, parts)
     assert len(shares) == parts and min(shares) >= 1
     assert max(shares) - min(shares) <= 1
-    assert sum(shares) == max(width, parts)
+    assert sum(shares) == width
+
+
+def test_more_arrays_than_tasks_may_run_at_once_are_refused() -> None:
+    assert throttles(4, 4) == [1, 1, 1, 1]
+    with pytest.raises(
+        SpartaError, match="5 jobs, since arrays are small on this cluster .* the 4 that may run at once"
+    ):
+        throttles(4, 5)
 
 
 @pytest.fixture
@@ -77,11 +90,230 @@ def test_options_of_the_profile_reach_sbatch_and_srun(array: Array, profile: Pro
     assert told["exclude"] == "node7,node9"
 
 
-def test_without_sbatch_nothing_is_submitted_and_the_way_out_is_named(
-    array: Array, profile: Profile, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("missing", ["sbatch", "srun"])
+def test_without_slurms_commands_nothing_is_submitted_and_the_way_out_is_named(
+    missing: str, array: Array, profile: Profile, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    for name in {"sbatch", "srun"} - {missing}:
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SpartaError, match="sbatch is not on PATH"):
+    with pytest.raises(
+        SpartaError, match=f"{missing} is not on PATH: .* go without SLURM with --cluster local"
+    ):
         submit(array, profile)
-    # Pickles lie there that nobody else may put or read.
+    assert not array.logs.exists()
+
+
+# --- what sbatch answers
+
+Sbatch = Callable[..., Path]
+
+
+@pytest.fixture
+def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sbatch:
+    """Puts a shell script on the PATH as sbatch. The file that has a line for each of its calls."""
+    calls = tmp_path / "calls"
+    calls.touch()
+
+    def make(script: str) -> Path:
+        for name, lines in (("sbatch", f"echo >>{calls}; n=$(wc -l <{calls})\n{script}"), ("srun", "")):
+            path = tmp_path / "bin" / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(f"#!/bin/bash\n{lines}\n")
+            path.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+        return calls
+
+    return make
+
+
+class Queued:
+    """What squeue and scancel do: jobs are called "name"; for the first `mute` questions nobody answers."""
+
+    def __init__(self, *jobs: str, mute: int = 0) -> None:
+        self.jobs, self.mute, self.cancelled = set(jobs), mute, list[str]()
+
+    def tasks_named(self, names: Sequence[str]) -> list[Task]:
+        assert list(names) == ["name"]
+        self.mute -= 1
+        if self.mute >= 0:
+            raise Silent("squeue says nothing")
+        return [Task("name", f"{job}_0", 0, "PENDING", "", "", 0.0) for job in sorted(self.jobs)]
+
+    def cancel(self, jobs: Sequence[str]) -> None:
+        self.cancelled += jobs
+        self.jobs -= {job.partition("_")[0] for job in jobs}
+
+
+@pytest.fixture
+def queued(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Queued]:
+    def make(*jobs: str, mute: int = 0) -> Queued:
+        there = Queued(*jobs, mute=mute)
+        monkeypatch.setattr(controller, "tasks_named", there.tasks_named)
+        monkeypatch.setattr(controller, "cancel", there.cancel)
+        monkeypatch.setattr(submission, "SECONDS_BETWEEN_TRIES", (0.01, 0.02))
+        return there
+
+    return make
+
+
+def fails(said: str) -> str:
+    return f'{{ echo "sbatch: error: {said}" >&2; exit 1; }}'
+
+
+SOCKET = "Batch job submission failed: Socket timed out on send/recv operation"
+LIMIT = "Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+
+
+def test_a_job_gets_its_script_and_the_work_of_its_tasks(
+    array: Array, profile: Profile, sbatch: Sbatch
+) -> None:
+    sbatch('grep -q "job-name=name" "$1" && echo "Submitted batch job 77 on cluster big"')
+    assert submit(array, profile) == "77"
+    assert {path.name for path in array.logs.iterdir()} == {
+        "77_submission.sh",
+        *(f"77_{index}_submitted.pkl" for index in range(4)),
+    }
+    # Others may neither put nor read what a task is going to do.
     assert array.logs.stat().st_mode & 0o077 == 0
+    assert submit(replace(array, count=1), profile) == "77"
+    assert (array.logs / "77_submitted.pkl").is_file()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        SOCKET,
+        "Batch job submission failed: Unable to contact slurm controller (connect failure)",
+        "Slurm temporarily unable to accept job, sleeping and retrying",
+        "Batch job submission failed: Slurm backup controller in standby mode",
+        "Batch job submission failed: Connection refused",
+        "Batch job submission failed: Zero Bytes were transmitted or received",
+        "slurmctld is not responding",
+    ],
+)
+def test_silence_is_borne_told_of_once_and_what_came_of_it_is_withdrawn(
+    said: str, array: Array, profile: Profile, sbatch: Sbatch, queued: Callable[..., Queued]
+) -> None:
+    # Job 76 is queued although sbatch says nothing of it; squeue is silent for a while as well.
+    there, heard = queued("76", "77", mute=2), list[str]()
+    there.jobs = {"76"}
+    calls = sbatch(f'[ $n -le 2 ] && {fails(said)}; echo "Submitted batch job 77"')
+    assert submit(array, profile, heard.append) == "77"
+    assert there.cancelled == ["76_0"]
+    assert len(calls.read_text()) == 3
+    [line] = heard
+    assert line.startswith("SLURM does not answer when asked to queue name (") and said in line
+
+
+def test_a_job_that_appears_after_a_silence_makes_way_for_the_one_that_has_its_work(
+    array: Array,
+    profile: Profile,
+    sbatch: Sbatch,
+    queued: Callable[..., Queued],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    there = queued()
+    seen = there.tasks_named
+
+    def late(names: Sequence[str]) -> list[Task]:
+        found = seen(names)
+        there.jobs = {"76", "77"}
+        return found
+
+    monkeypatch.setattr(controller, "tasks_named", late)
+    sbatch(f'[ $n -le 1 ] && {fails(SOCKET)}; echo "Submitted batch job 77"')
+    assert submit(array, profile) == "77"
+    assert there.cancelled == ["76_0"]
+
+
+def test_a_silence_that_is_too_long_is_told_of_and_leaves_nothing_to_be_handed_over(
+    array: Array, profile: Profile, sbatch: Sbatch, queued: Callable[..., Queued]
+) -> None:
+    queued()
+    sbatch(fails(SOCKET))
+    with pytest.raises(SpartaError, match="SLURM has not answered for 0 min") as caught:
+        submit(array, profile.model_copy(update={"patience_minutes": 0.005}))
+    assert SOCKET in str(caught.value) and "run the same command again when it does" in str(caught.value)
+    assert "profile" not in str(caught.value)
+    assert not list(array.logs.iterdir())
+
+
+def test_an_sbatch_that_hangs_is_ended_and_asked_again(
+    array: Array,
+    profile: Profile,
+    sbatch: Sbatch,
+    queued: Callable[..., Queued],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    queued()
+    monkeypatch.setattr(submission, "SECONDS_TO_SUBMIT", 0.5)
+    heard: list[str] = []
+    sbatch('[ $n -le 1 ] && exec sleep 60; echo "Submitted batch job 77"')
+    assert submit(array, profile, heard.append) == "77"
+    assert len(heard) == 1 and "sbatch gave no answer for" in heard[0]
+
+
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        ("Batch job submission failed: Invalid qos specification", "correct the profile and run"),
+        # A complaint before the verdict does not change it.
+        (
+            "Slurm temporarily unable to accept job, sleeping and retrying\nsbatch: error: Batch job submission failed: Invalid qos specification",
+            "correct the profile and run",
+        ),
+        (LIMIT, "a limit of the cluster is reached: wait until other jobs have ended, or submit fewer"),
+        ("QOSMaxSubmitJobPerUserLimit\nsbatch: error: " + LIMIT, "submit fewer at once"),
+        ("AssocMaxSubmitJobLimit", "submit fewer at once"),
+        ("Reached MaxJobCount", "submit fewer at once"),
+    ],
+)
+def test_a_refusal_is_told_of_in_sbatchs_words_with_the_remedy_that_helps(
+    said: str, remedy: str, array: Array, profile: Profile, sbatch: Sbatch, queued: Callable[..., Queued]
+) -> None:
+    queued()
+    calls = sbatch(fails(said))
+    with pytest.raises(SpartaError, match="sbatch refused a job of profile devcluster: ") as caught:
+        submit(array, profile)
+    assert said.splitlines()[-1].removeprefix("sbatch: error: ") in str(caught.value)
+    assert remedy in str(caught.value)
+    assert len(calls.read_text()) == 1
+
+
+def test_sbatchs_words_are_not_hidden_by_a_withdrawal_that_fails(
+    array: Array, profile: Profile, sbatch: Sbatch, queued: Callable[..., Queued]
+) -> None:
+    queued(mute=99)
+    sbatch(fails("Batch job submission failed: Invalid qos specification"))
+    with pytest.raises(
+        SpartaError, match="Invalid qos specification; .*; SLURM does not answer .squeue says"
+    ):
+        submit(array, profile)
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        'echo "Checking job 12 hours ..."; echo "Submitted batch job 77"',
+        # In words of its own: the controller knows the name.
+        'echo "Checking job 12 hours ..."; echo "All right."',
+    ],
+)
+def test_the_id_is_that_of_the_job_whatever_a_wrapper_prints(
+    says: str, array: Array, profile: Profile, sbatch: Sbatch, queued: Callable[..., Queued]
+) -> None:
+    queued("77")
+    sbatch(says)
+    assert submit(array, profile) == "77"
+
+
+def test_an_answer_that_names_no_job_is_quoted_and_what_is_queued_is_withdrawn(
+    array: Array, profile: Profile, sbatch: Sbatch, queued: Callable[..., Queued]
+) -> None:
+    there = queued("77", "78")
+    sbatch('echo "All right."')
+    with pytest.raises(SpartaError, match='it printed "All right.", and squeue knows 2 jobs called name'):
+        submit(array, profile)
+    assert sorted(there.cancelled) == ["77_0", "78_0"]

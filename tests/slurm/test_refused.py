@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from rehearsal import Launched, advance, begin, manifests, sentence, typed, wait_until, write_recipe
-from scenes import done_twice, gone, path_with, queue, responses, undisturbed, variant
+from scenes import NOTED, done_twice, gone, path_with, queue, responses, undisturbed, variant
 
 from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.slurm.snapshot import snapshot
@@ -55,6 +55,8 @@ def test_a_cluster_that_does_not_take_the_jobs_is_told_of_in_its_own_words(
     for name in ("sinfo", "squeue", "scontrol", "scancel"):
         (bare / name).symlink_to(shutil.which(name) or "")
     assert "sbatch is not on PATH" in failing(launched, *usual, PATH=str(bare))
+    (bare / "sbatch").symlink_to(shutil.which("sbatch") or "")
+    assert "srun is not on PATH: log in where" in failing(launched, *usual, PATH=str(bare))
 
     refusal = "Batch job submission failed: Invalid account or account/partition combination specified"
     said = failing(
@@ -63,6 +65,13 @@ def test_a_cluster_that_does_not_take_the_jobs_is_told_of_in_its_own_words(
         PATH=path_with(tmp_path / "bin", "sbatch", f'echo "sbatch: error: {refusal}" >&2; exit 1'),
     )
     assert f"sbatch refused a job of profile devcluster: {refusal}; correct the profile" in said
+    refusal = "Batch job submission failed: Job violates accounting/QOS policy (job submit limit)"
+    said = failing(
+        launched,
+        *usual,
+        PATH=path_with(tmp_path / "bin", "sbatch", f'echo "sbatch: error: {refusal}" >&2; exit 1'),
+    )
+    assert f"{refusal}; a limit of the cluster is reached: wait until other jobs have ended" in said
 
     nowhere = variant(tmp_path / "nowhere.yaml", gpu={"partition": "gpus", "time": 10})
     said = sentence(typed("launch", *asked, "--profile", nowhere))
@@ -216,6 +225,51 @@ def test_a_controller_that_is_silent_is_asked_again_and_jobs_go_on_without_it(
     assert driver.returncode == 0, err
     run = Run.open(state)
     assert len(AttemptDir(run, Generate(), 1).all()) == 1
+    assert not done_twice(run, 1)
+    assert manifests(state.root) == undisturbed(tmp_path, recipe, 1)
+
+
+HICCUP = """
+echo "$name" >>CALLS
+if [ $(wc -l <CALLS) -le 2 -o -e MUTE ]; then
+    "$real" "$@" >/dev/null
+    echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2
+    exit 1
+fi
+echo "Checking job 12 hours ahead of you"
+exec "$real" "$@"
+"""
+"""An sbatch that queues the job and does not come to saying so, twice or while MUTE is there; then one that talks too much."""
+
+
+def test_an_sbatch_that_loses_its_answer_is_asked_again_and_nothing_is_done_twice(
+    tmp_path: Path, launched: Launched
+) -> None:
+    recipe = write_recipe(tmp_path, combats=6, iterations=1, cluster={"tasks": 2})
+    state = StateDir(tmp_path / "state")
+    asked = ("--recipe", recipe, "--state", state.root)
+    calls, mute = tmp_path / "calls", tmp_path / "mute"
+    script = NOTED + HICCUP.replace("CALLS", str(calls)).replace("MUTE", str(mute))
+    path = path_with(tmp_path / "bin", "sbatch", script)
+    mute.touch()
+    hasty = variant(tmp_path / "hasty.yaml", patience_minutes=0.02)
+    said = failing(launched, *asked, "--profile", hasty, PATH=path)
+    assert "SLURM has not answered for" in said and "Socket timed out on send/recv operation" in said
+    assert "run the same command again when it does, nothing is lost" in said
+    run = Run.open(state)
+    # What sbatch queued the last time, before it was given up on; what it queued before has been withdrawn.
+    assert len([state for state in queue(run) if state != "COMPLETING"]) == 2
+
+    mute.unlink()
+    calls.unlink()
+    driver = launched(*asked, "--profile", "devcluster", PATH=path)
+    _, err = driver.communicate(timeout=120)
+    assert driver.returncode == 0, err
+    names = [name.partition("iter_01-")[2] for name in calls.read_text().split()]
+    assert names == [*["generate-a1"] * 3, "judge-a0", "merge-a0", "train-a0"]
+    attempts = AttemptDir(run, Generate(), 1)
+    assert [len(attempts.records(attempt)) for attempt in attempts.all()] == [0, 2]
+    assert gone(run)
     assert not done_twice(run, 1)
     assert manifests(state.root) == undisturbed(tmp_path, recipe, 1)
 
