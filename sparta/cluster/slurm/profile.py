@@ -121,6 +121,10 @@ class Profile(Rules):
     nodes: int = Field(ge=1, description="nodes that a run may use")
     gpus_per_node: int = Field(ge=1)
     gpu_type: Name | None = Field(default=None, description="SLURM's name of it, as a100; null: any")
+    gpus_by: Literal["gpus-per-node", "gres"] = Field(
+        default="gpus-per-node",
+        description="the option of sbatch that asks for GPUs; gres where the cluster knows no other",
+    )
     at_once: int | None = Field(
         default=None, ge=1, description="most array tasks that run together; null: nodes * gpus_per_node"
     )

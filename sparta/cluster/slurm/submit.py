@@ -72,14 +72,14 @@ def parameters(array: Array, profile: Profile) -> dict[str, Any]:
     more: dict[str, Any] = {"requeue": True, "kill-on-invalid-dep": "yes", "chdir": str(array.code)}
     if array.hold:
         more["hold"] = True
+    gpus = f"{asked.gpu_type}:{asked.gpus}" if asked.gpus and asked.gpu_type else asked.gpus
     return {
         "job_name": array.name,
         "time": asked.minutes,
         "cpus_per_task": asked.cpus,
         "mem": asked.memory,
-        "gpus_per_node": (f"{asked.gpu_type}:{asked.gpus}" if asked.gpu_type else asked.gpus)
-        if asked.gpus
-        else None,
+        "gpus_per_node": gpus if gpus and profile.gpus_by == "gpus-per-node" else None,
+        "gres": f"gpu:{gpus}" if gpus and profile.gpus_by == "gres" else None,
         "nodes": 1,
         "ntasks_per_node": 1,
         "partition": asked.partition,

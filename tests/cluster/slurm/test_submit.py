@@ -74,6 +74,12 @@ def test_the_gpu_type_is_said_where_one_is_wanted(array: Array, profile: Profile
     assert parameters(any_type, profile)["gpus_per_node"] == 2
 
 
+def test_where_a_cluster_knows_gres_alone_that_asks_for_gpus(array: Array, profile: Profile) -> None:
+    told = parameters(array, profile.model_copy(update={"gpus_by": "gres"}))
+    assert (told["gres"], told["gpus_per_node"]) == ("gpu:a100:1", None)
+    assert parameters(array, profile)["gres"] is None
+
+
 def test_the_copy_of_the_code_comes_before_anything_on_the_path(array: Array, profile: Profile) -> None:
     [line] = parameters(array, profile)["setup"]
     assert line.startswith("export PYTHONPATH='") and """it'"'"'s code'""" in line
