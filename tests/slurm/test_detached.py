@@ -74,7 +74,7 @@ def test_a_launch_waits_for_the_chain_and_finishes_what_it_left(tmp_path: Path, 
     run = Run.open(state)
     assert not done_twice(run, 2)
     assert manifests(state.root) == undisturbed(tmp_path, recipe, 2)
-    assert gone(run)
+    wait_until(lambda: gone(run))
 
 
 def test_a_failing_shard_ends_the_chain_and_the_same_command_mends_it(tmp_path: Path) -> None:
@@ -196,7 +196,8 @@ def test_a_refused_chain_that_cannot_be_withdrawn_either_says_both_and_is_withdr
     assert len(queue(run)) == 4
     done = typed("launch", *asked[:-1])
     assert done.returncode == 0, done.stderr
-    assert not done_twice(run, 1) and gone(run)
+    assert not done_twice(run, 1)
+    wait_until(lambda: gone(run))
     assert manifests(state.root) == undisturbed(tmp_path, recipe, 1)
 
 

@@ -87,7 +87,7 @@ def test_a_cluster_that_does_not_take_the_jobs_is_told_of_in_its_own_words(
     assert "asks for 10 min for generate, and partition gpu allows 5: lower the time in the profile" in said
 
     run = Run.open(StateDir(state))
-    assert gone(run)
+    wait_until(lambda: gone(run))
     done = typed("launch", *usual)
     assert done.returncode == 0, done.stderr
     assert manifests(state) == undisturbed(tmp_path, recipe, 1)
@@ -176,7 +176,7 @@ def test_a_job_that_an_administrator_holds_stops_the_run_and_one_that_its_owner_
         assert "SLURM will not start job " in said and "an administrator holds it" in said
         assert "JobHeldAdmin); it was cancelled" in said
         run = Run.open(state)
-        assert gone(run)
+        wait_until(lambda: gone(run))
 
         driver = launched(*asked)
         threading.Thread(target=lambda: heard.extend(iter(driver.stdout.readline, "")), daemon=True).start()
@@ -269,7 +269,7 @@ def test_an_sbatch_that_loses_its_answer_is_asked_again_and_nothing_is_done_twic
     assert names == [*["generate-a1"] * 3, "judge-a0", "merge-a0", "train-a0"]
     attempts = AttemptDir(run, Generate(), 1)
     assert [len(attempts.records(attempt)) for attempt in attempts.all()] == [0, 2]
-    assert gone(run)
+    wait_until(lambda: gone(run))
     assert not done_twice(run, 1)
     assert manifests(state.root) == undisturbed(tmp_path, recipe, 1)
 
