@@ -3,10 +3,12 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import get_args
 
 from sparta.cluster.console import Screen
 from sparta.cluster.scoring import score, summary_file, summary_table
 from sparta.errors import SpartaError
+from sparta.recipe import ClusterKind
 from sparta.store.layout import StateDir
 
 
@@ -19,9 +21,7 @@ def main() -> int:
         "--all", action="store_true", help="every pool of the run, not the first and the last alone"
     )
     parser.add_argument(
-        "--cluster",
-        choices=["auto", "inline", "local", "slurm"],
-        help="where models answer (default: the recipe's)",
+        "--cluster", choices=get_args(ClusterKind), help="where models answer (default: the recipe's)"
     )
     parser.add_argument(
         "--profile", metavar="P", help="answer on SLURM as this YAML file, or name under slurm/profiles, says"

@@ -3,10 +3,12 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import get_args
 
 from sparta.cluster.console import Screen
 from sparta.cluster.launch import Asked, command_to_continue, launch
 from sparta.errors import SpartaError
+from sparta.recipe import ClusterKind
 
 
 def main() -> int:
@@ -34,9 +36,7 @@ def main() -> int:
         help="change one value of the recipe, e.g. match.k=3",
     )
     parser.add_argument(
-        "--cluster",
-        choices=["auto", "inline", "local", "slurm"],
-        help="where phases run (default: the recipe's)",
+        "--cluster", choices=get_args(ClusterKind), help="where phases run (default: the recipe's)"
     )
     parser.add_argument(
         "--profile", metavar="P", help="run on SLURM as this YAML file, or name under slurm/profiles, says"

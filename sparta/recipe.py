@@ -182,10 +182,13 @@ class Assumed(Rules):
     pairs_per_second: float = Field(default=1.5, gt=0, description="preference pairs trained on")
 
 
+ClusterKind = Literal["auto", "inline", "local", "slurm"]
+
+
 class Cluster(Rules):
     """Where phases run. None of it changes a result."""
 
-    kind: Literal["auto", "inline", "local", "slurm"] = Field(
+    kind: ClusterKind = Field(
         default="auto",
         description="auto: slurm where there is sbatch (and this is no job), local where there are several GPUs, else inline",
     )

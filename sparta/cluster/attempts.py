@@ -17,7 +17,7 @@ import msgspec
 from sparta.errors import SpartaError
 from sparta.phases.base import Phase, WorkItem
 from sparta.store import files
-from sparta.store.process import ProcessId, identify, lives, machine
+from sparta.store.process import ProcessId, identify, lives, machine, slurm_restarts
 from sparta.store.run import Run
 
 
@@ -36,8 +36,8 @@ class Attempt(msgspec.Struct, frozen=True):
 class TaskRecord(msgspec.Struct, frozen=True):
     """What a task says of itself. said: the sentence of an error that trying again cannot mend.
 
-    node, job, gpus, log: the SLURM node and job it runs as, CUDA_VISIBLE_DEVICES, the file below logs/ that it writes to. requeues: how often SLURM started it again;
-    spent: seconds of those earlier starts.
+    node, job, gpus, log: the SLURM node and job it runs as, CUDA_VISIBLE_DEVICES, the file below logs/ that it writes to. requeues: how often
+    SLURM started it again; spent: seconds of those earlier starts.
     """
 
     shard: int
@@ -211,9 +211,7 @@ def begin_record(
 
 def _restarts_of_this_process() -> int:
     """How often SLURM has started this task again; 0 in a process that is no task of SLURM, be it part of a job."""
-    if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
-        return 0
-    return int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    return slurm_restarts() if os.environ.get("SUBMITIT_EXECUTOR") == "slurm" else 0
 
 
 def _log_of_this_process() -> str | None:

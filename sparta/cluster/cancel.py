@@ -2,19 +2,18 @@
 
 import re
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from sparta.cluster.attempts import Attempt, AttemptDir
 from sparta.cluster.local import Local
 from sparta.cluster.slurm import controller
 from sparta.cluster.slurm.chain import chain_file, living_jobs
-from sparta.cluster.slurm.controller import Silent, Task
-from sparta.errors import SpartaError
+from sparta.cluster.slurm.controller import Task
 from sparta.methods.registry import phase_named
 from sparta.store import files
 from sparta.store.layout import StateDir
-from sparta.store.lock import Holder, driver_jobs, drivers_file, holder, same_folder
+from sparta.store.lock import Holder, driver_jobs, drivers_file, holder
 from sparta.store.run import Run
 
 SECONDS_TO_GO = 180.0
@@ -24,11 +23,9 @@ SECONDS_BETWEEN_LOOKS = 0.5
 
 def cancel_all(run: Run) -> int:
     """End every task of `run` that is queued or running: SLURM's jobs, then processes of this machine. Returns how many there were."""
-    try:
-        living = _of_this_state(run.state, living_jobs(run))
+    living = living_jobs(run)
+    with controller.answering():
         controller.cancel([task.job for task in living])
-    except Silent as error:
-        raise _no_answer(error) from None
     # What is left of a detached launch was ended on purpose: `status` is not to call it broken.
     chain_file(run.state).unlink(missing_ok=True)
     drivers_file(run.state).unlink(missing_ok=True)
@@ -51,7 +48,7 @@ def end_drivers(state: StateDir, say: Callable[[str], None]) -> None:
         say(f"Ending the driver, {now.claim}.")
     told = {now.claim.driver_job} if now is not None and alive else set()
     give_up = time.monotonic() + SECONDS_TO_GO
-    try:
+    with controller.answering():
         # One that was about to requeue itself may be back in the queue after its end.
         while (living := _living(names)) and time.monotonic() < give_up:
             there = [task for task in living if task.state != "COMPLETING"]
@@ -61,8 +58,6 @@ def end_drivers(state: StateDir, say: Callable[[str], None]) -> None:
                     told.add(task.job)
             controller.cancel([task.job for task in there])
             time.sleep(SECONDS_BETWEEN_LOOKS)
-    except Silent as error:
-        raise _no_answer(error) from None
     while _holds(names, holder(state)) and time.monotonic() < give_up:
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
@@ -73,19 +68,6 @@ def attempts_below(run: Run, folder: Path) -> list[AttemptDir]:
     latest = {path.parent: path for path in folder.rglob("a*.json") if re.fullmatch(r"a\d+\.json", path.name)}
     dealt = (files.read_json(path, Attempt) for _, path in sorted(latest.items()))
     return [AttemptDir(run, phase_named(attempt.phase), attempt.t) for attempt in dealt]
-
-
-def _of_this_state(state: StateDir, tasks: Sequence[Task]) -> list[Task]:
-    """Those of `tasks` that run the code below this state's jobs/code. Raises Silent.
-
-    A copy of a state has its run's id and its notes of jobs; where a job works, only SLURM says.
-    """
-    if not tasks:
-        return []
-    code = state.jobs / "code"
-    folders = controller.folders_named(sorted({task.name for task in tasks}))
-    own = {job for job, folder in folders.items() if same_folder(Path(folder).parent, code)}
-    return [task for task in tasks if task.job.partition("_")[0] in own]
 
 
 def _living(names: dict[str, str]) -> list[Task]:
@@ -100,7 +82,3 @@ def _living(names: dict[str, str]) -> list[Task]:
 def _holds(jobs: Collection[str], now: Holder | None) -> bool:
     """Whether the lock is in the hands of one of `jobs`."""
     return now is not None and now.alive and now.claim.driver_job in jobs
-
-
-def _no_answer(error: Silent) -> SpartaError:
-    return SpartaError(f"SLURM does not answer ({error}): try again when it does")

@@ -13,7 +13,7 @@ from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.cancel import cancel_all, end_drivers
 from sparta.cluster.driver import Driver
 from sparta.cluster.failure import forget_failure, note_failure
-from sparta.cluster.launchers import ClusterKind, launcher_for, settings_for
+from sparta.cluster.launchers import launcher_for, settings_for
 from sparta.cluster.measure import measure
 from sparta.cluster.slurm import chain
 from sparta.cluster.slurm.launcher import Slurm
@@ -22,7 +22,7 @@ from sparta.engines.factory import close_engine
 from sparta.errors import SpartaError
 from sparta.methods.registry import phases_of
 from sparta.phases.base import Phase, Step
-from sparta.recipe import Recipe
+from sparta.recipe import ClusterKind, Recipe
 from sparta.recipe_files import adjust, load
 from sparta.store.layout import StateDir, parse_iteration
 from sparta.store.lock import RunLock

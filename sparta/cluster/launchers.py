@@ -2,7 +2,6 @@
 
 import json
 import os
-from typing import Literal
 
 from sparta.cluster.base import Launcher
 from sparta.cluster.inline import Inline
@@ -11,9 +10,8 @@ from sparta.cluster.slurm import controller
 from sparta.cluster.slurm.launcher import Slurm
 from sparta.cluster.slurm.profile import find_profile, load_profile
 from sparta.errors import SpartaError
+from sparta.recipe import ClusterKind
 from sparta.store.run import Run
-
-ClusterKind = Literal["auto", "inline", "local", "slurm"]
 
 LAUNCHERS: dict[str, type[Inline] | type[Local] | type[Slurm]] = {
     kind.name: kind for kind in (Inline, Local, Slurm)

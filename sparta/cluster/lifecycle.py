@@ -20,6 +20,7 @@ from sparta.recipe import Recipe
 from sparta.store import files
 from sparta.store.layout import IterationDir, StateDir
 from sparta.store.manifest import commit, verify
+from sparta.store.process import slurm_restarts
 from sparta.store.run import Run
 from sparta.tasks.registry import task_named
 
@@ -133,7 +134,7 @@ class Return(msgspec.Struct, frozen=True):
 def has_returned(state: StateDir, t: int) -> bool:
     """Whether this process is a SLURM job that was requeued, and has gone back to iteration t before: its command is typed once, and meant once."""
     path = state.jobs / "returned.json"
-    if int(os.environ.get("SLURM_RESTART_COUNT", "0")) == 0 or not path.is_file():
+    if slurm_restarts() == 0 or not path.is_file():
         return False
     return files.read_json(path, Return) == Return(os.environ.get("SLURM_JOB_ID", ""), t)
 

@@ -12,11 +12,12 @@ from rich.table import Table
 
 from sparta.cluster.console import Screen
 from sparta.cluster.driver import Driver
-from sparta.cluster.launchers import ClusterKind, launcher_for, settings_for
+from sparta.cluster.launchers import launcher_for, settings_for
 from sparta.cluster.lifecycle import check_state
 from sparta.engines.factory import close_engine
 from sparta.errors import SpartaError
 from sparta.phases.evaluate import Evaluate, mean
+from sparta.recipe import ClusterKind
 from sparta.recipe_files import adjust
 from sparta.store import files
 from sparta.store.layout import StateDir

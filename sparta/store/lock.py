@@ -28,7 +28,7 @@ import msgspec
 from sparta.errors import SpartaError
 from sparta.store.files import explain, read_json, sync, temporary_beside, touching, write_bytes, write_json
 from sparta.store.layout import StateDir
-from sparta.store.process import machine, process_start
+from sparta.store.process import machine, process_start, slurm_restarts
 
 HEARTBEAT_SECONDS = 15.0
 DEAD_AFTER_SECONDS = 120.0
@@ -288,10 +288,9 @@ def _now(folder: Path) -> float:
 
 def _lives(claim: Claim, silent: float) -> bool:
     ours = claim.slurm_job_id is not None and claim.slurm_job_id == os.environ.get("SLURM_JOB_ID")
-    if ours and claim.slurm_restarts < _slurm_restarts():
-        return (
-            False  # an earlier start of this very job, perhaps on a node that is no more: SLURM has ended it
-        )
+    if ours and claim.slurm_restarts < slurm_restarts():
+        # An earlier start of this very job, perhaps on a node that is no more: SLURM has ended it.
+        return False
     if claim.machine == machine():
         try:
             os.kill(claim.pid, 0)
@@ -319,11 +318,7 @@ def _claim_of_this_process() -> Claim:
         started=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         command=shlex.join(sys.argv),
         slurm_job_id=job,
-        slurm_restarts=_slurm_restarts(),
+        slurm_restarts=slurm_restarts(),
         # Of a job within the job, an interactive one say, the variable is inherited and not meant.
         driver_job=job if os.environ.get("SPARTA_DRIVER_JOB") == job else None,
     )
-
-
-def _slurm_restarts() -> int:
-    return int(os.environ.get("SLURM_RESTART_COUNT", "0"))

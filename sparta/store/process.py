@@ -29,6 +29,11 @@ def lives(process: ProcessId) -> bool:
     )
 
 
+def slurm_restarts() -> int:
+    """How often SLURM has requeued the job that this process runs in, if any."""
+    return int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+
+
 def machine() -> str:
     """Names the set of processes that can be looked up here: equal for two processes that see each other's pids."""
     boot = Path("/proc/sys/kernel/random/boot_id")

@@ -155,6 +155,7 @@ def test_the_command_says_that_there_is_no_run(tmp_path: Path) -> None:
 class FakeQueue:
     """What squeue would answer."""
 
+    code: Path
     tasks: list[Task]
     asked: int = 0
 
@@ -166,13 +167,16 @@ class FakeQueue:
     def has(
         self, state: str, element: int = 0, reason: str = "", job: str = "7", name: str = "array"
     ) -> None:
+        self.code.mkdir(parents=True, exist_ok=True)
         node = "" if state == "PENDING" else f"node{element + 1}"
-        self.tasks.append(Task(name, f"{job}_{element}", element, state, reason, node, 5.0))
+        self.tasks.append(
+            Task(name, f"{job}_{element}", element, state, reason, node, str(self.code / "copy"))
+        )
 
 
 @pytest.fixture
-def squeue(monkeypatch: pytest.MonkeyPatch) -> FakeQueue:
-    queue = FakeQueue([])
+def squeue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeQueue:
+    queue = FakeQueue(tmp_path / "state" / "jobs" / "code", [])
     monkeypatch.setattr(controller, "tasks_named", queue)
     monkeypatch.setattr(controller, "installed", lambda: True)
     monkeypatch.setattr(controller, "ends_in_accounts", lambda jobs: {})
@@ -317,7 +321,7 @@ def test_jobs_of_a_detached_launch_that_nothing_has_been_dealt_to_are_queued(
 ) -> None:
     run, _ = dealt
     chained(run)
-    note_jobs([(AttemptDir(run, Judge(), 2), 0)], Jobs([Part("later", 0, 2, "8")], detached=True))
+    note_jobs([(AttemptDir(run, Judge(), 2), 0)], Jobs([Part("later", 0, 2, "8")]))
     for shard in range(4):
         squeue.has("PENDING", shard)
     for shard in range(2):
@@ -460,7 +464,7 @@ def test_a_task_that_was_cancelled_after_its_work_is_what_ended_the_chain(
     chained(run)
     judge = AttemptDir(run, Judge(), 1)
     judge.deal([Judge().work(run, 1)], "slurm")
-    note_jobs([(judge, 0)], Jobs([Part("later", 0, 1, "8")], detached=True))
+    note_jobs([(judge, 0)], Jobs([Part("later", 0, 1, "8")]))
     keys = {item.key for item in Generate().missing(run, 1)}
     Generate().perform(run, 1, keys, 0, 0, lambda items: None)
     for shard in range(4):

@@ -10,6 +10,7 @@ import yaml
 from rehearsal import ROOT, advance, manifests, rows_on_disk
 
 from sparta.cluster import lifecycle
+from sparta.cluster.attempts import AttemptDir, TaskRecord
 from sparta.cluster.slurm.jobs import prefix
 from sparta.phases.base import RowPhase
 from sparta.phases.generate import Generate
@@ -74,6 +75,25 @@ def gone(run: Run) -> bool:
 def responses(state: StateDir, t: int = 1) -> int:
     """How many responses of iteration t are on disk."""
     return LineCounter(state.iteration(t).responses).fresh()
+
+
+def records(run: Run, phase: RowPhase) -> list[TaskRecord]:
+    """What the tasks of `phase` of iteration 1 say of themselves, over all attempts."""
+    attempts = AttemptDir(run, phase, 1)
+    return [record for attempt in attempts.all() for record in attempts.records(attempt)]
+
+
+def rows(run: Run, phase: RowPhase) -> int:
+    """How many rows of `phase` of iteration 1 are on disk."""
+    return LineCounter(phase.folder(run, 1)).fresh()
+
+
+def at_work(state: StateDir, phase: RowPhase, tasks: int, least: int = 1) -> bool:
+    """Whether so many tasks of `phase` of iteration 1 run by now and `least` rows are written."""
+    if not state.run_json.is_file():
+        return False
+    run = Run.open(state)
+    return rows(run, phase) >= least and sum(record.alive for record in records(run, phase)) >= tasks
 
 
 def done_twice(run: Run, last: int) -> Counter[str]:

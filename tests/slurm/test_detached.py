@@ -213,7 +213,7 @@ def test_a_job_that_was_queued_after_its_chain_had_been_withdrawn_goes_when_the_
         name = job_name(run, attempts, number)
         asked = ["sbatch", "--parsable", "--hold", "--partition=cpu", f"--job-name={name}", "--wrap=true"]
         job = subprocess.run(asked, capture_output=True, text=True, check=True, cwd=tmp_path).stdout.strip()
-        note_jobs([(attempts, number)], Jobs([Part(name, 0, 1, job if noted else None)], detached=True))
+        note_jobs([(attempts, number)], Jobs([Part(name, 0, 1, job if noted else None)]))
         return job
 
     mine = held(5, noted=True)

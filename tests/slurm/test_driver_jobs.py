@@ -22,7 +22,7 @@ from rehearsal import (
     wait_until,
     write_recipe,
 )
-from scenes import done_twice, gone, responses, undisturbed
+from scenes import at_work, done_twice, gone, responses, undisturbed
 
 from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.slurm.chain import living_jobs
@@ -39,6 +39,8 @@ SCRIPTS = ROOT / "slurm"
 PROFILE = ROOT / "slurm" / "profiles" / "devcluster.yaml"
 SLOW = {"kind": "scripted", "scripted": {"delay": 0.1}}
 """Slow enough to be stopped in the middle."""
+SLOWER = {"kind": "scripted", "scripted": {"delay": 0.5}}
+"""Slow enough that one task is not through before another has started."""
 FAST = ("--set", "engine.scripted.delay=0")
 
 
@@ -207,11 +209,11 @@ def test_a_driver_job_that_went_back_does_not_go_back_again_when_it_is_restarted
 def test_one_node_runs_its_tasks_inside_the_job_and_ends_them_when_told_to_stop(
     tmp_path: Path, devcluster: Path
 ) -> None:
-    recipe = write_recipe(tmp_path, iterations=1, engine=SLOW)
+    recipe = write_recipe(tmp_path, iterations=1, engine=SLOWER)
     state = tmp_path / "node"
     options = ("-p", "gpu", "--cpus-per-task=2", "--gpus-per-node=2")
     batch = Batch("one_node.sh", "--recipe", recipe, "--state", state, options=options, log=tmp_path / "log")
-    batch.stopped_when(lambda: LineCounter(state / "iter_01" / "votes").fresh())
+    batch.stopped_when(lambda: at_work(StateDir(state), Judge(), tasks=2))
     run = Run.open(StateDir(state))
     attempts = AttemptDir(run, Judge(), 1)
     records = attempts.records(attempts.all()[0])

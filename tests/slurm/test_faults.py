@@ -10,9 +10,20 @@ from pathlib import Path
 
 import pytest
 from rehearsal import ROOT, Launched, manifests, quiet, typed, wait_until, write_recipe
-from scenes import PHASES, done_twice, gone, path_with, queue, responses, undisturbed, variant
+from scenes import (
+    PHASES,
+    at_work,
+    done_twice,
+    gone,
+    path_with,
+    queue,
+    records,
+    responses,
+    undisturbed,
+    variant,
+)
 
-from sparta.cluster.attempts import AttemptDir, TaskRecord
+from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.slurm.jobs import jobs_of
 from sparta.phases.base import RowPhase
 from sparta.phases.generate import Generate
@@ -21,7 +32,6 @@ from sparta.store.files import read_json
 from sparta.store.layout import StateDir
 from sparta.store.process import ProcessId, lives
 from sparta.store.run import Run
-from sparta.store.shards import LineCounter
 
 pytestmark = pytest.mark.usefixtures("devcluster")
 
@@ -32,25 +42,9 @@ def slowly(delay: float) -> dict[str, object]:
     return {"kind": "scripted", "scripted": {"delay": delay}}
 
 
-def records(run: Run, phase: RowPhase) -> list[TaskRecord]:
-    attempts = AttemptDir(run, phase, 1)
-    return [record for attempt in attempts.all() for record in attempts.records(attempt)]
-
-
-def rows(run: Run, phase: RowPhase) -> int:
-    return LineCounter(phase.folder(run, 1)).fresh()
-
-
 def under_way(state: StateDir, phase: RowPhase, tasks: int = 2, least: int = 3) -> Run:
     """The run, as soon as `tasks` tasks of `phase` are at work and have written so many rows."""
-
-    def is_there() -> bool:
-        if not state.run_json.is_file():
-            return False
-        run = Run.open(state)
-        return rows(run, phase) >= least and sum(record.alive for record in records(run, phase)) >= tasks
-
-    wait_until(is_there, DEADLINE)
+    wait_until(lambda: at_work(state, phase, tasks, least), DEADLINE)
     return Run.open(state)
 
 

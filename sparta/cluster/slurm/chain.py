@@ -18,8 +18,9 @@ from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.slurm import controller
 from sparta.cluster.slurm.controller import Silent, Task
 from sparta.cluster.slurm.job import Piece, Work, deal_out
-from sparta.cluster.slurm.jobs import Jobs
+from sparta.cluster.slurm.jobs import Jobs, own
 from sparta.cluster.slurm.launcher import Slurm
+from sparta.cluster.slurm.snapshot import code_folder
 from sparta.cluster.slurm.submit import withdraw
 from sparta.errors import SpartaError
 from sparta.methods.registry import phase_named
@@ -130,7 +131,7 @@ def withdraw_unfinished(run: Run) -> None:
     """End what is queued of a chain whose submission was broken off: nothing of it has started, its first job being held."""
     chain = latest_chain(run)
     if chain is not None and not chain.whole:
-        withdraw(chain.names)
+        withdraw(chain.names, code_folder(run.state))
         path = chain_file(run.state)
         with files.touching(path):
             path.unlink()
@@ -140,31 +141,29 @@ def goes_on(chain: Chain, tasks: Sequence[Task]) -> bool:
     """Whether a chain comes to its end by itself, by what is known of a run's `tasks`: its last jobs are queued, and none before failed."""
     jobs = {job for _, ids in chain.links for job in ids}
     last = chain.links[-1][1] if chain.links else []
-    own = [task for task in tasks if _job(task) in jobs]
+    own = [task for task in tasks if task.whole in jobs]
     failed = any(not task.live and task.state != "COMPLETED" for task in own)
-    return not failed and any(_job(task) in last and task.live and task.state != "COMPLETING" for task in own)
+    return not failed and any(task.whole in last and task.live and task.state != "COMPLETING" for task in own)
 
 
 def withdraw_rest(chain: Chain, tasks: Sequence[Task]) -> None:
     """End what is still queued behind the place where a chain broke; tasks that run, or wait for their turn in a running array, go on."""
     jobs = {job for _, ids in chain.links for job in ids}
     rest = {
-        _job(task)
+        task.whole
         for task in tasks
-        if _job(task) in jobs
+        if task.whole in jobs
         and task.state == "PENDING"
         and task.reason in ("Dependency", "DependencyNeverSatisfied")
     }
-    try:
+    with controller.answering():
         controller.cancel(sorted(rest))
-    except Silent as error:
-        raise SpartaError(f"SLURM does not answer ({error}): try again when it does") from None
 
 
 def release(chain: Chain, tasks: Sequence[Task]) -> None:
     """Let the first jobs of a whole chain start, if they are held: whoever submitted it did not come to that."""
     first = chain.links[0][1] if chain.links else []
-    held = {_job(task) for task in tasks if _job(task) in first and task.reason == "JobHeldUser"}
+    held = {task.whole for task in tasks if task.whole in first and task.reason == "JobHeldUser"}
     if held:
         _release(sorted(held))
 
@@ -191,22 +190,13 @@ def withdraw_stragglers(run: Run) -> None:
 
 def stragglers(tasks: Sequence[Task], known: Collection[str]) -> list[str]:
     """Ids of whole jobs that are held by their user and not among the `known`."""
-    held = {_job(task) for task in tasks if task.state == "PENDING" and task.reason == "JobHeldUser"}
+    held = {task.whole for task in tasks if task.state == "PENDING" and task.reason == "JobHeldUser"}
     return sorted(held - set(known))
 
 
 def _release(jobs: Sequence[str]) -> None:
-    try:
+    with controller.answering("the chain is submitted but held, run the same command again when it does"):
         controller.release(jobs)
-    except Silent as error:
-        raise SpartaError(
-            f"the chain is submitted but held, since SLURM does not answer ({error}): run the same command again when it does"
-        ) from None
-
-
-def _job(task: Task) -> str:
-    """The id of a task's whole job."""
-    return task.job.partition("_")[0]
 
 
 def jobs_in_slurm(run: Run) -> list[Task]:
@@ -214,10 +204,9 @@ def jobs_in_slurm(run: Run) -> list[Task]:
 
     Raises SpartaError where SLURM does not answer.
     """
-    try:
-        return controller.tasks_named(name for jobs in _all_noted(run) for name in jobs.names)
-    except Silent as error:
-        raise SpartaError(f"SLURM does not answer ({error}): try again when it does") from None
+    with controller.answering():
+        known = controller.tasks_named(name for jobs in _all_noted(run) for name in jobs.names)
+    return own(code_folder(run.state), known)
 
 
 def _all_noted(run: Run) -> list[Jobs]:

@@ -4,7 +4,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import NamedTuple
 
@@ -42,7 +43,7 @@ def hopeless(reason: str) -> str | None:
 
 SECONDS_TO_ANSWER = 60
 _OF_SLURM = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_", "SQUEUE_", "SINFO_", "SACCT_", "SCANCEL_")
-_FORMAT = "%F|%K|%T|%r|%N|%j|%M"
+_FORMAT = "%F|%K|%T|%r|%N|%j|%Z"
 
 
 class Silent(Exception):
@@ -50,7 +51,7 @@ class Silent(Exception):
 
 
 class Task(NamedTuple):
-    """A job, or one task of an array. job: as scancel takes it. element: its number in the array, 0 where it is none. seconds: for which it has run, requeues not counted."""
+    """A job, or one task of an array. job: as scancel takes it. element: its number in the array, 0 where it is none. folder: where it works."""
 
     name: str
     job: str
@@ -58,12 +59,33 @@ class Task(NamedTuple):
     state: str
     reason: str
     node: str
-    seconds: float
+    folder: str
 
     @property
     def live(self) -> bool:
         """Whether it is queued or running."""
         return self.state in LIVE
+
+    @property
+    def whole(self) -> str:
+        """The id of the job that it is part of."""
+        return self.job.partition("_")[0]
+
+
+@contextmanager
+def answering(remedy: str = "try again when it does") -> Iterator[None]:
+    """Turns the controller's silence in the block into the SpartaError that says so and what to do."""
+    try:
+        yield
+    except Silent as error:
+        raise SpartaError(f"SLURM does not answer ({error}): {remedy}") from None
+
+
+def missing(program: str) -> SpartaError:
+    """The sentence for a command of SLURM that is not there."""
+    return SpartaError(
+        f"{program} is not on PATH: log in where SLURM's commands are or load its module, or go without SLURM with --cluster local"
+    )
 
 
 def installed() -> bool:
@@ -91,12 +113,12 @@ def tasks_named(names: Iterable[str]) -> list[Task]:
                 f"--format={_FORMAT}",
             ]
         )
-        found += [_task(line) for line in out.splitlines() if line.count("|") == 6]
+        found += [_task(line) for line in out.splitlines() if line.count("|") >= 6]
     return found
 
 
 def _task(line: str) -> Task:
-    job, index, state, reason, node, name, used = line.split("|")
+    job, index, state, reason, node, name, folder = line.split("|", 6)
     array = index.isdigit()
     return Task(
         name,
@@ -105,12 +127,12 @@ def _task(line: str) -> Task:
         state,
         reason.replace(" ", "_") if reason != "None" else "",
         node.strip("()"),
-        seconds_of(used),
+        folder,
     )
 
 
 def seconds_of(text: str) -> float:
-    """A duration as squeue and sinfo print it (4:05, 1-02:03:04); infinity for none or unlimited."""
+    """A duration as sinfo prints it (4:05, 1-02:03:04); infinity for none or unlimited."""
     days, dash, clock = text.rpartition("-")
     parts = clock.split(":")
     if not all(part.isdigit() for part in parts) or (dash and not days.isdigit()):
@@ -185,18 +207,6 @@ def submit_dry(script: str, keep: Collection[str]) -> str:
     return _ask(["sbatch", "--test-only"], given=script, keep=keep)
 
 
-def folders_named(names: Sequence[str]) -> dict[str, str]:
-    """Working folder of every whole job called `names` that squeue knows, by its id. Raises Silent."""
-    found = {}
-    for start in range(0, len(names), 500):
-        chosen = ",".join(names[start : start + 500])
-        for line in _ask(
-            ["squeue", "--all", "--noheader", f"--name={chosen}", "--format=%F|%Z"]
-        ).splitlines():
-            job, _, found[job] = line.partition("|")
-    return found
-
-
 def free_of_this_job(keep: Collection[str] = ()) -> dict[str, str]:
     """The environment without what SLURM told the job that this process may run in, and without the user's defaults for its commands.
 
@@ -222,9 +232,7 @@ def _ask(command: list[str], given: str | None = None, keep: Collection[str] = (
             check=False,
         )
     except FileNotFoundError:
-        raise SpartaError(
-            f"{command[0]} is not on PATH: log in where SLURM's commands are or load its module, or go without SLURM with --cluster local"
-        ) from None
+        raise missing(command[0]) from None
     except subprocess.TimeoutExpired:
         raise Silent(f"{command[0]} gave no answer for {SECONDS_TO_ANSWER} s") from None
     if done.returncode:

@@ -9,6 +9,7 @@ import msgspec
 from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.slurm.controller import Task
 from sparta.store import files
+from sparta.store.lock import same_folder
 from sparta.store.run import Run
 
 
@@ -22,10 +23,9 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Jobs(msgspec.Struct, frozen=True):
-    """jobs/<place>/aN-jobs.json. detached: submitted with a whole chain; keys are dealt when what they depend on is there."""
+    """jobs/<place>/aN-jobs.json. There may be no aN.json yet: keys of a detached launch are dealt when what they depend on is there."""
 
     parts: list[Part]
-    detached: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -48,9 +48,19 @@ class Jobs(msgspec.Struct, frozen=True):
         found = {}
         for task in sorted(tasks, key=lambda task: task.live):
             part = parts.get(task.name)
-            if part is not None and part.job in (None, task.job.partition("_")[0]):
+            if part is not None and part.job in (None, task.whole):
                 found[part.first + task.element] = task
         return found
+
+
+def own(code: Path, tasks: Iterable[Task]) -> list[Task]:
+    """Those of `tasks` that run a copy of the package below `code`, a state's jobs/code.
+
+    A copy of a state has its run's id, and so its jobs' names and its notes of them; where a job works, only SLURM says.
+    """
+    found = list(tasks)
+    here = {folder for folder in {task.folder for task in found} if same_folder(Path(folder).parent, code)}
+    return [task for task in found if task.folder in here]
 
 
 def jobs_file(attempts: AttemptDir, number: int) -> Path:

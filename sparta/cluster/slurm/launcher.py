@@ -18,10 +18,20 @@ from sparta.cluster.base import Launcher
 from sparta.cluster.slurm import controller
 from sparta.cluster.slurm.controller import Silent, Task, hopeless
 from sparta.cluster.slurm.job import Piece, Work
-from sparta.cluster.slurm.jobs import Jobs, Part, all_jobs, job_name, jobs_file, jobs_of, note_jobs, parts_of
+from sparta.cluster.slurm.jobs import (
+    Jobs,
+    Part,
+    all_jobs,
+    job_name,
+    jobs_file,
+    jobs_of,
+    note_jobs,
+    own,
+    parts_of,
+)
 from sparta.cluster.slurm.profile import DEFAULT_PROFILE, Profile, load_profile
 from sparta.cluster.slurm.queue import Queue
-from sparta.cluster.slurm.snapshot import snapshot, snapshot_folder
+from sparta.cluster.slurm.snapshot import code_folder, snapshot, snapshot_folder
 from sparta.cluster.slurm.submit import Array, submit, throttles
 from sparta.errors import SpartaError
 from sparta.methods.registry import phase_named
@@ -77,12 +87,8 @@ class Slurm(Launcher):
         return not (isinstance(phase, Step) and phase.light)
 
     def check(self, phases: Sequence[Phase]) -> None:
-        try:
+        with controller.answering("try again when it does, or go without it with --cluster local"):
             known = controller.partitions()
-        except Silent as error:
-            raise SpartaError(
-                f"SLURM does not answer ({error}): try again when it does, or go without it with --cluster local"
-            ) from None
         for phase in phases:
             asked = self.profile.shape(phase.name, phase.device)
             for partition in asked.partition.split(",") if asked.partition else []:
@@ -107,10 +113,10 @@ class Slurm(Launcher):
         snapshot(self._run.state)
         arrays = self.arrays(work, shards, dependency, hold)
         parts = [Part(array.name, array.first, array.count) for array in arrays]
-        note_jobs(places, Jobs(parts, work.detached))
+        note_jobs(places, Jobs(parts))
         for index, array in enumerate(arrays):
             parts[index] = msgspec.structs.replace(parts[index], job=submit(array, self.profile, self.say))
-            note_jobs(places, Jobs(parts, work.detached))
+            note_jobs(places, Jobs(parts))
         return [part.job for part in parts if part.job is not None]
 
     def arrays(
@@ -212,7 +218,7 @@ class Slurm(Launcher):
                 f"tasks of {attempts.phase.name} were submitted to SLURM, and there is no squeue here to see whether they run: go on where "
                 f"SLURM is, or, if none of them can be running any more, remove {jobs_file(attempts, number)}"
             )
-        now = jobs.by_shard(self.queue.tasks(jobs.names))
+        now = jobs.by_shard(own(code_folder(self._run.state), self.queue.tasks(jobs.names)))
         ended = self._ended.setdefault((attempts.folder, number), {})
         ended.update({shard: task for shard, task in now.items() if not task.live})
         return {**ended, **now}
@@ -267,12 +273,8 @@ class Slurm(Launcher):
         return set(empty)
 
     def _largest_array(self) -> int:
-        try:
+        with controller.answering("run the same command again when it does"):
             return controller.largest_array()
-        except Silent as error:
-            raise SpartaError(
-                f"SLURM does not answer ({error}): run the same command again when it does"
-            ) from None
 
     def _avoided(self, attempts: AttemptDir, excluded: Sequence[str]) -> list[str]:
         """Nodes on which tasks of this phase failed again and again, while others did their work."""

@@ -7,7 +7,8 @@ from pathlib import Path
 from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.slurm import controller
 from sparta.cluster.slurm.controller import Silent, Task
-from sparta.cluster.slurm.jobs import Jobs, all_jobs
+from sparta.cluster.slurm.jobs import Jobs, all_jobs, own
+from sparta.cluster.slurm.snapshot import code_folder
 from sparta.errors import SpartaError
 from sparta.phases.base import Phase
 from sparta.store.layout import StateDir
@@ -60,7 +61,8 @@ def ask(run: Run, phases: Sequence[Phase], committed: set[int]) -> Seen:
         return Seen(jobs, {}, "its commands are not on PATH here")
     tasks: dict[str, list[Task]] = {}
     try:
-        for task in controller.tasks_named(name for found in jobs.values() for name in found.names):
+        known = controller.tasks_named(name for found in jobs.values() for name in found.names)
+        for task in own(code_folder(run.state), known):
             tasks.setdefault(task.name, []).append(task)
     except (Silent, SpartaError) as error:
         return Seen(jobs, {}, str(error))

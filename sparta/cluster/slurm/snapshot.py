@@ -13,9 +13,14 @@ from sparta.store.layout import StateDir
 PACKAGE = Path(sparta.__file__).parent
 
 
+def code_folder(state: StateDir) -> Path:
+    """Where the copies of a state are, and nobody else's."""
+    return state.jobs / "code"
+
+
 def snapshot_folder(state: StateDir) -> Path:
     """Where below jobs/code/ the package is copied as it is now; equal code shares one folder."""
-    return (state.jobs / "code" / _digest()[:12]).resolve()
+    return (code_folder(state) / _digest()[:12]).resolve()
 
 
 def snapshot(state: StateDir) -> Path:

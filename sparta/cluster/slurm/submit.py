@@ -20,6 +20,7 @@ from uuid import uuid4
 from sparta.cluster.slurm import controller
 from sparta.cluster.slurm.controller import Silent
 from sparta.cluster.slurm.job import Work
+from sparta.cluster.slurm.jobs import own
 from sparta.cluster.slurm.profile import Profile, Resources
 from sparta.errors import SpartaError
 from sparta.store import files
@@ -138,9 +139,7 @@ def submit(array: Array, profile: Profile, say: Callable[[str], None] = lambda t
     """
     for name in ("sbatch", "srun"):
         if shutil.which(name) is None:
-            raise SpartaError(
-                f"{name} is not on PATH: log in where SLURM's commands are or load its module, or go without SLURM with --cluster local"
-            )
+            raise controller.missing(name)
     with files.touching(array.logs):
         # Pickles lie there, which nobody else may put or read.
         array.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -197,7 +196,7 @@ def _queued(array: Array, path: Path, profile: Profile, say: Callable[[str], Non
         try:
             if silences:
                 # Nobody heard that job's id, and without it nobody gives it its work.
-                _end([array.name])
+                _end([array.name], array.code.parent)
             job = _ask_sbatch(path, array, profile)
         except Silent as silence:
             left = give_up - time.monotonic()
@@ -215,7 +214,7 @@ def _queued(array: Array, path: Path, profile: Profile, say: Callable[[str], Non
             pause = min(1.5 * pause, most)
         except SpartaError as error:
             try:
-                withdraw([array.name])
+                withdraw([array.name], array.code.parent)
             except SpartaError as more:
                 raise SpartaError(f"{error}; {more}") from None
             raise
@@ -223,7 +222,7 @@ def _queued(array: Array, path: Path, profile: Profile, say: Callable[[str], Non
             if silences:
                 with suppress(Silent):  # a job without its work ends by itself, a minute after it began
                     # One that sbatch was silent about may have come into the queue only now.
-                    _end([array.name], but=job)
+                    _end([array.name], array.code.parent, but=job)
             return job
 
 
@@ -256,9 +255,9 @@ def _ask_sbatch(path: Path, array: Array, profile: Profile) -> str:
     if answers:
         return str(answers[-1])
     # A wrapper that says it in words of its own; the controller knows whom it has queued.
-    tasks = controller.tasks_named([array.name])
-    living = {_whole(task.job) for task in tasks if task.live and task.state != "COMPLETING"}
-    jobs = living or {_whole(task.job) for task in tasks}
+    tasks = own(array.code.parent, controller.tasks_named([array.name]))
+    living = {task.whole for task in tasks if task.live and task.state != "COMPLETING"}
+    jobs = living or {task.whole for task in tasks}
     if len(jobs) != 1:
         raise SpartaError(
             f'sbatch did not say which job it queued: it printed "{_words(done.stdout)}", and squeue knows {len(jobs)} jobs called {array.name}; '
@@ -267,26 +266,19 @@ def _ask_sbatch(path: Path, array: Array, profile: Profile) -> str:
     return jobs.pop()
 
 
-def withdraw(names: Sequence[str]) -> None:
-    """End whatever is queued or running under these names. Raises SpartaError where SLURM does not answer."""
-    try:
-        _end(names)
-    except Silent as error:
-        listed = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
-        raise SpartaError(
-            f"SLURM does not answer ({error}), so jobs may be left ({listed}): the same command, or --cancel, ends them when it does"
-        ) from None
+def withdraw(names: Sequence[str], code: Path) -> None:
+    """End what is queued or running under these names and works below `code`. Raises SpartaError where SLURM does not answer."""
+    listed = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+    with controller.answering(
+        f"jobs may be left ({listed}), the same command or --cancel ends them when it does"
+    ):
+        _end(names, code)
 
 
-def _end(names: Sequence[str], but: str | None = None) -> None:
-    """Cancel what lives under these names, the job `but` excepted. Raises Silent."""
-    living = (task.job for task in controller.tasks_named(names) if task.live)
-    controller.cancel([job for job in living if _whole(job) != but])
-
-
-def _whole(job: str) -> str:
-    """The id of a task's whole job."""
-    return job.partition("_")[0]
+def _end(names: Sequence[str], code: Path, but: str | None = None) -> None:
+    """Cancel what lives under these names and works below `code`, the job `but` excepted. Raises Silent."""
+    living = (task for task in own(code, controller.tasks_named(names)) if task.live)
+    controller.cancel([task.job for task in living if task.whole != but])
 
 
 def _words(text: str) -> str:

@@ -100,7 +100,7 @@ CHAIN = Chain(
 
 
 def task(job: str, state: str = "PENDING", reason: str = "Dependency") -> Task:
-    return Task("a name", job, 0, state, reason, "", 0.0)
+    return Task("a name", job, 0, state, reason, "", "")
 
 
 WAITING = [task("11_0"), task("12_0"), task("13")]

@@ -45,24 +45,24 @@ def prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prints:
         ("n/a-01:00", float("inf")),
     ],
 )
-def test_durations_as_squeue_and_sinfo_print_them(text: str, seconds: float) -> None:
+def test_durations_as_sinfo_prints_them(text: str, seconds: float) -> None:
     assert seconds_of(text) == seconds
 
 
 def test_tasks_of_arrays_and_jobs_of_their_own_are_told_apart(prints: Prints) -> None:
     prints(
         "squeue",
-        "55239261|N/A|PENDING|JobHeldUser||merge|0:00\n"
-        "55239262|3|RUNNING|None|node2|judge|1:02\n"
-        "55239262|4|PENDING|Nodes required for job are DOWN|(null)|judge|0:00\n"
-        "55239262|5|CANCELLED by 0|None|node1|judge|0:07\n"
+        "55239261|N/A|PENDING|JobHeldUser||merge|/state/jobs/code/1\n"
+        "55239262|3|RUNNING|None|node2|judge|/a|b\n"
+        "55239262|4|PENDING|Nodes required for job are DOWN|(null)|judge|/\n"
+        "55239262|5|CANCELLED by 0|None|node1|judge|/\n"
         "a line that is something else\n",
     )
     assert controller.tasks_named(["judge", "merge"]) == [
-        Task("merge", "55239261", 0, "PENDING", "JobHeldUser", "", 0.0),
-        Task("judge", "55239262_3", 3, "RUNNING", "", "node2", 62.0),
-        Task("judge", "55239262_4", 4, "PENDING", "Nodes_required_for_job_are_DOWN", "null", 0.0),
-        Task("judge", "55239262_5", 5, "CANCELLED by 0", "", "node1", 7.0),
+        Task("merge", "55239261", 0, "PENDING", "JobHeldUser", "", "/state/jobs/code/1"),
+        Task("judge", "55239262_3", 3, "RUNNING", "", "node2", "/a|b"),
+        Task("judge", "55239262_4", 4, "PENDING", "Nodes_required_for_job_are_DOWN", "null", "/"),
+        Task("judge", "55239262_5", 5, "CANCELLED by 0", "", "node1", "/"),
     ]
     assert [task.live for task in controller.tasks_named(["judge"])] == [True, True, True, False]
 

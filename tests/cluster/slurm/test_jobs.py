@@ -9,14 +9,24 @@ from rehearsal import begin
 
 from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.slurm.controller import Task
-from sparta.cluster.slurm.jobs import Jobs, Part, all_jobs, job_name, jobs_of, note_jobs, parts_of, prefix
+from sparta.cluster.slurm.jobs import (
+    Jobs,
+    Part,
+    all_jobs,
+    job_name,
+    jobs_of,
+    note_jobs,
+    own,
+    parts_of,
+    prefix,
+)
 from sparta.phases.evaluate import Evaluate
 from sparta.phases.judge import Judge
 from sparta.phases.merge import Merge
 
 
 def task(name: str, job: str, element: int = 0, state: str = "RUNNING") -> Task:
-    return Task(name, job, element, state, "", "", 0.0)
+    return Task(name, job, element, state, "", "", "")
 
 
 @given(st.integers(1, 5000), st.integers(1, 1500))
@@ -66,7 +76,7 @@ def test_of_two_jobs_with_one_name_and_none_noted_the_living_one_counts() -> Non
 def test_jobs_are_noted_for_every_attempt_they_do(tmp_path: Path) -> None:
     run = begin(tmp_path)
     judge, merge = AttemptDir(run, Judge(), 1), AttemptDir(run, Merge(), 1)
-    jobs = Jobs([Part("n", 0, 1, "10")], detached=True)
+    jobs = Jobs([Part("n", 0, 1, "10")])
     note_jobs([(judge, 0), (merge, 2)], jobs)
     assert jobs_of(judge, 0) == jobs_of(merge, 2) == jobs
     assert jobs_of(judge, 1) is None
@@ -81,3 +91,15 @@ def test_names_say_run_phase_and_attempt(tmp_path: Path) -> None:
     scoring = Evaluate.named("evaluate:toy:validation:0,8:")
     name = job_name(run, AttemptDir(run, scoring, 0), 0)
     assert name.startswith(prefix(run)) and "/" not in name
+
+
+def test_a_job_belongs_to_the_state_whose_copy_of_the_code_it_runs(tmp_path: Path) -> None:
+    """A copy of a state has its run's id and notes; its jobs are the original's all the same."""
+    for state in ("state", "copy"):
+        (tmp_path / state / "jobs" / "code").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "state")
+    tasks = [
+        Task("n", job, 0, "RUNNING", "", "", str(tmp_path / state / "jobs" / "code" / "1"))
+        for job, state in (("1", "state"), ("2", "copy"), ("3", "link"), ("4", "gone"))
+    ]
+    assert [task.job for task in own(tmp_path / "state" / "jobs" / "code", tasks)] == ["1", "3"]

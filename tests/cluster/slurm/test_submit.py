@@ -137,15 +137,16 @@ def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sbatch:
 class Queued:
     """What squeue and scancel do: jobs are called "name"; for the first `mute` questions nobody answers."""
 
-    def __init__(self, *jobs: str, mute: int = 0) -> None:
-        self.jobs, self.mute, self.cancelled = set(jobs), mute, list[str]()
+    def __init__(self, code: Path, *jobs: str, mute: int = 0) -> None:
+        self.code, self.jobs, self.mute, self.cancelled = code, set(jobs), mute, list[str]()
 
     def tasks_named(self, names: Sequence[str]) -> list[Task]:
         assert list(names) == ["name"]
         self.mute -= 1
         if self.mute >= 0:
             raise Silent("squeue says nothing")
-        return [Task("name", f"{job}_0", 0, "PENDING", "", "", 0.0) for job in sorted(self.jobs)]
+        folder = str(self.code / "copy")
+        return [Task("name", f"{job}_0", 0, "PENDING", "", "", folder) for job in sorted(self.jobs)]
 
     def cancel(self, jobs: Sequence[str]) -> None:
         self.cancelled += jobs
@@ -153,9 +154,9 @@ class Queued:
 
 
 @pytest.fixture
-def queued(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Queued]:
+def queued(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Queued]:
     def make(*jobs: str, mute: int = 0) -> Queued:
-        there = Queued(*jobs, mute=mute)
+        there = Queued(tmp_path, *jobs, mute=mute)
         monkeypatch.setattr(controller, "tasks_named", there.tasks_named)
         monkeypatch.setattr(controller, "cancel", there.cancel)
         monkeypatch.setattr(submission, "SECONDS_BETWEEN_TRIES", (0.01, 0.02))
