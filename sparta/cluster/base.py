@@ -33,7 +33,7 @@ class Launcher(ABC):
     @property
     @abstractmethod
     def tasks(self) -> int:
-        """How many tasks a phase is dealt to."""
+        """The most tasks that a phase is dealt to; see sparta/cluster/sizing.py."""
 
     @property
     @abstractmethod

@@ -1,7 +1,7 @@
 """What a person sees: the plan, one progress bar a phase, a table after each iteration. On a terminal bars, in a log plain lines."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich import box
 from rich.console import Console
@@ -18,13 +18,9 @@ from rich.table import Table
 
 from sparta.arena.reputation import Standing
 from sparta.cluster.base import Launcher
-from sparta.cluster.estimate import (
-    duration,
-    gpu_seconds_an_iteration,
-    guess_seconds,
-    seconds_an_iteration,
-    work_of,
-)
+from sparta.cluster.estimate import Forecast, duration, forecasts, work_of
+from sparta.cluster.rates import measured
+from sparta.methods.registry import phase_named
 from sparta.phases import standings
 from sparta.phases.base import Phase
 from sparta.phases.stats import IterationStats
@@ -97,11 +93,9 @@ def show_plan(console: Console, run: Run, first: int, last: int, launcher: Launc
     """What is going to happen, before it does."""
     recipe, work, tasks = run.recipe, work_of(run.recipe), launcher.at_once
     m, left = len(run.models), last - first + 1
-    measured = seconds_an_iteration(run)
-    each = measured if measured is not None else guess_seconds(recipe, tasks)
-    basis = (
-        "as measured in this run" if measured is not None else "assumed, measured after the first iteration"
-    )
+    expected = forecasts(run, launcher)
+    each = sum(forecast.seconds for forecast in expected)
+    basis = "as measured in this run" if measured(run) else "assumed, measured after the first iteration"
     table = Table.grid(padding=(0, 2))
     for name, value in (
         ("run", f"{recipe.name} ({run.info.run_id}), seed {recipe.seed}, in {run.state.root}"),
@@ -118,18 +112,33 @@ def show_plan(console: Console, run: Run, first: int, last: int, launcher: Launc
             else []
         ),
         ("where", f"{launcher.where}, {tasks} task{'s' * (tasks != 1)} at once, engine {recipe.engine.kind}"),
+        *([("tasks", tasks_in_words(expected, launcher.tasks))] if launcher.tasks > 1 else []),
         (
             "estimate",
             f"{work.tokens * left:,} new tokens at most, {work.updates * left:,} weight updates, about {duration(each * left)} ({basis})",
         ),
         *(
-            [("GPU-hours", f"about {gpu_seconds_an_iteration(run) * left / 3600:.2g} ({basis})")]
+            [("GPU-hours", f"about {_gpu_seconds(expected) * left / 3600:.2g} ({basis})")]
             if launcher.survives
             else []
         ),
     ):
         table.add_row(name, value)
     console.print(table)
+
+
+def tasks_in_words(expected: Sequence[Forecast], most: int) -> str:
+    """How many tasks each array is dealt to: "generate 4 of 16 (more would load longer than they work), judge 16"."""
+    return ", ".join(
+        f"{forecast.phase.title} {forecast.width.tasks}"
+        + (f" of {most} ({forecast.width.why})" if forecast.width.why else "")
+        for forecast in expected
+        if forecast.phase.device == "gpu"
+    )
+
+
+def _gpu_seconds(expected: Sequence[Forecast]) -> float:
+    return sum(forecast.busy for forecast in expected if forecast.phase.device == "gpu")
 
 
 def show_iteration(console: Console, run: Run, t: int) -> None:
@@ -145,6 +154,12 @@ def show_iteration(console: Console, run: Run, t: int) -> None:
         f"{pairs} preference pairs from {stats.combats} combats"
         + (f" (not used: {reasons})" if reasons else "")
     )
+    arrays = [(name, cost) for name, cost in stats.phases.items() if phase_named(name).device == "gpu"]
+    if arrays:
+        console.print(
+            "tasks (model loads): "
+            + ", ".join(f"{name} {cost.tasks} ({cost.loads})" for name, cost in arrays)
+        )
     for number, what in (
         (
             sum(judge.cut for judge in stats.judges.values()),

@@ -1,66 +1,206 @@
-"""Dealing work to tasks: by cost, longest first, items that share weights together."""
+"""Dealing work to tasks so that they end together: by cost, with few loads of bases, what shares weights in as few tasks as possible.
+
+All that is dealt lies on a line: bundles, those of one base beside each other, those of one group beside each other within it. A shard is
+a stretch of the line, or several whole groups or bases. Nothing here reads a clock or a file.
+"""
 
 import heapq
 import math
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, groupby
 
 from sparta.phases.base import WorkItem
 
+ABOUT_EQUAL = 1.01
+"""Plans that end within 1 % of the earliest are as good as it; the one with the fewest loads is taken."""
 
-def deal(items: Sequence[WorkItem], tasks: int) -> list[list[WorkItem]]:
-    """`items` in at most `tasks` shards of nearly equal cost, none empty.
 
-    Where there are tasks enough, every base has shards of its own, in proportion to its cost: loading a base is what costs. A group is
-    split only where it alone is more than a fair share, into runs of consecutive items; the pieces go, largest first, to the shard with
-    the least so far. The same items give the same shards.
+@dataclass(frozen=True)
+class Bundle:
+    """Items that are never parted. bases, groups: of all its items, ascending."""
+
+    items: tuple[WorkItem, ...]
+    cost: float
+    bases: tuple[str, ...]
+    groups: tuple[str, ...]
+
+
+Shard = list[Bundle]
+
+
+def deal(items: Sequence[WorkItem], tasks: int, start_cost: float = 0.0) -> list[list[WorkItem]]:
+    """`items` in at most `tasks` shards, none empty, dealt so that the last one ends as early as it can; longest first.
+
+    start_cost: of loading one base, in the unit of the items' costs; a shard pays it for each of its bases. Items that name the same
+    bundle stay together. Three ways are tried: cutting the line of all bundles where that is best, tasks for each base in proportion
+    to its work, and whole bases to tasks. Of one base the line is cut, or whole groups are given out. The same items give the same
+    shards, in whatever order they come.
     """
-    bases: dict[str, list[WorkItem]] = defaultdict(list)
+    line = bundles_of(items)
+    if not line:
+        return []
+    plans = [_cut(line, tasks, start_cost), _whole(line, tasks, start_cost, by_base=True)]
+    if len(_runs(line, by_base=True)) <= tasks:
+        plans.append(_apportioned(line, tasks, start_cost))
+    earliest = min(finish(plan, start_cost) for plan in plans)
+    good = [plan for plan in plans if finish(plan, start_cost) <= earliest * ABOUT_EQUAL]
+    best = min(good, key=lambda plan: (_loads(plan), finish(plan, start_cost)))
+    best.sort(key=lambda shard: -_cost(shard, start_cost))
+    return [[item for bundle in shard for item in bundle.items] for shard in best]
+
+
+def bundles_of(items: Sequence[WorkItem]) -> list[Bundle]:
+    """The line: what cannot be parted, by base, then group, then name; an item without a bundle is one of its own."""
+    named: dict[tuple[str, str], list[WorkItem]] = defaultdict(list)
     for item in items:
-        bases[item.base].append(item)
-    if len(bases) < 2 or tasks < len(bases):
-        return _longest_first(items, tasks)
-    shards = []
-    for base, share in _apportion({base: _cost(group) for base, group in bases.items()}, tasks).items():
-        shards += _longest_first(bases[base], share)
-    return shards
+        named[item.bundle, "" if item.bundle else item.key].append(item)
+    found = []
+    for members in named.values():
+        members.sort(key=lambda item: (item.base, item.group, item.key))
+        bases = tuple(sorted({item.base for item in members}))
+        groups = tuple(sorted({item.group for item in members}))
+        found.append(Bundle(tuple(members), math.fsum(item.cost for item in members), bases, groups))
+    return sorted(
+        found, key=lambda bundle: (bundle.bases, bundle.groups, bundle.items[0].bundle, bundle.items[0].key)
+    )
 
 
-def _apportion(costs: Mapping[str, float], tasks: int) -> dict[str, int]:
-    """`tasks` given out in proportion to the costs, at least one to each: the next goes to whom it relieves most."""
-    given = dict.fromkeys(costs, 1)
-    for _ in range(tasks - len(given)):
-        given[max(costs, key=lambda name: costs[name] / given[name])] += 1
-    return given
+def finish(plan: Sequence[Shard], start_cost: float) -> float:
+    """When the last shard ends, loads included, in units of cost."""
+    return max(_cost(shard, start_cost) for shard in plan)
 
 
-def _longest_first(items: Sequence[WorkItem], tasks: int) -> list[list[WorkItem]]:
-    groups: dict[str, list[WorkItem]] = defaultdict(list)
-    for item in items:
-        groups[item.group].append(item)
-    fair = sum(item.cost for item in items) / max(tasks, 1)
-    pieces = [piece for group in groups.values() for piece in _split(group, fair)]
-    pieces.sort(key=lambda piece: (-_cost(piece), piece[0].key))
-    shards: list[list[WorkItem]] = [[] for _ in range(min(tasks, len(pieces)))]
-    heap = [(0.0, number) for number in range(len(shards))]
-    for piece in pieces:
-        load, number = heapq.heappop(heap)
-        shards[number] += piece
-        heapq.heappush(heap, (load + _cost(piece), number))
-    return [sorted(shard, key=lambda item: (item.base, item.group)) for shard in shards if shard]
+def _cost(shard: Shard, start_cost: float) -> float:
+    return math.fsum(bundle.cost for bundle in shard) + start_cost * len(_bases(shard))
 
 
-def _cost(piece: Sequence[WorkItem]) -> float:
-    return math.fsum(item.cost for item in piece)
+def _bases(shard: Shard) -> set[str]:
+    return {base for bundle in shard for base in bundle.bases}
 
 
-def _split(group: Sequence[WorkItem], fair: float) -> list[list[WorkItem]]:
-    """`group` in the fewest runs that cost about `fair` or less each, all about equal."""
-    total = _cost(group)
-    parts = min(len(group), max(1, math.ceil(total / fair - 1e-9))) if fair > 0 else 1
-    pieces: list[list[WorkItem]] = [[] for _ in range(parts)]
-    so_far = 0.0
-    for item in group:
-        pieces[min(parts - 1, int(so_far / total * parts)) if total else 0].append(item)
-        so_far += item.cost
-    return [piece for piece in pieces if piece]
+def _loads(plan: Sequence[Shard]) -> int:
+    return sum(len(_bases(shard)) for shard in plan)
+
+
+def _runs(line: Sequence[Bundle], by_base: bool) -> list[Shard]:
+    """The stretches of `line` with the same bases, or with the same bases and groups."""
+    return [
+        list(run)
+        for _, run in groupby(line, key=lambda bundle: (bundle.bases, () if by_base else bundle.groups))
+    ]
+
+
+def _apportioned(line: Sequence[Bundle], tasks: int, start_cost: float) -> list[Shard]:
+    """Every base has tasks of its own, at least one each; the next task goes to the base that it relieves most."""
+    runs = _runs(line, by_base=True)
+    given = [1] * len(runs)
+    relief = [(-_cost(run, 0.0), number) for number, run in enumerate(runs)]
+    heapq.heapify(relief)
+    for _ in range(tasks - len(runs)):
+        share, number = heapq.heappop(relief)
+        total = -share * given[number]
+        given[number] += 1
+        heapq.heappush(relief, (-total / given[number], number))
+    return [
+        shard
+        for run, share in zip(runs, given, strict=True)
+        for shard in _of_one_base(run, share, start_cost)
+    ]
+
+
+def _of_one_base(line: Shard, tasks: int, start_cost: float) -> list[Shard]:
+    """Whole groups where they come out as well as a cut line, as those of equal size do."""
+    whole, cut = _whole(line, tasks, start_cost, by_base=False), _cut(line, tasks, start_cost)
+    return whole if finish(whole, 0.0) <= finish(cut, 0.0) * ABOUT_EQUAL else cut
+
+
+def _whole(line: Sequence[Bundle], tasks: int, start_cost: float, by_base: bool) -> list[Shard]:
+    """Whole bases (or groups), the largest first, each to the task with the least so far."""
+    runs = _runs(line, by_base)
+    order = sorted(range(len(runs)), key=lambda number: (-_cost(runs[number], start_cost), number))
+    shards: list[list[int]] = [[] for _ in range(min(tasks, len(runs)))]
+    least = [(0.0, number) for number in range(len(shards))]
+    for number in order:
+        cost, shard = heapq.heappop(least)
+        shards[shard].append(number)
+        heapq.heappush(least, (cost + _cost(runs[number], start_cost), shard))
+    return [[bundle for number in sorted(shard) for bundle in runs[number]] for shard in shards]
+
+
+def _cut(line: Sequence[Bundle], tasks: int, start_cost: float) -> list[Shard]:
+    """`line` in `tasks` stretches, or as many as there are bundles, of which the most expensive is as cheap as it can be."""
+    return _Line(line, start_cost).cut(min(tasks, len(line)))
+
+
+class _Line:
+    """Stretches of a line, by the numbers of their first bundle and of the one behind their last."""
+
+    def __init__(self, line: Sequence[Bundle], start_cost: float) -> None:
+        self._line, self._start_cost = line, start_cost
+        self._upto = [0.0, *accumulate(bundle.cost for bundle in line)]
+        self._run: list[int] = []
+        self._bases = [set(run[0].bases) for run in _runs(line, by_base=True)]
+        for number, run in enumerate(_runs(line, by_base=True)):
+            self._run += [number] * len(run)
+
+    def cut(self, tasks: int) -> list[Shard]:
+        limit = self._limit(tasks)
+        first = self._first_starts(tasks, limit)
+        shards, begin = [], 0
+        for left in range(tasks, 0, -1):
+            end = self._end(begin, left, limit, first[left - 1])
+            shards.append(list(self._line[begin:end]))
+            begin = end
+        return shards
+
+    def _cost(self, begin: int, end: int) -> float:
+        runs = self._bases[self._run[begin] : self._run[end - 1] + 1]
+        loads = len(runs[0]) if len(runs) == 1 else len(set().union(*runs))
+        return self._upto[end] - self._upto[begin] + self._start_cost * loads
+
+    def _limit(self, tasks: int) -> float:
+        """What the most expensive of `tasks` stretches costs at least, but for one part in a million million."""
+        size = len(self._line)
+        low, high = 0.0, self._cost(0, size) * (1 + 1e-12)
+        while high - low > high * 1e-12:
+            middle = (low + high) / 2
+            low, high = (low, middle) if self._fits(tasks, middle) else (middle, high)
+        return high
+
+    def _fits(self, tasks: int, limit: float) -> bool:
+        begin, size = 0, len(self._line)
+        for _ in range(tasks):
+            begin = self._furthest(begin, limit)
+            if begin == size:
+                return True
+        return False
+
+    def _furthest(self, begin: int, limit: float) -> int:
+        """Where the longest stretch from `begin` ends that costs no more than `limit`; `begin` where there is none."""
+        low, high = begin, len(self._line)
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if self._cost(begin, middle) <= limit else (low, middle - 1)
+        return low
+
+    def _first_starts(self, tasks: int, limit: float) -> list[int]:
+        """[n]: the first place from which n stretches within `limit` reach the end of the line."""
+        first = [len(self._line)]
+        for _ in range(tasks):
+            low, high = 0, first[-1]
+            while low < high:
+                middle = (low + high) // 2
+                low, high = (low, middle) if self._cost(middle, first[-1]) <= limit else (middle + 1, high)
+            first.append(low)
+        return first
+
+    def _end(self, begin: int, left: int, limit: float, first: int) -> int:
+        """The end of a stretch from `begin` with `left` stretches to go: nearest to an equal share of what it can be."""
+        size = len(self._line)
+        lowest, highest = max(begin + 1, first), min(self._furthest(begin, limit), size - left + 1)
+        ideal = self._upto[begin] + (self._upto[size] - self._upto[begin]) / left
+        above = bisect_left(self._upto, ideal, lowest, highest)
+        return min((max(above - 1, lowest), above), key=lambda end: abs(self._upto[end] - ideal))

@@ -11,11 +11,12 @@ from typing import Protocol
 
 from sparta.cluster.attempts import Attempt, AttemptDir
 from sparta.cluster.base import Launcher
-from sparta.cluster.dealing import deal
 from sparta.cluster.inline import Inline
 from sparta.cluster.launchers import LAUNCHERS, launcher_named
+from sparta.cluster.sizing import dealt
 from sparta.errors import SpartaError
-from sparta.phases.base import Phase, RowPhase
+from sparta.methods.registry import phase_named
+from sparta.phases.base import ArrayPhase, Phase
 from sparta.store.run import Run
 from sparta.store.shards import LineCounter
 
@@ -59,11 +60,13 @@ class Driver:
         run, attempts = self._run, AttemptDir(self._run, phase, t)
         launcher = self._launcher if self._launcher.takes(phase) else self._launchers[Inline.name]
         self.settle(attempts)
+        for rival in phase.rivals:
+            self.settle(AttemptDir(run, phase_named(rival), t))
         made = 0
         missing = phase.missing(run, t)
         while missing:
             self._still_ours()
-            attempt = attempts.deal(deal(missing, launcher.tasks), launcher.name)
+            attempt = attempts.deal(dealt(run, phase, t, missing, launcher.tasks), launcher.name)
             # A task whose driver was killed while starting it may have appeared since; see task.py.
             self.settle(attempts, but=attempt)
             self._watch(launcher, attempts, attempt, start=True)
@@ -98,9 +101,9 @@ class Driver:
     def _watch(self, launcher: Launcher, attempts: AttemptDir, attempt: Attempt, start: bool = False) -> None:
         """Start `attempt` if asked, and wait until none of its tasks is left, showing progress."""
         phase, run, view, t = attempts.phase, self._run, self._view, attempts.t
-        total = attempt.items if not isinstance(phase, RowPhase) else len(phase.work(run, t))
-        folder = phase.folder(run, t) if isinstance(phase, RowPhase) else None
-        counter = LineCounter(folder) if folder else None
+        total = attempt.items if not isinstance(phase, ArrayPhase) else len(phase.work(run, t))
+        parts = phase.parts if isinstance(phase, ArrayPhase) else ()
+        counter = LineCounter(*(part.folder(run, t) for part in parts)) if parts else None
         lines = counter.fresh() if counter else 0
         view.phase_begins(t, phase, total, total - attempt.items if start else lines)
         wait = _Wait(launcher, attempts, view)

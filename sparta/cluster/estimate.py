@@ -1,11 +1,23 @@
-"""What a run will do and what that costs: counted from the recipe, timed from what this very run has measured so far."""
+"""What a run will do and what that costs: counted from the recipe, timed from what this very run has measured so far.
 
+Until an iteration has run, the rates are those that the recipe assumes. What is measured is the throughput of a task and the seconds of a
+load, phase by phase, so that the estimate holds for other numbers of tasks as well.
+"""
+
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import fmean, median
 
-from sparta.methods.registry import phase_named
-from sparta.phases.stats import IterationStats
+from sparta.cluster.base import Launcher
+from sparta.cluster.rates import Measured, measured, rates_of, runs_an_engine
+from sparta.cluster.sizing import Width, width_for
+from sparta.methods.registry import phases_of
+from sparta.phases import costs
+from sparta.phases.base import ArrayPhase, Phase
+from sparta.phases.stats import PhaseStats
+from sparta.prompts import question_text
 from sparta.recipe import Recipe
-from sparta.store import files
 from sparta.store.run import Run
 
 
@@ -43,32 +55,81 @@ def work_of(recipe: Recipe) -> Work:
 
 def seconds_an_iteration(run: Run) -> float | None:
     """Median duration of the committed iterations, in seconds; None before there is one."""
-    stats = [run.iteration(t).stats for t in run.state.committed() if t > 0]
-    measured = [files.read_json(path, IterationStats).phases for path in stats if path.is_file()]
-    # There are no phases where the driver was killed between the commit and the measuring.
-    durations = [sum(phase.seconds for phase in phases.values()) for phases in measured if phases]
+    durations = [sum(phase.seconds for phase in phases.values()) for phases in measured(run)]
     return sorted(durations)[len(durations) // 2] if durations else None
 
 
-def guess_seconds(recipe: Recipe, tasks: int) -> float:
-    """Duration of one iteration before anything was measured, in seconds, from the recipe's assumed rates."""
-    work, assumed = work_of(recipe), recipe.cluster.assumed
-    return (
-        work.tokens / 2 / assumed.tokens_per_second
-        + work.pairs * recipe.dpo.epochs / assumed.pairs_per_second
-    ) / max(tasks, 1)
+@dataclass(frozen=True)
+class Forecast:
+    """One phase of one iteration, as it is expected. seconds: from its first task's start to its last one's end; busy: of all tasks."""
+
+    phase: Phase
+    width: Width
+    seconds: float
+    busy: float
 
 
-def gpu_seconds_an_iteration(run: Run) -> float:
-    """What the GPUs are busy for in one iteration, in seconds: as measured where an iteration has run, else from the assumed rates."""
-    stats = [run.iteration(t).stats for t in run.state.committed() if t > 0]
-    measured = [files.read_json(path, IterationStats).phases for path in stats if path.is_file()]
-    busy = [
-        sum(cost.busy for name, cost in phases.items() if phase_named(name).device == "gpu")
-        for phases in measured
-        if phases
+def forecasts(run: Run, launcher: Launcher) -> list[Forecast]:
+    """The phases of one whole iteration on the tasks that `launcher` has, timed by what this run has measured, or by assumed rates."""
+    found = measured(run)
+    return [
+        _of_array(run, phase, launcher, found)
+        if isinstance(phase, ArrayPhase)
+        else Forecast(
+            phase, Width(1), *([_typical(found, phase.name, lambda stats: stats.seconds) or 0.0] * 2)
+        )
+        for phase in phases_of(run.recipe)
     ]
-    return sorted(busy)[len(busy) // 2] if busy else guess_seconds(run.recipe, 1)
+
+
+def _of_array(run: Run, phase: ArrayPhase, launcher: Launcher, found: Measured) -> Forecast:
+    cluster = run.recipe.cluster
+    if not runs_an_engine(phase):
+        models = len(run.models)
+        width = width_for(cluster, None, 0.0, models, launcher.tasks)
+        each = _typical(found, phase.name, lambda stats: stats.busy / max(stats.items, 1))
+        if each is None:
+            each = run.recipe.combats * run.recipe.dpo.epochs / cluster.assumed.pairs_per_second
+        return Forecast(phase, width, each * -(-models // min(width.tasks, launcher.at_once)), each * models)
+    rates = rates_of(run, phase, found)
+    cost = _typical(found, phase.name, lambda stats: stats.cost) or _assumed_cost(run, phase)
+    width = width_for(cluster, rates, cost, _bundles(run, phase), launcher.tasks)
+    together = min(width.tasks, launcher.at_once)
+    # One process keeps its engine from phase to phase, so that a phase may load nothing.
+    loads = _typical(found, phase.name, lambda stats: float(stats.loads)) if launcher.tasks == 1 else None
+    starts = width.tasks if loads is None else loads
+    return Forecast(
+        phase,
+        width,
+        rates.seconds(cost) / together + rates.start_seconds * math.ceil(starts / together),
+        rates.seconds(cost) + rates.start_seconds * starts,
+    )
+
+
+def _typical(found: Measured, name: str, of: Callable[[PhaseStats], float]) -> float | None:
+    """Median over the measured iterations; None where the phase was measured in none."""
+    values = [of(phases[name]) for phases in found if name in phases]
+    return median(values) if values else None
+
+
+def _bundles(run: Run, phase: Phase) -> int:
+    """What an iteration of `phase` is dealt in, at most."""
+    work = work_of(run.recipe)
+    return {"generate": work.responses, "judge": work.votes // 2}.get(phase.name, work.combats)
+
+
+def _assumed_cost(run: Run, phase: Phase) -> float:
+    """What the responses and votes of an iteration cost, before there is one: half of the tokens that they may have, all of a verdict's."""
+    recipe, work = run.recipe, work_of(run.recipe)
+    characters = fmean(len(question_text(instruction.messages)) for instruction in run.instructions)
+    prompt, response = characters / costs.CHARACTERS_A_TOKEN, recipe.generation.max_new_tokens / 2
+    price, frame = recipe.cluster.assumed.prompt_token, len(costs.wrapping(recipe)) / costs.CHARACTERS_A_TOKEN
+    verdicts = (work.tokens - work.responses * recipe.generation.max_new_tokens) or work.votes
+    parts = {
+        "generate": work.responses * (response + price * prompt),
+        "judge": verdicts + work.votes * price * (prompt + response + frame),
+    }
+    return parts.get(phase.name, sum(parts.values()))
 
 
 def duration(seconds: float) -> str:

@@ -148,7 +148,7 @@ def _open(asked: Asked, state: StateDir, recipe: Recipe | None) -> Run:
 
 
 def _drive(run: Run, screen: console.Screen, lock: RunLock) -> None:
-    phases, launcher = phases_of(run.recipe.method), launcher_for(run)
+    phases, launcher = phases_of(run.recipe), launcher_for(run)
     first, last = (run.state.last_committed() or 0) + 1, run.recipe.iterations
     if _nothing_left(run, screen):
         chain.withdraw_stragglers(run)
@@ -187,7 +187,7 @@ def _nothing_left(run: Run, screen: console.Screen) -> bool:
 
 def _detach(run: Run, screen: console.Screen, lock: RunLock) -> None:
     """Submit what is left of the run as one chain of jobs and leave."""
-    phases, launcher = phases_of(run.recipe.method), launcher_for(run)
+    phases, launcher = phases_of(run.recipe), launcher_for(run)
     if not isinstance(launcher, Slurm):
         raise SpartaError(
             f"--detach leaves the run to SLURM, and this one runs {launcher.name}: add --profile, or leave --detach out"
@@ -277,5 +277,5 @@ def _rehearse(asked: Asked, state: StateDir, screen: console.Screen) -> None:
     launcher = launcher_for(run)
     console.show_plan(screen.console, run, done + 1, run.recipe.iterations, launcher)
     if isinstance(launcher, Slurm):
-        show_scripts(run, launcher, phases_of(run.recipe.method), done + 1, screen.console)
+        show_scripts(run, launcher, phases_of(run.recipe), done + 1, screen.console)
     screen.say("Dry run: the recipe, the pool and the instructions are in order; nothing was started.")

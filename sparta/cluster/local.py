@@ -14,6 +14,7 @@ from pathlib import Path
 from sparta.cluster.attempts import Attempt, AttemptDir, Watch
 from sparta.cluster.base import Launcher
 from sparta.cluster.task import main
+from sparta.errors import SpartaError
 from sparta.phases.base import Phase
 from sparta.store import files
 from sparta.store.process import ProcessId, identify, lives
@@ -28,7 +29,11 @@ class Local(Launcher):
     def __init__(self, run: Run) -> None:
         super().__init__()
         self._run = run
-        self._gpus = visible_gpus()
+        gpus, together = visible_gpus(), run.recipe.engine.gpus
+        # What each task is given: GPUs that hold one base together, by commas.
+        self._gpus = [
+            ",".join(gpus[first : first + together]) for first in range(0, len(gpus) - together + 1, together)
+        ]
         self._waiting: deque[int] = deque()
         self._slots: dict[int, int] = {}
 
@@ -43,6 +48,13 @@ class Local(Launcher):
 
     def takes(self, phase: Phase) -> bool:
         return phase.device == "gpu"
+
+    def check(self, phases: Sequence[Phase]) -> None:
+        together = self._run.recipe.engine.gpus
+        if visible_gpus() and not self._gpus:
+            raise SpartaError(
+                f"engine.vllm.tensor_parallel is {together}, and this machine has {len(visible_gpus())} GPUs: lower it"
+            )
 
     def start(self, attempts: AttemptDir, attempt: Attempt, watch: Watch) -> None:
         self._waiting = deque(range(attempt.shards))

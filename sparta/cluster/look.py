@@ -15,7 +15,7 @@ from sparta.cluster.slurm.controller import Task, hopeless
 from sparta.cluster.slurm.jobs import job_name
 from sparta.cluster.slurm.launcher import in_words
 from sparta.cluster.slurm.seen import Seen
-from sparta.phases.base import Phase, RowPhase
+from sparta.phases.base import ArrayPhase, Phase
 from sparta.store.manifest import read_manifest
 from sparta.store.run import Run
 from sparta.store.shards import count_keys
@@ -33,7 +33,8 @@ class PhaseStatus(msgspec.Struct, frozen=True):
 
     failed: tasks that ended without having done their work, `lost` ones included, which did not say so. requeued: how often tasks were
     started again by SLURM, or are to be. nodes: of tasks that run. waiting: why tasks wait, where that is worth saying. jobs: ids of its
-    SLURM jobs. gpu_seconds, gpu_idle: see sparta/cluster/measure.py.
+    SLURM jobs. tasks: that the latest attempt was dealt to. loads: of bases, by all attempts. gpu_seconds, gpu_idle: see
+    sparta/cluster/measure.py.
     """
 
     name: str
@@ -52,6 +53,8 @@ class PhaseStatus(msgspec.Struct, frozen=True):
     jobs: list[str] = []
     gpu_seconds: float = 0.0
     gpu_idle: float | None = None
+    tasks: int = 0
+    loads: int = 0
 
     @property
     def complete(self) -> bool:
@@ -172,15 +175,17 @@ class Look:
             jobs=[job for number in latest for job in self._seen.jobs[self.attempts.folder, number].ids],
             gpu_seconds=gpu.used,
             gpu_idle=gpu.idle,
+            tasks=self.found[-1][0].shards if self.found else 0,
+            loads=sum(record.loads for record in self.records.values()),
         )
-        if not isinstance(phase, RowPhase):
+        if not isinstance(phase, ArrayPhase):
             return msgspec.structs.replace(told_now, done=int(not phase.missing(run, t)), total=1)
-        folder = phase.folder(run, t)
+        folders = {part.folder(run, t): part.rows for part in phase.parts}
         rows = read_manifest(run.iteration(t)).rows if self.committed else {}
-        if folder.name in rows:
-            count = rows[folder.name].count
+        if all(folder.name in rows for folder in folders):
+            count = sum(rows[folder.name].count for folder in folders)
             return msgspec.structs.replace(told_now, done=count, total=count)
-        done = count_keys(folder, phase.rows)
+        done = sum(count_keys(folder, kind) for folder, kind in folders.items())
         total = len(phase.work(run, t)) if run.iteration(t).plan.is_file() else None
         rate = self._rate(done, total) if told_now.running else None
         left = (total - done) / rate if rate and total is not None else None

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from sparta.cluster.attempts import Attempt, AttemptDir, TaskRecord
-from sparta.phases.base import Phase, RowPhase
+from sparta.phases.base import ArrayPhase, Phase
 from sparta.phases.stats import IterationStats, PhaseStats
 from sparta.store import files
 from sparta.store.run import Run
@@ -64,13 +64,21 @@ def told(attempts: AttemptDir) -> list[tuple[Attempt, list[TaskRecord]]]:
 def cost_of(run: Run, attempts: AttemptDir) -> PhaseStats:
     """Cost of one phase so far; a task that was killed counts up to its last row."""
     items = loads = tasks = 0
-    seconds = busy = 0.0
+    seconds = busy = load_seconds = cost = work_seconds = 0.0
     found = told(attempts)
     for attempt, records in found:
         ends = [record.ended for record in records if record.ended is not None]
         seconds += max(ends, default=attempt.submitted) - attempt.submitted
         busy += sum(span_of(run, attempts, attempt, record).seconds for record in records)
         loads += sum(record.loads for record in records)
+        load_seconds += sum(record.load_seconds for record in records)
+        if attempt.costs:
+            done = [record for record in records if record.outcome == "done"]
+            cost += sum(attempt.costs[record.shard] for record in done)
+            work_seconds += sum(
+                max(0.0, span_of(run, attempts, attempt, record).seconds - record.load_seconds)
+                for record in done
+            )
         tasks += len(records)
         items += attempt.items
     gpu = gpu_time(gpu_spans(run, attempts, found))
@@ -83,6 +91,9 @@ def cost_of(run: Run, attempts: AttemptDir) -> PhaseStats:
         attempts=len(found),
         gpu_seconds=gpu.used,
         gpu_idle=gpu.idle,
+        load_seconds=load_seconds,
+        cost=cost,
+        work_seconds=work_seconds,
     )
 
 
@@ -146,7 +157,10 @@ def _at_once(spans: Sequence[Span]) -> int:
 
 def last_sign(run: Run, attempts: AttemptDir, number: int, record: TaskRecord) -> float:
     """When a task wrote its last row, in seconds since 1970; 0 where there is none."""
-    if not isinstance(attempts.phase, RowPhase):
+    if not isinstance(attempts.phase, ArrayPhase):
         return 0.0
-    path = shard_file(attempts.phase.folder(run, attempts.t), number, record.shard, record.requeues)
-    return path.stat().st_mtime if path.is_file() else 0.0
+    paths = (
+        shard_file(part.folder(run, attempts.t), number, record.shard, record.requeues)
+        for part in attempts.phase.parts
+    )
+    return max((path.stat().st_mtime for path in paths if path.is_file()), default=0.0)

@@ -73,7 +73,7 @@ class Status(msgspec.Struct, frozen=True):
 
 def status_of(run: Run) -> Status:
     """The status of `run`."""
-    phases = phases_of(run.recipe.method)
+    phases = phases_of(run.recipe)
     committed = set(run.state.committed())
     if not committed:
         raise SpartaError(
@@ -188,6 +188,12 @@ def _by_iteration(run: Run, looks: Sequence[Look]) -> tuple[list[IterationStatus
         measured = _measured(run, t) if mine[0].committed else None
         if measured is not None:
             gpu = GpuTime(measured.gpu_seconds, measured.gpu_idle)
+            phases = [
+                msgspec.structs.replace(phase, loads=measured.phases[phase.name].loads)
+                if phase.name in measured.phases
+                else phase
+                for phase in phases
+            ]
         else:
             gpu = gpu_time(array for look in mine for array in look.spans)
         gpus.append(gpu)

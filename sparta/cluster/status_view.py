@@ -21,7 +21,8 @@ HEADLINES = {
     "running": "running",
     "stopped": "stopped: nobody is working on it",
 }
-ARRAYS = ("generate", "judge", "train")
+STEPS = ("plan", "merge", "commit")
+"""Phases that are one piece of work; all others are arrays."""
 ENDED_SHOWN = 5
 
 
@@ -115,7 +116,7 @@ def _ending(task: EndedTask, status: Status) -> str:
 
 def _has_begun(entry: IterationStatus) -> bool:
     return entry.committed or any(
-        phase.done or phase.total is not None for phase in entry.phases if phase.name in ARRAYS
+        phase.done or phase.total is not None for phase in entry.phases if phase.name not in STEPS
     )
 
 
@@ -154,18 +155,26 @@ def _queue(t: int, phases: list[PhaseStatus]) -> Table:
 
 
 def _phases(iterations: list[IterationStatus]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
+    names = [phase.name for phase in iterations[0].phases if phase.name != "plan"]
+    arrays = [name for name in names if name not in STEPS]
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        caption=f"tasks, model loads: of {', '.join(arrays)}",
+        caption_justify="left",
+    )
     table.add_column("iteration")
-    for name in (*ARRAYS, "merge", "commit"):
+    for name in (*names, "tasks", "model loads"):
         table.add_column(name, justify="right")
     for entry in iterations:
         phases = {phase.name: phase for phase in entry.phases}
-        table.add_row(str(entry.t), *(_cell(phases[name]) for name in (*ARRAYS, "merge", "commit")))
+        tasks = ", ".join(str(phases[name].tasks or "-") for name in arrays)
+        loads = ", ".join(str(phases[name].loads) if phases[name].tasks else "-" for name in arrays)
+        table.add_row(str(entry.t), *(_cell(phases[name]) for name in names), tasks, loads)
     return table
 
 
 def _cell(phase: PhaseStatus) -> str:
-    if phase.name not in ARRAYS:
+    if phase.name in STEPS:
         return "done" if phase.done else "-"
     text = f"{phase.done:,}/{phase.total:,}" if phase.total is not None else "-"
     if phase.running:

@@ -27,7 +27,7 @@ def run_task(run: Run, phase_name: str, t: int, number: int, shard: int, watch: 
     phase = phase_named(phase_name)
     attempts = AttemptDir(run, phase, t)
     keys = attempts.keys(number, shard)
-    loads = loads_so_far()
+    before_it = loads_so_far()
     before = attempts.record(number, shard)
     record = begin_record(shard, len(keys), before, last_sign(run, attempts, number, before) if before else 0)
     _reporting = Report(attempts.record_file(number, shard), record)
@@ -35,7 +35,8 @@ def run_task(run: Run, phase_name: str, t: int, number: int, shard: int, watch: 
         _reporting.begins()
         _refuse_if_dealt_again(attempts, number)
         phase.perform(run, t, keys, number, shard, _unless_overtaken(_reporting, watch), record.requeues)
-        _reporting.done(loads_so_far() - loads)
+        loaded = loads_so_far()
+        _reporting.done(loaded.bases - before_it.bases, loaded.seconds - before_it.seconds)
     except BaseException as error:
         if _reporting.leaves and not _is_the_end(error):
             # Whatever was in the way of a clean leave, SLURM's own hurry for one: the task is over here and not failed.

@@ -5,10 +5,12 @@ itself and retries nothing. Phases build requests with the engine's renderer; or
 engine's business.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from sparta.prompts import Prompt, Renderer
 from sparta.store.records import FinishReason
@@ -39,13 +41,22 @@ class ModelRef:
     version: str
 
 
+class Label(NamedTuple):
+    """A label of `expected` judging. token: its id right after the prompt; None where there is no local tokenizer."""
+
+    text: str
+    token: int | None
+
+
 @dataclass(frozen=True)
 class Request:
     """One completion to be made. key comes back unchanged.
 
-    labels: with token ids given, nothing is decoded; the completion carries the probabilities of these ids as
-    the next token, renormalised.
+    labels: where there are any, nothing is decoded; the completion carries their probabilities as the next
+    token, renormalised.
     prefix: token ids the completion must start with (they follow the prompt and are not part of the result).
+    pattern: a regular expression that the whole completion is made to match; "" leaves it free. A completion
+    that runs into its limit is a beginning of a match.
     """
 
     key: str
@@ -53,8 +64,9 @@ class Request:
     prompt: Prompt
     sampling: Sampling
     seed: int
-    labels: tuple[int, ...] = ()
+    labels: tuple[Label, ...] = ()
     prefix: tuple[int, ...] = ()
+    pattern: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,7 +74,8 @@ class Completion:
     """What came of a request.
 
     text: special tokens left out. token_ids: as sampled, the end-of-sequence token included where produced.
-    label_probs: [labels], for label requests alone. seconds: this request's share of its batch.
+    label_probs: [labels], for label requests alone; empty where an endpoint names none of them. seconds: what
+    the request cost, or its share of what its batch cost. counted: tokens that an endpoint says it has generated.
     """
 
     key: str
@@ -72,13 +85,69 @@ class Completion:
     finish_reason: FinishReason
     seconds: float
     label_probs: tuple[float, ...] = ()
+    counted: int = 0
+
+    @property
+    def new_tokens(self) -> int:
+        """How many tokens were generated, by an endpoint's own count where it gives no ids."""
+        return len(self.token_ids) or self.counted
+
+
+class Inbox:
+    """Requests on their way to an engine: those it was made with, drawn one by one, and before them those put
+    in while the engine runs, in answer to what it has completed.
+    """
+
+    def __init__(self, requests: Iterable[Request] = ()) -> None:
+        self._rest = iter(requests)
+        self._drawn: deque[Request] = deque(maxlen=1)
+        self._put: deque[Request] = deque()
+
+    def put(self, request: Request) -> None:
+        """Add a request, to be taken before all that have not been taken yet but were not put in."""
+        self._put.append(request)
+
+    def take(self, most: int, base: str = "") -> list[Request]:
+        """At most `most` requests for models of one base: `base`, or that of the next request.
+
+        Fewer may be there although more follow: for another base, or yet to be put in. Empty: none for now.
+        """
+        taken: list[Request] = []
+        while len(taken) < most and (queue := self._next()):
+            if base and queue[0].model.base != base:
+                break
+            base = queue[0].model.base
+            taken.append(queue.popleft())
+        return taken
+
+    def _next(self) -> deque[Request]:
+        """The queue whose first request comes next; an empty one where there is none."""
+        if self._put:
+            return self._put
+        if not self._drawn:
+            self._drawn.extend(islice(self._rest, 1))
+        return self._drawn
 
 
 class Engine(Protocol):
     """An engine is used by one thread; `close` frees what it holds and may be called twice."""
 
-    loads: int
-    """Bases loaded so far: what costs minutes on a GPU, so it is counted."""
+    @property
+    def loads(self) -> int:
+        """Bases loaded so far: what costs minutes on a GPU, so it is counted."""
+        ...
+
+    @property
+    def load_seconds(self) -> float:
+        """What these loads took."""
+        ...
+
+    def expect(self, models: Iterable[ModelRef]) -> None:
+        """Told before `run` which models requests may be for: memory for adapters is set aside once.
+
+        Raises SpartaError, naming the model, where one cannot work. Loads nothing.
+        """
+        ...
 
     def renderer(self, model: ModelRef) -> Renderer: ...
 
@@ -86,8 +155,11 @@ class Engine(Protocol):
         """Equal for two models exactly if token ids mean the same to both."""
         ...
 
-    def run(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        """Completions in any order, each as soon as it is finished."""
+    def run(self, requests: Inbox) -> Iterator[Completion]:
+        """Completions in any order, each as soon as it is finished, until nothing is under way and the inbox empty.
+
+        Whoever consumes them may put requests in between two of them. One base is held at a time.
+        """
         ...
 
     def close(self) -> None: ...

@@ -37,22 +37,26 @@ class Batch:
         return max(row.limit for row in self.rows)
 
 
-def batches(rows: Iterable[Row], batch_tokens: int, loaded: str | None = None) -> Iterator[Batch]:
+def batches(rows: Iterable[Row], batch_tokens: int) -> Iterator[Batch]:
     """Batches of at most `batch_tokens` tokens: rows times padded prompt and new tokens; one row may be more.
 
-    Each base comes once, `loaded` first; within a base each model comes once. The longest rows of a model
-    come first: what does not fit into memory fails early.
+    Each model comes once. The longest rows of a model come first: what does not fit into memory fails early.
     """
-    groups: dict[str, dict[ModelRef, dict[object, list[Row]]]] = {}
+    groups: dict[ModelRef, dict[object, list[Row]]] = {}
     for row in rows:
         request, sampling = row.request, row.request.sampling
-        decoding = (sampling.temperature, sampling.top_p, sampling.top_k, sampling.stop, request.labels)
-        models = groups.setdefault(request.model.base, {})
-        models.setdefault(request.model, {}).setdefault(decoding, []).append(row)
-    for base in sorted(groups, key=lambda base: base != loaded):
-        for model, ways in groups[base].items():
-            for group in ways.values():
-                yield from (Batch(model, tuple(part)) for part in _cut(group, batch_tokens))
+        decoding = (
+            sampling.temperature,
+            sampling.top_p,
+            sampling.top_k,
+            sampling.stop,
+            request.labels,
+            request.pattern,
+        )
+        groups.setdefault(request.model, {}).setdefault(decoding, []).append(row)
+    for model, ways in groups.items():
+        for group in ways.values():
+            yield from (Batch(model, tuple(part)) for part in _cut(group, batch_tokens))
 
 
 def _cut(rows: Sequence[Row], batch_tokens: int) -> Iterator[list[Row]]:

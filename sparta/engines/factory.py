@@ -1,22 +1,38 @@
 """The process's one engine. Loading weights costs minutes on a GPU, so it outlives a phase."""
 
 import sys
+from pathlib import Path
+from typing import NamedTuple
 
 from sparta import recipe
 from sparta.engines.base import Engine
 
-_loads_of_closed = 0
-_current: tuple[recipe.Engine, bool, Engine] | None = None
+
+class Loads(NamedTuple):
+    """Bases loaded, and the seconds that took."""
+
+    bases: int
+    seconds: float
 
 
-def open_engine(settings: recipe.Engine, trust_remote_code: bool = False) -> Engine:
-    """The engine for `settings`: the open one where its settings are equal, else a new one in its place."""
+_loads_of_closed = Loads(0, 0.0)
+_current: tuple[tuple[recipe.Engine, bool, Path | None], Engine] | None = None
+
+
+def open_engine(
+    settings: recipe.Engine, trust_remote_code: bool = False, calls: Path | None = None
+) -> Engine:
+    """The engine for `settings`: the open one where its settings are equal, else a new one in its place.
+
+    calls: the folder where answers of an endpoint are kept; None keeps none.
+    """
     global _current
-    if _current is not None and _current[:2] == (settings, trust_remote_code):
-        return _current[2]
+    asked = (settings, trust_remote_code, calls)
+    if _current is not None and _current[0] == asked:
+        return _current[1]
     close_engine()
-    engine = _made(settings, trust_remote_code)
-    _current = (settings, trust_remote_code, engine)
+    engine = _made(*asked)
+    _current = (asked, engine)
     return engine
 
 
@@ -24,9 +40,9 @@ def close_engine() -> None:
     """Close the open engine, if there is one."""
     global _current, _loads_of_closed
     if _current is not None:
-        _loads_of_closed += _current[2].loads
-        _current[2].close()
-        _current = None
+        _loads_of_closed = loads_so_far()
+        engine, _current = _current[1], None
+        engine.close()
 
 
 def close_engine_on_gpu() -> None:
@@ -36,16 +52,37 @@ def close_engine_on_gpu() -> None:
         close_engine()
 
 
-def loads_so_far() -> int:
-    """Bases that this process has loaded."""
-    return _loads_of_closed + (_current[2].loads if _current is not None else 0)
+def loads_so_far() -> Loads:
+    """What this process has loaded."""
+    if _current is None:
+        return _loads_of_closed
+    engine, before = _current[1], _loads_of_closed
+    return Loads(before.bases + engine.loads, before.seconds + engine.load_seconds)
 
 
-def _made(settings: recipe.Engine, trust_remote_code: bool) -> Engine:
-    if settings.kind == "scripted":
+def kind_of(settings: recipe.Engine) -> str:
+    """The kind of engine that `settings` come to on this machine: auto is vllm where there is a GPU that they allow, hf elsewhere."""
+    if settings.kind != "auto":
+        return settings.kind
+    import torch
+
+    return "vllm" if settings.device != "cpu" and torch.cuda.is_available() else "hf"
+
+
+def _made(settings: recipe.Engine, trust_remote_code: bool, calls: Path | None) -> Engine:
+    kind = kind_of(settings)
+    if kind == "scripted":
         from sparta.engines.scripted import ScriptedEngine
 
         return ScriptedEngine(settings)
+    if kind == "api":
+        from sparta.engines.api import ApiEngine
+
+        return ApiEngine(settings, calls)
+    if kind == "vllm":
+        from sparta.engines.vllm import VllmEngine
+
+        return VllmEngine(settings, trust_remote_code)
     from sparta.engines.hf import HfEngine
 
     return HfEngine(settings, trust_remote_code)

@@ -1,22 +1,27 @@
 """The engine on transformers and PEFT, for CPUs and GPUs: one base in memory, many adapters on it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from sparta import recipe
-from sparta.engines.base import Completion, ModelRef, Request
+from sparta.engines.base import Completion, Inbox, ModelRef, Request
 from sparta.engines.batching import Batch, Row, batches
+from sparta.engines.patterns import Patterns, matcher_of
 from sparta.engines.sampling import Ending, Sampler, StopStrings
 from sparta.engines.tokenizers import fingerprint, load_renderer
-from sparta.engines.weights import Weights
+from sparta.engines.weights import Weights, check_model
 from sparta.errors import SpartaError
 from sparta.prompts import Renderer
 from sparta.store.records import FinishReason
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+ROUND = 1000
+"""Requests that are sorted into batches together: more make fuller batches, and what is put in meanwhile waits longer."""
 
 
 class HfEngine:
@@ -30,11 +35,23 @@ class HfEngine:
     def __init__(self, settings: recipe.Engine, trust_remote_code: bool = False) -> None:
         self.settings = settings
         self.trust_remote_code = trust_remote_code
-        self.loads = 0
         self._weights = Weights(settings, trust_remote_code)
         self._renderers: dict[str, Renderer] = {}
         self._fingerprints: dict[str, str] = {}
         self._stops: dict[tuple[str, tuple[str, ...]], StopStrings] = {}
+        self._matchers: dict[tuple[str, str], Any] = {}
+
+    @property
+    def loads(self) -> int:
+        return self._weights.loads
+
+    @property
+    def load_seconds(self) -> float:
+        return self._weights.load_seconds
+
+    def expect(self, models: Iterable[ModelRef]) -> None:
+        for model in models:
+            check_model(model)
 
     def renderer(self, model: ModelRef) -> Renderer:
         """The renderer of the model's base. Raises SpartaError where the base is missing or cannot chat."""
@@ -49,24 +66,25 @@ class HfEngine:
             self._fingerprints[model.base] = fingerprint(self.renderer(model).tokenizer)
         return self._fingerprints[model.base]
 
-    def run(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        """Completions batch by batch. Prompts without room for one token come first, as `prompt_too_long`."""
-        rows = []
-        for request in requests:
-            row = self._row(request)
-            if row is None:
-                tokens = len(request.prompt.token_ids or ())
-                yield Completion(request.key, "", (), tokens, "prompt_too_long", 0.0)
-            else:
-                rows.append(row)
-        for batch in batches(rows, self.settings.batch_tokens, self._weights.base):
-            self._weights.hold(batch.model)
-            self.loads = self._weights.loads
-            yield from self._complete(batch)
+    def run(self, requests: Inbox) -> Iterator[Completion]:
+        """Completions batch by batch. Prompts without room for one token come first of their round, as `prompt_too_long`."""
+        while taken := requests.take(ROUND, self._weights.base or "") or requests.take(ROUND):
+            rows = []
+            for request in taken:
+                row = self._row(request)
+                if row is None:
+                    tokens = len(request.prompt.token_ids or ())
+                    yield Completion(request.key, "", (), tokens, "prompt_too_long", 0.0)
+                else:
+                    rows.append(row)
+            for batch in batches(rows, self.settings.batch_tokens):
+                self._weights.hold(batch.model)
+                yield from self._complete(batch)
 
     def close(self) -> None:
         self._weights.free()
         self._stops.clear()
+        self._matchers.clear()
 
     def _row(self, request: Request) -> Row | None:
         assert request.prompt.token_ids is not None, "the prompt was rendered without a tokenizer"
@@ -109,7 +127,10 @@ class HfEngine:
             generation_config=GenerationConfig(  # type: ignore[no-untyped-call]
                 max_new_tokens=batch.limit, do_sample=False, pad_token_id=_padding(tokenizer)
             ),
-            logits_processor=[Sampler(batch.sampling, seeds, width, device)],
+            logits_processor=[
+                *self._patterns(batch, tokenizer, sorted(ends)),
+                Sampler(batch.sampling, seeds, width, device),
+            ],
             stopping_criteria=[ending],
         )
         made = zip(
@@ -136,7 +157,7 @@ class HfEngine:
         if self._weights.forward_takes("logits_to_keep"):
             arguments["logits_to_keep"] = 1
         logits = module(**arguments, use_cache=False).logits[:, -1]
-        labels = list(batch.rows[0].request.labels)
+        labels = [label.token for label in batch.rows[0].request.labels]
         probabilities = logits[:, labels].float().softmax(-1).tolist()
         return [
             Completion(
@@ -167,9 +188,24 @@ class HfEngine:
             return None
         key = (batch.model.base, stops)
         if key not in self._stops:
-            vocabulary = max(self._weights.config.vocab_size, len(tokenizer))
-            self._stops[key] = StopStrings(tokenizer, stops, vocabulary, self._weights.device)
+            self._stops[key] = StopStrings(
+                tokenizer, stops, self._vocabulary(tokenizer), self._weights.device
+            )
         return self._stops[key]
+
+    def _patterns(self, batch: Batch, tokenizer: Any, ends: Sequence[int]) -> list[Patterns]:
+        """What holds the batch to its pattern; nothing where it has none."""
+        pattern = batch.rows[0].request.pattern
+        if not pattern:
+            return []
+        key = (batch.model.base, pattern)
+        if key not in self._matchers:
+            self._matchers[key] = matcher_of(pattern, tokenizer, self._vocabulary(tokenizer))
+        return [Patterns(self._matchers[key], len(batch.rows), ends, batch.width)]
+
+    def _vocabulary(self, tokenizer: Any) -> int:
+        """Width of the model's logits, in tokens."""
+        return max(int(self._weights.config.vocab_size), len(tokenizer))
 
 
 def _padding(tokenizer: Any) -> int:

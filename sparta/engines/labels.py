@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from itertools import takewhile
 
-from sparta.engines.base import Engine, ModelRef
+from sparta.engines.base import Engine, Label, ModelRef
 from sparta.errors import SpartaError
 from sparta.prompts import Message, Renderer
 from sparta.recipe import Judging
@@ -21,17 +21,19 @@ def check_labels(engine: Engine, models: Iterable[ModelRef], judging: Judging) -
         return
     for base, model in {model.base: model for model in models}.items():
         try:
-            label_ids(engine.renderer(model), judging)
+            labels_of(engine.renderer(model), judging)
         except SpartaError as error:
             raise SpartaError(f"base {base}: {error}") from error
 
 
-def label_ids(renderer: Renderer, judging: Judging) -> tuple[int, ...]:
-    """The token id of each label right after a judge prompt, and after the working where there is one.
+def labels_of(renderer: Renderer, judging: Judging) -> tuple[Label, ...]:
+    """Each label with its token id right after a judge prompt, and after the working where there is one; without one where an endpoint renders.
 
     A tokenizer may give a label another id there than alone. Raises SpartaError for a label that is not exactly one token
     more than what it follows, or not its own.
     """
+    if renderer.tokenizer is None:
+        return tuple(Label(label, None) for label in judging.labels)
     before = _end_of_prompt(renderer) + (_WORKING if judging.working else "")
     given = renderer.encode(before)
     ids = []
@@ -47,7 +49,7 @@ def label_ids(renderer: Renderer, judging: Judging) -> tuple[int, ...]:
         raise SpartaError(
             f"two of the judging labels {', '.join(judging.labels)} are the same token: set judging.labels to distinct ones"
         )
-    return tuple(ids)
+    return tuple(Label(label, token) for label, token in zip(judging.labels, ids, strict=True))
 
 
 def _end_of_prompt(renderer: Renderer) -> str:

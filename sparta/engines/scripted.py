@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sparta import prompts, recipe, rng
-from sparta.engines.base import Completion, ModelRef, Request
+from sparta.engines.base import Completion, Inbox, ModelRef, Request
 from sparta.prompts import Renderer
 from sparta.store.records import FinishReason
 
@@ -27,7 +27,11 @@ class ScriptedEngine:
     def __init__(self, settings: recipe.Engine) -> None:
         self.settings = settings
         self.loads = 0
+        self.load_seconds = 0.0
         self._renderer = Renderer(ByteTokenizer(), settings.context_length)
+
+    def expect(self, models: Iterable[ModelRef]) -> None:
+        """Any model will do."""
 
     def renderer(self, model: ModelRef) -> Renderer:
         return self._renderer
@@ -35,9 +39,10 @@ class ScriptedEngine:
     def tokenizer_fingerprint(self, model: ModelRef) -> str:
         return "scripted-bytes"
 
-    def run(self, requests: Iterable[Request]) -> Iterator[Completion]:
+    def run(self, requests: Inbox) -> Iterator[Completion]:
         self.loads = 1
-        for request in requests:
+        while taken := requests.take(1):
+            [request] = taken
             began = time.perf_counter()
             if self.settings.scripted.delay:
                 time.sleep(self.settings.scripted.delay)

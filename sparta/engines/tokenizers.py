@@ -83,11 +83,21 @@ def load_renderer(base: str, context_length: int, trust_remote_code: bool) -> Re
         config: Any = AutoConfig.from_pretrained(base, trust_remote_code=trust_remote_code)
         tokenizer: Any = AutoTokenizer.from_pretrained(base, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
+        if isinstance(error, OSError) and not Path(base).is_dir():
+            raise absent(base) from error
         raise SpartaError(f"the tokenizer of base {base} cannot be loaded: {first_line(error)}") from error
     if not tokenizer.chat_template:
         raise _cannot_chat(base)
     allowed = getattr(config.get_text_config(), "max_position_embeddings", None)
     return Renderer(tokenizer, min(context_length, allowed) if allowed else context_length)
+
+
+def absent(base: str) -> SpartaError:
+    """What to do about a hub id that is not on this machine and cannot be fetched."""
+    return SpartaError(
+        f"base {base} is not in the hub's cache on this machine and cannot be fetched: run `hf download {base}` "
+        "where there is a network, with HF_HOME on a disk that this machine sees, or name a folder in the recipe"
+    )
 
 
 def fingerprint(tokenizer: Any) -> str:

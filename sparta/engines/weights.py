@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import perf_counter
 from typing import Any
 
 from sparta import recipe
@@ -18,7 +19,7 @@ from sparta.errors import SpartaError
 class Weights:
     """One base in memory and, by PEFT, any number of adapters on it.
 
-    loads: bases loaded so far. base: the one in memory. device: where tensors for it belong; set by the first
+    loads: bases loaded so far, load_seconds: what that took. base: the one in memory. device: where tensors for it belong; set by the first
     `hold`.
     """
 
@@ -26,6 +27,7 @@ class Weights:
         self.settings = settings
         self.trust_remote_code = trust_remote_code
         self.loads = 0
+        self.load_seconds = 0.0
         self.base: str | None = None
         self.device: Any = None
         self.ends: tuple[int, ...] = ()
@@ -98,6 +100,7 @@ class Weights:
             return
         check_base(base)
         self.free()
+        began = perf_counter()
         import torch
         from transformers import AutoModelForCausalLM, GenerationConfig
 
@@ -135,6 +138,7 @@ class Weights:
         self._bare = bare.eval()
         self.base = base
         self.loads += 1
+        self.load_seconds += perf_counter() - began
 
     def _load_adapter(self, model: ModelRef, name: str) -> None:
         from peft import PeftModel
@@ -154,6 +158,16 @@ class Weights:
             raise SpartaError(
                 f"adapter {folder} of {model.name} cannot be put on base {model.base}: {first_line(error)}"
             ) from error
+
+
+def check_model(model: ModelRef) -> None:
+    """Raises SpartaError, naming the model, where its files are missing or do not fit together. Reads headers alone."""
+    try:
+        check_base(model.base)
+        if model.adapter is not None:
+            check_adapter(model.adapter, model.base)
+    except SpartaError as error:
+        raise SpartaError(f"model {model.name}: {error}") from error
 
 
 def adapter_name(model: ModelRef) -> str:

@@ -17,12 +17,16 @@ from sparta.store.shards import ShardWriter, done_keys
 
 @dataclass(frozen=True)
 class WorkItem:
-    """One piece of work. cost: estimated tokens. group: items of one group share all weights, those of one base its weights at least."""
+    """One piece of work. cost: estimated, in generated tokens. group: items of one group share all weights, those of one base its weights at least.
+
+    bundle: consecutive items of one bundle are done by one task, as they share more than weights: the beginning of their prompts, say.
+    """
 
     key: str
     cost: float
     group: str
     base: str = ""
+    bundle: str = ""
 
 
 class Sink:
@@ -50,6 +54,8 @@ class Phase(ABC):
 
     name: str
     device: ClassVar[Literal["gpu", "cpu"]]
+    rivals: ClassVar[tuple[str, ...]] = ()
+    """Phases that make the same rows in another way: tasks of theirs, which an earlier launch started, are waited for."""
 
     @property
     def title(self) -> str:
@@ -82,13 +88,31 @@ class Phase(ABC):
         """Do those of `keys` that are still missing, as shard `shard` of attempt `attempt`, started again `start` times."""
 
 
-class RowPhase(Phase):
-    """A phase whose result is one row a key, in a folder of shard files."""
+class ArrayPhase(Phase):
+    """A phase that is dealt to an array of tasks and whose result is one row a key, in folders of shard files."""
 
     device = "gpu"
-    rows: type[Row]
     needs_plan: ClassVar[bool] = True
     """Whether its items are known only when the iteration is planned."""
+
+    @property
+    @abstractmethod
+    def parts(self) -> "Sequence[RowPhase]":
+        """The phases of one kind of rows that it is made of: itself, for most."""
+
+    def priced(self, run: Run, t: int, items: Sequence[WorkItem]) -> Sequence[WorkItem]:
+        """`items` with costs as they are known by now. May read rows: for dealing alone."""
+        return items
+
+
+class RowPhase(ArrayPhase):
+    """An array phase of one kind of rows, in one folder."""
+
+    rows: type[Row]
+
+    @property
+    def parts(self) -> "Sequence[RowPhase]":
+        return [self]
 
     @abstractmethod
     def folder(self, run: Run, t: int) -> Path:

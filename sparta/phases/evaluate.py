@@ -8,12 +8,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import cast
 
-from sparta.engines.base import ModelRef, Request, Sampling
-from sparta.engines.factory import open_engine
+from sparta.engines.base import Inbox, ModelRef, Request, Sampling
 from sparta.errors import SpartaError
+from sparta.phases import costs
 from sparta.phases.base import RowPhase, Sink, WorkItem
-from sparta.phases.generate import estimated_tokens
-from sparta.phases.pool import references
+from sparta.phases.pool import engine_for, references
 from sparta.store.records import Answer, evaluation_key
 from sparta.store.run import Run
 from sparta.store.shards import read_shards
@@ -66,17 +65,21 @@ class Evaluate(RowPhase):
         return task_named(self.task).items(self.split, sizes.get(self.split))
 
     def work(self, run: Run, t: int) -> Sequence[WorkItem]:
-        items, new_tokens = self.items(run), run.recipe.evaluation.max_new_tokens
+        items = self.items(run)
         return [
             WorkItem(
                 evaluation_key(checkpoint, item.item_id),
-                estimated_tokens(item.messages) + new_tokens,
+                cost=1.0,
                 group=checkpoint,
                 base=model.base,
             )
             for checkpoint, model in self.checkpoints(run).items()
             for item in items
         ]
+
+    def priced(self, run: Run, t: int, items: Sequence[WorkItem]) -> Sequence[WorkItem]:
+        questions = {item.item_id: item.messages for item in self.items(run)}
+        return costs.of_answers(run, items, questions, self.folder(run, t))
 
     def checkpoints(self, run: Run) -> dict[str, ModelRef]:
         """The models to score, by checkpoint name (iter_05-adder)."""
@@ -89,8 +92,8 @@ class Evaluate(RowPhase):
 
     def execute(self, run: Run, t: int, items: Sequence[WorkItem], sink: Sink) -> None:
         recipe = run.recipe
-        engine = open_engine(recipe.engine, recipe.pool.trust_remote_code)
         task, checkpoints = task_named(self.task), self.checkpoints(run)
+        engine = engine_for(run, checkpoints.values())
         questions = {item.item_id: item for item in self.items(run)}
         wanted = {item.key for item in items}
         asked = {
@@ -112,7 +115,7 @@ class Evaluate(RowPhase):
             )
             for key, (name, item) in asked.items()
         )
-        for completion in engine.run(requests):
+        for completion in engine.run(Inbox(requests)):
             checkpoint, item = asked[completion.key]
             sink.write(
                 Answer(
@@ -120,7 +123,7 @@ class Evaluate(RowPhase):
                     checkpoint=checkpoint,
                     text=completion.text,
                     grade=task.grade(item, completion.text),
-                    new_tokens=len(completion.token_ids),
+                    new_tokens=completion.new_tokens,
                     seconds=completion.seconds,
                 )
             )

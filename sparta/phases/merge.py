@@ -26,6 +26,7 @@ class Spoken:
     text: str
     token_ids: "array[int]"
     tokenizer: str
+    new_tokens: int
     finish_reason: FinishReason
 
 
@@ -83,7 +84,7 @@ def _tokens_and_too_long(spoken: Sequence[Sequence[Spoken]]) -> tuple[int, int]:
     """Tokens of all responses, and how many there are none of because the prompt filled the context."""
     responses = [side for sides in spoken for side in sides]
     too_long = sum(response.finish_reason == "prompt_too_long" for response in responses)
-    return sum(len(response.token_ids) for response in responses), too_long
+    return sum(response.new_tokens for response in responses), too_long
 
 
 def _responses(run: Run, t: int, plan: Sequence[Combat], position: dict[str, int]) -> list[list[Spoken]]:
@@ -95,7 +96,9 @@ def _responses(run: Run, t: int, plan: Sequence[Combat], position: dict[str, int
             side = plan[index].models.index(row.model)
         except (KeyError, ValueError):
             raise _unplanned(run.iteration(t).responses, row.key) from None
-        found[index][side] = Spoken(row.text, array("i", row.token_ids), row.tokenizer, row.finish_reason)
+        found[index][side] = Spoken(
+            row.text, array("i", row.token_ids), row.tokenizer, row.new_tokens, row.finish_reason
+        )
     complete = []
     for combat, sides in zip(plan, found, strict=True):
         present = [side for side in sides if side is not None]

@@ -1,11 +1,13 @@
 """From the recipe's pool to models that engines and training can load, and to M^0 in the state."""
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from sparta import toy
 from sparta.engines.adapters import check_adapter
-from sparta.engines.base import ModelRef
+from sparta.engines.base import Engine, ModelRef
+from sparta.engines.factory import open_engine
 from sparta.engines.tokenizers import check_base
 from sparta.errors import SpartaError
 from sparta.recipe import Recipe
@@ -81,6 +83,14 @@ def references(run: Run, t: int) -> dict[str, ModelRef]:
         )
         for member in run.pool(t).values()
     }
+
+
+def engine_for(run: Run, models: Collection[ModelRef]) -> Engine:
+    """The process's engine as the recipe wants it, told of `models`. Raises SpartaError where one of them cannot work."""
+    recipe = run.recipe
+    engine = open_engine(recipe.engine, recipe.pool.trust_remote_code, run.state.calls)
+    engine.expect(models)
+    return engine
 
 
 def remove_tree(folder: Path) -> None:

@@ -4,12 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sparta import rng
-from sparta.engines.factory import close_engine_on_gpu, open_engine
+from sparta.engines.base import Engine, ModelRef
+from sparta.engines.factory import close_engine_on_gpu
+from sparta.engines.tokenizers import fingerprint, load_renderer
 from sparta.errors import SpartaError
 from sparta.phases.base import RowPhase, Sink, WorkItem
 from sparta.phases.merge import read_pairs
-from sparta.phases.pool import references
+from sparta.phases.pool import engine_for, references
 from sparta.prompts import Renderer
+from sparta.recipe import Recipe
 from sparta.store import files
 from sparta.store.records import Pair, Trained
 from sparta.store.run import Run
@@ -33,16 +36,16 @@ class Train(RowPhase):
     def execute(self, run: Run, t: int, items: Sequence[WorkItem], sink: Sink) -> None:
         recipe, iteration = run.recipe, run.iteration(t)
         pairs = read_pairs(run, t)
-        engine = open_engine(recipe.engine, recipe.pool.trust_remote_code)
         members = references(run, t - 1)
+        engine = engine_for(run, members.values())
         for item in items:
             model = members[item.key]
             if model.adapter is None:
                 raise SpartaError(
                     f"model {model.name} has no adapter to train: give it one in the recipe's pool"
                 )
-            renderer, fingerprint = engine.renderer(model), engine.tokenizer_fingerprint(model)
-            examples = tuple(example_of(pair, renderer, fingerprint) for pair in pairs)
+            renderer, known = _tokenizer(engine, model, recipe)
+            examples = tuple(example_of(pair, renderer, known) for pair in pairs)
             close_engine_on_gpu()
             out = iteration.adapter(model.name)
             report = train(
@@ -91,3 +94,12 @@ def example_of(pair: Pair, renderer: Renderer, fingerprint: str) -> Example:
         for text, ids, tokenizer, finished in sides
     )
     return Example(renderer.combat(pair.messages).token_ids or (), chosen, rejected)
+
+
+def _tokenizer(engine: Engine, model: ModelRef, recipe: Recipe) -> tuple[Renderer, str]:
+    """The renderer that `model` trains with, and its tokenizer's fingerprint. Where an endpoint answers, the tokenizer is with the weights, here."""
+    renderer = engine.renderer(model)
+    if renderer.tokenizer is not None:
+        return renderer, engine.tokenizer_fingerprint(model)
+    local = load_renderer(model.base, recipe.engine.context_length, recipe.pool.trust_remote_code)
+    return local, fingerprint(local.tokenizer)

@@ -100,6 +100,11 @@ class StateDir:
     def evals(self) -> Path:
         return self.root / "evals"
 
+    @property
+    def calls(self) -> Path:
+        """What an endpoint has answered, so that nothing is paid for twice."""
+        return self.root / "calls"
+
     def iteration(self, t: int) -> IterationDir:
         """Folder of iteration `t`: iter_05, iter_12, iter_100."""
         if t < 0:

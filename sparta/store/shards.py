@@ -200,14 +200,14 @@ def count_keys(folder: Path, of: type[R]) -> int:
 class LineCounter:
     """Counts whole lines of the shards as they grow, for a progress display: work done twice counts twice, nothing is validated."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, *folders: Path) -> None:
+        self._folders = folders
         self._read: dict[Path, int] = {}
 
     def fresh(self) -> int:
         """Lines that have come since the last call; the first call counts all."""
         count = 0
-        for path in shard_files(self._folder):
+        for path in (path for folder in self._folders for path in shard_files(folder)):
             with touching(path), path.open("rb") as file:
                 file.seek(self._read.get(path, 0))
                 while block := file.read(1 << 20):

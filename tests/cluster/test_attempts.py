@@ -1,6 +1,7 @@
 """Attempts: written before anything starts, numbered for ever, and a task that says how it went."""
 
 import errno
+import json
 import os
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from rehearsal import advance, begin, rows_on_disk
 
 from sparta.cluster.attempts import AttemptDir, Report, TaskRecord, begin_record
 from sparta.cluster.dealing import deal
+from sparta.cluster.measure import cost_of
 from sparta.cluster.task import run_task
 from sparta.errors import SpartaError
 from sparta.phases.generate import Generate
@@ -40,6 +42,17 @@ def test_keys_are_on_disk_as_they_were_dealt(planned: Run) -> None:
     [attempt] = attempts.all()
     assert (attempt.number, attempt.shards, attempt.items) == (0, 3, 24)
     assert [attempts.keys(0, shard) for shard in range(3)] == keys
+
+
+def test_what_each_shard_costs_is_on_disk_and_an_attempt_without_costs_can_be_read(planned: Run) -> None:
+    attempts, keys = dealt(planned)
+    [attempt] = attempts.all()
+    assert attempt.costs == [len(shard) * 1.0 for shard in keys]
+    path = attempts.folder / "a0.json"
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "costs"}))
+    assert attempts.all()[0].costs == []
+    run_task(planned, "generate", 1, 0, 0, ignore)
+    assert cost_of(planned, attempts).cost == 0
 
 
 def test_attempts_are_numbered_on_and_read_in_order(planned: Run) -> None:

@@ -23,7 +23,7 @@ from sparta.cluster.slurm.chain import Chain, chain_file
 from sparta.cluster.slurm.controller import Task
 from sparta.cluster.slurm.jobs import Jobs, Part, note_jobs
 from sparta.cluster.status import Status, status_of
-from sparta.cluster.status_view import compressed, show_status
+from sparta.cluster.status_view import as_json, compressed, show_status
 from sparta.errors import SpartaError
 from sparta.methods.registry import phase_named, phases_of
 from sparta.phases.generate import Generate
@@ -408,6 +408,32 @@ def test_gpu_time_is_that_of_the_tasks_and_idleness_what_is_left_of_the_gpus_the
     assert (cost.busy, cost.gpu_seconds, cost.gpu_idle) == pytest.approx((30, 30, 0.25))
 
 
+def test_tasks_and_model_loads_are_told_of_every_phase(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = begin(tmp_path, iterations=1)
+    advance(run, 1, upto="plan")
+    attempts = AttemptDir(run, Generate(), 1)
+    attempts.deal(deal(Generate().missing(run, 1), 4), "local")
+    for shard in range(4):
+        says(attempts, shard, "done", loads=2)
+    generate = phase(status_of(run), 1, "generate")
+    assert (generate.tasks, generate.loads) == (4, 8)
+    keys = {item.key for item in Generate().missing(run, 1)}
+    Generate().perform(run, 1, keys, 0, 0, lambda items: None)
+    advance(run, 1)
+    measure(run, phases_of(run.recipe), 1)
+    status = status_of(run)
+    stats = files.read_json(run.iteration(1).stats, IterationStats)
+    assert phase(status, 1, "generate").loads == stats.phases["generate"].loads == 8
+    assert phase(status, 1, "judge").tasks == 1
+    show_status(status, run.state.root)
+    out = capsys.readouterr().out
+    assert "4, 1, 1" in out and "8, " in out and "tasks, model loads: of generate, judge, train" in out
+    fields = json.loads(as_json(status))["iterations"][0]["phases"][1]
+    assert (fields["name"], fields["tasks"], fields["loads"]) == ("generate", 4, 8)
+
+
 def test_a_phase_that_needs_no_gpu_uses_none(tmp_path: Path) -> None:
     run = begin(tmp_path)
     advance(run, 1, upto="plan")
@@ -418,7 +444,7 @@ def test_a_phase_that_needs_no_gpu_uses_none(tmp_path: Path) -> None:
 def test_the_total_is_over_measured_and_unfinished_iterations(tmp_path: Path, squeue: FakeQueue) -> None:
     run = begin(tmp_path)
     advance(run, 1)
-    measure(run, phases_of("sparta"), 1)
+    measure(run, phases_of(run.recipe), 1)
     path = run.iteration(1).stats
     stats = files.read_json(path, IterationStats)
     files.write_json(path, msgspec.structs.replace(stats, gpu_seconds=60.0, gpu_idle=0.25))
@@ -435,7 +461,7 @@ def test_the_total_is_over_measured_and_unfinished_iterations(tmp_path: Path, sq
 def test_statistics_of_before_gpu_time_was_measured_can_be_read(tmp_path: Path) -> None:
     run = begin(tmp_path)
     advance(run, 1)
-    measure(run, phases_of("sparta"), 1)
+    measure(run, phases_of(run.recipe), 1)
     path = run.iteration(1).stats
     tree = json.loads(path.read_text())
     for part in (tree, *tree["phases"].values()):

@@ -161,10 +161,10 @@ def test_models_of_two_bases_judge_and_teach_each_other(
         judging={"mode": "expected"},
         dpo={"max_length": 256, "batch_size": 4},
     )
-    monkeypatch.setattr("sparta.phases.judge.CHUNK", 5)
-    loads = loads_so_far()
+    monkeypatch.setattr("sparta.engines.hf.ROUND", 5)
+    loads = loads_so_far().bases
     advance(run, 1, upto="judge")
-    assert loads_so_far() - loads <= 4, "each base once a phase, in however many chunks"
+    assert loads_so_far().bases - loads <= 4, "each base once a phase, in however many chunks"
     assert all(vote.score is not None for vote in read_shards(run.iteration(1).votes, Vote).values())
     taught = record_jobs(monkeypatch)
     advance(run, 1)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sparta import recipe
-from sparta.engines.base import Completion, Engine, ModelRef, Request, Sampling
+from sparta.engines.base import Completion, Engine, Inbox, Label, ModelRef, Request, Sampling
 from sparta.prompts import Message
 
 GREEDY = Sampling(temperature=0.0, top_p=1.0, top_k=0, max_new_tokens=12)
@@ -30,7 +30,12 @@ def request(
 
 def answers(engine: Engine, requests: Iterable[Request]) -> dict[str, Completion]:
     """What came back, by key, without the measurements."""
-    return {done.key: replace(done, seconds=0.0) for done in engine.run(requests)}
+    return {done.key: replace(done, seconds=0.0) for done in engine.run(Inbox(requests))}
+
+
+def labels(*tokens: int) -> tuple[Label, ...]:
+    """Labels for these token ids, whatever they spell."""
+    return tuple(Label(str(token), token) for token in tokens)
 
 
 def everyone(base: Path, adapters: dict[str, Path]) -> Sequence[ModelRef]:

@@ -1,6 +1,7 @@
 """HfEngine on a tiny random model: the tokens of plain transformers and PEFT, whatever shares a batch."""
 
 import random
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,10 +11,10 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from asking import GREEDY, QUESTIONS, SAMPLED, answers, everyone, ref, request, settings
+from asking import GREEDY, QUESTIONS, SAMPLED, answers, everyone, labels, ref, request, settings
 
-from sparta.engines.base import Request, Sampling
-from sparta.engines.hf import HfEngine
+from sparta.engines.base import Inbox, Request, Sampling
+from sparta.engines.hf import ROUND, HfEngine
 from sparta.errors import SpartaError
 from sparta.prompts import Message
 
@@ -77,7 +78,7 @@ def test_each_of_two_bases_is_loaded_once_a_run(
     engine = HfEngine(settings())
     other = ref("other", tiny.make_base(tmp_path / "other", seed=5), None)
     ada = ref("ada", tiny_base, tiny_adapters["ada"])
-    asked = [request(engine, model, question) for question in QUESTIONS for model in (ada, other)]
+    asked = [request(engine, model, question) for model in (ada, other) for question in QUESTIONS]
     made = answers(engine, asked)
     assert engine.loads == 2
     assert made == answers(engine, reversed(asked))
@@ -105,7 +106,7 @@ def test_sampled_text_depends_on_the_request_alone(tiny_base: Path, tiny_adapter
 
 def test_results_stream_batch_by_batch(tiny_base: Path, tiny_adapters: dict[str, Path]) -> None:
     engine = HfEngine(settings(batch_tokens=1))
-    stream = engine.run([request(engine, model, "x") for model in everyone(tiny_base, tiny_adapters)])
+    stream = engine.run(Inbox(request(engine, model, "x") for model in everyone(tiny_base, tiny_adapters)))
     first = next(stream)
     assert first.seconds > 0
     held = engine._weights._adapters
@@ -151,9 +152,9 @@ def test_a_full_model_with_new_weights_is_loaded_again(tmp_path: Path) -> None:
 def test_label_probabilities_are_the_softmax_of_a_plain_forward_pass(
     engine: HfEngine, tiny_base: Path, tiny_adapters: dict[str, Path]
 ) -> None:
-    labels, prefix = tuple(range(20, 30)), (5, 6, 7)
+    tokens, prefix = tuple(range(20, 30)), (5, 6, 7)
     asked = [
-        replace(request(engine, model, question), labels=labels, prefix=prefix)
+        replace(request(engine, model, question), labels=labels(*tokens), prefix=prefix)
         for model in everyone(tiny_base, tiny_adapters)
         for question in QUESTIONS
     ]
@@ -162,10 +163,63 @@ def test_label_probabilities_are_the_softmax_of_a_plain_forward_pass(
         assert one.prompt.token_ids is not None
         ids = torch.tensor([one.prompt.token_ids + prefix])
         with torch.inference_mode():
-            logits = plain_model(tiny_base, one.model.adapter)(input_ids=ids).logits[0, -1, list(labels)]
+            logits = plain_model(tiny_base, one.model.adapter)(input_ids=ids).logits[0, -1, list(tokens)]
         done = made[one.key]
         assert done.label_probs == pytest.approx(logits.float().softmax(-1).tolist(), abs=1e-5)
         assert (done.text, done.token_ids, done.prompt_tokens) == ("", (), len(one.prompt.token_ids))
+
+
+def test_a_pattern_holds_every_completion_to_its_form(
+    tiny_base: Path, tiny_adapters: dict[str, Path]
+) -> None:
+    """Random weights write nothing like it by themselves; with narrow batches and with wide ones the same."""
+    wide, narrow = HfEngine(settings()), HfEngine(settings(batch_tokens=1))
+    long = replace(SAMPLED, max_new_tokens=40)
+    form = r'[a-z]{1,6}\n\{"score": ?(?:10|[1-9])\}'
+    asked = [
+        replace(request(wide, model, question, long, seed), pattern=form)
+        for model in everyone(tiny_base, tiny_adapters)
+        for question in QUESTIONS
+        for seed in range(3)
+    ]
+    made = answers(wide, asked)
+    assert made == answers(narrow, asked)
+    end = wide.renderer(asked[0].model).tokenizer.eos_token_id
+    for done in made.values():
+        assert re.fullmatch(form, done.text), done.text
+        assert (done.finish_reason, done.token_ids[-1]) == ("stop", end)
+        assert end not in done.token_ids[:-1]
+    assert len({done.text for done in made.values()}) > len(made) / 2
+    cut = answers(wide, [replace(asked[0], sampling=replace(long, max_new_tokens=3))])[asked[0].key]
+    assert (cut.finish_reason, len(cut.token_ids)) == ("length", 3)
+    (free,) = answers(wide, [replace(asked[0], pattern="")]).values()
+    assert not re.fullmatch(form, free.text)
+
+
+def test_what_is_put_in_meanwhile_is_answered_before_the_rest(tiny_base: Path) -> None:
+    engine = HfEngine(settings())
+    model = ref("bare", tiny_base, None)
+    inbox = Inbox(request(engine, model, str(number)) for number in range(ROUND + 5))
+    order = []
+    for done in engine.run(inbox):
+        if not order:
+            inbox.put(request(engine, model, "put in"))
+        order.append(done.key)
+    assert len(order) == len(set(order)) == ROUND + 6
+    assert "bare/put in/0" in order[ROUND : ROUND + 6], "it came with the second round"
+
+
+def test_each_base_is_loaded_once_where_its_requests_follow_each_other(tmp_path: Path) -> None:
+    engine = HfEngine(settings())
+    bases = [tiny.make_base(tmp_path / name, seed=seed) for seed, name in enumerate(("one", "two"))]
+    models = [ref(base.name, base, None) for base in bases]
+    inbox = Inbox([request(engine, model, question) for model in models for question in QUESTIONS])
+    again = {request(engine, model, "again").key: request(engine, model, "again") for model in models}
+    for done in engine.run(inbox):
+        follow_up = f"{done.key.partition('/')[0]}/again/0"
+        if follow_up in again:
+            inbox.put(again.pop(follow_up))
+    assert not again and engine.loads == 2
 
 
 def test_a_prefix_is_continued_and_left_out_of_the_result(engine: HfEngine, tiny_base: Path) -> None:
@@ -249,7 +303,7 @@ def test_a_prompt_that_fills_the_context_is_reported_and_the_rest_answered(tiny_
 
 def test_a_label_request_may_fill_the_context(tiny_base: Path) -> None:
     engine = HfEngine(settings(context_length=64))
-    one = replace(request(engine, ref("bare", tiny_base, None), "x"), labels=(1, 2))
+    one = replace(request(engine, ref("bare", tiny_base, None), "x"), labels=labels(1, 2))
     room = engine.renderer(one.model).room(one.prompt)
     (full,) = answers(engine, [replace(one, prefix=(65,) * room)]).values()
     assert len(full.label_probs) == 2
@@ -337,7 +391,7 @@ def test_generation_and_training_see_the_same_tokens(tiny_base: Path, tiny_adapt
     )
     for one in asked:
         seen.clear()
-        (done,) = engine.run([one])
+        (done,) = engine.run(Inbox([one]))
         fed = tuple(token for part in seen for token in part)
         again = engine.renderer(model).combat(messages).token_ids
         assert again is not None

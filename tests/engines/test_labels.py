@@ -8,7 +8,7 @@ from asking import ref
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from sparta.engines.labels import check_labels, label_ids
+from sparta.engines.labels import check_labels, labels_of
 from sparta.engines.scripted import ByteTokenizer, ScriptedEngine
 from sparta.errors import SpartaError
 from sparta.prompts import Renderer
@@ -37,6 +37,10 @@ def pieces(*merges: tuple[str, str], template: str = CHAT_TEMPLATE) -> Renderer:
     return Renderer(fast, 1000)
 
 
+def ids_of(renderer: Renderer, judging: Judging) -> tuple[int | None, ...]:
+    return tuple(label.token for label in labels_of(renderer, judging))
+
+
 def token_ids(renderer: Renderer, symbols: Sequence[str]) -> tuple[int, ...]:
     return tuple(renderer.tokenizer.convert_tokens_to_ids(list(symbols)))
 
@@ -45,30 +49,30 @@ def token_ids(renderer: Renderer, symbols: Sequence[str]) -> tuple[int, ...]:
 def test_the_id_is_the_one_after_the_prompt_not_the_one_alone(working: bool) -> None:
     renderer = pieces(("▁", "4"), ("▁", "5"))
     assert renderer.encode("5") == token_ids(renderer, ["▁5"])
-    assert label_ids(renderer, expected("4", "5", working=working)) == token_ids(renderer, "45")
+    assert ids_of(renderer, expected("4", "5", working=working)) == token_ids(renderer, "45")
 
 
 def test_a_label_that_melts_into_the_prompt_is_refused() -> None:
     renderer = pieces(("\n", "5"))
     with pytest.raises(SpartaError, match="label '5' is not one token after the prompt"):
-        label_ids(renderer, expected("4", "5"))
+        ids_of(renderer, expected("4", "5"))
 
 
 def test_after_a_working_the_label_follows_a_line_break() -> None:
     renderer = pieces(("\n", "5"), template="{{ messages[0]['content'] }}<|im_start|>assistant:")
-    assert label_ids(renderer, expected("4", "5")) == token_ids(renderer, "45")
+    assert ids_of(renderer, expected("4", "5")) == token_ids(renderer, "45")
     with pytest.raises(SpartaError, match="label '5' is not one token"):
-        label_ids(renderer, expected("4", "5", working=True))
+        ids_of(renderer, expected("4", "5", working=True))
 
 
 def test_labels_must_be_one_token_each_and_different() -> None:
     renderer = Renderer(ByteTokenizer(), 1000)
-    assert label_ids(renderer, expected("0", "1")) == (48, 49)
+    assert ids_of(renderer, expected("0", "1")) == (48, 49)
     for label in ("10", ""):
         with pytest.raises(SpartaError, match=f"label '{label}' is not one token"):
-            label_ids(renderer, expected("9", label))
+            ids_of(renderer, expected("9", label))
     with pytest.raises(SpartaError, match="are the same token"):
-        label_ids(renderer, expected("1", "1"))
+        ids_of(renderer, expected("1", "1"))
 
 
 def test_the_base_whose_tokenizer_does_not_know_a_label_is_named() -> None:

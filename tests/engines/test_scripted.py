@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from asking import SAMPLED, answers, ref, request
+from asking import SAMPLED, answers, labels, ref, request
 
 from sparta import recipe
 from sparta.engines.base import ModelRef, Request, Sampling
@@ -103,7 +103,7 @@ def test_working_comes_first_where_it_is_asked_for() -> None:
 
 def test_labels_get_probabilities_around_the_quality() -> None:
     made = engine()
-    ids = tuple(made.renderer(MODELS[0]).encode("".join(LABELS)))
+    ids = labels(*made.renderer(MODELS[0]).encode("".join(LABELS)))
     means = []
     for quality in ("2.00", "9.00"):
         asked = [

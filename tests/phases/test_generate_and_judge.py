@@ -193,37 +193,34 @@ def dying_after(count: int) -> Callable[..., Completion]:
 @pytest.mark.parametrize(
     ("judging", "a_vote"), [({}, 1), ({"mode": "expected"}, 1), ({"mode": "expected", "working": True}, 2)]
 )
-def test_of_a_judging_that_dies_the_finished_chunks_are_kept(
+def test_of_a_judging_that_dies_the_finished_votes_are_kept(
     judging: dict[str, object], a_vote: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = begin(tmp_path, judging=judging)
     advance(run, 1, upto="generate")
-    monkeypatch.setattr("sparta.phases.judge.CHUNK", 8)
-    monkeypatch.setattr(ScriptedEngine, "_complete", dying_after(3 * 8 * a_vote + a_vote))
+    monkeypatch.setattr(ScriptedEngine, "_complete", dying_after(25 * a_vote))
     with pytest.raises(Death):
         Judge().perform(run, 1, [item.key for item in Judge().work(run, 1)], 0, 0, ignore)
-    done = len(votes(run))
-    assert 24 <= done <= 25
+    assert len(votes(run)) == 25
     monkeypatch.undo()
     advance(run, 1, upto="judge")
     assert Counter(rows_on_disk(run, Judge(), 1)) == Counter(item.key for item in Judge().work(run, 1))
 
 
-def test_no_more_than_a_chunk_of_prompts_is_rendered_before_the_first_vote(
+def test_prompts_are_rendered_as_the_engine_asks_for_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = begin(tmp_path)
     advance(run, 1, upto="generate")
     rendered = []
     render = Renderer.judging
-    monkeypatch.setattr("sparta.phases.judge.CHUNK", 8)
     monkeypatch.setattr(
         Renderer, "judging", lambda *given, **named: rendered.append(1) or render(*given, **named)
     )
     monkeypatch.setattr(ScriptedEngine, "_complete", dying_after(1))
     with pytest.raises(Death):
         Judge().perform(run, 1, [item.key for item in Judge().work(run, 1)], 0, 0, ignore)
-    assert (len(rendered), len(votes(run))) == (8, 1)
+    assert (len(rendered), len(votes(run))) == (2, 1)
 
 
 def test_where_nothing_is_drawn_at_random_a_vote_is_tried_once(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from sparta.cluster.attempts import AttemptDir
+from sparta.cluster.sizing import dealt
 from sparta.cluster.slurm import controller
 from sparta.cluster.slurm.controller import Silent, Task
 from sparta.cluster.slurm.job import Piece, Work, deal_out
@@ -24,7 +25,7 @@ from sparta.cluster.slurm.snapshot import code_folder
 from sparta.cluster.slurm.submit import withdraw
 from sparta.errors import SpartaError
 from sparta.methods.registry import phase_named
-from sparta.phases.base import Phase, RowPhase
+from sparta.phases.base import ArrayPhase, Phase
 from sparta.store import files
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
@@ -78,13 +79,16 @@ def links_from(run: Run, phases: Sequence[Phase], first: int, last: int, tasks: 
     planned = {piece.t for piece in pieces if piece.phase == "plan"}
     state = run.state.root.resolve()
     links = []
-    for is_array, group in groupby(pieces, key=lambda piece: isinstance(phase_named(piece.phase), RowPhase)):
+    for is_array, group in groupby(
+        pieces, key=lambda piece: isinstance(phase_named(piece.phase), ArrayPhase)
+    ):
         if is_array:
             for piece in group:
                 phase = phase_named(piece.phase)
                 known = piece.t not in planned or not _needs_plan(phase)
-                most = min(tasks, len(phase.missing(run, piece.t))) if known else tasks
-                links.append(Link(Work(state, (piece,), tasks=tasks, detached=True), most))
+                shards = dealt(run, phase, piece.t, phase.missing(run, piece.t), tasks) if known else ()
+                work = Work(state, (piece,), tasks=tasks, detached=True)
+                links.append(Link(work, len(shards) if known else tasks))
         else:
             steps = tuple(group)
             deals = tuple(
@@ -103,7 +107,7 @@ def submit_chain(run: Run, launcher: Slurm, links: Sequence[Link], last: int) ->
     for link in links:
         for piece in link.work.pieces:
             if piece not in later:
-                deal_out(run, piece, launcher.tasks)
+                deal_out(run, piece, link.shards)
     names = [array.name for link in links for array in launcher.arrays(link.work, link.shards)]
     chain = Chain([], names, whole=False, last=last, submitted=time.time())
     files.write_json(chain_file(run.state), chain)
@@ -225,4 +229,4 @@ def _complete(run: Run, phase: Phase, t: int) -> bool:
 
 
 def _needs_plan(phase: Phase) -> bool:
-    return isinstance(phase, RowPhase) and phase.needs_plan
+    return isinstance(phase, ArrayPhase) and phase.needs_plan

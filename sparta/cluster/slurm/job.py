@@ -15,9 +15,9 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from sparta.cluster.attempts import AttemptDir
-from sparta.cluster.dealing import deal
 from sparta.cluster.failure import forget_failure, last_failure, note_failure
 from sparta.cluster.measure import measure
+from sparta.cluster.sizing import dealt
 from sparta.cluster.task import leave_for_requeue, run_and_tell
 from sparta.errors import SpartaError
 from sparta.methods.registry import phase_named, phases_of
@@ -88,7 +88,7 @@ class Work:
             if wrong is not None:
                 self._stop(piece, shard, wrong)
             if piece.phase == "commit":
-                measure(run, phases_of(run.recipe.method), piece.t)
+                measure(run, phases_of(run.recipe), piece.t)
             self._forget(run, piece, shard)
         else:
             print(
@@ -115,11 +115,12 @@ def _named(piece: Piece, shard: int) -> str:
 
 
 def deal_out(run: Run, piece: Piece, tasks: int) -> None:
-    """Deal the missing keys of a phase under the reserved number; nothing where that has been done already."""
+    """Deal the missing keys of a phase to at most `tasks` shards, under the reserved number; nothing where that has been done already."""
     phase = phase_named(piece.phase)
     attempts = AttemptDir(run, phase, piece.t)
     if attempts.attempt(piece.number) is None:
-        attempts.deal(deal(phase.missing(run, piece.t), tasks), "slurm", piece.number)
+        shards = dealt(run, phase, piece.t, phase.missing(run, piece.t), tasks)
+        attempts.deal(shards, "slurm", piece.number)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import msgspec
 
 from sparta.cluster.attempts import Attempt, AttemptDir, Watch
 from sparta.cluster.base import Launcher
+from sparta.cluster.rates import runs_an_engine
 from sparta.cluster.slurm import controller
 from sparta.cluster.slurm.controller import Silent, Task, hopeless
 from sparta.cluster.slurm.job import Piece, Work
@@ -80,7 +81,7 @@ class Slurm(Launcher):
 
     @property
     def tasks(self) -> int:
-        return self._run.recipe.cluster.tasks or self.profile.width
+        return self._run.recipe.cluster.tasks or self.at_once
 
     def takes(self, phase: Phase) -> bool:
         # A light step is over before a job for it would have begun.
@@ -91,6 +92,12 @@ class Slurm(Launcher):
             known = controller.partitions()
         for phase in phases:
             asked = self.profile.shape(phase.name, phase.device)
+            together = self._run.recipe.engine.gpus
+            if runs_an_engine(phase) and asked.gpus < together:
+                raise SpartaError(
+                    f"engine.vllm.tensor_parallel is {together}, and profile {self.profile.name} gives a task of {phase.name} "
+                    f"{asked.gpus} GPU{'s' * (asked.gpus != 1)}: set phases.{phase.name}.gpus there, or lower it"
+                )
             for partition in asked.partition.split(",") if asked.partition else []:
                 if partition not in known:
                     raise SpartaError(

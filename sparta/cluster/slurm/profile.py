@@ -24,7 +24,7 @@ DEFAULT_PROFILE = "a100-16"
 
 Device = Literal["gpu", "cpu"]
 
-ARRAYS = ("generate", "judge", "train", "evaluate")
+ARRAYS = ("generate", "judge", "combat", "train", "evaluate")
 STEPS = ("plan", "merge", "commit")
 """What a profile may give a shape of its own: the phases that are dealt to array tasks, and what runs as one job."""
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from sparta.cluster.attempts import AttemptDir
-from sparta.cluster.estimate import work_of
+from sparta.cluster.estimate import forecasts
 from sparta.cluster.slurm import controller
 from sparta.cluster.slurm.controller import Silent
 from sparta.cluster.slurm.job import Piece, Work
@@ -18,14 +18,12 @@ from sparta.store.run import Run
 
 def arrays_of(run: Run, launcher: Slurm, phases: Sequence[Phase], t: int) -> list[Array]:
     """The arrays of iteration t, as far as they can be known before it begins."""
-    work = work_of(run.recipe)
-    items = {"generate": work.responses, "judge": work.votes, "train": len(run.recipe.pool.models)}
+    widths = {forecast.phase.name: forecast.width.tasks for forecast in forecasts(run, launcher)}
     found = []
     for phase in phases:
         if launcher.takes(phase):
             piece = Piece(phase.name, t, AttemptDir(run, phase, t).next_number())
-            shards = min(launcher.tasks, items.get(phase.name, 1))
-            found += launcher.arrays(Work(run.state.root.resolve(), (piece,)), shards)
+            found += launcher.arrays(Work(run.state.root.resolve(), (piece,)), widths[phase.name])
     return found
 
 

@@ -8,12 +8,12 @@ from rehearsal import advance, begin
 from sparta.cluster.slurm.chain import Chain, Link, goes_on, latest_chain, links_from, stragglers
 from sparta.cluster.slurm.controller import Task
 from sparta.cluster.slurm.job import Piece
-from sparta.methods.registry import phases_of
+from sparta.methods.registry import METHODS
 from sparta.phases.generate import Generate
 from sparta.store import files
 from sparta.store.run import Run
 
-PHASES = phases_of("sparta")
+PHASES = METHODS["sparta"]
 
 
 def links(run: Run, first: int, last: int, tasks: int = 16) -> list[Link]:
@@ -51,7 +51,7 @@ def test_arrays_are_as_wide_as_their_items_where_those_are_known_and_as_allowed_
     widths = {str(link): link.shards for link in links(run, 1, 2, tasks=10)}
     assert widths == {
         "generate 1": 6,
-        "judge 1": 10,
+        "judge 1": 6,
         "merge 1": 1,
         "train 1": 4,
         "commit 1 and plan 2": 1,

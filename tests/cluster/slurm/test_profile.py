@@ -18,7 +18,7 @@ from sparta.cluster.slurm.profile import (
     minutes_of,
 )
 from sparta.errors import SpartaError
-from sparta.methods.registry import phases_of
+from sparta.methods.registry import FUSED, METHODS
 
 SMALL = {"name": "small", "nodes": 2, "gpus_per_node": 4}
 
@@ -95,7 +95,7 @@ def test_as_many_tasks_run_together_as_there_are_gpus_or_as_the_profile_allows(t
 
 
 def test_every_phase_of_the_method_may_have_a_shape_of_its_own() -> None:
-    assert {phase.name for phase in phases_of("sparta")} | {"evaluate"} == {*ARRAYS, *STEPS}
+    assert {phase.name for phase in METHODS["sparta"] + FUSED["sparta"]} | {"evaluate"} == {*ARRAYS, *STEPS}
 
 
 # --- times
@@ -179,7 +179,7 @@ SHORT = "does not leave signal_seconds (120 s) and a minute more: set "
         ({"phases": {"generat": {}}}, "phases: there is no phase generat; did you mean generate?"),
         (
             {"phases": {"zzz": {}}},
-            "phases: there is no phase zzz; known phases: commit, evaluate, generate, judge, merge, plan, train",
+            "phases: there is no phase zzz; known phases: combat, commit, evaluate, generate, judge, merge, plan, train",
         ),
         (
             {"phases": {"judge": {"time": 3}}},
@@ -187,7 +187,7 @@ SHORT = "does not leave signal_seconds (120 s) and a minute more: set "
         ),
         (
             {"gpu": {"time": 2}, "phases": {"train": {"time": 60}}},
-            f"generate, judge, evaluate: a time limit of 2 min {SHORT}gpu.time to 4 min or more",
+            f"generate, judge, combat, evaluate: a time limit of 2 min {SHORT}gpu.time to 4 min or more",
         ),
         (
             {"cpu": {"time": 1}},

@@ -1,0 +1,140 @@
+"""What is said to an endpoint and what it says: bodies of requests, and answers read strictly. Pure: no network, no clock."""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from sparta.engines.base import Label, Request
+
+TOP_LOGPROBS = 20
+"""What OpenAI and vLLM give at most."""
+
+
+class Garbled(Exception):
+    """An answer arrived that is none; its text says what it is instead."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer that was understood. label_probs: [labels] for label requests, empty where none of them is among the likeliest tokens."""
+
+    text: str
+    prompt_tokens: int
+    new_tokens: int
+    finish_reason: Literal["stop", "length"]
+    label_probs: tuple[float, ...] = ()
+
+
+def body_of(request: Request, name: str, dialect: Literal["openai", "vllm"]) -> dict[str, Any]:
+    """The body of a chat completion. name: of the model at the endpoint.
+
+    Labels are asked for at temperature 1, where all endpoints agree on what a log-probability is, and without a seed:
+    nothing is drawn.
+    """
+    messages = [{"role": message.role, "content": message.content} for message in request.prompt.messages]
+    body: dict[str, Any] = {"model": name, "messages": messages}
+    if request.labels:
+        return {**body, "temperature": 1.0, "max_tokens": 1, "logprobs": True, "top_logprobs": TOP_LOGPROBS}
+    sampling = request.sampling
+    body |= {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "max_tokens": sampling.max_new_tokens,
+        "seed": request.seed,
+    }
+    if sampling.stop:
+        body["stop"] = list(sampling.stop)
+    if dialect == "vllm":
+        # Sent even where they are off: the server would take a base's own habits for what is left out.
+        body |= {"top_k": sampling.top_k, "repetition_penalty": 1.0, "include_stop_str_in_output": True}
+        if request.pattern:
+            body["structured_outputs"] = {"regex": request.pattern}
+    return body
+
+
+def key_of(request: Request, body: dict[str, Any], served: str) -> str:
+    """sha256, in hex, of all that an answer depends on. served: the model's name at the endpoint, less what says its version there."""
+    labels = [label.text for label in request.labels]
+    content = [{**body, "model": served}, request.model.name, request.model.version, labels]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+class _Message(msgspec.Struct):
+    content: str | None = None
+
+
+class _Token(msgspec.Struct):
+    token: str
+    logprob: float
+
+
+class _Position(msgspec.Struct):
+    top_logprobs: list[_Token]
+
+
+class _Logprobs(msgspec.Struct):
+    content: list[_Position] | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Message
+    finish_reason: str | None = None
+    stop_reason: int | str | None = None
+    logprobs: _Logprobs | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class _Body(msgspec.Struct):
+    choices: list[_Choice]
+    usage: _Usage | None = None
+
+
+_decoder = msgspec.json.Decoder(_Body)
+
+
+def read_answer(data: str, request: Request) -> Answer:
+    """The answer in the body `data` of a response. Raises Garbled where there is none."""
+    try:
+        body = _decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise Garbled(f"no chat completion ({error}): {data.strip()!r}") from error
+    if not body.choices:
+        raise Garbled("a chat completion without a choice")
+    choice, usage = body.choices[0], body.usage or _Usage()
+    if request.labels:
+        if choice.logprobs is None:
+            raise Garbled("no log-probabilities, which judging.mode expected needs (text needs none)")
+        # An end of sequence in first place counts as no token for some endpoints.
+        first = (choice.logprobs.content or [])[:1]
+        shares = _label_probs(
+            request.labels, [token for position in first for token in position.top_logprobs]
+        )
+        return Answer("", usage.prompt_tokens, usage.completion_tokens, "stop", shares)
+    if choice.finish_reason not in ("stop", "length"):
+        raise Garbled(f"a choice that ended with finish_reason {choice.finish_reason}")
+    if choice.message.content is None:
+        raise Garbled("a choice without a text")
+    text, stop = choice.message.content, choice.stop_reason
+    if stop in request.sampling.stop and not text.endswith(str(stop)):
+        text += str(stop)
+    finished: Literal["stop", "length"] = "stop" if choice.finish_reason == "stop" else "length"
+    return Answer(text, usage.prompt_tokens, usage.completion_tokens, finished)
+
+
+def _label_probs(labels: Sequence[Label], tokens: Sequence[_Token]) -> tuple[float, ...]:
+    """The labels' shares of their sum, [labels]. A token counts for a label with a space before it too: tokenizers differ in that."""
+    shares = [
+        math.fsum(math.exp(token.logprob) for token in tokens if token.token.strip() == label.text.strip())
+        for label in labels
+    ]
+    total = math.fsum(shares)
+    return tuple(share / total for share in shares) if total > 0 else ()

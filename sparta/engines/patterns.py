@@ -1,0 +1,70 @@
+"""Holds completions of a batch to a regular expression, token by token, by llguidance."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Patterns:
+    """A logits processor that leaves each row only the tokens with which its text can still become a match.
+
+    A row whose text is a match that nothing can follow ends with the first of `ends`, the end-of-sequence ids.
+    matcher: from `matcher_of`. prompt_width: tokens before the completions.
+    """
+
+    def __init__(self, matcher: Any, rows: int, ends: Sequence[int], prompt_width: int) -> None:
+        self._matchers = [matcher.deep_copy() for _ in range(rows)]
+        self._ends = set(ends)
+        self._end = ends[0]
+        self._prompt_width = prompt_width
+        self._over = [False] * rows
+
+    def __call__(self, input_ids: "Tensor", scores: "Tensor") -> "Tensor":
+        """`scores` [rows, vocabulary] with tokens that lead away from a match set to -inf."""
+        import torch
+        from llguidance.torch import allocate_token_bitmask, fill_next_token_bitmask
+
+        if input_ids.shape[1] > self._prompt_width:
+            for row, token in enumerate(input_ids[:, -1].tolist()):
+                self._follow(row, token)
+        bitmask = allocate_token_bitmask(len(self._matchers), scores.shape[-1])
+        complete = []
+        for row, matcher in enumerate(self._matchers):
+            if matcher.is_stopped():
+                complete.append(row)
+            elif not self._over[row]:
+                fill_next_token_bitmask(matcher, bitmask, row)
+        # 32 tokens an integer. llguidance's own way to apply it compiles a kernel first: seconds, and a compiler.
+        allowed = (bitmask[:, :, None] >> torch.arange(32, dtype=torch.int32)) & 1
+        allowed = allowed.flatten(1)[:, : scores.shape[-1]].bool().to(scores.device)
+        scores = scores.masked_fill(~allowed, float("-inf"))
+        if complete:
+            kept = scores[complete, self._end].clone()
+            scores[complete] = float("-inf")
+            scores[complete, self._end] = kept
+        return scores
+
+    def _follow(self, row: int, token: int) -> None:
+        """Tell the row's matcher of the token that was chosen; a row that has ended is only being padded."""
+        if self._over[row] or token in self._ends:
+            self._over[row] = True
+        elif not self._matchers[row].is_stopped():
+            self._matchers[row].consume_token(token)
+
+
+def matcher_of(pattern: str, tokenizer: Any, vocabulary: int) -> Any:
+    """What follows a text and knows which tokens may come next: an `llguidance.LLMatcher` at its beginning.
+
+    vocabulary: width of the model's logits, in tokens. Raises ValueError for a pattern that is none.
+    """
+    from llguidance import LLMatcher
+    from llguidance.hf import from_tokenizer
+
+    # no_forcing: a model may write a text in its own tokens, even where there is but one text to write.
+    grammar = '%llguidance {"no_forcing": true}\nstart: /' + pattern.replace("/", r"\/") + "/\n"
+    matcher = LLMatcher(from_tokenizer(tokenizer, n_vocab=vocabulary), LLMatcher.grammar_from_lark(grammar))
+    if error := matcher.get_error():
+        raise ValueError(f"the pattern {pattern!r} cannot be used: {error}")
+    return matcher

@@ -1,0 +1,228 @@
+"""The engine on vLLM, for GPUs and, to try it, CPUs: one base at a time, all adapters on it in the same batches."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from math import exp
+from time import perf_counter
+from typing import Any
+
+from sparta import recipe
+from sparta.engines.base import Completion, Inbox, ModelRef, Request
+from sparta.engines.tokenizers import fingerprint, first_line, load_renderer
+from sparta.engines.vllm_base import VllmBase
+from sparta.engines.vllm_needs import Room, rooms
+from sparta.engines.weights import check_model
+from sparta.errors import SpartaError
+from sparta.prompts import Renderer
+from sparta.store.records import FinishReason
+
+
+@dataclass
+class _UnderWay:
+    request: Request
+    began: float
+    """What all requests together had cost when it was added: see `VllmEngine._share`."""
+
+
+class VllmEngine:
+    """See `sparta.engines.base.Engine`.
+
+    A request's completion depends on the request alone, not on its company (up to the rounding of floating-point
+    sums, which its company may change). Of a base's generation_config.json the end-of-sequence tokens are followed.
+    A label request whose prompt fills the whole context is `prompt_too_long` here: vLLM has no room for the label.
+    """
+
+    def __init__(self, settings: recipe.Engine, trust_remote_code: bool = False) -> None:
+        self.settings = settings
+        self.trust_remote_code = trust_remote_code
+        self.loads = 0
+        self.load_seconds = 0.0
+        self._open: VllmBase | None = None
+        self._expected: dict[tuple[str, str, str], ModelRef] = {}
+        self._rooms: dict[str, Room] = {}
+        self._renderers: dict[str, Renderer] = {}
+        self._fingerprints: dict[str, str] = {}
+        self._number = 0
+        self._cost = 0.0
+
+    def expect(self, models: Iterable[ModelRef]) -> None:
+        """Room for adapters comes from these models; an open base without enough of it is loaded anew when it is asked next."""
+        models = list(models)
+        for model in models:
+            if _identity(model) not in self._expected:
+                check_model(model)
+        self._rooms = rooms(models, self.settings.vllm)
+        self._expected = {_identity(model): model for model in models}
+
+    def renderer(self, model: ModelRef) -> Renderer:
+        """The renderer of the model's base. Raises SpartaError where the base is missing or cannot chat."""
+        if model.base not in self._renderers:
+            self._renderers[model.base] = load_renderer(
+                model.base, self.settings.context_length, self.trust_remote_code
+            )
+        return self._renderers[model.base]
+
+    def tokenizer_fingerprint(self, model: ModelRef) -> str:
+        if model.base not in self._fingerprints:
+            self._fingerprints[model.base] = fingerprint(self.renderer(model).tokenizer)
+        return self._fingerprints[model.base]
+
+    def run(self, requests: Inbox) -> Iterator[Completion]:
+        """Completions as they finish; twice as many requests as one batch holds are with vLLM, so that it never waits."""
+        under_way: dict[str, _UnderWay] = {}
+        waiting: deque[Request] = deque()
+        try:
+            while True:
+                room = 2 * self.settings.vllm.sequences - len(under_way)
+                if room > 0 and not waiting:
+                    base = self._open.base if under_way and self._open else ""
+                    waiting.extend(requests.take(room, base))
+                if not waiting and not under_way:
+                    return
+                yield from self._admit(waiting, under_way)
+                if under_way:
+                    yield from self._step(under_way)
+        finally:
+            if under_way and self._open is not None:
+                self._open.engine.abort_request(list(under_way))
+
+    def close(self) -> None:
+        if self._open is not None:
+            opened, self._open = self._open, None
+            opened.close()
+
+    def _admit(self, waiting: deque[Request], under_way: dict[str, _UnderWay]) -> Iterator[Completion]:
+        """Give vLLM what waits, up to a request for weights that can only be loaded when nothing is under way any more."""
+        from vllm.exceptions import VLLMClientError
+
+        while waiting:
+            request = waiting[0]
+            prompt = request.prompt.token_ids
+            assert prompt is not None, "the prompt was rendered without a tokenizer"
+            room = self.renderer(request.model).room(request.prompt) - len(request.prefix)
+            if room < 1:
+                waiting.popleft()
+                yield Completion(request.key, "", (), len(prompt), "prompt_too_long", 0.0)
+                continue
+            opened = self._ready(request.model, bool(under_way))
+            if opened is None:
+                return
+            waiting.popleft()
+            began = perf_counter()
+            name = str(self._number)
+            self._number += 1
+            lora = opened.lora(request.model)
+            ids = {"type": "token", "prompt_token_ids": [*prompt, *request.prefix]}
+            try:
+                opened.engine.add_request(name, ids, _parameters(request, room), lora_request=lora)
+            except (ValueError, VLLMClientError) as error:
+                raise SpartaError(
+                    f"vLLM refuses a request for {request.model.name}: {first_line(error)}"
+                ) from error
+            under_way[name] = _UnderWay(request, self._cost)
+            self._share(began, len(under_way))
+
+    def _ready(self, model: ModelRef, busy: bool) -> VllmBase | None:
+        """vLLM with the model's base and room for its adapter, loaded if need be; None where it must become idle first."""
+        if _identity(model) not in self._expected:
+            self.expect([*self._expected.values(), model])
+        opened, room = self._open, self._rooms[model.base]
+        fits = (
+            opened is not None
+            and opened.base == model.base
+            and opened.room.holds(room)
+            and not opened.outdated(model)
+        )
+        if opened is not None and fits:
+            return None if busy and opened.replaces(model) else opened
+        if busy:
+            return None
+        self.close()
+        began = perf_counter()
+        context = self.renderer(model).context_length
+        self._open = VllmBase(model.base, room, context, self.settings, self.trust_remote_code)
+        self.loads += 1
+        self.load_seconds += perf_counter() - began
+        return self._open
+
+    def _step(self, under_way: dict[str, _UnderWay]) -> Iterator[Completion]:
+        opened = self._open
+        assert opened is not None
+        began = perf_counter()
+        try:
+            outputs = opened.engine.step()
+        except Exception as error:
+            wrong = opened.failure(error)
+            self.close()
+            raise wrong from error
+        self._share(began, len(under_way))
+        for output in outputs:
+            if output.finished:
+                done = under_way.pop(output.request_id)
+                yield self._completion(done, output.outputs[0])
+
+    def _share(self, began: float, sharing: int) -> None:
+        """Count the seconds since `began`, of which each of the requests under way bears an equal part."""
+        self._cost += (perf_counter() - began) / sharing
+
+    def _completion(self, done: _UnderWay, made: Any) -> Completion:
+        request, seconds = done.request, self._cost - done.began
+        prompt_tokens = len(request.prompt.token_ids or ())
+        if request.labels:
+            shares = _label_probs(request, made.logprobs[0])
+            return Completion(request.key, "", (), prompt_tokens, "stop", seconds, shares)
+        if made.finish_reason not in ("stop", "length"):
+            raise SpartaError(
+                f"vLLM gave up a request for {request.model.name} ({made.finish_reason}): its log says why"
+            )
+        reason: FinishReason = made.finish_reason
+        token_ids = tuple(made.token_ids)
+        text = self.renderer(request.model).decode(token_ids)
+        return Completion(request.key, text, token_ids, prompt_tokens, reason, seconds)
+
+
+def _identity(model: ModelRef) -> tuple[str, str, str]:
+    return model.name, model.base, model.version
+
+
+def _parameters(request: Request, room: int) -> Any:
+    """vLLM's SamplingParams: the text is decoded by vLLM only where it has to look for stop strings in it."""
+    from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
+
+    if request.labels:
+        return SamplingParams(
+            max_tokens=1,
+            temperature=0.0,
+            logprob_token_ids=_tokens(request),
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            skip_clone=True,
+        )
+    sampling = request.sampling
+    return SamplingParams(
+        max_tokens=min(room, sampling.max_new_tokens),
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        seed=request.seed,
+        stop=list(sampling.stop) or None,
+        include_stop_str_in_output=True,
+        detokenize=bool(sampling.stop),
+        structured_outputs=StructuredOutputsParams(regex=request.pattern) if request.pattern else None,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        skip_clone=True,
+    )
+
+
+def _label_probs(request: Request, logprobs: Any) -> tuple[float, ...]:
+    """Probabilities of the labels, renormalised over them: vLLM's are shares of the whole vocabulary."""
+    logs = [logprobs[token].logprob for token in _tokens(request)]
+    most = max(logs)
+    shares = [exp(log - most) for log in logs]
+    total = sum(shares)
+    return tuple(share / total for share in shares)
+
+
+def _tokens(request: Request) -> list[int]:
+    return [label.token for label in request.labels if label.token is not None]

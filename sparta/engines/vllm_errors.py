@@ -1,0 +1,66 @@
+"""What an error of vLLM means to whoever wrote the recipe: one sentence with the settings to change."""
+
+import re
+from pathlib import Path
+
+from sparta import recipe
+from sparta.engines.tokenizers import absent, first_line
+from sparta.errors import SpartaError
+
+_OUT_OF_MEMORY = re.compile(r"out of memory|OutOfMemoryError|Free memory on device", re.IGNORECASE)
+_NO_CACHE = re.compile(r"KV\s*cache\s+is needed|No available memory for the cache|requested memory for kv")
+_NETWORK = re.compile(
+    r"offline|couldn't connect|connection|cached files|max retries|resolve|LocalEntryNotFound|not a valid model identifier",
+    re.IGNORECASE,
+)
+
+
+def import_error(error: ImportError) -> SpartaError:
+    """Why vllm cannot be imported: it is not there, or lacks something itself."""
+    what = "is not installed" if error.name == "vllm" else f"cannot be imported ({first_line(error)})"
+    return SpartaError(
+        f"the engine is vllm, which {what}: pip install -r requirements/gpu.txt, or set engine.kind to hf"
+    )
+
+
+def load_error(error: BaseException, said: str, base: str, settings: recipe.Engine, gpu: bool) -> SpartaError:
+    """Why `base` could not be loaded. said: what vLLM's own process left behind, "" where there is none."""
+    whole, vllm = f"{type(error).__name__}: {error}\n{said}", settings.vllm
+    if _NO_CACHE.search(whole):
+        remedy = (
+            f"raise engine.vllm.memory_share, now {vllm.memory_share:g}"
+            if gpu
+            else f"set engine.vllm.cpu_cache_gib, now {vllm.cpu_cache_gib:g}, to what is free here and enough"
+        )
+        return SpartaError(
+            f"base {base}: the memory for keys and values does not hold one text of engine.context_length tokens, "
+            f"now {settings.context_length}: lower that, or {remedy}"
+        )
+    if _OUT_OF_MEMORY.search(whole):
+        return SpartaError(
+            f"base {base} does not fit into the GPU's free memory: raise engine.vllm.tensor_parallel, now "
+            f"{vllm.tensor_parallel}, lower engine.context_length, now {settings.context_length}, or, where "
+            f"something else uses the GPU too, engine.vllm.memory_share, now {vllm.memory_share:g}"
+        )
+    if not Path(base).is_dir() and _NETWORK.search(whole):
+        return absent(base)
+    return SpartaError(f"vLLM cannot load base {base}: {_cause(error, said)}")
+
+
+def step_error(error: BaseException, said: str, base: str, settings: recipe.Engine) -> SpartaError:
+    """Why requests under way could not be completed."""
+    whole, vllm = f"{type(error).__name__}: {error}\n{said}", settings.vllm
+    if _OUT_OF_MEMORY.search(whole):
+        return SpartaError(
+            f"the GPU's memory did not last for requests to base {base}: lower engine.vllm.memory_share, now "
+            f"{vllm.memory_share:g}, engine.vllm.sequences, now {vllm.sequences}, or engine.vllm.prefill_tokens, "
+            f"now {vllm.prefill_tokens}, or raise engine.vllm.tensor_parallel, now {vllm.tensor_parallel}"
+        )
+    return SpartaError(f"vLLM failed amid requests to base {base}: {_cause(error, said)}")
+
+
+def _cause(error: BaseException, said: str) -> str:
+    """The first line of what happened; of a process that ended without a word, its own log knows more."""
+    if said:
+        return next((line.strip() for line in said.splitlines() if line.strip()), said)
+    return first_line(error)

@@ -1,0 +1,57 @@
+"""Responses in the making: what a contestant is asked, and the row that its answer becomes."""
+
+from collections.abc import Mapping
+
+from sparta import rng
+from sparta.engines.base import Completion, Engine, ModelRef, Request, Sampling
+from sparta.engines.labels import check_labels
+from sparta.store.records import Combat, Response, response_key
+from sparta.store.run import Run
+
+
+class Contest:
+    """Turns contestants of iteration t's combats into requests and completions into responses. members: M^{t-1} by name."""
+
+    def __init__(self, run: Run, t: int, engine: Engine, members: Mapping[str, ModelRef]) -> None:
+        self._engine = engine
+        self._members = members
+        self._stream = (run.recipe.seed, t, "combat")
+        settings = run.recipe.generation
+        self._sampling = Sampling(
+            settings.temperature, settings.top_p, settings.top_k, settings.max_new_tokens
+        )
+        self._asked: dict[str, tuple[Combat, ModelRef]] = {}
+        # Not needed before judging; a recipe that cannot be judged is to fail before hours of generation.
+        check_labels(engine, members.values(), run.recipe.judging)
+
+    def request(self, combat: Combat, name: str) -> Request:
+        """What the contestant `name` of `combat` is asked."""
+        model = self._members[name]
+        key = response_key(combat.combat_id, name)
+        self._asked[key] = (combat, model)
+        return Request(
+            key=key,
+            model=model,
+            prompt=self._engine.renderer(model).combat(combat.messages),
+            sampling=self._sampling,
+            seed=rng.seed_of(*self._stream, combat.combat_id, name),
+        )
+
+    def is_asked(self, key: str) -> bool:
+        """Whether an answer is awaited under this key."""
+        return key in self._asked
+
+    def response(self, done: Completion) -> Response:
+        """The row of an answer."""
+        combat, model = self._asked.pop(done.key)
+        return Response(
+            combat_id=combat.combat_id,
+            model=model.name,
+            text=done.text,
+            token_ids=done.token_ids,
+            tokenizer=self._engine.tokenizer_fingerprint(model) if done.token_ids else "",
+            prompt_tokens=done.prompt_tokens,
+            new_tokens=done.new_tokens,
+            finish_reason=done.finish_reason,
+            seconds=done.seconds,
+        )

@@ -1,0 +1,388 @@
+"""Engines and phases measured; one command, one table: python tests/bench/engines.py
+
+On the embedded pool and on a larger one with random weights, or with --pool 7b on one of Qwen2.5-7B's shape (ten rank-16 adapters, bfloat16,
+16 GB of disk; meant for a GPU). Every section runs in a process of its own. Prints a table; --json FILE keeps it, with the machine.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2])]
+from pools import SHAPES, random_pool  # noqa: E402
+from rehearsal import advance  # noqa: E402
+
+from sparta.cluster import lifecycle  # noqa: E402
+from sparta.engines.base import Inbox, Request  # noqa: E402
+from sparta.engines.factory import close_engine, open_engine  # noqa: E402
+from sparta.methods.registry import phase_named  # noqa: E402
+from sparta.phases.base import ArrayPhase  # noqa: E402
+from sparta.recipe_files import load  # noqa: E402
+from sparta.store.files import read_rows  # noqa: E402
+from sparta.store.layout import StateDir  # noqa: E402
+from sparta.store.records import Result  # noqa: E402
+from sparta.store.run import Run  # noqa: E402
+from sparta.store.shards import iter_shards  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+AUTHORS_BATCH = 24
+REPEATS = 5
+FREE = ("judging.working=false",)
+"""The paper's way to judge: the score alone. The toy's judges need a working to be right, not to be timed."""
+
+Line = dict[str, Any]
+
+
+class Bench:
+    """One pool on this machine. settings: of the recipe, for every run."""
+
+    def __init__(self, pool: str, folder: Path, combats: int | None) -> None:
+        self.pool, self.folder = pool, folder
+        default = {"toy": 96, "small": 24, "7b": 64}[pool]
+        self.settings = [f"combats={combats or default}", "cluster.kind=inline"]
+        if pool == "toy":
+            self.recipe: str | Path = "toy"
+            self.settings.append(f"engine.threads={os.cpu_count()}")
+        else:
+            self.recipe = random_pool(folder / f"pool-{pool}", pool)
+
+    def run(self, name: str, *settings: str, upto: str = "generate") -> Run:
+        """A run in iteration 1, carried out up to that phase."""
+        state = StateDir(self.folder / "states" / name)
+        shutil.rmtree(state.root, ignore_errors=True)
+        run = lifecycle.begin_or_continue(state, load(self.recipe, [*self.settings, *settings]))
+        advance(run, 1, upto=upto)
+        return run
+
+    # Each section yields lines of the table.
+
+    def phases(self) -> Iterator[Line]:
+        """vLLM: a phase against a bare loop over the same requests, rendered before."""
+        for mode, phase in (("text", "generate"), ("text", "judge"), ("expected", "judge")):
+            run = self.run("phases", "engine.kind=vllm", f"judging.mode={mode}", *FREE)
+            engine = open_engine(run.recipe.engine, False, run.state.calls)
+            requests = _recorded(engine, lambda run=run, phase=phase: _perform(run, phase))  # type: ignore[misc]
+            bare, whole = [], []
+            for _ in range(REPEATS):
+                bare.append(_bare(engine, requests))
+                whole.append(_timed(engine, lambda run=run, phase=phase: _perform(run, phase)))  # type: ignore[misc]
+            tokens = _tokens(run, phase)
+            what = phase if phase == "generate" else f"{phase}, {mode}"
+            yield _line(f"{what}: bare loop", bare, tokens)
+            yield _line(f"{what}: phase", whole, tokens, share=median(bare) / median(whole))
+            close_engine()
+
+    def hf(self) -> Iterator[Line]:
+        """transformers: the hf engine, and static batches in the order of the plan as the authors' scripts make them."""
+        for mode, phase in (("text", "generate"), ("text", "judge"), ("expected", "judge")):
+            run = self.run("hf", "engine.kind=hf", f"judging.mode={mode}", *FREE)
+            engine = open_engine(run.recipe.engine, False, run.state.calls)
+            requests = _recorded(engine, lambda run=run, phase=phase: _perform(run, phase))  # type: ignore[misc]
+            seconds = [_timed(engine, lambda run=run, phase=phase: _perform(run, phase)) for _ in range(3)]  # type: ignore[misc]
+            tokens = _tokens(run, phase)
+            what = phase if phase == "generate" else f"{phase}, {mode}"
+            yield _line(f"{what}: hf", seconds, tokens)
+            if mode == "text":
+                plain = [_plain(run, requests)]
+                yield _line(f"{what}: plain transformers, batches of {AUTHORS_BATCH}", plain, tokens)
+            close_engine()
+
+    def prefix(self) -> Iterator[Line]:
+        """vLLM: judging with and without the prefix cache."""
+        for cached in ("true", "false"):
+            settings = (
+                "engine.kind=vllm",
+                f"engine.vllm.prefix_caching={cached}",
+                "judging.mode=expected",
+                *FREE,
+            )
+            run = self.run("prefix", *settings)
+            engine = open_engine(run.recipe.engine, False, run.state.calls)
+            _perform(run, "judge")
+            seconds = [_timed(engine, lambda run=run: _perform(run, "judge")) for _ in range(3)]  # type: ignore[misc]
+            yield _line(
+                f"judge, expected: prefix cache {'on' if cached == 'true' else 'off'}",
+                seconds,
+                _tokens(run, "judge"),
+            )
+            close_engine()
+
+    def ways(self) -> Iterator[Line]:
+        """Who wins a combat, by way of judging, against the known truth and against the recipe's own way."""
+        if self.pool != "toy":
+            return
+        from analysis.truth import agreement
+
+        winners: dict[str, dict[str, str | None]] = {}
+        for working in ("true", "false"):
+            for mode in ("text", "expected"):
+                what = f"{mode}{', with a working' if working == 'true' else ''}"
+                run = self.run(
+                    "ways",
+                    "engine.kind=hf",
+                    f"judging.mode={mode}",
+                    f"judging.working={working}",
+                    upto="merge",
+                )
+                results = read_rows(run.iteration(1).combats, Result)
+                winners[what] = {row.combat_id: row.winner for row in results}
+                first = next(iter(winners.values()))
+                both = [key for key, winner in winners[what].items() if winner and first[key]]
+                same = sum(first[key] == winners[what][key] for key in both) / max(len(both), 1)
+                found = agreement(run, 1)
+                yield {
+                    "what": f"judge, {what}",
+                    "said": f"the right response wins {found.share:.1%} of {found.decided + found.undecided} combats with one; the same "
+                    f"winner as `text` with a working in {same:.1%} of {len(both)}",
+                    "right": found.share,
+                    "same": same,
+                }
+                close_engine()
+
+    def loads(self) -> Iterator[Line]:
+        """vLLM, two tasks on this machine: phases apart and fused."""
+        for fused in ("false", "true"):
+            state = self.folder / "states" / f"fused-{fused}"
+            shutil.rmtree(state, ignore_errors=True)
+            settings = [
+                *self.settings[:1],
+                "engine.kind=vllm",
+                "cluster.tasks=2",
+                f"cluster.fused={fused}",
+                "iterations=1",
+            ]
+            given = [part for setting in settings for part in ("--set", setting)]
+            command = [
+                sys.executable,
+                ROOT / "jobs" / "launch.py",
+                "--recipe",
+                self.recipe,
+                "--state",
+                state,
+                "--cluster",
+                "local",
+                *given,
+            ]
+            subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
+            stats = json.loads((state / "iter_01" / "stats.json").read_text())["phases"]
+            played = {name: stats[name] for name in ("generate", "judge", "combat") if name in stats}
+            seconds = sum(phase["seconds"] for phase in played.values())
+            yield {
+                "what": "combat+judge in one array" if fused == "true" else "generate, then judge",
+                "seconds": seconds,
+                "said": "tasks, loads: "
+                + "; ".join(f"{name} {phase['tasks']}, {phase['loads']}" for name, phase in played.items()),
+                "loads": sum(phase["loads"] for phase in played.values()),
+            }
+
+
+SECTIONS: dict[str, Callable[[Bench], Iterator[Line]]] = {
+    "phases": Bench.phases,
+    "hf": Bench.hf,
+    "prefix": Bench.prefix,
+    "ways": Bench.ways,
+    "loads": Bench.loads,
+}
+
+
+def _perform(run: Run, name: str) -> None:
+    phase = phase_named(name)
+    assert isinstance(phase, ArrayPhase)
+    for part in phase.parts:
+        shutil.rmtree(part.folder(run, 1), ignore_errors=True)
+    phase.perform(run, 1, [item.key for item in phase.work(run, 1)], 0, 0, lambda _: None)
+
+
+def _recorded(engine: Any, perform: Callable[[], None]) -> list[Request]:
+    """Every request that the engine is given meanwhile. It warms the engine up as well."""
+    requests: list[Request] = []
+    take = Inbox.take
+
+    def taking(inbox: Inbox, most: int, base: str = "") -> list[Request]:
+        taken = take(inbox, most, base)
+        requests.extend(taken)
+        return taken
+
+    Inbox.take = taking  # type: ignore[method-assign]
+    try:
+        perform()
+    finally:
+        Inbox.take = take  # type: ignore[method-assign]
+    return requests
+
+
+def _timed(engine: Any, perform: Callable[[], None]) -> float:
+    _forget(engine)
+    began = time.perf_counter()
+    perform()
+    return time.perf_counter() - began
+
+
+def _forget(engine: Any) -> None:
+    """Nothing of an earlier repetition is to be found in vLLM's prefix cache."""
+    if opened := getattr(engine, "_open", None):
+        opened.engine.reset_prefix_cache()
+
+
+def _bare(engine: Any, requests: Sequence[Request]) -> float:
+    """Seconds of vLLM's own loop: everything is given to it at once, and nothing is done with what comes."""
+    from sparta.engines.vllm import _parameters
+
+    vllm = engine._open
+    given = [
+        (
+            {"type": "token", "prompt_token_ids": [*(request.prompt.token_ids or ()), *request.prefix]},
+            _parameters(request, engine.renderer(request.model).room(request.prompt)),
+            vllm.lora(request.model),
+        )
+        for request in requests
+    ]
+    _forget(engine)
+    began = time.perf_counter()
+    for number, (prompt, parameters, lora) in enumerate(given):
+        vllm.engine.add_request(f"bare-{number}", prompt, parameters, lora_request=lora)
+    while vllm.engine.has_unfinished_requests():
+        vllm.engine.step()
+    return time.perf_counter() - began
+
+
+def _plain(run: Run, requests: Sequence[Request]) -> float:
+    """Seconds of transformers alone: one adapter after the other, batches of 24 in the order they come, padded, sampled."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    models = {request.model.name: request.model for request in requests}
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    base = AutoModelForCausalLM.from_pretrained(next(iter(models.values())).base, dtype="auto").to(device)
+    first, *rest = models.values()
+    peft: Any = PeftModel.from_pretrained(base, str(first.adapter), adapter_name=first.name)
+    for model in rest:
+        peft.load_adapter(str(model.adapter), adapter_name=model.name)
+    peft.eval()
+    began = time.perf_counter()
+    for model in models.values():
+        peft.set_adapter(model.name)
+        mine = [request for request in requests if request.model == model]
+        for start in range(0, len(mine), AUTHORS_BATCH):
+            batch = mine[start : start + AUTHORS_BATCH]
+            width = max(len(request.prompt.token_ids or ()) for request in batch)
+            ids = [
+                [258] * (width - len(request.prompt.token_ids or ())) + list(request.prompt.token_ids or ())
+                for request in batch
+            ]
+            tensor = torch.tensor(ids, device=device)
+            with torch.inference_mode():
+                peft.generate(
+                    input_ids=tensor,
+                    attention_mask=(tensor != 258).long(),
+                    max_new_tokens=batch[0].sampling.max_new_tokens,
+                    do_sample=True,
+                    temperature=0.7,
+                    top_p=0.95,
+                    top_k=50,
+                    pad_token_id=258,
+                    eos_token_id=257,
+                )
+    return time.perf_counter() - began
+
+
+def _tokens(run: Run, name: str) -> int:
+    """Prompt and generated tokens of a phase's rows."""
+    phase = phase_named(name)
+    assert isinstance(phase, ArrayPhase)
+    rows = (row for part in phase.parts for row in iter_shards(part.folder(run, 1), part.rows))
+    return sum(row.prompt_tokens + row.new_tokens for row in rows)  # type: ignore[attr-defined]
+
+
+def _line(what: str, seconds: Sequence[float], tokens: int, **more: float) -> Line:
+    middle = median(seconds)
+    return {
+        "what": what,
+        "seconds": middle,
+        "all": list(seconds),
+        "tokens_per_second": tokens / middle,
+        **more,
+    }
+
+
+def _show(pool: str, section: str, line: Line) -> None:
+    seconds = f"{line['seconds']:8.2f} s" if "seconds" in line else " " * 10
+    rate = f"{line['tokens_per_second']:10,.0f} tokens/s" if "tokens_per_second" in line else ""
+    share = f"{line['share']:7.1%} of the bare loop" if "share" in line else ""
+    print(f"{pool:6}{section:8}{line['what']:52}{seconds} {rate}{share} {line.get('said', '')}", flush=True)
+
+
+def _machine() -> dict[str, Any]:
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "gpu": gpu} | {
+        name: version(name) for name in ("torch", "transformers", "peft")
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pool", choices=["toy", *SHAPES], action="append", help="default: toy and small")
+    parser.add_argument("--section", choices=SECTIONS, action="append", help="default: all")
+    parser.add_argument("--combats", type=int)
+    parser.add_argument(
+        "--folder", type=Path, help="where pools and states are made; default: a temporary one"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.inside:
+        bench = Bench(asked.pool[0], asked.folder, asked.combats)
+        lines = []
+        for line in SECTIONS[asked.section[0]](bench):
+            _show(bench.pool, asked.section[0], line)
+            lines.append({"pool": bench.pool, "section": asked.section[0], **line})
+        asked.inside.write_text(json.dumps(lines))
+        return 0
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = asked.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        kept: list[Line] = []
+        for pool in asked.pool or ("toy", "small"):
+            for section in asked.section or SECTIONS:
+                out = folder / "lines.json"
+                more = ["--combats", str(asked.combats)] if asked.combats else []
+                command = [
+                    sys.executable,
+                    __file__,
+                    "--pool",
+                    pool,
+                    "--section",
+                    section,
+                    "--folder",
+                    str(folder),
+                    "--inside",
+                    str(out),
+                    *more,
+                ]
+                subprocess.run(command, check=True)
+                kept += json.loads(out.read_text())
+        if asked.json:
+            asked.json.write_text(
+                json.dumps({"machine": _machine(), "command": sys.argv, "lines": kept}, indent=1) + "\n"
+            )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

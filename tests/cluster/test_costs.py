@@ -1,0 +1,131 @@
+"""Costs: prompts measured, what models write expected from what they wrote, only as far as is known when keys are dealt."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+from rehearsal import advance, begin
+
+from sparta.cluster.measure import measure
+from sparta.methods.registry import METHODS
+from sparta.phases import costs
+from sparta.phases.base import WorkItem
+from sparta.phases.generate import Generate
+from sparta.phases.judge import Judge
+from sparta.prompts import Message
+from sparta.store.records import Answer, Combat, Response, response_key
+from sparta.store.run import Run
+from sparta.store.shards import ShardWriter, iter_shards
+
+PROMPT_TOKEN = 0.3
+
+
+def prompt_tokens(combat: Combat) -> float:
+    return len(combat.messages[0].content) / costs.CHARACTERS_A_TOKEN + costs.FRAME_TOKENS
+
+
+def written(run: Run, t: int) -> dict[str, Response]:
+    return {row.key: row for row in iter_shards(run.iteration(t).responses, Response)}
+
+
+@pytest.fixture
+def planned(tmp_path: Path) -> Run:
+    run = begin(tmp_path, generation={"max_new_tokens": 100}, judging={"max_new_tokens": 20})
+    advance(run, 1, upto="plan")
+    return run
+
+
+def test_before_anything_was_written_a_response_is_half_of_what_is_allowed(planned: Run) -> None:
+    for item in Generate().priced(planned, 1, Generate().work(planned, 1)):
+        combat = next(combat for combat in planned.plan(1) if item.key.startswith(combat.combat_id))
+        assert item.cost == pytest.approx(50 + PROMPT_TOKEN * prompt_tokens(combat))
+
+
+def test_a_response_is_expected_to_be_as_long_as_its_model_s_were_in_the_iteration_before(
+    planned: Run,
+) -> None:
+    for t in (1, 2):
+        advance(planned, t, upto="commit" if t == 1 else "plan")
+    lengths: dict[str, list[int]] = {}
+    for row in written(planned, 1).values():
+        lengths.setdefault(row.model, []).append(row.new_tokens)
+    expected = costs.expected_tokens(planned, 2)
+    for model, found in lengths.items():
+        assert expected[model] == pytest.approx(sum(found) / len(found))
+    assert costs.expected_tokens(planned, 1) == dict.fromkeys(planned.models, 50)
+
+
+def test_a_vote_reads_the_response_as_long_as_it_is_and_as_it_is_expected_before(planned: Run) -> None:
+    before = {item.key: item.cost for item in Judge().priced(planned, 1, Judge().work(planned, 1))}
+    advance(planned, 1, upto="generate")
+    rows = written(planned, 1)
+    frame = len(costs.wrapping(planned.recipe)) / costs.CHARACTERS_A_TOKEN
+    for item in Judge().priced(planned, 1, Judge().work(planned, 1)):
+        combat_id, contestant, _ = item.key.split("/")
+        combat = next(combat for combat in planned.plan(1) if combat.combat_id == combat_id)
+        row = rows[response_key(combat_id, contestant)]
+        read = prompt_tokens(combat) + frame
+        assert item.cost == pytest.approx(20 + PROMPT_TOKEN * (read + row.new_tokens))
+        assert before[item.key] == pytest.approx(20 + PROMPT_TOKEN * (read + 50))
+
+
+def test_a_verdict_is_expected_to_be_as_long_as_the_judge_s_were(planned: Run) -> None:
+    assert costs.expected_verdicts(planned, 1) == dict.fromkeys(planned.models, 20)
+    advance(planned, 1)
+    measure(planned, METHODS["sparta"], 1)
+    verdicts = costs.expected_verdicts(planned, 2)
+    assert all(5 < tokens < 20 for tokens in verdicts.values())
+
+
+@pytest.mark.parametrize(("working", "tokens"), [(False, 1), (True, 21)])
+def test_labels_take_one_token_and_the_working_before_them(
+    working: bool, tokens: int, tmp_path: Path
+) -> None:
+    run = begin(tmp_path, judging={"mode": "expected", "working": working, "max_new_tokens": 20})
+    assert set(costs.expected_verdicts(run, 1).values()) == {tokens}
+
+
+def test_items_of_other_kinds_are_left_as_they_are(planned: Run) -> None:
+    strange = WorkItem("something", 7.0, "group")
+    assert costs.of_responses(planned, 1, [strange]) == costs.of_votes(planned, 1, [strange]) == [strange]
+
+
+def test_answers_are_expected_to_be_as_long_as_those_of_the_same_checkpoint(tmp_path: Path) -> None:
+    run, folder = begin(tmp_path, evaluation={"max_new_tokens": 60}), tmp_path / "answers"
+    items = [WorkItem(f"iter_00-model{n}/q", 1.0, f"iter_00-model{n}", "none") for n in range(3)]
+    questions = {"q": [Message("user", "x" * 40)]}
+    prompt = PROMPT_TOKEN * (10 + costs.FRAME_TOKENS)
+    assert {item.cost for item in costs.of_answers(run, items, questions, folder)} == {30 + prompt}
+    with ShardWriter(folder, 0, 0) as writer:
+        for number, tokens in ((0, 10), (1, 20)):
+            writer.write(Answer("other", f"iter_00-model{number}", "", None, tokens))
+    assert [item.cost for item in costs.of_answers(run, items, questions, folder)] == pytest.approx(
+        [10 + prompt, 20 + prompt, 15 + prompt]
+    )
+
+
+def test_prompts_are_measured_with_the_base_s_own_tokenizer(tmp_path: Path) -> None:
+    tiny.make_tokenizer(tmp_path / "base")
+    assert costs.counter_of(str(tmp_path / "base"))("the 10.") == 4  # the merges: "the", "10"
+    assert costs.counter_of(str(tmp_path / "none"))("12345678") == 2
+
+
+def test_counting_tokens_loads_no_model_library(tmp_path: Path) -> None:
+    tiny.make_tokenizer(tmp_path / "base")
+    code = (
+        "import sys; from sparta.phases.costs import counter_of\n"
+        f"counter_of({str(tmp_path / 'base')!r})('a text')\n"
+        "print({'torch', 'transformers'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_an_endpoint_s_responses_are_as_long_as_their_text(tmp_path: Path) -> None:
+    run = begin(tmp_path)
+    with ShardWriter(run.iteration(1).responses, 0, 0) as writer:
+        writer.write(Response("01-00", "model0", "x" * 80, (), "", 0, 0, "stop"))
+    expected = costs.expected_tokens(run, 2)
+    assert expected["model0"] == 20 and set(expected.values()) == {20}, "of others the mean of all"

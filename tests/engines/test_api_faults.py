@@ -1,0 +1,587 @@
+"""The engine on an endpoint that misbehaves: a real HTTP server, told what to answer."""
+
+import json
+import logging
+import math
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from email.utils import formatdate
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import pytest
+from asking import SAMPLED, ref, request, settings
+
+from sparta.engines import api_calls, api_endpoint
+from sparta.engines.api import ApiEngine
+from sparta.engines.api_calls import Calls, spent_in
+from sparta.engines.base import Completion, Inbox, Request
+from sparta.errors import SpartaError
+from sparta.recipe_files import load
+
+ROOT = Path(__file__).parents[2]
+BARE = ref("bare", Path("some/base"), None)
+ADA = ref("ada", Path("some/base"), Path("adapters/ada"), "1")
+SECRET = "sk-very-secret-5150"
+
+
+class Reply(NamedTuple):
+    """What the server says instead of an answer. body: text as it is, anything else as JSON. hang: seconds before it says so."""
+
+    status: int = 200
+    body: object = ""
+    headers: dict[str, str] = {}  # noqa: RUF012
+    hang: float = 0.0
+
+
+class Seen(NamedTuple):
+    path: str
+    body: dict[str, Any]
+    authorization: str
+
+
+class Proxy:
+    """An HTTP server before the endpoint at `upstream`; without one it gives answers of its own, 10 + 5 tokens each.
+
+    replies: said first, in order, instead of answers to chat requests. delay: seconds that every answer takes.
+    """
+
+    def __init__(self, upstream: str = "", delay: float = 0.0) -> None:
+        self.upstream = urlsplit(upstream)
+        self.delay = delay
+        self.replies: deque[Reply] = deque()
+        self.always: Callable[[Seen], Reply] | None = None
+        self.seen: list[Seen] = []
+        self.under_way = self.most_under_way = 0
+        self._lock = threading.Lock()
+        self._sockets: list[socket.socket] = []
+        proxy = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def setup(self) -> None:
+                super().setup()
+                proxy._sockets.append(self.connection)
+
+            def do_POST(self) -> None:
+                with suppress(OSError):
+                    proxy._serve(self)
+
+            def log_message(self, *_: object) -> None:
+                """Not on the terminal."""
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            request_queue_size = 64
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    @property
+    def chats(self) -> list[Seen]:
+        return [one for one in self.seen if one.path.endswith("/chat/completions")]
+
+    def die(self) -> None:
+        """Stop listening and cut all connections."""
+        self._server.shutdown()
+        self._server.server_close()
+        for one in self._sockets:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def _serve(self, handler: BaseHTTPRequestHandler) -> None:
+        data = handler.rfile.read(int(handler.headers["content-length"]))
+        seen = Seen(handler.path, json.loads(data), handler.headers.get("authorization", ""))
+        with self._lock:
+            self.seen.append(seen)
+            self.under_way += 1
+            self.most_under_way = max(self.under_way, self.most_under_way)
+            chat = seen.path.endswith("/chat/completions")
+            reply = self.replies.popleft() if chat and self.replies else None
+        try:
+            time.sleep(self.delay)
+            if reply is None:
+                reply = self.always(seen) if self.always else self._answer(seen, data)
+            time.sleep(reply.hang)
+            text = reply.body if isinstance(reply.body, str) else json.dumps(reply.body)
+        finally:
+            with self._lock:
+                self.under_way -= 1
+        handler.send_response(reply.status)
+        for name, value in {"content-type": "application/json", **reply.headers}.items():
+            handler.send_header(name, value)
+        handler.send_header("content-length", str(len(text.encode())))
+        handler.end_headers()
+        handler.wfile.write(text.encode())
+
+    def _answer(self, seen: Seen, data: bytes) -> Reply:
+        if not self.upstream.netloc:
+            if "messages" not in seen.body:
+                return Reply(body="Success", headers={"content-type": "text/plain"})
+            return answer(f"to {seen.body['messages'][-1]['content']}")
+        connection = HTTPConnection(self.upstream.netloc, timeout=60)
+        connection.request("POST", seen.path, data, {"content-type": "application/json"})
+        with connection.getresponse() as response:
+            return Reply(response.status, response.read().decode())
+
+
+def answer(text: str | None, finish_reason: str = "stop") -> Reply:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish_reason}
+    return Reply(body={"choices": [choice], "usage": {"prompt_tokens": 10, "completion_tokens": 5}})
+
+
+def error(status: int, message: str, code: object = None, **headers: str) -> Reply:
+    return Reply(status, {"error": {"message": message, "code": code}}, headers)
+
+
+@pytest.fixture
+def proxy() -> Iterator[Proxy]:
+    made = Proxy()
+    yield made
+    made.die()
+
+
+@pytest.fixture
+def make(proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ApiEngine]]:
+    """Engines on the proxy that keep their calls in one folder."""
+    monkeypatch.setattr(api_endpoint, "FIRST_WAIT", 0.02)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    made: list[ApiEngine] = []
+
+    def _make(**api: object) -> ApiEngine:
+        api = {"url": proxy.url, "retries": 2, "concurrency": 4, **api}
+        made.append(ApiEngine(settings(kind="api", api=api), tmp_path / "calls"))
+        return made[-1]
+
+    yield _make
+    for engine in made:
+        engine.close()
+        engine.close()
+
+
+def asked(engine: ApiEngine, count: int = 1) -> list[Request]:
+    return [request(engine, BARE, f"question {i}", SAMPLED, seed=i) for i in range(count)]
+
+
+def complete(engine: ApiEngine, requests: Sequence[Request]) -> list[Completion]:
+    return list(engine.run(Inbox(requests)))
+
+
+def refusal(engine: ApiEngine, requests: Sequence[Request] | None = None) -> str:
+    with pytest.raises(SpartaError) as caught:
+        complete(engine, asked(engine) if requests is None else requests)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_protocols_own_fields_are_sent_and_no_others(
+    proxy: Proxy, make: Callable[..., ApiEngine]
+) -> None:
+    engine = make(models={"bare": "vendor-1"})
+    [done] = complete(engine, [replace(asked(engine)[0], pattern="a+")])
+    assert (done.text, done.prompt_tokens, done.finish_reason, done.token_ids) == (
+        "to question 0",
+        10,
+        "stop",
+        (),
+    )
+    assert proxy.chats[0].body == {
+        "model": "vendor-1",
+        "messages": [{"role": "user", "content": "question 0"}],
+        "temperature": 0.7,
+        "top_p": 0.95,
+        "max_tokens": 12,
+        "seed": 0,
+    }
+    assert (engine.loads, engine.load_seconds, engine.tokenizer_fingerprint(BARE)) == (0, 0.0, "")
+
+
+def test_as_many_requests_are_under_way_as_the_recipe_says(
+    proxy: Proxy, make: Callable[..., ApiEngine]
+) -> None:
+    proxy.delay = 0.05
+    engine = make(concurrency=3)
+    began = time.perf_counter()
+    assert len(complete(engine, asked(engine, 12))) == 12
+    assert proxy.most_under_way == 3
+    assert time.perf_counter() - began < 12 * 0.05
+
+
+def test_follow_ups_are_taken_next_and_completions_come_at_once(
+    proxy: Proxy, make: Callable[..., ApiEngine]
+) -> None:
+    engine = make(concurrency=2)
+    inbox = Inbox(asked(engine, 8))
+    followed = False
+    for _ in engine.run(inbox):
+        if not followed:
+            inbox.put(request(engine, BARE, "follow-up", SAMPLED))
+            followed = True
+    order = [seen.body["messages"][0]["content"] for seen in proxy.chats]
+    assert len(order) == 9
+    assert order.index("follow-up") < 5
+
+
+def test_what_was_answered_is_never_asked_again(
+    proxy: Proxy, make: Callable[..., ApiEngine], tmp_path: Path
+) -> None:
+    first = make()
+    once = complete(first, asked(first, 6))
+    assert sorted(complete(first, asked(first, 6)), key=lambda done: done.key) == sorted(
+        once, key=lambda done: done.key
+    )
+    again = make()
+    assert len(complete(again, asked(again, 7))) == 7
+    assert len(proxy.chats) == 7
+    # Other weights, another seed, another temperature: other questions.
+    [one] = asked(again)
+    others = [
+        replace(one, model=replace(BARE, version="1")),
+        replace(one, seed=9),
+        replace(one, sampling=replace(SAMPLED, temperature=0.6)),
+    ]
+    complete(again, others)
+    assert len(proxy.chats) == 10
+    spent = spent_in(tmp_path / "calls", recipe_api(input_price=2.0, output_price=4.0))
+    assert (spent.calls, spent.prompt_tokens, spent.new_tokens) == (10, 100, 50)
+    assert spent.cost == pytest.approx((100 * 2 + 50 * 4) / 1e6)
+
+
+def recipe_api(**values: object) -> Any:
+    return settings(api=values).api
+
+
+def test_equal_requests_under_way_are_paid_once(proxy: Proxy, make: Callable[..., ApiEngine]) -> None:
+    proxy.delay = 0.1
+    engine = make()
+    [one] = asked(engine)
+    done = complete(engine, [replace(one, key=f"same {i}") for i in range(3)])
+    assert [len(proxy.chats), len({each.text for each in done})] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        error(429, "slow down"),
+        error(500, "oops"),
+        error(503, "busy"),
+        Reply(502, "<html>bad gateway</html>"),
+        Reply(body='{"choices": [{"message"'),
+        Reply(body="<html>hello</html>", headers={"content-type": "text/html"}),
+        Reply(body={"choices": []}),
+        answer(None),
+        answer("half a", "content_filter"),
+        Reply(hang=1.2),
+    ],
+    ids=["429", "500", "503", "502", "torn", "html", "no choice", "no text", "filtered", "time-out"],
+)
+def test_what_may_pass_is_tried_again(proxy: Proxy, make: Callable[..., ApiEngine], reply: Reply) -> None:
+    engine = make(timeout=0.6)
+    proxy.replies.extend([reply, reply])
+    [done] = complete(engine, asked(engine))
+    assert (done.text, len(proxy.chats)) == ("to question 0", 3)
+
+
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_the_endpoint_is_left_alone_for_as_long_as_it_asks(
+    proxy: Proxy, make: Callable[..., ApiEngine], form: str
+) -> None:
+    engine = make(concurrency=2)
+    wait = "1" if form == "seconds" else formatdate(math.ceil(time.time()) + 1, usegmt=True)
+    proxy.replies.append(error(429, "slow down", **{"retry-after": wait}))
+    began = time.perf_counter()
+    assert len(complete(engine, asked(engine, 6))) == 6
+    assert 0.95 <= time.perf_counter() - began < 4
+    assert len(proxy.chats) == 7
+
+
+def test_after_the_last_try_one_sentence_says_what_happened(
+    proxy: Proxy, make: Callable[..., ApiEngine]
+) -> None:
+    engine = make(timeout=0.3)
+    for reply, words in [
+        (error(500, "oops"), "answered HTTP 500: oops"),
+        (error(429, "slow down"), "HTTP 429: slow down: lower engine.api.concurrency"),
+        (Reply(body="{"), "answered with no chat completion"),
+        (answer("", "content_filter"), "finish_reason content_filter"),
+        (Reply(hang=0.6), "gave no answer in 0.3 seconds"),
+    ]:
+        proxy.always = lambda _, reply=reply: reply
+        said = refusal(engine)
+        assert words in said
+        assert f"{proxy.url}, asked 3 times for bare" in said
+        assert "run the same command again" in said
+    assert len(proxy.chats) == 15
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (error(401, "bad key"), "valid key into the environment variable OPENAI_API_KEY"),
+        (error(403, "not for you"), "OPENAI_API_KEY that may do this"),
+        (error(404, "no such model"), "name the model in engine.api.models"),
+        (error(400, "seed is not supported"), "HTTP 400: seed is not supported: change the setting"),
+        (error(429, "no money left", "insufficient_quota"), "see to the account"),
+        (error(429, "tomorrow", **{"retry-after": "86400"}), "HTTP 429: tomorrow"),
+    ],
+    ids=["401", "403", "404", "400", "quota", "long wait"],
+)
+def test_what_cannot_pass_is_not_tried_again(
+    proxy: Proxy, make: Callable[..., ApiEngine], reply: Reply, words: str
+) -> None:
+    proxy.always = lambda _: reply
+    assert words in refusal(make())
+    assert len(proxy.chats) == 1
+
+
+def test_a_prompt_that_the_context_does_not_hold_is_no_error(
+    proxy: Proxy, make: Callable[..., ApiEngine]
+) -> None:
+    engine = make()
+    for message, code in [
+        ("This model's maximum context length is 256 tokens. However, your prompt contains 257", 400),
+        ("Please shorten it", "context_length_exceeded"),
+    ]:
+        reply = error(400, message, code)
+        proxy.always = lambda _, reply=reply: reply
+        [done] = complete(engine, asked(engine))
+        assert (done.text, done.finish_reason) == ("", "prompt_too_long")
+
+
+def test_a_dead_endpoint_ends_the_run_and_a_living_one_continues_it(
+    proxy: Proxy, make: Callable[..., ApiEngine], tmp_path: Path
+) -> None:
+    engine = make()
+    done = []
+    with pytest.raises(
+        SpartaError, match=r"could not be reached .*see that it runs .*run the same command again"
+    ):
+        for completion in engine.run(Inbox(asked(engine, 30))):
+            done.append(completion.key)
+            if len(done) == 5:
+                proxy.die()
+    assert 5 <= len(done) < 30
+    other = Proxy()
+    again = make(url=other.url)
+    assert len(complete(again, asked(again, 30))) == 30
+    assert spent_in(tmp_path / "calls", recipe_api()).calls == 30
+    assert len(other.chats) <= 30 - len(done)
+    assert len(proxy.chats) + len(other.chats) <= 30 + 4
+    other.die()
+
+
+def test_a_killed_process_pays_nothing_twice(
+    proxy: Proxy, make: Callable[..., ApiEngine], tmp_path: Path
+) -> None:
+    proxy.delay = 0.05
+    code = f"""
+        import sys; sys.path.insert(0, {str(ROOT / "tests" / "engines")!r})
+        from pathlib import Path
+        from test_api_faults import ApiEngine, asked, complete, settings
+        api = dict(url={proxy.url!r}, concurrency=4)
+        engine = ApiEngine(settings(kind="api", api=api), Path({str(tmp_path / "calls")!r}))
+        complete(engine, asked(engine, 200))
+    """
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT)
+    deadline = time.monotonic() + 60
+    while len(proxy.chats) < 30:
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    time.sleep(0.2)
+    kept, sent = spent_in(tmp_path / "calls", recipe_api()).calls, len(proxy.chats)
+    assert sent - 4 <= kept <= sent
+    [file] = (tmp_path / "calls").iterdir()
+    with file.open("ab") as rows:
+        rows.write(b'{"key":"torn')
+    proxy.delay = 0.0
+    engine = make()
+    assert len(complete(engine, asked(engine, 200))) == 200
+    assert len(proxy.chats) == sent + 200 - kept
+
+
+def test_at_the_ceiling_the_run_stops_and_goes_on_where_it_is_raised(
+    proxy: Proxy, make: Callable[..., ApiEngine], tmp_path: Path
+) -> None:
+    prices = {"input_price": 1000.0, "output_price": 1000.0}  # 0.015 a call
+    proxy.delay = 0.02
+    engine = make(**prices, max_cost=0.15, concurrency=2)
+    done = []
+    with pytest.raises(
+        SpartaError, match=r"calls have cost 0\.1\d+, and engine\.api\.max_cost allows 0\.15: raise it"
+    ):
+        done += [completion.key for completion in engine.run(Inbox(asked(engine, 20)))]
+    calls = spent_in(tmp_path / "calls", recipe_api(**prices)).calls
+    assert 10 <= calls <= 11
+    assert calls == len(proxy.chats)
+    assert "max_cost allows 0.15" in refusal(make(**prices, max_cost=0.15), asked(engine, 20))
+    assert len(proxy.chats) == calls
+    assert len(complete(make(**prices, max_cost=0.5), asked(engine, 20))) == 20
+    assert len(proxy.chats) == 20
+
+
+def test_what_is_under_way_at_the_ceiling_is_finished_and_given_back(
+    proxy: Proxy, make: Callable[..., ApiEngine]
+) -> None:
+    proxy.delay = 0.1
+    engine = make(input_price=1000.0, max_cost=0.005, concurrency=4)
+    done = []
+    with pytest.raises(SpartaError, match="max_cost"):
+        for completion in engine.run(Inbox(asked(engine, 20))):
+            done.append(completion.key)
+    assert len(done) == len(proxy.chats) == 4
+
+
+def test_other_processes_spending_counts(
+    proxy: Proxy, make: Callable[..., ApiEngine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_calls, "RESCAN_SECONDS", 0.0)
+    engine = make(input_price=1000.0, max_cost=0.1, concurrency=1)
+    [one] = complete(engine, asked(engine))
+    other = make(input_price=1000.0, concurrency=1)
+    complete(other, asked(other, 12))
+    assert one.text == "to question 0"
+    assert "12 calls have cost 0.12" in refusal(engine, asked(engine, 13))
+    assert len(proxy.chats) == 12
+
+
+def test_a_spoiled_line_is_named(make: Callable[..., ApiEngine], tmp_path: Path) -> None:
+    engine = make()
+    complete(engine, asked(engine, 2))
+    [file] = (tmp_path / "calls").iterdir()
+    file.write_bytes(file.read_bytes().replace(b'"stop"', b'"stopped"', 1))
+    with pytest.raises(SpartaError, match=rf"{file.name}, line 1 is not a valid call .*delete that line"):
+        Calls(tmp_path / "calls", recipe_api()).spent()
+
+
+def test_without_a_folder_nothing_is_kept_but_the_spending_is_known(proxy: Proxy) -> None:
+    engine = ApiEngine(
+        settings(kind="api", api={"url": proxy.url, "input_price": 1e3, "max_cost": 0.02, "concurrency": 1}),
+        None,
+    )
+    assert len(complete(engine, asked(engine))) == len(complete(engine, asked(engine))) == 1
+    assert len(proxy.chats) == 2
+    assert "2 calls have cost 0.02" in refusal(engine)
+    engine.close()
+
+
+def test_a_vendor_needs_a_key_and_a_server_of_ones_own_does_not(
+    proxy: Proxy, make: Callable[..., ApiEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(
+        SpartaError, match=r"https://api\.vendor\.com/v1 needs a key and the .*variable VENDOR_KEY"
+    ):
+        make(url="https://api.vendor.com/v1", key_variable="VENDOR_KEY").expect([BARE])
+    engine = make()
+    engine.expect([BARE])
+    complete(engine, asked(engine))
+    monkeypatch.setenv("VENDOR_KEY", f"{SECRET}\n")
+    engine = make(key_variable="VENDOR_KEY")
+    complete(engine, [replace(asked(engine)[0], seed=5)])
+    assert [seen.authorization for seen in proxy.chats] == ["Bearer none", f"Bearer {SECRET}"]
+    monkeypatch.setenv("VENDOR_KEY", f"two {SECRET}s")
+    with pytest.raises(SpartaError, match="VENDOR_KEY holds no key") as caught:
+        engine.expect([BARE])
+    assert SECRET not in str(caught.value)
+
+
+def test_a_key_is_never_shown(
+    proxy: Proxy,
+    make: Callable[..., ApiEngine],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    engine = make()
+    complete(engine, asked(engine))
+    told: list[str] = []
+    for status in (401, 403, 404, 400, 500, 200):
+        proxy.always = lambda seen, status=status: Reply(status, {"error": {"message": f"{SECRET}"}})
+        with pytest.raises(SpartaError) as caught:
+            complete(engine, [replace(asked(engine)[0], seed=status)])
+        told += traceback.format_exception(caught.value)
+    for margin in (60, 70, 200, 210, 220):
+        proxy.always = lambda seen, margin=margin: Reply(body=f"<html>{'x' * margin}{SECRET}")
+        told.append(refusal(engine, [replace(asked(engine)[0], seed=margin)]))
+    proxy.die()
+    told.append(refusal(engine, [replace(asked(engine)[0], seed=4)]))
+    told += [repr(engine), repr(vars(engine)), caplog.text]
+    told += [file.read_text() for file in (tmp_path / "calls").iterdir()]
+    assert proxy.seen
+    for text in told:
+        assert SECRET[:8] not in text
+    assert "HTTP 401: ***" in "".join(told)
+
+
+def test_an_address_that_would_give_a_secret_away_is_refused(tmp_path: Path) -> None:
+    for url in ("https://user:SECRET@host/v1", "https://host/v1?key=SECRET"):
+        with pytest.raises(SpartaError, match=r"keys come from the variable in key_variable") as caught:
+            load("toy", [f"engine.api.url={url}"])
+        assert "SECRET" not in str(caught.value)
+    with pytest.raises(SpartaError, match="begins with http"):
+        load("toy", ["engine.api.url=host:8000/v1"])
+
+
+def test_an_adapter_that_the_endpoint_cannot_have_is_refused(make: Callable[..., ApiEngine]) -> None:
+    with pytest.raises(SpartaError, match=r"model ada: .*adapters/ada: set engine\.api\.load_adapters"):
+        make().expect([BARE, ADA])
+    make(load_adapters=True).expect([BARE, ADA])
+
+
+def test_an_adapter_under_a_fixed_name_must_not_learn(proxy: Proxy, make: Callable[..., ApiEngine]) -> None:
+    engine = make(models={"ada": "ada-served"})
+    engine.expect([ADA])
+    learned = replace(ADA, version="2")
+    with pytest.raises(SpartaError, match="model ada has learned, and its name ada-served"):
+        engine.expect([learned])
+    complete(engine, [request(engine, ADA, "what?")])
+    with pytest.raises(SpartaError, match="model ada has learned"):
+        make(models={"ada": "ada-served"}).expect([learned])
+    make(models={"ada": "ada-2-served"}).expect([learned])
+
+
+def test_an_endpoint_that_loads_no_adapters_is_named(proxy: Proxy, make: Callable[..., ApiEngine]) -> None:
+    proxy.always = lambda _: Reply(404, {"detail": "Not Found"})
+    engine = make(load_adapters=True)
+    said = refusal(engine, [request(engine, ADA, "what?")])
+    assert "cannot load the adapter" in said
+    assert "adapters/ada of ada (answered HTTP 404: Not Found)" in said
+    assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" in said
+
+
+def test_an_adapter_is_loaded_once_a_version_and_again_where_it_was_lost(
+    proxy: Proxy, make: Callable[..., ApiEngine]
+) -> None:
+    engine = make(load_adapters=True)
+    engine.expect([ADA])
+    complete(engine, [request(engine, ADA, "what?", seed=i) for i in range(5)])
+    proxy.replies.append(error(404, "no such model"))
+    complete(engine, [request(engine, ADA, "what?", seed=9)])
+    later = replace(ADA, version="2")
+    engine.expect([later])
+    complete(engine, [request(engine, later, "what?")])
+    [first, again, second, gone] = [seen for seen in proxy.seen if "lora" in seen.path]
+    assert first == again
+    assert first.body["lora_path"] == str(Path("adapters/ada").absolute())
+    assert second.path.endswith("/load_lora_adapter")
+    assert second.body["lora_name"] != first.body["lora_name"]
+    assert (gone.path, gone.body) == ("/v1/unload_lora_adapter", {"lora_name": first.body["lora_name"]})
+    assert proxy.chats[-1].body["model"] == second.body["lora_name"]

@@ -1,0 +1,302 @@
+"""VllmEngine, in this process, on the embedded toy pool: what HfEngine says, whatever shares a batch."""
+
+import importlib.util
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import tiny
+from asking import GREEDY, SAMPLED, answers, ref, request, settings
+
+from sparta import recipe, toy
+from sparta.arena.votes import expected_score
+from sparta.engines.base import Completion, Engine, Inbox, ModelRef, Request, Sampling
+from sparta.engines.hf import HfEngine
+from sparta.engines.labels import labels_of
+from sparta.engines.vllm import VllmEngine
+from sparta.errors import SpartaError
+from sparta.prompts import Message, judging_instruction
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("vllm") is None,
+    reason="vllm is not installed: `make unit` installs its CPU build",
+)
+
+POOL = [ref(name, toy.BASE, folder) for name, folder in toy.ADAPTERS.items()]
+SUMS = [f"{first} + {second}" for first, second in zip(range(3, 83, 4), range(90, 10, -4), strict=True)]
+EXPECTED = recipe.Judging(mode="expected")
+
+
+def vllm_settings(**values: object) -> recipe.Engine:
+    small = {"own_process": False, "cpu_cache_gib": 0.25, "sequences": 16, **values}
+    return settings(context_length=256, vllm=small)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[VllmEngine]:
+    """One start for all tests that need no other base than the toy's."""
+    engine = VllmEngine(vllm_settings())
+    engine.expect(POOL)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def other() -> Iterator[HfEngine]:
+    engine = HfEngine(settings(context_length=256))
+    yield engine
+    engine.close()
+
+
+def judging(engine: Engine, model: ModelRef, question: str, response: str) -> Request:
+    renderer = engine.renderer(model)
+    prompt = renderer.judging(
+        [Message("user", question)],
+        response,
+        instruction=judging_instruction("expected", False, EXPECTED.labels),
+        max_new_tokens=8,
+    )
+    labels = labels_of(renderer, EXPECTED)
+    return Request(f"{model.name}/{question}/{response}", model, prompt, GREEDY, 0, labels)
+
+
+def agreement(mine: dict[str, Completion], theirs: dict[str, Completion]) -> float:
+    assert mine.keys() == theirs.keys()
+    return sum(mine[key] == theirs[key] for key in mine) / len(mine)
+
+
+def scores(made: dict[str, Completion]) -> dict[str, float]:
+    return {key: expected_score(done.label_probs) for key, done in made.items()}
+
+
+def test_greedy_answers_are_those_of_hf(engine: VllmEngine, other: HfEngine) -> None:
+    asked = [request(engine, model, question) for question in SUMS for model in POOL]
+    assert agreement(answers(engine, asked), answers(other, asked)) >= 0.99
+
+
+def test_expected_scores_are_those_of_hf(engine: VllmEngine, other: HfEngine) -> None:
+    asked = [
+        judging(engine, model, question, response)
+        for model in POOL
+        for question in SUMS[:10]
+        for response in ("+093", "007")
+    ]
+    mine, theirs = answers(engine, asked), answers(other, asked)
+    assert all(sum(done.label_probs) == pytest.approx(1) for done in mine.values())
+    assert [replace(done, label_probs=()) for key, done in sorted(mine.items())] == [
+        replace(done, label_probs=()) for key, done in sorted(theirs.items())
+    ]
+    expected = scores(theirs)
+    assert all(abs(score - expected[key]) < 0.01 for key, score in scores(mine).items())
+
+
+def test_completions_come_before_all_requests_are_taken_and_what_is_put_in_comes_next(
+    engine: VllmEngine,
+) -> None:
+    drawn = []
+
+    def draw() -> Iterator[Request]:
+        for number in range(100):
+            drawn.append(number)
+            yield request(engine, POOL[number % 10], f"{number} + 1", seed=number)
+
+    inbox, order = Inbox(draw()), []
+    for done in engine.run(inbox):
+        if not order:
+            assert len(drawn) <= 2 * 16
+            inbox.put(replace(request(engine, POOL[0], "2 + 2"), key="follow-up"))
+        order.append(done.key)
+    assert len(order) == len(set(order)) == 101
+    assert order.index("follow-up") < 80
+
+
+def test_a_consumer_may_stop_early_and_the_next_run_starts_clean(engine: VllmEngine) -> None:
+    asked = [request(engine, model, question) for question in SUMS[:4] for model in POOL]
+    expected = answers(engine, asked)
+    run = engine.run(Inbox(asked))
+    assert next(run).key in expected
+    run.close()  # type: ignore[attr-defined]
+    assert engine._open is not None and not engine._open.engine.has_unfinished_requests()
+    assert answers(engine, asked[:9]) == {one.key: expected[one.key] for one in asked[:9]}
+
+
+def test_sampled_text_depends_on_the_request_alone(engine: VllmEngine) -> None:
+    asked = [
+        request(engine, model, question, SAMPLED, seed)
+        for model in POOL[:3]
+        for question in SUMS[:3]
+        for seed in range(4)
+    ]
+    together = answers(engine, asked)
+    assert together == answers(engine, reversed(asked))
+    for one in asked[::5]:
+        assert answers(engine, [one]) == {one.key: together[one.key]}
+    assert len({done.token_ids for done in together.values()}) > len(asked) // 4
+
+
+def test_stop_strings_stay_in_the_text_as_with_hf(engine: VllmEngine, other: HfEngine) -> None:
+    stopping = replace(GREEDY, stop=("0", "+1"))
+    asked = [request(engine, model, question, stopping) for question in SUMS[:5] for model in POOL]
+    made = answers(engine, asked)
+    assert agreement(made, answers(other, asked)) >= 0.98
+    assert any(done.text.endswith("0") and done.finish_reason == "stop" for done in made.values())
+
+
+def test_a_pattern_holds_and_a_limit_cuts_it(engine: VllmEngine, other: HfEngine) -> None:
+    pattern = r"[1-9][0-9]{4}"
+    free = [request(engine, model, question) for question in SUMS[:3] for model in POOL]
+    asked = [replace(one, pattern=pattern) for one in free]
+    made = answers(engine, asked)
+    assert all(re.fullmatch(pattern, done.text) and done.finish_reason == "stop" for done in made.values())
+    assert agreement(made, answers(other, asked)) >= 0.95
+    short = replace(asked[0], sampling=replace(GREEDY, max_new_tokens=2))
+    (cut,) = answers(engine, [short]).values()
+    assert re.fullmatch(r"[1-9][0-9]", cut.text) and cut.finish_reason == "length"
+
+
+def test_a_completion_continues_its_prefix(engine: VllmEngine) -> None:
+    whole = request(engine, POOL[0], SUMS[0])
+    (done,) = answers(engine, [whole]).values()
+    (rest,) = answers(engine, [replace(whole, prefix=done.token_ids[:2])]).values()
+    assert rest.token_ids == done.token_ids[2:]
+    assert rest.prompt_tokens == done.prompt_tokens
+
+
+def test_a_prompt_without_room_is_too_long_and_a_completion_ends_with_the_context(
+    engine: VllmEngine, other: HfEngine
+) -> None:
+    long = [
+        request(engine, POOL[0], "1" * length, replace(GREEDY, max_new_tokens=40))
+        for length in range(200, 290, 3)
+    ]
+    made = answers(engine, long)
+    reasons = {done.finish_reason for done in made.values()}
+    assert "prompt_too_long" in reasons and len(reasons) > 1
+    theirs = answers(other, long)
+    assert {key: done.finish_reason == "prompt_too_long" for key, done in made.items()} == {
+        key: done.finish_reason == "prompt_too_long" for key, done in theirs.items()
+    }
+    assert all(done.prompt_tokens + len(done.token_ids) <= 256 for done in made.values() if done.token_ids)
+
+
+def test_another_version_of_an_adapter_answers_with_its_own_weights(
+    engine: VllmEngine, other: HfEngine
+) -> None:
+    """The same name, prompts that are cached already, other weights."""
+    first, second = POOL[0], replace(POOL[0], adapter=toy.ADAPTERS["mirror"], version="1")
+    mirror = next(model for model in POOL if model.name == "mirror")
+    loads = engine.loads
+    before = answers(engine, [request(engine, first, question) for question in SUMS])
+    after = answers(engine, [request(engine, second, question) for question in SUMS])
+    there = answers(other, [request(other, mirror, question) for question in SUMS])
+    same = [
+        after[f"adder/{question}/0"].token_ids == there[f"mirror/{question}/0"].token_ids for question in SUMS
+    ]
+    assert sum(same) >= 0.99 * len(same)
+    assert after != before
+    assert engine.loads == loads
+    assert answers(engine, [request(engine, first, question) for question in SUMS]) == before
+
+
+def test_the_seconds_of_requests_add_up_to_those_of_the_run(engine: VllmEngine) -> None:
+    from time import perf_counter
+
+    answers(engine, [request(engine, POOL[0], "1 + 1")])
+    asked = [request(engine, model, question) for question in SUMS[:4] for model in POOL]
+    began = perf_counter()
+    spent = [done.seconds for done in engine.run(Inbox(asked))]
+    assert 0.5 < sum(spent) / (perf_counter() - began) <= 1.01
+
+
+def test_a_request_that_vllm_refuses_names_the_model(engine: VllmEngine) -> None:
+    hot = request(engine, POOL[0], "1 + 1", Sampling(3.0, 1.0, 0, 4))
+    with pytest.raises(SpartaError, match=r"for adder: temperature must be in \[0, 2\]"):
+        answers(engine, [hot])
+    assert answers(engine, [request(engine, POOL[0], "1 + 1")])
+
+
+def test_an_adapter_for_another_base_is_refused_before_anything_is_loaded(
+    engine: VllmEngine, tiny_adapters: dict[str, Path]
+) -> None:
+    loads = engine.loads
+    with pytest.raises(SpartaError, match=r"model stray: .* for another base"):
+        engine.expect([ref("stray", toy.BASE, tiny_adapters["ada"])])
+    with pytest.raises(SpartaError, match=r"model stray: .* for another base"):
+        answers(engine, [request(engine, ref("stray", toy.BASE, tiny_adapters["ada"]), "1")])
+    assert engine.loads == loads
+
+
+def merged(folder: Path, adapter: Path) -> Path:
+    """A full model: the toy's base with an adapter in its weights."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(toy.BASE), str(adapter))
+    model.merge_and_unload().save_pretrained(folder)
+    AutoTokenizer.from_pretrained(toy.BASE).save_pretrained(folder)
+    return folder
+
+
+def test_full_models_are_loaded_one_after_the_other_and_answer_as_with_hf(
+    tmp_path: Path, other: HfEngine
+) -> None:
+    names = ("adder", "mirror")
+    models = [ref(name, merged(tmp_path / name, toy.ADAPTERS[name]), None) for name in names]
+    engine = VllmEngine(vllm_settings())
+    engine.expect(models)
+    assert engine.loads == 0
+    asked = [request(engine, model, question) for model in models for question in SUMS]
+    asked += [judging(engine, models[1], question, "+093") for question in SUMS]
+    mine, theirs = answers(engine, asked), answers(other, asked)
+    assert (engine.loads, engine.load_seconds > 0) == (2, True)
+    written = [one.key for one in asked if not one.labels]
+    assert sum(mine[key] == theirs[key] for key in written) >= 0.99 * len(written)
+    judged = [one.key for one in asked if one.labels]
+    expected = scores({key: theirs[key] for key in judged})
+    assert all(
+        abs(score - expected[key]) < 0.01 for key, score in scores({key: mine[key] for key in judged}).items()
+    )
+    newer = replace(models[1], version="1")
+    assert answers(engine, [request(engine, newer, question) for question in SUMS]).keys() <= mine.keys()
+    assert engine.loads == 3, "other weights under the same name"
+    engine.close()
+    engine.close()
+
+
+def test_ends_of_a_base_are_followed_its_habits_are_not_and_more_rank_loads_it_anew(
+    tmp_path: Path, other: HfEngine
+) -> None:
+    # vLLM on a CPU takes heads of 32 and more.
+    base = tiny.make_base(tmp_path / "base", width=128)
+    small = ref("small", base, tiny.make_adapter(tmp_path / "small", base, seed=1, rank=4))
+    large = ref("large", base, tiny.make_adapter(tmp_path / "large", base, seed=2, rank=12))
+    longer = replace(GREEDY, max_new_tokens=30)
+    questions = [f"question {number}" for number in range(20)]
+    free = answers(other, [request(other, small, question, longer) for question in questions])
+    other.close()
+    common = next(iter(islice((done.token_ids[9] for done in free.values() if len(done.token_ids) > 10), 1)))
+    told = json.loads((base / "generation_config.json").read_text(encoding="utf-8"))
+    ends = [told["eos_token_id"], common]
+    habits = {**told, "eos_token_id": ends, "repetition_penalty": 3.0, "temperature": 0.3, "do_sample": True}
+    (base / "generation_config.json").write_text(json.dumps(habits), encoding="utf-8")
+
+    engine = VllmEngine(vllm_settings())
+    engine.expect([small])
+    asked = [request(engine, small, question, longer) for question in questions]
+    made = answers(engine, asked)
+    assert agreement(made, answers(other, asked)) >= 0.95
+    assert made != free
+    assert any(done.token_ids[-1] == common and done.finish_reason == "stop" for done in made.values())
+    engine.expect([small, large])
+    assert engine.loads == 1
+    asked = [request(engine, large, question, longer) for question in questions]
+    assert agreement(answers(engine, asked), answers(other, asked)) >= 0.95
+    assert engine.loads == 2
+    engine.expect([small])
+    answers(engine, [request(engine, small, questions[0], longer)])
+    assert engine.loads == 2, "more room than needed is no reason to load again"
+    engine.close()

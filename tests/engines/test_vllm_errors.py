@@ -1,0 +1,119 @@
+"""What a person reads when vLLM cannot work: the sentence names the setting to change. None of it needs vllm."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+from asking import ref, settings
+
+from sparta.engines.vllm import VllmEngine
+from sparta.engines.vllm_base import on_gpu
+from sparta.engines.vllm_errors import import_error, load_error, step_error
+from sparta.engines.vllm_needs import Room, rooms
+from sparta.errors import SpartaError
+from sparta.recipe import Vllm
+
+# As vLLM 0.32 words them.
+NO_CACHE = ValueError(
+    "To serve at least one request with the model's max seq len (4096), (4.0 GiB KV cache is needed, which is larger "
+    "than the available KV cache memory (1.0 GiB). Try increasing `gpu_memory_utilization`"
+)
+NO_BLOCKS = "ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization`"
+NO_MEMORY = "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."
+TAKEN = "ValueError: Free memory on device cuda:0 (3.1/39.4 GiB) on startup is less than desired GPU memory utilization"
+DEAD = RuntimeError("Engine core initialization failed. See root cause above. Failed core proc(s): {}")
+NOT_THERE = OSError(
+    "We couldn't connect to 'https://huggingface.co' to load the files, and couldn't find them"
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "gpu", "settings_named"),
+    [
+        (NO_CACHE, "", True, ["engine.context_length", "engine.vllm.memory_share"]),
+        (NO_CACHE, "", False, ["engine.context_length", "engine.vllm.cpu_cache_gib"]),
+        (DEAD, NO_BLOCKS, True, ["engine.context_length", "engine.vllm.memory_share"]),
+        (DEAD, NO_MEMORY, True, ["engine.vllm.tensor_parallel", "engine.context_length"]),
+        (DEAD, TAKEN, True, ["engine.vllm.memory_share"]),
+        (NOT_THERE, "", True, ["HF_HOME", "hf download some/base"]),
+    ],
+)
+def test_a_load_error_names_what_to_change(
+    error: Exception, said: str, gpu: bool, settings_named: list[str]
+) -> None:
+    sentence = str(load_error(error, said, "some/base", settings(), gpu))
+    assert all(name in sentence for name in ["some/base", *settings_named])
+    assert "\n" not in sentence
+
+
+def test_any_other_load_error_says_what_the_process_said() -> None:
+    sentence = str(load_error(DEAD, "KeyError: 'layers.0.weight'\nmore", "some/base", settings(), True))
+    assert sentence == "vLLM cannot load base some/base: KeyError: 'layers.0.weight'"
+    assert "Engine core initialization failed" in str(load_error(DEAD, "", "some/base", settings(), True))
+
+
+def test_a_step_without_memory_names_what_to_lower() -> None:
+    sentence = str(step_error(RuntimeError("EngineCore encountered an issue"), NO_MEMORY, "b", settings()))
+    assert all(
+        name in sentence for name in ("memory_share", "sequences", "prefill_tokens", "tensor_parallel")
+    )
+    assert (
+        str(step_error(RuntimeError("what"), "", "b", settings()))
+        == "vLLM failed amid requests to base b: what"
+    )
+
+
+def test_a_missing_vllm_names_its_requirements(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    monkeypatch.setitem(sys.modules, "vllm.platforms", None)
+    with pytest.raises(SpartaError, match=r"vllm, which .*requirements/gpu.txt, or set engine.kind to hf"):
+        on_gpu(settings())
+    assert "which is not installed" in str(
+        import_error(ModuleNotFoundError("No module named 'vllm'", name="vllm"))
+    )
+    assert "cannot be imported (no libcuda)" in str(import_error(ImportError("no libcuda")))
+
+
+def adapter_of(folder: Path, **changes: object) -> Path:
+    """The settings of an adapter, without its weights."""
+    folder.mkdir()
+    told = {"peft_type": "LORA", "r": 4, "bias": "none", **changes}
+    (folder / "adapter_config.json").write_text(json.dumps(told), encoding="utf-8")
+    return folder
+
+
+def test_room_is_for_the_largest_rank_as_vllm_counts_ranks(tmp_path: Path) -> None:
+    models = [
+        ref("a", tmp_path / "x", adapter_of(tmp_path / "a", r=4)),
+        ref("b", tmp_path / "x", adapter_of(tmp_path / "b", r=4, rank_pattern={"q_proj": 12})),
+        ref("c", tmp_path / "x", None),
+        ref("d", tmp_path / "y", None),
+    ]
+    x, y = str(tmp_path / "x"), str(tmp_path / "y")
+    assert rooms(models, Vllm()) == {x: Room(16, 2, 2), y: Room()}
+    assert rooms(models[:1], Vllm())[x] == Room(8, 1, 1)
+    assert rooms(models, Vllm(max_rank=40, adapters_at_once=1))[x] == Room(64, 1, 2)
+    assert Room(16, 2, 2).holds(Room(8, 2, 9))
+    assert not Room(16, 2, 2).holds(Room(8, 3, 3))
+    assert not Room().holds(Room(8, 1, 1))
+
+
+def test_an_adapter_above_max_rank_is_refused_with_both_ranks(tmp_path: Path, tiny_base: Path) -> None:
+    folder = tiny.make_adapter(tmp_path / "a", tiny_base, seed=1, rank=12)
+    engine = VllmEngine(settings(vllm={"max_rank": 8}))
+    with pytest.raises(
+        SpartaError, match=r"model a: its adapter has rank 12, .* engine.vllm.max_rank, which is 8"
+    ):
+        engine.expect([ref("a", tiny_base, folder)])
+    assert engine.loads == 0
+
+
+@pytest.mark.parametrize("kind", [{"use_dora": True}, {"bias": "all"}, {"modules_to_save": ["lm_head"]}])
+def test_kinds_of_adapters_that_vllm_does_not_know_are_refused(
+    tmp_path: Path, kind: dict[str, object]
+) -> None:
+    model = ref("a", tmp_path, adapter_of(tmp_path / "a", **kind))
+    with pytest.raises(SpartaError, match=rf"model a: .* {next(iter(kind))}, which vLLM does not know"):
+        rooms([model], Vllm())
