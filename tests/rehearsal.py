@@ -27,6 +27,9 @@ from sparta.store.run import Run
 
 ROOT = Path(__file__).parent.parent
 
+DEADLINE = 240.0
+"""Seconds for what takes a few on an idle machine: only what never happens is waited for so long."""
+
 Launched = Callable[..., "subprocess.Popen[str]"]
 """Arguments of jobs/launch.py; what is given by name goes into its environment. See `launches`."""
 
@@ -116,10 +119,17 @@ def command(name: str, *arguments: object) -> list[str]:
     return [sys.executable, str(ROOT / "jobs" / f"{name}.py"), *map(str, arguments)]
 
 
-def typed(name: str, *arguments: object, cwd: Path = ROOT) -> "subprocess.CompletedProcess[str]":
+def typed(
+    name: str, *arguments: object, cwd: Path = ROOT, **environment: str
+) -> "subprocess.CompletedProcess[str]":
     """Run a command to its end."""
     return subprocess.run(
-        command(name, *arguments), capture_output=True, text=True, cwd=cwd, timeout=120, env=quiet()
+        command(name, *arguments),
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=DEADLINE,
+        env={**quiet(), **environment},
     )
 
 
@@ -180,7 +190,7 @@ def manifests(state: Path) -> dict[str, bytes]:
     return {path.parent.name: path.read_bytes() for path in sorted(state.glob("iter_*/MANIFEST.json"))}
 
 
-def wait_until(happened: Callable[[], object], seconds: float = 30.0) -> None:
+def wait_until(happened: Callable[[], object], seconds: float = DEADLINE) -> None:
     """Look until it has happened; a test that waits in vain fails."""
     give_up = time.monotonic() + seconds
     while not happened():

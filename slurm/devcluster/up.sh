@@ -148,9 +148,9 @@ for node in "${nodes[@]}"; do
     fi
 done
 
-deadline=$((SECONDS + 20))
+deadline=$((SECONDS + 60))
 until controller_answers && ready; do
-    [[ $SECONDS -lt $deadline ]] || fail "after 20 s not all nodes are idle: $(states | tr -s ' \n' ' ')
+    [[ $SECONDS -lt $deadline ]] || fail "after 60 s not all nodes are idle: $(states | tr -s ' \n' ' ')
 the end of $folder/log/slurmctld.log:
 $(tail -n 15 "$folder/log/slurmctld.log" 2>/dev/null)"
     while read -r node state; do

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rehearsal import ROOT, Launched, launches
+from rehearsal import DEADLINE, ROOT, Launched, launches
 
 SCRIPTS = ROOT / "slurm" / "devcluster"
 FIRST_PORT = 18000
@@ -39,7 +39,7 @@ def _cluster() -> Iterator[dict[str, str]]:
         (pytest.fail if "SPARTA_NEED_SLURM" in os.environ else pytest.skip)(why)
     settings = _settings(os.environ.get("PYTEST_XDIST_WORKER", "alone"))
     up = subprocess.run(
-        ["bash", SCRIPTS / "up.sh"], capture_output=True, text=True, env=settings, timeout=120
+        ["bash", SCRIPTS / "up.sh"], capture_output=True, text=True, env=settings, timeout=DEADLINE
     )
     try:
         assert up.returncode == 0, up.stderr
@@ -48,7 +48,7 @@ def _cluster() -> Iterator[dict[str, str]]:
             "SLURM_CONF": conf
         }
     finally:
-        subprocess.run(["bash", SCRIPTS / "down.sh"], capture_output=True, env=settings, timeout=120)
+        subprocess.run(["bash", SCRIPTS / "down.sh"], capture_output=True, env=settings, timeout=DEADLINE)
 
 
 @pytest.fixture
@@ -60,8 +60,8 @@ def devcluster(_cluster: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Ite
     for key, value in _cluster.items():
         monkeypatch.setenv(key, value)
     yield SCRIPTS
-    subprocess.run(["scancel", "--full", f"--user={os.getuid()}"], capture_output=True, timeout=60)
-    again = subprocess.run(["bash", SCRIPTS / "up.sh"], capture_output=True, text=True, timeout=120)
+    subprocess.run(["scancel", "--full", f"--user={os.getuid()}"], capture_output=True, timeout=DEADLINE)
+    again = subprocess.run(["bash", SCRIPTS / "up.sh"], capture_output=True, text=True, timeout=DEADLINE)
     assert again.returncode == 0, again.stderr
 
 

@@ -3,11 +3,12 @@
 import os
 import shutil
 import subprocess
+import threading
 from collections import Counter
 from pathlib import Path
 
 import yaml
-from rehearsal import ROOT, advance, manifests, rows_on_disk
+from rehearsal import DEADLINE, ROOT, advance, manifests, rows_on_disk, wait_until
 
 from sparta.cluster import lifecycle
 from sparta.cluster.attempts import AttemptDir, TaskRecord
@@ -53,6 +54,73 @@ def path_with(folder: Path, name: str, script: str) -> str:
     program.write_text(f"#!/bin/bash\nreal={shutil.which(name)}\n{script}\n")
     program.chmod(0o755)
     return f"{folder}:{os.environ['PATH']}"
+
+
+HALT = """
+import os, sys, time
+held = os.path.join(os.environ["HELD_BACK"], os.environ.get("SLURM_JOB_NAME", "no job").split("-", 2)[-1])
+if "submitit.core._submit" in sys.orig_argv and "SLURM_RESTART_COUNT" not in os.environ and os.path.exists(held):
+    from sparta.engines import scripted
+    answers = scripted.ScriptedEngine.run
+    def halting(engine, requests):
+        for done, completion in enumerate(answers(engine, requests), start=1):
+            yield completion
+            while done >= 2 and os.path.exists(held):
+                time.sleep(0.05)
+    scripted.ScriptedEngine.run = halting
+"""
+
+
+class HeldBack:
+    """Tasks that halt, alive, when each has written two rows, until they are let go: what is to happen in their midst does, on any machine.
+
+    Tasks of the jobs called `jobs` (iter_01-generate-a0) are held that a launch in `environment` submits; not those that SLURM starts again.
+    """
+
+    def __init__(self, folder: Path, *jobs: str) -> None:
+        self._held, site = folder / "held", folder / "site"
+        for made in (self._held, site):
+            made.mkdir()
+        for job in jobs:
+            (self._held / job).touch()
+        self.startup = site / "sitecustomize.py"
+        self.startup.write_text(HALT)
+        self.environment = {"PYTHONPATH": str(site), "HELD_BACK": str(self._held)}
+
+    def let_go(self, job: str) -> None:
+        (self._held / job).unlink()
+
+
+class Listener:
+    """Hears what a launch prints while it still runs."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+        self._text = ""
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        for line in self._process.stdout or ():
+            self._text += line
+
+    def hears(self, words: str) -> None:
+        """Wait until the launch has said so; one that ends without fails the test."""
+        wait_until(lambda: words in self._text or not self._thread.is_alive())
+        assert words in self._text, self._text
+
+    def end(self) -> tuple[str, str]:
+        """All that was said, on standard output and standard error, when the launch has ended."""
+        self._process.wait(timeout=DEADLINE)
+        self._thread.join()
+        return self._text, self._process.stderr.read() if self._process.stderr else ""
+
+
+def ended(driver: "subprocess.Popen[str]") -> str:
+    """What a driver said that completed its run."""
+    out, err = driver.communicate(timeout=DEADLINE)
+    assert driver.returncode == 0, err + out
+    return out
 
 
 def queue(run: Run, pattern: str = "%T") -> list[str]:

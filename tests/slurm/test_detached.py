@@ -7,12 +7,23 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from rehearsal import Launched, advance, begin, manifests, sentence, typed, wait_until, write_recipe
-from scenes import done_twice, gone, path_with, queue, responses, undisturbed
+from rehearsal import (
+    DEADLINE,
+    Launched,
+    advance,
+    begin,
+    manifests,
+    sentence,
+    typed,
+    wait_until,
+    write_recipe,
+)
+from scenes import HeldBack, Listener, done_twice, gone, path_with, queue, responses, undisturbed
 
 from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.slurm.chain import latest_chain
 from sparta.cluster.slurm.jobs import Jobs, Part, job_name, note_jobs
+from sparta.cluster.slurm.snapshot import snapshot
 from sparta.phases.generate import Generate
 from sparta.store.layout import StateDir
 from sparta.store.lock import holder
@@ -20,14 +31,13 @@ from sparta.store.run import Run
 
 pytestmark = pytest.mark.usefixtures("devcluster")
 
-SLOWLY = {"kind": "scripted", "scripted": {"delay": 0.1}}
-
 
 def test_a_chain_completes_the_run_with_no_driver_alive(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, combats=6, cluster={"tasks": 2})
     state = StateDir(tmp_path / "state")
     asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster", "--detach")
-    done = typed("launch", *asked)
+    held = HeldBack(tmp_path, "iter_02-generate-a0")
+    done = typed("launch", *asked, **held.environment)
     assert done.returncode == 0, done.stderr
     assert "this run goes on without you" in done.stdout and f"--state {state.root} --cancel" in done.stdout
     run = Run.open(state)
@@ -35,7 +45,7 @@ def test_a_chain_completes_the_run_with_no_driver_alive(tmp_path: Path) -> None:
     chain = latest_chain(run)
     assert chain is not None and chain.whole and chain.last == 3
 
-    wait_until(lambda: state.iteration(2).plan.is_file(), 60)
+    wait_until(lambda: state.iteration(2).plan.is_file())
     said = sentence(typed("launch", "--resume", state.root / "iter_01"))
     assert "of iteration 2 are still running: end them with --cancel" in said
     again = typed("launch", *asked, "--iters", 4)
@@ -46,7 +56,8 @@ def test_a_chain_completes_the_run_with_no_driver_alive(tmp_path: Path) -> None:
     assert "nothing was submitted" in again.stdout and "Iterations after it" not in again.stdout
     assert latest_chain(run) == chain
 
-    wait_until(lambda: 3 in state.committed() and gone(run), 120)
+    held.let_go("iter_02-generate-a0")
+    wait_until(lambda: 3 in state.committed() and gone(run))
     assert holder(state) is None
     assert not done_twice(run, 3)
     assert manifests(state.root) == undisturbed(tmp_path, recipe, 3)
@@ -62,15 +73,19 @@ def test_a_chain_completes_the_run_with_no_driver_alive(tmp_path: Path) -> None:
 
 
 def test_a_launch_waits_for_the_chain_and_finishes_what_it_left(tmp_path: Path, launched: Launched) -> None:
-    recipe = write_recipe(tmp_path, combats=6, cluster={"tasks": 2}, engine=SLOWLY)
+    recipe = write_recipe(tmp_path, combats=6, cluster={"tasks": 2})
     state = StateDir(tmp_path / "state")
     asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
-    done = typed("launch", *asked, "--iters", 1, "--detach")
+    held = HeldBack(tmp_path, "iter_01-generate-a0")
+    done = typed("launch", *asked, "--iters", 1, "--detach", **held.environment)
     assert done.returncode == 0, done.stderr
     driver = launched(*asked, "--iters", 2)
-    out, err = driver.communicate(timeout=120)
+    heard = Listener(driver)
+    heard.hears("waiting for them")
+    held.let_go("iter_01-generate-a0")
+    out, err = heard.end()
     assert driver.returncode == 0, err
-    assert "waiting for them" in out and "Done: 2 iterations." in out
+    assert "Done: 2 iterations." in out
     run = Run.open(state)
     assert not done_twice(run, 2)
     assert manifests(state.root) == undisturbed(tmp_path, recipe, 2)
@@ -82,13 +97,15 @@ def test_a_failing_shard_ends_the_chain_and_the_same_command_mends_it(tmp_path: 
     state = StateDir(tmp_path / "state")
     asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster", "--detach")
     expected = undisturbed(tmp_path, recipe, 2)
-    done = typed("launch", *asked)
+    held = HeldBack(tmp_path, "iter_01-generate-a0")
+    done = typed("launch", *asked, **held.environment)
     assert done.returncode == 0, done.stderr
     # An adapter of the first pool is damaged after everything was checked: training cannot read it.
     weights = state.root / "iter_00/adapters/model2/adapter_model.safetensors"
     aside = weights.rename(tmp_path / "aside")
+    held.let_go("iter_01-generate-a0")
     run = Run.open(state)
-    wait_until(lambda: gone(run), 60)
+    wait_until(lambda: gone(run))
     assert state.committed() == [0]
     assert "train of iteration 1, shard" in (state.jobs / "failure.json").read_text()
     told = typed("status", state.root)
@@ -100,18 +117,21 @@ def test_a_failing_shard_ends_the_chain_and_the_same_command_mends_it(tmp_path: 
     aside.rename(weights)
     healed = typed("launch", *asked)
     assert healed.returncode == 0, healed.stderr
-    wait_until(lambda: 2 in state.committed() and gone(run), 60)
+    wait_until(lambda: 2 in state.committed() and gone(run))
     assert not (state.jobs / "failure.json").exists()
     assert not done_twice(run, 2)
     assert manifests(state.root) == expected
 
 
-def test_a_task_that_somebody_ends_ends_the_chain_and_the_same_command_mends_it(tmp_path: Path) -> None:
+def test_a_task_that_somebody_ends_ends_the_chain_and_the_same_command_mends_it(
+    tmp_path: Path, launched: Launched
+) -> None:
     recipe = write_recipe(tmp_path, combats=6, iterations=1, cluster={"tasks": 2})
     state = StateDir(tmp_path / "state")
     asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster", "--detach")
-    # Slow enough to be still at it when SLURM kills what does not end by itself.
-    done = typed("launch", *asked, "--set", "engine.scripted.delay=2")
+    # Still at it when SLURM kills what does not end by itself.
+    held = HeldBack(tmp_path, "iter_01-generate-a0")
+    done = typed("launch", *asked, **held.environment)
     assert done.returncode == 0, done.stderr
     run = Run.open(state)
     attempts = AttemptDir(run, Generate(), 1)
@@ -121,10 +141,14 @@ def test_a_task_that_somebody_ends_ends_the_chain_and_the_same_command_mends_it(
     subprocess.run(["scancel", first.job], check=True)
     wait_until(lambda: first.job not in queue(run, "%i"))
     # The other task goes on, and what depends on both may still be queued.
-    again = typed("launch", *asked)
-    assert again.returncode == 0, again.stderr
-    assert "this run goes on without you" in again.stdout
-    wait_until(lambda: 1 in state.committed() and gone(run), 60)
+    again = launched(*asked)
+    heard = Listener(again)
+    heard.hears("waiting for them")
+    held.let_go("iter_01-generate-a0")
+    out, err = heard.end()
+    assert again.returncode == 0, err
+    assert "this run goes on without you" in out
+    wait_until(lambda: 1 in state.committed() and gone(run))
     assert len(attempts.all()) == 2
     assert not done_twice(run, 1)
     assert manifests(state.root) == undisturbed(tmp_path, recipe, 1)
@@ -144,7 +168,7 @@ def test_a_submission_that_breaks_off_starts_nothing_and_is_withdrawn(
         "killed": '"$real" "$@"; kill -9 $PPID',
     }
     broken = launched(*asked, PATH=path_with(tmp_path / "bin", "sbatch", f"{count}\n{what[how]}"))
-    _, err = broken.communicate(timeout=60)
+    _, err = broken.communicate(timeout=DEADLINE)
     if how == "refused":
         assert broken.returncode == 1
         assert "Batch job submission failed: Job violates accounting/QOS policy" in err
@@ -166,7 +190,7 @@ def test_a_submission_that_breaks_off_starts_nothing_and_is_withdrawn(
     again = typed("launch", *(asked if how == "killed" else asked[:-1]))
     assert again.returncode == 0, again.stderr
     assert not before & {row.partition("|")[0] for row in queue(run, "%i|%T|%r")}
-    wait_until(lambda: 2 in state.committed() and gone(run), 90)
+    wait_until(lambda: 2 in state.committed() and gone(run))
     assert not done_twice(run, 2)
     assert manifests(state.root) == undisturbed(tmp_path, recipe, 2)
 
@@ -188,10 +212,10 @@ def test_a_refused_chain_that_cannot_be_withdrawn_either_says_both_and_is_withdr
         f'[ -e {calls} ] && {{ echo "Unable to contact slurm controller" >&2; exit 1; }}; exec "$real" "$@"'
     )
     broken = launched(*asked, PATH=path_with(tmp_path / "bin", "squeue", mute))
-    _, err = broken.communicate(timeout=60)
+    _, err = broken.communicate(timeout=DEADLINE)
     said = sentence(subprocess.CompletedProcess([], broken.returncode, "", err))
     assert "Batch job submission failed: Invalid qos specification; correct the profile" in said
-    assert "SLURM does not answer (Unable to contact slurm controller), so jobs may be left" in said
+    assert "SLURM does not answer (Unable to contact slurm controller): jobs may be left" in said
     run = Run.open(state)
     assert len(queue(run)) == 4
     done = typed("launch", *asked[:-1])
@@ -212,7 +236,9 @@ def test_a_job_that_was_queued_after_its_chain_had_been_withdrawn_goes_when_the_
         """A job of that attempt, submitted by a launcher that may have died of it; its id."""
         name = job_name(run, attempts, number)
         asked = ["sbatch", "--parsable", "--hold", "--partition=cpu", f"--job-name={name}", "--wrap=true"]
-        job = subprocess.run(asked, capture_output=True, text=True, check=True, cwd=tmp_path).stdout.strip()
+        # By the folder it works in a job is known to be this state's.
+        done = subprocess.run(asked, capture_output=True, text=True, check=True, cwd=snapshot(run.state))
+        job = done.stdout.strip()
         note_jobs([(attempts, number)], Jobs([Part(name, 0, 1, job if noted else None)]))
         return job
 
@@ -236,9 +262,10 @@ def test_a_whole_chain_that_was_not_let_go_is_released_by_the_next_command(
     asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
     silent = 'case "$1" in release) echo "Unable to contact slurm controller (connect failure)" >&2; exit 1;; esac; exec "$real" "$@"'
     broken = launched(*asked, "--detach", PATH=path_with(tmp_path / "bin", "scontrol", silent))
-    _, err = broken.communicate(timeout=60)
+    _, err = broken.communicate(timeout=DEADLINE)
     assert broken.returncode == 1
-    assert "submitted but held, since SLURM does not answer (Unable to contact slurm controller" in err
+    silence = "SLURM does not answer (Unable to contact slurm controller (connect failure))"
+    assert f"{silence}: the chain is submitted but held" in err
     run = Run.open(state)
     assert "PENDING|JobHeldUser" in queue(run, "%T|%r")
     done = typed("launch", *asked)

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 from rehearsal import (
+    DEADLINE,
     ROOT,
+    Launched,
     advance,
     begin,
     command,
@@ -22,7 +24,7 @@ from rehearsal import (
     wait_until,
     write_recipe,
 )
-from scenes import at_work, done_twice, gone, responses, undisturbed
+from scenes import at_work, done_twice, ended, gone, responses, undisturbed
 
 from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.slurm.chain import living_jobs
@@ -64,24 +66,24 @@ class Batch:
             SCRIPTS / script,
             *map(str, arguments),
         ]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=DEADLINE)
         assert done.returncode == 0, done.stderr
         self.job = done.stdout.strip()
 
     def asked(self, what: str) -> str:
         """What squeue says of the job, in one of its formats; it remembers a job for seconds after its end."""
         command = ["squeue", "--noheader", "--states=all", f"--jobs={self.job}", f"--format={what}"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE).stdout.strip()
 
     def ends(self) -> str:
-        """Wait until the job has left the queue; how."""
+        """Wait until the job has left the queue; how. To be called before long work, SLURM forgets soon."""
         states = [""]
 
-        def ended() -> bool:
+        def over() -> bool:
             states.append(self.asked("%T"))
             return states[-1] not in LIVE
 
-        wait_until(ended, seconds=120)
+        wait_until(over)
         return states[-1]
 
     def reaches(self, happened: Callable[[], object]) -> None:
@@ -92,13 +94,13 @@ class Batch:
             assert done or self.asked("%T") in LIVE, self.text
             return done
 
-        wait_until(so_far, seconds=60)
+        wait_until(so_far)
 
     def stopped_when(self, happened: Callable[[], object]) -> None:
         """Send the signal that comes before a time limit, and wait until the job is back in the queue."""
         self.reaches(happened)
-        subprocess.run(["scancel", "--signal=USR1", "--batch", self.job], check=True, timeout=60)
-        wait_until(lambda: "goes back into the queue" in self.log.read_text(), seconds=60)
+        subprocess.run(["scancel", "--signal=USR1", "--batch", self.job], check=True, timeout=DEADLINE)
+        wait_until(lambda: "goes back into the queue" in self.log.read_text())
 
     @property
     def text(self) -> str:
@@ -134,7 +136,7 @@ def without_slurm(folder: Path) -> dict[str, str]:
 
 def by_hand(script: str, *arguments: object, **options: object) -> "subprocess.CompletedProcess[str]":
     command = ["bash", str(SCRIPTS / script), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)  # type: ignore[call-overload]
+    return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, **options)  # type: ignore[call-overload]
 
 
 def test_every_checkpoint_is_scored_in_an_array_as_it_is_without_slurm(
@@ -144,16 +146,18 @@ def test_every_checkpoint_is_scored_in_an_array_as_it_is_without_slurm(
         shutil.copytree(toy_run, tmp_path / name)
     monkeypatch.setenv("PROFILE", str(PROFILE))
     batch = Batch("eval_all.sh", tmp_path / "slurm", log=tmp_path / "log")
-    here = by_hand("eval_all.sh", tmp_path / "here", env=without_slurm(tmp_path))
-    assert here.returncode == 0, here.stderr
+    given = ["bash", SCRIPTS / "eval_all.sh", tmp_path / "here"]
+    with (tmp_path / "here.log").open("w") as log:
+        here = subprocess.Popen(given, stdout=log, stderr=log, env=without_slurm(tmp_path))
     assert batch.ends() == "COMPLETED", batch.text
+    assert here.wait(timeout=DEADLINE) == 0, (tmp_path / "here.log").read_text()
     summaries = [tmp_path / name / "evals" / "toy" / "summary.json" for name in ("slurm", "here")]
     assert summaries[0].read_bytes() == summaries[1].read_bytes()
     run = Run.open(StateDir(tmp_path / "slurm"))
     summary = json.loads(summaries[0].read_text())
     assert set(summary["validation"]) == {f"iter_{t:02d}-{name}" for t in (0, 1) for name in run.models}
     [best] = [choice for choice in summary["choices"] if choice["what"] == "best of all checkpoints"]
-    assert best["checkpoint"] in batch.text and best["checkpoint"] in here.stdout
+    assert best["checkpoint"] in batch.text and best["checkpoint"] in (tmp_path / "here.log").read_text()
     [attempt] = AttemptDir(run, Evaluate("toy", "validation", (0, 1)), 0).all()
     assert (attempt.cluster, attempt.shards) == ("slurm", 4)
     assert (tmp_path / "slurm" / "recipe.yaml").read_bytes() == (toy_run / "recipe.yaml").read_bytes()
@@ -176,7 +180,7 @@ def test_a_scoring_job_told_to_stop_goes_back_into_the_queue_and_finds_its_tasks
 
 
 def test_a_driver_job_told_to_stop_goes_on_to_what_a_run_on_this_machine_commits(
-    tmp_path: Path, devcluster: Path
+    tmp_path: Path, launched: Launched
 ) -> None:
     recipe = write_recipe(tmp_path, iterations=2, engine=SLOW)
     state = tmp_path / "slurm"
@@ -184,9 +188,9 @@ def test_a_driver_job_told_to_stop_goes_on_to_what_a_run_on_this_machine_commits
         "launch.sh", "--recipe", recipe, "--state", state, "--profile", PROFILE, log=tmp_path / "log"
     )
     batch.stopped_when(lambda: LineCounter(state / "iter_01" / "votes").fresh())
-    here = typed("launch", "--recipe", recipe, "--state", tmp_path / "here", *FAST)
-    assert here.returncode == 0, here.stderr
+    here = launched("--recipe", recipe, "--state", tmp_path / "here", *FAST)
     assert batch.ends() == "COMPLETED", batch.text
+    ended(here)
     assert manifests(state) == manifests(tmp_path / "here") and len(manifests(state)) == 3
     run = Run.open(StateDir(state))
     assert [len(AttemptDir(run, phase, 1).all()) for phase in (Generate(), Judge())] == [1, 1]
@@ -207,7 +211,7 @@ def test_a_driver_job_that_went_back_does_not_go_back_again_when_it_is_restarted
 
 
 def test_one_node_runs_its_tasks_inside_the_job_and_ends_them_when_told_to_stop(
-    tmp_path: Path, devcluster: Path
+    tmp_path: Path, launched: Launched
 ) -> None:
     recipe = write_recipe(tmp_path, iterations=1, engine=SLOWER)
     state = tmp_path / "node"
@@ -219,9 +223,9 @@ def test_one_node_runs_its_tasks_inside_the_job_and_ends_them_when_told_to_stop(
     records = attempts.records(attempts.all()[0])
     assert {record.gpus for record in records} == {"0", "1"}
     wait_until(lambda: not any(record.alive for record in attempts.records(attempts.all()[0])))
-    here = typed("launch", "--recipe", recipe, "--state", tmp_path / "here", *FAST)
-    assert here.returncode == 0, here.stderr
+    here = launched("--recipe", recipe, "--state", tmp_path / "here", *FAST)
     assert batch.ends() == "COMPLETED", batch.text
+    ended(here)
     assert manifests(state) == manifests(tmp_path / "here")
     keys = rows_on_disk(run, Judge(), 1)
     assert len(keys) == len(set(keys)), "work was done twice"
@@ -234,7 +238,7 @@ def test_cancelled_a_driver_job_ends_and_stays_ended(tmp_path: Path, devcluster:
         "launch.sh", "--recipe", recipe, "--state", state, "--profile", PROFILE, log=tmp_path / "log"
     )
     batch.reaches(lambda: LineCounter(state / "iter_01" / "votes").fresh())
-    subprocess.run(["scancel", batch.job], check=True, timeout=60)
+    subprocess.run(["scancel", batch.job], check=True, timeout=DEADLINE)
     assert batch.ends() == "CANCELLED", batch.text
     assert "interrupted: what is done is on disk" in batch.text and "into the queue" not in batch.text
     assert typed("launch", "--state", state).returncode == 0
@@ -244,7 +248,7 @@ def test_cancelled_a_driver_job_ends_and_stays_ended(tmp_path: Path, devcluster:
 def test_cancel_ends_a_driver_job_before_its_tasks_and_not_from_a_copy_of_the_state(
     tmp_path: Path, devcluster: Path
 ) -> None:
-    recipe = write_recipe(tmp_path, combats=6, iterations=1, cluster={"tasks": 2})
+    recipe = write_recipe(tmp_path, combats=24, iterations=1, cluster={"tasks": 2})
     state, copy = StateDir(tmp_path / "state"), tmp_path / "copy"
     asked = ("--recipe", recipe, "--state", state.root, "--profile", PROFILE)
     batch = Batch("launch.sh", *asked, "--set", "engine.scripted.delay=2", log=tmp_path / "log")
@@ -276,6 +280,8 @@ def test_cancel_ends_a_driver_job_that_waits_in_the_queue_to_go_on(tmp_path: Pat
     first = Batch("launch.sh", *asked, "--set", "engine.scripted.delay=2", log=tmp_path / "first.log")
     first.stopped_when(lambda: responses(state) >= 1)
     wait_until(lambda: first.asked("%T") == "PENDING")
+    # SLURM would start it again in a few seconds.
+    subprocess.run(["scontrol", "uhold", first.job], check=True, timeout=DEADLINE)
     run = Run.open(state)
     assert holder(state) is None and [note.job for note in driver_jobs(state)] == [first.job]
     ended = typed("launch", "--state", state.root, "--cancel")
@@ -294,7 +300,7 @@ def test_cancel_ends_a_driver_job_that_waits_in_the_queue_to_go_on(tmp_path: Pat
 def test_cancel_leaves_an_allocation_alone_in_which_a_person_started_the_driver(
     tmp_path: Path, devcluster: Path
 ) -> None:
-    recipe = write_recipe(tmp_path, combats=6, iterations=1, cluster={"tasks": 2})
+    recipe = write_recipe(tmp_path, combats=24, iterations=1, cluster={"tasks": 2})
     state = StateDir(tmp_path / "state")
     slowly = ("--profile", PROFILE, "--set", "engine.scripted.delay=2")
     given = command("launch", "--recipe", recipe, "--state", state.root, *slowly)
@@ -308,7 +314,7 @@ def test_cancel_leaves_an_allocation_alone_in_which_a_person_started_the_driver(
         shlex.join(given),
     ]
     job = subprocess.run(wrapped, capture_output=True, text=True, check=True).stdout.strip()
-    wait_until(lambda: responses(state) >= 1, 60)
+    wait_until(lambda: responses(state) >= 1)
     now = holder(state)
     assert now is not None and (now.claim.slurm_job_id, now.claim.driver_job) == (job, None)
     said = sentence(typed("launch", "--state", state.root, "--cancel"))

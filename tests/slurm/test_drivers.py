@@ -2,14 +2,24 @@
 
 import random
 import signal
-import subprocess
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from rehearsal import Launched, manifests, sentence, typed, wait_until, write_recipe
-from scenes import NOTED, PHASES, done_twice, path_with, queue, responses, undisturbed
+from rehearsal import DEADLINE, Launched, manifests, sentence, typed, wait_until, write_recipe
+from scenes import (
+    NOTED,
+    PHASES,
+    HeldBack,
+    Listener,
+    done_twice,
+    ended,
+    path_with,
+    queue,
+    responses,
+    undisturbed,
+)
 
 from sparta.cluster.attempts import AttemptDir
 from sparta.phases.generate import Generate
@@ -18,50 +28,46 @@ from sparta.store.run import Run
 
 pytestmark = pytest.mark.usefixtures("devcluster")
 
-DEADLINE = 150
-
-
-def slowly(delay: float) -> dict[str, object]:
-    return {"kind": "scripted", "scripted": {"delay": delay}}
-
-
-def ended(driver: "subprocess.Popen[str]") -> str:
-    """What a driver said that completed its run."""
-    out, err = driver.communicate(timeout=DEADLINE)
-    assert driver.returncode == 0, err + out
-    return out
-
 
 def test_a_driver_that_is_killed_or_asked_to_go_leaves_its_jobs_to_the_next(
     tmp_path: Path, launched: Launched
 ) -> None:
-    log = tmp_path / "submitted"
-    path = path_with(tmp_path / "bin", "sbatch", f'{NOTED}echo "$name" >>{log}\nexec "$real" "$@"')
-    recipe = write_recipe(tmp_path, iterations=1, combats=6, engine=slowly(0.8), cluster={"tasks": 2})
+    log, looks = tmp_path / "submitted", tmp_path / "looks"
+    path_with(tmp_path / "bin", "sbatch", f'{NOTED}echo "$name" >>{log}\nexec "$real" "$@"')
+    path = path_with(tmp_path / "bin", "squeue", f'echo >>{looks}; exec "$real" "$@"')
+    recipe = write_recipe(tmp_path, iterations=1, combats=6, cluster={"tasks": 2})
     state = StateDir(tmp_path / "state")
     asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
 
-    driver = launched(*asked, PATH=path)
-    wait_until(lambda: responses(state) >= 1, DEADLINE)
+    held = HeldBack(tmp_path, "iter_01-generate-a0")
+    driver = launched(*asked, PATH=path, **held.environment)
+    wait_until(lambda: responses(state) >= 1)
     said = sentence(typed("launch", *asked))
     assert f"is being driven by process {driver.pid} on" in said and f"kill {driver.pid}" in said
     driver.kill()
     driver.wait()
 
     again = launched(*asked, PATH=path)
-    wait_until(lambda: responses(state) >= 4, DEADLINE)
+    heard = Listener(again)
+    heard.hears("generate: tasks of an earlier launch are still running, waiting for them")
+    # It waits from then on, at the latest from its next look into the queue.
+    seen = looks.stat().st_size
+    wait_until(lambda: looks.stat().st_size > seen)
     again.send_signal(signal.SIGTERM)
-    out, err = again.communicate(timeout=DEADLINE)
+    out, err = heard.end()
     assert again.returncode == 130
     assert "Taking over the lock" in out
-    assert "generate: tasks of an earlier launch are still running, waiting for them" in out
     assert "generate: tasks go on without this driver (--cancel would end them)" in out
     assert f"go on with\n  python jobs/launch.py --state {state.root}" in err
 
     run = Run.open(state)
     assert set(queue(run)) == {"RUNNING"}
-    out = ended(launched("--state", state.root, "--set", "engine.scripted.delay=0", PATH=path))
-    assert "generate: tasks of an earlier launch are still running, waiting for them" in out
+    last = launched("--state", state.root, PATH=path)
+    heard = Listener(last)
+    heard.hears("generate: tasks of an earlier launch are still running, waiting for them")
+    held.let_go("iter_01-generate-a0")
+    out, err = heard.end()
+    assert last.returncode == 0, err + out
     names = log.read_text().split()
     assert [name.partition("iter_01-")[2] for name in names] == [
         "generate-a0",
@@ -111,7 +117,8 @@ def test_ten_launches_killed_at_random_moments_submit_no_job_twice(
 ) -> None:
     log = tmp_path / "submitted"
     path = path_with(tmp_path / "bin", "sbatch", f'{NOTED}"$real" "$@" && echo "$name" >>{log}')
-    recipe = write_recipe(tmp_path, iterations=2, combats=6, engine=slowly(0.2), cluster={"tasks": 2})
+    slowly = {"kind": "scripted", "scripted": {"delay": 0.2}}
+    recipe = write_recipe(tmp_path, iterations=2, combats=6, engine=slowly, cluster={"tasks": 2})
     state = StateDir(tmp_path / "state")
     asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
     stream, moments = random.Random(3), []

@@ -9,16 +9,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from rehearsal import ROOT, Launched, manifests, quiet, typed, wait_until, write_recipe
+from rehearsal import DEADLINE, ROOT, Launched, manifests, quiet, typed, wait_until, write_recipe
 from scenes import (
     PHASES,
+    HeldBack,
     at_work,
     done_twice,
+    ended,
     gone,
     path_with,
     queue,
     records,
-    responses,
     undisturbed,
     variant,
 )
@@ -35,8 +36,6 @@ from sparta.store.run import Run
 
 pytestmark = pytest.mark.usefixtures("devcluster")
 
-DEADLINE = 150
-
 
 def slowly(delay: float) -> dict[str, object]:
     return {"kind": "scripted", "scripted": {"delay": delay}}
@@ -44,15 +43,8 @@ def slowly(delay: float) -> dict[str, object]:
 
 def under_way(state: StateDir, phase: RowPhase, tasks: int = 2, least: int = 3) -> Run:
     """The run, as soon as `tasks` tasks of `phase` are at work and have written so many rows."""
-    wait_until(lambda: at_work(state, phase, tasks, least), DEADLINE)
+    wait_until(lambda: at_work(state, phase, tasks, least))
     return Run.open(state)
-
-
-def ended(driver: "subprocess.Popen[str]") -> str:
-    """What a driver said that completed its run."""
-    out, err = driver.communicate(timeout=DEADLINE)
-    assert driver.returncode == 0, err + out
-    return out
 
 
 def preempt(nodes: Iterable[str | None]) -> None:
@@ -72,20 +64,23 @@ def preempt(nodes: Iterable[str | None]) -> None:
 def test_preempted_tasks_go_on_elsewhere_in_the_same_attempt(tmp_path: Path, launched: Launched) -> None:
     """Responses are preempted without a word, votes are told with SIGUSR2 first."""
     profile = variant(tmp_path / "profile.yaml", phases={"judge": {"partition": "gpu-grace"}})
-    recipe = write_recipe(tmp_path, iterations=1, combats=6, engine=slowly(0.5), cluster={"tasks": 2})
+    recipe = write_recipe(tmp_path, iterations=1, combats=6, cluster={"tasks": 2})
     state = StateDir(tmp_path / "state")
-    driver = launched("--recipe", recipe, "--state", state.root, "--profile", profile)
+    held = HeldBack(tmp_path, "iter_01-generate-a0", "iter_01-judge-a0")
+    driver = launched("--recipe", recipe, "--state", state.root, "--profile", profile, **held.environment)
+    told = set[int]()
+
+    def all_told() -> bool:
+        told.update(record.shard for record in records(run, Judge()) if record.outcome == "requeued")
+        return told == {0, 1}
+
     for phase in (Generate(), Judge()):
         run = under_way(state, phase)
         struck = records(run, phase)
         preempt(record.node for record in struck)
         if phase.name == "judge":
-            wait_until(
-                lambda run=run: {record.outcome for record in records(run, Judge())} == {"requeued"}, DEADLINE
-            )
-        wait_until(
-            lambda run=run, phase=phase: all(record.requeues == 1 for record in records(run, phase)), DEADLINE
-        )
+            wait_until(all_told)
+        wait_until(lambda run=run, phase=phase: all(record.requeues == 1 for record in records(run, phase)))
         subprocess.run(["scancel", "--name=urgent"], check=True)
     assert "items are missing" not in ended(driver)
     for phase in (Generate(), Judge()):
@@ -99,15 +94,19 @@ def test_preempted_tasks_go_on_elsewhere_in_the_same_attempt(tmp_path: Path, lau
 def test_what_killed_and_cancelled_tasks_left_is_dealt_out_again(tmp_path: Path, launched: Launched) -> None:
     recipe = write_recipe(tmp_path, iterations=1, combats=6, engine=slowly(0.7), cluster={"tasks": 2})
     state = StateDir(tmp_path / "state")
-    driver = launched("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
+    held = HeldBack(tmp_path, "iter_01-generate-a0", "iter_01-judge-a0")
+    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
+    driver = launched(*asked, **held.environment)
 
     run = under_way(state, Generate())
     killed = records(run, Generate())[0]
     os.kill(killed.process.pid, signal.SIGKILL)
-    # Cancelled, a task goes on until SLURM kills it, three seconds later here.
-    run = under_way(state, Judge(), least=2)
+    held.let_go("iter_01-generate-a0")
+    # Cancelled, a task goes on until SLURM kills it, three seconds later here; ten votes take it seven.
+    run = under_way(state, Judge())
     cancelled = records(run, Judge())[1]
     subprocess.run(["scancel", str(cancelled.job)], check=True)
+    held.let_go("iter_01-judge-a0")
 
     said = ended(driver)
     assert f"items are missing (failed on {killed.node}); dealing them out again" in said
@@ -122,14 +121,17 @@ def test_what_killed_and_cancelled_tasks_left_is_dealt_out_again(tmp_path: Path,
 def test_a_node_that_dies_and_never_comes_back_is_not_waited_for(
     tmp_path: Path, launched: Launched, devcluster: Path
 ) -> None:
-    recipe = write_recipe(tmp_path, iterations=1, combats=6, engine=slowly(0.4), cluster={"tasks": 2})
+    recipe = write_recipe(tmp_path, iterations=1, combats=6, cluster={"tasks": 2})
     state = StateDir(tmp_path / "state")
-    driver = launched("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
+    held = HeldBack(tmp_path, "iter_01-generate-a0")
+    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
+    driver = launched(*asked, **held.environment)
     run = under_way(state, Generate())
     before = records(run, Generate())
     dead = before[0].node
     subprocess.run(["bash", devcluster / "node.sh", "stop", str(dead)], check=True, capture_output=True)
     assert not any(record.alive for record in before if record.node == dead)
+    held.let_go("iter_01-generate-a0")
     ended(driver)
     after = [record for record in records(run, Generate()) if record.outcome == "done"]
     assert after and all(record.node != dead for record in after)
@@ -142,7 +144,7 @@ def test_a_node_that_was_only_cut_off_stops_when_its_task_runs_elsewhere(
 ) -> None:
     """Its processes know nothing of it and go on writing."""
     recipe = write_recipe(
-        tmp_path, models=3, iterations=1, combats=12, engine=slowly(2.0), cluster={"tasks": 1}
+        tmp_path, models=3, iterations=1, combats=14, engine=slowly(2.0), cluster={"tasks": 1}
     )
     state = StateDir(tmp_path / "state")
     arguments = ("--recipe", recipe, "--state", state.root)
@@ -151,11 +153,12 @@ def test_a_node_that_was_only_cut_off_stops_when_its_task_runs_elsewhere(
     [before] = records(run, Generate())
     subprocess.run(["bash", devcluster / "node.sh", "cut", str(before.node)], check=True, capture_output=True)
     assert before.alive
-    wait_until(lambda: records(run, Generate())[0].requeues == 1, DEADLINE)
-    wait_until(lambda: not before.alive, 20)
+    wait_until(lambda: records(run, Generate())[0].requeues == 1)
+    # Soon: long before the second start is through.
+    wait_until(lambda: not before.alive)
     [after] = records(run, Generate())
     assert (after.outcome, after.node != before.node) == ("running", True)
-    wait_until(lambda: records(run, Generate())[0].outcome == "done", DEADLINE)
+    wait_until(lambda: records(run, Generate())[0].outcome == "done")
     driver.terminate()
     driver.wait()
     last = typed("launch", *arguments, "--set", "engine.scripted.delay=0")
@@ -167,13 +170,20 @@ def test_a_node_that_was_only_cut_off_stops_when_its_task_runs_elsewhere(
 
 
 def test_one_empty_answer_of_squeue_is_not_the_end_of_every_task(tmp_path: Path, launched: Launched) -> None:
-    recipe = write_recipe(tmp_path, iterations=1, combats=6, engine=slowly(0.5), cluster={"tasks": 2})
-    state, blind = StateDir(tmp_path / "state"), tmp_path / "blind"
-    path = path_with(tmp_path / "bin", "squeue", f'rm {blind} 2>/dev/null && exit 0; exec $real "$@"')
-    driver = launched("--recipe", recipe, "--state", state.root, "--profile", "devcluster", PATH=path)
+    recipe = write_recipe(tmp_path, iterations=1, combats=6, cluster={"tasks": 2})
+    state, blind, looks = StateDir(tmp_path / "state"), tmp_path / "blind", tmp_path / "looks"
+    script = f'echo >>{looks}; rm {blind} 2>/dev/null && exit 0; exec $real "$@"'
+    path = path_with(tmp_path / "bin", "squeue", script)
+    held = HeldBack(tmp_path, "iter_01-generate-a0")
+    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
+    driver = launched(*asked, PATH=path, **held.environment)
     run = under_way(state, Generate())
     blind.touch()
-    wait_until(lambda: not blind.exists(), DEADLINE)
+    wait_until(lambda: not blind.exists())
+    # Its tasks are not through before the driver has looked again.
+    seen = looks.stat().st_size
+    wait_until(lambda: looks.stat().st_size > seen)
+    held.let_go("iter_01-generate-a0")
     ended(driver)
     assert all(len(AttemptDir(run, phase, 1).all()) == 1 for phase in PHASES)
     assert not done_twice(run, 1)
@@ -204,24 +214,21 @@ if "submitit.core._submit" in sys.orig_argv:
 def test_a_signalled_task_with_children_leaves_none_and_goes_on_at_its_first_missing_key(
     tmp_path: Path, launched: Launched
 ) -> None:
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text(CHILDREN)
+    held = HeldBack(tmp_path, "iter_01-generate-a0")
+    held.startup.write_text(held.startup.read_text() + CHILDREN)
     children = tmp_path / "children"
     children.mkdir()
-    recipe = write_recipe(tmp_path, iterations=1, combats=6, engine=slowly(0.5), cluster={"tasks": 1})
+    recipe = write_recipe(tmp_path, iterations=1, combats=6, cluster={"tasks": 1})
     state = StateDir(tmp_path / "state")
-    driver = launched(
-        *("--recipe", recipe, "--state", state.root, "--profile", "devcluster"),
-        PYTHONPATH=str(tmp_path / "site"),
-        CHILDREN=str(children),
-    )
-    run = under_way(state, Generate(), tasks=1)
+    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
+    driver = launched(*asked, CHILDREN=str(children), **held.environment)
+    run = under_way(state, Generate(), tasks=1, least=2)
     [record] = records(run, Generate())
     first = [read_json(path, ProcessId) for path in children.glob("0-*.json")]
     assert len(first) == 2 and all(lives(process) for process in first)
     subprocess.run(["scancel", "--signal=USR2", str(record.job)], check=True)
-    wait_until(lambda: records(run, Generate())[0].outcome == "requeued", DEADLINE)
-    wait_until(lambda: list(children.glob("1-*.json")), DEADLINE)
+    wait_until(lambda: records(run, Generate())[0].outcome == "requeued")
+    wait_until(lambda: list(children.glob("1-*.json")))
     assert not any(lives(process) for process in first), "they are ended before the task begins again"
     assert "items are missing" not in ended(driver)
     [record] = records(run, Generate())
@@ -237,17 +244,14 @@ def test_a_signalled_task_with_children_leaves_none_and_goes_on_at_its_first_mis
 def test_a_task_out_of_time_goes_on_in_the_same_attempt(tmp_path: Path, launched: Launched) -> None:
     """SLURM sends its signal half a minute early and looks twice a minute: after 31 to 61 seconds here."""
     profile = variant(tmp_path / "profile.yaml", signal_seconds=59, phases={"generate": {"time": 2}})
-    recipe = write_recipe(tmp_path, iterations=1, combats=12, engine=slowly(3.0), cluster={"tasks": 1})
+    recipe = write_recipe(tmp_path, iterations=1, combats=12, cluster={"tasks": 1})
     state = StateDir(tmp_path / "state")
     asked = ("--recipe", recipe, "--state", state.root, "--profile", profile)
-    driver = launched(*asked)
-    wait_until(lambda: responses(state) == 24, 240)
+    held = HeldBack(tmp_path, "iter_01-generate-a0")
+    ended(launched(*asked, **held.environment))
     run = Run.open(state)
-    wait_until(lambda: records(run, Generate())[0].outcome == "done")
-    driver.kill()
     [record] = records(run, Generate())
     assert (record.outcome, record.requeues) == ("done", 1) and record.spent > 20
-    ended(launched(*asked, "--set", "engine.scripted.delay=0"))
     assert len(AttemptDir(run, Generate(), 1).all()) == 1
     assert not done_twice(run, 1)
     assert manifests(state.root) == undisturbed(tmp_path, recipe, 1)
@@ -329,6 +333,6 @@ def test_editing_the_checkout_changes_nothing_that_is_queued(tmp_path: Path) -> 
         timeout=DEADLINE,
     )
     assert again.stderr == "edited\n", "what is queued inherited an environment that finds the edited code"
-    wait_until(lambda: 1 in state.committed() or gone(run), DEADLINE)
+    wait_until(lambda: 1 in state.committed() or gone(run))
     assert manifests(state.root) == undisturbed(tmp_path, recipe, 1)
     assert typed("launch", "--state", state.root).returncode == 0

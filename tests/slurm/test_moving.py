@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from rehearsal import Launched, manifests, sentence, typed, wait_until, write_recipe
+from rehearsal import DEADLINE, Launched, manifests, sentence, typed, wait_until, write_recipe
 from scenes import done_twice, gone, responses, undisturbed
 
 from sparta.cluster.attempts import AttemptDir
@@ -40,7 +40,7 @@ def test_a_local_run_is_resumed_on_slurm_and_a_slurm_run_where_there_is_none(
     elsewhere = tmp_path / "no SLURM"
     elsewhere.mkdir()
     back = launched("--resume", state / "iter_02", "--cluster", "local", PATH=str(elsewhere))
-    _, err = back.communicate(timeout=60)
+    _, err = back.communicate(timeout=DEADLINE)
     assert back.returncode == 0, err
     assert manifests(state) == expected
     assert {attempt.cluster for attempt in AttemptDir(run, Generate(), 3).all()} == {"local"}
@@ -53,7 +53,7 @@ def test_what_sixteen_tasks_began_three_finish(tmp_path: Path, launched: Launche
     state = StateDir(tmp_path / "state")
     asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
     driver = launched(*asked, "--set", "cluster.tasks=16")
-    wait_until(lambda: responses(state) >= 3, 60)
+    wait_until(lambda: responses(state) >= 3)
     driver.kill()
     driver.wait()
     again = typed("launch", *asked, "--set", "cluster.tasks=3", "--set", "engine.scripted.delay=0")
@@ -78,7 +78,7 @@ def test_a_larger_array_than_slurm_allows_is_split_and_both_parts_are_found_agai
     state = StateDir(tmp_path / "state")
     asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
     driver = launched(*asked, "--set", "cluster.tasks=28")
-    wait_until(lambda: responses(state) >= 3, 60)
+    wait_until(lambda: responses(state) >= 3)
     shown = subprocess.run(
         ["scontrol", "show", "job", "--oneliner"], capture_output=True, text=True, check=True
     )
@@ -106,7 +106,7 @@ def test_a_larger_array_than_slurm_allows_is_split_and_both_parts_are_found_agai
 def test_cancel_ends_this_runs_jobs_alone_and_the_same_command_goes_on(
     tmp_path: Path, launched: Launched
 ) -> None:
-    recipe = write_recipe(tmp_path, combats=6, iterations=1, cluster={"tasks": 2})
+    recipe = write_recipe(tmp_path, combats=24, iterations=1, cluster={"tasks": 2})
     slowly = ("--set", "engine.scripted.delay=2")
     asked, other = (
         ("--recipe", recipe, "--state", tmp_path / name, "--profile", "devcluster")
@@ -114,7 +114,7 @@ def test_cancel_ends_this_runs_jobs_alone_and_the_same_command_goes_on(
     )
     state = StateDir(tmp_path / "state")
     foreign = subprocess.run(
-        ["sbatch", "--parsable", "--partition=cpu", "--output=/dev/null", "--wrap=sleep 120"],
+        ["sbatch", "--parsable", "--partition=cpu", "--output=/dev/null", "--wrap=sleep 900"],
         capture_output=True,
         text=True,
         check=True,
@@ -122,7 +122,7 @@ def test_cancel_ends_this_runs_jobs_alone_and_the_same_command_goes_on(
     detached = typed("launch", *other, *slowly, "--detach")
     assert detached.returncode == 0, detached.stderr
     driver = launched(*asked, *slowly)
-    wait_until(lambda: responses(state) >= 1, 60)
+    wait_until(lambda: responses(state) >= 1)
     run, neighbour = Run.open(state), Run.open(StateDir(tmp_path / "other"))
 
     # A living driver is named, and nothing ended.
@@ -152,7 +152,7 @@ def test_cancel_ends_this_runs_jobs_alone_and_the_same_command_goes_on(
     assert "this run goes on without you" in once_more.stdout
     again = typed("launch", *asked)
     assert again.returncode == 0, again.stderr
-    wait_until(lambda: 1 in neighbour.state.committed() and gone(neighbour), 60)
+    wait_until(lambda: 1 in neighbour.state.committed() and gone(neighbour))
     assert subprocess.run(
         ["squeue", "--noheader", f"--jobs={foreign}", "--format=%T"],
         capture_output=True,
@@ -168,11 +168,11 @@ def test_cancel_in_a_copy_of_a_state_leaves_the_jobs_of_the_original(
     tmp_path: Path, launched: Launched
 ) -> None:
     """The copy has the run's id, and notes of the same jobs. One of them, besides, whose id the driver never came to note."""
-    recipe = write_recipe(tmp_path, combats=6, iterations=1, cluster={"tasks": 2})
+    recipe = write_recipe(tmp_path, combats=24, iterations=1, cluster={"tasks": 2})
     state, copy = StateDir(tmp_path / "state"), StateDir(tmp_path / "copy")
     asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
     driver = launched(*asked, "--set", "engine.scripted.delay=2")
-    wait_until(lambda: responses(state) >= 1, 60)
+    wait_until(lambda: responses(state) >= 1)
     driver.kill()
     driver.wait()
     run = Run.open(state)
@@ -195,12 +195,12 @@ def test_cancel_in_a_copy_of_a_state_leaves_the_jobs_of_the_original(
 
 def test_cancel_ends_local_tasks_of_a_killed_driver_too(tmp_path: Path, launched: Launched) -> None:
     recipe = write_recipe(
-        tmp_path, combats=6, iterations=1, cluster={"kind": "local", "tasks": 2, "at_once": 2}
+        tmp_path, combats=24, iterations=1, cluster={"kind": "local", "tasks": 2, "at_once": 2}
     )
     state = StateDir(tmp_path / "state")
     asked = ("--recipe", recipe, "--state", state.root)
     driver = launched(*asked, "--set", "engine.scripted.delay=2")
-    wait_until(lambda: responses(state) >= 1, 60)
+    wait_until(lambda: responses(state) >= 1)
     driver.kill()
     driver.wait()
     run = Run.open(state)
@@ -222,7 +222,7 @@ def test_jobs_that_slurm_has_forgotten_are_not_waited_for(tmp_path: Path, launch
     state = StateDir(tmp_path / "state")
     asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
     driver = launched(*asked, "--set", "engine.scripted.delay=5")
-    wait_until(state.iteration(1).responses.exists, 60)
+    wait_until(state.iteration(1).responses.exists)
     driver.kill()
     driver.wait()
     run = Run.open(state)
@@ -234,7 +234,7 @@ def test_jobs_that_slurm_has_forgotten_are_not_waited_for(tmp_path: Path, launch
         shown = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True)
         return "Invalid job id" in shown.stderr
 
-    wait_until(forgotten, 120)
+    wait_until(forgotten)
     again = typed("launch", *asked, "--set", "engine.scripted.delay=0")
     assert again.returncode == 0, again.stderr
     assert not done_twice(run, 1)

@@ -4,13 +4,22 @@ import os
 import re
 import shutil
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from rehearsal import Launched, advance, begin, manifests, sentence, typed, wait_until, write_recipe
-from scenes import NOTED, done_twice, gone, path_with, queue, responses, undisturbed, variant
+from rehearsal import (
+    DEADLINE,
+    Launched,
+    advance,
+    begin,
+    manifests,
+    sentence,
+    typed,
+    wait_until,
+    write_recipe,
+)
+from scenes import NOTED, Listener, done_twice, gone, path_with, queue, responses, undisturbed, variant
 
 from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.slurm.snapshot import snapshot
@@ -24,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("devcluster")
 def failing(launched: Launched, *arguments: object, **environment: str) -> str:
     """The sentence with which a launch ends in this environment."""
     process = launched(*arguments, **environment)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=DEADLINE)
     return sentence(subprocess.CompletedProcess([], process.returncode, out, err))
 
 
@@ -117,7 +126,7 @@ def test_a_dry_run_shows_what_would_be_submitted_and_writes_nothing(
     bare = tmp_path / "bare"
     bare.mkdir()
     elsewhere = launched(*asked, "--dry-run", PATH=str(bare))
-    out, err = elsewhere.communicate(timeout=60)
+    out, err = elsewhere.communicate(timeout=DEADLINE)
     assert elsewhere.returncode == 0, err
     assert "There is no sbatch here, so nobody has checked these scripts" in " ".join(out.split())
     assert scripts_in(out) == scripts
@@ -132,6 +141,8 @@ def test_a_dry_run_shows_what_would_be_submitted_and_writes_nothing(
         [submitted] = (state.jobs / "iter_01" / name / "logs").glob("*_submission.sh")
         assert neutral(submitted.read_text()) == text, name
 
+    # submitit has a last word after its task's.
+    wait_until(lambda: gone(Run.open(state)))
     before = {path: path.stat().st_mtime_ns for path in state.root.rglob("*")}
     more = typed("launch", *asked, "--iters", 3, "--dry-run")
     assert more.returncode == 0 and len(scripts_in(more.stdout)) == 4, more.stderr
@@ -165,13 +176,12 @@ def test_a_job_that_an_administrator_holds_stops_the_run_and_one_that_its_owner_
         jobs = queue(Run.open(state), "%F") if state.run_json.is_file() else []
         return jobs if len(jobs) == 2 else []
 
-    heard: list[str] = []
     try:
         subprocess.run(["scontrol", "update", "PartitionName=gpu", "State=DOWN"], check=True)
         driver = launched(*asked)
         wait_until(pending)
         subprocess.run(["scontrol", "hold", pending()[0]], check=True)
-        out, err = driver.communicate(timeout=60)
+        out, err = driver.communicate(timeout=DEADLINE)
         said = sentence(subprocess.CompletedProcess([], driver.returncode, out, err))
         assert "SLURM will not start job " in said and "an administrator holds it" in said
         assert "JobHeldAdmin); it was cancelled" in said
@@ -179,17 +189,17 @@ def test_a_job_that_an_administrator_holds_stops_the_run_and_one_that_its_owner_
         wait_until(lambda: gone(run))
 
         driver = launched(*asked)
-        threading.Thread(target=lambda: heard.extend(iter(driver.stdout.readline, "")), daemon=True).start()
+        heard = Listener(driver)
         wait_until(pending)
         subprocess.run(["scontrol", "uhold", pending()[0]], check=True)
     finally:
         subprocess.run(["scontrol", "update", "PartitionName=gpu", "State=UP"], check=True)
     # Its owner may have reasons; what it waits for is told, after a while.
-    wait_until(lambda: any("generate: 2 tasks wait (JobHeldUser)" in line for line in heard), 60)
+    heard.hears("generate: 2 tasks wait (JobHeldUser)")
     assert driver.poll() is None
     subprocess.run(["scontrol", "release", pending()[0]], check=True)
-    wait_until(lambda: driver.poll() is not None, 90)
-    assert driver.returncode == 0, driver.stderr.read()
+    _, err = heard.end()
+    assert driver.returncode == 0, err
     assert manifests(state.root) == undisturbed(tmp_path, recipe, 1)
     assert not done_twice(run, 1)
 
@@ -209,9 +219,9 @@ def test_a_controller_that_is_silent_is_asked_again_and_jobs_go_on_without_it(
     )
     hasty = variant(tmp_path / "hasty.yaml", patience_minutes=0.02)
     driver = launched(*asked, "--profile", hasty, "--set", "engine.scripted.delay=1", PATH=path)
-    wait_until(lambda: responses(state) >= 1, 60)
+    wait_until(lambda: responses(state) >= 1)
     mute.touch()
-    out, err = driver.communicate(timeout=60)
+    out, err = driver.communicate(timeout=DEADLINE)
     said = sentence(subprocess.CompletedProcess([], driver.returncode, out, err))
     assert "SLURM has not answered for" in said and says in said
     assert "jobs that run go on by themselves, and the same command finds them again" in said
@@ -219,9 +229,9 @@ def test_a_controller_that_is_silent_is_asked_again_and_jobs_go_on_without_it(
     # Still silent when the next driver begins, which is more patient.
     calls.unlink()
     driver = launched(*asked, "--profile", "devcluster", PATH=path)
-    wait_until(lambda: calls.exists() and len(calls.read_text()) >= 2, 60)
+    wait_until(lambda: calls.exists() and len(calls.read_text()) >= 2)
     mute.unlink()
-    _, err = driver.communicate(timeout=90)
+    _, err = driver.communicate(timeout=DEADLINE)
     assert driver.returncode == 0, err
     run = Run.open(state)
     assert len(AttemptDir(run, Generate(), 1).all()) == 1
@@ -263,7 +273,7 @@ def test_an_sbatch_that_loses_its_answer_is_asked_again_and_nothing_is_done_twic
     mute.unlink()
     calls.unlink()
     driver = launched(*asked, "--profile", "devcluster", PATH=path)
-    _, err = driver.communicate(timeout=120)
+    _, err = driver.communicate(timeout=DEADLINE)
     assert driver.returncode == 0, err
     names = [name.partition("iter_01-")[2] for name in calls.read_text().split()]
     assert names == [*["generate-a1"] * 3, "judge-a0", "merge-a0", "train-a0"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from rehearsal import Launched, typed, wait_until, write_recipe
-from scenes import gone, responses, variant
+from scenes import HeldBack, ended, gone, queue, responses, variant
 
 from sparta.cluster.attempts import AttemptDir, TaskRecord
 from sparta.phases.generate import Generate
@@ -19,6 +19,7 @@ from sparta.store.run import Run
 pytestmark = pytest.mark.usefixtures("devcluster")
 
 SLOWLY = {"kind": "scripted", "scripted": {"delay": 0.3}}
+GENERATE = "iter_01-generate-a0"
 
 
 def status(state: StateDir) -> dict[str, Any]:
@@ -43,22 +44,22 @@ def records(state: StateDir) -> list[TaskRecord]:
 
 def running_task(state: StateDir) -> TaskRecord:
     """The third task of generate, as soon as all have begun."""
-    wait_until(lambda: len(records(state)) == 4, 60)
+    wait_until(lambda: len(records(state)) == 4)
     return records(state)[2]
 
 
-def detached(folder: Path, delay: float = 0.3) -> StateDir:
-    """A chain of slow tasks, four to a phase."""
-    engine = {"kind": "scripted", "scripted": {"delay": delay}}
-    recipe = write_recipe(folder, iterations=2, combats=24, engine=engine, cluster={"tasks": 4})
-    state = StateDir(folder / "state")
-    done = typed("launch", "--recipe", recipe, "--state", state.root, "--profile", "devcluster", "--detach")
+def detached(folder: Path) -> tuple[StateDir, HeldBack]:
+    """A chain of four tasks to a phase, the first ones held back."""
+    recipe = write_recipe(folder, iterations=2, combats=24, cluster={"tasks": 4})
+    state, held = StateDir(folder / "state"), HeldBack(folder, GENERATE)
+    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster", "--detach")
+    done = typed("launch", *asked, **held.environment)
     assert done.returncode == 0, done.stderr
-    return state
+    return state, held
 
 
 def test_tasks_wait_run_and_are_done_in_front_of_whoever_looks(tmp_path: Path, launched: Launched) -> None:
-    everything = ["--exclusive", "--nodes=4", "--partition=gpu", "--output=/dev/null", "--wrap", "sleep 120"]
+    everything = ["--exclusive", "--nodes=4", "--partition=gpu", "--output=/dev/null", "--wrap", "sleep 900"]
     submitted = subprocess.run(
         ["sbatch", "--parsable", *everything], capture_output=True, text=True, check=True
     )
@@ -66,35 +67,28 @@ def test_tasks_wait_run_and_are_done_in_front_of_whoever_looks(tmp_path: Path, l
     recipe = write_recipe(tmp_path, iterations=1, combats=16, engine=SLOWLY, cluster={"tasks": 16})
     state = StateDir(tmp_path / "state")
     profile = variant(tmp_path / "four.yaml", at_once=4)
-    driver = launched("--recipe", recipe, "--state", state.root, "--profile", profile)
+    held = HeldBack(tmp_path, GENERATE)
+    driver = launched("--recipe", recipe, "--state", state.root, "--profile", profile, **held.environment)
     wait_until(
         lambda: (
             (state.jobs / "iter_01" / "generate").is_dir()
             and "Resources" in phase(status(state), 1, "generate")["waiting"]
-        ),
-        60,
+        )
     )
     found = status(state)
     assert (found["state"], phase(found, 1, "generate")["queued"]) == ("running", 16)
     assert "(Resources)" in typed("status", state.root).stdout
 
     subprocess.run(["scancel", blocking], check=True)
-    looks: list[dict[str, Any]] = []
-
-    def at_work() -> bool:
-        # Between the end of one task and the start of the next none runs.
-        looks.append(status(state))
-        return bool(phase(looks[-1], 1, "generate")["running"] and responses(state))
-
-    wait_until(at_work, 60)
-    found = looks[-1]
+    wait_until(lambda: responses(state))
+    found = status(state)
     generate = phase(found, 1, "generate")
     assert 1 <= generate["running"] <= 4 and generate["queued"] and not generate["failed"]
     assert generate["nodes"] and set(generate["nodes"]) <= {f"node{number}" for number in range(1, 5)}
     assert found["gpu_seconds"] > 0 and "GPU time: " in typed("status", state.root).stdout
 
-    _, err = driver.communicate(timeout=180)
-    assert driver.returncode == 0, err
+    held.let_go(GENERATE)
+    ended(driver)
     found = status(state)
     assert (found["state"], found["silence"], phase(found, 1, "judge")["running"]) == ("done", None, 0)
     assert found["gpu_seconds"] > 0 and 0 <= found["gpu_idle"] < 1
@@ -104,8 +98,8 @@ def test_tasks_wait_run_and_are_done_in_front_of_whoever_looks(tmp_path: Path, l
 
 
 def test_a_detached_launch_runs_without_a_driver_and_later_phases_are_queued(tmp_path: Path) -> None:
-    state = detached(tmp_path)
-    wait_until(lambda: responses(state) >= 2, 60)
+    state, _ = detached(tmp_path)
+    wait_until(lambda: responses(state) >= 2)
     found = status(state)
     assert (found["state"], found["exit_code"], found["driver"]) == ("running", 3, None)
     assert "up to iteration 2" in found["detached"]
@@ -118,14 +112,16 @@ def test_a_detached_launch_runs_without_a_driver_and_later_phases_are_queued(tmp
 
 @pytest.mark.parametrize("how", ["cancelled", "killed"])
 def test_a_chain_that_lost_a_task_says_which_and_where(how: str, tmp_path: Path) -> None:
-    # So slowly that SLURM kills a cancelled task, which does not heed SIGTERM, in its work.
-    state = detached(tmp_path, delay=2.0 if how == "cancelled" else 0.3)
-    victim = running_task(state)
+    state, held = detached(tmp_path)
+    run, victim = Run.open(state), running_task(state)
     if how == "cancelled":
+        # It does not heed SIGTERM: SLURM kills it in its work.
         subprocess.run(["scancel", str(victim.job)], check=True)
+        wait_until(lambda: victim.job not in queue(run, "%i"))
     else:
         os.kill(victim.process.pid, signal.SIGKILL)
-    wait_until(lambda: gone(Run.open(state)), 120)
+    held.let_go(GENERATE)
+    wait_until(lambda: gone(run))
     found = status(state)
     assert (found["state"], found["exit_code"], found["failure"]) == ("failed", 1, None)
     [ended] = found["ended"]
@@ -138,10 +134,11 @@ def test_a_chain_that_lost_a_task_says_which_and_where(how: str, tmp_path: Path)
 
 
 def test_a_chain_that_ends_since_a_task_was_cancelled_in_its_last_seconds_says_so(tmp_path: Path) -> None:
-    state = detached(tmp_path)
+    state, held = detached(tmp_path)
     victim = running_task(state)
     subprocess.run(["scancel", str(victim.job)], check=True)
-    wait_until(lambda: gone(Run.open(state)), 120)
+    held.let_go(GENERATE)
+    wait_until(lambda: gone(Run.open(state)))
     found = status(state)
     assert found["state"] == "failed" and phase(found, 1, "generate")["done"] == 48
     [ended] = found["ended"]
@@ -152,8 +149,8 @@ def test_a_chain_that_ends_since_a_task_was_cancelled_in_its_last_seconds_says_s
 def test_a_silent_controller_is_named_and_the_files_still_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state = detached(tmp_path)
-    wait_until(lambda: responses(state) >= 2, 60)
+    state, _ = detached(tmp_path)
+    wait_until(lambda: responses(state) >= 2)
     nobody = tmp_path / "slurm.conf"
     lines = Path(os.environ["SLURM_CONF"]).read_text().splitlines()
     nobody.write_text(
