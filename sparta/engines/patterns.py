@@ -68,3 +68,11 @@ def matcher_of(pattern: str, tokenizer: Any, vocabulary: int) -> Any:
     if error := matcher.get_error():
         raise ValueError(f"the pattern {pattern!r} cannot be used: {error}")
     return matcher
+
+
+def grammar_of(pattern: str) -> str:
+    """A regular expression as a grammar of llguidance's own kind.
+
+    no_forcing: a model may write a text in its own tokens, even where there is but one text to write.
+    """
+    return '%llguidance {"no_forcing": true}\nstart: /' + pattern.replace("/", r"\/") + "/\n"

@@ -9,6 +9,7 @@ from typing import Any
 
 from sparta import recipe
 from sparta.engines.base import Completion, Inbox, ModelRef, Request
+from sparta.engines.patterns import grammar_of
 from sparta.engines.tokenizers import fingerprint, first_line, load_renderer
 from sparta.engines.vllm_base import VllmBase
 from sparta.engines.vllm_needs import Room, rooms
@@ -209,7 +210,9 @@ def _parameters(request: Request, room: int) -> Any:
         stop=list(sampling.stop) or None,
         include_stop_str_in_output=True,
         detokenize=bool(sampling.stop),
-        structured_outputs=StructuredOutputsParams(regex=request.pattern) if request.pattern else None,
+        structured_outputs=StructuredOutputsParams(grammar=grammar_of(request.pattern))
+        if request.pattern
+        else None,
         output_kind=RequestOutputKind.FINAL_ONLY,
         skip_clone=True,
     )

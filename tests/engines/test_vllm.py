@@ -13,13 +13,14 @@ import tiny
 from asking import GREEDY, SAMPLED, answers, ref, request, settings
 
 from sparta import recipe, toy
-from sparta.arena.votes import expected_score
+from sparta.arena.votes import expected_score, parse_score
 from sparta.engines.base import Completion, Engine, Inbox, ModelRef, Request, Sampling
 from sparta.engines.hf import HfEngine
 from sparta.engines.labels import labels_of
 from sparta.engines.vllm import VllmEngine
 from sparta.errors import SpartaError
-from sparta.prompts import Message, judging_instruction
+from sparta.prompts import Message, judging_instruction, judging_pattern
+from sparta.toy.family import items
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None,
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 POOL = [ref(name, toy.BASE, folder) for name, folder in toy.ADAPTERS.items()]
-SUMS = [f"{first} + {second}" for first, second in zip(range(3, 83, 4), range(90, 10, -4), strict=True)]
+QUESTIONS = [item.question for item in items("validation", 20, 0)]
 EXPECTED = recipe.Judging(mode="expected")
 
 
@@ -74,7 +75,7 @@ def scores(made: dict[str, Completion]) -> dict[str, float]:
 
 
 def test_greedy_answers_are_those_of_hf(engine: VllmEngine, other: HfEngine) -> None:
-    asked = [request(engine, model, question) for question in SUMS for model in POOL]
+    asked = [request(engine, model, question) for question in QUESTIONS for model in POOL]
     assert agreement(answers(engine, asked), answers(other, asked)) >= 0.99
 
 
@@ -82,7 +83,7 @@ def test_expected_scores_are_those_of_hf(engine: VllmEngine, other: HfEngine) ->
     asked = [
         judging(engine, model, question, response)
         for model in POOL
-        for question in SUMS[:10]
+        for question in QUESTIONS[:10]
         for response in ("+093", "007")
     ]
     mine, theirs = answers(engine, asked), answers(other, asked)
@@ -92,6 +93,29 @@ def test_expected_scores_are_those_of_hf(engine: VllmEngine, other: HfEngine) ->
     ]
     expected = scores(theirs)
     assert all(abs(score - expected[key]) < 0.01 for key, score in scores(mine).items())
+
+
+def test_written_votes_are_those_of_hf_and_in_the_models_own_tokens(
+    engine: VllmEngine, other: HfEngine
+) -> None:
+    """The toy's judges write a working and, in a token of its own, how the score begins: the form must leave them that token."""
+    instruction = judging_instruction("text", True, EXPECTED.labels)
+    asked = [
+        replace(
+            request(engine, model, "", replace(GREEDY, max_new_tokens=16)),
+            key=f"{model.name}/{question}",
+            prompt=engine.renderer(model).judging(
+                [Message("user", question)], "+093", instruction=instruction, max_new_tokens=16
+            ),
+            pattern=judging_pattern(working=True),
+        )
+        for model in POOL
+        for question in QUESTIONS
+    ]
+    mine, theirs = answers(engine, asked), answers(other, asked)
+    assert agreement(mine, theirs) >= 0.99
+    read = [parse_score(done.text, bare=False) for done in mine.values()]
+    assert sum(score is not None for score in read) >= 0.95 * len(read)
 
 
 def test_completions_come_before_all_requests_are_taken_and_what_is_put_in_comes_next(
@@ -115,7 +139,7 @@ def test_completions_come_before_all_requests_are_taken_and_what_is_put_in_comes
 
 
 def test_a_consumer_may_stop_early_and_the_next_run_starts_clean(engine: VllmEngine) -> None:
-    asked = [request(engine, model, question) for question in SUMS[:4] for model in POOL]
+    asked = [request(engine, model, question) for question in QUESTIONS[:4] for model in POOL]
     expected = answers(engine, asked)
     run = engine.run(Inbox(asked))
     assert next(run).key in expected
@@ -128,7 +152,7 @@ def test_sampled_text_depends_on_the_request_alone(engine: VllmEngine) -> None:
     asked = [
         request(engine, model, question, SAMPLED, seed)
         for model in POOL[:3]
-        for question in SUMS[:3]
+        for question in QUESTIONS[:3]
         for seed in range(4)
     ]
     together = answers(engine, asked)
@@ -139,16 +163,16 @@ def test_sampled_text_depends_on_the_request_alone(engine: VllmEngine) -> None:
 
 
 def test_stop_strings_stay_in_the_text_as_with_hf(engine: VllmEngine, other: HfEngine) -> None:
-    stopping = replace(GREEDY, stop=("0", "+1"))
-    asked = [request(engine, model, question, stopping) for question in SUMS[:5] for model in POOL]
+    stopping = replace(GREEDY, stop=("1", "+4"))
+    asked = [request(engine, model, question, stopping) for question in QUESTIONS[:5] for model in POOL]
     made = answers(engine, asked)
     assert agreement(made, answers(other, asked)) >= 0.98
-    assert any(done.text.endswith("0") and done.finish_reason == "stop" for done in made.values())
+    assert any(done.text.endswith("1") and done.finish_reason == "stop" for done in made.values())
 
 
 def test_a_pattern_holds_and_a_limit_cuts_it(engine: VllmEngine, other: HfEngine) -> None:
     pattern = r"[1-9][0-9]{4}"
-    free = [request(engine, model, question) for question in SUMS[:3] for model in POOL]
+    free = [request(engine, model, question) for question in QUESTIONS[:3] for model in POOL]
     asked = [replace(one, pattern=pattern) for one in free]
     made = answers(engine, asked)
     assert all(re.fullmatch(pattern, done.text) and done.finish_reason == "stop" for done in made.values())
@@ -159,7 +183,7 @@ def test_a_pattern_holds_and_a_limit_cuts_it(engine: VllmEngine, other: HfEngine
 
 
 def test_a_completion_continues_its_prefix(engine: VllmEngine) -> None:
-    whole = request(engine, POOL[0], SUMS[0])
+    whole = request(engine, POOL[0], QUESTIONS[0])
     (done,) = answers(engine, [whole]).values()
     (rest,) = answers(engine, [replace(whole, prefix=done.token_ids[:2])]).values()
     assert rest.token_ids == done.token_ids[2:]
@@ -190,23 +214,24 @@ def test_another_version_of_an_adapter_answers_with_its_own_weights(
     first, second = POOL[0], replace(POOL[0], adapter=toy.ADAPTERS["mirror"], version="1")
     mirror = next(model for model in POOL if model.name == "mirror")
     loads = engine.loads
-    before = answers(engine, [request(engine, first, question) for question in SUMS])
-    after = answers(engine, [request(engine, second, question) for question in SUMS])
-    there = answers(other, [request(other, mirror, question) for question in SUMS])
+    before = answers(engine, [request(engine, first, question) for question in QUESTIONS])
+    after = answers(engine, [request(engine, second, question) for question in QUESTIONS])
+    there = answers(other, [request(other, mirror, question) for question in QUESTIONS])
     same = [
-        after[f"adder/{question}/0"].token_ids == there[f"mirror/{question}/0"].token_ids for question in SUMS
+        after[f"adder/{question}/0"].token_ids == there[f"mirror/{question}/0"].token_ids
+        for question in QUESTIONS
     ]
     assert sum(same) >= 0.99 * len(same)
     assert after != before
     assert engine.loads == loads
-    assert answers(engine, [request(engine, first, question) for question in SUMS]) == before
+    assert answers(engine, [request(engine, first, question) for question in QUESTIONS]) == before
 
 
 def test_the_seconds_of_requests_add_up_to_those_of_the_run(engine: VllmEngine) -> None:
     from time import perf_counter
 
     answers(engine, [request(engine, POOL[0], "1 + 1")])
-    asked = [request(engine, model, question) for question in SUMS[:4] for model in POOL]
+    asked = [request(engine, model, question) for question in QUESTIONS[:4] for model in POOL]
     began = perf_counter()
     spent = [done.seconds for done in engine.run(Inbox(asked))]
     assert 0.5 < sum(spent) / (perf_counter() - began) <= 1.01
@@ -249,8 +274,8 @@ def test_full_models_are_loaded_one_after_the_other_and_answer_as_with_hf(
     engine = VllmEngine(vllm_settings())
     engine.expect(models)
     assert engine.loads == 0
-    asked = [request(engine, model, question) for model in models for question in SUMS]
-    asked += [judging(engine, models[1], question, "+093") for question in SUMS]
+    asked = [request(engine, model, question) for model in models for question in QUESTIONS]
+    asked += [judging(engine, models[1], question, "+093") for question in QUESTIONS]
     mine, theirs = answers(engine, asked), answers(other, asked)
     assert (engine.loads, engine.load_seconds > 0) == (2, True)
     written = [one.key for one in asked if not one.labels]
@@ -261,7 +286,7 @@ def test_full_models_are_loaded_one_after_the_other_and_answer_as_with_hf(
         abs(score - expected[key]) < 0.01 for key, score in scores({key: mine[key] for key in judged}).items()
     )
     newer = replace(models[1], version="1")
-    assert answers(engine, [request(engine, newer, question) for question in SUMS]).keys() <= mine.keys()
+    assert answers(engine, [request(engine, newer, question) for question in QUESTIONS]).keys() <= mine.keys()
     assert engine.loads == 3, "other weights under the same name"
     engine.close()
     engine.close()

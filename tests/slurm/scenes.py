@@ -13,7 +13,7 @@ from rehearsal import DEADLINE, ROOT, advance, manifests, rows_on_disk, wait_unt
 from sparta.cluster import lifecycle
 from sparta.cluster.attempts import AttemptDir, TaskRecord
 from sparta.cluster.slurm.jobs import prefix
-from sparta.phases.base import RowPhase
+from sparta.phases.base import ArrayPhase, RowPhase
 from sparta.phases.generate import Generate
 from sparta.phases.judge import Judge
 from sparta.phases.train import Train
@@ -145,18 +145,18 @@ def responses(state: StateDir, t: int = 1) -> int:
     return LineCounter(state.iteration(t).responses).fresh()
 
 
-def records(run: Run, phase: RowPhase) -> list[TaskRecord]:
+def records(run: Run, phase: ArrayPhase) -> list[TaskRecord]:
     """What the tasks of `phase` of iteration 1 say of themselves, over all attempts."""
     attempts = AttemptDir(run, phase, 1)
     return [record for attempt in attempts.all() for record in attempts.records(attempt)]
 
 
-def rows(run: Run, phase: RowPhase) -> int:
+def rows(run: Run, phase: ArrayPhase) -> int:
     """How many rows of `phase` of iteration 1 are on disk."""
-    return LineCounter(phase.folder(run, 1)).fresh()
+    return LineCounter(*(part.folder(run, 1) for part in phase.parts)).fresh()
 
 
-def at_work(state: StateDir, phase: RowPhase, tasks: int, least: int = 1) -> bool:
+def at_work(state: StateDir, phase: ArrayPhase, tasks: int, least: int = 1) -> bool:
     """Whether so many tasks of `phase` of iteration 1 run by now and `least` rows are written."""
     if not state.run_json.is_file():
         return False

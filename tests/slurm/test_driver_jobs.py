@@ -111,7 +111,7 @@ class Batch:
 def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny run of the embedded pool, finished and not scored."""
     state = tmp_path_factory.mktemp("toy") / "state"
-    settings = ("combats=4", "evaluation.validation=4", "evaluation.test=4")
+    settings = ("combats=4", "cluster.tasks=4", "evaluation.validation=4", "evaluation.test=4")
     given = [part for setting in settings for part in ("--set", setting)]
     done = typed("launch", "--recipe", "toy", "--cluster", "inline", "--state", state, "--iters", 1, *given)
     assert done.returncode == 0, done.stderr
