@@ -40,12 +40,14 @@ unit: setup $(VENV)/.vllm
 	$(BIN)/pytest -n 2 --dist worksteal
 
 # The tests that need SLURM, alone; `unit` runs them too where SLURM is installed and the user is root.
-slurm: setup
+slurm: setup $(VENV)/.vllm
 	SPARTA_NEED_SLURM=1 $(BIN)/pytest -n 2 --dist worksteal tests/slurm
 
-bench: setup
+bench: setup $(VENV)/.vllm
 	$(BIN)/python tests/bench/merge.py
 	$(BIN)/python tests/bench/start.py
+	$(BIN)/python tests/bench/dealing.py
+	$(BIN)/python tests/bench/engines.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache build *.egg-info

@@ -65,10 +65,11 @@ WORKING_PATTERN = r"[^\n]+\n"
 """A regular expression for the line that a judge writes before its score."""
 _SCORE_PATTERN = r'\{"score": ?(?:10|[1-9])\}'
 
-_INVISIBLE = (
-    r"[\s\x00-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e"
-    r"\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e01ef]*"
+_HIDDEN = (
+    r"\x00-\x08\x0e-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e"
+    r"\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e01ef"
 )
+_INVISIBLE = rf"[\s{_HIDDEN}]*"
 """Space, and characters that show as nothing: what somebody could put between the letters of a delimiter."""
 
 
@@ -80,9 +81,15 @@ _DELIMITERS = re.compile(
     rf"<{_INVISIBLE}(?:/{_INVISIBLE})*(?:{_spelled('question')}|{_spelled('response')})(?![\w-])[^<>\n]*>?",
     re.IGNORECASE,
 )
+_BAR, _SLASH = r"[|\uff5c]", rf"(?:/{_INVISIBLE})?"
 _ROLE_MARKERS = re.compile(
-    rf"<{_INVISIBLE}\|[^<>|]{{1,48}}\|{_INVISIBLE}>|\[{_INVISIBLE}/?{_INVISIBLE}INST{_INVISIBLE}\]"
-    r"|<</?SYS>>|</?s>|<(?:start|end)_of_turn>",
+    rf"<{_INVISIBLE}{_BAR}[^<>|\uff5c]{{1,48}}{_BAR}{_INVISIBLE}>"
+    rf"|\[{_INVISIBLE}{_SLASH}{_spelled('INST')}{_INVISIBLE}\]"
+    rf"|<{_INVISIBLE}<{_INVISIBLE}{_SLASH}{_spelled('SYS')}{_INVISIBLE}>{_INVISIBLE}>"
+    rf"|<{_INVISIBLE}(?:{_spelled('start_of_turn')}|{_spelled('end_of_turn')}){_INVISIBLE}>"
+    rf"|<[{_HIDDEN}]*(?:/[{_HIDDEN}]*)?s[{_HIDDEN}]*>"
+    # Any word in capitals: [SYSTEM_PROMPT], [TOOL_CALLS]. A [NOTE] loses its brackets too, which says the same to a judge.
+    rf"|\[{_INVISIBLE}{_SLASH}(?-i:[A-Z](?:[{_HIDDEN}]*[A-Z_]){{2,}}){_INVISIBLE}\]",
     re.IGNORECASE,
 )
 _ROUND = str.maketrans("<>[]", "()()")

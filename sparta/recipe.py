@@ -20,6 +20,8 @@ from sparta.errors import SpartaError
 from sparta.store.layout import check_model_name
 
 Share = Annotated[float, Field(ge=0, le=1)]
+VLLM_HOTTEST = 2.0
+"""The highest temperature that vLLM takes."""
 HOW: JsonDict = {"identity": False}
 """Marks a field that says how a run is carried out, not what it computes: it may change between two launches of one run."""
 
@@ -207,7 +209,8 @@ class Api(Rules):
     )
     key_variable: str = Field(
         default="OPENAI_API_KEY",
-        description="the environment variable that holds the key; an http:// or local endpoint may need none",
+        description="the environment variable that holds the key; an http:// or local endpoint may need none. "
+        "Over http:// a key is sent to this machine or a private address alone",
         json_schema_extra=HOW,
     )
     models: dict[str, str] = Field(
@@ -239,7 +242,8 @@ class Api(Rules):
     max_cost: float | None = Field(
         default=None,
         gt=0,
-        description="what the run may spend, in the prices' currency; it stops there (calls under way are finished) and can go on",
+        description="what the run may spend, in the prices' currency; it stops there and can go on. Calls under way, of all tasks, are finished, "
+        "and a task learns of the others' calls every 3 seconds: by what those calls cost, more may be spent",
         json_schema_extra=HOW,
     )
 
@@ -383,6 +387,16 @@ class Recipe(Rules):
             raise ValueError(
                 "an endpoint does not continue a working with labels: set judging.working to false or judging.mode to text"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _cool_enough(self) -> Self:
+        for name, given in (("generation", self.generation), ("judging", self.judging)):
+            if self.engine.kind == "vllm" and given.temperature > VLLM_HOTTEST:
+                raise ValueError(
+                    f"vLLM takes a temperature of at most {VLLM_HOTTEST:g}, {name}.temperature is "
+                    f"{given.temperature:g}: lower it, or set engine.kind to hf"
+                )
         return self
 
     @model_validator(mode="after")

@@ -63,6 +63,8 @@ MAY_COST = {
     # The weights of the toy pool are made by a program of its own, which nothing else imports.
     **dict.fromkeys(("toy/build.py", "toy/curriculum.py", "toy/measure.py", "toy/tokenizer.py"), HEAVY),
     "arena/replay.py": {"numpy"},
+    # A class on one of vLLM's, imported where vLLM already is.
+    "engines/vllm_forms.py": {"vllm"},
 }
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "base_utils"}
 

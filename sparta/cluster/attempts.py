@@ -16,6 +16,7 @@ from typing import Literal
 import msgspec
 
 from sparta.errors import SpartaError
+from sparta.methods.registry import phase_named
 from sparta.phases.base import Phase, WorkItem
 from sparta.store import files
 from sparta.store.process import ProcessId, identify, lives, machine, slurm_restarts
@@ -81,6 +82,12 @@ class AttemptDir:
         self.folder = run.state.jobs / phase.place(t)
         self.phase = phase
         self.t = t
+        self._run = run
+
+    @property
+    def rivals(self) -> "list[AttemptDir]":
+        """The attempts at the same rows in another way, see `Phase.rivals`."""
+        return [AttemptDir(self._run, phase_named(name), self.t) for name in self.phase.rivals]
 
     def all(self) -> list[Attempt]:
         """Attempts so far, oldest first."""
@@ -89,10 +96,14 @@ class AttemptDir:
         ]
         return sorted(found, key=lambda attempt: attempt.number)
 
+    @property
+    def numbers(self) -> set[int]:
+        """Of attempts that were dealt out, and of those for which jobs have been submitted."""
+        return {int(path.stem.partition("-")[0][1:]) for path in self.folder.glob("a*.json")}
+
     def next_number(self) -> int:
-        """A number that no attempt has, nor any for which jobs have been submitted."""
-        taken = (path.stem.partition("-")[0] for path in self.folder.glob("a*.json"))
-        return max((int(name[1:]) for name in taken), default=-1) + 1
+        """A number that nothing here has, and nothing at rivals: shard files in one folder are named by it, and it says what was dealt last."""
+        return max((number for each in (self, *self.rivals) for number in each.numbers), default=-1) + 1
 
     def attempt(self, number: int) -> Attempt | None:
         """The attempt of that number; None where nothing has been dealt under it."""
@@ -145,6 +156,16 @@ class AttemptDir:
     def log(self, record: TaskRecord) -> Path | None:
         """What the task of `record` printed; None where it shares its driver's output."""
         return self.logs / record.log if record.log else None
+
+
+def played(run: Run, phases: Sequence[Phase], t: int) -> list[Phase]:
+    """`phases`, each followed by its rivals that have attempts or jobs in iteration t: an earlier launch did part of it in another way."""
+    found: dict[str, Phase] = {}
+    for phase in phases:
+        rivals = (each.phase for each in AttemptDir(run, phase, t).rivals if each.numbers)
+        for one in (phase, *rivals):
+            found.setdefault(one.name, one)
+    return list(found.values())
 
 
 class Report:

@@ -15,7 +15,6 @@ from sparta.cluster.inline import Inline
 from sparta.cluster.launchers import LAUNCHERS, launcher_named
 from sparta.cluster.sizing import dealt
 from sparta.errors import SpartaError
-from sparta.methods.registry import phase_named
 from sparta.phases.base import ArrayPhase, Phase
 from sparta.store.run import Run
 from sparta.store.shards import LineCounter
@@ -60,8 +59,6 @@ class Driver:
         run, attempts = self._run, AttemptDir(self._run, phase, t)
         launcher = self._launcher if self._launcher.takes(phase) else self._launchers[Inline.name]
         self.settle(attempts)
-        for rival in phase.rivals:
-            self.settle(AttemptDir(run, phase_named(rival), t))
         made = 0
         missing = phase.missing(run, t)
         while missing:
@@ -76,7 +73,14 @@ class Driver:
                 self._explain(launcher, attempts, attempt, len(missing), made)
 
     def settle(self, attempts: AttemptDir, but: Attempt | None = None) -> None:
-        """Wait for tasks of earlier launches that still run, wherever they were started, and for jobs that work will yet be dealt to."""
+        """Wait for tasks of earlier launches that still run, wherever they were started, and for jobs that work will yet be dealt to.
+
+        Those of rivals too: they make the same rows.
+        """
+        for each in (attempts, *attempts.rivals):
+            self._settle(each, but)
+
+    def _settle(self, attempts: AttemptDir, but: Attempt | None) -> None:
         said = False
         for launcher in self._launchers.values():
             wait = _Wait(launcher, attempts, self._view)

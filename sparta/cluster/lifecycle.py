@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from sparta.cluster.attempts import AttemptDir
+from sparta.cluster.attempts import AttemptDir, played
 from sparta.cluster.cancel import attempts_below
 from sparta.cluster.launchers import LAUNCHERS, launcher_named
 from sparta.errors import SpartaError
@@ -216,7 +216,7 @@ def _require_frozen_recipe(run: Run) -> None:
 
 def _require_idle(run: Run, t: int) -> None:
     """Raises SpartaError where tasks of iteration t still run: they would go on writing into what comes in its place."""
-    for phase in phases_of(run.recipe):
+    for phase in played(run, phases_of(run.recipe), t):
         if _in_work(run, AttemptDir(run, phase, t)):
             raise SpartaError(
                 f"tasks of {phase.name} of iteration {t} are still running: end them with --cancel, or launch without --resume "

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from sparta.cluster.attempts import Attempt, AttemptDir, TaskRecord
+from sparta.cluster.attempts import Attempt, AttemptDir, TaskRecord, played
 from sparta.phases.base import ArrayPhase, Phase
 from sparta.phases.stats import IterationStats, PhaseStats
 from sparta.store import files
@@ -45,10 +45,10 @@ class GpuTime(NamedTuple):
 
 
 def measure(run: Run, phases: Sequence[Phase], t: int) -> None:
-    """Complete stats.json of iteration t with the cost of its phases."""
+    """Complete stats.json of iteration t with the cost of its phases, and of rivals that did part of it."""
     path = run.iteration(t).stats
     stats = files.read_json(path, IterationStats)
-    places = {phase.name: AttemptDir(run, phase, t) for phase in phases}
+    places = {phase.name: AttemptDir(run, phase, t) for phase in played(run, phases, t)}
     costs = {name: cost_of(run, attempts) for name, attempts in places.items()}
     gpu = gpu_time(span for attempts in places.values() for span in gpu_spans(run, attempts, told(attempts)))
     files.write_json(

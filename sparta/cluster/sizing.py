@@ -44,7 +44,10 @@ def width_for(cluster: Cluster, rates: Rates | None, cost: float, bundles: int, 
     few = "" if possible == most else f"{bundles} to give out"
     if rates is None or cluster.tasks is not None or rates.start_seconds <= 0:
         return Width(possible, few)
-    worth = max(1, int(rates.seconds(cost) / rates.start_seconds))
+    starts = rates.seconds(cost) / rates.start_seconds
+    below = max(1, int(starts))
+    # The product, in starts and without what is the same for every number of tasks, is tasks + starts² / tasks.
+    worth = min((below, below + 1), key=lambda tasks: tasks + starts * starts / tasks)
     if worth >= possible:
         return Width(possible, few)
     return Width(worth, "more would load longer than they work")

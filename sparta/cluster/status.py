@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from sparta.arena.reputation import Standing
-from sparta.cluster.attempts import AttemptDir
+from sparta.cluster.attempts import AttemptDir, played
 from sparta.cluster.driver import last_lines
 from sparta.cluster.estimate import seconds_an_iteration
 from sparta.cluster.failure import Failure, last_failure
@@ -87,7 +87,7 @@ def status_of(run: Run) -> Status:
     looks = [
         Look(run, phase, t, t in committed, driver is not None, seen)
         for t in _iterations(run, phases, seen)
-        for phase in phases
+        for phase in played(run, phases, t)
     ]
     chain = latest_chain(run)
     detached = None if driver else _detached(chain, seen, looks)
@@ -130,7 +130,7 @@ def _iterations(run: Run, phases: Sequence[Phase], seen: Seen) -> list[int]:
     submitted = {
         t
         for t in StateDir(run.state.jobs).iterations()
-        if any(seen.numbers(AttemptDir(run, phase, t)) for phase in phases)
+        if any(seen.numbers(AttemptDir(run, phase, t)) for phase in played(run, phases, t))
     }
     return sorted(t for t in {*run.state.iterations(), *submitted} if t > 0)
 
@@ -161,10 +161,15 @@ def _ended(looks: Sequence[Look], chain: Chain | None, seen: Seen) -> tuple[list
     """The tasks that ended a detached launch and the end of the log of one: those of the first phase that is not complete."""
     if chain is None or not chain.whole or seen.silence is not None:
         return [], None
-    look = next((look for look in looks if not look.committed and not look.status.complete), None)
-    blamed = look.blamed(chain) if look else []
-    if look is None or not blamed:
+    first = next((look for look in looks if not look.committed and not look.status.complete), None)
+    if first is None:
         return [], None
+    # The detached launch may have been made in the other way than the one that is asked for by now.
+    rivals = [look for look in looks if look.t == first.t and look.phase.name in first.phase.rivals]
+    look = next((look for look in (first, *rivals) if look.blamed(chain)), None)
+    if look is None:
+        return [], None
+    blamed = look.blamed(chain)
     if look.states[blamed[0]] == "never":
         for before in looks[: looks.index(look)]:
             if not before.committed and (spoiled := before.spoiled(chain)):

@@ -155,7 +155,7 @@ def _queue(t: int, phases: list[PhaseStatus]) -> Table:
 
 
 def _phases(iterations: list[IterationStatus]) -> Table:
-    names = [phase.name for phase in iterations[0].phases if phase.name != "plan"]
+    names = [name for name in _columns(iterations) if name != "plan"]
     arrays = [name for name in names if name not in STEPS]
     table = Table(
         box=box.SIMPLE_HEAD,
@@ -167,13 +167,28 @@ def _phases(iterations: list[IterationStatus]) -> Table:
         table.add_column(name, justify="right")
     for entry in iterations:
         phases = {phase.name: phase for phase in entry.phases}
-        tasks = ", ".join(str(phases[name].tasks or "-") for name in arrays)
-        loads = ", ".join(str(phases[name].loads) if phases[name].tasks else "-" for name in arrays)
-        table.add_row(str(entry.t), *(_cell(phases[name]) for name in names), tasks, loads)
+        dealt = {name: phases[name] for name in arrays if name in phases and phases[name].tasks}
+        tasks = ", ".join(str(dealt[name].tasks) if name in dealt else "-" for name in arrays)
+        loads = ", ".join(str(dealt[name].loads) if name in dealt else "-" for name in arrays)
+        table.add_row(str(entry.t), *(_cell(phases.get(name)) for name in names), tasks, loads)
     return table
 
 
-def _cell(phase: PhaseStatus) -> str:
+def _columns(iterations: list[IterationStatus]) -> list[str]:
+    """Phases of all iterations, in order: one that was played in two ways has more than the others."""
+    names: list[str] = []
+    for entry in iterations:
+        place = 0
+        for phase in entry.phases:
+            if phase.name not in names:
+                names.insert(place, phase.name)
+            place = names.index(phase.name) + 1
+    return names
+
+
+def _cell(phase: PhaseStatus | None) -> str:
+    if phase is None:
+        return "-"
     if phase.name in STEPS:
         return "done" if phase.done else "-"
     text = f"{phase.done:,}/{phase.total:,}" if phase.total is not None else "-"

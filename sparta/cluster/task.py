@@ -77,10 +77,14 @@ def _refuse_if_dealt_again(attempts: AttemptDir, number: int) -> None:
     """A driver that was killed between starting this task and noting it down leaves its successor to deal the same keys out again.
 
     That one deals first and then looks for tasks that have said they run; this one has said so and now looks. So one of the two notices.
+    The successor may make the same rows in another way: numbers are common to rivals.
     """
-    latest = attempts.all()[-1].number
-    if latest != number:
-        raise SpartaError(f"these keys have been dealt out again, in attempt {latest}: nothing was done here")
+    for each in (attempts, *attempts.rivals):
+        latest = max((attempt.number for attempt in each.all()), default=number)
+        if latest > number:
+            raise SpartaError(
+                f"these keys have been dealt out again, in attempt {latest} at {each.phase.name}: nothing was done here"
+            )
 
 
 def main(state: str, phase_name: str, t: int, number: int, shard: int, gpu: str = "") -> None:

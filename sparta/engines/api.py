@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -12,11 +13,41 @@ from weakref import WeakValueDictionary
 from sparta import recipe
 from sparta.engines.api_calls import Call, Calls
 from sparta.engines.api_endpoint import Endpoint
-from sparta.engines.api_failures import ContextOverflow
-from sparta.engines.api_protocol import body_of, key_of, read_answer
+from sparta.engines.api_failures import ContextOverflow, PromptFiltered
+from sparta.engines.api_protocol import Answer, Filtered, Garbled, Usage, body_of, key_of, read_answer
 from sparta.engines.base import Completion, Inbox, ModelRef, Request
 from sparta.errors import SpartaError
 from sparta.prompts import EndpointRenderer, Renderer
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A request on its way. key: of the call. name: of the model at the endpoint. began: seconds, on the clock of `perf_counter`."""
+
+    request: Request
+    key: str
+    name: str
+    began: float
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.began
+
+    def call(self, answer: Answer, spoiled: bool = False) -> Call:
+        """What is kept of it."""
+        return Call(
+            key=self.key,
+            model=self.name,
+            member=self.request.model.name,
+            version=self.request.model.version,
+            text=answer.text,
+            prompt_tokens=answer.prompt_tokens,
+            new_tokens=answer.new_tokens,
+            finish_reason=answer.finish_reason,
+            label_probs=answer.label_probs,
+            seconds=self.seconds,
+            spoiled=spoiled,
+        )
 
 
 class ApiEngine:
@@ -34,7 +65,7 @@ class ApiEngine:
         self.loads = 0
         self.load_seconds = 0.0
         self._calls = Calls(calls, settings.api)
-        self._endpoint = Endpoint(settings.api)
+        self._endpoint = Endpoint(settings.api, self._calls.check_budget)
         self._renderer = EndpointRenderer()
         self._versions: dict[tuple[str, str], str] = {}
         self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -61,6 +92,8 @@ class ApiEngine:
         """Completions as they come. Raises SpartaError where the endpoint does not answer in the end or the money is spent;
         whatever was answered by then is kept, and has been given back.
         """
+        # All that others have answered: too much to be read while the event loop waits.
+        self._calls.look()
         loop = self._started()
         self._endpoint.ending = False
         failure: SpartaError | None = None
@@ -140,27 +173,14 @@ class ApiEngine:
         async with self._asking.setdefault(key, asyncio.Lock()):
             call = self._calls.find(key)
             if call is None:
-                self._calls.check_budget()
-                began = time.perf_counter()
+                asked = _Asked(request, key, body["model"], time.perf_counter())
                 try:
-                    answer = await self._endpoint.chat(
-                        request.model, body, partial(read_answer, request=request)
-                    )
+                    answer = await self._endpoint.chat(request.model, body, partial(self._read, asked))
                 except ContextOverflow:
-                    seconds = time.perf_counter() - began
-                    return Completion(request.key, "", (), 0, "prompt_too_long", seconds)
-                call = Call(
-                    key=key,
-                    model=body["model"],
-                    member=request.model.name,
-                    version=request.model.version,
-                    text=answer.text,
-                    prompt_tokens=answer.prompt_tokens,
-                    new_tokens=answer.new_tokens,
-                    finish_reason=answer.finish_reason,
-                    label_probs=answer.label_probs,
-                    seconds=time.perf_counter() - began,
-                )
+                    return Completion(request.key, "", (), 0, "prompt_too_long", asked.seconds)
+                except PromptFiltered:
+                    return Completion(request.key, "", (), 0, "stop", asked.seconds)
+                call = asked.call(answer)
                 self._calls.add(call)
         return Completion(
             request.key,
@@ -172,3 +192,23 @@ class ApiEngine:
             call.label_probs,
             counted=call.new_tokens,
         )
+
+    def _read(self, asked: _Asked, data: str, last: bool) -> Answer:
+        """The answer in `data`. Where a content filter still ends it at the last try, it is an empty one: asking again gives the same.
+
+        Raises Garbled for what is no answer; what that was charged is counted.
+        """
+        try:
+            return read_answer(data, asked.request)
+        except Garbled as error:
+            nothing = _nothing(error.usage)
+            if last and isinstance(error, Filtered):
+                return nothing
+            if error.usage != Usage():
+                self._calls.add(asked.call(nothing, spoiled=True))
+            raise
+
+
+def _nothing(usage: Usage) -> Answer:
+    """An empty answer, and what it was charged."""
+    return Answer("", usage.prompt_tokens, usage.completion_tokens, "stop")

@@ -22,10 +22,11 @@ RESCAN_SECONDS = 3.0
 
 
 class Call(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One answered call.
+    """One call that was answered.
 
     key: sha256 of what was asked. model: the name at the endpoint. member, version: the model of the pool, and its weights.
     new_tokens: as the endpoint charges them, those of a reasoning that it does not show included.
+    spoiled: what came was no answer, and was charged all the same: it counts as spent and answers nothing.
     """
 
     key: str
@@ -38,11 +39,12 @@ class Call(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     finish_reason: Literal["stop", "length"]
     label_probs: tuple[float, ...] = ()
     seconds: float = 0.0
+    spoiled: bool = False
 
 
 @dataclass(frozen=True)
 class Spent:
-    """What calls came to. cost: in the currency of the recipe's prices, which are those of today for old calls too."""
+    """What calls came to, spoiled ones included. cost: in the currency of the recipe's prices, which are those of today for old calls too."""
 
     calls: int = 0
     prompt_tokens: int = 0
@@ -71,9 +73,17 @@ class Calls:
         self._calls = self._prompt_tokens = self._new_tokens = 0
         self._looked = -RESCAN_SECONDS
 
+    def look(self) -> None:
+        """Read what has come since the last look, if that was RESCAN_SECONDS ago; the first time in a long run, that is much."""
+        if self._folder is None or time.monotonic() - self._looked < RESCAN_SECONDS:
+            return
+        for path in shard_files(self._folder):
+            self._read(path)
+        self._looked = time.monotonic()
+
     def find(self, key: str) -> Call | None:
         """The answer to an equal call, whichever process has made it."""
-        self._look()
+        self.look()
         place = self._places.get(bytes.fromhex(key))
         if place is None:
             return None
@@ -97,7 +107,7 @@ class Calls:
 
     def spent(self) -> Spent:
         """What all calls came to, at most RESCAN_SECONDS ago."""
-        self._look()
+        self.look()
         price = self._settings.input_price * self._prompt_tokens
         price += self._settings.output_price * self._new_tokens
         return Spent(self._calls, self._prompt_tokens, self._new_tokens, price / 1e6)
@@ -113,7 +123,7 @@ class Calls:
 
     def version_of(self, member: str, model: str) -> str | None:
         """The version of `member` that was first asked under the endpoint's name `model`; None where it never was."""
-        self._look()
+        self.look()
         return self._versions.get((member, model))
 
     def flush(self) -> None:
@@ -126,13 +136,6 @@ class Calls:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-
-    def _look(self) -> None:
-        if self._folder is None or time.monotonic() - self._looked < RESCAN_SECONDS:
-            return
-        for path in shard_files(self._folder):
-            self._read(path)
-        self._looked = time.monotonic()
 
     def _read(self, path: Path) -> None:
         """Take note of the whole lines that have come since the last time."""
@@ -152,7 +155,8 @@ class Calls:
                         f"{path}, line {number} is not a valid call ({error}): delete that line and run the same command again, "
                         "which asks the endpoint again."
                     ) from error
-                self._places.setdefault(key, (path, offset))
+                if not call.spoiled:
+                    self._places.setdefault(key, (path, offset))
                 self._count(call)
                 offset += len(line)
         self._read_to[path] = offset, number

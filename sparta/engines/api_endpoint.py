@@ -4,6 +4,7 @@ The key leaves this module in the header of a request alone.
 """
 
 import asyncio
+import ipaddress
 import logging
 import random
 import re
@@ -15,8 +16,16 @@ from urllib.parse import urlsplit
 import openai
 
 from sparta import recipe
-from sparta.engines.api_failures import PATIENCE, Failure, answered, failure_of, said, secret_in
-from sparta.engines.api_protocol import Garbled
+from sparta.engines.api_failures import (
+    PATIENCE,
+    ContextOverflow,
+    Failure,
+    answered,
+    failure_of,
+    said,
+    secret_in,
+)
+from sparta.engines.api_protocol import Garbled, with_room
 from sparta.engines.base import ModelRef
 from sparta.engines.weights import adapter_name
 from sparta.errors import SpartaError
@@ -25,15 +34,18 @@ T = TypeVar("T")
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
 """Seconds before the second try, and at most before any; they double in between."""
-_LOCAL = re.compile(r"localhost|127(\.\d+){3}|::1")
 _log = logging.getLogger(__name__)
 
 
 class Endpoint:
-    """The endpoint of the recipe. `open` it in an event loop, and use and `close` it in that one alone."""
+    """The endpoint of the recipe. `open` it in an event loop, and use and `close` it in that one alone.
 
-    def __init__(self, settings: recipe.Api) -> None:
+    afford: called before every try; raises SpartaError where nothing more may be spent.
+    """
+
+    def __init__(self, settings: recipe.Api, afford: Callable[[], None]) -> None:
         self.settings = settings
+        self._afford = afford
         self.ending = False
         """Set to have nothing tried again: the run is over, what is under way may still succeed."""
         self._address = settings.url or ""
@@ -44,7 +56,7 @@ class Endpoint:
         self._quiet_until = 0.0
 
     def expect(self, models: Iterable[ModelRef]) -> None:
-        """Raises SpartaError where there is no key, or no name for one of `models`. Asks nothing of the endpoint."""
+        """Raises SpartaError where there is no key, or none that may go there, or no name for one of `models`. Asks nothing of the endpoint."""
         self._key()
         self._expected = {self.name_of(model) for model in models}
 
@@ -80,21 +92,31 @@ class Endpoint:
             client, self._client = self._client, None
             await client.close()
 
-    async def chat(self, model: ModelRef, body: dict[str, Any], read: Callable[[str], T]) -> T:
-        """What `read` makes of the answer to `body`, tried again where that may help. read: raises Garbled for what is no answer.
+    async def chat(self, model: ModelRef, body: dict[str, Any], read: Callable[[str, bool], T]) -> T:
+        """What `read` makes of the answer to `body`, tried again where that may help; for fewer new tokens, once, where the context
+        holds the prompt and not so many. read: is told whether this is the last try, and raises Garbled for what is no answer.
 
-        Raises ContextOverflow, and SpartaError where there is no answer in the end.
+        Raises ContextOverflow and PromptFiltered, and SpartaError where there is no answer in the end.
         """
+        try:
+            return await self._chat(model, body, read)
+        except ContextOverflow as overflow:
+            shorter = with_room(body, overflow.left)
+            if shorter is None:
+                raise
+        return await self._chat(model, shorter, read)
 
-        async def send() -> T:
+    async def _chat(self, model: ModelRef, body: dict[str, Any], read: Callable[[str, bool], T]) -> T:
+        async def send(last: bool) -> T:
+            self._afford()
             await self._have(model)
-            return read(await self._post("/chat/completions", body))
+            return read(await self._post("/chat/completions", body), last)
 
         tries = 0
         while True:
             await self._silence()
             try:
-                return await send()
+                return await send(tries == self.settings.retries)
             except (openai.APIError, TimeoutError, Garbled) as error:
                 failure = self._failure(error, str(body["model"]))
             until = asyncio.get_running_loop().time() + min(failure.wait, PATIENCE)
@@ -162,7 +184,7 @@ class Endpoint:
             _log.info("%s has unloaded %s already", self._address, name)
 
     def _failure(self, error: Exception, name: str) -> Failure:
-        """What `error` means. An adapter that was loaded and is unknown now will be loaded again. Raises ContextOverflow."""
+        """What `error` means. An adapter that was loaded and is unknown now will be loaded again. Raises ContextOverflow and PromptFiltered."""
         lost = isinstance(error, openai.NotFoundError) and self._loaded.pop(name, None) is not None
         failure = failure_of(error, self.settings)
         return replace(failure, again=True) if lost else failure
@@ -175,10 +197,18 @@ class Endpoint:
         )
 
     def _key(self) -> str:
-        """The key; a placeholder where a server of one's own needs none. Raises SpartaError where there must be one."""
+        """The key; a placeholder where a server of one's own needs none. Raises SpartaError where there must be one, and where it would
+        go over a network that others read, in clear.
+        """
         variable, url = self.settings.key_variable, urlsplit(self.settings.url or "")
-        key = secret_in(variable)
-        if not key and url.scheme == "https" and not _LOCAL.fullmatch(url.hostname or ""):
+        key, near = secret_in(variable), _is_near(url.hostname or "")
+        if key and url.scheme == "http" and not near:
+            raise SpartaError(
+                f"{self._address} would be sent the key in the environment variable {variable} unencrypted: use https://, or the private "
+                "address (such as 10.0.0.7) of a server on your own network, or set engine.api.key_variable to a variable that holds none "
+                "where the server needs none"
+            )
+        if not key and url.scheme == "https" and not near:
             raise SpartaError(
                 f"{self._address} needs a key and the environment variable {variable} holds none: "
                 "export it, or set engine.api.key_variable to the variable that does"
@@ -188,3 +218,11 @@ class Endpoint:
                 f"the environment variable {variable} holds no key, but something with spaces or letters that keys have not: correct it"
             )
         return key or "none"
+
+
+def _is_near(host: str) -> bool:
+    """Whether `host` is this machine or a private address. A name is not: who answers to it is not known here."""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return host == "localhost"

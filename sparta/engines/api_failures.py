@@ -18,12 +18,35 @@ SHOWN = 300
 """Characters of what an endpoint says that are passed on."""
 
 _OVERFLOW = re.compile(
-    r"context.length|context.window|maximum.context|too many tokens|(prompt|input).{0,20}too long", re.I
+    r"context.(length|window|limit)|maximum.context|too many tokens|(prompt|input).{0,20}too long"
+    r"|max_(completion_|new_)?tokens\W.{0,40}(too large|must be (<=|at least 1, got (0|-)))",
+    re.I,
 )
+# As OpenAI, Anthropic, TGI and the versions of vLLM write it. What a prompt has "at least" is no length.
+_CONTEXT_HOLDS = re.compile(r"context length (?:is|of) (\d+)|\d \+ \d+ > (\d+)|must be <= (\d+)", re.I)
+_PROMPT_HAS = re.compile(
+    r"(\d+) in the (?:messages|prompt|input)|\((\d+) \+ \d+\)|(\d+) \+ \d+ > \d"
+    r"|(?:contains|has|resulted in|given:) (\d+) (?:(?:input|prompt) tokens|tokens|`?inputs)",
+    re.I,
+)
+_PROMPT_ALONE = re.compile(r"without any output tokens|at least 1, got|(prompt|input).{0,20}too long", re.I)
+_WRITES_AT_MOST = re.compile(r"at most (\d+) completion tokens", re.I)
+_FILTERS = ("content_filter", "content_policy_violation")
 
 
 class ContextOverflow(Exception):
-    """The endpoint's context does not hold the prompt."""
+    """The endpoint's context does not hold the prompt and as many new tokens as it was asked for.
+
+    left: how many new tokens it has room for after the prompt; not positive where the prompt alone is too long, None where it does not say.
+    """
+
+    def __init__(self, left: int | None) -> None:
+        super().__init__()
+        self.left = left
+
+
+class PromptFiltered(Exception):
+    """The endpoint's content filter lets the prompt through to no model."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +60,7 @@ class Failure:
 
 
 def failure_of(error: Exception, settings: recipe.Api) -> Failure:
-    """What `error` (of the client, or Garbled) means. Raises ContextOverflow."""
+    """What `error` (of the client, or Garbled) means. Raises ContextOverflow and PromptFiltered."""
     if isinstance(error, Garbled):
         return Failure(f"answered with {_plain(str(error), settings)}", again=True)
     if isinstance(error, TimeoutError | openai.APITimeoutError):
@@ -52,8 +75,10 @@ def failure_of(error: Exception, settings: recipe.Api) -> Failure:
         return Failure(what, wait <= PATIENCE, wait, remedy="lower engine.api.concurrency or wait")
     if status in (408, 409) or status >= 500:
         return Failure(what, again=True, wait=_retry_after(error))
+    if status == 400 and error.code in _FILTERS:
+        raise PromptFiltered
     if status in (400, 413, 422) and _OVERFLOW.search(said(error)):
-        raise ContextOverflow
+        raise ContextOverflow(_left(said(error)))
     remedies = {
         401: f"put a valid key into the environment variable {settings.key_variable}",
         403: f"use a key in {settings.key_variable} that may do this",
@@ -79,6 +104,21 @@ def said(error: openai.APIStatusError) -> str:
 def secret_in(variable: str) -> str:
     """The key in the environment variable, "" where there is none; a line break behind it is not part of it."""
     return os.environ.get(variable, "").strip()
+
+
+def _left(text: str) -> int | None:
+    """New tokens that there is room for, by what an endpoint says of a request that is too long; None where it does not say."""
+    if _PROMPT_ALONE.search(text):
+        return 0
+    if most := _WRITES_AT_MOST.search(text):
+        return int(most[1])
+    holds, has = _CONTEXT_HOLDS.search(text), _PROMPT_HAS.search(text)
+    return _number(holds) - _number(has) if holds and has else None
+
+
+def _number(match: re.Match[str]) -> int:
+    """The one group that took part in `match`."""
+    return int(match[match.lastindex or 0])
 
 
 def _plain(text: str, settings: recipe.Api) -> str:

@@ -15,8 +15,23 @@ TOP_LOGPROBS = 20
 """What OpenAI and vLLM give at most."""
 
 
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens that an endpoint charges for an answer; none where it does not say."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
 class Garbled(Exception):
-    """An answer arrived that is none; its text says what it is instead."""
+    """An answer arrived that is none; its text says what it is instead. usage: what it is charged for all the same."""
+
+    def __init__(self, what: str, usage: Usage) -> None:
+        super().__init__(what)
+        self.usage = usage
+
+
+class Filtered(Garbled):
+    """A content filter ended an answer. Another try may be let through."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +79,17 @@ def key_of(request: Request, body: dict[str, Any], served: str) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def with_room(body: dict[str, Any], left: int | None) -> dict[str, Any] | None:
+    """`body` for `left` new tokens; without a number, so for as many as there is room for, where that is not known (None) or no less than was
+    asked for. None where nothing shorter can be asked for.
+    """
+    asked = body["max_tokens"]
+    if asked == 1 or (left is not None and left <= 0):
+        return None
+    rest = {name: value for name, value in body.items() if name != "max_tokens"}
+    return {**rest, "max_tokens": left} if left is not None and left < asked else rest
+
+
 class _Message(msgspec.Struct):
     content: str | None = None
 
@@ -82,37 +108,42 @@ class _Logprobs(msgspec.Struct):
 
 
 class _Choice(msgspec.Struct):
-    message: _Message
+    message: _Message | None = None
     finish_reason: str | None = None
     stop_reason: int | str | None = None
     logprobs: _Logprobs | None = None
 
 
-class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+class _Bill(msgspec.Struct):
+    usage: Usage | None = None
 
 
-class _Body(msgspec.Struct):
+class _Body(_Bill, kw_only=True):
     choices: list[_Choice]
-    usage: _Usage | None = None
 
 
 _decoder = msgspec.json.Decoder(_Body)
+_bills = msgspec.json.Decoder(_Bill)
 
 
 def read_answer(data: str, request: Request) -> Answer:
-    """The answer in the body `data` of a response. Raises Garbled where there is none."""
+    """The answer in the body `data` of a response. Raises Garbled where there is none.
+
+    A model that says nothing has answered with an empty text, which some endpoints write as null.
+    """
     try:
         body = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise Garbled(f"no chat completion ({error}): {data.strip()!r}") from error
+        raise Garbled(f"no chat completion ({error}): {data.strip()!r}", _billed(data)) from error
+    usage = body.usage or Usage()
     if not body.choices:
-        raise Garbled("a chat completion without a choice")
-    choice, usage = body.choices[0], body.usage or _Usage()
+        raise Garbled("a chat completion without a choice", usage)
+    choice = body.choices[0]
+    if choice.finish_reason == "content_filter" and not (request.labels and choice.logprobs):
+        raise Filtered("a choice that ended with finish_reason content_filter", usage)
     if request.labels:
         if choice.logprobs is None:
-            raise Garbled("no log-probabilities, which judging.mode expected needs (text needs none)")
+            raise Garbled("no log-probabilities, which judging.mode expected needs (text needs none)", usage)
         # An end of sequence in first place counts as no token for some endpoints.
         first = (choice.logprobs.content or [])[:1]
         shares = _label_probs(
@@ -120,14 +151,22 @@ def read_answer(data: str, request: Request) -> Answer:
         )
         return Answer("", usage.prompt_tokens, usage.completion_tokens, "stop", shares)
     if choice.finish_reason not in ("stop", "length"):
-        raise Garbled(f"a choice that ended with finish_reason {choice.finish_reason}")
-    if choice.message.content is None:
-        raise Garbled("a choice without a text")
-    text, stop = choice.message.content, choice.stop_reason
+        raise Garbled(f"a choice that ended with finish_reason {choice.finish_reason}", usage)
+    if choice.message is None:
+        raise Garbled("a choice without a message", usage)
+    text, stop = choice.message.content or "", choice.stop_reason
     if stop in request.sampling.stop and not text.endswith(str(stop)):
         text += str(stop)
     finished: Literal["stop", "length"] = "stop" if choice.finish_reason == "stop" else "length"
     return Answer(text, usage.prompt_tokens, usage.completion_tokens, finished)
+
+
+def _billed(data: str) -> Usage:
+    """What `data` says that it costs, whatever else it is."""
+    try:
+        return _bills.decode(data).usage or Usage()
+    except (msgspec.DecodeError, UnicodeError):
+        return Usage()
 
 
 def _label_probs(labels: Sequence[Label], tokens: Sequence[_Token]) -> tuple[float, ...]:

@@ -1,11 +1,14 @@
 """The process's one engine. Loading weights costs minutes on a GPU, so it outlives a phase."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from sparta import recipe
-from sparta.engines.base import Engine
+from sparta.engines.base import Engine, ModelRef
+from sparta.engines.labels import check_labels
+from sparta.engines.vllm_needs import rooms
 
 
 class Loads(NamedTuple):
@@ -31,9 +34,25 @@ def open_engine(
     if _current is not None and _current[0] == asked:
         return _current[1]
     close_engine()
-    engine = _made(*asked)
+    engine = _made(kind_of(settings), *asked)
     _current = (asked, engine)
     return engine
+
+
+def check_engine(
+    settings: recipe.Engine, models: Sequence[ModelRef], judging: recipe.Judging, trust_remote_code: bool
+) -> None:
+    """Raises SpartaError where an engine could not work for `models`, as far as that can be seen without a GPU or an endpoint."""
+    kind = "hf" if settings.kind == "auto" else settings.kind
+    engine = _made(kind, settings, trust_remote_code, None)
+    try:
+        engine.expect(models)
+        if settings.kind == "auto":
+            # What a GPU would mean.
+            rooms(models, settings.vllm)
+        check_labels(engine, models, judging, trust_remote_code)
+    finally:
+        engine.close()
 
 
 def close_engine() -> None:
@@ -69,8 +88,7 @@ def kind_of(settings: recipe.Engine) -> str:
     return "vllm" if settings.device != "cpu" and torch.cuda.is_available() else "hf"
 
 
-def _made(settings: recipe.Engine, trust_remote_code: bool, calls: Path | None) -> Engine:
-    kind = kind_of(settings)
+def _made(kind: str, settings: recipe.Engine, trust_remote_code: bool, calls: Path | None) -> Engine:
     if kind == "scripted":
         from sparta.engines.scripted import ScriptedEngine
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable
 from itertools import takewhile
+from pathlib import Path
 
 from sparta.engines.base import Engine, Label, ModelRef
+from sparta.engines.tokenizers import load_renderer
 from sparta.errors import SpartaError
 from sparta.prompts import Message, Renderer
 from sparta.recipe import Judging
@@ -12,16 +14,22 @@ _WORKING = "working\n"
 """Stands for the line that a judge writes first where it works: labels then follow a line break."""
 
 
-def check_labels(engine: Engine, models: Iterable[ModelRef], judging: Judging) -> None:
+def check_labels(
+    engine: Engine, models: Iterable[ModelRef], judging: Judging, trust_remote_code: bool = False
+) -> None:
     """Raises SpartaError, naming the base, where a label of `expected` judging is not one token of its own to every model.
 
-    Needs tokenizers, no weights. Other judging has no labels to check.
+    Needs tokenizers, no weights. For an endpoint, those of bases that are folders here; where there are none nothing is checked, as
+    nothing is for other judging, which has no labels.
     """
     if judging.mode != "expected":
         return
     for base, model in {model.base: model for model in models}.items():
         try:
-            labels_of(engine.renderer(model), judging)
+            renderer = engine.renderer(model)
+            if renderer.tokenizer is None and Path(base).is_dir():
+                renderer = load_renderer(base, renderer.context_length, trust_remote_code)
+            labels_of(renderer, judging)
         except SpartaError as error:
             raise SpartaError(f"base {base}: {error}") from error
 

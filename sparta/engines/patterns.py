@@ -62,9 +62,8 @@ def matcher_of(pattern: str, tokenizer: Any, vocabulary: int) -> Any:
     from llguidance import LLMatcher
     from llguidance.hf import from_tokenizer
 
-    # no_forcing: a model may write a text in its own tokens, even where there is but one text to write.
-    grammar = '%llguidance {"no_forcing": true}\nstart: /' + pattern.replace("/", r"\/") + "/\n"
-    matcher = LLMatcher(from_tokenizer(tokenizer, n_vocab=vocabulary), LLMatcher.grammar_from_lark(grammar))
+    grammar = LLMatcher.grammar_from_lark(grammar_of(pattern))
+    matcher = LLMatcher(from_tokenizer(tokenizer, n_vocab=vocabulary), grammar)
     if error := matcher.get_error():
         raise ValueError(f"the pattern {pattern!r} cannot be used: {error}")
     return matcher

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import exp
 from time import perf_counter
@@ -13,7 +14,7 @@ from sparta.engines.patterns import grammar_of
 from sparta.engines.tokenizers import fingerprint, first_line, load_renderer
 from sparta.engines.vllm_base import VllmBase
 from sparta.engines.vllm_needs import Room, rooms
-from sparta.engines.weights import check_model
+from sparta.engines.weights import adapter_name, check_model
 from sparta.errors import SpartaError
 from sparta.prompts import Renderer
 from sparta.store.records import FinishReason
@@ -40,7 +41,7 @@ class VllmEngine:
         self.loads = 0
         self.load_seconds = 0.0
         self._open: VllmBase | None = None
-        self._expected: dict[tuple[str, str, str], ModelRef] = {}
+        self._expected: dict[ModelRef, None] = {}
         self._rooms: dict[str, Room] = {}
         self._renderers: dict[str, Renderer] = {}
         self._fingerprints: dict[str, str] = {}
@@ -48,13 +49,17 @@ class VllmEngine:
         self._cost = 0.0
 
     def expect(self, models: Iterable[ModelRef]) -> None:
-        """Room for adapters comes from these models; an open base without enough of it is loaded anew when it is asked next."""
-        models = list(models)
-        for model in models:
-            if _identity(model) not in self._expected:
+        """Room for adapters comes from these models; an open base without enough of it is loaded anew when it is asked next.
+
+        Versions of a model are adapters of their own. One that is not expected any more goes when another is loaded and none of its requests
+        is under way.
+        """
+        expected = dict.fromkeys(models)
+        for model in expected:
+            if model not in self._expected:
                 check_model(model)
-        self._rooms = rooms(models, self.settings.vllm)
-        self._expected = {_identity(model): model for model in models}
+        self._rooms = rooms(expected, self.settings.vllm)
+        self._expected = expected
 
     def renderer(self, model: ModelRef) -> Renderer:
         """The renderer of the model's base. Raises SpartaError where the base is missing or cannot chat."""
@@ -106,6 +111,7 @@ class VllmEngine:
                 waiting.popleft()
                 yield Completion(request.key, "", (), len(prompt), "prompt_too_long", 0.0)
                 continue
+            _check(request)
             opened = self._ready(request.model, bool(under_way))
             if opened is None:
                 return
@@ -113,21 +119,29 @@ class VllmEngine:
             began = perf_counter()
             name = str(self._number)
             self._number += 1
-            lora = opened.lora(request.model)
             ids = {"type": "token", "prompt_token_ids": [*prompt, *request.prefix]}
-            try:
-                opened.engine.add_request(name, ids, _parameters(request, room), lora_request=lora)
-            except (ValueError, VLLMClientError) as error:
-                raise SpartaError(
-                    f"vLLM refuses a request for {request.model.name}: {first_line(error)}"
-                ) from error
+            form = opened.forms.get(request.pattern)
+            with self._at_work(opened):
+                if opened.lacks(request.model):
+                    asked = (done.request.model for done in under_way.values())
+                    opened.keep(_adapters(self._expected) | _adapters(asked))
+                lora = opened.lora(request.model)
+                try:
+                    parameters = _parameters(request, room, form)
+                    opened.engine.add_request(name, ids, parameters, lora_request=lora)
+                except (ValueError, VLLMClientError) as error:
+                    raise SpartaError(
+                        f"vLLM refuses a request for {request.model.name}: {first_line(error)}"
+                    ) from error
+            if request.pattern and form is None:
+                opened.forms[request.pattern] = parameters.structured_outputs
             under_way[name] = _UnderWay(request, self._cost)
             self._share(began, len(under_way))
 
     def _ready(self, model: ModelRef, busy: bool) -> VllmBase | None:
         """vLLM with the model's base and room for its adapter, loaded if need be; None where it must become idle first."""
-        if _identity(model) not in self._expected:
-            self.expect([*self._expected.values(), model])
+        if model not in self._expected:
+            self.expect([*self._expected, model])
         opened, room = self._open, self._rooms[model.base]
         fits = (
             opened is not None
@@ -135,8 +149,8 @@ class VllmEngine:
             and opened.room.holds(room)
             and not opened.outdated(model)
         )
-        if opened is not None and fits:
-            return None if busy and opened.replaces(model) else opened
+        if fits:
+            return opened
         if busy:
             return None
         self.close()
@@ -151,17 +165,27 @@ class VllmEngine:
         opened = self._open
         assert opened is not None
         began = perf_counter()
-        try:
+        with self._at_work(opened):
             outputs = opened.engine.step()
-        except Exception as error:
-            wrong = opened.failure(error)
-            self.close()
-            raise wrong from error
         self._share(began, len(under_way))
         for output in outputs:
             if output.finished:
                 done = under_way.pop(output.request_id)
                 yield self._completion(done, output.outputs[0])
+
+    @contextmanager
+    def _at_work(self, opened: VllmBase) -> Iterator[None]:
+        """What vLLM fails with meanwhile closes it, and is told in words where these would help; a SpartaError is no failure of vLLM."""
+        try:
+            yield
+        except SpartaError:
+            raise
+        except Exception as error:
+            wrong = opened.failure(error)
+            self.close()
+            if wrong is not None:
+                raise wrong from error
+            raise
 
     def _share(self, began: float, sharing: int) -> None:
         """Count the seconds since `began`, of which each of the requests under way bears an equal part."""
@@ -183,12 +207,25 @@ class VllmEngine:
         return Completion(request.key, text, token_ids, prompt_tokens, reason, seconds)
 
 
-def _identity(model: ModelRef) -> tuple[str, str, str]:
-    return model.name, model.base, model.version
+def _adapters(models: Iterable[ModelRef]) -> set[str]:
+    return {adapter_name(model) for model in models if model.adapter is not None}
 
 
-def _parameters(request: Request, room: int) -> Any:
-    """vLLM's SamplingParams: the text is decoded by vLLM only where it has to look for stop strings in it."""
+def _check(request: Request) -> None:
+    """Raises SpartaError for a request that vLLM would refuse, before anything is loaded for it."""
+    hot = request.sampling.temperature
+    if hot > recipe.VLLM_HOTTEST and not request.labels:
+        raise SpartaError(
+            f"vLLM takes a temperature of at most {recipe.VLLM_HOTTEST:g}, one of {hot:g} is asked of {request.model.name}: lower "
+            "generation.temperature or judging.temperature, or set engine.kind to hf"
+        )
+
+
+def _parameters(request: Request, room: int, form: Any = None) -> Any:
+    """vLLM's SamplingParams: the text is decoded by vLLM only where it has to look for stop strings in it.
+
+    form: what vLLM made of the request's pattern before, so that it need not look at that again.
+    """
     from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
     if request.labels:
@@ -200,8 +237,14 @@ def _parameters(request: Request, room: int) -> Any:
             output_kind=RequestOutputKind.FINAL_ONLY,
             skip_clone=True,
         )
-    sampling = request.sampling
-    return SamplingParams(
+    sampling, kind = request.sampling, SamplingParams
+    if form is not None:
+        from sparta.engines.vllm_forms import KnownForm
+
+        kind = KnownForm
+    elif request.pattern:
+        form = StructuredOutputsParams(grammar=grammar_of(request.pattern))
+    return kind(
         max_tokens=min(room, sampling.max_new_tokens),
         temperature=sampling.temperature,
         top_p=sampling.top_p,
@@ -210,9 +253,7 @@ def _parameters(request: Request, room: int) -> Any:
         stop=list(sampling.stop) or None,
         include_stop_str_in_output=True,
         detokenize=bool(sampling.stop),
-        structured_outputs=StructuredOutputsParams(grammar=grammar_of(request.pattern))
-        if request.pattern
-        else None,
+        structured_outputs=form,
         output_kind=RequestOutputKind.FINAL_ONLY,
         skip_clone=True,
     )

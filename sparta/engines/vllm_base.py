@@ -5,7 +5,7 @@ import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import count
@@ -15,8 +15,9 @@ from typing import Any
 from sparta import recipe
 from sparta.engines.base import ModelRef
 from sparta.engines.tokenizers import first_line
+from sparta.engines.vllm_alive import fail_with_child
 from sparta.engines.vllm_child import run_engine_core
-from sparta.engines.vllm_errors import import_error, load_error, step_error
+from sparta.engines.vllm_errors import import_error, is_of_adapter, load_error, step_error
 from sparta.engines.vllm_needs import Room
 from sparta.engines.weights import adapter_name
 from sparta.errors import SpartaError
@@ -37,6 +38,8 @@ class VllmBase:
         self._own_process = self.gpu if own is None else own
         self._full: dict[str, str] = {}
         self._loras: dict[str, Any] = {}
+        self.forms: dict[str, Any] = {}
+        """By pattern, the `structured_outputs` that a request was accepted with."""
         self._ids = count(1)
         self._folder = tempfile.TemporaryDirectory(prefix="sparta-vllm-")
         self._report = Path(self._folder.name) / "report"
@@ -45,7 +48,12 @@ class VllmBase:
         except Exception as error:
             said = self._said()
             self._clean()
-            raise load_error(error, said, base, settings, self.gpu) from error
+            if wrong := load_error(error, said, base, settings, self.gpu):
+                raise wrong from error
+            _note(error, f"vLLM was loading base {base}", said)
+            raise
+        if self._own_process:
+            fail_with_child(self.engine.engine_core)
 
     def lora(self, model: ModelRef) -> Any:
         """vLLM's handle of the model's adapter, loaded if it is new; None for a full model.
@@ -55,36 +63,43 @@ class VllmBase:
         if model.adapter is None:
             self._full[model.name] = model.version
             return None
-        known = self._loras.get(model.name)
         name = adapter_name(model)
-        if known is not None and known.lora_name == name:
+        if (known := self._loras.get(name)) is not None:
             return known
         from vllm.lora.request import LoRARequest
 
-        if known is not None:
-            self.engine.remove_lora(known.lora_int_id)
         request = LoRARequest(name, next(self._ids), str(model.adapter))
         try:
             self.engine.add_lora(request)
         except Exception as error:
+            if not is_of_adapter(error):
+                raise
             raise SpartaError(
                 f"adapter {model.adapter} of {model.name} cannot be put on base {model.base}: {first_line(error)}"
             ) from error
-        self._loras[model.name] = request
+        self._loras[name] = request
         return request
 
-    def replaces(self, model: ModelRef) -> bool:
-        """Whether another version of the model is here, which must be under way no more when this one is loaded."""
-        known = self._loras.get(model.name)
-        return model.adapter is not None and known is not None and known.lora_name != adapter_name(model)
+    def lacks(self, model: ModelRef) -> bool:
+        """Whether `lora` would have to load the model's adapter."""
+        return model.adapter is not None and adapter_name(model) not in self._loras
+
+    def keep(self, names: Collection[str]) -> None:
+        """Remove all adapters but these (by `adapter_name`); no request for one of the others may be under way."""
+        for name in self._loras.keys() - names:
+            self.engine.remove_lora(self._loras.pop(name).lora_int_id)
 
     def outdated(self, model: ModelRef) -> bool:
         """Whether the weights here are an older version of this full model."""
         return model.adapter is None and self._full.get(model.name, model.version) != model.version
 
-    def failure(self, error: Exception) -> SpartaError:
-        """What `error`, met amid requests, means."""
-        return step_error(error, self._said(), self.base, self.settings)
+    def failure(self, error: Exception) -> SpartaError | None:
+        """What `error`, met amid requests, means; None, with a note of all that is known, where another node may not meet it."""
+        said = self._said()
+        if wrong := step_error(error, said, self.base, self.settings):
+            return wrong
+        _note(error, f"vLLM was at work on requests to base {self.base}", said)
+        return None
 
     def close(self) -> None:
         with suppress(Exception):  # of a process that died already
@@ -130,6 +145,9 @@ class VllmBase:
         }
         if not self.gpu:
             arguments["kv_cache_memory_bytes"] = int(vllm.cpu_cache_gib * 2**30)
+            # vLLM 0.32 fails on a CPU where a request with a seed has its prompt read in two steps.
+            arguments["enable_chunked_prefill"] = False
+            arguments["max_num_batched_tokens"] = max(arguments["max_num_batched_tokens"], context)
         if room.rank:
             arguments |= {
                 "enable_lora": True,
@@ -159,6 +177,11 @@ class VllmBase:
             variables["OMP_NUM_THREADS"] = str(self.settings.threads or torch.get_num_threads())
             variables["VLLM_CPU_KVCACHE_SPACE"] = None  # would outdo the recipe
         return variables
+
+
+def _note(error: Exception, what: str, said: str) -> None:
+    """Have the log tell what its own process said when it failed; of one that was killed nothing is known."""
+    error.add_note(f"{what}; its own process said: {said}" if said else what)
 
 
 _QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}

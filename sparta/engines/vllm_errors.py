@@ -1,4 +1,8 @@
-"""What an error of vLLM means to whoever wrote the recipe: one sentence with the settings to change."""
+"""What an error of vLLM means to whoever wrote the recipe: one sentence with the settings to change.
+
+A SpartaError stops the whole run, so there is one only for what would happen on any node: memory, files, settings. A dead process or
+a failing GPU is told as it is, and its work is dealt out again.
+"""
 
 import re
 from pathlib import Path
@@ -13,6 +17,24 @@ _NETWORK = re.compile(
     r"offline|couldn't connect|connection|cached files|max retries|resolve|LocalEntryNotFound|not a valid model identifier",
     re.IGNORECASE,
 )
+_OF_THIS_NODE = re.compile(
+    r"CUDA error|CUDA driver|\bECC\b|NCCL|CUBLAS|CUDNN|device-side|\[Errno|shutting down|EngineCore encountered",
+    re.IGNORECASE,
+)
+"""Of a GPU, a driver, a disk as it is mounted here, or of a process that is gone."""
+_MISFITS = {
+    "ValueError",
+    "ValidationError",
+    "VLLMValidationError",
+    "KeyError",
+    "OSError",
+    "SafetensorError",
+    "JSONDecodeError",
+    "NotImplementedError",
+    "ModuleNotFoundError",
+}
+"""Names of the errors by which vLLM, transformers and safetensors say that files or settings do not fit."""
+_WRONG_SHAPE = re.compile(r"load weight|size mismatch|must match|unexpected shape", re.IGNORECASE)
 
 
 def import_error(error: ImportError) -> SpartaError:
@@ -23,8 +45,13 @@ def import_error(error: ImportError) -> SpartaError:
     )
 
 
-def load_error(error: BaseException, said: str, base: str, settings: recipe.Engine, gpu: bool) -> SpartaError:
-    """Why `base` could not be loaded. said: what vLLM's own process left behind, "" where there is none."""
+def load_error(
+    error: BaseException, said: str, base: str, settings: recipe.Engine, gpu: bool
+) -> SpartaError | None:
+    """Why `base` could not be loaded; None where another node may well load it.
+
+    said: what vLLM's own process left behind, the name of its error first; "" where there is none.
+    """
     whole, vllm = f"{type(error).__name__}: {error}\n{said}", settings.vllm
     if _NO_CACHE.search(whole):
         remedy = (
@@ -44,11 +71,13 @@ def load_error(error: BaseException, said: str, base: str, settings: recipe.Engi
         )
     if not Path(base).is_dir() and _NETWORK.search(whole):
         return absent(base)
-    return SpartaError(f"vLLM cannot load base {base}: {_cause(error, said)}")
+    if _misfit(error, said):
+        return SpartaError(f"vLLM cannot load base {base}: {_cause(error, said)}")
+    return None
 
 
-def step_error(error: BaseException, said: str, base: str, settings: recipe.Engine) -> SpartaError:
-    """Why requests under way could not be completed."""
+def step_error(error: BaseException, said: str, base: str, settings: recipe.Engine) -> SpartaError | None:
+    """Why requests under way could not be completed; None where another node may well complete them."""
     whole, vllm = f"{type(error).__name__}: {error}\n{said}", settings.vllm
     if _OUT_OF_MEMORY.search(whole):
         return SpartaError(
@@ -56,7 +85,23 @@ def step_error(error: BaseException, said: str, base: str, settings: recipe.Engi
             f"{vllm.memory_share:g}, engine.vllm.sequences, now {vllm.sequences}, or engine.vllm.prefill_tokens, "
             f"now {vllm.prefill_tokens}, or raise engine.vllm.tensor_parallel, now {vllm.tensor_parallel}"
         )
-    return SpartaError(f"vLLM failed amid requests to base {base}: {_cause(error, said)}")
+    return None
+
+
+def is_of_adapter(error: BaseException) -> bool:
+    """Whether an adapter was refused for what it is: vLLM lives, has memory, and a GPU and disks that work.
+
+    Of an error in its own process vLLM keeps the message alone.
+    """
+    whole = f"{type(error).__name__}: {error}"
+    return not (_OUT_OF_MEMORY.search(whole) or _OF_THIS_NODE.search(whole))
+
+
+def _misfit(error: BaseException, said: str) -> bool:
+    """Whether files or settings do not fit, which is the same on every node."""
+    kinds = {said.partition(":")[0]} if said else {kind.__name__ for kind in type(error).__mro__}
+    told = said or str(error)
+    return not _OF_THIS_NODE.search(told) and bool(kinds & _MISFITS or _WRONG_SHAPE.search(told))
 
 
 def _cause(error: BaseException, said: str) -> str:

@@ -6,10 +6,14 @@ from dataclasses import dataclass
 
 from sparta import recipe
 from sparta.engines.base import ModelRef
+from sparta.engines.weights import adapter_name
 from sparta.errors import SpartaError
 
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The values that vLLM takes for max_lora_rank."""
+
+_KEPT = 32
+"""Most adapters in CPU memory: one of rank 16 on a 7B base takes 80 MB. vLLM reads others again when they are asked for."""
 
 _UNKNOWN_TO_VLLM = (
     "use_dora",
@@ -34,7 +38,7 @@ class Room:
 
 
 def rooms(models: Iterable[ModelRef], settings: recipe.Vllm) -> dict[str, Room]:
-    """By base, the room that `models` need together.
+    """By base, the room that `models` need together, each version of a model being one of them.
 
     The adapters have been looked at before (`check_model`). Raises SpartaError for one of a rank above
     engine.vllm.max_rank, or of a kind that vLLM does not know.
@@ -43,12 +47,12 @@ def rooms(models: Iterable[ModelRef], settings: recipe.Vllm) -> dict[str, Room]:
     for model in models:
         ranks = adapters.setdefault(model.base, {})
         if model.adapter is not None:
-            ranks[model.name] = _rank(model, settings.max_rank)
+            ranks[adapter_name(model)] = _rank(model, settings.max_rank)
     return {
         base: Room(
             _counted(settings.max_rank or max(ranks.values())),
             min(settings.adapters_at_once, len(ranks)),
-            len(ranks),
+            min(_KEPT, len(ranks)),
         )
         if ranks
         else Room()

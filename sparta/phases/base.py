@@ -43,6 +43,10 @@ class Sink:
         self._watch(1.0 - self._ahead)
         self._ahead = 0.0
 
+    def flush(self) -> None:
+        """Bring every row to the disk."""
+        self._writer.flush()
+
     def advance(self, share: float) -> None:
         """Report that the item in work has come to `share` (0 to 1) of itself."""
         self._watch(share - self._ahead)

@@ -88,7 +88,11 @@ class _Play:
                 response = self._contest.response(done)
                 self._responses.write(response)
                 self._texts[response.key] = response.text
-                for request in self._votes_on(self._combats[response.combat_id]):
+                votes = list(self._votes_on(self._combats[response.combat_id]))
+                if votes:
+                    # No vote may outlast the response that it is on, whatever becomes of this node.
+                    self._responses.flush()
+                for request in votes:
                     inbox.put(request)
             else:
                 heard = self._jury.hear(done)

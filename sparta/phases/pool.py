@@ -7,7 +7,7 @@ from pathlib import Path
 from sparta import toy
 from sparta.engines.adapters import check_adapter
 from sparta.engines.base import Engine, ModelRef
-from sparta.engines.factory import open_engine
+from sparta.engines.factory import check_engine, open_engine
 from sparta.engines.tokenizers import check_base
 from sparta.errors import SpartaError
 from sparta.recipe import Recipe
@@ -50,6 +50,20 @@ def check_pool(recipe: Recipe) -> None:
             check_trainable(model.name, Path(locate(model.adapter)))
         except SpartaError as error:
             raise SpartaError(f"model {model.name}: {error}") from None
+    check_engine(
+        recipe.engine,
+        [
+            ModelRef(
+                model.name,
+                locate(recipe.pool.base_of(model)),
+                Path(locate(model.adapter)) if model.adapter else None,
+                version="0",
+            )
+            for model in recipe.pool.models
+        ],
+        recipe.judging,
+        recipe.pool.trust_remote_code,
+    )
 
 
 def install_pool(run: Run) -> list[Member]:

@@ -36,12 +36,17 @@ class Ballot:
 
 @dataclass(frozen=True)
 class _Pending:
-    """A ballot that a judge is at. tries: begun so far. working: what the judge wrote before it is asked for labels."""
+    """A ballot that a judge is at. tries: begun so far. working: what the judge wrote before it is asked for labels.
+
+    new_tokens, seconds: what all that it has written so far came to.
+    """
 
     ballot: Ballot
     prompt: Prompt
     tries: int = 1
     working: Completion | None = None
+    new_tokens: int = 0
+    seconds: float = 0.0
 
 
 class Jury:
@@ -57,7 +62,8 @@ class Jury:
         self._pending: dict[str, _Pending] = {}
         self._labels: dict[str, tuple[Label, ...]] = {}
         # Where nothing is drawn at random, asking again gives the same.
-        self._tries = 1 if judging.temperature == 0 else 1 + judging.retries
+        drawn = judging.temperature > 0 and (judging.mode == "text" or judging.working)
+        self._tries = 1 + judging.retries if drawn else 1
         self._instruction = judging_instruction(judging.mode, judging.working, judging.labels)
 
     def requests(self, ballots: Iterable[Ballot], write: Callable[[Vote], None]) -> Iterator[Request]:
@@ -79,12 +85,17 @@ class Jury:
                 max_new_tokens=self._judging.max_new_tokens,
             )
         except PromptTooLong:
-            return _vote(_Pending(ballot, Prompt((), None)), None, "")
+            return _vote(_Pending(ballot, Prompt((), None)), None, "", 0)
         return self._request(_Pending(ballot, prompt))
 
     def hear(self, done: Completion) -> Request | Vote:
         """What `done` leads to: the vote, or the request that comes next for it."""
-        pending = self._pending.pop(done.key)
+        before = self._pending.pop(done.key)
+        pending = replace(
+            before,
+            new_tokens=before.new_tokens + done.new_tokens,
+            seconds=before.seconds + done.seconds,
+        )
         judging, working = self._judging, pending.working
         if judging.mode == "text":
             score = parse_score(done.text, bare=not judging.working)
@@ -97,10 +108,11 @@ class Jury:
         return self._settled(pending, score, working.text if working else "", done)
 
     def _settled(self, pending: _Pending, score: float | None, raw: str, done: Completion) -> Request | Vote:
-        """The vote; where it is missing and tries are left, the request for the next one."""
-        if score is None and pending.tries < self._tries:
+        """The vote; where it is missing, and another try may do better and is left, the request for that."""
+        again = pending.tries < self._tries and done.finish_reason != "prompt_too_long"
+        if score is None and again:
             return self._request(replace(pending, tries=pending.tries + 1, working=None))
-        return _vote(pending, score, raw, done)
+        return _vote(pending, score, raw, done.prompt_tokens)
 
     def _request(self, pending: _Pending) -> Request:
         ballot, judging, working = pending.ballot, self._judging, pending.working
@@ -116,7 +128,8 @@ class Jury:
                 judging.temperature,
                 judging.top_p,
                 judging.top_k,
-                judging.max_new_tokens,
+                # After a working there must be room for a label.
+                max(1, judging.max_new_tokens - 1) if asks_working else judging.max_new_tokens,
                 stop=("\n",) if asks_working else (),
             ),
             seed=rng.seed_of(*self._stream, pending.tries - 1, ballot.key),
@@ -131,10 +144,9 @@ class Jury:
         return self._labels[judge.base]
 
 
-def _vote(pending: _Pending, score: float | None, raw: str, done: Completion | None = None) -> Vote:
-    """The row of a vote, with what its last try cost."""
+def _vote(pending: _Pending, score: float | None, raw: str, prompt_tokens: int) -> Vote:
+    """The row of a vote."""
     ballot = pending.ballot
-    spent = [part for part in (pending.working, done) if part is not None]
     return Vote(
         combat_id=ballot.combat_id,
         contestant=ballot.contestant,
@@ -142,8 +154,8 @@ def _vote(pending: _Pending, score: float | None, raw: str, done: Completion | N
         score=score,
         raw=raw,
         tries=pending.tries,
-        prompt_tokens=done.prompt_tokens if done else 0,
-        new_tokens=sum(part.new_tokens for part in spent),
+        prompt_tokens=prompt_tokens,
+        new_tokens=pending.new_tokens,
         cut=pending.prompt.cut,
-        seconds=sum(part.seconds for part in spent),
+        seconds=pending.seconds,
     )

@@ -67,7 +67,8 @@ class Response(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Vote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """votes/: one judge's score of one response; None is a missing vote, never a default.
 
-    raw: what the judge wrote last (for `expected` the working, if any). tries: attempts spent. cut: tokens of the response left out of the prompt.
+    raw: what the judge wrote last (for `expected` the working, if any). tries: attempts spent. new_tokens, seconds: of all of them. cut: tokens
+    of the response left out of the prompt.
     """
 
     combat_id: str

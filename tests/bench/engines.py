@@ -49,7 +49,7 @@ class Bench:
 
     def __init__(self, pool: str, folder: Path, combats: int | None) -> None:
         self.pool, self.folder = pool, folder
-        default = {"toy": 96, "small": 24, "7b": 64}[pool]
+        default = {"toy": 96, "small": 8, "7b": 64}[pool]
         self.settings = [f"combats={combats or default}", "cluster.kind=inline"]
         if pool == "toy":
             self.recipe: str | Path = "toy"

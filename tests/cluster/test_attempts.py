@@ -12,9 +12,13 @@ from rehearsal import advance, begin, rows_on_disk
 from sparta.cluster.attempts import AttemptDir, Report, TaskRecord, begin_record
 from sparta.cluster.dealing import deal
 from sparta.cluster.measure import cost_of
+from sparta.cluster.slurm.jobs import Jobs, Part, note_jobs
 from sparta.cluster.task import run_task
 from sparta.errors import SpartaError
+from sparta.phases.base import ArrayPhase
+from sparta.phases.combat import CombatAndJudge
 from sparta.phases.generate import Generate
+from sparta.phases.judge import Judge
 from sparta.store import files
 from sparta.store.process import ProcessId
 from sparta.store.run import Run
@@ -61,6 +65,29 @@ def test_attempts_are_numbered_on_and_read_in_order(planned: Run) -> None:
     assert [attempt.number for attempt in attempts.all()] == list(range(12))
 
 
+def test_ways_to_make_the_same_rows_have_common_numbers_so_that_no_two_tasks_have_one_shard_file(
+    planned: Run,
+) -> None:
+    generate, judge, combat = (
+        AttemptDir(planned, phase, 1) for phase in (Generate(), Judge(), CombatAndJudge())
+    )
+    for attempts in (generate, combat, judge, generate):
+        attempts.deal(deal(attempts.phase.missing(planned, 1), 2), "inline")
+    assert (generate.numbers, combat.numbers, judge.numbers) == ({0, 2}, {1}, {2})
+    assert combat.next_number() == 3
+    assert AttemptDir(planned, CombatAndJudge(), 2).next_number() == 0
+    for attempts, number in ((generate, 0), (combat, 1)):
+        with pytest.raises(SpartaError, match="dealt out again"):
+            run_task(planned, attempts.phase.name, 1, number, 0, ignore)
+
+
+def test_a_number_that_jobs_of_a_detached_launch_wait_under_is_taken_in_the_other_way_too(
+    planned: Run,
+) -> None:
+    note_jobs([(AttemptDir(planned, CombatAndJudge(), 2), 4)], Jobs([Part("n", 0, 1, "10")]))
+    assert [AttemptDir(planned, phase, 2).next_number() for phase in (Generate(), Judge())] == [5, 5]
+
+
 def test_an_attempt_that_was_not_finished_being_dealt_does_not_count(planned: Run) -> None:
     attempts, _ = dealt(planned)
     (attempts.folder / "a0.json").unlink()
@@ -96,6 +123,19 @@ def test_a_task_whose_keys_were_dealt_out_again_does_nothing(planned: Run) -> No
         run_task(planned, "generate", 1, 0, 0, ignore)
     assert rows_on_disk(planned, Generate(), 1) == []
     assert attempts.records(attempts.all()[0])[0].outcome == "failed"
+
+
+@pytest.mark.parametrize(("first", "other"), [(Generate(), CombatAndJudge()), (CombatAndJudge(), Generate())])
+def test_nor_does_one_whose_keys_were_dealt_out_again_in_another_way(
+    first: ArrayPhase, other: ArrayPhase, planned: Run
+) -> None:
+    for phase in (first, other):
+        AttemptDir(planned, phase, 1).deal(deal(phase.missing(planned, 1), 1), "inline")
+    with pytest.raises(SpartaError, match=f"dealt out again, in attempt 1 at {other.name}"):
+        run_task(planned, first.name, 1, 0, 0, ignore)
+    assert rows_on_disk(planned, Generate(), 1) == []
+    run_task(planned, other.name, 1, 1, 0, ignore)
+    assert len(rows_on_disk(planned, Generate(), 1)) == 24
 
 
 def test_a_task_that_is_gone_without_a_word_was_killed() -> None:

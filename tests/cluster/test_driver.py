@@ -16,6 +16,7 @@ from sparta.cluster.inline import Inline
 from sparta.cluster.local import Local
 from sparta.errors import SpartaError
 from sparta.phases.base import RowPhase
+from sparta.phases.combat import CombatAndJudge
 from sparta.phases.generate import Generate
 from sparta.phases.judge import Judge
 from sparta.phases.merge import Merge
@@ -150,6 +151,33 @@ def test_they_are_waited_for_by_a_driver_of_another_kind_too(tmp_path: Path, lau
     assert again.returncode == 0, err
     assert "waiting for them" in out
     no_key_twice(Run.open(state), 1)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_task_of_the_other_way_that_appears_as_work_is_dealt_out_does_it_or_leaves_it(
+    begun: bool, tmp_path: Path
+) -> None:
+    """Its driver, which played combats and judging in one phase, was killed while starting it."""
+    run = begin(tmp_path, combats=6, **slowly(0.1))
+    advance(run, 1, upto="plan")
+    combat, view = AttemptDir(run, CombatAndJudge(), 1), Silent()
+
+    def appears() -> None:
+        """Between the driver's look for such tasks and its dealing."""
+        if not combat.all():
+            attempt = combat.deal([CombatAndJudge().missing(run, 1)], "local")
+            Local(run).start(combat, attempt, lambda _: None)
+            wait_until(lambda: not begun or rows_on_disk(run, Generate(), 1))
+
+    driver = Driver(run, Inline(run), view, appears)
+    for phase in (Generate(), Judge()):
+        driver.complete(phase, 1)
+    assert "combat+judge: tasks of an earlier launch are still running, waiting for them" in view.said
+    [record] = combat.records(combat.all()[0])
+    assert record.outcome == ("done" if begun else "failed")
+    for phase in (Generate(), Judge()):
+        counts = Counter(rows_on_disk(run, phase, 1))
+        assert set(counts) == {item.key for item in phase.work(run, 1)} and set(counts.values()) == {1}
 
 
 def test_tasks_are_waited_for_even_when_submitits_own_process_was_killed(

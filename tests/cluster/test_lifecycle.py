@@ -10,8 +10,12 @@ from rehearsal import advance, begin, committed, manifests, rehearsal
 from sparta.cluster import lifecycle
 from sparta.cluster.attempts import AttemptDir, begin_record
 from sparta.cluster.dealing import deal
+from sparta.cluster.slurm import controller
+from sparta.cluster.slurm.controller import Task
+from sparta.cluster.slurm.jobs import Jobs, Part, note_jobs
 from sparta.errors import SpartaError
-from sparta.phases.base import WorkItem
+from sparta.phases.base import ArrayPhase, WorkItem
+from sparta.phases.combat import CombatAndJudge
 from sparta.phases.evaluate import Evaluate
 from sparta.phases.generate import Generate
 from sparta.recipe_files import adjust
@@ -147,15 +151,34 @@ def test_going_back_heals_a_damaged_later_iteration_but_not_an_earlier_one(tmp_p
     through(lifecycle.begin_or_continue(run.state, None), 2, first=2)
 
 
-def test_going_back_is_refused_while_tasks_of_a_later_iteration_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("phase", [Generate(), CombatAndJudge()])
+def test_going_back_is_refused_while_tasks_of_a_later_iteration_run(
+    phase: ArrayPhase, tmp_path: Path
+) -> None:
+    """Also those that an earlier launch started, which played combats and judging in one phase."""
     run = through(begin(tmp_path), 1)
     advance(run, 2, upto="plan")
-    attempts = AttemptDir(run, Generate(), 2)
-    attempts.deal(deal(Generate().work(run, 2), 1), "local")
+    attempts = AttemptDir(run, phase, 2)
+    attempts.deal(deal(phase.work(run, 2), 1), "local")
     files.write_json(attempts.record_file(0, 0), begin_record(0, 24))
-    with pytest.raises(SpartaError, match="tasks of generate of iteration 2 are still running"):
+    with pytest.raises(SpartaError, match=f"tasks of {phase.name} of iteration 2 are still running"):
         lifecycle.go_back(run.state, 1)
     assert run.state.iterations() == [0, 1, 2]
+
+
+def test_going_back_is_refused_while_jobs_of_the_other_way_are_queued_that_nothing_is_dealt_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = through(begin(tmp_path), 1)
+    advance(run, 2, upto="plan")
+    note_jobs([(AttemptDir(run, CombatAndJudge(), 2), 0)], Jobs([Part("n", 0, 1, "10")]))
+    code = run.state.jobs / "code"
+    code.mkdir()
+    job = Task("n", "10", 0, "PENDING", "Dependency", "", str(code / "copy"))
+    monkeypatch.setattr(controller, "installed", lambda: True)
+    monkeypatch.setattr(controller, "tasks_named", lambda names: [job])
+    with pytest.raises(SpartaError, match="tasks of combat of iteration 2 are still running"):
+        lifecycle.go_back(run.state, 1)
 
 
 def test_going_back_is_refused_while_checkpoints_are_scored(tmp_path: Path) -> None:

@@ -4,9 +4,16 @@ import stat
 from pathlib import Path
 
 import pytest
-from rehearsal import typed, write_recipe
+from rehearsal import advance, begin, typed, wait_until, write_recipe
 
-from sparta.cluster.local import visible_gpus
+from sparta.cluster.attempts import AttemptDir
+from sparta.cluster.dealing import deal
+from sparta.cluster.local import Local, visible_gpus
+from sparta.errors import SpartaError
+from sparta.methods.registry import phases_of
+from sparta.phases.generate import Generate
+from sparta.recipe_files import adjust
+from sparta.store.run import Run
 
 
 @pytest.mark.parametrize(
@@ -23,6 +30,55 @@ def test_gpus_are_taken_by_the_names_that_the_environment_gives_them(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
     assert visible_gpus() == gpus
+
+
+def on_two_gpus(folder: Path) -> Run:
+    """A run whose base needs two GPUs, by its driver's account; its tasks, which read the recipe themselves, make do without."""
+    run = begin(folder, combats=8)
+    run.recipe = adjust(run.recipe, ["engine.kind=vllm", "engine.vllm.tensor_parallel=2"])
+    return run
+
+
+def test_a_base_on_two_gpus_has_half_as_many_tasks_at_once_each_with_two_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    run = on_two_gpus(tmp_path)
+    advance(run, 1, upto="plan")
+    launcher, attempts = Local(run), AttemptDir(run, Generate(), 1)
+    launcher.check(phases_of(run.recipe))
+    assert (launcher.at_once, launcher.tasks) == (2, 2)
+    attempt = attempts.deal(deal(Generate().missing(run, 1), 4), launcher.name)
+    launcher.start(attempts, attempt, lambda _: None)
+    most = 0
+
+    def ended() -> bool:
+        nonlocal most
+        most = max(most, sum(record.alive for record in attempts.records(attempt)))
+        return not launcher.running(attempts, attempt)
+
+    wait_until(ended)
+    records = attempts.records(attempt)
+    assert [record.outcome for record in records] == ["done"] * 4 and most <= 2
+    # Whichever ended first, the next one got its GPUs.
+    assert {record.gpus for record in records[:2]} == {record.gpus for record in records} == {"0,1", "2,3"}
+
+
+@pytest.mark.parametrize(("gpus", "tasks"), [("0,1,2", 1), ("GPU-8a2b,MIG-77c1", 1), ("4,5,6,7,8,9", 3)])
+def test_gpus_that_are_left_over_are_not_given_to_a_base_that_needs_more(
+    gpus: str, tasks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    assert Local(on_two_gpus(tmp_path)).at_once == tasks
+
+
+def test_a_machine_with_fewer_gpus_than_a_base_needs_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    run = on_two_gpus(tmp_path)
+    with pytest.raises(SpartaError, match="tensor_parallel is 2, and this machine has 1 GPUs: lower it"):
+        Local(run).check(phases_of(run.recipe))
 
 
 def test_pickles_of_a_run_are_private(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from sparta.cluster.status import Status, status_of
 from sparta.cluster.status_view import as_json, compressed, show_status
 from sparta.errors import SpartaError
 from sparta.methods.registry import phase_named, phases_of
+from sparta.phases.combat import CombatAndJudge
 from sparta.phases.generate import Generate
 from sparta.phases.judge import Judge
 from sparta.phases.stats import IterationStats
@@ -113,7 +114,7 @@ def test_looking_writes_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cluster", ["inline", "local"])
 def test_the_command_sees_a_run_start_crash_and_end(cluster: str, tmp_path: Path, launched: Launched) -> None:
-    engine = {"kind": "scripted", "scripted": {"delay": 0.05}}
+    engine = {"kind": "scripted", "scripted": {"delay": 0.2}}
     recipe = write_recipe(tmp_path, iterations=1, engine=engine, combats=20)
     arguments = ("--recipe", recipe, "--state", tmp_path / "state", "--cluster", cluster)
     state = StateDir(tmp_path / "state")
@@ -392,6 +393,79 @@ def test_a_chain_whose_submission_was_broken_off_is_stopped(
     chained(run, whole=False)
     squeue.has("PENDING", 0, "JobHeldUser")
     assert status_of(run).state == "stopped"
+
+
+def combats_in_job_9(run: Run) -> AttemptDir:
+    """What an earlier launch, with combats and judging in one phase, submitted of iteration 1, where today's has submitted nothing."""
+    attempts = AttemptDir(run, CombatAndJudge(), 1)
+    attempts.deal(deal(CombatAndJudge().missing(run, 1), 2), "slurm")
+    note_jobs([(attempts, 0)], Jobs([Part("fused", 0, 2, "9")]))
+    return attempts
+
+
+def test_tasks_and_jobs_of_a_launch_that_played_the_other_way_are_shown_where_there_are_any(
+    tmp_path: Path, squeue: FakeQueue, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = begin(tmp_path)
+    advance(run, 1, upto="plan")
+    attempts = combats_in_job_9(run)
+    note_jobs([(AttemptDir(run, CombatAndJudge(), 2), 0)], Jobs([Part("next", 0, 2, "10")]))
+    says(attempts, 0)
+    squeue.has("RUNNING", 0, job="9", name="fused")
+    squeue.has("PENDING", 1, "Priority", job="9", name="fused")
+    squeue.has("PENDING", 0, "Dependency", job="10", name="next")
+    status = status_of(run)
+    assert (status.state, [entry.t for entry in status.iterations]) == ("running", [1, 2])
+    combat = phase(status, 1, "combat")
+    assert (combat.running, combat.queued, combat.jobs, combat.total) == (1, 1, ["9"], 72)
+    assert phase(status, 2, "combat").queued == 1
+    show_status(status, run.state.root)
+    assert "combat" in capsys.readouterr().out
+
+    advance(begin(other := tmp_path / "other"), 1)
+    assert "combat" not in typed("status", other / "state").stdout
+
+
+def test_a_detached_launch_that_played_the_other_way_and_lost_a_task_says_which(
+    tmp_path: Path, squeue: FakeQueue
+) -> None:
+    run = begin(tmp_path)
+    advance(run, 1, upto="plan")
+    attempts = combats_in_job_9(run)
+    files.write_json(chain_file(run.state), Chain([("combat 1", ["9"])], ["fused"], True, 3, NOW))
+    says(attempts, 0, "done")
+    says(attempts, 1)
+    squeue.has("NODE_FAIL", 1, job="9", name="fused")
+    status = status_of(run)
+    assert status.state == "failed"
+    assert [(task.phase, task.shard, task.why) for task in status.ended] == [("combat", 1, "node_fail")]
+
+
+def test_what_was_played_the_other_way_is_measured_and_shown_beside_iterations_that_were_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = begin(tmp_path, iterations=2)
+    advance(run, 1)
+    measure(run, phases_of(run.recipe), 1)
+    assert "combat" not in files.read_json(run.iteration(1).stats, IterationStats).phases
+    advance(run, 2, upto="plan")
+    attempts = AttemptDir(run, CombatAndJudge(), 2)
+    shards = deal(CombatAndJudge().missing(run, 2), 2)
+    attempts.deal(shards, "local")
+    CombatAndJudge().perform(run, 2, [item.key for item in shards[0]], 0, 0, lambda items: None)
+    says(attempts, 0, "done", loads=5, ended=NOW + 20)
+    advance(run, 2)
+    measure(run, phases_of(run.recipe), 2)
+    stats = files.read_json(run.iteration(2).stats, IterationStats)
+    assert (stats.phases["combat"].loads, stats.phases["combat"].gpu_seconds) == (5, 20)
+    assert stats.gpu_seconds == 20 and 0 < stats.phases["generate"].items < 24
+    status = status_of(run)
+    names = ["plan", "generate", "combat", "judge", "merge", "train", "commit"]
+    assert [entry.name for entry in status.iterations[1].phases] == names
+    assert [entry.name for entry in status.iterations[0].phases] == [n for n in names if n != "combat"]
+    show_status(status, run.state.root)
+    out = capsys.readouterr().out
+    assert "1, -, 1, 1" in out and "1, 2, 1, 1" in out
 
 
 def test_gpu_time_is_that_of_the_tasks_and_idleness_what_is_left_of_the_gpus_there(

@@ -188,6 +188,39 @@ def test_a_malformed_prompt_file_is_named_with_its_line(text: str, said: str, tm
     assert typed("launch", "--recipe", recipe, "--state", tmp_path / "state", "--iters", 1).returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            ["judging.mode=expected", "judging.labels=['1', '10']"],
+            "judging label '10' is not one token after the prompt",
+        ),
+        (
+            ["engine.kind=vllm", "engine.vllm.max_rank=4"],
+            "model adder: its adapter has rank 8, more than engine.vllm.max_rank, which is 4",
+        ),
+        (["engine.kind=api"], "engine.kind is api and there is no endpoint: set engine.api.url"),
+        (
+            ["engine.kind=api", "engine.api.url=https://api.example.org/v1", "engine.api.load_adapters=true"],
+            "OPENAI_API_KEY",
+        ),
+        (
+            ["engine.kind=api", "engine.api.url=http://127.0.0.1:9/v1"],
+            "engine.api.load_adapters",
+        ),
+    ],
+)
+def test_an_engine_that_cannot_work_is_refused_before_anything_is_written(
+    settings: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    given = [part for setting in settings for part in ("--set", setting)]
+    for dry in ([], ["--dry-run"]):
+        done = typed("launch", "--recipe", "toy", "--state", tmp_path / "state", *given, *dry)
+        assert said in sentence(done)
+        assert not (tmp_path / "state" / "run.json").exists()
+
+
 def test_a_judge_that_is_mostly_unreadable_stops_the_run_before_anything_is_trained(tmp_path: Path) -> None:
     unreadable = {"kind": "scripted", "scripted": {"unreadable": {"model1": 1.0}}}
     recipe = write_recipe(tmp_path, engine=unreadable)

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 from asking import GREEDY, QUESTIONS, SAMPLED, answers, ref, request, settings
+from rehearsal import DEADLINE, wait_until
 from test_api_faults import Proxy, error
 
 from sparta import toy
@@ -37,7 +38,6 @@ EXPERTS = [
     ref(name, toy.BASE, toy.ADAPTERS[name], sha256_tree(toy.ADAPTERS[name])[:12])
     for name in ("adder", "sorter", "mirror")
 ]
-STARTING = 180.0  # seconds
 
 
 @pytest.fixture(scope="module")
@@ -71,29 +71,22 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         family = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
         os.killpg(process.pid, signal.SIGTERM)
         try:
-            process.wait(20)
+            process.wait(DEADLINE)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        _wait_until_gone(family)
+        wait_until(lambda: not any(map(psutil.pid_exists, family)))
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + STARTING
+    deadline = time.monotonic() + DEADLINE
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            with urllib.request.urlopen(url, timeout=1):
+            with urllib.request.urlopen(url, timeout=DEADLINE):
                 return
         except OSError:
             time.sleep(0.2)
     pytest.fail(f"vLLM did not start:\n{log.read_text()[-3000:]}")
-
-
-def _wait_until_gone(pids: list[int]) -> None:
-    deadline = time.monotonic() + 20
-    while left := [pid for pid in pids if psutil.pid_exists(pid)]:
-        assert time.monotonic() < deadline, f"processes of vLLM are left: {left}"
-        time.sleep(0.1)
 
 
 @pytest.fixture
@@ -103,7 +96,14 @@ def make(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     made: list[ApiEngine] = []
 
     def _make(**api: object) -> ApiEngine:
-        api = {"url": server, "dialect": "vllm", "load_adapters": True, "concurrency": 8, **api}
+        api = {
+            "url": server,
+            "dialect": "vllm",
+            "load_adapters": True,
+            "concurrency": 8,
+            "timeout": DEADLINE,
+            **api,
+        }
         made.append(ApiEngine(settings(kind="api", context_length=256, api=api), tmp_path / "calls"))
         return made[-1]
 
@@ -148,6 +148,26 @@ def test_greedy_answers_are_those_of_the_models_here(make: Callable[..., ApiEngi
         assert there.pop(key)[2] == here.pop(key)[2]
     assert there == here
     assert len({done[0] for done in there.values()}) > 8
+
+
+def test_a_long_prompt_leaves_room_for_a_short_answer(make: Callable[..., ApiEngine], local: Engine) -> None:
+    engine = make()
+    sampling = replace(GREEDY, max_new_tokens=60)
+    prompts = [local.renderer(BARE).combat([Message("user", "x" * size)]).token_ids for size in range(256)]
+    # 1, 3 and 40 tokens are left of the context, then none.
+    sizes = [size for size, ids in enumerate(prompts) if 256 - len(ids or ()) in (1, 3, 40, 0, -1)]
+    assert len(sizes) >= 3
+
+    def asked(of: Engine) -> list[Request]:
+        return [request(of, BARE, "x" * size, sampling) for size in sizes]
+
+    here, there = (meanings(answers(of, asked(of))) for of in (local, engine))
+    assert {done[2] for done in here.values()} >= {"length", "prompt_too_long"}
+    too_long = {key for key, done in here.items() if done[2] == "prompt_too_long"}
+    assert {key for key, done in there.items() if done[2] == "prompt_too_long"} == too_long
+    assert [there[key] for key in here if key not in too_long] == [
+        here[key] for key in here if key not in too_long
+    ]
 
 
 def judging(engine: Engine, model: ModelRef, question: str, response: str) -> Request:
@@ -266,7 +286,7 @@ def test_a_version_is_loaded_once_and_the_one_before_it_unloaded(
 
 
 def _served(server: str) -> list[Any]:
-    with urllib.request.urlopen(f"{server}/models", timeout=10) as response:
+    with urllib.request.urlopen(f"{server}/models", timeout=DEADLINE) as response:
         return [model["id"] for model in json.load(response)["data"]]
 
 

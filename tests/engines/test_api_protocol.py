@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from asking import SAMPLED, ref
 
-from sparta.engines.api_protocol import Garbled, body_of, key_of, read_answer
+from sparta.engines.api_protocol import Filtered, Garbled, Usage, body_of, key_of, read_answer
 from sparta.engines.base import Label, Request
 from sparta.engines.labels import labels_of
 from sparta.prompts import EndpointRenderer, Message, judging_instruction
@@ -50,9 +50,12 @@ def test_where_no_label_appears_there_are_no_shares() -> None:
 
 
 def test_an_empty_text_is_an_answer_and_none_is_not() -> None:
-    assert read_answer(data(message={"content": ""}), asked()).text == ""
+    for finish_reason in ("stop", "length"):
+        for message in ({"content": ""}, {"content": None}, {}):
+            answer = read_answer(data(message=message, finish_reason=finish_reason), asked())
+            assert (answer.text, answer.finish_reason, answer.new_tokens) == ("", finish_reason, 1)
     for broken, words in [
-        (data(message={"content": None}), "without a text"),
+        (data(message=None), "without a message"),
         (data(message={"content": 3}), "no chat completion"),
         (data(finish_reason="tool_calls"), "finish_reason tool_calls"),
         (data(finish_reason=None), "finish_reason None"),
@@ -62,6 +65,28 @@ def test_an_empty_text_is_an_answer_and_none_is_not() -> None:
     ]:
         with pytest.raises(Garbled, match=words):
             read_answer(broken, asked())
+
+
+def test_a_filtered_answer_is_told_from_others_that_are_none_with_what_it_costs() -> None:
+    for message in ({"content": "half a"}, {"content": None}, None):
+        for labels in ((), LABELS):
+            with pytest.raises(Filtered) as caught:
+                read_answer(data(message=message, finish_reason="content_filter"), asked(labels=labels))
+            assert caught.value.usage == Usage(3, 1)
+
+
+def test_what_is_no_answer_says_what_it_costs_where_that_can_be_read() -> None:
+    for broken, usage in [
+        (data(finish_reason="tool_calls"), Usage(3, 1)),
+        (data(message={"content": 3}), Usage(3, 1)),
+        ('{"choices": [], "usage": {"prompt_tokens": 7}}', Usage(7, 0)),
+        ('{"choices": [], "usage": null}', Usage()),
+        ('{"usage": 3}', Usage()),
+        ("{", Usage()),
+    ]:
+        with pytest.raises(Garbled) as caught:
+            read_answer(broken, asked())
+        assert caught.value.usage == usage
 
 
 def test_an_answer_without_usage_counts_no_tokens() -> None:

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -18,6 +19,7 @@ from sparta.engines.base import Completion, Engine, Inbox, ModelRef, Request, Sa
 from sparta.engines.hf import HfEngine
 from sparta.engines.labels import labels_of
 from sparta.engines.vllm import VllmEngine
+from sparta.engines.weights import adapter_name
 from sparta.errors import SpartaError
 from sparta.prompts import Message, judging_instruction, judging_pattern
 from sparta.toy.family import items
@@ -177,6 +179,7 @@ def test_a_pattern_holds_and_a_limit_cuts_it(engine: VllmEngine, other: HfEngine
     made = answers(engine, asked)
     assert all(re.fullmatch(pattern, done.text) and done.finish_reason == "stop" for done in made.values())
     assert agreement(made, answers(other, asked)) >= 0.95
+    assert answers(engine, asked) == made, "a pattern that vLLM knows by now"
     short = replace(asked[0], sampling=replace(GREEDY, max_new_tokens=2))
     (cut,) = answers(engine, [short]).values()
     assert re.fullmatch(r"[1-9][0-9]", cut.text) and cut.finish_reason == "length"
@@ -227,6 +230,84 @@ def test_another_version_of_an_adapter_answers_with_its_own_weights(
     assert answers(engine, [request(engine, first, question) for question in QUESTIONS]) == before
 
 
+def tokens_of(made: dict[str, Completion], model: ModelRef) -> list[tuple[int, ...]]:
+    """Of a version, in the order of QUESTIONS."""
+    return [made[f"{model.name}/{model.version}/{question}"].token_ids for question in QUESTIONS]
+
+
+def versioned(engine: Engine, model: ModelRef, question: str) -> Request:
+    return replace(request(engine, model, question), key=f"{model.name}/{model.version}/{question}")
+
+
+def adapters_with(engine: VllmEngine) -> set[str]:
+    """The adapters of the requests that vLLM has at this moment."""
+    assert engine._open is not None
+    states = engine._open.engine.output_processor.request_states.values()
+    return {state.lora_name for state in states}
+
+
+def test_versions_of_a_model_share_a_batch_and_go_when_others_are_expected(
+    engine: VllmEngine, other: HfEngine
+) -> None:
+    """As when the checkpoints of several iterations are evaluated: one name, several weights."""
+    folders = [toy.ADAPTERS[name] for name in ("adder", "mirror", "taker")]
+    first, second, third = (ref("adder", toy.BASE, folder, folder.name) for folder in folders)
+    fourth = replace(first, version="later")
+    engine.expect([*POOL, first, second])
+    loads, together = engine.loads, []
+    asked = [versioned(engine, model, question) for question in QUESTIONS for model in (first, second)]
+    made = {}
+    for done in engine.run(Inbox(asked)):
+        made[done.key] = done
+        together.append(adapters_with(engine))
+    assert {adapter_name(first), adapter_name(second)} in together
+    for model in (first, second):
+        theirs = answers(other, [versioned(other, model, question) for question in QUESTIONS])
+        same = [a == b for a, b in zip(tokens_of(made, model), tokens_of(theirs, model), strict=True)]
+        assert sum(same) >= 0.99 * len(same)
+    assert tokens_of(made, first) != tokens_of(made, second)
+
+    # Newer ones, while requests for the older are under way: these are finished, in company.
+    inbox, together, again = Inbox(asked), [], {}
+    for done in engine.run(inbox):
+        if not again:
+            engine.expect([third])
+            for question in QUESTIONS:
+                inbox.put(versioned(engine, third, question))
+        again[done.key] = replace(done, seconds=0.0)
+        together.append(adapters_with(engine))
+    assert {key: again[key] for key in made} == {
+        key: replace(done, seconds=0.0) for key, done in made.items()
+    }
+    assert any(adapter_name(third) in names and len(names) > 1 for names in together)
+
+    engine.expect([fourth])
+    late = answers(engine, [versioned(engine, fourth, question) for question in QUESTIONS])
+    assert tokens_of(late, fourth) == tokens_of(made, first)
+    assert engine._open is not None
+    assert engine._open._loras.keys() == {adapter_name(fourth)}
+    assert len(engine._open.engine.list_loras()) == 1
+    assert engine.loads == loads
+    engine.expect(POOL)
+
+
+def test_an_adapter_that_cannot_be_put_on_leaves_the_engine_as_it_was(
+    engine: VllmEngine, tmp_path: Path
+) -> None:
+    answers(engine, [request(engine, POOL[0], "1 + 1")])
+    folder = Path(shutil.copytree(toy.ADAPTERS["adder"], tmp_path / "adder"))
+    model, weights, loads = ref("late", toy.BASE, folder), folder / "adapter_model.safetensors", engine.loads
+    engine.expect([*POOL, model])
+    weights.rename(tmp_path / "weights")
+    with pytest.raises(SpartaError, match=rf"adapter {folder} of late cannot be put on base"):
+        answers(engine, [request(engine, model, "1 + 1")])
+    assert answers(engine, [request(engine, POOL[0], "1 + 1")])
+    (tmp_path / "weights").rename(weights)
+    assert answers(engine, [request(engine, model, "1 + 1")])
+    assert engine.loads == loads
+    engine.expect(POOL)
+
+
 def test_the_seconds_of_requests_add_up_to_those_of_the_run(engine: VllmEngine) -> None:
     from time import perf_counter
 
@@ -238,9 +319,13 @@ def test_the_seconds_of_requests_add_up_to_those_of_the_run(engine: VllmEngine) 
 
 
 def test_a_request_that_vllm_refuses_names_the_model(engine: VllmEngine) -> None:
-    hot = request(engine, POOL[0], "1 + 1", Sampling(3.0, 1.0, 0, 4))
-    with pytest.raises(SpartaError, match=r"for adder: temperature must be in \[0, 2\]"):
-        answers(engine, [hot])
+    wrong = request(engine, POOL[0], "1 + 1", Sampling(0.5, 1.5, 0, 4))
+    with pytest.raises(SpartaError, match=r"for adder: top_p must be in \(0, 1\]"):
+        answers(engine, [wrong])
+    patterned = replace(request(engine, POOL[0], "1 + 1"), pattern="(")
+    for _ in range(2):
+        with pytest.raises(SpartaError, match=r"for adder: .*[Gg]rammar"):
+            answers(engine, [patterned])
     assert answers(engine, [request(engine, POOL[0], "1 + 1")])
 
 

@@ -2,18 +2,20 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import tiny
-from asking import ref, settings
+from asking import GREEDY, ref, request, settings
 
+from sparta.engines.base import Inbox
 from sparta.engines.vllm import VllmEngine
 from sparta.engines.vllm_base import on_gpu
-from sparta.engines.vllm_errors import import_error, load_error, step_error
+from sparta.engines.vllm_errors import import_error, is_of_adapter, load_error, step_error
 from sparta.engines.vllm_needs import Room, rooms
 from sparta.errors import SpartaError
-from sparta.recipe import Vllm
+from sparta.recipe import Recipe, Vllm
 
 # As vLLM 0.32 words them.
 NO_CACHE = ValueError(
@@ -48,20 +50,77 @@ def test_a_load_error_names_what_to_change(
     assert "\n" not in sentence
 
 
-def test_any_other_load_error_says_what_the_process_said() -> None:
-    sentence = str(load_error(DEAD, "KeyError: 'layers.0.weight'\nmore", "some/base", settings(), True))
-    assert sentence == "vLLM cannot load base some/base: KeyError: 'layers.0.weight'"
-    assert "Engine core initialization failed" in str(load_error(DEAD, "", "some/base", settings(), True))
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (DEAD, "KeyError: 'layers.0.weight'\nmore"),
+        (KeyError("layers.0.weight"), ""),
+        (DEAD, "SafetensorError: header too large"),
+        (DEAD, "AssertionError: Attempted to load weight (torch.Size([8])) into parameter (torch.Size([4]))"),
+        (RuntimeError("The size of tensor a (8) must match the size of tensor b (4)"), ""),
+    ],
+)
+def test_files_that_do_not_fit_are_told_with_what_the_process_said(error: Exception, said: str) -> None:
+    sentence = str(load_error(error, said, "some/base", settings(), True))
+    first = said.splitlines()[0] if said else str(error)
+    assert sentence == f"vLLM cannot load base some/base: {first}"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (DEAD, ""),
+        (DEAD, "AcceleratorError: CUDA error: uncorrectable ECC error encountered"),
+        (DEAD, "RuntimeError: NCCL error: unhandled system error"),
+        (
+            DEAD,
+            "AssertionError: Error in memory profiling. Initial free memory 3 GiB, current free memory 4 GiB",
+        ),
+        (DEAD, "OSError: [Errno 116] Stale file handle: 'model.safetensors'"),
+        (RuntimeError("EngineCore encountered an issue. See stack trace (above) for the root cause."), ""),
+        (RuntimeError("what"), ""),
+    ],
+)
+def test_what_another_node_may_not_meet_stops_no_run(error: Exception, said: str, tmp_path: Path) -> None:
+    for base in (str(tmp_path), "some/base"):
+        assert load_error(error, said, base, settings(), True) is None
+    assert step_error(error, said, "some/base", settings()) is None
+
+
+def test_an_adapter_is_blamed_for_what_it_is_alone() -> None:
+    assert is_of_adapter(ValueError("LoRA rank 64 is greater than max_lora_rank 16."))
+    assert is_of_adapter(Exception("Call to add_lora method failed: expected target modules in ['q_proj']"))
+    for message in (
+        "Call to add_lora method failed: CUDA error: uncorrectable ECC error encountered",
+        "Call to add_lora method failed: CUDA out of memory. Tried to allocate 2.00 GiB.",
+        "Call to add_lora method failed: [Errno 116] Stale file handle",
+        "EngineCore encountered an issue. See stack trace (above) for the root cause.",
+        "Server shutting down",
+    ):
+        assert not is_of_adapter(Exception(message)), message
+
+
+def test_a_temperature_above_vllms_is_refused_before_anything_is_loaded(tiny_base: Path) -> None:
+    pool = {"base": "b", "models": [{"name": name, "adapter": name} for name in "abc"]}
+    told = {"name": "hot", "pool": pool, "data": {"task": "toy"}}
+    for section in ("generation", "judging"):
+        hot = {**told, section: {"temperature": 3}}
+        Recipe.model_validate(hot)
+        with pytest.raises(ValueError, match=rf"at most 2, {section}.temperature is 3: lower it"):
+            Recipe.model_validate({**hot, "engine": {"kind": "vllm"}})
+    Recipe.model_validate({**told, "generation": {"temperature": 2}, "engine": {"kind": "vllm"}})
+
+    engine, model = VllmEngine(settings()), ref("a", tiny_base, None)
+    asked = request(engine, model, "1", replace(GREEDY, temperature=3.0))
+    with pytest.raises(SpartaError, match=r"at most 2, one of 3 is asked of a: lower generation.temperature"):
+        list(engine.run(Inbox([asked])))
+    assert engine.loads == 0
 
 
 def test_a_step_without_memory_names_what_to_lower() -> None:
     sentence = str(step_error(RuntimeError("EngineCore encountered an issue"), NO_MEMORY, "b", settings()))
     assert all(
         name in sentence for name in ("memory_share", "sequences", "prefill_tokens", "tensor_parallel")
-    )
-    assert (
-        str(step_error(RuntimeError("what"), "", "b", settings()))
-        == "vLLM failed amid requests to base b: what"
     )
 
 
@@ -95,6 +154,8 @@ def test_room_is_for_the_largest_rank_as_vllm_counts_ranks(tmp_path: Path) -> No
     assert rooms(models, Vllm()) == {x: Room(16, 2, 2), y: Room()}
     assert rooms(models[:1], Vllm())[x] == Room(8, 1, 1)
     assert rooms(models, Vllm(max_rank=40, adapters_at_once=1))[x] == Room(64, 1, 2)
+    versions = [replace(models[0], version=str(number)) for number in range(50)]
+    assert rooms(versions, Vllm())[x] == Room(8, 10, 32), "every version is an adapter, and not all are kept"
     assert Room(16, 2, 2).holds(Room(8, 2, 9))
     assert not Room(16, 2, 2).holds(Room(8, 3, 3))
     assert not Room().holds(Room(8, 1, 1))

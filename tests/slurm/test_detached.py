@@ -24,6 +24,7 @@ from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.slurm.chain import latest_chain
 from sparta.cluster.slurm.jobs import Jobs, Part, job_name, note_jobs
 from sparta.cluster.slurm.snapshot import snapshot
+from sparta.methods.registry import phase_named
 from sparta.phases.generate import Generate
 from sparta.store.layout import StateDir
 from sparta.store.lock import holder
@@ -90,6 +91,52 @@ def test_a_launch_waits_for_the_chain_and_finishes_what_it_left(tmp_path: Path, 
     assert not done_twice(run, 2)
     assert manifests(state.root) == undisturbed(tmp_path, recipe, 2)
     wait_until(lambda: gone(run))
+
+
+@pytest.mark.parametrize("first", ["generate", "combat"])
+def test_a_chain_that_plays_the_other_way_waits_for_tasks_of_the_first(
+    first: str, tmp_path: Path, launched: Launched
+) -> None:
+    recipe = write_recipe(tmp_path, combats=6, iterations=1, cluster={"tasks": 2})
+    state = StateDir(tmp_path / "state")
+    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
+    fused = ("--set", "cluster.fused=true")
+    ways = ((), fused) if first == "generate" else (fused, ())
+    held = HeldBack(tmp_path, f"iter_01-{first}-a0")
+    driver = launched(*asked, *ways[0], **held.environment)
+    wait_until(lambda: responses(state) >= 2)
+    driver.kill()
+    driver.wait()
+    run = Run.open(state)
+    phase = phase_named(first)
+    # Of one of the two tasks nothing is left to wait for, and the other way has something to do.
+    attempts = AttemptDir(run, phase, 1)
+    wait_until(lambda: attempts.record(0, 1) is not None)
+    victim = attempts.record(0, 1)
+    assert victim is not None and victim.job is not None
+    subprocess.run(["scancel", victim.job], check=True)
+    wait_until(lambda: victim.job not in queue(run, "%i"))
+
+    again = launched(*asked, *ways[1], "--detach")
+    heard = Listener(again)
+    heard.hears(f"{phase.title}: tasks of an earlier launch are still running, waiting for them")
+    assert latest_chain(run) is None
+    said = sentence(typed("launch", "--resume", state.root / "iter_00"))
+    assert "is being driven by" in said
+    held.let_go(f"iter_01-{first}-a0")
+    out, err = heard.end()
+    assert again.returncode == 0, err
+    assert "this run goes on without you" in out
+    wait_until(lambda: 1 in state.committed() and gone(run))
+    assert not done_twice(run, 1)
+    dealt = {name: AttemptDir(run, phase_named(name), 1).numbers for name in ("generate", "judge", "combat")}
+    if first == "generate":
+        assert dealt == {"generate": {0}, "judge": set(), "combat": {1}}
+    else:
+        assert dealt == {"generate": {1}, "judge": {1}, "combat": {0}}
+    costs = json.loads(run.iteration(1).stats.read_text())["phases"]
+    assert costs["generate"]["attempts"] == costs["combat"]["attempts"] == 1
+    assert manifests(state.root) == undisturbed(tmp_path, recipe, 1)
 
 
 def test_a_failing_shard_ends_the_chain_and_the_same_command_mends_it(tmp_path: Path) -> None:

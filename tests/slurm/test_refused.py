@@ -22,8 +22,12 @@ from rehearsal import (
 from scenes import NOTED, Listener, done_twice, gone, path_with, queue, responses, undisturbed, variant
 
 from sparta.cluster.attempts import AttemptDir
+from sparta.cluster.slurm.launcher import Slurm
 from sparta.cluster.slurm.snapshot import snapshot
+from sparta.errors import SpartaError
+from sparta.methods.registry import phases_of
 from sparta.phases.generate import Generate
+from sparta.recipe_files import adjust
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
 
@@ -147,6 +151,36 @@ def test_a_dry_run_shows_what_would_be_submitted_and_writes_nothing(
     more = typed("launch", *asked, "--iters", 3, "--dry-run")
     assert more.returncode == 0 and len(scripts_in(more.stdout)) == 4, more.stderr
     assert {path: path.stat().st_mtime_ns for path in state.root.rglob("*")} == before
+
+
+def test_a_profile_without_gpus_is_for_engines_that_need_none_or_are_elsewhere(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, combats=6, iterations=1, cluster={"tasks": 2})
+    state = StateDir(tmp_path / "state")
+    bare = variant(tmp_path / "bare.yaml", gpu={"partition": "cpu", "cpus": 1, "time": 10, "gpus": 0})
+    done = typed("launch", "--recipe", recipe, "--state", state.root, "--profile", bare)
+    assert done.returncode == 0, done.stderr
+    run = Run.open(state)
+    attempts = AttemptDir(run, Generate(), 1)
+    assert [record.gpus for record in attempts.records(attempts.all()[0])] == [None, None]
+
+    phases = phases_of(run.recipe)
+    on_two = ["engine.kind=vllm", "engine.vllm.tensor_parallel=2"]
+    gpus = {"partition": "gpu", "cpus": 1, "time": 10, "gpus": 2}
+    some = variant(tmp_path / "some.yaml", gpu=gpus, phases={"judge": {"gpus": 1}, "train": {"gpus": 1}})
+    enough = variant(tmp_path / "enough.yaml", gpu=gpus, phases={"train": {"gpus": 1}})
+    api = ["engine.kind=api", "engine.api.url=http://127.0.0.1:9", "engine.vllm.tensor_parallel=2"]
+    for profile, settings, said in (
+        (bare, on_two, "profile devcluster gives a task of generate 0 GPUs: set phases.generate.gpus there"),
+        (some, on_two, "gives a task of judge 1 GPU: set phases.judge.gpus there, or lower it"),
+        (enough, on_two, ""),
+        (bare, api, ""),
+    ):
+        run.recipe = adjust(run.recipe, [*settings, f"cluster.profile={profile}"])
+        if said:
+            with pytest.raises(SpartaError, match=re.escape(said)):
+                Slurm(run).check(phases)
+        else:
+            Slurm(run).check(phases)
 
 
 def scripts_in(shown: str) -> list[tuple[str, int, str]]:

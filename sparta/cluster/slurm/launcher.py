@@ -93,7 +93,7 @@ class Slurm(Launcher):
         for phase in phases:
             asked = self.profile.shape(phase.name, phase.device)
             together = self._run.recipe.engine.gpus
-            if runs_an_engine(phase) and asked.gpus < together:
+            if together > 1 and runs_an_engine(phase) and asked.gpus < together:
                 raise SpartaError(
                     f"engine.vllm.tensor_parallel is {together}, and profile {self.profile.name} gives a task of {phase.name} "
                     f"{asked.gpus} GPU{'s' * (asked.gpus != 1)}: set phases.{phase.name}.gpus there, or lower it"

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparta.cluster.attempts import AttemptDir
+from sparta.cluster.attempts import AttemptDir, played
 from sparta.cluster.slurm import controller
 from sparta.cluster.slurm.controller import Silent, Task
 from sparta.cluster.slurm.jobs import Jobs, all_jobs, own
@@ -48,7 +48,7 @@ def ask(run: Run, phases: Sequence[Phase], committed: set[int]) -> Seen:
         # jobs/ has a folder for an iteration, too
         for t in StateDir(run.state.jobs).iterations()
         if t not in committed
-        for phase in phases
+        for phase in played(run, phases, t)
     ]
     jobs = {
         (attempts.folder, number): found
