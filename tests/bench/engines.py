@@ -141,8 +141,10 @@ class Bench:
                 both = [key for key, winner in winners[what].items() if winner and first[key]]
                 same = sum(first[key] == winners[what][key] for key in both) / max(len(both), 1)
                 found = agreement(run, 1)
+                engine = open_engine(run.recipe.engine, False, run.state.calls)
+                seconds = [_timed(engine, lambda run=run: _perform(run, "judge")) for _ in range(3)]  # type: ignore[misc]
                 yield {
-                    "what": f"judge, {what}",
+                    **_line(f"judge, {what}", seconds, _tokens(run, "judge")),
                     "said": f"the right response wins {found.share:.1%} of {found.decided + found.undecided} combats with one; the same "
                     f"winner as `text` with a working in {same:.1%} of {len(both)}",
                     "right": found.share,

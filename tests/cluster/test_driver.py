@@ -127,11 +127,11 @@ def launch_and_kill_the_driver(
 
 
 def test_tasks_that_outlive_a_killed_driver_are_waited_for(tmp_path: Path, launched: Launched) -> None:
-    recipe = write_recipe(tmp_path, combats=8, iterations=1, **slowly(0.12, tasks=2, at_once=2))
+    recipe = write_recipe(tmp_path, combats=16, iterations=1, **slowly(0.5, tasks=2, at_once=2))
     arguments = ("--recipe", recipe, "--state", tmp_path / "state")
     state = StateDir(tmp_path / "state")
     launch_and_kill_the_driver(launched, arguments, state, rows=4)
-    again = launched(*arguments)
+    again = launched(*arguments, "--set", "engine.scripted.delay=0")
     out, err = again.communicate(timeout=60)
     assert again.returncode == 0, err
     assert "Taking over the lock" in out
@@ -142,7 +142,7 @@ def test_tasks_that_outlive_a_killed_driver_are_waited_for(tmp_path: Path, launc
 
 
 def test_they_are_waited_for_by_a_driver_of_another_kind_too(tmp_path: Path, launched: Launched) -> None:
-    recipe = write_recipe(tmp_path, combats=6, iterations=1, **slowly(0.12, tasks=1, at_once=1))
+    recipe = write_recipe(tmp_path, combats=8, iterations=1, **slowly(0.5, tasks=1, at_once=1))
     arguments = ("--recipe", recipe, "--state", tmp_path / "state")
     state = StateDir(tmp_path / "state")
     launch_and_kill_the_driver(launched, arguments, state, rows=2)
@@ -183,7 +183,7 @@ def test_a_task_of_the_other_way_that_appears_as_work_is_dealt_out_does_it_or_le
 def test_tasks_are_waited_for_even_when_submitits_own_process_was_killed(
     tmp_path: Path, launched: Launched
 ) -> None:
-    recipe = write_recipe(tmp_path, combats=6, iterations=1, **slowly(0.12, tasks=1, at_once=1))
+    recipe = write_recipe(tmp_path, combats=8, iterations=1, **slowly(0.5, tasks=1, at_once=1))
     driver = launched("--recipe", recipe, "--state", tmp_path / "state")
     state = StateDir(tmp_path / "state")
     wait_until(lambda: LineCounter(state.iteration(1).responses).fresh() >= 2)

@@ -98,8 +98,9 @@ def test_closing_ends_the_engine_and_prints_nothing(tmp_path: Path) -> None:
     assert (parent.returncode, said.strip()) == (0, "")
     assert not psutil.wait_procs(children, timeout=DEADLINE)[1]
     logged = (tmp_path / "script.log").read_text(encoding="utf-8").splitlines()
-    # The one line that triton, which the tests' vLLM does without, would cause before vLLM reads how much to log.
-    assert [line for line in logged if not line.startswith("Triton is installed")] == []
+    # Triton, which vLLM does without on a CPU, causes a line before anybody can say how much to log, be it installed or not.
+    about_triton = ("Triton is installed", "Triton not available")
+    assert [line for line in logged if not any(words in line for words in about_triton)] == []
 
 
 def test_a_process_that_is_killed_is_no_error_of_the_user_and_the_next_run_starts_another() -> None:
