@@ -29,7 +29,7 @@ def run_seed(folder: Path, seed: int, settings: list[str]) -> dict[str, float]:
     """Scores in [0, 1] of one seed, and seconds of its iterations."""
     state = folder / f"seed-{seed}"
     command = [sys.executable, str(ROOT / "jobs" / "launch.py"), "--recipe", "toy", "--state", str(state)]
-    for setting in (f"seed={seed}", *settings):
+    for setting in (f"seed={seed}", "cluster.kind=inline", *settings):
         command += ["--set", setting]
     began = time.monotonic()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
