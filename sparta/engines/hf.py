@@ -10,7 +10,7 @@ from sparta.engines.base import Completion, Inbox, ModelRef, Request
 from sparta.engines.batching import Batch, Row, batches
 from sparta.engines.patterns import Patterns, matcher_of
 from sparta.engines.sampling import Ending, Sampler, StopStrings
-from sparta.engines.tokenizers import fingerprint, load_renderer
+from sparta.engines.tokenizers import Tokenizers
 from sparta.engines.weights import Weights, check_model
 from sparta.errors import SpartaError
 from sparta.prompts import Renderer
@@ -36,8 +36,7 @@ class HfEngine:
         self.settings = settings
         self.trust_remote_code = trust_remote_code
         self._weights = Weights(settings, trust_remote_code)
-        self._renderers: dict[str, Renderer] = {}
-        self._fingerprints: dict[str, str] = {}
+        self._tokenizers = Tokenizers(settings.context_length, trust_remote_code)
         self._stops: dict[tuple[str, tuple[str, ...]], StopStrings] = {}
         self._matchers: dict[tuple[str, str], Any] = {}
 
@@ -55,16 +54,10 @@ class HfEngine:
 
     def renderer(self, model: ModelRef) -> Renderer:
         """The renderer of the model's base. Raises SpartaError where the base is missing or cannot chat."""
-        if model.base not in self._renderers:
-            self._renderers[model.base] = load_renderer(
-                model.base, self.settings.context_length, self.trust_remote_code
-            )
-        return self._renderers[model.base]
+        return self._tokenizers.renderer(model.base)
 
     def tokenizer_fingerprint(self, model: ModelRef) -> str:
-        if model.base not in self._fingerprints:
-            self._fingerprints[model.base] = fingerprint(self.renderer(model).tokenizer)
-        return self._fingerprints[model.base]
+        return self._tokenizers.fingerprint(model.base)
 
     def run(self, requests: Inbox) -> Iterator[Completion]:
         """Completions batch by batch. Prompts without room for one token come first of their round, as `prompt_too_long`."""

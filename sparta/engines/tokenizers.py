@@ -110,3 +110,25 @@ def fingerprint(tokenizer: Any) -> str:
 def first_line(error: BaseException) -> str:
     """What an error of a library says first, for the end of a sentence of ours."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+class Tokenizers:
+    """Renderers and fingerprints of the bases that an engine has met; each tokenizer is loaded once."""
+
+    def __init__(self, context_length: int, trust_remote_code: bool) -> None:
+        self._context_length = context_length
+        self._trust_remote_code = trust_remote_code
+        self._renderers: dict[str, Renderer] = {}
+        self._fingerprints: dict[str, str] = {}
+
+    def renderer(self, base: str) -> Renderer:
+        """The renderer of `base`. Raises SpartaError where the base is missing or cannot chat."""
+        if base not in self._renderers:
+            self._renderers[base] = load_renderer(base, self._context_length, self._trust_remote_code)
+        return self._renderers[base]
+
+    def fingerprint(self, base: str) -> str:
+        """See `fingerprint`."""
+        if base not in self._fingerprints:
+            self._fingerprints[base] = fingerprint(self.renderer(base).tokenizer)
+        return self._fingerprints[base]

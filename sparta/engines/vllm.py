@@ -11,7 +11,7 @@ from typing import Any
 from sparta import recipe
 from sparta.engines.base import Completion, Inbox, ModelRef, Request
 from sparta.engines.patterns import grammar_of
-from sparta.engines.tokenizers import fingerprint, first_line, load_renderer
+from sparta.engines.tokenizers import Tokenizers, first_line
 from sparta.engines.vllm_base import VllmBase
 from sparta.engines.vllm_needs import Room, rooms
 from sparta.engines.weights import adapter_name, check_model
@@ -43,8 +43,7 @@ class VllmEngine:
         self._open: VllmBase | None = None
         self._expected: dict[ModelRef, None] = {}
         self._rooms: dict[str, Room] = {}
-        self._renderers: dict[str, Renderer] = {}
-        self._fingerprints: dict[str, str] = {}
+        self._tokenizers = Tokenizers(settings.context_length, trust_remote_code)
         self._number = 0
         self._cost = 0.0
 
@@ -63,16 +62,10 @@ class VllmEngine:
 
     def renderer(self, model: ModelRef) -> Renderer:
         """The renderer of the model's base. Raises SpartaError where the base is missing or cannot chat."""
-        if model.base not in self._renderers:
-            self._renderers[model.base] = load_renderer(
-                model.base, self.settings.context_length, self.trust_remote_code
-            )
-        return self._renderers[model.base]
+        return self._tokenizers.renderer(model.base)
 
     def tokenizer_fingerprint(self, model: ModelRef) -> str:
-        if model.base not in self._fingerprints:
-            self._fingerprints[model.base] = fingerprint(self.renderer(model).tokenizer)
-        return self._fingerprints[model.base]
+        return self._tokenizers.fingerprint(model.base)
 
     def run(self, requests: Inbox) -> Iterator[Completion]:
         """Completions as they finish; twice as many requests as one batch holds are with vLLM, so that it never waits."""
