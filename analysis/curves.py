@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from sparta.cluster.scoring import Summary, summary_file
+from sparta.cluster.summary import TaskScores, read_summary
 from sparta.errors import SpartaError
 from sparta.phases import standings
 from sparta.phases.evaluate import checkpoint_name
@@ -25,21 +25,14 @@ def draw(run: Run, out: Path) -> None:
     committed = run.state.committed()
     history = {t: standings.at_end(run, t) for t in committed}
     losses = {t: files.read_json(run.iteration(t).stats, IterationStats).mean_losses for t in committed[1:]}
-    summary = _summary(run)
     panels: list[tuple[str, dict[str, dict[int, float]]]] = [
         ("reputation", {name: {t: history[t][name].reputation for t in committed} for name in run.models}),
         ("mean DPO loss of the training (nats)", _by_model(run, losses)),
     ]
-    if summary:
-        scores = {
-            t: {
-                name: 100 * summary.validation[key]
-                for name in run.models
-                if (key := checkpoint_name(run, t, name)) in summary.validation
-            }
-            for t in committed
-        }
-        panels.append((f"{summary.task}: validation score (%)", _by_model(run, scores)))
+    for task, scored in read_summary(run.state).tasks.items():
+        metric = scored.metrics[0]
+        unit = "%" if metric.top == 1 else f"of {metric.top:g}"
+        panels.append((f"{task}: validation {metric.name} ({unit})", _by_model(run, _scores(run, scored))))
     panels = [(title, curves) for title, curves in panels if any(curves.values())]
     colours = pyplot.get_cmap("tab10")
     figure, axes = pyplot.subplots(
@@ -76,10 +69,18 @@ def _by_model(run: Run, values: Mapping[int, Mapping[str, float]]) -> dict[str, 
     return {name: {t: found[name] for t, found in values.items() if name in found} for name in run.models}
 
 
-def _summary(run: Run) -> Summary | None:
-    task = run.recipe.evaluation.task or run.recipe.data.task
-    path = summary_file(run.state, task) if task else None
-    return files.read_json(path, Summary) if path is not None and path.is_file() else None
+def _scores(run: Run, scored: TaskScores) -> dict[int, dict[str, float]]:
+    """Validation means by iteration and model, in percent where the best value is 1."""
+    scale = 100 if scored.metrics[0].top == 1 else 1
+    values = {name: value for name, value in scored.validation.items() if value is not None}
+    return {
+        t: {
+            model: scale * values[key]
+            for model in run.models
+            if (key := checkpoint_name(run, t, model)) in values
+        }
+        for t in run.state.committed()
+    }
 
 
 def main() -> int:

@@ -20,6 +20,7 @@ from sparta.store.layout import StateDir
 from sparta.store.records import Response, Result, Vote, response_key
 from sparta.store.run import Run
 from sparta.store.shards import iter_shards
+from sparta.tasks.base import Item, Task
 from sparta.tasks.registry import task_named
 
 
@@ -54,11 +55,11 @@ def agreement(run: Run, t: int) -> Agreement:
     """Labels and votes of iteration t against the gold answers of the run's task."""
     if run.recipe.data.task is None:
         raise SpartaError(f"{run.state.root} was not run on a task with gold answers")
-    task = task_named(run.recipe.data.task)
-    gold = {item.item_id: item for item in task.items("train", run.recipe.data.size)}
+    task = task_named(run.recipe.data.task, run.recipe.data)
+    gold = {item.item_id: item for item in task.items("train", run.recipe.data)}
     plan = {combat.combat_id: combat for combat in run.plan(t)}
     grades = {
-        response.key: task.grade(gold[plan[response.combat_id].prompt_id], response.text) == 1.0
+        response.key: _is_right(task, gold[plan[response.combat_id].prompt_id], response.text)
         for response in iter_shards(run.iteration(t).responses, Response)
     }
     decided = agreed = undecided = 0
@@ -87,6 +88,12 @@ def agreement(run: Run, t: int) -> Agreement:
         right={judge: means[judge, True] for judge in judges},
         wrong={judge: means[judge, False] for judge in judges},
     )
+
+
+def _is_right(task: Task, item: Item, text: str) -> bool:
+    """Whether `text` has the best value of the metric that checkpoints are chosen by."""
+    metric = task.metrics[0]
+    return task.grade(item, text).get(metric.name) == metric.top
 
 
 def _mean(votes: dict[str, float]) -> str:

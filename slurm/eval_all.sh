@@ -1,9 +1,15 @@
 #!/usr/bin/env bash
-# Every checkpoint of a run on its task: the best on validation, chosen there, and its score on test. A job array scores, this small job
-# waits for it, prints the table and leaves evals/<task>/summary.json in the run's state:
+# Every checkpoint of a run on its tasks: the best on validation, chosen there, and its score on test. Job arrays answer, one a split for
+# all tasks together; this small job waits for them, prints tables and leaves evals/summary.json in the run's state:
 #   sbatch slurm/eval_all.sh [STATE] [any option of jobs/evaluate.py]
-# STATE: the argument, else the variable STATE, else state/ or the one run in it. PROFILE: the cluster, where not the run's own.
-# Options of sbatch (--partition, --account, --time) go before the script's name. At its time limit it requeues itself and goes on.
+#   TASKS=gsm8k,medqa SPLIT=validation sbatch --partition=cpu slurm/eval_all.sh state/mine --select-on gsm8k
+# Variables, each for what could be said by an argument:
+#   STATE    the run's state directory; else state/ or the one run in it
+#   TASKS    what to score on, names with commas between, own for data.validation and data.test; else evaluation.tasks of the recipe, or the
+#            task that the run was trained on, or own
+#   SPLIT    validation: stop at the choice; test: go on from there; else both
+#   PROFILE  the cluster, where not the run's own: a file, or a name under slurm/profiles
+# All options of sbatch (--partition, --account, --time) go before the script's name. At its time limit it requeues itself and goes on.
 # Without SLURM, on this machine: bash slurm/eval_all.sh [STATE]
 #SBATCH --job-name=sparta-eval
 #SBATCH --nodes=1
@@ -22,6 +28,7 @@ if [[ ${0##*/} == slurm_script ]]; then checkout=$SLURM_SUBMIT_DIR; else checkou
 # shellcheck source=slurm/driver.sh
 source "$checkout/slurm/driver.sh"
 
+case ${SPLIT:-both} in validation | test | both) ;; *) fail "SPLIT=$SPLIT is no split to stop at: give validation, test or both" ;; esac
 state=${STATE:-state}
 if [[ $# -gt 0 && $1 != -* ]]; then
     state=$1
@@ -39,4 +46,4 @@ if [[ ! -f $state/run.json ]]; then
 fi
 cluster=auto
 if is_job; then cluster=slurm; fi
-drive evaluate "$state" --all --cluster "$cluster" ${PROFILE:+--profile "$PROFILE"} "$@"
+drive evaluate "$state" --all --cluster "$cluster" ${TASKS:+--tasks "$TASKS"} ${SPLIT:+--split "$SPLIT"} ${PROFILE:+--profile "$PROFILE"} "$@"

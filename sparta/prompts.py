@@ -9,9 +9,9 @@ prompt, nor push the instruction out of the context: it is neutralised, and cut 
 import re
 import sys
 import unicodedata
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, partial
 from typing import Any, Literal
 
 import msgspec
@@ -60,10 +60,16 @@ EXPECTED_AFTER_WORKING = (
     "On the next line give the response a score from {worst} (worst) to {best} (best): "
     "that one character only."
 )
+GRADING = 'Give the response a score from 0 (worst) to 10 (best). Reply with JSON only: {"score": n}'
 
 WORKING_PATTERN = r"[^\n]+\n"
 """A regular expression for the line that a judge writes before its score."""
 _SCORE_PATTERN = r'\{"score": ?(?:10|[1-9])\}'
+_GRADE_PATTERN = r'\{"score": ?(?:10|[0-9])\}'
+
+JUDGING_DELIMITERS = ("question", "response")
+GRADING_DELIMITERS = (*JUDGING_DELIMITERS, "reference")
+"""What stands in angle brackets around the texts of a prompt. A judge prompt has no reference, so one in its texts is left as it is."""
 
 _HIDDEN = (
     r"\x00-\x08\x0e-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e"
@@ -77,10 +83,13 @@ def _spelled(word: str) -> str:
     return _INVISIBLE.join(map(re.escape, word))
 
 
-_DELIMITERS = re.compile(
-    rf"<{_INVISIBLE}(?:/{_INVISIBLE})*(?:{_spelled('question')}|{_spelled('response')})(?![\w-])[^<>\n]*>?",
-    re.IGNORECASE,
-)
+@cache
+def _delimiting(words: tuple[str, ...]) -> re.Pattern[str]:
+    """What would read as the beginning or end of one of these delimiters."""
+    spelled = "|".join(map(_spelled, words))
+    return re.compile(rf"<{_INVISIBLE}(?:/{_INVISIBLE})*(?:{spelled})(?![\w-])[^<>\n]*>?", re.IGNORECASE)
+
+
 _BAR, _SLASH = r"[|\uff5c]", rf"(?:/{_INVISIBLE})?"
 _ROLE_MARKERS = re.compile(
     rf"<{_INVISIBLE}{_BAR}[^<>|\uff5c]{{1,48}}{_BAR}{_INVISIBLE}>"
@@ -95,15 +104,17 @@ _ROLE_MARKERS = re.compile(
 _ROUND = str.maketrans("<>[]", "()()")
 
 
-def neutralise(text: str, special_tokens: Sequence[str] = ()) -> str:
+def neutralise(
+    text: str, special_tokens: Sequence[str] = (), delimiters: tuple[str, ...] = JUDGING_DELIMITERS
+) -> str:
     """`text` with every delimiter, role marker and special token turned into plain words.
 
     Angle and square brackets of a match become round ones (`</response>` reads `(/response)`); a special
     token without brackets is split by a space, one of a single character is left out. Nothing in the result
-    is a delimiter of ours or one of `special_tokens`.
+    is one of `delimiters` or of `special_tokens`.
     """
     exact = [re.escape(token) for token in sorted(special_tokens, key=len, reverse=True) if token.strip()]
-    patterns = [_DELIMITERS, _ROLE_MARKERS, *([re.compile("|".join(exact))] if exact else [])]
+    patterns = [_delimiting(delimiters), _ROLE_MARKERS, *([re.compile("|".join(exact))] if exact else [])]
     while True:
         before = text
         for pattern in patterns:
@@ -132,6 +143,11 @@ def judging_pattern(working: bool) -> str:
     return (WORKING_PATTERN if working else "") + _SCORE_PATTERN
 
 
+def grading_pattern() -> str:
+    """A regular expression for what `GRADING` asks a judge to write."""
+    return _GRADE_PATTERN
+
+
 def question_text(messages: Sequence[Message]) -> str:
     """The question as a judge reads it: the one user turn alone, or all turns with their roles."""
     if len(messages) == 1:
@@ -145,10 +161,29 @@ def judge_content(question: str, response: str, instruction: str) -> str:
     What all prompts share comes first, what one judge's two votes on a combat share comes next: prefix caches
     work from the left.
     """
-    return (
-        f"{INTRODUCTION}\n<question>\n{question}\n</question>\n"
-        f"<response>\n{response}\n</response>\n{instruction}"
-    )
+    return _Case(INTRODUCTION, question, None, instruction, JUDGING_DELIMITERS).content(response)
+
+
+@dataclass(frozen=True)
+class _Case:
+    """All that a judge is told, except for the response. delimiters: those that no text of the prompt may hold."""
+
+    introduction: str
+    question: str
+    reference: str | None
+    instruction: str
+    delimiters: tuple[str, ...]
+
+    def content(self, response: str) -> str:
+        reference = () if self.reference is None else (("reference", self.reference),)
+        texts = (("question", self.question), *reference, ("response", response))
+        blocks = (f"<{name}>\n{text}\n</{name}>" for name, text in texts)
+        return "\n".join((self.introduction, *blocks, self.instruction))
+
+    def changed(self, change: Callable[[str], str]) -> "_Case":
+        """The same with another question and reference; introduction and instruction are ours."""
+        reference = None if self.reference is None else change(self.reference)
+        return replace(self, question=change(self.question), reference=reference)
 
 
 class Renderer:
@@ -189,6 +224,25 @@ class Renderer:
         """
         return Prompt(tuple(messages), self._template(messages))
 
+    def plain(self, messages: Sequence[Message]) -> Prompt:
+        """The bare text of the turns, a blank line between them, to be continued: no chat template, no roles, and of special tokens the
+        tokenizer's own beginning of a sequence alone. Raises SpartaError for a prompt without any token.
+        """
+        token_ids = self._opening + self.encode("\n\n".join(message.content for message in messages))
+        if not token_ids:
+            raise SpartaError(
+                "a prompt is empty, and without the chat template nothing is left of it: leave out the item, or set "
+                "evaluation.chat_template to true"
+            )
+        return Prompt(tuple(messages), token_ids)
+
+    @cached_property
+    def _opening(self) -> tuple[int, ...]:
+        """What the tokenizer puts before a text: mostly a token for the beginning of a sequence, or nothing; never what it puts after one."""
+        text = self.encode("a")
+        framed = tuple(self.tokenizer.encode("a", add_special_tokens=True, split_special_tokens=True))
+        return next(framed[:at] for at in range(len(framed)) if framed[at : at + len(text)] == text)
+
     def judging(
         self, messages: Sequence[Message], response: str, *, instruction: str, max_new_tokens: int
     ) -> Prompt:
@@ -198,10 +252,31 @@ class Renderer:
         end is cut; the tokens left out are counted in `Prompt.cut`. Raises PromptTooLong where not even an
         empty response fits.
         """
-        question = neutralise(question_text(messages), self.special_tokens)
-        response = neutralise(response, self.special_tokens)
+        case = _Case(INTRODUCTION, question_text(messages), None, instruction, JUDGING_DELIMITERS)
+        return self._judged(case, response, max_new_tokens)
+
+    def grading(
+        self,
+        introduction: str,
+        question: Sequence[Message],
+        reference: str | None,
+        answer: str,
+        instruction: str,
+        max_new_tokens: int,
+    ) -> Prompt:
+        """The prompt that the judge of an evaluation answers: introduction (what is judged, and by what), question, reference if
+        there is one, answer, instruction.
+
+        As in `judging`, what is not ours is neutralised, the reference too, and an answer that is too long is cut.
+        """
+        case = _Case(introduction, question_text(question), reference, instruction, GRADING_DELIMITERS)
+        return self._judged(case, answer, max_new_tokens)
+
+    def _judged(self, case: _Case, response: str, max_new_tokens: int) -> Prompt:
+        neutral = partial(neutralise, special_tokens=self.special_tokens, delimiters=case.delimiters)
+        case, response = case.changed(neutral), neutral(response)
         limit = self.context_length - max_new_tokens
-        turn, token_ids = self._judge_turn(question, response, instruction)
+        turn, token_ids = self._judge_turn(case, response)
         if len(token_ids) <= limit:
             return Prompt((turn,), token_ids)
         whole = self.encode(response)
@@ -209,36 +284,37 @@ class Renderer:
         while keep > 0:
             keep = max(0, keep - (len(token_ids) - limit))
             # A cut inside a character leaves the mark of an unreadable one behind.
-            kept = neutralise(self.decode(whole[:keep]).rstrip("\ufffd"), self.special_tokens)
-            turn, token_ids = self._judge_turn(question, kept, instruction)
+            kept = neutral(self.decode(whole[:keep]).rstrip("\ufffd"))
+            turn, token_ids = self._judge_turn(case, kept)
             if len(token_ids) <= limit:
                 return Prompt((turn,), token_ids, cut=len(whole) - keep)
         raise PromptTooLong(
             f"a judge prompt without its response has more than {limit} tokens, which leaves no room in a "
-            f"context of {self.context_length}: raise engine.context_length or leave out the prompt that "
-            f"begins {question[:60]!r}"
+            f"context of {self.context_length}: raise the judge's engine.context_length or leave out the prompt that "
+            f"begins {case.question[:60]!r}"
         )
 
-    def _judge_turn(self, question: str, response: str, instruction: str) -> tuple[Message, tuple[int, ...]]:
+    def _judge_turn(self, case: _Case, response: str) -> tuple[Message, tuple[int, ...]]:
         """The turn of a judge prompt and its ids, which hold the special tokens of the template and no other.
 
         A tokenizer may normalise text before it looks for special tokens (wide brackets become plain ones,
         say), so the ids are checked; where there is one too many, the texts are normalised in the same manner
         and neutralised again.
         """
+
+        def folded(text: str) -> str:
+            return neutralise(unicodedata.normalize("NFKC", text), self.special_tokens, case.delimiters)
+
         for fold in (False, True):
             if fold:
-                question, response = (
-                    neutralise(unicodedata.normalize("NFKC", text), self.special_tokens)
-                    for text in (question, response)
-                )
-            turn = Message("user", judge_content(question, response, instruction))
+                case, response = case.changed(folded), folded(response)
+            turn = Message("user", case.content(response))
             token_ids = self._template([turn])
             if self._specials(token_ids) == self._frame:
                 return turn, token_ids
         raise SpartaError(
             "the tokenizer finds special tokens in a judge prompt that its text does not spell: leave out "
-            f"the prompt that begins {question[:60]!r}, or use a base with another tokenizer"
+            f"the prompt that begins {case.question[:60]!r}, or use a base with another tokenizer"
         )
 
     @cached_property
@@ -280,14 +356,15 @@ class EndpointRenderer(Renderer):
     def combat(self, messages: Sequence[Message]) -> Prompt:
         return Prompt(tuple(messages), None)
 
-    def judging(
-        self, messages: Sequence[Message], response: str, *, instruction: str, max_new_tokens: int
-    ) -> Prompt:
-        """The prompt that a judge answers. Delimiters and role markers are neutralised; special tokens of other forms are
-        not known here.
-        """
-        question, response = neutralise(question_text(messages)), neutralise(response)
-        return Prompt((Message("user", judge_content(question, response, instruction)),), None)
+    def plain(self, messages: Sequence[Message]) -> Prompt:
+        raise SpartaError(
+            "an endpoint puts every prompt into its model's chat template: set evaluation.chat_template to true"
+        )
+
+    def _judged(self, case: _Case, response: str, max_new_tokens: int) -> Prompt:
+        """Nothing is cut, and special tokens are not known here: delimiters and role markers alone are neutralised."""
+        neutral = partial(neutralise, delimiters=case.delimiters)
+        return Prompt((Message("user", case.changed(neutral).content(neutral(response))),), None)
 
     def room(self, prompt: Prompt) -> int:
         """No limit that is known here."""

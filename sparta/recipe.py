@@ -8,22 +8,15 @@ Files and `--set` are read in recipe_files.py.
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, Field, field_validator, model_validator
-from pydantic.config import JsonDict
 
 from sparta.arena.rules import MatchMaking, Preferences, Reputation, Reweighting, Rules
 from sparta.errors import SpartaError
+from sparta.recipe_engine import HOW, VLLM_HOTTEST, Engine
 from sparta.store.layout import check_model_name
-
-Share = Annotated[float, Field(ge=0, le=1)]
-VLLM_HOTTEST = 2.0
-"""The highest temperature that vLLM takes."""
-HOW: JsonDict = {"identity": False}
-"""Marks a field that says how a run is carried out, not what it computes: it may change between two launches of one run."""
 
 
 class Model(Rules):
@@ -70,12 +63,37 @@ class Pool(Rules):
         return model.base or self.base or ""
 
 
+Grading = Literal["exact", "number", "math", "letter", "likelihood", "judge"]
+
+
 class Data(Rules):
-    """The instructions X to align on: a JSONL file of one's own, or a task that the suite knows."""
+    """The instructions X to align on: a task that the suite knows, or JSONL files of one's own."""
 
     task: str | None = Field(default=None, description="a task of sparta.tasks; its training split is X")
+    folder: str | None = Field(
+        default=None,
+        description="where jobs/prepare_data.py put the tasks' data; null: state/datasets of the checkout",
+        json_schema_extra=HOW,
+    )
     train: str | None = Field(
-        default=None, description="JSONL with `prompt` (text) or `messages`, and optionally `id`"
+        default=None,
+        description="JSONL with `prompt` (text) or `messages`, and optionally `id`, `reference`, `answer`, `choices`, `level`",
+    )
+    validation: str | None = Field(
+        default=None,
+        description="beside data.train: JSONL of the same form, to score checkpoints on (the task `own`)",
+        json_schema_extra=HOW,
+    )
+    test: str | None = Field(
+        default=None,
+        description="beside data.validation: JSONL of the same form, for the chosen checkpoints alone",
+        json_schema_extra=HOW,
+    )
+    grading: Grading = Field(
+        default="exact",
+        description="how answers to data.validation and data.test are graded: the same text; the same number; the same mathematics; the letter of "
+        "a choice; the likelihood of choices; a judge, with the reference in view",
+        json_schema_extra=HOW,
     )
     size: int | None = Field(
         default=None, ge=1, description="use the first so many instructions; null: all that there are"
@@ -85,6 +103,14 @@ class Data(Rules):
     def _one_source(self) -> Self:
         if (self.task is None) == (self.train is None):
             raise ValueError("name either data.task or data.train, not both and not neither")
+        if self.task is not None and (self.validation or self.test):
+            raise ValueError(
+                f"data.validation and data.test belong to data.train: the task {self.task} has its own"
+            )
+        if self.test is not None and self.validation is None:
+            raise ValueError(
+                "data.test needs data.validation: checkpoints are chosen there, and test is read once"
+            )
         return self
 
 
@@ -148,158 +174,6 @@ class Dpo(Rules):
     )
 
 
-class Scripted(Rules):
-    """The scripted engine: no model at all, answers and votes derived from seeds. For rehearsals of a cluster and for tests of faults."""
-
-    delay: float = Field(default=0.0, ge=0, description="seconds a completion takes", json_schema_extra=HOW)
-    unreadable: dict[str, Share] = Field(
-        default={}, description="judge -> share of its votes that cannot be read"
-    )
-
-
-class Vllm(Rules):
-    """vLLM. The defaults are for a 7B base on one A100 of 40 GB."""
-
-    memory_share: float = Field(
-        default=0.9, gt=0, le=1, description="share of the GPU's memory", json_schema_extra=HOW
-    )
-    tensor_parallel: int = Field(
-        default=1, ge=1, description="GPUs that share one base; a task needs as many", json_schema_extra=HOW
-    )
-    max_rank: int | None = Field(
-        default=None,
-        ge=1,
-        description="largest LoRA rank, memory is set aside for it; null: the largest of the pool's",
-        json_schema_extra=HOW,
-    )
-    adapters_at_once: int = Field(
-        default=10, ge=1, description="adapters that one batch may mix", json_schema_extra=HOW
-    )
-    sequences: int = Field(default=256, ge=1, description="requests in one batch", json_schema_extra=HOW)
-    prefill_tokens: int = Field(
-        default=8192, ge=1, description="tokens in one step, prompts cut to fit", json_schema_extra=HOW
-    )
-    prefix_caching: bool = Field(
-        default=True, description="keep what prompts of one adapter begin with", json_schema_extra=HOW
-    )
-    eager: bool | None = Field(
-        default=None, description="no CUDA graphs; null: on a CPU alone", json_schema_extra=HOW
-    )
-    cpu_cache_gib: float = Field(
-        default=1.0, gt=0, description="on a CPU: memory for keys and values, in GiB", json_schema_extra=HOW
-    )
-    own_process: bool | None = Field(
-        default=None,
-        description="run in a child process, which gives a GPU's memory back at its end; null: on a GPU",
-        json_schema_extra=HOW,
-    )
-
-
-class Api(Rules):
-    """An endpoint that speaks OpenAI's protocol: `vllm serve`, a vendor's."""
-
-    url: str | None = Field(
-        default=None,
-        description="such as http://127.0.0.1:8000/v1; the same models may move to another",
-        json_schema_extra=HOW,
-    )
-    dialect: Literal["openai", "vllm"] = Field(
-        default="openai",
-        description="vllm: `vllm serve`, which also takes top_k and patterns; openai: the protocol's own fields alone",
-    )
-    key_variable: str = Field(
-        default="OPENAI_API_KEY",
-        description="the environment variable that holds the key; an http:// or local endpoint may need none. "
-        "Over http:// a key is sent to this machine or a private address alone",
-        json_schema_extra=HOW,
-    )
-    models: dict[str, str] = Field(
-        default={},
-        description="model of the pool -> its name at the endpoint; else the base's name. An adapter under such a name "
-        "answers as it is now: once its model has learned, the run stops and says so",
-    )
-    load_adapters: bool = Field(
-        default=False,
-        description="have the endpoint load adapters by path: vllm serve with --enable-lora and "
-        "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True that sees the state under the same path",
-    )
-    concurrency: int = Field(
-        default=32, ge=1, description="requests under way, of one task", json_schema_extra=HOW
-    )
-    timeout: float = Field(default=120.0, gt=0, description="seconds for one answer", json_schema_extra=HOW)
-    retries: int = Field(
-        default=6,
-        ge=0,
-        description="more tries, ever later, for a request that the endpoint did not answer",
-        json_schema_extra=HOW,
-    )
-    input_price: float = Field(
-        default=0.0, ge=0, description="of a million prompt tokens", json_schema_extra=HOW
-    )
-    output_price: float = Field(
-        default=0.0, ge=0, description="of a million generated tokens", json_schema_extra=HOW
-    )
-    max_cost: float | None = Field(
-        default=None,
-        gt=0,
-        description="what the run may spend, in the prices' currency; it stops there and can go on. Calls under way, of all tasks, are finished, "
-        "and a task learns of the others' calls every 3 seconds: by what those calls cost, more may be spent",
-        json_schema_extra=HOW,
-    )
-
-    @field_validator("url")
-    @classmethod
-    def _nothing_secret(cls, url: str | None) -> str | None:
-        """The recipe is frozen into the state and addresses are shown: a key has no place in one."""
-        parts = urlsplit(url or "http://host")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("an endpoint's address begins with http:// or https:// and a host")
-        if parts.username or parts.password or parts.query:
-            raise ValueError(
-                "no user, password or query belongs here: keys come from the variable in key_variable"
-            )
-        return url
-
-
-class Engine(Rules):
-    """What turns prompts into text."""
-
-    kind: Literal["auto", "hf", "vllm", "api", "scripted"] = Field(
-        default="auto", description="auto: vllm where there is a GPU, hf elsewhere"
-    )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="auto: bfloat16 on a GPU, float32 elsewhere"
-    )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto",
-        description="auto: a GPU where there is one; which one, CUDA_VISIBLE_DEVICES says",
-        json_schema_extra=HOW,
-    )
-    context_length: int = Field(
-        default=4096, ge=16, description="tokens, prompt and completion; lowered to what the base allows"
-    )
-    batch_tokens: int = Field(
-        default=32768, ge=1, description="hf: tokens in flight in one batch", json_schema_extra=HOW
-    )
-    threads: int | None = Field(
-        default=None, ge=1, description="CPU threads; null: what the machine offers", json_schema_extra=HOW
-    )
-    vllm: Vllm = Vllm()
-    api: Api = Api()
-    scripted: Scripted = Scripted()
-
-    @property
-    def gpus(self) -> int:
-        """GPUs that hold one base together."""
-        return self.vllm.tensor_parallel if self.kind in ("auto", "vllm") else 1
-
-    @model_validator(mode="after")
-    def _reachable(self) -> Self:
-        if self.kind == "api" and self.api.url is None:
-            raise ValueError("engine.kind is api and there is no endpoint: set engine.api.url")
-        return self
-
-
 class Assumed(Rules):
     """Rates of one task, for estimates and numbers of tasks until an iteration has been measured. The defaults are for a 7B model on an A100."""
 
@@ -349,13 +223,36 @@ class Cluster(Rules):
     assumed: Assumed = Assumed()
 
 
+class Judge(Rules):
+    """The judge of an evaluation: a model apart from the pool, on an engine of its own. The paper's is Gemini 1.5 Flash, by its endpoint."""
+
+    base: str = Field(description="folder or embedded:NAME; for an endpoint the model's name there")
+    adapter: str | None = Field(default=None, description="PEFT folder or embedded:NAME")
+    engine: Engine = Engine()
+    max_new_tokens: int = Field(default=32, ge=1)
+    retries: int = Field(
+        default=2, ge=0, description="more tries for a grade that cannot be read, at temperature 0.7"
+    )
+
+    def identity(self, version: str) -> dict[str, Any]:
+        """Everything that could change a grade, as plain values; what has its default is left out. version: of the adapter, wherever it lies."""
+        return {**_identity(self, defaults=False), "adapter": version}
+
+
 class Evaluation(Rules):
     """What checkpoints are scored on."""
 
-    task: str | None = Field(default=None, description="null: data.task")
+    tasks: tuple[str, ...] = Field(default=(), description="tasks to score on; none: data.task, or `own`")
     validation: int | None = Field(default=None, ge=1, description="items of the validation split; null: all")
     test: int | None = Field(default=None, ge=1, description="items of the test split; null: all")
-    max_new_tokens: int = Field(default=512, ge=1)
+    max_new_tokens: int | None = Field(default=None, ge=1, description="null: each task's own")
+    chat_template: bool | None = Field(
+        default=None, description="null: each task's own (C.5 of the paper); false: the bare text"
+    )
+    judge: Judge | None = Field(
+        default=None,
+        description="for metrics that a judge gives; null: those metrics are left out, and said so",
+    )
 
 
 class Recipe(Rules):

@@ -52,8 +52,13 @@ def adjust(recipe: Recipe, settings: Sequence[str]) -> Recipe:
 
 
 def thaw(path: Path) -> Recipe:
-    """The recipe frozen at `path`."""
-    return validated(Recipe, read_mapping(path, "recipe"), f"recipe {path}")
+    """The recipe frozen at `path`, be it by an earlier version, which knew one task of an evaluation at most: `evaluation.task`."""
+    tree = read_mapping(path, "recipe")
+    if isinstance(evaluation := tree.get("evaluation"), dict) and "task" in evaluation:
+        rest = {key: value for key, value in evaluation.items() if key != "task"}
+        named = evaluation["task"]
+        tree["evaluation"] = rest if named is None else {"tasks": [named], **rest}
+    return validated(Recipe, tree, f"recipe {path}")
 
 
 def find(source: str | Path, beside: Path | None = None) -> Path:
@@ -66,7 +71,8 @@ def find(source: str | Path, beside: Path | None = None) -> Path:
     for path in candidates:
         if path.is_file():
             return path.resolve()
-    known = sorted(str(path.relative_to(RECIPES).with_suffix("")) for path in RECIPES.rglob("*.yaml"))
+    # A name that begins with _ is of what recipes share, and no whole one.
+    known = sorted(str(path.relative_to(RECIPES).with_suffix("")) for path in RECIPES.rglob("[!_]*.yaml"))
     near = difflib.get_close_matches(str(source), known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"known recipes: {', '.join(known)}"
     raise SpartaError(f"there is no recipe {source}: neither a file nor a name under sparta/recipes; {hint}")
@@ -110,7 +116,7 @@ def _setting(text: str) -> dict[str, Any]:
 
 
 def _located(tree: dict[str, Any], origin: Path) -> dict[str, Any]:
-    """`tree` with its relative paths made absolute: those that begin with ./ or ../, and data.train always."""
+    """`tree` with its relative paths made absolute: those of `data` always, of models those that begin with ./ or ../ or name a folder there."""
 
     def absolute(value: Any, always: bool = False) -> Any:
         if isinstance(value, str) and (
@@ -119,22 +125,28 @@ def _located(tree: dict[str, Any], origin: Path) -> dict[str, Any]:
             return str((origin / value).resolve())
         return value
 
+    def model(section: Any) -> Any:
+        if not isinstance(section, dict):
+            return section
+        return {
+            key: absolute(value) if key in ("base", "adapter") else value for key, value in section.items()
+        }
+
     tree = dict(tree)
-    if isinstance(tree.get("data"), dict) and tree["data"].get("train"):
-        tree["data"] = {**tree["data"], "train": absolute(tree["data"]["train"], always=True)}
+    if isinstance(data := tree.get("data"), dict):
+        tree["data"] = {
+            key: absolute(value, always=True)
+            if key in ("folder", "train", "validation", "test") and value
+            else value
+            for key, value in data.items()
+        }
     if isinstance(pool := tree.get("pool"), dict):
-        pool = {key: absolute(value) if key == "base" else value for key, value in pool.items()}
+        pool = model(pool)
         if isinstance(pool.get("models"), list):
-            pool["models"] = [
-                {
-                    key: absolute(value) if key in ("base", "adapter") else value
-                    for key, value in model.items()
-                }
-                if isinstance(model, dict)
-                else model
-                for model in pool["models"]
-            ]
+            pool["models"] = [model(member) for member in pool["models"]]
         tree["pool"] = pool
+    if isinstance(evaluation := tree.get("evaluation"), dict) and "judge" in evaluation:
+        tree["evaluation"] = {**evaluation, "judge": model(evaluation["judge"])}
     return tree
 
 

@@ -19,7 +19,7 @@ from sparta.cluster import lifecycle
 from sparta.cluster.driver import Driver
 from sparta.cluster.inline import Inline
 from sparta.methods.registry import phases_of
-from sparta.phases.base import Phase, RowPhase
+from sparta.phases.base import Phase, Rows
 from sparta.recipe import Recipe
 from sparta.recipe_files import load
 from sparta.store.layout import StateDir
@@ -106,7 +106,7 @@ def advance(run: Run, t: int, upto: str = "commit") -> None:
             return
 
 
-def rows_on_disk(run: Run, phase: RowPhase, t: int) -> list[str]:
+def rows_on_disk(run: Run, phase: Rows, t: int) -> list[str]:
     """Keys of all rows of a phase, one entry for each time that the work was done."""
     from sparta.store.files import read_rows
     from sparta.store.shards import shard_files

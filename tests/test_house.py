@@ -16,20 +16,21 @@ from rehearsal import ROOT, advance, begin
 
 from sparta.recipe import Recipe
 
-UNDERNEATH = {"errors", "rng", "prompts", "recipe", "recipe_files", "store"}
+UNDERNEATH = {"errors", "rng", "prompts", "recipe", "recipe_engine", "recipe_files", "store"}
 WORKERS = UNDERNEATH | {"arena"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "rng": set(),
     "prompts": {"errors"},
     "arena": {"errors", "rng"},
-    "recipe": {"errors", "arena", "store"},
+    "recipe_engine": {"arena"},
+    "recipe": {"errors", "arena", "recipe_engine", "store"},
     "recipe_files": {"errors", "recipe", "arena"},
     "store": UNDERNEATH,
     "engines": UNDERNEATH,
     "training": UNDERNEATH,
     "toy": {"rng", "prompts"},
-    "tasks": UNDERNEATH | {"toy"},
+    "tasks": UNDERNEATH | {"arena", "toy"},
     "phases": WORKERS | {"engines", "training", "tasks", "toy"},
     "methods": {"phases", "recipe", "errors"},
     "cluster": WORKERS | {"engines", "training", "tasks", "phases", "methods"},
@@ -39,11 +40,13 @@ ROOMS: dict[str, set[str]] = {
 
 EXACTLY = {
     ("recipe", "arena"): {"sparta.arena.rules"},
+    ("recipe_engine", "arena"): {"sparta.arena.rules"},
     ("recipe", "store"): {"sparta.store.layout"},
     ("recipe_files", "arena"): {"sparta.arena.rules"},
+    ("tasks", "arena"): {"sparta.arena.votes"},
 }
 """Doors that open to one module alone. The rules of the game are the recipe's too, so that a knob is defined once; names of models are
-checked by who makes paths of them."""
+checked by who makes paths of them; a judge's grade is read as its vote is."""
 
 HEAVY = {
     "torch",
@@ -58,6 +61,8 @@ HEAVY = {
     "scipy",
     "pandas",
     "matplotlib",
+    "sympy",
+    "math_verify",
 }
 MAY_COST = {
     # The weights of the toy pool are made by a program of its own, which nothing else imports.

@@ -8,8 +8,13 @@ from rehearsal import rehearsal, sentence, typed, write_recipe
 
 from sparta import recipe_files as recipes
 from sparta.errors import SpartaError
+from sparta.prompts import Message
 from sparta.recipe import Recipe
 from sparta.recipe_files import adjust, load, thaw
+from sparta.tasks import prepared
+from sparta.tasks.base import Item
+from sparta.tasks.prepared import Provenance
+from sparta.tasks.registry import task_named
 
 SMALL = {
     "name": "small",
@@ -61,6 +66,16 @@ def small(folder: Path, **changes: object) -> Recipe:
         ({"reputation": {"initial": 10, "floor": 20}}, "floor 20.0 is above the initial reputation 10.0"),
         ({"data": {}}, "name either data.task or data.train"),
         ({"data": {"task": "toy", "train": "x"}}, "name either data.task or data.train"),
+        (
+            {"data": {"task": "toy", "validation": "x"}},
+            "data.validation and data.test belong to data.train: the task toy has its own",
+        ),
+        ({"data": {"train": "x", "test": "y"}}, "data.test needs data.validation"),
+        (
+            {"data": {"train": "x", "grading": "loud"}},
+            "data.grading: input should be 'exact', 'number', 'math', 'letter', 'likelihood' or 'judge'",
+        ),
+        ({"evaluation": {"task": "toy"}}, "unknown key evaluation.task; did you mean tasks?"),
         ({"pool": {"models": SMALL["pool"]["models"]}}, "model ada has no base"),
         ({"pool": None}, "pool: input should be"),
         ({"name": ""}, "name: string should have at least 1 character"),
@@ -124,7 +139,9 @@ def test_a_recipe_that_is_not_there_brings_up_the_nearest_name() -> None:
 
 
 def test_the_shipped_recipes_load() -> None:
-    names = [path.relative_to(recipes.RECIPES).with_suffix("") for path in recipes.RECIPES.rglob("*.yaml")]
+    names = [
+        path.relative_to(recipes.RECIPES).with_suffix("") for path in recipes.RECIPES.rglob("[!_]*.yaml")
+    ]
     assert names
     for name in names:
         assert load(str(name)).name
@@ -218,6 +235,31 @@ def test_relative_paths_of_a_setting_are_those_of_the_person_who_types(
     assert recipe.pool.base == str(tmp_path / "base")
 
 
+PATHS = {
+    "data": {"train": "x.jsonl", "validation": "../v.jsonl", "test": "/t.jsonl", "folder": "sets"},
+    "evaluation": {"judge": {"base": "./judge", "adapter": "org/adapter"}},
+}
+
+
+def test_paths_of_data_are_always_the_recipes_and_a_judge_is_found_like_a_model(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    recipe = load(written(tmp_path / "deep", {**SMALL, **PATHS}))
+    assert recipe.data.train == str(tmp_path / "deep/x.jsonl")
+    assert recipe.data.validation == str(tmp_path / "v.jsonl")
+    assert recipe.data.test == "/t.jsonl"
+    assert recipe.data.folder == str(tmp_path / "deep/sets")
+    assert recipe.evaluation.judge is not None
+    assert recipe.evaluation.judge.base == str(tmp_path / "deep/judge")
+    assert recipe.evaluation.judge.adapter == "org/adapter"
+
+
+def test_a_judge_may_be_taken_away_and_a_path_left_open(tmp_path: Path) -> None:
+    base = written(tmp_path, {**SMALL, **PATHS}, "base.yaml")
+    recipe = load(base, ["evaluation.judge=null", "data.folder=null"])
+    assert recipe.evaluation.judge is None
+    assert recipe.data.folder is None
+
+
 # --- presets
 
 
@@ -295,6 +337,10 @@ HOW = [
     "engine.scripted.delay=0.1",
     "dpo.save_updates=7",
     "evaluation.test=5",
+    "evaluation.tasks=[toy]",
+    "data.folder=elsewhere",
+    "data.grading=number",
+    "data.validation=more.jsonl",
 ]
 WHAT = [
     "seed=1",
@@ -381,6 +427,73 @@ def test_launch_refuses_it_in_one_sentence_and_writes_nothing(
     assert said in sentence(done)
     assert "\n" not in sentence(done)
     assert not (tmp_path / "state").exists()
+
+
+UNSCORABLE = {
+    "a task that there is not": (
+        {"evaluation": {"tasks": ["toyy"]}},
+        "there is no task toyy; did you mean toy?",
+    ),
+    "a task to align on that there is not": (
+        {"data": {"task": "gsm8"}},
+        "there is no task gsm8; did you mean gsm8k?",
+    ),
+    "a task that is not prepared": (
+        {"evaluation": {"tasks": ["toy", "gsm8k"]}, "data": {"train": "prompts.jsonl", "folder": "none"}},
+        "the data of gsm8k is not prepared in {tmp}/none: run python jobs/prepare_data.py gsm8k --folder {tmp}/none",
+    ),
+    "a task to align on that is not prepared": (
+        {"data": {"task": "gsm8k", "folder": "none"}},
+        "the data of gsm8k is not prepared in {tmp}/none: run",
+    ),
+    "a split that is missing": (
+        {"evaluation": {"tasks": ["gsm8k"]}, "data": {"train": "prompts.jsonl", "folder": "some"}},
+        "gsm8k has no validation split in {tmp}/some: ask its authors; then run python jobs/prepare_data.py gsm8k",
+    ),
+    "files of one's own that are not named": (
+        {"evaluation": {"tasks": ["own"]}},
+        "the task own has no validation split: set data.validation",
+    ),
+    "a file of one's own that is not there": (
+        {"data": {"train": "prompts.jsonl", "validation": "none.jsonl"}},
+        "{tmp}/none.jsonl cannot be read",
+    ),
+    "a file of one's own that is learned from": (
+        {"data": {"train": "prompts.jsonl", "validation": "prompts.jsonl"}},
+        "prompts.jsonl, line 1 asks the same as {tmp}/prompts.jsonl, line 1",
+    ),
+    "a test of one's own without answers": (
+        {"data": {"train": "prompts.jsonl", "validation": "good.jsonl", "test": "bad.jsonl"}},
+        "{tmp}/bad.jsonl, line 1: p000001 has no answer",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "said"), UNSCORABLE.values(), ids=UNSCORABLE.keys())
+def test_launch_refuses_what_could_not_be_scored_later(
+    changes: dict[str, object], said: str, tmp_path: Path
+) -> None:
+    path = write_recipe(tmp_path, **changes)
+    (tmp_path / "good.jsonl").write_text('{"prompt": "good?", "answer": "yes"}')
+    (tmp_path / "bad.jsonl").write_text('{"prompt": "bad?"}')
+    prepare_without_validation(tmp_path / "some")
+    for dry in ([], ["--dry-run"]):
+        done = typed("launch", "--recipe", path, "--state", tmp_path / "state", *dry)
+        assert said.format(tmp=tmp_path) in sentence(done)
+        assert not (tmp_path / "state" / "run.json").exists()
+
+
+def prepare_without_validation(folder: Path) -> None:
+    source = Provenance("gsm8k", "local", "MIT", {}, {}, (), {"validation": "ask its authors"})
+    item = Item("a", (Message("user", "1 + 1?"),), answer="2")
+    prepared.write(folder, task_named("gsm8k"), {"train": [item]}, source)
+
+
+def test_data_and_models_that_lie_where_runs_live_do_not_stand_in_the_way_of_one(tmp_path: Path) -> None:
+    prepare_without_validation(tmp_path / "state" / "datasets")
+    (tmp_path / "state" / "models" / "base").mkdir(parents=True)
+    done = typed("launch", "--recipe", write_recipe(tmp_path), "--state", tmp_path / "state", "--iters", 1)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a judge's text, or its distribution over labels, says as a score in 1..10 (section 2; appendix C.2).
+"""What a judge's text, or its distribution over labels, says as a score, in 1..10 unless said otherwise (section 2; appendix C.2).
 
 A score is read or it is missing: there is no default, and no guess. Whoever sees a missing vote may ask the judge again.
 """
@@ -44,18 +44,20 @@ _NUMERATOR = re.compile(r"""(?P<number>[^\s\[\](){}<>"'“‘`*=]*[0-9])[*`"'”
 _NUMERATOR_REACH = 64
 
 
-def parse_score(text: str, *, bare: bool = True) -> float | None:
-    """The score in 1..10 that a judge's `text` gives, or None where it is missing.
+def parse_score(
+    text: str, *, bare: bool = True, lowest: float = LOWEST, highest: float = HIGHEST
+) -> float | None:
+    """The score in `lowest`..`highest` that a judge's `text` gives, or None where it is missing. Scores are out of ten: `8/10`.
 
     Read are `{"score": 8}` with either quotes, `Score: 8` and `8/10`, alone or amid other text, and, with `bare`, a text that
-    is a number and nothing else. Decimals are scores too. The last of them counts: if it is outside 1..10, or is no number
+    is a number and nothing else. Decimals are scores too. The last of them counts: if it is out of range, or is no number
     after all (`{"score": n}`, `Score: 1-10`, `Score: 7/100`), the vote is missing, whatever stands before. A JSON value must be closed by
     `}` or `,`, because `{"score": 1` may be a 10 that was cut off. Never raises.
     """
     if bare and re.fullmatch(_NUMBER, text.strip()):
-        return _in_range(text.strip())
+        return _in_range(text.strip(), lowest, highest)
     last = max([*_keyed(text), *_over_ten(text)], default=None, key=lambda claim: claim[0])
-    return None if last is None or last[1] is None else _in_range(last[1])
+    return None if last is None or last[1] is None else _in_range(last[1], lowest, highest)
 
 
 def expected_score(probabilities: Sequence[float]) -> float:
@@ -91,6 +93,6 @@ def _over_ten(text: str) -> Iterator[tuple[int, str | None]]:
             yield start + above.start(), number if whole and re.fullmatch(_NUMBER, number) else None
 
 
-def _in_range(number: str) -> float | None:
+def _in_range(number: str, lowest: float, highest: float) -> float | None:
     score = float(number)
-    return score if LOWEST <= score <= HIGHEST else None
+    return score if lowest <= score <= highest else None

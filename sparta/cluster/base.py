@@ -30,15 +30,13 @@ class Launcher(ABC):
         """In words, where tasks run."""
         return self.name
 
-    @property
     @abstractmethod
-    def tasks(self) -> int:
-        """The most tasks that a phase is dealt to; see sparta/cluster/sizing.py."""
+    def tasks(self, phase: Phase) -> int:
+        """The most tasks that `phase` is dealt to; see sparta/cluster/sizing.py."""
 
-    @property
     @abstractmethod
-    def at_once(self) -> int:
-        """Most tasks that run together."""
+    def at_once(self, phase: Phase) -> int:
+        """Most tasks of `phase` that run together."""
 
     @abstractmethod
     def takes(self, phase: Phase) -> bool:

@@ -10,7 +10,7 @@ from sparta.cluster.local import Local
 from sparta.cluster.slurm import controller
 from sparta.cluster.slurm.chain import chain_file, living_jobs
 from sparta.cluster.slurm.controller import Task
-from sparta.methods.registry import phase_named
+from sparta.methods.registry import is_phase, phase_named
 from sparta.store import files
 from sparta.store.layout import StateDir
 from sparta.store.lock import Holder, driver_jobs, drivers_file, holder
@@ -63,11 +63,13 @@ def end_drivers(state: StateDir, say: Callable[[str], None]) -> None:
 
 
 def attempts_below(run: Run, folder: Path) -> list[AttemptDir]:
-    """Every folder of attempts of `run` at or below `folder`, which lies below jobs/."""
+    """Every folder of attempts of `run` at or below `folder`, which lies below jobs/; not of what an earlier version called a phase."""
     # Among the jobs lies the code that they run, with adapters of its own: a number tells an attempt from adapter_config.json.
     latest = {path.parent: path for path in folder.rglob("a*.json") if re.fullmatch(r"a\d+\.json", path.name)}
     dealt = (files.read_json(path, Attempt) for _, path in sorted(latest.items()))
-    return [AttemptDir(run, phase_named(attempt.phase), attempt.t) for attempt in dealt]
+    return [
+        AttemptDir(run, phase_named(attempt.phase), attempt.t) for attempt in dealt if is_phase(attempt.phase)
+    ]
 
 
 def _living(names: dict[str, str]) -> list[Task]:

@@ -19,11 +19,13 @@ from rich.table import Table
 from sparta.arena.reputation import Standing
 from sparta.cluster.base import Launcher
 from sparta.cluster.estimate import Forecast, duration, forecasts, work_of
+from sparta.cluster.needs import device_of
 from sparta.cluster.rates import measured
 from sparta.methods.registry import phase_named
 from sparta.phases import standings
-from sparta.phases.base import Phase
+from sparta.phases.base import ArrayPhase, Phase
 from sparta.phases.stats import IterationStats
+from sparta.recipe import Recipe
 from sparta.store import files
 from sparta.store.run import Run
 
@@ -91,9 +93,11 @@ def plain_console() -> Console:
 
 def show_plan(console: Console, run: Run, first: int, last: int, launcher: Launcher) -> None:
     """What is going to happen, before it does."""
-    recipe, work, tasks = run.recipe, work_of(run.recipe), launcher.at_once
+    recipe, work = run.recipe, work_of(run.recipe)
     m, left = len(run.models), last - first + 1
     expected = forecasts(run, launcher)
+    arrays = [forecast.phase for forecast in expected if isinstance(forecast.phase, ArrayPhase)]
+    together, most = max(map(launcher.at_once, arrays)), max(map(launcher.tasks, arrays))
     each = sum(forecast.seconds for forecast in expected)
     basis = "as measured in this run" if measured(run) else "assumed, measured after the first iteration"
     table = Table.grid(padding=(0, 2))
@@ -111,14 +115,17 @@ def show_plan(console: Console, run: Run, first: int, last: int, launcher: Launc
             if recipe.pool.trust_remote_code
             else []
         ),
-        ("where", f"{launcher.where}, {tasks} task{'s' * (tasks != 1)} at once, engine {recipe.engine.kind}"),
-        *([("tasks", tasks_in_words(expected, launcher.tasks))] if launcher.tasks > 1 else []),
+        (
+            "where",
+            f"{launcher.where}, {together} task{'s' * (together != 1)} at once, engine {recipe.engine.kind}",
+        ),
+        *([("tasks", tasks_in_words(expected, launcher))] if most > 1 else []),
         (
             "estimate",
             f"{work.tokens * left:,} new tokens at most, {work.updates * left:,} weight updates, about {duration(each * left)} ({basis})",
         ),
         *(
-            [("GPU-hours", f"about {_gpu_seconds(expected) * left / 3600:.2g} ({basis})")]
+            [("GPU-hours", f"about {_gpu_seconds(recipe, expected) * left / 3600:.2g} ({basis})")]
             if launcher.survives
             else []
         ),
@@ -127,18 +134,18 @@ def show_plan(console: Console, run: Run, first: int, last: int, launcher: Launc
     console.print(table)
 
 
-def tasks_in_words(expected: Sequence[Forecast], most: int) -> str:
+def tasks_in_words(expected: Sequence[Forecast], launcher: Launcher) -> str:
     """How many tasks each array is dealt to: "generate 4 of 16 (more would load longer than they work), judge 16"."""
     return ", ".join(
         f"{forecast.phase.title} {forecast.width.tasks}"
-        + (f" of {most} ({forecast.width.why})" if forecast.width.why else "")
+        + (f" of {launcher.tasks(forecast.phase)} ({forecast.width.why})" if forecast.width.why else "")
         for forecast in expected
         if forecast.phase.device == "gpu"
     )
 
 
-def _gpu_seconds(expected: Sequence[Forecast]) -> float:
-    return sum(forecast.busy for forecast in expected if forecast.phase.device == "gpu")
+def _gpu_seconds(recipe: Recipe, expected: Sequence[Forecast]) -> float:
+    return sum(forecast.busy for forecast in expected if device_of(recipe, forecast.phase) == "gpu")
 
 
 def show_iteration(console: Console, run: Run, t: int) -> None:

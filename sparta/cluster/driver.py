@@ -63,7 +63,7 @@ class Driver:
         missing = phase.missing(run, t)
         while missing:
             self._still_ours()
-            attempt = attempts.deal(dealt(run, phase, t, missing, launcher.tasks), launcher.name)
+            attempt = attempts.deal(dealt(run, phase, t, missing, launcher.tasks(phase)), launcher.name)
             # A task whose driver was killed while starting it may have appeared since; see task.py.
             self.settle(attempts, but=attempt)
             self._watch(launcher, attempts, attempt, start=True)

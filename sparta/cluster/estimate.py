@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from sparta.cluster.base import Launcher
-from sparta.cluster.rates import Measured, measured, rates_of, runs_an_engine
+from sparta.cluster.needs import runs_an_engine
+from sparta.cluster.rates import Measured, measured, rates_of
 from sparta.cluster.sizing import Width, width_for
 from sparta.methods.registry import phases_of
 from sparta.phases import costs
@@ -83,20 +84,20 @@ def forecasts(run: Run, launcher: Launcher) -> list[Forecast]:
 
 
 def _of_array(run: Run, phase: ArrayPhase, launcher: Launcher, found: Measured) -> Forecast:
-    cluster = run.recipe.cluster
+    cluster, most, at_once = run.recipe.cluster, launcher.tasks(phase), launcher.at_once(phase)
     if not runs_an_engine(phase):
         models = len(run.models)
-        width = width_for(cluster, None, 0.0, models, launcher.tasks)
+        width = width_for(cluster, None, 0.0, models, most)
         each = _typical(found, phase.name, lambda stats: stats.busy / max(stats.items, 1))
         if each is None:
             each = run.recipe.combats * run.recipe.dpo.epochs / cluster.assumed.pairs_per_second
-        return Forecast(phase, width, each * -(-models // min(width.tasks, launcher.at_once)), each * models)
+        return Forecast(phase, width, each * -(-models // min(width.tasks, at_once)), each * models)
     rates = rates_of(run, phase, found)
     cost = _typical(found, phase.name, lambda stats: stats.cost) or _assumed_cost(run, phase)
-    width = width_for(cluster, rates, cost, _bundles(run, phase), launcher.tasks)
-    together = min(width.tasks, launcher.at_once)
+    width = width_for(cluster, rates, cost, _bundles(run, phase), most)
+    together = min(width.tasks, at_once)
     # One process keeps its engine from phase to phase, so that a phase may load nothing.
-    loads = _typical(found, phase.name, lambda stats: float(stats.loads)) if launcher.tasks == 1 else None
+    loads = _typical(found, phase.name, lambda stats: float(stats.loads)) if most == 1 else None
     starts = width.tasks if loads is None else loads
     return Forecast(
         phase,

@@ -11,12 +11,16 @@ from sparta.store.run import Run
 
 class Inline(Launcher):
     name = "inline"
-    tasks = 1
-    at_once = 1
 
     def __init__(self, run: Run) -> None:
         super().__init__()
         self._run = run
+
+    def tasks(self, phase: Phase) -> int:
+        return 1
+
+    def at_once(self, phase: Phase) -> int:
+        return 1
 
     def takes(self, phase: Phase) -> bool:
         return True

@@ -18,6 +18,7 @@ from sparta.cluster.measure import measure
 from sparta.cluster.slurm import chain
 from sparta.cluster.slurm.launcher import Slurm
 from sparta.cluster.slurm.rehearsal import show_scripts
+from sparta.cluster.wanted import tasks_to_score
 from sparta.engines.factory import close_engine
 from sparta.errors import SpartaError
 from sparta.methods.registry import phases_of
@@ -170,7 +171,7 @@ def _drive(run: Run, screen: console.Screen, lock: RunLock) -> None:
         ("preference pairs", run.iteration(last).preferences),
     ):
         screen.say(f"  {what:18}{path}")
-    if run.recipe.evaluation.task or run.recipe.data.task:
+    if tasks_to_score(run.recipe):
         screen.say(f"  {'scores':18}python jobs/evaluate.py {run.state.root}")
 
 
@@ -223,7 +224,7 @@ def _detach(run: Run, screen: console.Screen, lock: RunLock) -> None:
     first = _light_steps(run, driver, phases, first, last)
     if first > last:
         return
-    links = chain.links_from(run, phases, first, last, launcher.tasks)
+    links = chain.links_from(run, phases, first, last, launcher.most)
     lock.check()
     made = chain.submit_chain(run, launcher, links, last)
     jobs = [job for _, ids in made.links for job in ids]

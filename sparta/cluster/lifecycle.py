@@ -11,6 +11,7 @@ import msgspec
 from sparta.cluster.attempts import AttemptDir, played
 from sparta.cluster.cancel import attempts_below
 from sparta.cluster.launchers import LAUNCHERS, launcher_named
+from sparta.cluster.looks import looks_file
 from sparta.errors import SpartaError
 from sparta.methods.registry import phases_of
 from sparta.phases import standings
@@ -81,8 +82,13 @@ def rehearse(state: StateDir, recipe: Recipe) -> Run:
 def _check(recipe: Recipe) -> None:
     """What a recipe names must be there before anything is written."""
     check_pool(recipe)
-    if recipe.evaluation.task is not None:
-        task_named(recipe.evaluation.task)
+    data = recipe.data
+    for name in recipe.evaluation.tasks:
+        task_named(name, data).items("validation", data)
+    if data.validation is not None:
+        own = task_named("own", data)
+        for split in ("validation", "test") if data.test else ("validation",):
+            own.items(split, data)
 
 
 def check_state(run: Run) -> None:
@@ -106,11 +112,13 @@ def go_back(state: StateDir, t: int) -> Run:
     later = [state.iteration(n).root for n in reversed(state.iterations()) if n > t]
     for folder in later:
         _require_idle(run, int(folder.name.removeprefix("iter_")))
-    if later:
+    # Scores are of committed iterations alone.
+    scored = any(n > t for n in state.committed())
+    if scored:
         _require_no_scoring(run)
     # Scores first, for they tell checkpoints apart by iteration and model alone; then the latest iteration, so that what is left when
     # this is killed in the middle is a run that stopped somewhere.
-    evaluations = [state.evals, state.jobs / "evals"] if later else []
+    evaluations = [*_scores(state), state.jobs / "evals"] if scored else []
     iterations = [path for folder in later for path in (state.jobs / folder.name, folder)]
     moved = [path for path in (*evaluations, *iterations) if path.exists()]
     if moved:
@@ -122,6 +130,17 @@ def go_back(state: StateDir, t: int) -> Run:
     if job := os.environ.get("SLURM_JOB_ID"):
         files.write_json(state.jobs / "returned.json", Return(job, t))
     return run
+
+
+def _scores(state: StateDir) -> list[Path]:
+    """What lies in evals/, but for the looks at test splits: what has been seen of one stays seen, whatever becomes of the checkpoint.
+
+    Also but for what writers that were killed have left.
+    """
+    if not state.evals.is_dir():
+        return []
+    found = (path for path in state.evals.iterdir() if not files.is_temporary(path.name))
+    return sorted(path for path in found if path != looks_file(state))
 
 
 class Return(msgspec.Struct, frozen=True):
@@ -157,6 +176,9 @@ def fork(source: StateDir, t: int, target: StateDir, recipe: Recipe | None) -> R
     for n in range(t + 1):
         _copy_iteration(source.iteration(n), target.iteration(n))
     files.write_bytes(target.instructions, source.instructions.read_bytes())
+    if looks_file(source).is_file():
+        # What has been seen of a test split stays seen.
+        files.write_bytes(looks_file(target), looks_file(source).read_bytes())
     run = Run.prepare(target, recipe)
     run.info = msgspec.structs.replace(
         run.info,
@@ -169,26 +191,32 @@ def fork(source: StateDir, t: int, target: StateDir, recipe: Recipe | None) -> R
 
 
 def _require_same_pool(parent: Run, recipe: Recipe) -> None:
-    if recipe.pool != parent.recipe.pool or recipe.data != parent.recipe.data:
+    wanted, given = recipe.identity(), parent.recipe.identity()
+    if any(wanted[part] != given[part] for part in ("pool", "data")):
         raise SpartaError(
             "a fork keeps the pool and the data of its parent: leave both as they are, or begin a new run"
         )
 
 
 def _occupied(state: StateDir, upto: int) -> bool:
-    """Whether something is in the folder that is neither a run of its own nor left by a launch that was killed before there was a run.
+    """Whether something is in the folder that is neither a run of its own, nor data and models it uses, nor left by a launch that was killed early.
 
-    Such a launch leaves iterations up to `upto`.
+    A launch that was killed before there was a run leaves iterations up to `upto`, and a fork its parent's looks at test splits.
     """
     left = {
         "jobs",
         "README.md",
         "recipe.yaml",
         "data",
+        "datasets",
+        "models",
         *(state.iteration(n).root.name for n in range(upto + 1)),
     }
     return state.root.exists() and any(
-        path.name not in left and not files.is_temporary(path.name) and not (path / "run.json").is_file()
+        path.name not in left
+        and not files.is_temporary(path.name)
+        and not (path / "run.json").is_file()
+        and not (path == state.evals and _scores(state) == [])
         for path in state.root.iterdir()
     )
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sparta.cluster.attempts import Attempt, AttemptDir, Watch
 from sparta.cluster.base import Launcher
+from sparta.cluster.needs import engine_key, gpus_of
 from sparta.cluster.task import main
 from sparta.errors import SpartaError
 from sparta.phases.base import Phase
@@ -29,32 +30,36 @@ class Local(Launcher):
     def __init__(self, run: Run) -> None:
         super().__init__()
         self._run = run
-        gpus, together = visible_gpus(), run.recipe.engine.gpus
-        # What each task is given: GPUs that hold one base together, by commas.
-        self._gpus = [
-            ",".join(gpus[first : first + together]) for first in range(0, len(gpus) - together + 1, together)
-        ]
         self._waiting: deque[int] = deque()
         self._slots: dict[int, int] = {}
 
-    @property
-    def at_once(self) -> int:
-        """Most tasks that run together."""
-        return self._run.recipe.cluster.at_once or len(self._gpus) or max(1, (os.cpu_count() or 1) // 2)
+    def at_once(self, phase: Phase) -> int:
+        shared = len(self._gpus(phase)) or max(1, (os.cpu_count() or 1) // 2)
+        return self._run.recipe.cluster.at_once or shared
 
-    @property
-    def tasks(self) -> int:
-        return self._run.recipe.cluster.tasks or self.at_once
+    def tasks(self, phase: Phase) -> int:
+        return self._run.recipe.cluster.tasks or self.at_once(phase)
+
+    def _gpus(self, phase: Phase) -> list[str]:
+        """What the tasks of `phase` that run together are given, each the GPUs that hold one base, by commas; none where they need none."""
+        gpus, together = visible_gpus(), gpus_of(self._run.recipe, phase)
+        if together == 0:
+            return []
+        return [
+            ",".join(gpus[first : first + together]) for first in range(0, len(gpus) - together + 1, together)
+        ]
 
     def takes(self, phase: Phase) -> bool:
         return phase.device == "gpu"
 
     def check(self, phases: Sequence[Phase]) -> None:
-        together = self._run.recipe.engine.gpus
-        if visible_gpus() and not self._gpus:
-            raise SpartaError(
-                f"engine.vllm.tensor_parallel is {together}, and this machine has {len(visible_gpus())} GPUs: lower it"
-            )
+        there = len(visible_gpus())
+        for phase in phases:
+            together = gpus_of(self._run.recipe, phase)
+            if 0 < there < together:
+                raise SpartaError(
+                    f"{engine_key(phase)}.vllm.tensor_parallel is {together}, and this machine has {there} GPUs: lower it"
+                )
 
     def start(self, attempts: AttemptDir, attempt: Attempt, watch: Watch) -> None:
         self._waiting = deque(range(attempt.shards))
@@ -100,11 +105,12 @@ class Local(Launcher):
         """Start waiting shards while there is room."""
         import submitit
 
+        gpus, at_once = self._gpus(attempts.phase), self.at_once(attempts.phase)
         alive = set(self._alive(attempts, attempt))
         self._slots = {shard: slot for shard, slot in self._slots.items() if shard in alive}
-        while self._waiting and len(alive) < self.at_once:
+        while self._waiting and len(alive) < at_once:
             shard = self._waiting.popleft()
-            slot = min(set(range(self.at_once)) - set(self._slots.values()))
+            slot = min(set(range(at_once)) - set(self._slots.values()))
             # submitit keeps pickles there, which nobody else may put or read.
             attempts.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
             executor = submitit.LocalExecutor(attempts.logs)
@@ -112,8 +118,8 @@ class Local(Launcher):
                 timeout_min=NO_LIMIT_MINUTES,
                 stderr_to_stdout=True,
             )
-            gpu = self._gpus[slot % len(self._gpus)] if self._gpus else ""
-            with _threads_shared(self.at_once), _deaf_to_the_terminal():
+            gpu = gpus[slot % len(gpus)] if gpus else ""
+            with _threads_shared(at_once), _deaf_to_the_terminal():
                 job = executor.submit(
                     main,
                     str(self._run.state.root.resolve()),

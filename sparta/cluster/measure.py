@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from sparta.cluster.attempts import Attempt, AttemptDir, TaskRecord, played
+from sparta.cluster.needs import device_of
 from sparta.phases.base import ArrayPhase, Phase
 from sparta.phases.stats import IterationStats, PhaseStats
 from sparta.store import files
@@ -104,7 +105,7 @@ def gpu_spans(
     running: Collection[tuple[int, int]] = (),
 ) -> list[list[Span]]:
     """Spans of the tasks that hold a GPU, by attempt; none for a phase that needs none. running: number and shard of those that go on."""
-    if attempts.phase.device != "gpu":
+    if device_of(run.recipe, attempts.phase) != "gpu":
         return []
     return [
         [

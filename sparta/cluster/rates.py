@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import NamedTuple
 
+from sparta.cluster.needs import runs_an_engine
 from sparta.methods.registry import phase_named
 from sparta.phases.base import ArrayPhase, Phase
 from sparta.phases.stats import IterationStats, PhaseStats
-from sparta.phases.train import Train
 from sparta.store import files
 from sparta.store.run import Run
 
@@ -37,12 +37,7 @@ def measured(run: Run) -> Measured:
     return [phases for phases in found if phases]
 
 
-def runs_an_engine(phase: Phase) -> bool:
-    """Whether its tasks load a base to generate with, and so have a start that pays only by the work behind it."""
-    return isinstance(phase, ArrayPhase) and not isinstance(phase, Train)
-
-
-def rates_of(run: Run, phase: Phase, found: Measured | None = None) -> Rates:
+def rates_of(run: Run, phase: ArrayPhase, found: Measured | None = None) -> Rates:
     """The rates of `phase`: its own, or those of all phases with an engine where it was never measured, or assumed ones.
 
     found: what `measured` says, where it was asked already. Engines without weights start at once.
@@ -50,7 +45,7 @@ def rates_of(run: Run, phase: Phase, found: Measured | None = None) -> Rates:
     found = measured(run) if found is None else found
     assumed = run.recipe.cluster.assumed
     throughput = _of_phase_or_all(found, phase, _throughput) or assumed.tokens_per_second
-    if run.recipe.engine.kind in ("scripted", "api"):
+    if phase.engine(run.recipe).kind in ("scripted", "api"):
         return Rates(throughput, 0.0)
     start = _of_phase_or_all(found, phase, _start_seconds)
     return Rates(throughput, assumed.start_seconds if start is None else start)

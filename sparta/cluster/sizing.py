@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sparta.cluster.dealing import deal
-from sparta.cluster.rates import Rates, rates_of, runs_an_engine
+from sparta.cluster.needs import runs_an_engine
+from sparta.cluster.rates import Rates, rates_of
 from sparta.phases.base import ArrayPhase, Phase, WorkItem
 from sparta.recipe import Cluster
 from sparta.store.run import Run

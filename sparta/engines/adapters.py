@@ -31,6 +31,12 @@ def check_adapter(folder: Path, base: Path | str) -> None:
     _check_widths(folder, base, shapes, config)
 
 
+def adapts_output(folder: Path) -> bool:
+    """Whether the adapter in `folder` changes lm_head, which turns hidden states into logits."""
+    names = map(_TENSOR.match, _tensor_shapes(_weights_file(folder)))
+    return any(name is not None and name["module"] == "lm_head" for name in names)
+
+
 def _lora_settings(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise SpartaError(

@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Thread
 from weakref import WeakValueDictionary
 
-from sparta import recipe
+from sparta import recipe_engine
 from sparta.engines.api_calls import Call, Calls
 from sparta.engines.api_endpoint import Endpoint
 from sparta.engines.api_failures import ContextOverflow, PromptFiltered
@@ -53,18 +53,19 @@ class _Asked:
 class ApiEngine:
     """See `sparta.engines.base.Engine`. It loads no base, so its requests may be for any in any order.
 
-    calls: the folder where answers are kept, so that equal requests are paid for once; None keeps none. `token_ids` of
-    completions are empty, and prefixes are not supported. After an error, what is under way is finished and kept first.
+    calls: the folder where answers are kept, so that equal requests are paid for once; None keeps none. key: where the recipe has `settings`.
+    `token_ids` of
+    completions are empty, and neither prefixes nor continuations are supported. After an error, what is under way is finished and kept first.
 
     One background thread runs the event loop that everything under way lives in; only that thread touches the calls while
     something is under way.
     """
 
-    def __init__(self, settings: recipe.Engine, calls: Path | None) -> None:
+    def __init__(self, settings: recipe_engine.Engine, calls: Path | None, key: str = "engine") -> None:
         self.settings = settings
         self.loads = 0
         self.load_seconds = 0.0
-        self._calls = Calls(calls, settings.api)
+        self._calls = Calls(calls, settings.api, key)
         self._endpoint = Endpoint(settings.api, self._calls.check_budget)
         self._renderer = EndpointRenderer()
         self._versions: dict[tuple[str, str], str] = {}
@@ -166,6 +167,10 @@ class ApiEngine:
 
     async def _complete(self, request: Request) -> Completion:
         assert not request.prefix, "an endpoint does not continue what is begun"
+        if request.continuation:
+            raise SpartaError(
+                "an endpoint does not weigh a text that it is given: tasks with likelihoods of choices are for the engines hf and vllm"
+            )
         body = body_of(request, self._endpoint.name_of(request.model), self.settings.api.dialect)
         served = request.model.base if self._endpoint.loads(request.model) else body["model"]
         key = key_of(request, body, served)

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from sparta import recipe
+from sparta import recipe_engine
 from sparta.errors import SpartaError
 from sparta.store.files import decoder, touching
 from sparta.store.shards import ShardWriter, shard_files
@@ -52,20 +52,22 @@ class Spent:
     cost: float = 0.0
 
 
-def spent_in(folder: Path, settings: recipe.Api) -> Spent:
+def spent_in(folder: Path, settings: recipe_engine.Api) -> Spent:
     """What all calls kept in `folder` came to; nothing where it does not exist."""
     return Calls(folder, settings).spent()
 
 
 class Calls:
-    """The calls of a run. folder: where they are kept; None keeps none, and knows this process's spending alone.
+    """The calls of a run. folder: where they are kept; None keeps none, and knows this process's spending alone. key: where the recipe has the
+    engine's settings.
 
     Raises SpartaError, naming file and line, where a whole line is no call. A last line without its newline is none yet.
     """
 
-    def __init__(self, folder: Path | None, settings: recipe.Api) -> None:
+    def __init__(self, folder: Path | None, settings: recipe_engine.Api, key: str = "engine") -> None:
         self._folder = folder
         self._settings = settings
+        self._key = key
         self._writer: ShardWriter | None = None
         self._read_to: dict[Path, tuple[int, int]] = {}
         self._places: dict[bytes, tuple[Path, int]] = {}
@@ -117,7 +119,7 @@ class Calls:
         ceiling = self._settings.max_cost
         if ceiling is not None and (spent := self.spent()).cost >= ceiling:
             raise SpartaError(
-                f"{spent.calls} calls have cost {spent.cost:.4g}, and engine.api.max_cost allows {ceiling:g}: raise it and "
+                f"{spent.calls} calls have cost {spent.cost:.4g}, and {self._key}.api.max_cost allows {ceiling:g}: raise it and "
                 "run the same command again, which goes on where this stopped"
             )
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import openai
 
-from sparta import recipe
+from sparta import recipe_engine
 from sparta.engines.api_failures import (
     PATIENCE,
     ContextOverflow,
@@ -43,7 +43,7 @@ class Endpoint:
     afford: called before every try; raises SpartaError where nothing more may be spent.
     """
 
-    def __init__(self, settings: recipe.Api, afford: Callable[[], None]) -> None:
+    def __init__(self, settings: recipe_engine.Api, afford: Callable[[], None]) -> None:
         self.settings = settings
         self._afford = afford
         self.ending = False

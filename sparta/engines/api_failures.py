@@ -9,7 +9,7 @@ from typing import Any
 
 import openai
 
-from sparta import recipe
+from sparta import recipe_engine
 from sparta.engines.api_protocol import Garbled
 
 PATIENCE = 600.0
@@ -59,7 +59,7 @@ class Failure:
     remedy: str = "see that it runs and is not overloaded"
 
 
-def failure_of(error: Exception, settings: recipe.Api) -> Failure:
+def failure_of(error: Exception, settings: recipe_engine.Api) -> Failure:
     """What `error` (of the client, or Garbled) means. Raises ContextOverflow and PromptFiltered."""
     if isinstance(error, Garbled):
         return Failure(f"answered with {_plain(str(error), settings)}", again=True)
@@ -88,7 +88,7 @@ def failure_of(error: Exception, settings: recipe.Api) -> Failure:
     return Failure(what, again=False, remedy=remedies.get(status, "change the setting that it names"))
 
 
-def answered(error: openai.APIStatusError, settings: recipe.Api) -> str:
+def answered(error: openai.APIStatusError, settings: recipe_engine.Api) -> str:
     """Status and sentence of an answer."""
     body: Any = error.body
     inner = body.get("error", body) if isinstance(body, dict) else body
@@ -121,7 +121,7 @@ def _number(match: re.Match[str]) -> int:
     return int(match[match.lastindex or 0])
 
 
-def _plain(text: str, settings: recipe.Api) -> str:
+def _plain(text: str, settings: recipe_engine.Api) -> str:
     """`text` on one line, without the key and then not too long."""
     key = secret_in(settings.key_variable)
     return " ".join((text.replace(key, "***") if key else text).split())[:SHOWN]

@@ -57,6 +57,8 @@ class Request:
     prefix: token ids the completion must start with (they follow the prompt and are not part of the result).
     pattern: a regular expression that the whole completion is made to match; "" leaves it free. A completion
     that runs into its limit is a beginning of a match.
+    continuation: where there are any token ids, nothing is decoded; the completion carries their log-likelihood
+    after the prompt.
     """
 
     key: str
@@ -67,6 +69,7 @@ class Request:
     labels: tuple[Label, ...] = ()
     prefix: tuple[int, ...] = ()
     pattern: str = ""
+    continuation: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ class Completion:
     seconds: float
     label_probs: tuple[float, ...] = ()
     counted: int = 0
+    log_likelihood: float = 0.0
 
     @property
     def new_tokens(self) -> int:

@@ -8,11 +8,16 @@ from sparta.engines.base import ModelRef, Request, Sampling
 
 @dataclass(frozen=True)
 class Row:
-    """A request ready for a batch. ids: prompt and prefix. limit: most new tokens, 0 for a label request."""
+    """A request ready for a batch.
+
+    ids: what the model is fed: prompt, prefix and, where a continuation is weighed, that without its last token. limit: most new tokens, 0
+    where nothing is decoded. logits: what those that are kept of it count for, in tokens.
+    """
 
     request: Request
     ids: tuple[int, ...]
     limit: int
+    logits: int = 0
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class Batch:
 
     @property
     def width(self) -> int:
-        """Tokens of the longest prompt."""
+        """Tokens of the longest row."""
         return max(len(row.ids) for row in self.rows)
 
     @property
@@ -38,7 +43,7 @@ class Batch:
 
 
 def batches(rows: Iterable[Row], batch_tokens: int) -> Iterator[Batch]:
-    """Batches of at most `batch_tokens` tokens: rows times padded prompt and new tokens; one row may be more.
+    """Batches of at most `batch_tokens` tokens: rows times padded prompt, new tokens and kept logits; one row may be more.
 
     Each model comes once. The longest rows of a model come first: what does not fit into memory fails early.
     """
@@ -52,6 +57,7 @@ def batches(rows: Iterable[Row], batch_tokens: int) -> Iterator[Batch]:
             sampling.stop,
             request.labels,
             request.pattern,
+            bool(request.continuation),
         )
         groups.setdefault(request.model, {}).setdefault(decoding, []).append(row)
     for model, ways in groups.items():
@@ -61,13 +67,13 @@ def batches(rows: Iterable[Row], batch_tokens: int) -> Iterator[Batch]:
 
 def _cut(rows: Sequence[Row], batch_tokens: int) -> Iterator[list[Row]]:
     part: list[Row] = []
-    width = limit = 0
+    width = limit = logits = 0
     for row in sorted(rows, key=lambda row: len(row.ids), reverse=True):
-        wider, longer = max(width, len(row.ids)), max(limit, row.limit)
-        if part and (len(part) + 1) * (wider + longer) > batch_tokens:
+        wider, longer, more = max(width, len(row.ids)), max(limit, row.limit), max(logits, row.logits)
+        if part and (len(part) + 1) * (wider + longer + more) > batch_tokens:
             yield part
-            part, wider, longer = [], len(row.ids), row.limit
+            part, wider, longer, more = [], len(row.ids), row.limit, row.logits
         part.append(row)
-        width, limit = wider, longer
+        width, limit, logits = wider, longer, more
     if part:
         yield part

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sparta import recipe
+from sparta import recipe, recipe_engine
 from sparta.engines.base import Engine, ModelRef
 from sparta.engines.labels import check_labels
 from sparta.engines.vllm_needs import rooms
@@ -19,18 +19,21 @@ class Loads(NamedTuple):
 
 
 _loads_of_closed = Loads(0, 0.0)
-_current: tuple[tuple[recipe.Engine, bool, Path | None], Engine] | None = None
+_current: tuple[tuple[recipe_engine.Engine, bool, Path | None, str], Engine] | None = None
 
 
 def open_engine(
-    settings: recipe.Engine, trust_remote_code: bool = False, calls: Path | None = None
+    settings: recipe_engine.Engine,
+    trust_remote_code: bool = False,
+    calls: Path | None = None,
+    key: str = "engine",
 ) -> Engine:
     """The engine for `settings`: the open one where its settings are equal, else a new one in its place.
 
-    calls: the folder where answers of an endpoint are kept; None keeps none.
+    calls: the folder where answers of an endpoint are kept; None keeps none. key: where the recipe has `settings`.
     """
     global _current
-    asked = (settings, trust_remote_code, calls)
+    asked = (settings, trust_remote_code, calls, key)
     if _current is not None and _current[0] == asked:
         return _current[1]
     close_engine()
@@ -40,11 +43,14 @@ def open_engine(
 
 
 def check_engine(
-    settings: recipe.Engine, models: Sequence[ModelRef], judging: recipe.Judging, trust_remote_code: bool
+    settings: recipe_engine.Engine,
+    models: Sequence[ModelRef],
+    judging: recipe.Judging,
+    trust_remote_code: bool,
 ) -> None:
     """Raises SpartaError where an engine could not work for `models`, as far as that can be seen without a GPU or an endpoint."""
     kind = "hf" if settings.kind == "auto" else settings.kind
-    engine = _made(kind, settings, trust_remote_code, None)
+    engine = _made(kind, settings, trust_remote_code, None, "engine")
     try:
         engine.expect(models)
         if settings.kind == "auto":
@@ -79,7 +85,7 @@ def loads_so_far() -> Loads:
     return Loads(before.bases + engine.loads, before.seconds + engine.load_seconds)
 
 
-def kind_of(settings: recipe.Engine) -> str:
+def kind_of(settings: recipe_engine.Engine) -> str:
     """The kind of engine that `settings` come to on this machine: auto is vllm where there is a GPU that they allow, hf elsewhere."""
     if settings.kind != "auto":
         return settings.kind
@@ -88,7 +94,9 @@ def kind_of(settings: recipe.Engine) -> str:
     return "vllm" if settings.device != "cpu" and torch.cuda.is_available() else "hf"
 
 
-def _made(kind: str, settings: recipe.Engine, trust_remote_code: bool, calls: Path | None) -> Engine:
+def _made(
+    kind: str, settings: recipe_engine.Engine, trust_remote_code: bool, calls: Path | None, key: str
+) -> Engine:
     if kind == "scripted":
         from sparta.engines.scripted import ScriptedEngine
 
@@ -96,7 +104,7 @@ def _made(kind: str, settings: recipe.Engine, trust_remote_code: bool, calls: Pa
     if kind == "api":
         from sparta.engines.api import ApiEngine
 
-        return ApiEngine(settings, calls)
+        return ApiEngine(settings, calls, key)
     if kind == "vllm":
         from sparta.engines.vllm import VllmEngine
 

@@ -5,11 +5,12 @@ from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from sparta import recipe
+from sparta import recipe_engine
 from sparta.engines.base import Completion, Inbox, ModelRef, Request
 from sparta.engines.batching import Batch, Row, batches
 from sparta.engines.patterns import Patterns, matcher_of
 from sparta.engines.sampling import Ending, Sampler, StopStrings
+from sparta.engines.scoring import logits_in_tokens, scored
 from sparta.engines.tokenizers import Tokenizers
 from sparta.engines.weights import Weights, check_model
 from sparta.errors import SpartaError
@@ -32,7 +33,7 @@ class HfEngine:
     its end-of-sequence tokens.
     """
 
-    def __init__(self, settings: recipe.Engine, trust_remote_code: bool = False) -> None:
+    def __init__(self, settings: recipe_engine.Engine, trust_remote_code: bool = False) -> None:
         self.settings = settings
         self.trust_remote_code = trust_remote_code
         self._weights = Weights(settings, trust_remote_code)
@@ -60,7 +61,9 @@ class HfEngine:
         return self._tokenizers.fingerprint(model.base)
 
     def run(self, requests: Inbox) -> Iterator[Completion]:
-        """Completions batch by batch. Prompts without room for one token come first of their round, as `prompt_too_long`."""
+        """Completions batch by batch. Prompts without room, for one token or for their continuation, come first of their round, as
+        `prompt_too_long`.
+        """
         while taken := requests.take(ROUND, self._weights.base or "") or requests.take(ROUND):
             rows = []
             for request in taken:
@@ -81,21 +84,28 @@ class HfEngine:
 
     def _row(self, request: Request) -> Row | None:
         assert request.prompt.token_ids is not None, "the prompt was rendered without a tokenizer"
-        room = self.renderer(request.model).room(request.prompt) - len(request.prefix)
+        renderer, continuation = self.renderer(request.model), request.continuation
+        ids = request.prompt.token_ids + request.prefix
+        room = renderer.context_length - len(ids) - len(continuation)
+        if continuation:
+            logits = logits_in_tokens(len(continuation), len(renderer.tokenizer))
+            return None if room < 0 else Row(request, ids + continuation[:-1], 0, logits)
         # The token that a label request asks about is never fed to the model: it needs no room.
         if room < (0 if request.labels else 1):
             return None
         limit = 0 if request.labels else min(room, request.sampling.max_new_tokens)
-        return Row(request, request.prompt.token_ids + request.prefix, limit)
+        return Row(request, ids, limit)
 
     def _complete(self, batch: Batch) -> list[Completion]:
         import torch
 
         began = perf_counter()
-        scoring = bool(batch.rows[0].request.labels)
         try:
             with torch.inference_mode(), self._weights.active(batch.model) as module:
-                completions = self._score(batch, module) if scoring else self._decode(batch, module)
+                if batch.limit:
+                    completions = self._decode(batch, module)
+                else:
+                    completions = scored(batch, module, self._weights, *self._padded(batch))
         except torch.cuda.OutOfMemoryError as error:
             raise SpartaError(
                 f"the GPU's memory does not hold a batch of {len(batch.rows)} rows with {batch.width} + "
@@ -141,29 +151,6 @@ class HfEngine:
             reason: FinishReason = "stop" if stopped else "length"
             completions.append(Completion(row.request.key, text, token_ids, prompt_tokens, reason, 0.0))
         return completions
-
-    def _score(self, batch: Batch, module: Any) -> list[Completion]:
-        input_ids, mask = self._padded(batch)
-        arguments: dict[str, Any] = {"input_ids": input_ids, "attention_mask": mask}
-        if self._weights.forward_takes("position_ids"):
-            arguments["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
-        if self._weights.forward_takes("logits_to_keep"):
-            arguments["logits_to_keep"] = 1
-        logits = module(**arguments, use_cache=False).logits[:, -1]
-        labels = [label.token for label in batch.rows[0].request.labels]
-        probabilities = logits[:, labels].float().softmax(-1).tolist()
-        return [
-            Completion(
-                row.request.key,
-                "",
-                (),
-                len(row.request.prompt.token_ids or ()),
-                "stop",
-                0.0,
-                label_probs=tuple(shares),
-            )
-            for row, shares in zip(batch.rows, probabilities, strict=True)
-        ]
 
     def _padded(self, batch: Batch) -> "tuple[Tensor, Tensor]":
         """Token ids and attention mask, [rows, width], padded on the left."""

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sparta import prompts, recipe, rng
+from sparta import prompts, recipe_engine, rng
 from sparta.engines.base import Completion, Inbox, ModelRef, Request
 from sparta.prompts import Renderer
 from sparta.store.records import FinishReason
@@ -24,7 +24,7 @@ _UNREADABLE = "I would rather not say."
 class ScriptedEngine:
     """See `sparta.engines.base.Engine`. A completion depends on its request alone, not on its company."""
 
-    def __init__(self, settings: recipe.Engine) -> None:
+    def __init__(self, settings: recipe_engine.Engine) -> None:
         self.settings = settings
         self.loads = 0
         self.load_seconds = 0.0
@@ -53,10 +53,21 @@ class ScriptedEngine:
 
     def _complete(self, request: Request, began: float) -> Completion:
         prompt_tokens = len(request.prompt.token_ids or ())
-        room = self._renderer.room(request.prompt) - len(request.prefix)
-        if room < (0 if request.labels else 1):
+        room = self._renderer.room(request.prompt) - len(request.prefix) - len(request.continuation)
+        if room < (0 if request.labels or request.continuation else 1):
             return Completion(
                 request.key, "", (), prompt_tokens, "prompt_too_long", time.perf_counter() - began
+            )
+        if request.continuation:
+            nats = rng.stream(*_name(request), "likelihood", *request.continuation).uniform(0.5, 4.0)
+            return Completion(
+                request.key,
+                "",
+                (),
+                prompt_tokens,
+                "stop",
+                time.perf_counter() - began,
+                log_likelihood=-nats * len(request.continuation),
             )
         if request.labels:
             shares = self._label_shares(request)
@@ -117,7 +128,8 @@ def _name(request: Request) -> tuple[int | str, ...]:
 
 
 def _judges(request: Request) -> bool:
-    return prompts.INTRODUCTION in request.prompt.messages[-1].content
+    content = request.prompt.messages[-1].content
+    return prompts.INTRODUCTION in content or content.endswith(prompts.GRADING)
 
 
 def _bounded(score: float) -> float:

@@ -4,11 +4,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import exp
+from functools import cache
+from math import exp, fsum
 from time import perf_counter
 from typing import Any
 
-from sparta import recipe
+from sparta import recipe_engine
+from sparta.engines.adapters import adapts_output
 from sparta.engines.base import Completion, Inbox, ModelRef, Request
 from sparta.engines.patterns import grammar_of
 from sparta.engines.tokenizers import Tokenizers, first_line
@@ -18,6 +20,8 @@ from sparta.engines.weights import adapter_name, check_model
 from sparta.errors import SpartaError
 from sparta.prompts import Renderer
 from sparta.store.records import FinishReason
+
+_OTHERWISE = "set engine.kind to hf, for a run that has begun in a branch of it (--fork)"
 
 
 @dataclass
@@ -32,10 +36,11 @@ class VllmEngine:
 
     A request's completion depends on the request alone, not on its company (up to the rounding of floating-point
     sums, which its company may change). Of a base's generation_config.json the end-of-sequence tokens are followed.
-    A label request whose prompt fills the whole context is `prompt_too_long` here: vLLM has no room for the label.
+    A label request whose prompt fills the whole context is `prompt_too_long` here, and so is a continuation that ends with the context: vLLM
+    always makes one more token.
     """
 
-    def __init__(self, settings: recipe.Engine, trust_remote_code: bool = False) -> None:
+    def __init__(self, settings: recipe_engine.Engine, trust_remote_code: bool = False) -> None:
         self.settings = settings
         self.trust_remote_code = trust_remote_code
         self.loads = 0
@@ -99,7 +104,8 @@ class VllmEngine:
             request = waiting[0]
             prompt = request.prompt.token_ids
             assert prompt is not None, "the prompt was rendered without a tokenizer"
-            room = self.renderer(request.model).room(request.prompt) - len(request.prefix)
+            ids = [*prompt, *request.prefix, *request.continuation]
+            room = self.renderer(request.model).context_length - len(ids)
             if room < 1:
                 waiting.popleft()
                 yield Completion(request.key, "", (), len(prompt), "prompt_too_long", 0.0)
@@ -108,11 +114,14 @@ class VllmEngine:
             opened = self._ready(request.model, bool(under_way))
             if opened is None:
                 return
+            if request.continuation and not opened.weighs:
+                raise SpartaError(
+                    f"vLLM on a CPU cannot weigh choices with adapters on base {opened.base}: {_OTHERWISE}"
+                )
             waiting.popleft()
             began = perf_counter()
             name = str(self._number)
             self._number += 1
-            ids = {"type": "token", "prompt_token_ids": [*prompt, *request.prefix]}
             form = opened.forms.get(request.pattern)
             with self._at_work(opened):
                 if opened.lacks(request.model):
@@ -121,7 +130,8 @@ class VllmEngine:
                 lora = opened.lora(request.model)
                 try:
                     parameters = _parameters(request, room, form)
-                    opened.engine.add_request(name, ids, parameters, lora_request=lora)
+                    tokens = {"type": "token", "prompt_token_ids": ids}
+                    opened.engine.add_request(name, tokens, parameters, lora_request=lora)
                 except (ValueError, VLLMClientError) as error:
                     raise SpartaError(
                         f"vLLM refuses a request for {request.model.name}: {first_line(error)}"
@@ -164,7 +174,7 @@ class VllmEngine:
         for output in outputs:
             if output.finished:
                 done = under_way.pop(output.request_id)
-                yield self._completion(done, output.outputs[0])
+                yield self._completion(done, output)
 
     @contextmanager
     def _at_work(self, opened: VllmBase) -> Iterator[None]:
@@ -184,16 +194,20 @@ class VllmEngine:
         """Count the seconds since `began`, of which each of the requests under way bears an equal part."""
         self._cost += (perf_counter() - began) / sharing
 
-    def _completion(self, done: _UnderWay, made: Any) -> Completion:
+    def _completion(self, done: _UnderWay, output: Any) -> Completion:
         request, seconds = done.request, self._cost - done.began
         prompt_tokens = len(request.prompt.token_ids or ())
-        if request.labels:
-            shares = _label_probs(request, made.logprobs[0])
-            return Completion(request.key, "", (), prompt_tokens, "stop", seconds, shares)
+        made = output.outputs[0]
         if made.finish_reason not in ("stop", "length"):
             raise SpartaError(
                 f"vLLM gave up a request for {request.model.name} ({made.finish_reason}): its log says why"
             )
+        if request.continuation:
+            log = _log_likelihood(request, output.prompt_logprobs)
+            return Completion(request.key, "", (), prompt_tokens, "stop", seconds, log_likelihood=log)
+        if request.labels:
+            shares = _label_probs(request, made.logprobs[0])
+            return Completion(request.key, "", (), prompt_tokens, "stop", seconds, shares)
         reason: FinishReason = made.finish_reason
         token_ids = tuple(made.token_ids)
         text = self.renderer(request.model).decode(token_ids)
@@ -206,12 +220,23 @@ def _adapters(models: Iterable[ModelRef]) -> set[str]:
 
 def _check(request: Request) -> None:
     """Raises SpartaError for a request that vLLM would refuse, before anything is loaded for it."""
+    if request.continuation:
+        if _adapts_output(request.model):
+            raise SpartaError(
+                f"model {request.model.name}: its adapter changes lm_head, for which vLLM gives wrong likelihoods: {_OTHERWISE}"
+            )
+        return
     hot = request.sampling.temperature
-    if hot > recipe.VLLM_HOTTEST and not request.labels:
+    if hot > recipe_engine.VLLM_HOTTEST and not request.labels:
         raise SpartaError(
-            f"vLLM takes a temperature of at most {recipe.VLLM_HOTTEST:g}, one of {hot:g} is asked of {request.model.name}: lower "
-            "generation.temperature or judging.temperature, or set engine.kind to hf"
+            f"vLLM takes a temperature of at most {recipe_engine.VLLM_HOTTEST:g}, one of {hot:g} is asked of {request.model.name}: lower "
+            f"generation.temperature or judging.temperature, or {_OTHERWISE}"
         )
+
+
+@cache
+def _adapts_output(model: ModelRef) -> bool:
+    return model.adapter is not None and adapts_output(model.adapter)
 
 
 def _parameters(request: Request, room: int, form: Any = None) -> Any:
@@ -221,11 +246,13 @@ def _parameters(request: Request, room: int, form: Any = None) -> Any:
     """
     from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
-    if request.labels:
+    if request.continuation or request.labels:
         return SamplingParams(
             max_tokens=1,
             temperature=0.0,
-            logprob_token_ids=_tokens(request),
+            # 0 gives the log-probability of each token of the prompt itself and of no other. Such a request reads nothing from the prefix cache.
+            prompt_logprobs=0 if request.continuation else None,
+            logprob_token_ids=None if request.continuation else _tokens(request),
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
             skip_clone=True,
@@ -250,6 +277,12 @@ def _parameters(request: Request, room: int, form: Any = None) -> Any:
         output_kind=RequestOutputKind.FINAL_ONLY,
         skip_clone=True,
     )
+
+
+def _log_likelihood(request: Request, logprobs: Any) -> float:
+    """Of the continuation, in nats. logprobs: of each token that vLLM was given, the continuation's last."""
+    ends = zip(request.continuation, logprobs[-len(request.continuation) :], strict=True)
+    return fsum(position[token].logprob for token, position in ends)
 
 
 def _label_probs(request: Request, logprobs: Any) -> tuple[float, ...]:

@@ -7,12 +7,12 @@ import tempfile
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import cached_property, partial
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from sparta import recipe
+from sparta import recipe_engine
 from sparta.engines.base import ModelRef
 from sparta.engines.tokenizers import first_line
 from sparta.engines.vllm_alive import fail_with_child
@@ -30,7 +30,7 @@ class VllmBase:
     """
 
     def __init__(
-        self, base: str, room: Room, context: int, settings: recipe.Engine, trust_remote_code: bool
+        self, base: str, room: Room, context: int, settings: recipe_engine.Engine, trust_remote_code: bool
     ) -> None:
         self.base, self.room, self.settings = base, room, settings
         self.gpu = on_gpu(settings)
@@ -92,6 +92,20 @@ class VllmBase:
     def outdated(self, model: ModelRef) -> bool:
         """Whether the weights here are an older version of this full model."""
         return model.adapter is None and self._full.get(model.name, model.version) != model.version
+
+    @cached_property
+    def weighs(self) -> bool:
+        """Whether log-likelihoods can be had at all: vLLM 0.32 fails on them on a CPU where it could put adapters on lm_head, as for Llama.
+
+        The cause is that of vllm-project/vllm#51594: adapters of a whole prompt's logits are looked up in a table with one entry a request.
+        """
+        if self.gpu or not self.room.rank:
+            return True
+        from vllm.model_executor.models import ModelRegistry
+
+        config = self.engine.vllm_config.model_config
+        kind, _ = ModelRegistry.resolve_model_cls(config.architectures, config)
+        return "lm_head" not in getattr(kind, "embedding_modules", {})
 
     def failure(self, error: Exception) -> SpartaError | None:
         """What `error`, met amid requests, means; None, with a note of all that is known, where another node may not meet it."""
@@ -192,7 +206,7 @@ def _log_level(gpu: bool) -> str:
     return os.environ.get("VLLM_LOGGING_LEVEL", "WARNING" if gpu else "ERROR")
 
 
-def on_gpu(settings: recipe.Engine) -> bool:
+def on_gpu(settings: recipe_engine.Engine) -> bool:
     """Whether the vllm installed here works on a GPU. Raises SpartaError where there is none, or not what engine.device asks for."""
     with environment({"VLLM_LOGGING_LEVEL": _log_level(False), **_QUIET}):
         try:

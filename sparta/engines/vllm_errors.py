@@ -7,7 +7,7 @@ a failing GPU is told as it is, and its work is dealt out again.
 import re
 from pathlib import Path
 
-from sparta import recipe
+from sparta import recipe_engine
 from sparta.engines.tokenizers import absent, first_line
 from sparta.errors import SpartaError
 
@@ -46,7 +46,7 @@ def import_error(error: ImportError) -> SpartaError:
 
 
 def load_error(
-    error: BaseException, said: str, base: str, settings: recipe.Engine, gpu: bool
+    error: BaseException, said: str, base: str, settings: recipe_engine.Engine, gpu: bool
 ) -> SpartaError | None:
     """Why `base` could not be loaded; None where another node may well load it.
 
@@ -76,7 +76,9 @@ def load_error(
     return None
 
 
-def step_error(error: BaseException, said: str, base: str, settings: recipe.Engine) -> SpartaError | None:
+def step_error(
+    error: BaseException, said: str, base: str, settings: recipe_engine.Engine
+) -> SpartaError | None:
     """Why requests under way could not be completed; None where another node may well complete them."""
     whole, vllm = f"{type(error).__name__}: {error}\n{said}", settings.vllm
     if _OUT_OF_MEMORY.search(whole):

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sparta import recipe
+from sparta import recipe_engine
 from sparta.engines.base import ModelRef
 from sparta.engines.weights import adapter_name
 from sparta.errors import SpartaError
@@ -37,7 +37,7 @@ class Room:
         return self.rank >= other.rank and self.mixed >= other.mixed
 
 
-def rooms(models: Iterable[ModelRef], settings: recipe.Vllm) -> dict[str, Room]:
+def rooms(models: Iterable[ModelRef], settings: recipe_engine.Vllm) -> dict[str, Room]:
     """By base, the room that `models` need together, each version of a model being one of them.
 
     The adapters have been looked at before (`check_model`). Raises SpartaError for one of a rank above

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
 
-from sparta import recipe
+from sparta import recipe_engine
 from sparta.engines.adapters import check_adapter
 from sparta.engines.base import ModelRef
 from sparta.engines.tokenizers import check_base, first_line
@@ -23,7 +23,7 @@ class Weights:
     `hold`.
     """
 
-    def __init__(self, settings: recipe.Engine, trust_remote_code: bool) -> None:
+    def __init__(self, settings: recipe_engine.Engine, trust_remote_code: bool) -> None:
         self.settings = settings
         self.trust_remote_code = trust_remote_code
         self.loads = 0

@@ -6,10 +6,13 @@ started again at any moment by anyone who can read the state.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from sparta import recipe_engine
+from sparta.recipe import Recipe
 from sparta.store.records import Row
 from sparta.store.run import Run
 from sparta.store.shards import ShardWriter, done_keys
@@ -92,6 +95,24 @@ class Phase(ABC):
         """Do those of `keys` that are still missing, as shard `shard` of attempt `attempt`, started again `start` times."""
 
 
+class Rows(ABC):
+    """One kind of rows that an array phase makes, in one folder of shard files."""
+
+    rows: type[Row]
+
+    @abstractmethod
+    def folder(self, run: Run, t: int) -> Path:
+        """Where the shard files are."""
+
+    @abstractmethod
+    def work(self, run: Run, t: int) -> Sequence[WorkItem]:
+        """The items whose rows these are."""
+
+    def missing(self, run: Run, t: int) -> Sequence[WorkItem]:
+        done = done_keys(self.folder(run, t), self.rows)
+        return [item for item in self.work(run, t) if item.key not in done]
+
+
 class ArrayPhase(Phase):
     """A phase that is dealt to an array of tasks and whose result is one row a key, in folders of shard files."""
 
@@ -101,34 +122,20 @@ class ArrayPhase(Phase):
 
     @property
     @abstractmethod
-    def parts(self) -> "Sequence[RowPhase]":
-        """The phases of one kind of rows that it is made of: itself, for most."""
+    def parts(self) -> Sequence[Rows]:
+        """The kinds of rows that it makes: itself, for most."""
+
+    @abstractmethod
+    def make(self, run: Run, t: int, items: Sequence[WorkItem], sinks: Sequence[Sink]) -> None:
+        """Make the rows of `items`, in any order, each written as soon as it is there to the sink of its part; sinks are in the order of `parts`."""
+
+    def engine(self, recipe: Recipe) -> recipe_engine.Engine:
+        """The settings of the engine that its tasks use: the pool's, for most."""
+        return recipe.engine
 
     def priced(self, run: Run, t: int, items: Sequence[WorkItem]) -> Sequence[WorkItem]:
         """`items` with costs as they are known by now. May read rows: for dealing alone."""
         return items
-
-
-class RowPhase(ArrayPhase):
-    """An array phase of one kind of rows, in one folder."""
-
-    rows: type[Row]
-
-    @property
-    def parts(self) -> "Sequence[RowPhase]":
-        return [self]
-
-    @abstractmethod
-    def folder(self, run: Run, t: int) -> Path:
-        """Where the shard files are."""
-
-    @abstractmethod
-    def execute(self, run: Run, t: int, items: Sequence[WorkItem], sink: Sink) -> None:
-        """Make the rows of `items`, in any order, each written as soon as it is there."""
-
-    def missing(self, run: Run, t: int) -> Sequence[WorkItem]:
-        done = done_keys(self.folder(run, t), self.rows)
-        return [item for item in self.work(run, t) if item.key not in done]
 
     def perform(
         self,
@@ -145,8 +152,33 @@ class RowPhase(ArrayPhase):
         if not items:
             return
         flush_seconds = run.recipe.cluster.flush_seconds
-        with ShardWriter(self.folder(run, t), attempt, shard, flush_seconds, start) as writer:
-            self.execute(run, t, items, Sink(writer, watch))
+        with ExitStack() as writers:
+            sinks = [
+                Sink(
+                    writers.enter_context(
+                        ShardWriter(part.folder(run, t), attempt, shard, flush_seconds, start)
+                    ),
+                    watch,
+                )
+                for part in self.parts
+            ]
+            self.make(run, t, items, sinks)
+
+
+class RowPhase(Rows, ArrayPhase):
+    """An array phase of one kind of rows."""
+
+    @property
+    def parts(self) -> Sequence[Rows]:
+        return [self]
+
+    @abstractmethod
+    def execute(self, run: Run, t: int, items: Sequence[WorkItem], sink: Sink) -> None:
+        """Make the rows of `items`, in any order, each written as soon as it is there."""
+
+    def make(self, run: Run, t: int, items: Sequence[WorkItem], sinks: Sequence[Sink]) -> None:
+        [sink] = sinks
+        self.execute(run, t, items, sink)
 
 
 class Step(Phase):

@@ -3,9 +3,10 @@
 The rows are those of `generate` and `judge`, in the same folders; a run may change between the two ways at any time.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from sparta import recipe_engine
 from sparta.engines.base import Inbox, ModelRef, Request
 from sparta.phases.base import ArrayPhase, RowPhase, Sink, WorkItem
 from sparta.phases.contest import Contest
@@ -13,9 +14,9 @@ from sparta.phases.generate import Generate
 from sparta.phases.judge import Judge, ballots_on, jury_of
 from sparta.phases.pool import engine_for, references
 from sparta.phases.voting import Jury
-from sparta.store.records import Combat, Response, Vote, response_key
+from sparta.store.records import Combat, Response, response_key
 from sparta.store.run import Run
-from sparta.store.shards import ShardWriter, iter_shards
+from sparta.store.shards import iter_shards
 
 _GENERATE, _JUDGE = Generate(), Judge()
 
@@ -45,36 +46,28 @@ class CombatAndJudge(ArrayPhase):
         votes = [item for item in items if not _is_response(item)]
         return _by_combat(run, t, [*_GENERATE.priced(run, t, responses), *_JUDGE.priced(run, t, votes)])
 
-    def perform(
-        self,
-        run: Run,
-        t: int,
-        keys: Collection[str],
-        attempt: int,
-        shard: int,
-        watch: Callable[[float], None],
-        start: int = 0,
-    ) -> None:
-        wanted = set(keys)
-        missing = {item.key for item in self.missing(run, t)} & wanted
-        if not missing:
-            return
-        flush_seconds = run.recipe.cluster.flush_seconds
-        responses, votes = (
-            ShardWriter(part.folder(run, t), attempt, shard, flush_seconds, start) for part in self.parts
-        )
-        with responses, votes:
-            _Play(run, t, missing, Sink(responses, watch), Sink(votes, watch)).play()
+    def make(self, run: Run, t: int, items: Sequence[WorkItem], sinks: Sequence[Sink]) -> None:
+        responses, votes = sinks
+        settings = self.engine(run.recipe)
+        _Play(run, t, settings, {item.key for item in items}, responses, votes).play()
 
 
 class _Play:
     """One task's combats. missing: keys of responses and votes that are to be made."""
 
-    def __init__(self, run: Run, t: int, missing: Collection[str], responses: Sink, votes: Sink) -> None:
+    def __init__(
+        self,
+        run: Run,
+        t: int,
+        settings: recipe_engine.Engine,
+        missing: Collection[str],
+        responses: Sink,
+        votes: Sink,
+    ) -> None:
         self._missing = missing
         self._responses, self._votes = responses, votes
         self._members: Mapping[str, ModelRef] = references(run, t - 1)
-        self._engine = engine_for(run, self._members.values())
+        self._engine = engine_for(run, settings, self._members.values())
         self._contest = Contest(run, t, self._engine, self._members)
         self._jury: Jury = jury_of(run, t, self._engine)
         self._combats: dict[str, Combat] = {combat.combat_id: combat for combat in run.plan(t)}
@@ -96,10 +89,10 @@ class _Play:
                     inbox.put(request)
             else:
                 heard = self._jury.hear(done)
-                if isinstance(heard, Vote):
-                    self._votes.write(heard)
-                else:
+                if isinstance(heard, Request):
                     inbox.put(heard)
+                else:
+                    self._votes.write(heard)
 
     def _requests(self) -> Iterator[Request]:
         """Combat by combat, so that judging begins early: the responses that are missing, or, where both exist, the votes."""

@@ -17,9 +17,11 @@ from sparta.phases.stats import IterationStats
 from sparta.prompts import Message, judge_content, judging_instruction, question_text
 from sparta.recipe import Recipe
 from sparta.store import files
+from sparta.store.layout import parse_checkpoint
 from sparta.store.records import Answer, Response, response_key, vote_key
 from sparta.store.run import Run
 from sparta.store.shards import iter_shards
+from sparta.tasks.base import Item
 
 CHARACTERS_A_TOKEN = 4.0
 FRAME_TOKENS = 8.0
@@ -61,26 +63,56 @@ def of_votes(run: Run, t: int, items: Sequence[WorkItem]) -> list[WorkItem]:
 
 
 def of_answers(
-    run: Run, items: Sequence[WorkItem], questions: Mapping[str, Sequence[Message]], folder: Path
+    run: Run, items: Sequence[WorkItem], questions: Mapping[str, Item], folder: Path, limit: int
 ) -> list[WorkItem]:
-    """`items` of an evaluation with their costs. questions: by item id. folder: of the answers that there are; groups are checkpoints."""
-    prompt, lengths = _prompts(run), defaultdict[str, list[float]](list)
+    """`items` of one task's evaluation with their costs. questions: by item id. folder: of the answers that there are. limit: new tokens.
+
+    An answer is expected to be as long as those of its checkpoint are, else as those of the same model at other iterations, else as all.
+    """
+    lengths = defaultdict[str, list[float]](list)
     for row in iter_shards(folder, Answer):
-        lengths[row.checkpoint].append(row.new_tokens or len(row.text) / CHARACTERS_A_TOKEN)
-    everyone = [length for found in lengths.values() for length in found]
-    usual = fmean(everyone) if everyone else run.recipe.evaluation.max_new_tokens / 2
-    new = {checkpoint: fmean(found) for checkpoint, found in lengths.items()}
-    return [
-        replace(
-            item,
-            cost=_cost(
-                run,
-                prompt(questions[item.key.removeprefix(f"{item.group}/")], item.base),
-                new.get(item.group, usual),
-            ),
-        )
-        for item in items
-    ]
+        length = row.new_tokens or len(row.text) / CHARACTERS_A_TOKEN
+        for known in (row.checkpoint, parse_checkpoint(row.checkpoint)[1], ""):
+            lengths[known].append(length)
+    usual = {known: fmean(found) for known, found in lengths.items()}
+    prompt = _prompts(run)
+
+    def cost(item: WorkItem) -> float:
+        _, checkpoint, item_id = item.key.split("/", maxsplit=2)
+        names = (checkpoint, parse_checkpoint(checkpoint)[1], "")
+        new = next((usual[name] for name in names if name in usual), limit / 2)
+        return _cost(run, prompt(questions[item_id].messages, item.base), new)
+
+    return [replace(item, cost=cost(item)) for item in items]
+
+
+def of_weighings(run: Run, items: Sequence[WorkItem], questions: Mapping[str, Item]) -> list[WorkItem]:
+    """`items` of an evaluation that weighs choices with their costs: the prompt is read with each choice behind it, and nothing is written."""
+    prompt, counters = _prompts(run), _counters(run)
+
+    def cost(item: WorkItem) -> float:
+        question = questions[item.key.split("/", maxsplit=2)[2]]
+        read = prompt(question.messages, item.base) * len(question.choices)
+        return _cost(run, read + sum(map(counters(item.base), question.choices.values())), 0.0)
+
+    return [replace(item, cost=cost(item)) for item in items]
+
+
+def of_grades(
+    run: Run, items: Sequence[WorkItem], read: Mapping[str, tuple[str, float]], new: int
+) -> list[WorkItem]:
+    """`items` of a grading with their costs. read: by key, the text around the answer, and the answer's tokens. new: what a grade may have."""
+    counters = _counters(run)
+
+    @cache
+    def counted(text: str, base: str) -> float:
+        return counters(base)(text) + FRAME_TOKENS
+
+    costs = {}
+    for item in items:
+        text, length = read[item.key]
+        costs[item.key] = _cost(run, counted(text, item.base) + length, new)
+    return _with(items, costs)
 
 
 def expected_tokens(run: Run, t: int) -> dict[str, float]:

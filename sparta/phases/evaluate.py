@@ -1,154 +1,206 @@
-"""Evaluate: checkpoints answer the items of a task's split, greedily, once; the task grades (section 3).
+"""Evaluate: checkpoints answer the items of a split of several tasks, greedily, once; each task grades (section 3).
 
-Work items like any phase's, so evaluation is dealt out, resumed and completed by key: adding checkpoints only adds keys.
+Work items like any phase's, so evaluation is dealt out, resumed and completed by key: adding checkpoints, or tasks, only adds keys.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
-from typing import cast
+from typing import ClassVar, Self, get_args
 
-from sparta.engines.base import Inbox, ModelRef, Request, Sampling
+from sparta.engines.base import Inbox, ModelRef
 from sparta.errors import SpartaError
 from sparta.phases import costs
-from sparta.phases.base import RowPhase, Sink, WorkItem
+from sparta.phases.answering import Answering, Exercise, way_of
+from sparta.phases.base import ArrayPhase, Rows, Sink, WorkItem
+from sparta.phases.evaluation_items import items_of
 from sparta.phases.pool import engine_for, references
-from sparta.store.records import Answer, evaluation_key
+from sparta.store.layout import parse_checkpoint
+from sparta.store.records import Answer, answer_key
 from sparta.store.run import Run
-from sparta.store.shards import read_shards
-from sparta.tasks.base import Item, Split
+from sparta.tasks.base import Split
 from sparta.tasks.registry import task_named
 
-PREFIX = "evaluate:"
-
-
-class Evaluate(RowPhase):
-    """Scores the pools of `iterations` (or, of those, the checkpoints in `only`) on one split of one task.
-
-    The t of its methods is not looked at.
-    """
-
-    rows = Answer
-
-    def __init__(
-        self, task: str, split: Split, iterations: tuple[int, ...], only: tuple[str, ...] = ()
-    ) -> None:
-        self.task, self.split, self.iterations, self.only = task, split, iterations, only
-        self.name = f"{PREFIX}{task}:{split}:{','.join(map(str, iterations))}:{','.join(only)}"
-
-    @classmethod
-    def named(cls, name: str) -> "Evaluate":
-        """The phase that calls itself `name`."""
-        task, split, iterations, only = name.removeprefix(PREFIX).split(":")
-        return cls(
-            task,
-            cast(Split, split),
-            tuple(int(t) for t in iterations.split(",")),
-            tuple(filter(None, only.split(","))),
-        )
-
-    @property
-    def title(self) -> str:
-        return f"score {self.task} {self.split}"
-
-    def place(self, t: int) -> str:
-        return f"evals/{self.task}/{self.split}"
-
-    def folder(self, run: Run, t: int) -> Path:
-        # Answers under another limit are other answers.
-        return run.state.evals / self.task / self.split / f"limit-{run.recipe.evaluation.max_new_tokens}"
-
-    def items(self, run: Run) -> Sequence[Item]:
-        """The items that the recipe asks for."""
-        evaluation = run.recipe.evaluation
-        sizes = {"validation": evaluation.validation, "test": evaluation.test}
-        return task_named(self.task).items(self.split, sizes.get(self.split))
-
-    def work(self, run: Run, t: int) -> Sequence[WorkItem]:
-        items = self.items(run)
-        return [
-            WorkItem(
-                evaluation_key(checkpoint, item.item_id),
-                cost=1.0,
-                group=checkpoint,
-                base=model.base,
-            )
-            for checkpoint, model in self.checkpoints(run).items()
-            for item in items
-        ]
-
-    def priced(self, run: Run, t: int, items: Sequence[WorkItem]) -> Sequence[WorkItem]:
-        questions = {item.item_id: item.messages for item in self.items(run)}
-        return costs.of_answers(run, items, questions, self.folder(run, t))
-
-    def checkpoints(self, run: Run) -> dict[str, ModelRef]:
-        """The models to score, by checkpoint name (iter_05-adder)."""
-        found = {
-            checkpoint_name(run, t, name): model
-            for t in self.iterations
-            for name, model in references(run, t).items()
-        }
-        return {name: model for name, model in found.items() if name in self.only} if self.only else found
-
-    def execute(self, run: Run, t: int, items: Sequence[WorkItem], sink: Sink) -> None:
-        recipe = run.recipe
-        task, checkpoints = task_named(self.task), self.checkpoints(run)
-        engine = engine_for(run, checkpoints.values())
-        questions = {item.item_id: item for item in self.items(run)}
-        wanted = {item.key for item in items}
-        asked = {
-            evaluation_key(checkpoint, item_id): (checkpoint, item)
-            for checkpoint in checkpoints
-            for item_id, item in questions.items()
-            if evaluation_key(checkpoint, item_id) in wanted
-        }
-        sampling = Sampling(
-            temperature=0.0, top_p=1.0, top_k=0, max_new_tokens=recipe.evaluation.max_new_tokens
-        )
-        requests = (
-            Request(
-                key,
-                checkpoints[name],
-                engine.renderer(checkpoints[name]).combat(item.messages),
-                sampling,
-                seed=0,
-            )
-            for key, (name, item) in asked.items()
-        )
-        for completion in engine.run(Inbox(requests)):
-            checkpoint, item = asked[completion.key]
-            sink.write(
-                Answer(
-                    item_id=item.item_id,
-                    checkpoint=checkpoint,
-                    text=completion.text,
-                    grade=task.grade(item, completion.text),
-                    new_tokens=completion.new_tokens,
-                    seconds=completion.seconds,
-                )
-            )
-
-    def scores(self, run: Run) -> dict[str, dict[str, float]]:
-        """Grade of every answer by checkpoint and item, of the checkpoints and items asked for. Raises SpartaError where one is missing."""
-        found = read_shards(self.folder(run, 0), Answer)
-        items = self.items(run)
-        table: dict[str, dict[str, float]] = {}
-        for checkpoint in self.checkpoints(run):
-            for item in items:
-                answer = found.get(evaluation_key(checkpoint, item.item_id))
-                if answer is None:
-                    raise SpartaError(
-                        f"{checkpoint} has no answer to {item.item_id} in {self.folder(run, 0)}: run the evaluation again to complete it"
-                    )
-                if answer.grade is not None:
-                    table.setdefault(checkpoint, {})[item.item_id] = answer.grade
-        return table
+Asked = Mapping[str, Sequence[str]]
+"""By task, the entries to score: iterations ("iter_00": all its models) and checkpoints ("iter_05-adder")."""
 
 
 def checkpoint_name(run: Run, t: int, model: str) -> str:
     return f"{run.iteration(t).root.name}-{model}"
 
 
-def mean(grades: Mapping[str, float]) -> float:
-    """Mean grade of one checkpoint."""
-    return fmean(grades.values())
+def checkpoints(run: Run, entries: Iterable[str]) -> dict[str, ModelRef]:
+    """The models that `entries` come to, by checkpoint name, each once. Raises SpartaError where there is no such checkpoint."""
+    found: dict[str, ModelRef] = {}
+    for entry in entries:
+        t, name = parse_checkpoint(entry)
+        models = references(run, t)
+        if name and name not in models:
+            raise SpartaError(
+                f"there is no checkpoint {entry}: the models of that iteration are {', '.join(models)}"
+            )
+        for model in [name] if name else models:
+            found[checkpoint_name(run, t, model)] = models[model]
+    return found
+
+
+class OverTasks(ArrayPhase):
+    """A phase of an evaluation: one array for several tasks, each with rows of its own. The t of its methods is not looked at.
+
+    Its name says all that it is about, for the processes of tasks: evaluate:test:gsm8k+medqa=iter_00,iter_08;com2=iter_05-adder
+    """
+
+    prefix: ClassVar[str]
+    verb: ClassVar[str]
+
+    def __init__(self, split: Split, asked: Asked) -> None:
+        together: dict[tuple[str, ...], list[str]] = {}
+        for task, entries in asked.items():
+            together.setdefault(tuple(entries), []).append(_unambiguous(task))
+        self.split = split
+        self.asked = {task: entries for entries, tasks in together.items() for task in tasks}
+        """By task, in the order of the name."""
+        spelled = (f"{'+'.join(tasks)}={','.join(entries)}" for entries, tasks in together.items())
+        self.name = f"{self.prefix}{split}:{';'.join(spelled)}"
+
+    @classmethod
+    def named(cls, name: str) -> Self:
+        """The phase that calls itself `name`. Raises SpartaError where none does."""
+        split, _, rest = name.removeprefix(cls.prefix).partition(":")
+        asked = {}
+        for group in rest.split(";"):
+            tasks, _, entries = group.partition("=")
+            asked.update(dict.fromkeys(tasks.split("+"), tuple(entries.split(","))))
+        for known in get_args(Split):
+            if known == split and all(entries != ("",) for entries in asked.values()):
+                return cls(known, asked)
+        raise SpartaError(f"there is no phase {name}: the state was written by another version of the suite")
+
+    @property
+    def title(self) -> str:
+        return f"{self.verb} {', '.join(self.asked)} {self.split}"
+
+    @property
+    @abstractmethod
+    def parts(self) -> "Sequence[TaskRows]":
+        """One for each task, in the order of `asked`."""
+
+    def work(self, run: Run, t: int) -> Sequence[WorkItem]:
+        return [item for part in self.parts for item in part.work(run, t)]
+
+    def missing(self, run: Run, t: int) -> Sequence[WorkItem]:
+        return [item for part in self.parts for item in part.missing(run, t)]
+
+    def priced(self, run: Run, t: int, items: Sequence[WorkItem]) -> Sequence[WorkItem]:
+        of_task: dict[str, list[WorkItem]] = {task: [] for task in self.asked}
+        for item in items:
+            of_task[item.key.partition("/")[0]].append(item)
+        return [
+            item
+            for part, mine in zip(self.parts, of_task.values(), strict=True)
+            for item in part.priced(run, t, mine)
+        ]
+
+
+class TaskRows(Rows):
+    """What an evaluation has of one task's split, for the checkpoints that `entries` come to."""
+
+    def __init__(self, task: str, split: Split, entries: tuple[str, ...]) -> None:
+        self.task, self.split, self.entries = task, split, entries
+
+    @abstractmethod
+    def priced(self, run: Run, t: int, items: Sequence[WorkItem]) -> Sequence[WorkItem]:
+        """`items`, all of them of this task, with their costs."""
+
+
+class Evaluate(OverTasks):
+    """The checkpoints in `asked` answer `split`: one engine start a task of the array, whatever the number of tasks and checkpoints."""
+
+    prefix = "evaluate:"
+    verb = "score"
+
+    @property
+    def parts(self) -> "Sequence[Answers]":
+        return [Answers(task, self.split, entries) for task, entries in self.asked.items()]
+
+    def place(self, t: int) -> str:
+        return f"evals/{self.split}"
+
+    def check(self, run: Run) -> None:
+        """Raises SpartaError where a task cannot be asked of the run's models, before anything starts."""
+        for part in self.parts:
+            part.check(run)
+
+    def make(self, run: Run, t: int, items: Sequence[WorkItem], sinks: Sequence[Sink]) -> None:
+        """On one engine."""
+        models = checkpoints(run, [entry for part in self.parts for entry in part.entries])
+        engine = engine_for(run, self.engine(run.recipe), models.values())
+        answering = Answering(engine)
+        written = dict(zip(self.asked, sinks, strict=True))
+        wanted = {item.key for item in items}
+        for done in engine.run(Inbox(answering.requests(_exercises(run, self.parts, models, wanted)))):
+            row = answering.hear(done)
+            if row is not None:
+                written[row.task].write(row)
+
+
+class Answers(TaskRows):
+    """The answers to one task's split."""
+
+    rows = Answer
+
+    def folder(self, run: Run, t: int = 0) -> Path:
+        way = way_of(run.recipe, task_named(self.task, run.recipe.data))
+        return run.state.evaluation(self.task, self.split).answers(str(way))
+
+    def work(self, run: Run, t: int) -> Sequence[WorkItem]:
+        items = items_of(run, self.task, self.split)
+        return [
+            WorkItem(answer_key(self.task, name, item.item_id), cost=1.0, group=name, base=model.base)
+            for name, model in checkpoints(run, self.entries).items()
+            for item in items
+        ]
+
+    def priced(self, run: Run, t: int, items: Sequence[WorkItem]) -> Sequence[WorkItem]:
+        asked = {item.item_id: item for item in items_of(run, self.task, self.split)}
+        limit = way_of(run.recipe, task_named(self.task, run.recipe.data)).limit
+        if limit is None:
+            return costs.of_weighings(run, items, asked)
+        return costs.of_answers(run, items, asked, self.folder(run, t), limit)
+
+    def check(self, run: Run) -> None:
+        """Raises SpartaError where the run's models cannot be asked."""
+        checkpoints(run, self.entries)
+        way = way_of(run.recipe, task_named(self.task, run.recipe.data))
+        if run.recipe.engine.kind == "api" and way.limit is None:
+            raise SpartaError(
+                f"{self.task} weighs choices by their likelihood, and an endpoint does not weigh a given text: leave the task out, or score "
+                f"the models in a branch of the run (--resume {run.iteration(run.state.last_committed() or 0).root} --fork DIR --set engine.kind=hf)"
+            )
+        if run.recipe.engine.kind == "api" and not way.template:
+            raise SpartaError(
+                f"{self.task} is asked without the chat template, and an endpoint applies its own: set evaluation.chat_template to true"
+            )
+
+
+def _exercises(
+    run: Run, parts: Sequence[Answers], models: Mapping[str, ModelRef], wanted: set[str]
+) -> Iterator[Exercise]:
+    """What is `wanted`, checkpoint by checkpoint, so that adapters stay together, and so do models of one base."""
+    asked = []
+    for part in parts:
+        task = task_named(part.task, run.recipe.data)
+        items = items_of(run, part.task, part.split)
+        asked.append((task, way_of(run.recipe, task), items))
+    for name, model in sorted(models.items(), key=lambda named: named[1].base):
+        for task, way, items in asked:
+            exercises = (Exercise(task, way, name, model, item) for item in items)
+            yield from (exercise for exercise in exercises if exercise.key in wanted)
+
+
+def _unambiguous(task: str) -> str:
+    """`task`, when it may stand in a phase's name and become a folder's."""
+    if not re.fullmatch(r"\w+", task):
+        raise SpartaError(f"there is no task {task!r}")
+    return task

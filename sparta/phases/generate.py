@@ -33,7 +33,7 @@ class Generate(RowPhase):
 
     def execute(self, run: Run, t: int, items: Sequence[WorkItem], sink: Sink) -> None:
         members = references(run, t - 1)
-        engine = engine_for(run, members.values())
+        engine = engine_for(run, self.engine(run.recipe), members.values())
         contest = Contest(run, t, engine, members)
         wanted = {item.key for item in items}
         duels = [

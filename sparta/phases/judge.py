@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from sparta.engines.base import Engine, Inbox, ModelRef
+from sparta.engines.base import Engine, ModelRef
 from sparta.errors import SpartaError
 from sparta.phases import costs
 from sparta.phases.base import RowPhase, Sink, WorkItem
@@ -43,15 +43,8 @@ class Judge(RowPhase):
 
     def execute(self, run: Run, t: int, items: Sequence[WorkItem], sink: Sink) -> None:
         members = references(run, t - 1)
-        engine = engine_for(run, members.values())
-        jury = jury_of(run, t, engine)
-        inbox = Inbox(jury.requests(_ballots(run, t, items, members), sink.write))
-        for done in engine.run(inbox):
-            heard = jury.hear(done)
-            if isinstance(heard, Vote):
-                sink.write(heard)
-            else:
-                inbox.put(heard)
+        engine = engine_for(run, self.engine(run.recipe), members.values())
+        jury_of(run, t, engine).ask_all(_ballots(run, t, items, members), sink.write)
 
 
 def jury_of(run: Run, t: int, engine: Engine) -> Jury:

@@ -37,7 +37,7 @@ class Train(RowPhase):
         recipe, iteration = run.recipe, run.iteration(t)
         pairs = read_pairs(run, t)
         members = references(run, t - 1)
-        engine = engine_for(run, members.values())
+        engine = engine_for(run, self.engine(run.recipe), members.values())
         for item in items:
             model = members[item.key]
             if model.adapter is None:

@@ -1,20 +1,13 @@
 """Votes in the making: what is asked of a judge, and what its answers come to (ALGORITHM, Votes)."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sparta import rng
 from sparta.arena.votes import expected_score, parse_score
 from sparta.engines.base import Completion, Engine, Label, ModelRef, Request, Sampling
 from sparta.engines.labels import labels_of
-from sparta.prompts import (
-    WORKING_PATTERN,
-    Message,
-    Prompt,
-    PromptTooLong,
-    judging_instruction,
-    judging_pattern,
-)
+from sparta.phases.asking import Asking, Pending, Verdict
+from sparta.prompts import WORKING_PATTERN, Message, Prompt, judging_instruction, judging_pattern
 from sparta.recipe import Judging
 from sparta.store.records import Vote, vote_key
 
@@ -34,89 +27,40 @@ class Ballot:
         return vote_key(self.combat_id, self.contestant, self.judge.name)
 
 
-@dataclass(frozen=True)
-class _Pending:
-    """A ballot that a judge is at. tries: begun so far. working: what the judge wrote before it is asked for labels.
-
-    new_tokens, seconds: what all that it has written so far came to.
-    """
-
-    ballot: Ballot
-    prompt: Prompt
-    tries: int = 1
-    working: Completion | None = None
-    new_tokens: int = 0
-    seconds: float = 0.0
-
-
-class Jury:
+class Jury(Asking[Ballot, Vote]):
     """Turns ballots into requests and completions into votes, or into the next request on the way to one.
 
     stream: names the random streams of the iteration's votes; every try of every vote has its own.
     """
 
     def __init__(self, engine: Engine, judging: Judging, stream: tuple[int | str, ...]) -> None:
-        self._engine = engine
-        self._judging = judging
-        self._stream = stream
-        self._pending: dict[str, _Pending] = {}
-        self._labels: dict[str, tuple[Label, ...]] = {}
         # Where nothing is drawn at random, asking again gives the same.
         drawn = judging.temperature > 0 and (judging.mode == "text" or judging.working)
-        self._tries = 1 + judging.retries if drawn else 1
+        super().__init__(engine, tries=1 + judging.retries if drawn else 1)
+        self._judging = judging
+        self._stream = stream
+        self._labels: dict[str, tuple[Label, ...]] = {}
         self._instruction = judging_instruction(judging.mode, judging.working, judging.labels)
 
-    def requests(self, ballots: Iterable[Ballot], write: Callable[[Vote], None]) -> Iterator[Request]:
-        """The first request for each ballot. One whose prompt leaves no room is no request, but a missing vote at once: it is written."""
-        for ballot in ballots:
-            asked = self.ask(ballot)
-            if isinstance(asked, Vote):
-                write(asked)
-            else:
-                yield asked
-
-    def ask(self, ballot: Ballot) -> Request | Vote:
-        """The first request for `ballot`, or a missing vote where its prompt leaves no room."""
-        try:
-            prompt = self._engine.renderer(ballot.judge).judging(
-                ballot.messages,
-                ballot.response,
-                instruction=self._instruction,
-                max_new_tokens=self._judging.max_new_tokens,
-            )
-        except PromptTooLong:
-            return _vote(_Pending(ballot, Prompt((), None)), None, "", 0)
-        return self._request(_Pending(ballot, prompt))
-
-    def hear(self, done: Completion) -> Request | Vote:
-        """What `done` leads to: the vote, or the request that comes next for it."""
-        before = self._pending.pop(done.key)
-        pending = replace(
-            before,
-            new_tokens=before.new_tokens + done.new_tokens,
-            seconds=before.seconds + done.seconds,
+    def _prompt(self, question: Ballot) -> Prompt:
+        return self._engine.renderer(question.judge).judging(
+            question.messages,
+            question.response,
+            instruction=self._instruction,
+            max_new_tokens=self._judging.max_new_tokens,
         )
+
+    def _read(self, pending: Pending[Ballot], done: Completion) -> Verdict | None:
         judging, working = self._judging, pending.working
         if judging.mode == "text":
-            score = parse_score(done.text, bare=not judging.working)
-            return self._settled(pending, score, done.text, done)
+            return Verdict(parse_score(done.text, bare=not judging.working), done.text)
         if judging.working and working is None:
-            if done.text.endswith("\n"):
-                return self._request(replace(pending, working=done))
-            return self._settled(pending, None, done.text, done)
+            return None if done.text.endswith("\n") else Verdict(None, done.text)
         score = expected_score(done.label_probs) if any(done.label_probs) else None
-        return self._settled(pending, score, working.text if working else "", done)
+        return Verdict(score, working.text if working else "")
 
-    def _settled(self, pending: _Pending, score: float | None, raw: str, done: Completion) -> Request | Vote:
-        """The vote; where it is missing, and another try may do better and is left, the request for that."""
-        again = pending.tries < self._tries and done.finish_reason != "prompt_too_long"
-        if score is None and again:
-            return self._request(replace(pending, tries=pending.tries + 1, working=None))
-        return _vote(pending, score, raw, done.prompt_tokens)
-
-    def _request(self, pending: _Pending) -> Request:
-        ballot, judging, working = pending.ballot, self._judging, pending.working
-        self._pending[ballot.key] = pending
+    def _request(self, pending: Pending[Ballot]) -> Request:
+        ballot, judging, working = pending.question, self._judging, pending.working
         asks_labels = judging.mode == "expected" and (working is not None or not judging.working)
         asks_working = judging.mode == "expected" and not asks_labels
         form = WORKING_PATTERN if asks_working else judging_pattern(judging.working)
@@ -143,19 +87,17 @@ class Jury:
             self._labels[judge.base] = labels_of(self._engine.renderer(judge), self._judging)
         return self._labels[judge.base]
 
-
-def _vote(pending: _Pending, score: float | None, raw: str, prompt_tokens: int) -> Vote:
-    """The row of a vote."""
-    ballot = pending.ballot
-    return Vote(
-        combat_id=ballot.combat_id,
-        contestant=ballot.contestant,
-        judge=ballot.judge.name,
-        score=score,
-        raw=raw,
-        tries=pending.tries,
-        prompt_tokens=prompt_tokens,
-        new_tokens=pending.new_tokens,
-        cut=pending.prompt.cut,
-        seconds=pending.seconds,
-    )
+    def _row(self, pending: Pending[Ballot], verdict: Verdict, prompt_tokens: int) -> Vote:
+        ballot = pending.question
+        return Vote(
+            combat_id=ballot.combat_id,
+            contestant=ballot.contestant,
+            judge=ballot.judge.name,
+            score=verdict.score,
+            raw=verdict.raw,
+            tries=pending.tries,
+            prompt_tokens=prompt_tokens,
+            new_tokens=pending.new_tokens,
+            cut=pending.prompt.cut,
+            seconds=pending.seconds,
+        )

@@ -67,6 +67,25 @@ class IterationDir:
 
 
 @dataclass(frozen=True)
+class EvaluationDir:
+    """evals/<task>/<split>/: what checkpoints answered to the items of one split of a task. `answers` and `grades` are folders of shards."""
+
+    root: Path
+
+    @property
+    def items(self) -> Path:
+        return self.root / "items.jsonl"
+
+    def answers(self, way: str) -> Path:
+        """Answers under another prompt form or limit are other answers: `way` names both."""
+        return self.root / f"answers-{way}"
+
+    def grades(self, digest: str) -> Path:
+        """`digest`: of whatever decides what a grade is."""
+        return self.root / f"grades-{digest}"
+
+
+@dataclass(frozen=True)
 class StateDir:
     """The state directory of one run. It need not exist yet."""
 
@@ -104,6 +123,15 @@ class StateDir:
     def calls(self) -> Path:
         """What an endpoint has answered, so that nothing is paid for twice."""
         return self.root / "calls"
+
+    @property
+    def judge_calls(self) -> Path:
+        """The same of the endpoint that grades an evaluation: it has prices and a ceiling of its own."""
+        return self.root / "calls" / "evaluation"
+
+    def evaluation(self, task: str, split: str) -> EvaluationDir:
+        """Folder of one split of a task."""
+        return EvaluationDir(self.evals / task / split)
 
     def iteration(self, t: int) -> IterationDir:
         """Folder of iteration `t`: iter_05, iter_12, iter_100."""
@@ -143,6 +171,20 @@ def parse_iteration(path: str | Path) -> tuple[StateDir, int]:
         known = ", ".join(state.iteration(t).root.name for t in there) if there else "no iterations"
         raise SpartaError(f"{given} does not exist: {state.root} holds {known}; give one that exists.")
     return state, int(name[1])
+
+
+def parse_checkpoint(name: str) -> tuple[int, str]:
+    """Iteration and model of a checkpoint's name, such as iter_05-adder; the model is "" where the name is that of an iteration, iter_05.
+
+    Raises SpartaError for any other name.
+    """
+    folder, dash, model = name.partition("-")
+    iteration = _ITERATION.fullmatch(folder)
+    if iteration is None or (dash and _MODEL_NAME.fullmatch(model) is None):
+        raise SpartaError(
+            f"{name!r} is neither a checkpoint, such as iter_05-adder, nor an iteration, such as iter_05."
+        )
+    return int(iteration[1]), model
 
 
 def check_model_name(name: str) -> str:

@@ -144,18 +144,49 @@ class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """evals/<task>/<split>/: one graded answer. grade is in [0, 1], None where it could not be graded."""
+    """evals/<task>/<split>/answers-...: what a checkpoint answered to one item.
 
-    item_id: str
+    grades: by metric, in the metric's own unit, those that a program gives; a metric that could not be graded is left out, and so are those that
+    a judge gives (see Grade). choice_logs: log-likelihood (nats) of each choice, where choices are weighed and nothing is written.
+    """
+
+    task: str
     checkpoint: str
+    item_id: str
     text: str
-    grade: Annotated[float, Meta(ge=0, le=1)] | None
+    grades: dict[str, float]
+    prompt_tokens: Count
     new_tokens: Count
+    finish_reason: FinishReason
+    choice_logs: tuple[float, ...] = ()
     seconds: float = 0.0
 
     @property
     def key(self) -> str:
-        return evaluation_key(self.checkpoint, self.item_id)
+        return answer_key(self.task, self.checkpoint, self.item_id)
+
+
+class Grade(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """evals/<task>/<split>/grades-...: what the judge of the evaluation gave an answer by one metric; None where it could not be read.
+
+    raw: what the judge wrote last. tries: attempts spent. new_tokens, seconds: of all of them. cut: tokens of the answer left out of the prompt.
+    """
+
+    task: str
+    checkpoint: str
+    item_id: str
+    metric: str
+    score: Annotated[float, Meta(ge=0, le=10)] | None
+    raw: str
+    tries: Annotated[int, Meta(ge=1)]
+    prompt_tokens: Count = 0
+    new_tokens: Count = 0
+    cut: Count = 0
+    seconds: float = 0.0
+
+    @property
+    def key(self) -> str:
+        return grade_key(self.task, self.checkpoint, self.item_id, self.metric)
 
 
 class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -178,5 +209,9 @@ def vote_key(combat_id: str, contestant: str, judge: str) -> str:
     return f"{combat_id}/{contestant}/{judge}"
 
 
-def evaluation_key(checkpoint: str, item_id: str) -> str:
-    return f"{checkpoint}/{item_id}"
+def answer_key(task: str, checkpoint: str, item_id: str) -> str:
+    return f"{task}/{checkpoint}/{item_id}"
+
+
+def grade_key(task: str, checkpoint: str, item_id: str, metric: str) -> str:
+    return f"{task}/{checkpoint}/{metric}/{item_id}"

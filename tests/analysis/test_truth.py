@@ -26,7 +26,7 @@ def judged(folder: Path, right_votes: float, wrong_votes: float) -> Run:
     recipe = rehearsal(folder, models=4, combats=10, data={"task": "toy"})
     run = lifecycle.begin_or_continue(StateDir(folder / "state"), recipe)
     Plan().execute(run, 1)
-    answers = {item.item_id: item.answer or "" for item in task_named("toy").items("train", None)}
+    answers = {item.item_id: item.answer or "" for item in task_named("toy").items("train", recipe.data)}
     iteration = run.iteration(1)
     with ShardWriter(iteration.responses, 0, 0) as responses, ShardWriter(iteration.votes, 0, 0) as votes:
         for index, combat in enumerate(run.plan(1)):

@@ -28,7 +28,9 @@ from sparta.engines.base import Inbox, Request  # noqa: E402
 from sparta.engines.factory import close_engine, open_engine  # noqa: E402
 from sparta.methods.registry import phase_named  # noqa: E402
 from sparta.phases.base import ArrayPhase  # noqa: E402
-from sparta.recipe_files import load  # noqa: E402
+from sparta.phases.evaluate import Evaluate  # noqa: E402
+from sparta.phases.evaluation_items import freeze_items  # noqa: E402
+from sparta.recipe_files import adjust, load  # noqa: E402
 from sparta.store.files import read_rows  # noqa: E402
 from sparta.store.layout import StateDir  # noqa: E402
 from sparta.store.records import Result  # noqa: E402
@@ -51,6 +53,7 @@ class Bench:
         self.pool, self.folder = pool, folder
         default = {"toy": 96, "small": 8, "7b": 64}[pool]
         self.settings = [f"combats={combats or default}", "cluster.kind=inline"]
+        self.generated = combats or {"toy": 1000, "small": 64, "7b": 500}[pool]
         if pool == "toy":
             self.recipe: str | Path = "toy"
             self.settings.append(f"engine.threads={os.cpu_count()}")
@@ -70,7 +73,10 @@ class Bench:
     def phases(self) -> Iterator[Line]:
         """vLLM: a phase against a bare loop over the same requests, rendered before."""
         for mode, phase in (("text", "generate"), ("text", "judge"), ("expected", "judge")):
-            run = self.run("phases", "engine.kind=vllm", f"judging.mode={mode}", *FREE)
+            settings = ["engine.kind=vllm", f"judging.mode={mode}", *FREE]
+            if phase == "generate":  # its steady state; a judge's is eight times longer
+                settings.append(f"combats={self.generated}")
+            run = self.run("phases", *settings)
             engine = open_engine(run.recipe.engine, False, run.state.calls)
             requests = _recorded(engine, lambda run=run, phase=phase: _perform(run, phase))  # type: ignore[misc]
             bare, whole = [], []
@@ -119,8 +125,9 @@ class Bench:
             close_engine()
 
     def ways(self) -> Iterator[Line]:
-        """Who wins a combat, by way of judging, against the known truth and against the recipe's own way."""
+        """The time of each way to judge; on the toy also who wins a combat, against the known truth and against the recipe's own way."""
         if self.pool != "toy":
+            yield from self._times_of_ways()
             return
         from analysis.truth import agreement
 
@@ -151,6 +158,30 @@ class Bench:
                     "same": same,
                 }
                 close_engine()
+
+    def _times_of_ways(self) -> Iterator[Line]:
+        """The same votes by each way, vLLM where there is a GPU and hf elsewhere. Weights at random never stop: free text has all its tokens."""
+        first = 0.0
+        for what, mode, constrained, limit in (
+            ("text, free, 128 tokens", "text", "false", 128),
+            ("text, free, 32 tokens", "text", "false", 32),
+            ("text, in the form", "text", "true", 32),
+            ("expected", "expected", "true", 32),
+        ):
+            settings = (
+                f"judging.mode={mode}",
+                f"judging.constrained={constrained}",
+                "judging.retries=0",
+                f"judging.max_new_tokens={limit}",
+            )
+            run = self.run("ways", *settings, *FREE)
+            engine = open_engine(run.recipe.engine, False, run.state.calls)
+            _perform(run, "judge")
+            seconds = [_timed(engine, lambda run=run: _perform(run, "judge")) for _ in range(3)]  # type: ignore[misc]
+            first = first or median(seconds)
+            said = f"{median(seconds) / first:.2f} of the time of the first"
+            yield {**_line(f"judge, {what}", seconds, _tokens(run, "judge")), "said": said}
+            close_engine()
 
     def loads(self) -> Iterator[Line]:
         """vLLM, two tasks on this machine: phases apart and fused."""
@@ -188,6 +219,27 @@ class Bench:
                 "loads": sum(phase["loads"] for phase in played.values()),
             }
 
+    def evaluate(self) -> Iterator[Line]:
+        """vLLM: all 90 checkpoints of eight iterations answer validation items, against a bare loop over the same requests."""
+        if self.pool != "toy":
+            return
+        run = self.run("evaluate", "engine.kind=hf", "combats=8", "evaluation.validation=100", upto="commit")
+        for t in range(2, 9):
+            advance(run, t)
+        run.recipe = adjust(run.recipe, ["engine.kind=vllm"])
+        freeze_items(run, "toy", "validation")
+        name = Evaluate("validation", {"toy": tuple(run.iteration(t).root.name for t in range(9))}).name
+        engine = open_engine(run.recipe.engine, False, run.state.calls)
+        requests = _recorded(engine, lambda: _perform(run, name))
+        bare, whole = [], []
+        for _ in range(REPEATS):
+            bare.append(_bare(engine, requests))
+            whole.append(_timed(engine, lambda: _perform(run, name)))
+        tokens = _tokens(run, name)
+        yield _line("90 checkpoints: bare loop", bare, tokens)
+        yield _line("90 checkpoints: phase", whole, tokens, share=median(bare) / median(whole))
+        close_engine()
+
 
 SECTIONS: dict[str, Callable[[Bench], Iterator[Line]]] = {
     "phases": Bench.phases,
@@ -195,6 +247,7 @@ SECTIONS: dict[str, Callable[[Bench], Iterator[Line]]] = {
     "prefix": Bench.prefix,
     "ways": Bench.ways,
     "loads": Bench.loads,
+    "evaluate": Bench.evaluate,
 }
 
 
@@ -323,7 +376,7 @@ def _show(pool: str, section: str, line: Line) -> None:
     seconds = f"{line['seconds']:8.2f} s" if "seconds" in line else " " * 10
     rate = f"{line['tokens_per_second']:10,.0f} tokens/s" if "tokens_per_second" in line else ""
     share = f"{line['share']:7.1%} of the bare loop" if "share" in line else ""
-    print(f"{pool:6}{section:8}{line['what']:52}{seconds} {rate}{share} {line.get('said', '')}", flush=True)
+    print(f"{pool:6}{section:9}{line['what']:52}{seconds} {rate}{share} {line.get('said', '')}", flush=True)
 
 
 def _machine() -> dict[str, Any]:

@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 from statistics import fmean, stdev
 
-from sparta.cluster.scoring import Summary, summary_file
-from sparta.store import files
+from sparta.cluster.selection import INITIAL, LAST
+from sparta.cluster.summary import TaskScores, choice_of, read_summary
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
 
@@ -39,27 +39,34 @@ def run_seed(folder: Path, seed: int, settings: list[str]) -> dict[str, float]:
         check=True,
         stdout=subprocess.DEVNULL,
     )
-    summary = files.read_json(summary_file(StateDir(state), "toy"), Summary)
-    first, last = (
-        next(choice for choice in summary.choices if choice.what == what)
-        for what in ("best initial model", "best of the last pool")
-    )
+    scored = read_summary(StateDir(state)).tasks["toy"]
+    first, last = (_test_accuracy(scored, what) for what in (INITIAL, LAST))
     means = {
-        t: [score for name, score in summary.validation.items() if name.startswith(f"iter_{t:02d}")]
+        t: [
+            score
+            for name, score in scored.validation.items()
+            if name.startswith(f"iter_{t:02d}") and score is not None
+        ]
         for t in (0, 8)
     }
     labels = agreement(Run.open(StateDir(state)), 1)
     return {
         "seed": seed,
-        "initial": first.test,
-        "final": last.test,
-        "gain": last.test - first.test,
+        "initial": first,
+        "final": last,
+        "gain": last - first,
         "initial pool mean": fmean(means[0]),
         "final pool mean": fmean(means[8]) if means[8] else float("nan"),
         "labels right": labels.share,
         "judges": labels.discerning,
         "seconds": seconds,
     }
+
+
+def _test_accuracy(scored: TaskScores, what: str) -> float:
+    choice = choice_of(scored, (what,), "toy")
+    assert choice is not None and choice.test["accuracy"].mean is not None
+    return choice.test["accuracy"].mean
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from sparta.prompts import Message
 from sparta.store.records import Answer, Combat, Response, response_key
 from sparta.store.run import Run
 from sparta.store.shards import ShardWriter, iter_shards
+from sparta.tasks.base import Item
 
 PROMPT_TOKEN = 0.3
 
@@ -92,18 +93,43 @@ def test_items_of_other_kinds_are_left_as_they_are(planned: Run) -> None:
     assert costs.of_responses(planned, 1, [strange]) == costs.of_votes(planned, 1, [strange]) == [strange]
 
 
-def test_answers_are_expected_to_be_as_long_as_those_of_the_same_checkpoint(tmp_path: Path) -> None:
-    run, folder = begin(tmp_path, evaluation={"max_new_tokens": 60}), tmp_path / "answers"
-    items = [WorkItem(f"iter_00-model{n}/q", 1.0, f"iter_00-model{n}", "none") for n in range(3)]
-    questions = {"q": [Message("user", "x" * 40)]}
+def answer_items(run: Run, *checkpoints: str) -> list[WorkItem]:
+    return [WorkItem(f"quiz/{name}/q", 1.0, name, run.bases[name.partition("-")[2]]) for name in checkpoints]
+
+
+def test_answers_are_expected_to_be_as_long_as_those_of_the_same_checkpoint_model_or_task(
+    tmp_path: Path,
+) -> None:
+    run, folder = begin(tmp_path), tmp_path / "answers"
+    items = answer_items(run, "iter_00-model0", "iter_00-model1", "iter_05-model1", "iter_05-model2")
+    questions = {"q": Item("q", (Message("user", "x" * 40),))}
     prompt = PROMPT_TOKEN * (10 + costs.FRAME_TOKENS)
-    assert {item.cost for item in costs.of_answers(run, items, questions, folder)} == {30 + prompt}
+    assert {item.cost for item in costs.of_answers(run, items, questions, folder, 60)} == {30 + prompt}
     with ShardWriter(folder, 0, 0) as writer:
-        for number, tokens in ((0, 10), (1, 20)):
-            writer.write(Answer("other", f"iter_00-model{number}", "", None, tokens))
-    assert [item.cost for item in costs.of_answers(run, items, questions, folder)] == pytest.approx(
-        [10 + prompt, 20 + prompt, 15 + prompt]
+        for name, item_id, tokens in (
+            ("iter_00-model0", "a", 10),
+            ("iter_00-model1", "a", 20),
+            ("iter_00-model1", "b", 30),
+        ):
+            writer.write(Answer("quiz", name, item_id, "", {}, 1, tokens, "stop"))
+    found = costs.of_answers(run, items, questions, folder, 60)
+    assert [item.cost for item in found] == pytest.approx(
+        [10 + prompt, 25 + prompt, 25 + prompt, 20 + prompt]
     )
+
+
+def test_weighed_choices_are_read_behind_their_prompt_each_and_nothing_is_written(tmp_path: Path) -> None:
+    run = begin(tmp_path)
+    asked = {"a/b": Item("a/b", (Message("user", "x" * 40),), choices={"A": "y" * 4, "B": "y" * 12})}
+    [item] = costs.of_weighings(run, [WorkItem("quiz/iter_00-model0/a/b", 1.0, "c", "none")], asked)
+    assert item.cost == pytest.approx(PROMPT_TOKEN * (2 * (10 + costs.FRAME_TOKENS) + 1 + 3))
+
+
+def test_a_grade_reads_the_rubric_the_question_and_the_answer(tmp_path: Path) -> None:
+    run = begin(tmp_path)
+    graded = WorkItem("quiz/iter_00-model0/m/q", 1.0, "judge", "none")
+    [item] = costs.of_grades(run, [graded], {graded.key: ("x" * 40, 25.0)}, 32)
+    assert item.cost == pytest.approx(32 + PROMPT_TOKEN * (10 + costs.FRAME_TOKENS + 25))
 
 
 def test_prompts_are_measured_with_the_base_s_own_tokenizer(tmp_path: Path) -> None:

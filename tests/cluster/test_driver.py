@@ -248,7 +248,7 @@ def test_interrupted_tasks_end_whether_they_have_begun_or_not(tmp_path: Path) ->
     advance(run, 1, upto="plan")
     for begun in (True, False):
         attempts, launcher = AttemptDir(run, Generate(), 1), Local(run)
-        attempt = attempts.deal(deal(Generate().missing(run, 1), launcher.tasks), launcher.name)
+        attempt = attempts.deal(deal(Generate().missing(run, 1), launcher.tasks(Generate())), launcher.name)
         launcher.start(attempts, attempt, lambda _: None)
         if begun:
             wait_until(lambda: len(attempts.records(attempt)) == 2)  # noqa: B023

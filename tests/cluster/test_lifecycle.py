@@ -5,11 +5,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import yaml
 from rehearsal import advance, begin, committed, manifests, rehearsal
 
 from sparta.cluster import lifecycle
-from sparta.cluster.attempts import AttemptDir, begin_record
+from sparta.cluster.attempts import Attempt, AttemptDir, begin_record
+from sparta.cluster.cancel import cancel_all
 from sparta.cluster.dealing import deal
+from sparta.cluster.looks import Look, looks_so_far, note_looks
 from sparta.cluster.slurm import controller
 from sparta.cluster.slurm.controller import Task
 from sparta.cluster.slurm.jobs import Jobs, Part, note_jobs
@@ -183,9 +186,9 @@ def test_going_back_is_refused_while_jobs_of_the_other_way_are_queued_that_nothi
 
 def test_going_back_is_refused_while_checkpoints_are_scored(tmp_path: Path) -> None:
     run = through(begin(tmp_path), 2)
-    phase = Evaluate("toy", "validation", (0, 2))
+    phase = Evaluate("validation", {"toy": ("iter_00", "iter_02")})
     attempts = AttemptDir(run, phase, 0)
-    attempts.deal([[WorkItem("iter_00-model0/i0", 1.0, "model0")]], "local")
+    attempts.deal([[WorkItem("toy/iter_00-model0/i0", 1.0, "model0")]], "local")
     files.write_json(attempts.record_file(0, 0), begin_record(0, 1))
     with pytest.raises(SpartaError, match="tasks that score toy validation are still running: end them with"):
         lifecycle.go_back(run.state, 1)
@@ -196,6 +199,45 @@ def test_going_back_is_refused_while_checkpoints_are_scored(tmp_path: Path) -> N
     files.write_json(attempts.record_file(0, 0), record)
     lifecycle.go_back(run.state, 1)
     assert run.state.iterations() == [0, 1]
+
+
+@pytest.mark.parametrize("upto", ["plan", "judge"])
+def test_going_back_past_what_was_never_committed_leaves_scores_alone(upto: str, tmp_path: Path) -> None:
+    run = through(begin(tmp_path), 1)
+    files.write_json(run.state.evals / "summary.json", {})
+    attempts = AttemptDir(run, Evaluate("validation", {"toy": ("iter_00", "iter_01")}), 0)
+    attempts.deal([[WorkItem("toy/iter_00-model0/i0", 1.0, "model0")]], "local")
+    advance(run, 2, upto=upto)
+    lifecycle.go_back(run.state, 1)
+    assert run.state.iterations() == [0, 1]
+    assert (run.state.evals / "summary.json").is_file() and attempts.all()
+
+
+# --- what an earlier version wrote
+
+
+@pytest.mark.parametrize(("task", "tasks"), [(None, ()), ("toy", ("toy",))])
+def test_a_state_of_the_version_before_tasks_goes_on_goes_back_and_is_cancelled(
+    task: str | None, tasks: tuple[str, ...], tmp_path: Path
+) -> None:
+    run = through(begin(tmp_path), 2)
+    frozen = yaml.safe_load(run.state.recipe_yaml.read_text())
+    for key in ("folder", "validation", "test", "grading"):
+        del frozen["data"][key]
+    frozen["evaluation"] = {"task": task, "validation": 6, "test": None, "max_new_tokens": 512}
+    run.state.recipe_yaml.write_text(yaml.safe_dump(frozen, sort_keys=False))
+    place = run.state.jobs / "evals" / "toy" / "validation"
+    scoring = Attempt("evaluate:toy:validation:0,2:", 0, 0, "local", shards=1, items=1, submitted=0.0)
+    files.write_json(place / "a0.json", scoring)
+    files.write_json(place / "a0-00000.json", msgspec.structs.replace(begin_record(0, 1), outcome="done"))
+
+    again = lifecycle.begin_or_continue(run.state, None)
+    assert again.recipe.evaluation.tasks == tasks
+    assert (again.recipe.evaluation.validation, again.recipe.evaluation.max_new_tokens) == (6, 512)
+    assert again.recipe.hash == run.recipe.hash
+    assert cancel_all(again) == 0
+    lifecycle.go_back(run.state, 1)
+    assert run.state.committed() == [0, 1] and not place.exists()
 
 
 # --- branching
@@ -213,6 +255,24 @@ def test_a_fork_shares_the_past_and_leaves_its_parent_alone(tmp_path: Path) -> N
     assert branch.info.run_id != run.info.run_id
     lifecycle.begin_or_continue(target, None)
     assert committed(run.state.root) == before
+
+
+def test_a_fork_knows_what_was_seen_of_test_splits(tmp_path: Path) -> None:
+    run = through(begin(tmp_path), 1)
+    look = Look("quiz", "iter_01-model0", "v1", "best of the last pool", "quiz", (0, 1), 5, "answers-chat-5")
+    noted = note_looks(run.state, [look])
+    files.write_json(run.state.evals / "summary.json", {})
+    target = StateDir(tmp_path / "branch")
+    lifecycle.fork(run.state, 1, target, None)
+    assert looks_so_far(target) == noted
+    assert [path.name for path in target.evals.iterdir()] == ["looks.jsonl"]
+    # Killed before it was a run, it is made again.
+    target.run_json.unlink()
+    lifecycle.fork(run.state, 1, target, None)
+    target.run_json.unlink()
+    files.write_json(target.evals / "summary.json", {})
+    with pytest.raises(SpartaError, match="is not empty, choose another"):
+        lifecycle.fork(run.state, 1, target, None)
 
 
 def test_a_fork_may_play_by_other_rules_from_there_on(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from sparta.cluster.local import Local, visible_gpus
 from sparta.errors import SpartaError
 from sparta.methods.registry import phases_of
 from sparta.phases.generate import Generate
+from sparta.phases.grade import GradeAnswers
+from sparta.phases.train import Train
 from sparta.recipe_files import adjust
 from sparta.store.run import Run
 
@@ -47,7 +49,7 @@ def test_a_base_on_two_gpus_has_half_as_many_tasks_at_once_each_with_two_of_its_
     advance(run, 1, upto="plan")
     launcher, attempts = Local(run), AttemptDir(run, Generate(), 1)
     launcher.check(phases_of(run.recipe))
-    assert (launcher.at_once, launcher.tasks) == (2, 2)
+    assert (launcher.at_once(Generate()), launcher.tasks(Generate())) == (2, 2)
     attempt = attempts.deal(deal(Generate().missing(run, 1), 4), launcher.name)
     launcher.start(attempts, attempt, lambda _: None)
     most = 0
@@ -69,7 +71,7 @@ def test_gpus_that_are_left_over_are_not_given_to_a_base_that_needs_more(
     gpus: str, tasks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
-    assert Local(on_two_gpus(tmp_path)).at_once == tasks
+    assert Local(on_two_gpus(tmp_path)).at_once(Generate()) == tasks
 
 
 def test_a_machine_with_fewer_gpus_than_a_base_needs_is_refused(
@@ -79,6 +81,45 @@ def test_a_machine_with_fewer_gpus_than_a_base_needs_is_refused(
     run = on_two_gpus(tmp_path)
     with pytest.raises(SpartaError, match="tensor_parallel is 2, and this machine has 1 GPUs: lower it"):
         Local(run).check(phases_of(run.recipe))
+
+
+def graded_by(run: Run, *settings: str) -> Run:
+    """The run with a judge of evaluations whose engine is as the settings say."""
+    judge = ["evaluation.judge.base=umpire", *(f"evaluation.judge.engine.{setting}" for setting in settings)]
+    run.recipe = adjust(run.recipe, judge)
+    return run
+
+
+GRADING = GradeAnswers("test", {"essay": ("iter_01-model0",)})
+
+
+def test_tasks_are_sized_by_the_engine_of_their_phase(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    monkeypatch.setattr("os.cpu_count", lambda: 12)
+    run = graded_by(on_two_gpus(tmp_path), "kind=vllm", "vllm.tensor_parallel=4")
+    launcher = Local(run)
+    assert (launcher.at_once(Generate()), launcher.at_once(GRADING), launcher.tasks(GRADING)) == (2, 1, 1)
+    graded_by(run, "kind=api", "api.url=http://127.0.0.1:9/v1")
+    assert (launcher.at_once(Generate()), launcher.at_once(GRADING)) == (2, 6), "an endpoint takes no GPU"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    graded_by(run, "kind=vllm", "vllm.tensor_parallel=4")
+    launcher.check([Generate()])
+    with pytest.raises(
+        SpartaError, match=r"^evaluation\.judge\.engine\.vllm\.tensor_parallel is 4, and this machine has 2"
+    ):
+        launcher.check([GRADING])
+
+
+def test_a_pool_at_an_endpoint_is_asked_without_gpus_and_trained_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setattr("os.cpu_count", lambda: 12)
+    run = begin(tmp_path)
+    run.recipe = adjust(run.recipe, ["engine.kind=api", "engine.api.url=http://127.0.0.1:9/v1"])
+    assert [Local(run).at_once(phase) for phase in (Generate(), Train())] == [6, 2]
 
 
 def test_pickles_of_a_run_are_private(tmp_path: Path) -> None:

@@ -20,11 +20,14 @@ from sparta.methods.registry import METHODS
 from sparta.phases.base import WorkItem
 from sparta.phases.evaluate import Evaluate
 from sparta.phases.generate import Generate
+from sparta.phases.grade import GradeAnswers
 from sparta.phases.judge import Judge
 from sparta.phases.merge import Merge
 from sparta.phases.stats import IterationStats, PhaseStats
 from sparta.phases.train import Train
-from sparta.recipe import Cluster, Engine
+from sparta.recipe import Cluster
+from sparta.recipe_engine import Engine
+from sparta.recipe_files import adjust
 from sparta.store import files
 from sparta.store.run import Run
 
@@ -82,6 +85,15 @@ def test_an_engine_without_weights_starts_at_once(tmp_path: Path) -> None:
     assert width(with_weights(run), Generate(), items(100, 1.0), 16) == 1
 
 
+def test_a_judge_of_evaluations_starts_as_its_own_engine_does(tmp_path: Path) -> None:
+    run, grading = begin(tmp_path), GradeAnswers("test", {"essay": ("iter_00",)})
+    run.recipe = adjust(run.recipe, ["evaluation.judge={base: umpire, engine: {kind: hf}}"])
+    assert (rates_of(run, Generate()).start_seconds, rates_of(run, grading).start_seconds) == (0, 60)
+    endpoint = "{base: umpire, engine: {kind: api, api: {url: 'http://127.0.0.1:9/v1'}}}"
+    run.recipe = adjust(with_weights(run).recipe, [f"evaluation.judge={endpoint}"])
+    assert (rates_of(run, Generate()).start_seconds, rates_of(run, grading).start_seconds) == (60, 0)
+
+
 def measured_run(folder: Path, **phases: PhaseStats) -> Run:
     """A run with one committed iteration that measured so."""
     run = begin(folder)
@@ -106,7 +118,7 @@ def test_rates_are_measured_phase_by_phase_once_an_iteration_has_run(tmp_path: P
     run = with_weights(measured_run(tmp_path, generate=GENERATE, judge=JUDGE))
     assert rates_of(run, Generate()) == Rates(100.0, 20.0)
     assert rates_of(run, Judge()) == Rates(300.0, 10.0)
-    other = Evaluate("toy", "test", (0,))
+    other = Evaluate("test", {"toy": ("iter_00",)})
     assert rates_of(run, other) == pytest.approx((80_000 / 480, 15.0)), "of both together"
     assert width(run, Generate(), items(1000, 100.0), 256) == 50
 
@@ -146,7 +158,8 @@ def test_the_estimate_follows_what_was_measured_on_the_tasks_that_there_are_now(
     run = with_weights(
         measured_run(tmp_path, generate=GENERATE, judge=JUDGE, train=TRAIN), kind="local", at_once=2
     )
-    found = {forecast.phase.name: forecast for forecast in forecasts(run, Local(run))}
+    launcher = Local(run)
+    found = {forecast.phase.name: forecast for forecast in forecasts(run, launcher)}
     # 320 s of work and a load of 20 s on each of two tasks.
     assert found["generate"].seconds == pytest.approx(320 / 2 + 20)
     assert found["generate"].busy == pytest.approx(320 + 2 * 20)
@@ -154,7 +167,7 @@ def test_the_estimate_follows_what_was_measured_on_the_tasks_that_there_are_now(
     # Four models of 30 s each, two at a time.
     assert (found["train"].seconds, found["train"].busy) == pytest.approx((60, 120))
     assert found["generate"].width == Width(2) and found["merge"].seconds >= 0
-    assert tasks_in_words(list(found.values()), 2) == "generate 2, judge 2, train 2"
+    assert tasks_in_words(list(found.values()), launcher) == "generate 2, judge 2, train 2"
 
 
 def test_an_estimate_before_anything_was_measured_uses_the_assumed_rates(tmp_path: Path) -> None:
@@ -165,7 +178,7 @@ def test_an_estimate_before_anything_was_measured_uses_the_assumed_rates(tmp_pat
     assert 60 + 24 * 256 / 2000 < found["generate"].seconds < 60 + 24 * 256 / 2000 + 1
     assert found["train"].width.tasks == 4
     assert found["train"].seconds == pytest.approx(12 / 1.5)
-    words = tasks_in_words(list(found.values()), 16)
+    words = tasks_in_words(list(found.values()), Local(run))
     assert "generate 1 of 16 (more would load longer than they work)" in words
     assert "train 4 of 16 (4 to give out)" in words
 

@@ -31,6 +31,7 @@ from sparta.engines.api_calls import Call, Calls, spent_in
 from sparta.engines.base import Completion, Inbox, Label, Request
 from sparta.engines.labels import check_labels
 from sparta.errors import SpartaError
+from sparta.prompts import Message
 from sparta.recipe import Judging
 from sparta.recipe_files import load
 
@@ -734,6 +735,15 @@ def test_an_address_that_would_give_a_secret_away_is_refused(tmp_path: Path) -> 
         assert "SECRET" not in str(caught.value)
     with pytest.raises(SpartaError, match="begins with http"):
         load("toy", ["engine.api.url=host:8000/v1"])
+
+
+def test_an_endpoint_is_asked_to_weigh_nothing(proxy: Proxy, make: Callable[..., ApiEngine]) -> None:
+    engine = make()
+    said = refusal(engine, [replace(one, continuation=(1, 2)) for one in asked(engine, 3)])
+    assert "does not weigh" in said and "are for the engines hf and vllm" in said
+    with pytest.raises(SpartaError, match=r"set evaluation\.chat_template to true"):
+        engine.renderer(BARE).plain([Message("user", "what?")])
+    assert not proxy.seen
 
 
 def test_an_adapter_that_the_endpoint_cannot_have_is_refused(make: Callable[..., ApiEngine]) -> None:

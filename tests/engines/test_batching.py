@@ -20,6 +20,11 @@ def row(number: int, model: int = 0, length: int = 3, limit: int = 4, temperatur
     return Row(Request(str(number), MODELS[model], Prompt((), ids), sampling, number), ids, limit)
 
 
+def weighed(number: int, model: int = 0, length: int = 3, logits: int = 4, continuation: int = 2) -> Row:
+    asked = row(number, model, length).request
+    return Row(replace(asked, continuation=(1,) * continuation), asked.prompt.token_ids or (), 0, logits)
+
+
 rows = st.lists(
     st.tuples(st.integers(0, 2), st.integers(1, 30), st.integers(1, 20), st.sampled_from([0.0, 0.7])),
     max_size=40,
@@ -34,6 +39,23 @@ def test_every_row_is_in_one_batch_within_the_budget(given_rows: list[Row], budg
         assert len(batch.rows) == 1 or len(batch.rows) * (batch.width + batch.limit) <= budget
         assert {r.request.model for r in batch.rows} == {batch.model}
         assert {r.request.sampling.temperature for r in batch.rows} == {batch.sampling.temperature}
+
+
+weighed_rows = st.lists(
+    st.tuples(st.integers(0, 2), st.integers(1, 30), st.integers(1, 60), st.integers(1, 5)), max_size=40
+).map(lambda drawn: [weighed(1000 + number, *values) for number, values in enumerate(drawn)])
+
+
+@given(rows, weighed_rows, st.integers(1, 400))
+def test_logits_count_and_what_is_weighed_is_not_decoded_with_others(
+    decoded: list[Row], given_rows: list[Row], budget: int
+) -> None:
+    made = list(batches([*decoded, *given_rows], budget))
+    assert sum(len(batch.rows) for batch in made) == len(decoded) + len(given_rows)
+    for batch in made:
+        assert len({bool(r.request.continuation) for r in batch.rows}) == 1
+        logits = max(r.logits for r in batch.rows)
+        assert len(batch.rows) == 1 or len(batch.rows) * (batch.width + batch.limit + logits) <= budget
 
 
 @given(rows, st.integers(1, 400))

@@ -3,7 +3,7 @@
 from sparta.engines.factory import close_engine, open_engine
 from sparta.engines.hf import HfEngine
 from sparta.engines.scripted import ScriptedEngine
-from sparta.recipe import Engine
+from sparta.recipe_engine import Engine
 
 
 def test_equal_settings_share_the_engine_and_others_replace_it() -> None:

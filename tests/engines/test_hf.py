@@ -11,9 +11,22 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from asking import GREEDY, QUESTIONS, SAMPLED, answers, everyone, labels, ref, request, settings
+from asking import (
+    GREEDY,
+    QUESTIONS,
+    SAMPLED,
+    answers,
+    everyone,
+    labels,
+    ref,
+    reference_logs,
+    request,
+    settings,
+    weighing,
+)
 
-from sparta.engines.base import Inbox, Request, Sampling
+from sparta.engines import scoring
+from sparta.engines.base import Completion, Inbox, Request, Sampling
 from sparta.engines.hf import ROUND, HfEngine
 from sparta.errors import SpartaError
 from sparta.prompts import Message
@@ -167,6 +180,85 @@ def test_label_probabilities_are_the_softmax_of_a_plain_forward_pass(
         done = made[one.key]
         assert done.label_probs == pytest.approx(logits.float().softmax(-1).tolist(), abs=1e-5)
         assert (done.text, done.token_ids, done.prompt_tokens) == ("", (), len(one.prompt.token_ids))
+
+
+CHOICES = ("a", " the answer is 4", "no", " yes, it is; and here is " + "why " * 9)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:peft.*")
+def test_log_likelihoods_are_those_of_a_plain_forward_pass(
+    engine: HfEngine,
+    tiny_base: Path,
+    tiny_adapters: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tiny, "TARGETS", [*tiny.TARGETS, "lm_head"])
+    head = ref("head", tiny_base, tiny.make_adapter(tmp_path / "head", tiny_base, seed=9))
+    asked = [
+        weighing(engine, model, question, text, plain)
+        for model in (*everyone(tiny_base, tiny_adapters), head)
+        for question in QUESTIONS
+        for text in CHOICES
+        for plain in (True, False)
+    ]
+    asked += [replace(asked[1], key="prefixed", prefix=(5, 6, 7))]
+    made, expected = answers(engine, asked), reference_logs(asked)
+    for one in asked:
+        done = made[one.key]
+        assert done.log_likelihood == pytest.approx(expected[one.key], abs=1e-4)
+        whole = Completion(one.key, "", (), len(one.prompt.token_ids or ()), "stop", 0.0)
+        assert replace(done, log_likelihood=0.0) == whole
+    assert len({round(done.log_likelihood, 3) for done in made.values()}) > 0.9 * len(asked)
+    narrow = answers(HfEngine(settings(batch_tokens=1)), asked[::5])
+    for key, done in narrow.items():
+        assert done.log_likelihood == pytest.approx(expected[key], abs=1e-4)
+
+
+def test_what_is_weighed_and_what_is_written_come_from_one_run(
+    engine: HfEngine, tiny_base: Path, tiny_adapters: dict[str, Path]
+) -> None:
+    models = everyone(tiny_base, tiny_adapters)
+    written = [request(engine, model, question) for model in models for question in QUESTIONS]
+    judged = [replace(one, key=f"{one.key}/labels", labels=labels(20, 21)) for one in written]
+    asked = [weighing(engine, model, question, "yes", False) for model in models for question in QUESTIONS]
+    together = answers(engine, [*written, *judged, *asked])
+    apart = answers(engine, written) | answers(engine, judged) | answers(engine, asked)
+    assert together == apart
+
+
+def test_what_is_weighed_may_fill_the_context_and_no_more(tiny_base: Path) -> None:
+    engine = HfEngine(settings(context_length=64))
+    one = weighing(engine, ref("bare", tiny_base, None), "x", "y", True)
+    room = engine.renderer(one.model).room(one.prompt)
+    full = replace(one, continuation=(65,) * room)
+    (done,) = answers(engine, [full]).values()
+    assert done.finish_reason == "stop"
+    assert done.log_likelihood == pytest.approx(reference_logs([full])[full.key], abs=1e-4)
+    for over in (replace(one, continuation=(65,) * (room + 1)), replace(full, prefix=(65,))):
+        (done,) = answers(engine, [over]).values()
+        assert (done.finish_reason, done.log_likelihood) == ("prompt_too_long", 0.0)
+
+
+def test_batch_tokens_bounds_the_logits_of_what_is_weighed(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a vocabulary of 152,000, where the logits of a token take more memory than all else of it."""
+    monkeypatch.setattr(scoring, "_LOGITS_A_TOKEN", 16)
+    engine = HfEngine(settings(batch_tokens=2000))
+    model = ref("bare", tiny_base, None)
+    asked = [weighing(engine, model, question, text, True) for question in QUESTIONS for text in CHOICES]
+    engine._weights.hold(model)
+    shapes: list[tuple[int, ...]] = []
+    engine._weights._bare.register_forward_hook(lambda *done: shapes.append(tuple(done[2].logits.shape)))
+    made, expected = answers(engine, asked), reference_logs(asked)
+    assert all(made[key].log_likelihood == pytest.approx(log, abs=1e-4) for key, log in expected.items())
+    longest = max(len(one.continuation) for one in asked)
+    assert {kept for _, kept, _ in shapes} <= set(range(1, longest + 1))
+    assert len(shapes) > 1 and max(rows for rows, _, _ in shapes) > 1
+    assert all(rows * kept * wide <= 2000 * 16 for rows, kept, wide in shapes if rows > 1)
+    assert scoring.logits_in_tokens(1, 16) == 1
+    assert scoring.logits_in_tokens(10, 17) == 11
 
 
 def test_a_pattern_holds_every_completion_to_its_form(

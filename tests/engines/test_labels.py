@@ -12,7 +12,8 @@ from sparta.engines.labels import check_labels, labels_of
 from sparta.engines.scripted import ByteTokenizer, ScriptedEngine
 from sparta.errors import SpartaError
 from sparta.prompts import Renderer
-from sparta.recipe import Engine, Judging
+from sparta.recipe import Judging
+from sparta.recipe_engine import Engine
 
 CHAT_TEMPLATE = "{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>{% endfor %}{{ '<|im_start|>assistant\\n' }}"
 

@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from asking import SAMPLED, answers, labels, ref, request
+from asking import SAMPLED, answers, labels, ref, request, weighing
 
-from sparta import recipe
+from sparta import recipe_engine
 from sparta.engines.base import ModelRef, Request, Sampling
 from sparta.engines.scripted import ScriptedEngine, skill
-from sparta.prompts import JudgingMode, Message, judging_instruction
+from sparta.prompts import GRADING, JudgingMode, Message, judging_instruction
 
 ROOT = Path(__file__).parents[2]
 LABELS = tuple("0123456789")
@@ -22,7 +22,7 @@ MODELS = [ref(name, Path("none"), None) for name in ("ada", "bea", "cem", "dov")
 
 
 def engine(**scripted: object) -> ScriptedEngine:
-    return ScriptedEngine(recipe.Engine.model_validate({"kind": "scripted", "scripted": scripted}))
+    return ScriptedEngine(recipe_engine.Engine.model_validate({"kind": "scripted", "scripted": scripted}))
 
 
 def judging(
@@ -116,6 +116,46 @@ def test_labels_get_probabilities_around_the_quality() -> None:
     assert means[0] + 3 < means[1]
 
 
+def test_grades_are_votes_from_a_prompt_of_their_own() -> None:
+    made = engine()
+    grades = []
+    for quality in ("2.00", "9.00"):
+        prompt = made.renderer(MODELS[0]).grading(
+            "Is it right?",
+            [Message("user", "what?")],
+            "scripted answer cd, quality 5.50",
+            f"scripted answer ab, quality {quality}",
+            GRADING,
+            32,
+        )
+        asked = [Request(str(seed), MODELS[0], prompt, LONG, seed) for seed in range(50)]
+        read = [json.loads(done.text)["score"] for done in answers(made, asked).values()]
+        grades.append(sum(read) / 50)
+    assert grades[0] + 3 < grades[1]
+
+
+def test_log_likelihoods_follow_from_the_request_alone() -> None:
+    made = engine()
+    asked = [
+        weighing(made, model, "what?", text, plain)
+        for model in MODELS
+        for text in ("yes", "no", "yes, " * 9)
+        for plain in (True, False)
+    ]
+    once = answers(made, asked)
+    assert once == answers(engine(), random.Random(0).sample(asked, len(asked)))
+    for one in asked:
+        done = once[one.key]
+        assert -4.0 <= done.log_likelihood / len(one.continuation) <= -0.5
+        assert (done.text, done.token_ids, done.finish_reason) == ("", (), "stop")
+    assert len({done.log_likelihood for done in once.values()}) == len(asked)
+    first = asked[0]
+    other = replace(first, continuation=made.renderer(first.model).encode("yet"))
+    assert answers(made, [other])[first.key] != once[first.key]
+    (over,) = answers(made, [replace(first, continuation=(65,) * 5000)]).values()
+    assert (over.finish_reason, over.log_likelihood) == ("prompt_too_long", 0.0)
+
+
 def test_skills_differ_by_name_and_a_little_by_version() -> None:
     skills = [skill(model) for model in MODELS]
     assert len(set(skills)) == len(skills)
@@ -125,7 +165,7 @@ def test_skills_differ_by_name_and_a_little_by_version() -> None:
 
 def test_importing_it_is_cheap() -> None:
     code = (
-        "import sys; from sparta.engines.factory import open_engine; from sparta.recipe import Engine;"
+        "import sys; from sparta.engines.factory import open_engine; from sparta.recipe_engine import Engine;"
         "open_engine(Engine(kind='scripted')); import sparta.engines.hf;"
         "assert not {'torch', 'peft', 'transformers'} & set(sys.modules)"
     )

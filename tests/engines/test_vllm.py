@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import tiny
-from asking import GREEDY, SAMPLED, answers, ref, request, settings
+from asking import GREEDY, SAMPLED, answers, ref, reference_logs, request, settings, weighing
 
-from sparta import recipe, toy
+from sparta import recipe, recipe_engine, toy
 from sparta.arena.votes import expected_score, parse_score
 from sparta.engines.base import Completion, Engine, Inbox, ModelRef, Request, Sampling
 from sparta.engines.hf import HfEngine
@@ -34,7 +34,7 @@ QUESTIONS = [item.question for item in items("validation", 20, 0)]
 EXPECTED = recipe.Judging(mode="expected")
 
 
-def vllm_settings(**values: object) -> recipe.Engine:
+def vllm_settings(**values: object) -> recipe_engine.Engine:
     small = {"own_process": False, "cpu_cache_gib": 0.25, "sequences": 16, **values}
     return settings(context_length=256, vllm=small)
 
@@ -118,6 +118,42 @@ def test_written_votes_are_those_of_hf_and_in_the_models_own_tokens(
     assert agreement(mine, theirs) >= 0.99
     read = [parse_score(done.text, bare=False) for done in mine.values()]
     assert sum(score is not None for score in read) >= 0.95 * len(read)
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_log_likelihoods_are_those_of_plain_transformers_and_peft(engine: VllmEngine, plain: bool) -> None:
+    """Choices of different lengths, ten adapters in the same batches, answers amid them; the second time most of it is in the prefix cache."""
+    weighed = [
+        weighing(engine, model, question, text, plain)
+        for question in (*QUESTIONS[:3], QUESTIONS[3] + " and what comes next" * 5)
+        for model in POOL
+        for text in ("0", "+093", "007 and a few more")
+    ]
+    weighed += [replace(one, key=f"{one.key}/begun", prefix=(20, 21)) for one in weighed[::7]]
+    written = [request(engine, model, question) for question in QUESTIONS[:3] for model in POOL]
+    mixed = [one for pair in zip(weighed, written, strict=False) for one in pair] + weighed[len(written) :]
+    expected = reference_logs(weighed)
+    for _ in range(2):
+        made = answers(engine, mixed)
+        for one in weighed:
+            done = made.pop(one.key)
+            assert done.log_likelihood == pytest.approx(expected[one.key], abs=1e-4)
+            whole = Completion(one.key, "", (), len(one.prompt.token_ids or ()), "stop", 0.0)
+            assert replace(done, log_likelihood=0.0) == whole
+        assert agreement(made, answers(engine, written)) >= 0.95
+    assert len({round(log, 3) for log in expected.values()}) > 0.9 * len(weighed)
+
+
+def test_what_is_weighed_leaves_room_for_one_token_in_the_context(
+    engine: VllmEngine, other: HfEngine
+) -> None:
+    one = weighing(engine, POOL[0], QUESTIONS[0], "0", True)
+    room = engine.renderer(one.model).room(one.prompt)
+    asked = [replace(one, key=str(spare), continuation=(20,) * (room - spare)) for spare in (2, 1, 0)]
+    made, theirs = answers(engine, asked), answers(other, asked)
+    assert [made[str(spare)].finish_reason for spare in (2, 1, 0)] == ["stop", "stop", "prompt_too_long"]
+    for spare in ("2", "1"):
+        assert made[spare].log_likelihood == pytest.approx(theirs[spare].log_likelihood, abs=1e-4)
 
 
 def test_completions_come_before_all_requests_are_taken_and_what_is_put_in_comes_next(
@@ -374,6 +410,25 @@ def test_full_models_are_loaded_one_after_the_other_and_answer_as_with_hf(
     assert answers(engine, [request(engine, newer, question) for question in QUESTIONS]).keys() <= mine.keys()
     assert engine.loads == 3, "other weights under the same name"
     engine.close()
+    engine.close()
+
+
+def test_choices_that_vllm_cannot_weigh_are_told_of(tmp_path: Path) -> None:
+    """A Llama with adapters, on a CPU; what it writes, it writes."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    base = tiny.make_base(tmp_path / "base", width=128)
+    told = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    shape = {name: told[name] for name in ("vocab_size", "hidden_size", "intermediate_size", "eos_token_id")}
+    heads = {"num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2}
+    LlamaForCausalLM(LlamaConfig(**shape, **heads)).save_pretrained(base)
+    model = ref("ada", base, tiny.make_adapter(tmp_path / "ada", base, seed=1))
+    engine = VllmEngine(vllm_settings())
+    engine.expect([model])
+    assert answers(engine, [request(engine, model, "1 + 1")])
+    with pytest.raises(SpartaError, match=r"cannot weigh choices with adapters .*: set engine.kind to hf"):
+        answers(engine, [weighing(engine, model, "1 + 1", "2", True)])
+    assert engine.loads == 1
     engine.close()
 
 

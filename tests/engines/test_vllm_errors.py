@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pytest
 import tiny
-from asking import GREEDY, ref, request, settings
+from asking import GREEDY, ref, request, settings, weighing
 
+from sparta.engines.adapters import adapts_output
 from sparta.engines.base import Inbox
 from sparta.engines.vllm import VllmEngine
 from sparta.engines.vllm_base import on_gpu
 from sparta.engines.vllm_errors import import_error, is_of_adapter, load_error, step_error
 from sparta.engines.vllm_needs import Room, rooms
 from sparta.errors import SpartaError
-from sparta.recipe import Recipe, Vllm
+from sparta.recipe import Recipe
+from sparta.recipe_engine import Vllm
 
 # As vLLM 0.32 words them.
 NO_CACHE = ValueError(
@@ -114,6 +116,20 @@ def test_a_temperature_above_vllms_is_refused_before_anything_is_loaded(tiny_bas
     asked = request(engine, model, "1", replace(GREEDY, temperature=3.0))
     with pytest.raises(SpartaError, match=r"at most 2, one of 3 is asked of a: lower generation.temperature"):
         list(engine.run(Inbox([asked])))
+    assert engine.loads == 0
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:peft.*")
+def test_an_adapter_of_lm_head_is_weighed_by_hf_alone(
+    tmp_path: Path, tiny_base: Path, tiny_adapters: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """vLLM 0.32 looks up the adapter of a whole prompt's logits in a table with one entry a request."""
+    assert not adapts_output(tiny_adapters["ada"])
+    monkeypatch.setattr(tiny, "TARGETS", ["q_proj", "lm_head"])
+    model = ref("head", tiny_base, tiny.make_adapter(tmp_path / "head", tiny_base, seed=1))
+    engine = VllmEngine(settings())
+    with pytest.raises(SpartaError, match=r"model head: its adapter changes lm_head.* set engine.kind to hf"):
+        list(engine.run(Inbox([weighing(engine, model, "1", "yes", True)])))
     assert engine.loads == 0
 
 

@@ -203,7 +203,7 @@ def test_what_nobody_expected_is_a_failure_for_status_too(
 
 
 def test_a_task_to_score_on_that_nobody_knows_is_refused_at_once(tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path, evaluation={"task": "toyy"})
+    recipe = write_recipe(tmp_path, evaluation={"tasks": ["toyy"]})
     assert "did you mean toy?" in sentence(typed("launch", "--recipe", recipe, "--state", tmp_path / "state"))
     assert not (tmp_path / "state" / "run.json").exists()
 

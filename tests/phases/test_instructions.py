@@ -106,6 +106,25 @@ def test_a_file_that_cannot_be_read_is_named(content: bytes | None, tmp_path: Pa
         gather(recipe)
 
 
+def test_every_key_of_an_item_may_stand_in_a_prompt_file(tmp_path: Path) -> None:
+    row = {
+        "prompt": "which?",
+        "answer": "B",
+        "choices": ["x", "y"],
+        "right": ["B"],
+        "reference": "y",
+        "level": 2,
+    }
+    [found] = gathered(tmp_path, json.dumps(row))
+    assert found.messages == (Message("user", "which?"),)
+
+
+def test_prompts_that_are_graded_by_letter_list_their_choices(tmp_path: Path) -> None:
+    row = {"prompt": "which?", "answer": "B", "choices": ["x", "y"]}
+    [found] = gathered(tmp_path, json.dumps(row), grading="letter")
+    assert found.messages == (Message("user", "which?\nA. x\nB. y"),)
+
+
 def test_an_unknown_task_brings_up_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(SpartaError, match="there is no task toys; did you mean toy?"):
         gather(load(write_recipe(tmp_path, data={"task": "toys"})))

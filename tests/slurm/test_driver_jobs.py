@@ -151,14 +151,14 @@ def test_every_checkpoint_is_scored_in_an_array_as_it_is_without_slurm(
         here = subprocess.Popen(given, stdout=log, stderr=log, env=without_slurm(tmp_path))
     assert batch.ends() == "COMPLETED", batch.text
     assert here.wait(timeout=DEADLINE) == 0, (tmp_path / "here.log").read_text()
-    summaries = [tmp_path / name / "evals" / "toy" / "summary.json" for name in ("slurm", "here")]
+    summaries = [tmp_path / name / "evals" / "summary.json" for name in ("slurm", "here")]
     assert summaries[0].read_bytes() == summaries[1].read_bytes()
     run = Run.open(StateDir(tmp_path / "slurm"))
-    summary = json.loads(summaries[0].read_text())
+    summary = json.loads(summaries[0].read_text())["tasks"]["toy"]
     assert set(summary["validation"]) == {f"iter_{t:02d}-{name}" for t in (0, 1) for name in run.models}
     [best] = [choice for choice in summary["choices"] if choice["what"] == "best of all checkpoints"]
     assert best["checkpoint"] in batch.text and best["checkpoint"] in (tmp_path / "here.log").read_text()
-    [attempt] = AttemptDir(run, Evaluate("toy", "validation", (0, 1)), 0).all()
+    [attempt] = AttemptDir(run, Evaluate("validation", {"toy": ("iter_00", "iter_01")}), 0).all()
     assert (attempt.cluster, attempt.shards) == ("slurm", 4)
     assert (tmp_path / "slurm" / "recipe.yaml").read_bytes() == (toy_run / "recipe.yaml").read_bytes()
 
@@ -170,12 +170,13 @@ def test_a_scoring_job_told_to_stop_goes_back_into_the_queue_and_finds_its_tasks
     run = scripted_run(tmp_path, 1, **task, engine=SLOW, cluster={"profile": str(PROFILE)}, combats=2)
     monkeypatch.setenv("STATE", str(run.state.root))
     batch = Batch("eval_all.sh", log=tmp_path / "log")
-    validation = Evaluate("toy", "validation", (0, 1))
-    batch.stopped_when(lambda: LineCounter(validation.folder(run, 0)).fresh())
+    validation = Evaluate("validation", {"toy": ("iter_00", "iter_01")})
+    [answers] = validation.parts
+    batch.stopped_when(lambda: LineCounter(answers.folder(run)).fresh())
     assert batch.ends() == "COMPLETED", batch.text
     assert "best of all checkpoints" in batch.text
     assert len(AttemptDir(run, validation, 0).all()) == 1, "the tasks went on by themselves"
-    keys = rows_on_disk(run, validation, 0)
+    keys = rows_on_disk(run, answers, 0)
     assert len(keys) == len(set(keys)) == 8 * 20
 
 
@@ -363,3 +364,23 @@ def test_the_one_run_below_the_state_directory_is_taken_and_several_are_listed(t
     shutil.copytree(tmp_path / "both" / "x" / "state", tmp_path / "both" / "z")
     said = sentence(by_hand("eval_all.sh", tmp_path / "both", **environment))
     assert said == f"{tmp_path}/both holds 2 runs: name one of them, {tmp_path}/both/y {tmp_path}/both/z"
+
+
+def test_tasks_and_split_may_be_said_by_variables_and_by_arguments(tmp_path: Path) -> None:
+    run = scripted_run(tmp_path, 1, data={"task": "toy", "size": 30}, evaluation={"validation": 4, "test": 4})
+    here = {**without_slurm(tmp_path), "STATE": str(run.state.root)}
+
+    def scored(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+        return by_hand("eval_all.sh", *arguments, env={**here, **variables})
+
+    assert (
+        sentence(scored(SPLIT="nonsense"))
+        == "SPLIT=nonsense is no split to stop at: give validation, test or both"
+    )
+    assert "there is no task toyy; did you mean toy?" in sentence(scored(TASKS="toyy"))
+    assert "there is no task toyy; did you mean toy?" in sentence(scored("--tasks", "toyy", TASKS="toy"))
+    assert not run.state.evals.exists()
+    done = scored(SPLIT="validation", TASKS="toy")
+    assert done.returncode == 0, done.stderr
+    assert "best of all checkpoints" in done.stdout and not (run.state.evals / "toy" / "test").exists()
+    assert scored(SPLIT="test").returncode == 0 and (run.state.evals / "looks.jsonl").is_file()

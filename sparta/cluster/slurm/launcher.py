@@ -15,7 +15,7 @@ import msgspec
 
 from sparta.cluster.attempts import Attempt, AttemptDir, Watch
 from sparta.cluster.base import Launcher
-from sparta.cluster.rates import runs_an_engine
+from sparta.cluster.needs import device_of, engine_key, gpus_of, runs_an_engine
 from sparta.cluster.slurm import controller
 from sparta.cluster.slurm.controller import Silent, Task, hopeless
 from sparta.cluster.slurm.job import Piece, Work
@@ -30,7 +30,7 @@ from sparta.cluster.slurm.jobs import (
     own,
     parts_of,
 )
-from sparta.cluster.slurm.profile import DEFAULT_PROFILE, Profile, load_profile
+from sparta.cluster.slurm.profile import DEFAULT_PROFILE, Profile, Resources, load_profile, section_of
 from sparta.cluster.slurm.queue import Queue
 from sparta.cluster.slurm.snapshot import code_folder, snapshot, snapshot_folder
 from sparta.cluster.slurm.submit import Array, submit, throttles
@@ -76,12 +76,20 @@ class Slurm(Launcher):
         return f"slurm, profile {self.profile.name}"
 
     @property
-    def at_once(self) -> int:
+    def width(self) -> int:
+        """Most tasks that run together, of any phase."""
         return min(self.profile.width, self._run.recipe.cluster.at_once or self.profile.width)
 
     @property
-    def tasks(self) -> int:
-        return self._run.recipe.cluster.tasks or self.at_once
+    def most(self) -> int:
+        """The most tasks that any phase is dealt to."""
+        return self._run.recipe.cluster.tasks or self.width
+
+    def at_once(self, phase: Phase) -> int:
+        return self.width
+
+    def tasks(self, phase: Phase) -> int:
+        return self.most
 
     def takes(self, phase: Phase) -> bool:
         # A light step is over before a job for it would have begun.
@@ -91,12 +99,12 @@ class Slurm(Launcher):
         with controller.answering("try again when it does, or go without it with --cluster local"):
             known = controller.partitions()
         for phase in phases:
-            asked = self.profile.shape(phase.name, phase.device)
-            together = self._run.recipe.engine.gpus
+            asked = self._resources(phase)
+            together = gpus_of(self._run.recipe, phase)
             if together > 1 and runs_an_engine(phase) and asked.gpus < together:
                 raise SpartaError(
-                    f"engine.vllm.tensor_parallel is {together}, and profile {self.profile.name} gives a task of {phase.name} "
-                    f"{asked.gpus} GPU{'s' * (asked.gpus != 1)}: set phases.{phase.name}.gpus there, or lower it"
+                    f"{engine_key(phase)}.vllm.tensor_parallel is {together}, and profile {self.profile.name} gives a task of {section_of(phase.name)} "
+                    f"{asked.gpus} GPU{'s' * (asked.gpus != 1)}: set phases.{section_of(phase.name)}.gpus there, or lower it"
                 )
             for partition in asked.partition.split(",") if asked.partition else []:
                 if partition not in known:
@@ -132,7 +140,7 @@ class Slurm(Launcher):
         """What `submit` hands in. Nothing is written, and without SLURM arrays may be of any size."""
         first = work.pieces[0]
         attempts = self._attempts(first)
-        asked = self.profile.shape(attempts.phase.name, attempts.phase.device)
+        asked = self._resources(attempts.phase)
         resources = replace(asked, exclude=(*asked.exclude, *self._avoided(attempts, asked.exclude)))
         largest = self._largest_array() if controller.installed() else shards
         parts = parts_of(job_name(self._run, attempts, first.number), shards, largest)
@@ -149,7 +157,7 @@ class Slurm(Launcher):
                 dependency=dependency,
                 hold=hold,
             )
-            for part, throttle in zip(parts, throttles(self.at_once, len(parts)), strict=True)
+            for part, throttle in zip(parts, throttles(self.width, len(parts)), strict=True)
         ]
 
     def running(self, attempts: AttemptDir, attempt: Attempt) -> Sequence[int]:
@@ -211,6 +219,10 @@ class Slurm(Launcher):
 
     def interrupted(self, attempts: AttemptDir, attempt: Attempt) -> None:
         """Jobs are to outlive their driver."""
+
+    def _resources(self, phase: Phase) -> Resources:
+        """What a task of `phase` asks for. One that asks an endpoint is like a step: it needs no GPU."""
+        return self.profile.shape(phase.name, device_of(self._run.recipe, phase))
 
     def _attempts(self, piece: Piece) -> AttemptDir:
         return AttemptDir(self._run, phase_named(piece.phase), piece.t)
@@ -298,7 +310,8 @@ class Slurm(Launcher):
                     (done if record.outcome == "done" else failed)[record.node] += 1
         bad = {node for node, count in failed.items() if count >= FAILURES_TO_AVOID and count > done[node]}
         # Where tasks fail everywhere, no node is to blame.
-        there = self.profile.nodes if attempts.phase.device == "gpu" else len({*failed, *done})
+        on_gpus = device_of(self._run.recipe, attempts.phase) == "gpu"
+        there = self.profile.nodes if on_gpus else len({*failed, *done})
         return sorted(bad - set(excluded)) if len(bad) < there else []
 
 

@@ -24,7 +24,7 @@ DEFAULT_PROFILE = "a100-16"
 
 Device = Literal["gpu", "cpu"]
 
-ARRAYS = ("generate", "judge", "combat", "train", "evaluate")
+ARRAYS = ("generate", "judge", "combat", "train", "evaluate", "grade")
 STEPS = ("plan", "merge", "commit")
 """What a profile may give a shape of its own: the phases that are dealt to array tasks, and what runs as one job."""
 
@@ -134,7 +134,10 @@ class Profile(Rules):
     constraint: Constraint | None = None
     exclude: tuple[Node, ...] = Field(default=(), description="nodes that no job runs on")
     gpu: Shape = Field(default=Shape(), description="array tasks; null: 4 hours, 8 cores, 1 GPU")
-    cpu: Shape = Field(default=Shape(), description="steps, such as merge; null: 1 hour, 2 cores")
+    cpu: Shape = Field(
+        default=Shape(),
+        description="steps, such as merge, and array tasks that ask an endpoint; null: 1 hour, 2 cores",
+    )
     phases: dict[str, Shape] = Field(default={}, description="what one phase asks for otherwise")
     setup: tuple[Line, ...] = Field(default=(), description="lines of shell before Python, in every job")
     python: Line | None = Field(
@@ -220,10 +223,10 @@ class Profile(Rules):
     def shape(self, phase_name: str, device: Device) -> Resources:
         """What a task of `phase_name` asks for on `device`.
 
-        What the phase says of itself comes first, then the section of the device, then the profile, then the defaults. Of a name with parts
-        ("evaluate:toy:validation:0,8:") the first is the phase. A phase that says nothing of itself has the shape of its device.
+        What the phase says of itself comes first, then the section of the device, then the profile, then the defaults. A phase
+        that says nothing of itself has the shape of its device.
         """
-        own = self.phases.get(phase_name.partition(":")[0], Shape())
+        own = self.phases.get(section_of(phase_name), Shape())
         section, default = (self.gpu, GPU_TASK) if device == "gpu" else (self.cpu, STEP)
         common = Shape(
             partition=self.partition, qos=self.qos, account=self.account, constraint=self.constraint
@@ -242,6 +245,11 @@ class Profile(Rules):
             gpus=asked.gpus,
             gpu_type=self.gpu_type if asked.gpus else None,
         )
+
+
+def section_of(phase_name: str) -> str:
+    """What a profile calls a phase: of a name with parts ("evaluate:test:toy=iter_08") the first."""
+    return phase_name.partition(":")[0]
 
 
 def load_profile(source: str | Path) -> Profile:

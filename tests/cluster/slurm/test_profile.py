@@ -78,7 +78,7 @@ def test_a_phase_comes_before_its_device_and_the_device_before_the_profile(tmp_p
 
 def test_a_phase_is_named_by_what_stands_before_the_first_colon(tmp_path: Path) -> None:
     profile = small(tmp_path, phases={"evaluate": {"time": 77}})
-    assert profile.shape("evaluate:toy:validation:0,8:", "gpu").minutes == 77
+    assert profile.shape("evaluate:validation:toy=iter_00,iter_08", "gpu").minutes == 77
 
 
 def test_a_task_on_the_cpu_asks_for_no_gpu_unless_the_profile_says_so(tmp_path: Path) -> None:
@@ -95,7 +95,10 @@ def test_as_many_tasks_run_together_as_there_are_gpus_or_as_the_profile_allows(t
 
 
 def test_every_phase_of_the_method_may_have_a_shape_of_its_own() -> None:
-    assert {phase.name for phase in METHODS["sparta"] + FUSED["sparta"]} | {"evaluate"} == {*ARRAYS, *STEPS}
+    assert {phase.name for phase in METHODS["sparta"] + FUSED["sparta"]} | {"evaluate", "grade"} == {
+        *ARRAYS,
+        *STEPS,
+    }
 
 
 # --- times
@@ -179,7 +182,7 @@ SHORT = "does not leave signal_seconds (120 s) and a minute more: set "
         ({"phases": {"generat": {}}}, "phases: there is no phase generat; did you mean generate?"),
         (
             {"phases": {"zzz": {}}},
-            "phases: there is no phase zzz; known phases: combat, commit, evaluate, generate, judge, merge, plan, train",
+            "phases: there is no phase zzz; known phases: combat, commit, evaluate, generate, grade, judge, merge, plan, train",
         ),
         (
             {"phases": {"judge": {"time": 3}}},
@@ -187,7 +190,7 @@ SHORT = "does not leave signal_seconds (120 s) and a minute more: set "
         ),
         (
             {"gpu": {"time": 2}, "phases": {"train": {"time": 60}}},
-            f"generate, judge, combat, evaluate: a time limit of 2 min {SHORT}gpu.time to 4 min or more",
+            f"generate, judge, combat, evaluate, grade: a time limit of 2 min {SHORT}gpu.time to 4 min or more",
         ),
         (
             {"cpu": {"time": 1}},

@@ -31,7 +31,8 @@ SCRIPTS: dict[str, tuple[tuple[Piece, ...], int, str | None, bool]] = {
     "judge": ((Piece("judge", 5, 1),), 16, None, False),
     "merge": ((Piece("merge", 5, 0),), 1, None, False),
     "train": ((Piece("train", 5, 0),), 10, None, False),
-    "evaluate": ((Piece("evaluate:toy:validation:0,8:", 0, 0),), 16, None, False),
+    "evaluate": ((Piece("evaluate:validation:toy=iter_00,iter_08", 0, 0),), 16, None, False),
+    "grade": ((Piece("grade:test:essay=iter_08-model0", 0, 0),), 16, None, False),
     "detached-generate": ((Piece("generate", 1, 0),), 16, None, True),
     "detached-judge": ((Piece("judge", 1, 0),), 16, "afterok:1000", False),
     "detached-commit-and-plan": ((Piece("commit", 1, 0), Piece("plan", 2, 0)), 1, "afterok:1001", False),
@@ -39,9 +40,14 @@ SCRIPTS: dict[str, tuple[tuple[Piece, ...], int, str | None, bool]] = {
 """name -> what the job does, how many tasks, what it depends on, whether it is held."""
 
 
+JUDGE = {"base": "umpire", "engine": {"kind": "api", "api": {"url": "http://127.0.0.1:8000/v1"}}}
+
+
 def made(name: str, folder: Path) -> str:
     """The script, with what differs between two checkouts named instead."""
-    recipe = rehearsal(folder, models=10, combats=1000, cluster={"kind": "slurm"})
+    recipe = rehearsal(
+        folder, models=10, combats=1000, cluster={"kind": "slurm"}, evaluation={"judge": JUDGE}
+    )
     info = msgspec.structs.replace(Run.describe(recipe), run_id="0123456789ab")
     launcher = Slurm(Run(StateDir(STATE), recipe, info))
     pieces, tasks, dependency, hold = SCRIPTS[name]

@@ -1,0 +1,192 @@
+"""Prepared data: the splits of a task as JSON Lines of items, and what they were made from.
+
+    <folder>/<task>/train.jsonl, validation.jsonl, test.jsonl    one Item a line
+    <folder>/<task>/source.json                                  a Provenance; it is written last and says which splits count
+
+jobs/prepare_data.py writes them (sparta.cluster.preparing), tasks read them.
+"""
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+import msgspec
+
+import sparta
+from sparta.errors import SpartaError
+from sparta.recipe import Data
+from sparta.store import files
+from sparta.tasks.base import Item, Split, Task
+
+SCHEMA_VERSION = 1
+SPLITS: tuple[Split, ...] = get_args(Split)
+FOLDER = Path(sparta.__file__).parent.parent / "state" / "datasets"
+
+
+class Read(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What was read under one key of a data set's Source.
+
+    Of a local file: file (its path below the folder) and sha256. Of the hub: dataset, config, split and revision, the commit of the
+    dataset's repository.
+    """
+
+    file: str = ""
+    sha256: str = ""
+    dataset: str = ""
+    config: str | None = None
+    split: str = ""
+    revision: str = ""
+
+
+class SplitFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A split as written: its number of items and the SHA-256 of its file."""
+
+    items: int
+    sha256: str
+
+
+class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """source.json: what the splits of a task were made from.
+
+    files: what was read, by the key of the data set's Source. dropped: rows that were left out, by reason. missing: for a split that is not
+    there why, and what to get.
+    """
+
+    task: str
+    source: Literal["local", "hub"]
+    licence: str
+    files: dict[str, Read]
+    dropped: dict[str, int]
+    notes: tuple[str, ...]
+    missing: dict[Split, str]
+    splits: dict[Split, SplitFile] = {}
+    schema_version: int = SCHEMA_VERSION
+
+
+def folder_of(data: Data) -> Path:
+    """Where the prepared data of the tasks lies."""
+    return Path(data.folder) if data.folder else FOLDER
+
+
+def command_to_prepare(folder: Path, task: str) -> str:
+    """What a person types to have `task` in `folder`."""
+    elsewhere = "" if folder == FOLDER else f" --folder {shlex.quote(str(folder))}"
+    return f"python jobs/prepare_data.py {task}{elsewhere}"
+
+
+def write(folder: Path, task: Task, splits: Mapping[Split, Sequence[Item]], source: Provenance) -> Provenance:
+    """Put `splits` below `folder` in the place of what is there. Returns `source` with what was written.
+
+    Raises SpartaError, and writes nothing, where two items of a split have one id, where two splits share an item, or where an item cannot
+    be graded (see `flaw`), or a judge is to see a reference that it has not.
+    """
+    home = folder / task.name
+    for split, items in splits.items():
+        _check(task, split, items)
+    refuse_overlap(splits)
+    written: dict[Split, SplitFile] = {}
+    for split, items in splits.items():
+        path = home / f"{split}.jsonl"
+        files.write_rows(path, items)
+        written[split] = SplitFile(len(items), files.sha256_file(path))
+    source = msgspec.structs.replace(source, splits=written)
+    files.write_json(home / "source.json", source)
+    for split in SPLITS:
+        if split not in written:
+            (home / f"{split}.jsonl").unlink(missing_ok=True)
+    return source
+
+
+def provenance(folder: Path, task: str) -> Provenance | None:
+    """What was prepared of `task` in `folder`; None where nothing was."""
+    path = folder / task / "source.json"
+    if not path.is_file():
+        return None
+    found = files.read_json(path, Provenance)
+    if found.schema_version != SCHEMA_VERSION:
+        raise SpartaError(
+            f"{path} was written by another version of this program: run {command_to_prepare(folder, task)} again"
+        )
+    return found
+
+
+def split_file(folder: Path, task: str, split: Split) -> SplitFile:
+    """What was written down of a split; the split itself is not read. Raises SpartaError where it is not prepared, saying what to run."""
+    source = provenance(folder, task)
+    command = command_to_prepare(folder, task)
+    if source is None:
+        raise SpartaError(f"the data of {task} is not prepared in {folder}: run {command}")
+    if split not in source.splits:
+        why = source.missing.get(split, "its source has none")
+        raise SpartaError(
+            f"{task} has no {split} split in {folder}: {why}; then run {command} again, with --from FOLDER for files of your own"
+        )
+    return source.splits[split]
+
+
+def read(folder: Path, task: str, split: Split) -> list[Item]:
+    """The items of a split. Raises SpartaError where it is not prepared, saying what to run, and where it was changed since."""
+    known, path = split_file(folder, task, split), folder / task / f"{split}.jsonl"
+    if not path.is_file() or files.sha256_file(path) != known.sha256:
+        raise SpartaError(
+            f"{path} is missing or was changed since it was prepared: run {command_to_prepare(folder, task)} again"
+        )
+    return list(files.read_rows(path, Item))
+
+
+def flaw(item: Item, answer: bool, choices: bool) -> str | None:
+    """Why an item cannot be graded, in words; None where it can. answer, choices: whether it needs one, and some."""
+    if choices and not item.choices:
+        return "has no choices"
+    if answer and not (item.answer or "").strip():
+        return "has no answer"
+    if item.choices and item.answer is not None and item.answer not in item.choices:
+        return f"has the answer {item.answer!r}, which is no label of its choices ({', '.join(item.choices)})"
+    if item.right and item.answer is not None and item.answer not in item.right:
+        return f"has the answer {item.answer!r}, which is not among the right ones ({', '.join(item.right)})"
+    if unknown := [label for label in item.right if label not in item.choices]:
+        return f"has {unknown[0]!r} among the right ones, which is no label of its choices ({', '.join(item.choices)})"
+    return None
+
+
+def refuse_overlap(splits: Mapping[Split, Iterable[Item]]) -> None:
+    """Raises SpartaError where two splits ask the same: texts are compared without case and white space."""
+    seen: dict[str, tuple[Split, str]] = {}
+    for split, items in splits.items():
+        for item in items:
+            other, item_id = seen.setdefault(content(item), (split, item.item_id))
+            if other != split:
+                raise SpartaError(
+                    f"{item.item_id} of {split} asks the same as {item_id} of {other}: take it out of one of them, splits share no item"
+                )
+
+
+def content(item: Item) -> str:
+    """What an item asks, choices included, the same for texts that differ in case and white space alone."""
+    texts = (*(turn.content for turn in item.messages), *item.choices.values())
+    return "\n".join(" ".join(text.casefold().split()) for text in texts)
+
+
+def _check(task: Task, split: Split, items: Sequence[Item]) -> None:
+    graded = split != "train"
+    answer = graded and any(metric.rubric is None for metric in task.metrics)
+    reference = graded and any(metric.rubric and metric.rubric.reference for metric in task.metrics)
+    lines: dict[str, int] = {}
+    for number, item in enumerate(items, start=1):
+        place = f"{task.name}, {split}: item {item.item_id} (line {number})"
+        if item.item_id in lines:
+            raise SpartaError(
+                f"{place} has the id of line {lines[item.item_id]}: every item of a split needs an id of its own"
+            )
+        lines[item.item_id] = number
+        if why := flaw(item, answer, choices=graded and task.likelihood):
+            raise SpartaError(f"{place} {why}: it cannot be graded")
+        if reference and not (item.reference or "").strip():
+            raise SpartaError(f"{place} has no reference, which the judge is to see: it cannot be graded")
+        try:
+            files.encode_row(item)
+        except UnicodeEncodeError:
+            raise SpartaError(
+                f"{place} holds half a character (a lone surrogate), which no file can hold"
+            ) from None

@@ -1,0 +1,261 @@
+"""The rows that a data set is made of, as its publishers wrote them: from files below a folder, or from the Hugging Face hub."""
+
+import csv
+import glob
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from sparta.errors import SpartaError
+from sparta.store import files
+from sparta.tasks.dataset import HubSplit, LocalFile, Source
+from sparta.tasks.prepared import Read
+
+Row = dict[str, Any]
+
+
+class Raw(Protocol):
+    """Rows by the keys of a Source. kind: where they come from. read: what was read so far, by key. current: the row given last, with its place."""
+
+    source: Source
+    kind: Literal["local", "hub"]
+    read: dict[str, Read]
+    current: tuple[str, Row] | None
+
+    def rows(self, key: str) -> Iterator[Row]:
+        """The rows of `key`, in their order; none where it is a file that is absent and optional. Raises SpartaError where it is absent or broken."""
+        ...
+
+
+class LocalRaw:
+    """The files of `source` below `folder`, found by name wherever they lie."""
+
+    kind: Literal["local", "hub"] = "local"
+
+    def __init__(self, source: Source, folder: Path) -> None:
+        if not folder.is_dir():
+            raise SpartaError(
+                f"--from {folder} is no folder: name the one that the data sets' files lie below"
+            )
+        self.source, self.folder = source, folder
+        self.read: dict[str, Read] = {}
+        self.current: tuple[str, Row] | None = None
+
+    def rows(self, key: str) -> Iterator[Row]:
+        wanted = self.source.files[key]
+        if not isinstance(wanted, LocalFile):
+            raise TypeError(f"{key} is no local file")
+        path = self._find(wanted)
+        if path is None:
+            if key in self.source.optional:
+                return
+            raise SpartaError(
+                f"{self.folder} holds no {wanted.described}: copy the file there, or name another folder with --from"
+            )
+        self.read[key] = Read(file=os.path.relpath(path, self.folder), sha256=files.sha256_file(path))
+        for self.current in rows_of(path, wanted.parts):
+            yield self.current[1]
+        self.current = None
+
+    def _find(self, wanted: LocalFile) -> Path | None:
+        """The one file of that name. Raises SpartaError where there are several with different contents."""
+        found = [
+            self.folder / name
+            for name in sorted(
+                glob.iglob(f"**/{glob.escape(wanted.name)}", root_dir=self.folder, recursive=True)
+            )
+        ]
+        if wanted.within:
+            inside = [path for path in found if wanted.within in path.relative_to(self.folder).parts[:-1]]
+            found = inside if inside or wanted.within not in self.folder.resolve().parts else found
+        for other in found[1:]:
+            if files.sha256_file(other) != files.sha256_file(found[0]):
+                raise SpartaError(
+                    f"{found[0]} and {other} could both be {wanted.described}: take one away, or name a folder that holds one with --from"
+                )
+        return found[0] if found else None
+
+
+class HubRaw:
+    """Splits of data sets on the hub, by `datasets.load_dataset`, which keeps them in its cache. No code that a data set ships is run.
+
+    revisions: commit by data set, for those that `source` pins none for; one that is not named either is taken as it is now. local: the files
+    that serve as well, for the message where the hub does not.
+    """
+
+    kind: Literal["local", "hub"] = "hub"
+
+    def __init__(self, source: Source, revisions: Mapping[str, str], local: Source) -> None:
+        self.source, self.local = source, local
+        self.revisions = dict(revisions)
+        self.read: dict[str, Read] = {}
+        self.current: tuple[str, Row] | None = None
+
+    def rows(self, key: str) -> Iterator[Row]:
+        wanted = self.source.files[key]
+        if not isinstance(wanted, HubSplit):
+            raise TypeError(f"{key} is no split on the hub")
+        try:
+            commit = self._commit(wanted)
+            loaded = _load(wanted, commit)
+        except SpartaError:
+            raise
+        # Whatever it is (no network, no such data set, a gated one, a broken file), the way out is the same, and the libraries raise a dozen kinds.
+        except Exception as error:
+            raise SpartaError(
+                f"{_title(wanted)} could not be loaded from the hub ({_first_line(error)}): try again where the hub can be reached, or copy "
+                f"{' and '.join(file.described for file in self.local.files.values() if isinstance(file, LocalFile))} into a folder and add --from FOLDER"
+            ) from error
+        self.read[key] = Read(
+            dataset=wanted.dataset, config=wanted.config, split=wanted.split, revision=commit
+        )
+        for number, row in enumerate(loaded, start=1):
+            self.current = f"{_title(wanted)}, row {number}", dict(row)
+            yield self.current[1]
+        self.current = None
+
+    def _commit(self, wanted: HubSplit) -> str:
+        """The commit to load; "" for a folder, which has none."""
+        import datasets
+        import huggingface_hub
+
+        name = wanted.dataset
+        if os.path.isabs(name):
+            return ""
+        if os.path.isdir(name):
+            raise SpartaError(
+                f"a folder {name} lies in the working directory and would be read in place of the data set on the hub: run from elsewhere"
+            )
+        asked = wanted.revision or self.revisions.get(name, "")
+        if datasets.config.HF_HUB_OFFLINE:
+            if not asked:
+                raise ConnectionError("HF_HUB_OFFLINE is set, and which revision to take is not known yet")
+            return asked
+        # Asked for even where it is known: load_dataset takes minutes to give up on a hub that is out of reach.
+        commit = huggingface_hub.HfApi().dataset_info(name, revision=asked or None, timeout=30).sha or ""
+        self.revisions[name] = asked or commit
+        return asked or commit
+
+
+def _load(wanted: HubSplit, commit: str) -> Any:
+    """The split, a `datasets.Dataset`. Raises SpartaError where the cache offers another revision than `commit`."""
+    import datasets
+
+    loaded = datasets.load_dataset(
+        wanted.dataset, name=wanted.config, split=wanted.split, revision=commit or None
+    )
+    # Where the hub fails, load_dataset takes the latest revision of its cache without a word; the cache has a folder for each.
+    kept = {Path(file["filename"]).parent.name for file in loaded.cache_files}
+    if commit and kept - {commit}:
+        raise SpartaError(
+            f"{_title(wanted)}: the cache holds revision {', '.join(sorted(kept))} and the hub was not asked for {commit}: unset HF_HUB_OFFLINE, "
+            "or try again where the hub can be reached"
+        )
+    return loaded
+
+
+def _title(wanted: HubSplit) -> str:
+    return f"{wanted.dataset} ({f'{wanted.config}, ' if wanted.config else ''}{wanted.split})"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def rows_of(path: Path, parts: Sequence[str] = ()) -> Iterator[tuple[str, Row]]:
+    """The rows of a file with their places, by its ending: .jsonl, .json (a list, or an object with `parts`, see LocalFile), .csv and .tsv (the
+    first line names the columns).
+
+    UTF-8, with or without a byte order mark. Raises SpartaError naming file and line where it is broken.
+    """
+    readers: Mapping[str, Callable[[Path, str], Iterator[tuple[str, Any]]]] = {
+        ".jsonl": _json_lines,
+        ".json": partial(_json, parts),
+        ".csv": _table,
+        ".tsv": _table,
+    }
+    if path.suffix not in readers:
+        raise SpartaError(f"{path} is none of {', '.join(readers)}: these are what rows are read from")
+    for place, row in readers[path.suffix](path, _text(path)):
+        if not isinstance(row, dict):
+            raise _broken(path, place, f"expected an object, found {type(row).__name__}")
+        yield f"{path}, {place}", row
+
+
+def _text(path: Path) -> str:
+    with files.touching(path):
+        data = path.read_bytes()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise SpartaError(
+            f"{path}, line {line}: not UTF-8 ({error.reason}): convert the file, or get it again"
+        ) from error
+
+
+def _json_lines(path: Path, text: str) -> Iterator[tuple[str, Any]]:
+    # str.splitlines also splits at separators that JSON allows within a text, such as U+2028.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise _broken(
+                    path, f"line {number}", f"not JSON ({error.msg} at column {error.colno})"
+                ) from None
+            yield f"line {number}", row
+
+
+def _json(parts: Sequence[str], path: Path, text: str) -> Iterator[tuple[str, Any]]:
+    try:
+        whole = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise _broken(
+            path, f"line {error.lineno}", f"not JSON ({error.msg} at column {error.colno})"
+        ) from None
+    if not parts and isinstance(whole, list):
+        yield from _numbered("entry", whole)
+    elif not parts or not isinstance(whole, dict):
+        expected = f"an object with {' and '.join(parts)}" if parts else "a list"
+        raise _broken(path, "line 1", f"expected {expected}, found {type(whole).__name__}")
+    for part in parts:
+        rows = whole.get(part)
+        if isinstance(rows, list):
+            yield from _numbered(f"{part}, entry", rows)
+        elif isinstance(rows, dict):
+            for key, row in rows.items():
+                yield f"{part}, {key}", {"id": key} | row if isinstance(row, dict) else row
+        else:
+            raise _broken(path, part, "it is not there, or no list or object")
+
+
+def _numbered(what: str, rows: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+    return ((f"{what} {number}", row) for number, row in enumerate(rows, start=1))
+
+
+def _table(path: Path, text: str) -> Iterator[tuple[str, Any]]:
+    reader = csv.DictReader(
+        io.StringIO(text, newline=""),
+        strict=True,
+        dialect="excel-tab" if path.suffix == ".tsv" else "excel",
+    )
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            raise _broken(path, f"line {reader.reader.line_num}", str(error)) from None
+        if row is None:
+            return
+        if None in row or None in row.values():
+            why = f"{'more' if None in row else 'fewer'} columns than the first line names"
+            raise _broken(path, f"line {reader.reader.line_num}", why)
+        yield f"line {reader.reader.line_num}", row
+
+
+def _broken(path: Path, place: str, why: str) -> SpartaError:
+    return SpartaError(f"{path}, {place}: {why}; get the file again")
