@@ -1,4 +1,4 @@
-"""Prepare the data of tasks: python jobs/prepare_data.py gsm8k math_easy, or all"""
+"""Prepare the data of tasks, and of experts: python jobs/prepare_data.py gsm8k math_easy, or all subsets"""
 
 import argparse
 import sys
@@ -13,7 +13,12 @@ from sparta.tasks.prepared import folder_of
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("tasks", nargs="+", metavar="TASK", help="a task of sparta.tasks; all: every one")
+    parser.add_argument(
+        "names",
+        nargs="+",
+        metavar="NAME",
+        help="a task, or a subset that experts learn from; all: every task; subsets: the paper's ten",
+    )
     parser.add_argument(
         "--from",
         type=Path,
@@ -29,19 +34,30 @@ def main() -> int:
         help="where to put them, data.folder of recipes (default: state/datasets of the checkout)",
     )
     parser.add_argument(
+        "--single",
+        action="store_true",
+        help="take subsets from their own repositories on the hub, not from the Tulu-v2 mixture",
+    )
+    parser.add_argument(
         "--update", action="store_true", help="take the hub's present revisions, not those of the last time"
     )
     parser.add_argument(
-        "--show", type=int, metavar="N", help="prepare nothing; print N items of each split that is prepared"
+        "--show",
+        type=int,
+        metavar="N",
+        help="prepare nothing; print N items of each split that is prepared, or N chats",
     )
     args = parser.parse_args()
+    if args.origin is not None and (args.single or args.update):
+        parser.error("--single and --update are about the hub: leave them or --from out")
     screen = Screen()
     try:
         if args.show is not None:
-            preparing.show(args.tasks, args.show, args.folder, screen)
+            preparing.show(args.names, args.show, args.folder, screen)
             return 0
-        datasets = preparing.datasets_named(args.tasks)
-        done = preparing.prepare_all(datasets, args.origin, args.folder, args.update, screen)
+        datasets = preparing.datasets_named(args.names)
+        origin = preparing.Origin(args.origin, args.single, args.update)
+        done = preparing.prepare_all(datasets, origin, args.folder, screen)
         preparing.report(done, args.folder, screen)
     except SpartaError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -14,54 +14,10 @@ import yaml
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from sparta.arena.rules import MatchMaking, Preferences, Reputation, Reweighting, Rules
-from sparta.errors import SpartaError
 from sparta.recipe_engine import HOW, VLLM_HOTTEST, Engine
-from sparta.store.layout import check_model_name
+from sparta.recipe_pool import HUB, MODELS, Pool, well_formed
 
-
-class Model(Rules):
-    """One member of the pool: a base with the LoRA adapter that learns. Full models answer and judge, but are not trained yet: a launch refuses them."""
-
-    name: str
-    base: str | None = Field(default=None, description="folder or embedded:NAME; null: pool.base")
-    adapter: str | None = Field(default=None, description="PEFT folder or embedded:NAME; safetensors only")
-
-    @field_validator("name")
-    @classmethod
-    def _usable_as_folder(cls, name: str) -> str:
-        try:
-            check_model_name(name)
-        except SpartaError as error:
-            raise ValueError(str(error)) from None
-        return name
-
-
-class Pool(Rules):
-    """The pool M^0. Relative paths begin with ./ or ../ and are taken from the file that names them."""
-
-    base: str | None = Field(default=None, description="base of every model that names none")
-    models: tuple[Model, ...] = ()
-    trust_remote_code: bool = Field(
-        default=False, description="run code that a base model ships; only for bases you trust"
-    )
-
-    @model_validator(mode="after")
-    def _playable(self) -> Self:
-        names = [model.name for model in self.models]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"two models are named {twice[0]}: give each a name of its own")
-        if len(names) < 3:
-            raise ValueError(
-                f"the pool has {len(names)} model{'s' * (len(names) != 1)}, at least 3 are needed: two duel, the others judge"
-            )
-        for model in self.models:
-            if model.base is None and self.base is None:
-                raise ValueError(f"model {model.name} has no base: set pool.base or the model's own base")
-        return self
-
-    def base_of(self, model: Model) -> str:
-        return model.base or self.base or ""
-
+DATASETS = MODELS.with_name("datasets")
 
 Grading = Literal["exact", "number", "math", "letter", "likelihood", "judge"]
 
@@ -179,6 +135,9 @@ class Assumed(Rules):
 
     tokens_per_second: float = Field(default=2000.0, gt=0, description="generated tokens")
     pairs_per_second: float = Field(default=1.5, gt=0, description="preference pairs trained on")
+    learned_tokens_per_second: float = Field(
+        default=3000.0, gt=0, description="tokens of data that experts are trained on"
+    )
     start_seconds: float = Field(
         default=60.0,
         ge=0,
@@ -226,13 +185,22 @@ class Cluster(Rules):
 class Judge(Rules):
     """The judge of an evaluation: a model apart from the pool, on an engine of its own. The paper's is Gemini 1.5 Flash, by its endpoint."""
 
-    base: str = Field(description="folder or embedded:NAME; for an endpoint the model's name there")
-    adapter: str | None = Field(default=None, description="PEFT folder or embedded:NAME")
+    base: str = Field(
+        description="folder, hub:OWNER/NAME[@REVISION] or embedded:NAME; for an endpoint the model's name there"
+    )
+    adapter: str | None = Field(
+        default=None, description="PEFT folder, hub:OWNER/NAME[@REVISION] or embedded:NAME"
+    )
     engine: Engine = Engine()
     max_new_tokens: int = Field(default=32, ge=1)
     retries: int = Field(
         default=2, ge=0, description="more tries for a grade that cannot be read, at temperature 0.7"
     )
+
+    @field_validator("base", "adapter")
+    @classmethod
+    def _well_formed(cls, reference: str | None) -> str | None:
+        return reference if reference is None else well_formed(reference)
 
     def identity(self, version: str) -> dict[str, Any]:
         """Everything that could change a grade, as plain values; what has its default is left out. version: of the adapter, wherever it lies."""
@@ -319,6 +287,25 @@ class Recipe(Rules):
         ):
             return {**given, "reweighting": {"first_iteration": 3, **reweighting}}
         return given
+
+    @property
+    def of_the_hub(self) -> tuple[str, ...]:
+        """The bases and adapters named hub:OWNER/NAME[@REVISION], of the pool and of the judge of evaluations, each once."""
+        judge = self.evaluation.judge
+        named = (*self.pool.references, *((judge.base, judge.adapter) if judge else ()))
+        return tuple(dict.fromkeys(name for name in named if name and name.startswith(HUB)))
+
+    def placed(self) -> Self:
+        """Itself, with pool.folder said where models of the hub are named, and data.folder where experts learn from subsets.
+
+        Jobs look for both, and run from a copy of the code, beside which there is neither.
+        """
+        pool, data = self.pool, self.data
+        if pool.folder is None and self.of_the_hub:
+            pool = pool.model_copy(update={"folder": str(MODELS)})
+        if data.folder is None and any(model.sft.is_prepared for model in pool.models if model.sft):
+            data = data.model_copy(update={"folder": str(DATASETS)})
+        return self.model_copy(update={"pool": pool, "data": data})
 
     def identity(self) -> dict[str, Any]:
         """Everything that could change a result, as plain values."""

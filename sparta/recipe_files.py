@@ -6,7 +6,7 @@ the same two functions, `read_mapping` and `validated`.
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from sparta.arena.rules import overlay
 from sparta.errors import SpartaError
 from sparta.recipe import Recipe
+from sparta.recipe_pool import is_file_of_lessons
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -31,7 +32,7 @@ def load(source: str | Path, settings: Sequence[str] = ()) -> Recipe:
     tree = _read_tree(path)
     for setting in settings:
         tree = overlay(tree, _setting(setting))
-    return validated(Recipe, tree, f"recipe {path}")
+    return validated(Recipe, tree, f"recipe {path}").placed()
 
 
 def adjust(recipe: Recipe, settings: Sequence[str]) -> Recipe:
@@ -42,7 +43,7 @@ def adjust(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     tree = recipe.model_dump(mode="json")
     for setting in settings:
         tree = overlay(tree, _setting(setting))
-    adjusted = validated(Recipe, tree, f"recipe {recipe.name}")
+    adjusted = validated(Recipe, tree, f"recipe {recipe.name}").placed()
     if adjusted.reputation.preset != recipe.reputation.preset:
         raise SpartaError(
             f"recipe {recipe.name}: reputation.preset={adjusted.reputation.preset} fills only what a recipe leaves open, and a frozen one "
@@ -116,7 +117,9 @@ def _setting(text: str) -> dict[str, Any]:
 
 
 def _located(tree: dict[str, Any], origin: Path) -> dict[str, Any]:
-    """`tree` with its relative paths made absolute: those of `data` always, of models those that begin with ./ or ../ or name a folder there."""
+    """`tree` with its relative paths made absolute: those of `data`, of files that experts learn from and of the scores that a pool is derived
+    from always, of models those that begin with ./ or ../ or name a folder there.
+    """
 
     def absolute(value: Any, always: bool = False) -> Any:
         if isinstance(value, str) and (
@@ -125,12 +128,16 @@ def _located(tree: dict[str, Any], origin: Path) -> dict[str, Any]:
             return str((origin / value).resolve())
         return value
 
+    def lesson(section: Any) -> Any:
+        if not isinstance(section, dict) or not is_file_of_lessons(section.get("data")):
+            return section
+        return {**section, "data": absolute(section["data"], always=True)}
+
     def model(section: Any) -> Any:
         if not isinstance(section, dict):
             return section
-        return {
-            key: absolute(value) if key in ("base", "adapter") else value for key, value in section.items()
-        }
+        located: dict[str, Callable[[Any], Any]] = {"base": absolute, "adapter": absolute, "sft": lesson}
+        return {key: located[key](value) if key in located else value for key, value in section.items()}
 
     tree = dict(tree)
     if isinstance(data := tree.get("data"), dict):
@@ -144,6 +151,10 @@ def _located(tree: dict[str, Any], origin: Path) -> dict[str, Any]:
         pool = model(pool)
         if isinstance(pool.get("models"), list):
             pool["models"] = [model(member) for member in pool["models"]]
+        if pool.get("folder"):
+            pool["folder"] = absolute(pool["folder"], always=True)
+        if isinstance(derived := pool.get("derived"), dict) and derived.get("scores"):
+            pool["derived"] = {**derived, "scores": absolute(derived["scores"], always=True)}
         tree["pool"] = pool
     if isinstance(evaluation := tree.get("evaluation"), dict) and "judge" in evaluation:
         tree["evaluation"] = {**evaluation, "judge": model(evaluation["judge"])}

@@ -100,7 +100,7 @@ class Silent:
 def advance(run: Run, t: int, upto: str = "commit") -> None:
     """Carry out iteration t inline, up to and with the phase called `upto`."""
     driver = Driver(run, Inline(run), Silent(), lambda: None)
-    for phase in phases_of(run.recipe):
+    for phase in phases_of(run.recipe, t):
         driver.complete(phase, t)
         if phase.name == upto:
             return

@@ -16,7 +16,7 @@ from rehearsal import ROOT, advance, begin
 
 from sparta.recipe import Recipe
 
-UNDERNEATH = {"errors", "rng", "prompts", "recipe", "recipe_engine", "recipe_files", "store"}
+UNDERNEATH = {"errors", "rng", "prompts", "recipe", "recipe_engine", "recipe_pool", "recipe_files", "store"}
 WORKERS = UNDERNEATH | {"arena"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
@@ -24,8 +24,9 @@ ROOMS: dict[str, set[str]] = {
     "prompts": {"errors"},
     "arena": {"errors", "rng"},
     "recipe_engine": {"arena"},
-    "recipe": {"errors", "arena", "recipe_engine", "store"},
-    "recipe_files": {"errors", "recipe", "arena"},
+    "recipe_pool": {"errors", "arena", "recipe_engine", "store"},
+    "recipe": {"arena", "recipe_engine", "recipe_pool"},
+    "recipe_files": {"errors", "recipe", "recipe_pool", "arena"},
     "store": UNDERNEATH,
     "engines": UNDERNEATH,
     "training": UNDERNEATH,
@@ -41,7 +42,8 @@ ROOMS: dict[str, set[str]] = {
 EXACTLY = {
     ("recipe", "arena"): {"sparta.arena.rules"},
     ("recipe_engine", "arena"): {"sparta.arena.rules"},
-    ("recipe", "store"): {"sparta.store.layout"},
+    ("recipe_pool", "arena"): {"sparta.arena.rules"},
+    ("recipe_pool", "store"): {"sparta.store.layout"},
     ("recipe_files", "arena"): {"sparta.arena.rules"},
     ("tasks", "arena"): {"sparta.arena.votes"},
 }

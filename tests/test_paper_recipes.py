@@ -1,6 +1,6 @@
 """sparta/recipes/paper: one recipe for each column of Table 1, each as short as its difference from the rest."""
 
-import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,9 +10,12 @@ from rehearsal import sentence, typed
 
 from sparta.prompts import Message
 from sparta.recipe_files import RECIPES, load
+from sparta.recipe_pool import hub_folder, on_hub
 from sparta.tasks import prepared
 from sparta.tasks.base import Item
+from sparta.tasks.chats import Chat
 from sparta.tasks.registry import TASKS
+from sparta.tasks.subsets import SUBSETS
 
 PAPER = sorted(set(TASKS) - {"toy"})
 EXPERTS = (
@@ -23,7 +26,12 @@ JUDGED = {"medqa", "com2", "alpaca"}
 
 def test_there_is_a_recipe_for_each_of_the_twelve_tasks() -> None:
     assert len(PAPER) == 12
-    assert {path.stem for path in (RECIPES / "paper").glob("*.yaml")} == {*PAPER, "_shared", "_judged"}
+    assert {path.stem for path in (RECIPES / "paper").glob("*.yaml")} == {
+        *PAPER,
+        "_shared",
+        "_judged",
+        "experts",
+    }
 
 
 @pytest.mark.parametrize("task", PAPER)
@@ -38,14 +46,40 @@ def test_a_recipe_of_the_paper_has_its_settings(task: str) -> None:
     assert set(given) == {"extends", "name", "data"}
 
 
+def test_the_pool_of_the_paper_is_that_of_the_hub() -> None:
+    recipe = load("paper/gsm8k")
+    assert {recipe.pool.base_of(model) for model in recipe.pool.models} == {"hub:Qwen/Qwen2.5-7B-Instruct"}
+    assert {model.name: on_hub(model.adapter or "") for model in recipe.pool.models} == {
+        name: (f"bunsenfeng/yuru_qw_{name}", None) for name in EXPERTS
+    }
+
+
+def test_the_experts_may_be_trained_from_their_subsets_in_place_of_fetched() -> None:
+    recipe, fetched = load("paper/experts"), load("paper/gsm8k")
+    assert tuple(model.name for model in recipe.pool.models) == EXPERTS == tuple(SUBSETS)
+    lessons = {model.name: model.sft for model in recipe.pool.models}
+    assert {name: lesson and lesson.data for name, lesson in lessons.items()} == {
+        name: name for name in EXPERTS
+    }
+    # C.3: five epochs, one of ShareGPT; learning rate 2e-4, cosine, warm-up 0.1, effective batch 32.
+    sft = recipe.pool.sft
+    epochs = {name: (lesson and lesson.epochs) or sft.epochs for name, lesson in lessons.items()}
+    assert epochs == {name: 1 if name == "sharegpt" else 5 for name in EXPERTS}
+    assert (sft.learning_rate, sft.schedule, sft.warmup) == (2e-4, "cosine", 0.1)
+    assert sft.batch_size * sft.accumulation == 32
+    different = {line.split(":")[0].split(".")[0] for line in fetched.differences(recipe)}
+    assert different == {"name", "pool"}
+
+
 @pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Settings that put small models in the place of the paper's."""
+def pool(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The setting that has small models where the paper's are fetched to."""
     folder = tmp_path_factory.mktemp("models")
-    base = tiny.make_base(folder / "base")
+    base = tiny.make_base(hub_folder("hub:Qwen/Qwen2.5-7B-Instruct", str(folder)))
     adapter = tiny.make_adapter(folder / "adapter", base, seed=1)
-    models = [{"name": name, "adapter": str(adapter)} for name in EXPERTS]
-    return [f"pool.base={base}", f"pool.models={json.dumps(models)}"]
+    for name in EXPERTS:
+        shutil.copytree(adapter, hub_folder(f"hub:bunsenfeng/yuru_qw_{name}", str(folder)))
+    return f"pool.folder={folder}"
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +90,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         splits = {split: [item(task, split, number) for number in range(3)] for split in prepared.SPLITS}
         source = prepared.Provenance(task, "local", "none", files={}, dropped={}, notes=(), missing={})
         prepared.write(folder, TASKS[task], splits, source)
+    for subset in SUBSETS:
+        rows = [
+            Chat(f"row-{number}", (Message("user", "Hello"), Message("assistant", "Hi")))
+            for number in range(3)
+        ]
+        source = prepared.Provenance(subset, "local", "none", files={}, dropped={}, notes=(), missing={})
+        prepared.write_chats(folder, subset, rows, source)
     return folder
 
 
@@ -70,25 +111,32 @@ def item(task: str, split: str, number: int) -> Item:
     )
 
 
-@pytest.mark.parametrize("task", PAPER)
+@pytest.mark.parametrize("recipe", [*PAPER, "experts"])
 def test_a_dry_run_of_a_recipe_of_the_paper_checks_it_and_starts_nothing(
-    task: str, pool: list[str], data: Path, tmp_path: Path
+    recipe: str, pool: str, data: Path, tmp_path: Path
 ) -> None:
-    settings = [*pool, f"data.folder={data}"]
-    given = [part for setting in settings for part in ("--set", setting)]
     options = ("--cluster", "inline", "--state", tmp_path / "state", "--dry-run")
-    done = typed("launch", "--recipe", f"paper/{task}", *options, *given)
+    settings = ("--set", pool, "--set", f"data.folder={data}")
+    done = typed("launch", "--recipe", f"paper/{recipe}", *options, *settings)
     assert done.returncode == 0, done.stderr
     assert "10 models" in done.stdout and "1,000 combats" in done.stdout, done.stdout
     assert not (tmp_path / "state").exists()
 
 
 def test_a_recipe_of_the_paper_without_its_data_or_models_says_what_to_get(
-    pool: list[str], tmp_path: Path
+    pool: str, data: Path, tmp_path: Path
 ) -> None:
-    dry = ("--state", tmp_path / "state", "--dry-run")
-    folder = ("--set", f"data.folder={tmp_path / 'nowhere'}")
-    given = [part for setting in pool for part in ("--set", setting)]
-    assert "python jobs/prepare_data.py gsm8k" in sentence(
-        typed("launch", "--recipe", "paper/gsm8k", *dry, *folder, *given)
-    )
+    def said(recipe: str, *settings: str) -> str:
+        given = [part for setting in settings for part in ("--set", setting)]
+        return sentence(
+            typed("launch", "--recipe", f"paper/{recipe}", "--state", tmp_path / "state", "--dry-run", *given)
+        )
+
+    nowhere = tmp_path / "nowhere"
+    assert "python jobs/prepare_data.py gsm8k" in said("gsm8k", pool, f"data.folder={nowhere}")
+    unfetched = said("gsm8k", f"pool.folder={nowhere}", f"data.folder={data}")
+    assert "hub:Qwen/Qwen2.5-7B-Instruct has not been fetched" in unfetched and "--fetch" in unfetched
+    unprepared = tmp_path / "data"
+    shutil.copytree(data, unprepared)
+    shutil.rmtree(unprepared / "science")
+    assert "python jobs/prepare_data.py science" in said("experts", pool, f"data.folder={unprepared}")

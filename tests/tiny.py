@@ -18,15 +18,15 @@ MERGES = [("a", "b"), ("t", "h"), ("th", "e"), ("Ċ", "Ċ"), ("1", "0"), (".", "
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-def make_tokenizer(folder: Path) -> int:
+def make_tokenizer(folder: Path, merges: list[tuple[str, str]] = MERGES) -> int:
     """Write the files of a byte-level BPE with a few merges and a ChatML template; return the number of
     tokens.
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-    symbols = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *("".join(pair) for pair in MERGES)]
+    symbols = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *("".join(pair) for pair in merges)]
     tokenizer = Tokenizer(
-        models.BPE(vocab={symbol: i for i, symbol in enumerate(symbols)}, merges=list(MERGES))
+        models.BPE(vocab={symbol: i for i, symbol in enumerate(symbols)}, merges=list(merges))
     )
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -45,12 +45,20 @@ def make_tokenizer(folder: Path) -> int:
     return len(symbols) + 3
 
 
-def make_base(folder: Path, *, layers: int = 2, width: int = 64, context: int = 512, seed: int = 0) -> Path:
+def make_base(
+    folder: Path,
+    *,
+    layers: int = 2,
+    width: int = 64,
+    context: int = 512,
+    seed: int = 0,
+    merges: list[tuple[str, str]] = MERGES,
+) -> Path:
     """Write a random Qwen2 of `layers` layers, `width` wide; return `folder`."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    tokens = make_tokenizer(folder)
+    tokens = make_tokenizer(folder, merges)
     config = Qwen2Config(
         vocab_size=tokens,
         hidden_size=width,

@@ -18,16 +18,20 @@ from rich.table import Table
 
 from sparta.arena.reputation import Standing
 from sparta.cluster.base import Launcher
-from sparta.cluster.estimate import Forecast, duration, forecasts, work_of
+from sparta.cluster.estimate import Forecast, duration, forecasts, founding_of, work_of
 from sparta.cluster.needs import device_of
 from sparta.cluster.rates import measured
 from sparta.methods.registry import phase_named
 from sparta.phases import standings
 from sparta.phases.base import ArrayPhase, Phase
+from sparta.phases.pool import adapters_of
+from sparta.phases.pool_check import notes
 from sparta.phases.stats import IterationStats
 from sparta.recipe import Recipe
 from sparta.store import files
+from sparta.store.records import Taught
 from sparta.store.run import Run
+from sparta.store.shards import read_shards
 
 LOG_EVERY_SECONDS = 15.0
 LOG_WIDTH = 110
@@ -92,24 +96,35 @@ def plain_console() -> Console:
 
 
 def show_plan(console: Console, run: Run, first: int, last: int, launcher: Launcher) -> None:
-    """What is going to happen, before it does."""
+    """What is going to happen, before it does. last: 0 where the initial pool is all that is asked for."""
     recipe, work = run.recipe, work_of(run.recipe)
-    m, left = len(run.models), last - first + 1
-    expected = forecasts(run, launcher)
-    arrays = [forecast.phase for forecast in expected if isinstance(forecast.phase, ArrayPhase)]
-    together, most = max(map(launcher.at_once, arrays)), max(map(launcher.tasks, arrays))
+    m, left = len(run.models), last - max(first, 1) + 1
+    founding = forecasts(run, launcher, 0) if first == 0 else []
+    expected = forecasts(run, launcher, 1) if last > 0 else []
+    arrays = [forecast.phase for forecast in (*founding, *expected) if isinstance(forecast.phase, ArrayPhase)]
+    together = max(map(launcher.at_once, arrays), default=1)
+    most = max(map(launcher.tasks, arrays), default=1)
     each = sum(forecast.seconds for forecast in expected)
+    gpu_seconds = _gpu_seconds(recipe, founding) + left * _gpu_seconds(recipe, expected)
     basis = "as measured in this run" if measured(run) else "assumed, measured after the first iteration"
     table = Table.grid(padding=(0, 2))
     for name, value in (
         ("run", f"{recipe.name} ({run.info.run_id}), seed {recipe.seed}, in {run.state.root}"),
         ("pool", f"{m} models: {', '.join(run.models)}"),
+        *(("", note) for note in notes(recipe, adapters_of(run))),
         ("instructions", f"{len(run.instructions):,} to draw from"),
-        (
-            "each iteration",
-            f"{work.combats:,} combats, {work.responses:,} responses, {work.votes:,} votes, {m} trainings of up to {work.combats:,} pairs",
+        *([("initial pool", _founding_in_words(run, founding))] if first == 0 else []),
+        *(
+            [
+                (
+                    "each iteration",
+                    f"{work.combats:,} combats, {work.responses:,} responses, {work.votes:,} votes, {m} trainings of up to {work.combats:,} pairs",
+                ),
+                ("iterations", f"{max(first, 1)} to {last}"),
+            ]
+            if last
+            else []
         ),
-        ("iterations", f"{first} to {last}"),
         *(
             [("trust", "code that the base model ships is run (pool.trust_remote_code)")]
             if recipe.pool.trust_remote_code
@@ -119,19 +134,30 @@ def show_plan(console: Console, run: Run, first: int, last: int, launcher: Launc
             "where",
             f"{launcher.where}, {together} task{'s' * (together != 1)} at once, engine {recipe.engine.kind}",
         ),
-        *([("tasks", tasks_in_words(expected, launcher))] if most > 1 else []),
-        (
-            "estimate",
-            f"{work.tokens * left:,} new tokens at most, {work.updates * left:,} weight updates, about {duration(each * left)} ({basis})",
-        ),
+        *([("tasks", tasks_in_words([*founding, *expected], launcher))] if most > 1 else []),
         *(
-            [("GPU-hours", f"about {_gpu_seconds(recipe, expected) * left / 3600:.2g} ({basis})")]
-            if launcher.survives
+            [
+                (
+                    "estimate",
+                    f"{work.tokens * left:,} new tokens at most, {work.updates * left:,} weight updates, about {duration(each * left)} ({basis})",
+                )
+            ]
+            if last
             else []
         ),
+        *([("GPU-hours", f"about {gpu_seconds / 3600:.2g} ({basis})")] if launcher.survives else []),
     ):
         table.add_row(name, value)
     console.print(table)
+
+
+def _founding_in_words(run: Run, expected: Sequence[Forecast]) -> str:
+    """What is trained before the first iteration, and how long that takes by assumed rates."""
+    work, seconds = founding_of(run), sum(forecast.seconds for forecast in expected)
+    return (
+        f"{work.experts} of them trained from data, {work.rows:,} rows, {work.updates:,} weight updates, "
+        f"about {duration(seconds)} (assumed)"
+    )
 
 
 def tasks_in_words(expected: Sequence[Forecast], launcher: Launcher) -> str:
@@ -149,7 +175,10 @@ def _gpu_seconds(recipe: Recipe, expected: Sequence[Forecast]) -> float:
 
 
 def show_iteration(console: Console, run: Run, t: int) -> None:
-    """The standing after iteration t."""
+    """The standing after iteration t; after iteration 0 what became of the experts that were trained from data."""
+    if t == 0:
+        console.print(founding_table(run))
+        return
     stats = files.read_json(run.iteration(t).stats, IterationStats)
     after, before = standings.at_end(run, t), standings.at_end(run, t - 1)
     console.print(standing_table(f"iteration {t} of {run.recipe.iterations}", after, before, stats))
@@ -181,6 +210,29 @@ def show_iteration(console: Console, run: Run, t: int) -> None:
     ):
         if number:
             console.print(f"  {number:,} {what}")
+
+
+def founding_table(run: Run) -> Table:
+    """What every expert was trained on from data, and its losses."""
+    rows = read_shards(run.iteration(0).training, Taught)
+    table = Table(title="initial pool: experts from data", title_justify="left", box=box.SIMPLE_HEAD)
+    for heading in ("model", "data"):
+        table.add_column(heading)
+    for heading in ("rows", "dropped", "updates", "first loss", "last loss", "seconds"):
+        table.add_column(heading, justify="right")
+    for name, lessons in run.lessons.items():
+        row = rows[name]
+        losses = ("" if loss is None else f"{loss:.3f}" for loss in (row.first_loss, row.last_loss))
+        table.add_row(
+            name,
+            lessons.data,
+            f"{row.rows:,}",
+            f"{row.dropped:,}",
+            f"{row.steps:,}",
+            *losses,
+            f"{row.seconds:.0f}",
+        )
+    return table
 
 
 def standing_table(

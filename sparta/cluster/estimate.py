@@ -16,6 +16,7 @@ from sparta.cluster.sizing import Width, width_for
 from sparta.methods.registry import phases_of
 from sparta.phases import costs
 from sparta.phases.base import ArrayPhase, Phase
+from sparta.phases.sft import TrainExperts, tokens_to_learn, updates_of
 from sparta.phases.stats import PhaseStats
 from sparta.prompts import question_text
 from sparta.recipe import Recipe
@@ -54,6 +55,27 @@ def work_of(recipe: Recipe) -> Work:
     )
 
 
+@dataclass(frozen=True)
+class Founding:
+    """What is to be trained before the first iteration, in numbers, if no row is dropped. tokens: about, of all epochs."""
+
+    experts: int
+    rows: int
+    updates: int
+    tokens: float
+
+
+def founding_of(run: Run) -> Founding:
+    """What the experts of the initial pool that are trained from data come to."""
+    experts = [(model, run.lessons[model.name]) for model in run.recipe.pool.taught]
+    return Founding(
+        experts=len(experts),
+        rows=sum(lessons.rows for _, lessons in experts),
+        updates=sum(updates_of(run.recipe, model, lessons) for model, lessons in experts),
+        tokens=sum(tokens_to_learn(run.recipe, model, lessons) for model, lessons in experts),
+    )
+
+
 def seconds_an_iteration(run: Run) -> float | None:
     """Median duration of the committed iterations, in seconds; None before there is one."""
     durations = [sum(phase.seconds for phase in phases.values()) for phases in measured(run)]
@@ -70,8 +92,8 @@ class Forecast:
     busy: float
 
 
-def forecasts(run: Run, launcher: Launcher) -> list[Forecast]:
-    """The phases of one whole iteration on the tasks that `launcher` has, timed by what this run has measured, or by assumed rates."""
+def forecasts(run: Run, launcher: Launcher, t: int) -> list[Forecast]:
+    """The phases of the whole iteration t on the tasks that `launcher` has, timed by what this run has measured, or by assumed rates."""
     found = measured(run)
     return [
         _of_array(run, phase, launcher, found)
@@ -79,19 +101,17 @@ def forecasts(run: Run, launcher: Launcher) -> list[Forecast]:
         else Forecast(
             phase, Width(1), *([_typical(found, phase.name, lambda stats: stats.seconds) or 0.0] * 2)
         )
-        for phase in phases_of(run.recipe)
+        for phase in phases_of(run.recipe, t)
     ]
 
 
 def _of_array(run: Run, phase: ArrayPhase, launcher: Launcher, found: Measured) -> Forecast:
     cluster, most, at_once = run.recipe.cluster, launcher.tasks(phase), launcher.at_once(phase)
     if not runs_an_engine(phase):
-        models = len(run.models)
-        width = width_for(cluster, None, 0.0, models, most)
-        each = _typical(found, phase.name, lambda stats: stats.busy / max(stats.items, 1))
-        if each is None:
-            each = run.recipe.combats * run.recipe.dpo.epochs / cluster.assumed.pairs_per_second
-        return Forecast(phase, width, each * -(-models // min(width.tasks, at_once)), each * models)
+        seconds = _of_trainings(run, phase, found)
+        width = width_for(cluster, None, 0.0, len(seconds), most)
+        rounds = -(-len(seconds) // min(width.tasks, at_once))
+        return Forecast(phase, width, max(max(seconds), fmean(seconds) * rounds), sum(seconds))
     rates = rates_of(run, phase, found)
     cost = _typical(found, phase.name, lambda stats: stats.cost) or _assumed_cost(run, phase)
     width = width_for(cluster, rates, cost, _bundles(run, phase), most)
@@ -105,6 +125,17 @@ def _of_array(run: Run, phase: ArrayPhase, launcher: Launcher, found: Measured) 
         rates.seconds(cost) / together + rates.start_seconds * math.ceil(starts / together),
         rates.seconds(cost) + rates.start_seconds * starts,
     )
+
+
+def _of_trainings(run: Run, phase: ArrayPhase, found: Measured) -> list[float]:
+    """Seconds that a task has for each model that `phase` trains."""
+    assumed = run.recipe.cluster.assumed
+    if isinstance(phase, TrainExperts):
+        return [item.cost / assumed.learned_tokens_per_second for item in phase.work(run, 0)]
+    each = _typical(found, phase.name, lambda stats: stats.busy / max(stats.items, 1))
+    if each is None:
+        each = run.recipe.combats * run.recipe.dpo.epochs / assumed.pairs_per_second
+    return [each] * len(run.models)
 
 
 def _typical(found: Measured, name: str, of: Callable[[PhaseStats], float]) -> float | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from sparta.cluster import console, lifecycle
 from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.cancel import cancel_all, end_drivers
+from sparta.cluster.deriving import resolved
 from sparta.cluster.driver import Driver
 from sparta.cluster.failure import forget_failure, note_failure
 from sparta.cluster.launchers import launcher_for, settings_for
@@ -23,6 +24,7 @@ from sparta.engines.factory import close_engine
 from sparta.errors import SpartaError
 from sparta.methods.registry import phases_of
 from sparta.phases.base import Phase, Step
+from sparta.phases.memory import lines
 from sparta.recipe import ClusterKind, Recipe
 from sparta.recipe_files import adjust, load
 from sparta.store.layout import StateDir, parse_iteration
@@ -48,6 +50,8 @@ class Asked:
     dry_run: bool = False
     detach: bool = False
     cancel: bool = False
+    pool_only: bool = False
+    """Stop when the initial pool is there: what jobs/init_pool.py asks for."""
 
 
 def launch(asked: Asked, screen: console.Screen) -> None:
@@ -62,15 +66,18 @@ def launch(asked: Asked, screen: console.Screen) -> None:
         _rehearse(asked, state, screen)
         return
     # Refused before the state directory is touched.
-    recipe = _recipe(asked, state)
+    recipe = _recipe(asked, state, screen)
     with RunLock(state, screen.say) as lock:
         try:
             run = _open(asked, state, recipe)
             forget_failure(state)
-            if asked.detach:
-                _detach(run, screen, lock)
+            last = 0 if asked.pool_only else run.recipe.iterations
+            if _nothing_left(run, last, screen):
+                chain.withdraw_stragglers(run)
+            elif asked.detach:
+                _detach(run, last, screen, lock)
             else:
-                _drive(run, screen, lock)
+                _drive(run, last, screen, lock)
         except Exception as error:
             said = str(error) if isinstance(error, SpartaError) else f"{type(error).__name__}: {error}"
             # On a full disk, say, the error itself tells more than that this could not be written.
@@ -79,6 +86,12 @@ def launch(asked: Asked, screen: console.Screen) -> None:
             raise
         finally:
             close_engine()
+
+
+def asked_recipe(asked: Asked, screen: console.Screen) -> Recipe:
+    """The recipe that was asked for: the frozen one where there is a run already and none was named."""
+    state = _state(asked)
+    return _recipe(asked, state, screen) or Run.open(state).recipe
 
 
 def command_to_continue(asked: Asked) -> str:
@@ -100,7 +113,7 @@ def command_to_continue(asked: Asked) -> str:
         }
     given = [str(part) for name, value in options.items() if value is not None for part in (name, value)]
     given += [part for setting in settings for part in ("--set", setting)]
-    return shlex.join(["python", "jobs/launch.py", *given])
+    return shlex.join(["python", f"jobs/{'init_pool' if asked.pool_only else 'launch'}.py", *given])
 
 
 def _state(asked: Asked) -> StateDir:
@@ -120,8 +133,8 @@ def _state(asked: Asked) -> StateDir:
     return StateDir(asked.state or DEFAULT_STATE)
 
 
-def _recipe(asked: Asked, state: StateDir) -> Recipe | None:
-    """The recipe that was asked for; None where the frozen one is to be used as it is."""
+def _recipe(asked: Asked, state: StateDir, screen: console.Screen) -> Recipe | None:
+    """The recipe that was asked for, a derived pool resolved; None where the frozen one is to be used as it is."""
     settings = list(asked.settings)
     origin = parse_iteration(asked.resume)[0] if asked.resume else state
     if asked.iterations is not None:
@@ -132,8 +145,8 @@ def _recipe(asked: Asked, state: StateDir) -> Recipe | None:
         )
     settings += settings_for(asked.cluster, asked.profile)
     if asked.recipe is None and origin.run_json.is_file():
-        return adjust(Run.open(origin).recipe, settings) if settings else None
-    return load(asked.recipe or DEFAULT_RECIPE, settings)
+        return resolved(adjust(Run.open(origin).recipe, settings), screen.say) if settings else None
+    return resolved(load(asked.recipe or DEFAULT_RECIPE, settings), screen.say)
 
 
 def _open(asked: Asked, state: StateDir, recipe: Recipe | None) -> Run:
@@ -148,22 +161,22 @@ def _open(asked: Asked, state: StateDir, recipe: Recipe | None) -> Run:
     return lifecycle.begin_or_continue(state, recipe)
 
 
-def _drive(run: Run, screen: console.Screen, lock: RunLock) -> None:
-    phases, launcher = phases_of(run.recipe), launcher_for(run)
-    first, last = (run.state.last_committed() or 0) + 1, run.recipe.iterations
-    if _nothing_left(run, screen):
-        chain.withdraw_stragglers(run)
-        return
-    launcher.check(phases)
+def _drive(run: Run, last: int, screen: console.Screen, lock: RunLock) -> None:
+    launcher, first = launcher_for(run), run.state.next_iteration()
+    launcher.check(_phases(run, first, last))
     console.show_plan(screen.console, run, first, last, launcher)
     chain.withdraw_unfinished(run)
     chain.release_held(run)
     driver = Driver(run, launcher, screen, lock.check)
     for t in range(first, last + 1):
+        phases = phases_of(run.recipe, t)
         driver.iterate(phases, t)
         measure(run, phases, t)
         console.show_iteration(screen.console, run, t)
     chain.withdraw_stragglers(run)
+    if last == 0:
+        _tell_of_pool(run, screen)
+        return
     screen.say(f"Done: {last} iterations.")
     for what, path in (
         ("last pool", run.iteration(last).adapters),
@@ -175,39 +188,54 @@ def _drive(run: Run, screen: console.Screen, lock: RunLock) -> None:
         screen.say(f"  {'scores':18}python jobs/evaluate.py {run.state.root}")
 
 
-def _nothing_left(run: Run, screen: console.Screen) -> bool:
-    """Whether all iterations are committed; says so."""
-    done = run.state.last_committed() or 0
-    if done < run.recipe.iterations:
+def _phases(run: Run, first: int, last: int) -> list[Phase]:
+    """The phases of iterations `first` to `last`, each once."""
+    return list(
+        {phase.name: phase for t in range(first, last + 1) for phase in phases_of(run.recipe, t)}.values()
+    )
+
+
+def _tell_of_pool(run: Run, screen: console.Screen) -> None:
+    """Where the initial pool is, and what to do with it."""
+    where = "" if run.state.root == DEFAULT_STATE else f" --state {run.state.root}"
+    screen.say(
+        f"The initial pool is there: {len(run.models)} models, adapters in {run.iteration(0).adapters}.\n"
+        f"  play with it      python jobs/launch.py{where}"
+    )
+
+
+def _nothing_left(run: Run, last: int, screen: console.Screen) -> bool:
+    """Whether all iterations up to `last` are committed; says so."""
+    done = run.state.next_iteration() - 1
+    if done < last:
         return False
+    if last == 0:
+        screen.say(f"The pool of {run.state.root} is made already; nothing to do.")
+        _tell_of_pool(run, screen)
+        return True
     screen.say(
         f"All {done} iterations of {run.state.root} are committed; nothing to do (for more: --iters {done + 3})."
     )
     return True
 
 
-def _detach(run: Run, screen: console.Screen, lock: RunLock) -> None:
-    """Submit what is left of the run as one chain of jobs and leave."""
-    phases, launcher = phases_of(run.recipe), launcher_for(run)
+def _detach(run: Run, last: int, screen: console.Screen, lock: RunLock) -> None:
+    """Submit what is left of the run up to iteration `last` as one chain of jobs and leave."""
+    launcher, first = launcher_for(run), run.state.next_iteration()
     if not isinstance(launcher, Slurm):
         raise SpartaError(
             f"--detach leaves the run to SLURM, and this one runs {launcher.name}: add --profile, or leave --detach out"
         )
-    if _nothing_left(run, screen):
-        chain.withdraw_stragglers(run)
-        return
     chain.withdraw_unfinished(run)
     before = chain.latest_chain(run)
     known = chain.jobs_in_slurm(run)
-    if before is not None and not known and before.last > (run.state.last_committed() or 0):
+    if before is not None and not known and before.last >= first:
         # One empty answer may be wrong, and a second chain beside a living one would do its work twice.
         time.sleep(2 * launcher.profile.poll_seconds)
         known = chain.jobs_in_slurm(run)
     if before is not None and chain.goes_on(before, known):
         chain.release(before, known)
-        more = " Iterations after it are for the same command, when it is done." * (
-            before.last < run.recipe.iterations
-        )
+        more = " Iterations after it are for the same command, when it is done." * (before.last < last)
         screen.say(
             f"{sum(task.live for task in known)} jobs of this run are in SLURM already, up to iteration {before.last}: nothing was "
             f"submitted. See them with jobs/status.py, end them with --cancel.{more}"
@@ -215,16 +243,15 @@ def _detach(run: Run, screen: console.Screen, lock: RunLock) -> None:
         return
     if before is not None:
         chain.withdraw_rest(before, known)
-    launcher.check(phases)
-    first, last = (run.state.last_committed() or 0) + 1, run.recipe.iterations
+    launcher.check(_phases(run, first, last))
     console.show_plan(screen.console, run, first, last, launcher)
     driver = Driver(run, launcher, screen, lock.check)
-    for phase in phases:
+    for phase in phases_of(run.recipe, first):
         driver.settle(AttemptDir(run, phase, first))
-    first = _light_steps(run, driver, phases, first, last)
+    first = _light_steps(run, driver, first, last)
     if first > last:
         return
-    links = chain.links_from(run, phases, first, last, launcher.most)
+    links = chain.links_from(run, first, last, launcher.most)
     lock.check()
     made = chain.submit_chain(run, launcher, links, last)
     jobs = [job for _, ids in made.links for job in ids]
@@ -235,9 +262,10 @@ def _detach(run: Run, screen: console.Screen, lock: RunLock) -> None:
     )
 
 
-def _light_steps(run: Run, driver: Driver, phases: Sequence[Phase], first: int, last: int) -> int:
+def _light_steps(run: Run, driver: Driver, first: int, last: int) -> int:
     """Do here what takes a moment and comes next; the iteration that is to go on. No job needs to wait in a queue for it."""
     for t in range(first, last + 1):
+        phases = phases_of(run.recipe, t)
         for phase in phases:
             if not (isinstance(phase, Step) and phase.light):
                 if phase.missing(run, t):
@@ -264,19 +292,23 @@ def _cancel(state: StateDir, screen: console.Screen) -> None:
 
 def _rehearse(asked: Asked, state: StateDir, screen: console.Screen) -> None:
     """Everything that can be checked without starting: recipe, pool, instructions, state."""
-    recipe = _recipe(asked, state)
+    recipe = _recipe(asked, state, screen)
     if asked.resume is not None:
         source, done = parse_iteration(asked.resume)
         run = lifecycle.rehearse_return(source, done, recipe, branch=asked.fork is not None)
     elif recipe is not None and not state.run_json.is_file():
-        run, done = lifecycle.rehearse(state, recipe), 0
+        run, done = lifecycle.rehearse(state, recipe), -1 if recipe.pool.taught else 0
     else:
         run = Run.open(state)
         lifecycle.require_same_recipe(run, recipe)
         lifecycle.check_state(run)
-        run.recipe, done = recipe or run.recipe, run.state.last_committed() or 0
-    launcher = launcher_for(run)
-    console.show_plan(screen.console, run, done + 1, run.recipe.iterations, launcher)
+        run.recipe, done = recipe or run.recipe, run.state.next_iteration() - 1
+    launcher, last = launcher_for(run), 0 if asked.pool_only else run.recipe.iterations
+    console.show_plan(screen.console, run, done + 1, last, launcher)
     if isinstance(launcher, Slurm):
-        show_scripts(run, launcher, phases_of(run.recipe), done + 1, screen.console)
+        for t in range(done + 1, min(last, max(done + 1, 1)) + 1):
+            show_scripts(run, launcher, t, screen.console)
+    if asked.pool_only:
+        for line in lines(run.recipe):
+            screen.say(line)
     screen.say("Dry run: the recipe, the pool and the instructions are in order; nothing was started.")

@@ -14,13 +14,15 @@ from sparta.cluster.launchers import LAUNCHERS, launcher_named
 from sparta.cluster.looks import looks_file
 from sparta.errors import SpartaError
 from sparta.methods.registry import phases_of
-from sparta.phases import standings
+from sparta.phases.found import Found
 from sparta.phases.instructions import gather
-from sparta.phases.pool import check_pool, install_pool, remove_tree
+from sparta.phases.lessons import gather_lessons
+from sparta.phases.pool import remove_tree
+from sparta.phases.pool_check import check_pool
 from sparta.recipe import Recipe
 from sparta.store import files
 from sparta.store.layout import IterationDir, StateDir
-from sparta.store.manifest import commit, verify
+from sparta.store.manifest import verify
 from sparta.store.process import slurm_restarts
 from sparta.store.run import Run
 from sparta.tasks.registry import task_named
@@ -29,6 +31,7 @@ from sparta.tasks.registry import task_named
 def begin_or_continue(state: StateDir, recipe: Recipe | None) -> Run:
     """The run in `state`: begun with `recipe` if there is none, else continued.
 
+    Its initial pool is there and committed as iteration 0, unless experts are to be trained from data: then that iteration is for the driver.
     With `recipe` None the frozen one is used. Raises SpartaError where the recipe differs from the frozen one in anything that could
     change a result (the difference is shown), where the state was edited, or where the pool or the instructions are unusable.
     """
@@ -45,14 +48,16 @@ def begin_or_continue(state: StateDir, recipe: Recipe | None) -> Run:
         raise SpartaError(f"{state.root} is not empty and holds no run: choose another --state or empty it")
     _check(recipe)
     instructions = gather(recipe)
+    lessons = gather_lessons(recipe)
     run = Run.prepare(state, recipe)
     files.write_rows(state.instructions, instructions)
-    zero = run.iteration(0)
-    remove_tree(zero.root)  # left by a launch that was killed before there was a run
-    files.write_json(zero.pool, install_pool(run))
-    files.write_json(zero.standing, standings.initial(run))
+    remove_tree(run.iteration(0).root)  # left by a launch that was killed before there was a run
     run.info = msgspec.structs.replace(run.info, instructions_sha256=files.sha256_file(state.instructions))
-    commit(zero, parent=run.info.genesis, files=[zero.pool, zero.standing], rows={})
+    if lessons:
+        files.write_json(state.lessons, lessons)
+        run.info = msgspec.structs.replace(run.info, lessons_sha256=files.sha256_file(state.lessons))
+    else:
+        Found().execute(run, 0)
     run.save()
     return run
 
@@ -75,12 +80,13 @@ def rehearse(state: StateDir, recipe: Recipe) -> Run:
     """The run that `recipe` would begin in `state`, checked as far as possible and not written."""
     _check(recipe)
     run = Run(state, recipe, Run.describe(recipe))
-    run.instructions = gather(recipe)
+    run.instructions, run.lessons = gather(recipe), gather_lessons(recipe)
     return run
 
 
 def _check(recipe: Recipe) -> None:
     """What a recipe names must be there before anything is written."""
+    assert recipe.pool.derived is None, "a derived pool is resolved where its recipe is loaded"
     check_pool(recipe)
     data = recipe.data
     for name in recipe.evaluation.tasks:
@@ -93,13 +99,14 @@ def _check(recipe: Recipe) -> None:
 
 def check_state(run: Run) -> None:
     """Raises SpartaError naming the first file of the committed state that is missing or was changed."""
-    if (
-        not run.state.instructions.is_file()
-        or files.sha256_file(run.state.instructions) != run.info.instructions_sha256
+    for path, digest in (
+        (run.state.instructions, run.info.instructions_sha256),
+        *([(run.state.lessons, run.info.lessons_sha256)] if run.info.lessons_sha256 else []),
     ):
-        raise SpartaError(
-            f"{run.state.instructions} is missing or was changed since the run began: restore it, or begin anew with another --state"
-        )
+        if not path.is_file() or files.sha256_file(path) != digest:
+            raise SpartaError(
+                f"{path} is missing or was changed since the run began: restore it, or begin anew with another --state"
+            )
     _require_frozen_recipe(run)
     verify(run.state, run.info.genesis)
 
@@ -176,6 +183,8 @@ def fork(source: StateDir, t: int, target: StateDir, recipe: Recipe | None) -> R
     for n in range(t + 1):
         _copy_iteration(source.iteration(n), target.iteration(n))
     files.write_bytes(target.instructions, source.instructions.read_bytes())
+    if parent.info.lessons_sha256:
+        files.write_bytes(target.lessons, source.lessons.read_bytes())
     if looks_file(source).is_file():
         # What has been seen of a test split stays seen.
         files.write_bytes(looks_file(target), looks_file(source).read_bytes())
@@ -184,6 +193,7 @@ def fork(source: StateDir, t: int, target: StateDir, recipe: Recipe | None) -> R
         run.info,
         genesis=parent.info.genesis,
         instructions_sha256=parent.info.instructions_sha256,
+        lessons_sha256=parent.info.lessons_sha256,
         forked_from=origin,
     )
     run.save()
@@ -244,7 +254,7 @@ def _require_frozen_recipe(run: Run) -> None:
 
 def _require_idle(run: Run, t: int) -> None:
     """Raises SpartaError where tasks of iteration t still run: they would go on writing into what comes in its place."""
-    for phase in played(run, phases_of(run.recipe), t):
+    for phase in played(run, phases_of(run.recipe, t), t):
         if _in_work(run, AttemptDir(run, phase, t)):
             raise SpartaError(
                 f"tasks of {phase.name} of iteration {t} are still running: end them with --cancel, or launch without --resume "
@@ -273,6 +283,11 @@ def _in_work(run: Run, attempts: AttemptDir) -> bool:
 
 def _require_committed(run: Run, t: int) -> None:
     committed = run.state.committed()
+    if not committed:
+        raise SpartaError(
+            f"{run.state.root} has no pool yet, and so nothing to go back to or to branch from: launch without --resume to continue where it "
+            "stopped"
+        )
     if t not in committed:
         raise SpartaError(
             f"iteration {t} of {run.state.root} is not committed (committed: {_ranges(committed)}): resume from one of these, "
@@ -289,10 +304,13 @@ def require_same_recipe(run: Run, recipe: Recipe | None) -> None:
     differences = run.recipe.differences(recipe) if recipe is not None else []
     if differences:
         shown = "\n".join(f"  {line}" for line in differences)
-        raise SpartaError(
-            f"{run.state.root} was begun with another recipe; undo the difference, choose another --state, or branch with "
-            f"--resume {run.iteration(run.state.last_committed() or 0).root} --fork DIR:\n{shown}"
+        last = run.state.last_committed()
+        remedy = (
+            "undo the difference, or choose another --state"
+            if last is None
+            else f"undo the difference, choose another --state, or branch with --resume {run.iteration(last).root} --fork DIR"
         )
+        raise SpartaError(f"{run.state.root} was begun with another recipe; {remedy}:\n{shown}")
 
 
 def _aside(state: StateDir) -> Path:

@@ -186,7 +186,8 @@ class Look:
             count = sum(rows[folder.name].count for folder in folders)
             return msgspec.structs.replace(told_now, done=count, total=count)
         done = sum(count_keys(folder, kind) for folder, kind in folders.items())
-        total = len(phase.work(run, t)) if run.iteration(t).plan.is_file() else None
+        known = t == 0 or run.iteration(t).plan.is_file()
+        total = len(phase.work(run, t)) if known else None
         rate = self._rate(done, total) if told_now.running else None
         left = (total - done) / rate if rate and total is not None else None
         return msgspec.structs.replace(told_now, done=done, total=total, rate=rate, seconds_left=left)

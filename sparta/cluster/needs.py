@@ -5,13 +5,19 @@ from typing import TypeGuard
 from sparta.cluster.slurm.profile import Device
 from sparta.phases.base import ArrayPhase, Phase
 from sparta.phases.grade import GradeAnswers
+from sparta.phases.sft import TrainExperts
 from sparta.phases.train import Train
 from sparta.recipe import Recipe
 
 
 def runs_an_engine(phase: Phase) -> TypeGuard[ArrayPhase]:
     """Whether its tasks load a base to generate with, and so have a start that pays only by the work behind it."""
-    return isinstance(phase, ArrayPhase) and not isinstance(phase, Train)
+    return isinstance(phase, ArrayPhase) and not trains(phase)
+
+
+def trains(phase: Phase) -> bool:
+    """Whether its tasks change weights."""
+    return isinstance(phase, (Train, TrainExperts))
 
 
 def asks_an_endpoint(recipe: Recipe, phase: Phase) -> bool:

@@ -23,7 +23,6 @@ from sparta.cluster.slurm.seen import Seen, ask
 from sparta.errors import SpartaError
 from sparta.methods.registry import phases_of
 from sparta.phases import standings
-from sparta.phases.base import Phase
 from sparta.phases.stats import IterationStats
 from sparta.store import files
 from sparta.store.layout import StateDir
@@ -46,7 +45,7 @@ class Status(msgspec.Struct, frozen=True):
     jobs go on in SLURM without one); stopped.
 
     detached: without a driver, what goes on in SLURM all the same. silence: why SLURM could not be asked; what is queued or running is then
-    as the files last said. ended: the tasks that a failure is due to. gpu_seconds, gpu_idle: of all iterations together.
+    as the files last said. standing_after: an iteration; None while experts of the initial pool are trained. ended: the tasks that a failure is due to. gpu_seconds, gpu_idle: of all iterations together.
     """
 
     run_id: str
@@ -59,7 +58,7 @@ class Status(msgspec.Struct, frozen=True):
     log: str | None
     seconds_left: float | None
     standing: dict[str, Standing]
-    standing_after: int
+    standing_after: int | None
     detached: str | None = None
     silence: str | None = None
     ended: list[EndedTask] = []
@@ -73,21 +72,20 @@ class Status(msgspec.Struct, frozen=True):
 
 def status_of(run: Run) -> Status:
     """The status of `run`."""
-    phases = phases_of(run.recipe)
     committed = set(run.state.committed())
-    if not committed:
+    if not committed and not run.recipe.pool.taught:
         raise SpartaError(
             f"{run.state.root} has no committed iteration, not even iter_00: restore it from a copy"
         )
-    last = max(committed)
+    last = max(committed, default=None)
     # SLURM first, records after: a task that ends in between has then said so.
-    seen = ask(run, phases, committed)
+    seen = ask(run, committed)
     now = holder(run.state)
     driver = str(now.claim) if now and now.alive else None
     looks = [
         Look(run, phase, t, t in committed, driver is not None, seen)
-        for t in _iterations(run, phases, seen)
-        for phase in played(run, phases, t)
+        for t in _iterations(run, seen)
+        for phase in played(run, phases_of(run.recipe, t), t)
     ]
     chain = latest_chain(run)
     detached = None if driver else _detached(chain, seen, looks)
@@ -96,7 +94,7 @@ def status_of(run: Run) -> Status:
     state: Literal["done", "failed", "running", "stopped"] = "stopped"
     if driver:
         state = "running"
-    elif last >= run.recipe.iterations:
+    elif last is not None and last >= run.recipe.iterations:
         state = "done"
     elif detached and not (failure and seen.silence):
         state = "running"
@@ -114,8 +112,10 @@ def status_of(run: Run) -> Status:
         driver=driver,
         failure=failure if wrong else None,
         log=(log or _failing_log(looks)) if wrong else None,
-        seconds_left=None if each is None or state == "done" else each * (run.recipe.iterations - last),
-        standing=standings.at_end(run, last),
+        seconds_left=None
+        if each is None or state == "done"
+        else each * (run.recipe.iterations - (last or 0)),
+        standing={} if last is None else standings.at_end(run, last),
         standing_after=last,
         detached=detached if state == "running" else None,
         silence=seen.silence,
@@ -125,14 +125,15 @@ def status_of(run: Run) -> Status:
     )
 
 
-def _iterations(run: Run, phases: Sequence[Phase], seen: Seen) -> list[int]:
-    """Iterations that have begun or for which jobs are queued, ascending."""
+def _iterations(run: Run, seen: Seen) -> list[int]:
+    """Iterations that have begun or for which jobs are queued, ascending; the initial pool is one where experts are trained from data."""
     submitted = {
         t
         for t in StateDir(run.state.jobs).iterations()
-        if any(seen.numbers(AttemptDir(run, phase, t)) for phase in played(run, phases, t))
+        if any(seen.numbers(AttemptDir(run, phase, t)) for phase in played(run, phases_of(run.recipe, t), t))
     }
-    return sorted(t for t in {*run.state.iterations(), *submitted} if t > 0)
+    begun = {t for t in (*run.state.iterations(), *submitted) if t > 0}
+    return sorted(begun | {0}) if run.recipe.pool.taught else sorted(begun)
 
 
 def _detached(chain: Chain | None, seen: Seen, looks: Sequence[Look]) -> str | None:

@@ -21,7 +21,7 @@ HEADLINES = {
     "running": "running",
     "stopped": "stopped: nobody is working on it",
 }
-STEPS = ("plan", "merge", "commit")
+STEPS = ("found", "plan", "merge", "commit")
 """Phases that are one piece of work; all others are arrays."""
 ENDED_SHOWN = 5
 
@@ -63,10 +63,13 @@ def show_status(status: Status, state: Path) -> None:
         idle = "" if status.gpu_idle is None else f", {status.gpu_idle:.0%} idle".replace("%", " %")
         console.print(f"GPU time: {duration(status.gpu_seconds)} used{idle}")
     begun = [entry for entry in status.iterations if _has_begun(entry)]
-    if begun:
-        console.print(_phases(begun))
+    # The initial pool is made by phases of its own.
+    for entries in ([entry for entry in begun if entry.t == 0], [entry for entry in begun if entry.t > 0]):
+        if entries:
+            console.print(_phases(entries))
     _show_queue(status, begun, console)
-    console.print(_standing(status))
+    if status.standing_after is not None:
+        console.print(_standing(status))
     if status.state in ("failed", "stopped"):
         where = "" if state == Path("state") else f" --state {state}"
         console.print(f"continue with: python jobs/launch.py{where}", markup=False)

@@ -86,6 +86,10 @@ def wanted(run: Run, asked: Asked) -> Wanted:
     if asked.against is not None and asked.split == "validation":
         raise SpartaError("--against compares test scores: leave --split validation out")
     data, committed = run.recipe.data, run.state.committed()
+    if not committed:
+        raise SpartaError(
+            f"{run.state.root} has no pool to score yet: make it with python jobs/launch.py --state {run.state.root}"
+        )
     tasks = {name: task_named(name, data) for name in _names(run, asked)}
     choosing = {asked.select_on: task_named(asked.select_on, data)} if asked.select_on is not None else tasks
     iterations = committed if asked.every else sorted({committed[0], committed[-1]})

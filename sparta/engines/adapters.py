@@ -26,7 +26,8 @@ def check_adapter(folder: Path, base: Path | str) -> None:
     settings = _lora_settings(folder)
     shapes = _tensor_shapes(_weights_file(folder))
     config = _base_config(base)
-    _check_ranks(folder, shapes)
+    _check_ranks(folder, settings, shapes)
+    _check_modules(folder, base, shapes)
     _check_layers(folder, base, settings, shapes, config)
     _check_widths(folder, base, shapes, config)
 
@@ -69,7 +70,7 @@ def _weights_file(folder: Path) -> Path:
 
 def _tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Names and shapes from the header of a safetensors file, which must be as long as it says."""
-    torn = SpartaError(f"{path} is not a whole safetensors file: copy or save the adapter again")
+    torn = SpartaError(f"{path} is not a whole safetensors file: copy it again, or save it again")
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -127,7 +128,8 @@ def _read_json(path: Path, owner: str) -> dict[str, Any]:
     return content
 
 
-def _check_ranks(folder: Path, shapes: Shapes) -> None:
+def _check_ranks(folder: Path, settings: dict[str, Any], shapes: Shapes) -> None:
+    declared = {settings.get("r"), *(settings.get("rank_pattern") or {}).values()}
     found = False
     for name, shape in shapes.items():
         match = _TENSOR.match(name)
@@ -139,8 +141,34 @@ def _check_ranks(folder: Path, shapes: Shapes) -> None:
             raise SpartaError(
                 f"adapter {folder}: {name} has no lora_B of its rank beside it; save the adapter again"
             )
+        if shape[0] not in declared and declared != {None} and ".experts." not in name:
+            raise SpartaError(
+                f"adapter {folder}: {name} has rank {shape[0]}, its adapter_config.json says {settings.get('r')}: the two are of different "
+                "adapters, copy both again"
+            )
     if not found:
         raise SpartaError(f"adapter {folder} holds no LoRA tensors: save it with PEFT's save_pretrained")
+
+
+def _check_modules(folder: Path, base: Path | str, shapes: Shapes) -> None:
+    """Raises SpartaError for a module that the base's weights know nothing of; of a hub id they are not looked at."""
+    known = {part for name in _weight_names(Path(base)) for part in name.split(".")}
+    # Where the output shares the weights of the input it is not among them.
+    known.add("lm_head")
+    for name in shapes:
+        match = _TENSOR.match(name)
+        if match and known != {"lm_head"} and match["module"] not in known:
+            raise SpartaError(
+                f"adapter {folder} is for another base: it adapts {match['module']}, base {base} has no module of that name"
+            )
+
+
+def _weight_names(base: Path) -> list[str]:
+    """Names of the base's weights; none where they are not there, which is not for this module to say."""
+    index, whole = base / "model.safetensors.index.json", base / "model.safetensors"
+    if whole.is_file():
+        return list(_tensor_shapes(whole))
+    return list(_read_json(index, f"base {base}").get("weight_map") or ()) if index.is_file() else []
 
 
 def _check_layers(

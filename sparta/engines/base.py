@@ -40,6 +40,11 @@ class ModelRef:
     adapter: Path | None
     version: str
 
+    @property
+    def weights(self) -> tuple[str, Path | None, str]:
+        """Equal for members that are one model under several names: an engine holds it once and answers as each of them."""
+        return self.base, self.adapter, self.version
+
 
 class Label(NamedTuple):
     """A label of `expected` judging. token: its id right after the prompt; None where there is no local tokenizer."""

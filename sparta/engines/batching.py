@@ -1,6 +1,6 @@
 """From requests to batches: which rows share a forward pass, in which order. Pure: no torch."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sparta.engines.base import ModelRef, Request, Sampling
@@ -22,10 +22,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of one model and one way of decoding."""
+    """Rows of one way of decoding, for models with the same weights."""
 
-    model: ModelRef
     rows: tuple[Row, ...]
+
+    @property
+    def models(self) -> tuple[ModelRef, ...]:
+        """Those that the rows are for, each once."""
+        return tuple(dict.fromkeys(row.request.model for row in self.rows))
+
+    @property
+    def model(self) -> ModelRef:
+        """One of them: each computes what all do."""
+        return self.rows[0].request.model
 
     @property
     def sampling(self) -> Sampling:
@@ -45,9 +54,9 @@ class Batch:
 def batches(rows: Iterable[Row], batch_tokens: int) -> Iterator[Batch]:
     """Batches of at most `batch_tokens` tokens: rows times padded prompt, new tokens and kept logits; one row may be more.
 
-    Each model comes once. The longest rows of a model come first: what does not fit into memory fails early.
+    The same weights come once, however many members have them. The longest rows of a model come first: what does not fit into memory fails early.
     """
-    groups: dict[ModelRef, dict[object, list[Row]]] = {}
+    groups: dict[Hashable, dict[Hashable, list[Row]]] = {}
     for row in rows:
         request, sampling = row.request, row.request.sampling
         decoding = (
@@ -59,10 +68,10 @@ def batches(rows: Iterable[Row], batch_tokens: int) -> Iterator[Batch]:
             request.pattern,
             bool(request.continuation),
         )
-        groups.setdefault(request.model, {}).setdefault(decoding, []).append(row)
-    for model, ways in groups.items():
+        groups.setdefault(request.model.weights, {}).setdefault(decoding, []).append(row)
+    for ways in groups.values():
         for group in ways.values():
-            yield from (Batch(model, tuple(part)) for part in _cut(group, batch_tokens))
+            yield from (Batch(tuple(part)) for part in _cut(group, batch_tokens))
 
 
 def _cut(rows: Sequence[Row], batch_tokens: int) -> Iterator[list[Row]]:

@@ -74,7 +74,8 @@ class HfEngine:
                 else:
                     rows.append(row)
             for batch in batches(rows, self.settings.batch_tokens):
-                self._weights.hold(batch.model)
+                for model in batch.models:
+                    self._weights.hold(model)
                 yield from self._complete(batch)
 
     def close(self) -> None:

@@ -151,6 +151,7 @@ class ByteTokenizer:
     """One token a byte and ChatML around turns: as much of a transformers tokenizer as `Renderer` uses."""
 
     START, END, PAD = 256, 257, 258
+    name_or_path = "scripted"
     chat_template = "chatml"
     eos_token_id = END
     added_tokens_decoder: Mapping[int, AddedToken] = {
@@ -159,23 +160,26 @@ class ByteTokenizer:
         PAD: AddedToken("<|endoftext|>"),
     }
 
-    def encode(self, text: str, **_: bool) -> list[int]:
-        return list(text.encode("utf-8", errors="replace"))
+    def encode(self, text: str, *, split_special_tokens: bool = False, **_: bool) -> list[int]:
+        special = {token.content: index for index, token in self.added_tokens_decoder.items()}
+        parts = [text] if split_special_tokens else re.split(r"(<\|(?:im_start|im_end|endoftext)\|>)", text)
+        token_ids: list[int] = []
+        for part in parts:
+            whole = not split_special_tokens and part in special
+            token_ids += [special[part]] if whole else part.encode("utf-8", errors="replace")
+        return token_ids
 
     def decode(self, token_ids: Sequence[int], **_: bool) -> str:
         return bytes(token for token in token_ids if token < 256).decode("utf-8", errors="replace")
 
     def apply_chat_template(
-        self, turns: Sequence[Mapping[str, str]], *, add_generation_prompt: bool, return_dict: bool = False
-    ) -> list[int]:
-        token_ids: list[int] = []
-        for turn in turns:
-            token_ids += [
-                self.START,
-                *self.encode(f"{turn['role']}\n{turn['content']}"),
-                self.END,
-                *self.encode("\n"),
-            ]
-        if add_generation_prompt:
-            token_ids += [self.START, *self.encode("assistant\n")]
-        return token_ids
+        self,
+        turns: Sequence[Mapping[str, str]],
+        *,
+        add_generation_prompt: bool,
+        tokenize: bool = True,
+        return_dict: bool = False,
+    ) -> list[int] | str:
+        text = "".join(f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in turns)
+        text += "<|im_start|>assistant\n" * add_generation_prompt
+        return self.encode(text) if tokenize else text

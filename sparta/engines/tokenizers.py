@@ -102,8 +102,20 @@ def absent(base: str) -> SpartaError:
 
 def fingerprint(tokenizer: Any) -> str:
     """16 hex digits of what gives token ids their meaning: vocabulary, added tokens and chat template."""
+    return _digest([*_vocabulary(tokenizer), tokenizer.chat_template])
+
+
+def vocabulary_fingerprint(tokenizer: Any) -> str:
+    """`fingerprint` without the chat template."""
+    return _digest(_vocabulary(tokenizer))
+
+
+def _vocabulary(tokenizer: Any) -> list[Any]:
     added = {index: (token.content, token.special) for index, token in tokenizer.added_tokens_decoder.items()}
-    content = [sorted(tokenizer.get_vocab().items()), sorted(added.items()), tokenizer.chat_template]
+    return [sorted(tokenizer.get_vocab().items()), sorted(added.items())]
+
+
+def _digest(content: list[Any]) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 

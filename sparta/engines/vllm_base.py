@@ -36,7 +36,7 @@ class VllmBase:
         self.gpu = on_gpu(settings)
         own = settings.vllm.own_process
         self._own_process = self.gpu if own is None else own
-        self._full: dict[str, str] = {}
+        self._full: str | None = None
         self._loras: dict[str, Any] = {}
         self.forms: dict[str, Any] = {}
         """By pattern, the `structured_outputs` that a request was accepted with."""
@@ -61,7 +61,7 @@ class VllmBase:
         vLLM keys what it caches by the adapter's name: each version has another, and another number.
         """
         if model.adapter is None:
-            self._full[model.name] = model.version
+            self._full = model.version
             return None
         name = adapter_name(model)
         if (known := self._loras.get(name)) is not None:
@@ -91,7 +91,7 @@ class VllmBase:
 
     def outdated(self, model: ModelRef) -> bool:
         """Whether the weights here are an older version of this full model."""
-        return model.adapter is None and self._full.get(model.name, model.version) != model.version
+        return model.adapter is None and self._full not in (None, model.version)
 
     @cached_property
     def weighs(self) -> bool:

@@ -38,7 +38,7 @@ class Room:
 
 
 def rooms(models: Iterable[ModelRef], settings: recipe_engine.Vllm) -> dict[str, Room]:
-    """By base, the room that `models` need together, each version of a model being one of them.
+    """By base, the room that `models` need together, each version of a model being one of them, and members with the same weights one.
 
     The adapters have been looked at before (`check_model`). Raises SpartaError for one of a rank above
     engine.vllm.max_rank, or of a kind that vLLM does not know.
@@ -72,16 +72,18 @@ def _rank(model: ModelRef, most: int | None) -> int:
             "train a plain LoRA adapter, or set engine.kind to hf"
         )
     rank = max([int(told.get("r", 8)), *map(int, (told.get("rank_pattern") or {}).values())])
+    check_rank(f"model {model.name}: its adapter", rank, most)
+    return rank
+
+
+def check_rank(whose: str, rank: int, most: int | None) -> None:
+    """Raises SpartaError where vLLM has no room for adapters of this rank. most: engine.vllm.max_rank."""
     if most is not None and rank > most:
         raise SpartaError(
-            f"model {model.name}: its adapter has rank {rank}, more than engine.vllm.max_rank, which is {most}: "
-            "raise that, or leave it null"
+            f"{whose} has rank {rank}, more than engine.vllm.max_rank, which is {most}: raise that, or leave it null"
         )
     if rank > _RANKS[-1]:
-        raise SpartaError(
-            f"model {model.name}: its adapter has rank {rank}, vLLM takes at most {_RANKS[-1]}: set engine.kind to hf"
-        )
-    return rank
+        raise SpartaError(f"{whose} has rank {rank}, vLLM takes at most {_RANKS[-1]}: set engine.kind to hf")
 
 
 def _counted(rank: int) -> int:

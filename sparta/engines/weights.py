@@ -34,7 +34,7 @@ class Weights:
         self._bare: Any = None
         self._peft: Any = None
         self._adapters: dict[str, str] = {}
-        self._full: dict[str, str] = {}
+        self._full: str | None = None
 
     @property
     def config(self) -> Any:
@@ -44,24 +44,24 @@ class Weights:
     def hold(self, model: ModelRef) -> None:
         """Have `model` in memory: load its base if it is another one, and its adapter if it is new.
 
-        An adapter of the same model in another version is dropped. Raises SpartaError where files are missing
-        or do not fit.
+        An adapter of the same model in another version is dropped, unless it is that of another model too. Raises SpartaError where files
+        are missing or do not fit.
         """
         if model.adapter is None:
-            known = self._full.get(model.name, model.version)
-            if self.base == model.base and known != model.version:
+            if self.base == model.base and self._full not in (None, model.version):
                 self.free()
             self._hold_base(model.base)
-            self._full[model.name] = model.version
+            self._full = model.version
             return
         self._hold_base(model.base)
         name = adapter_name(model)
         old = self._adapters.get(model.name)
         if old == name:
             return
-        self._load_adapter(model, name)
+        if name not in self._adapters.values():
+            self._load_adapter(model, name)
         self._adapters[model.name] = name
-        if old is not None:
+        if old is not None and old not in self._adapters.values():
             self._peft.set_adapter(name, inference_mode=True)
             self._peft.delete_adapter(old)
 
@@ -89,8 +89,8 @@ class Weights:
             return
         import torch
 
-        self._bare = self._peft = self.base = None
-        self._adapters, self._full, self.ends = {}, {}, ()
+        self._bare = self._peft = self.base = self._full = None
+        self._adapters, self.ends = {}, ()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -171,10 +171,10 @@ def check_model(model: ModelRef) -> None:
 
 
 def adapter_name(model: ModelRef) -> str:
-    """PEFT's name for the adapter of `model` in its version: a digest, as module names cannot hold every
-    character.
+    """The name of an engine for the adapter of `model` in its version, the same for all members with these weights: a digest, as
+    module names cannot hold every character.
     """
-    return "a" + hashlib.sha256(f"{model.name}\0{model.version}\0{model.adapter}".encode()).hexdigest()[:16]
+    return "a" + hashlib.sha256("\0".join(map(str, model.weights)).encode()).hexdigest()[:16]
 
 
 def _quiet() -> None:

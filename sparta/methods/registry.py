@@ -4,19 +4,25 @@ from sparta.errors import SpartaError
 from sparta.methods import sparta
 from sparta.phases.base import Phase
 from sparta.phases.evaluate import Evaluate, OverTasks
+from sparta.phases.found import Found
 from sparta.phases.grade import GradeAnswers
+from sparta.phases.sft import TrainExperts
 from sparta.recipe import Recipe
 
 METHODS: dict[str, tuple[Phase, ...]] = {"sparta": sparta.PHASES}
 FUSED: dict[str, tuple[Phase, ...]] = {"sparta": sparta.FUSED}
+FOUNDING: tuple[Phase, ...] = (TrainExperts(), Found())
+"""The phases of iteration 0, of every method: they make the initial pool."""
 _PHASES: dict[str, Phase] = {
-    phase.name: phase for phases in (*METHODS.values(), *FUSED.values()) for phase in phases
+    phase.name: phase for phases in (*METHODS.values(), *FUSED.values(), FOUNDING) for phase in phases
 }
 _OVER_TASKS: tuple[type[OverTasks], ...] = (Evaluate, GradeAnswers)
 
 
-def phases_of(recipe: Recipe) -> tuple[Phase, ...]:
-    """The phases of one iteration, in order."""
+def phases_of(recipe: Recipe, t: int) -> tuple[Phase, ...]:
+    """The phases of iteration t, in order. Where no expert is trained from data, a run begins with iteration 0 made."""
+    if t == 0:
+        return FOUNDING if recipe.pool.taught else FOUNDING[-1:]
     return (FUSED if recipe.cluster.fused else METHODS)[recipe.method]
 
 

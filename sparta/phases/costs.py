@@ -186,7 +186,8 @@ def _counters(run: Run) -> Callable[[str], Count]:
     """What counts tokens, by base as the recipe names it. Of the scripted engine no base is looked at."""
     if run.recipe.engine.kind == "scripted":
         return lambda base: _by_characters
-    return lambda base: counter_of(locate(base))
+    folder = run.recipe.pool.folder
+    return lambda base: counter_of(locate(base, folder))
 
 
 @cache

@@ -5,9 +5,12 @@ Work items like any phase's, so evaluation is dealt out, resumed and completed b
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import ClassVar, Self, get_args
+
+from msgspec.structs import replace
 
 from sparta.engines.base import Inbox, ModelRef
 from sparta.errors import SpartaError
@@ -133,8 +136,9 @@ class Evaluate(OverTasks):
             part.check(run)
 
     def make(self, run: Run, t: int, items: Sequence[WorkItem], sinks: Sequence[Sink]) -> None:
-        """On one engine."""
+        """On one engine. Checkpoints with the same weights are asked once, and the answer is that of each."""
         models = checkpoints(run, [entry for part in self.parts for entry in part.entries])
+        alike = _by_weights(models)
         engine = engine_for(run, self.engine(run.recipe), models.values())
         answering = Answering(engine)
         written = dict(zip(self.asked, sinks, strict=True))
@@ -142,7 +146,10 @@ class Evaluate(OverTasks):
         for done in engine.run(Inbox(answering.requests(_exercises(run, self.parts, models, wanted)))):
             row = answering.hear(done)
             if row is not None:
-                written[row.task].write(row)
+                for name in alike[models[row.checkpoint].weights]:
+                    same = replace(row, checkpoint=name)
+                    if same.key in wanted:
+                        written[row.task].write(same)
 
 
 class Answers(TaskRows):
@@ -187,16 +194,27 @@ class Answers(TaskRows):
 def _exercises(
     run: Run, parts: Sequence[Answers], models: Mapping[str, ModelRef], wanted: set[str]
 ) -> Iterator[Exercise]:
-    """What is `wanted`, checkpoint by checkpoint, so that adapters stay together, and so do models of one base."""
+    """What is `wanted`, one checkpoint of those with the same weights after the other, so that adapters stay together, and so do models of
+    one base.
+    """
     asked = []
     for part in parts:
         task = task_named(part.task, run.recipe.data)
         items = items_of(run, part.task, part.split)
         asked.append((task, way_of(run.recipe, task), items))
-    for name, model in sorted(models.items(), key=lambda named: named[1].base):
+    for names in sorted(_by_weights(models).values(), key=lambda names: models[names[0]].base):
         for task, way, items in asked:
-            exercises = (Exercise(task, way, name, model, item) for item in items)
-            yield from (exercise for exercise in exercises if exercise.key in wanted)
+            for item in items:
+                alike = (Exercise(task, way, name, models[name], item) for name in names)
+                yield from islice((exercise for exercise in alike if exercise.key in wanted), 1)
+
+
+def _by_weights(models: Mapping[str, ModelRef]) -> dict[Hashable, list[str]]:
+    """The names of `models`, in their order, by what they have in common where copies have not been trained yet."""
+    names: dict[Hashable, list[str]] = {}
+    for name, model in models.items():
+        names.setdefault(model.weights, []).append(name)
+    return names
 
 
 def _unambiguous(task: str) -> str:

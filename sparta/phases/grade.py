@@ -18,7 +18,8 @@ from sparta.phases.asking import Asking, Pending, Verdict
 from sparta.phases.base import Sink, WorkItem
 from sparta.phases.evaluate import Answers, OverTasks, TaskRows, checkpoints
 from sparta.phases.evaluation_items import items_of
-from sparta.phases.pool import check_judge, judge_engine, judge_named, judge_reference
+from sparta.phases.pool import judge_engine, judge_named, judge_reference
+from sparta.phases.pool_check import check_judge
 from sparta.prompts import Prompt
 from sparta.recipe import Recipe
 from sparta.store.records import Answer, Grade, answer_key, grade_key

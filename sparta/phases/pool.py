@@ -1,27 +1,36 @@
-"""From the recipe's pool to models that engines and training can load, and to M^0 in the state; and from its judge of evaluations to one."""
+"""From the recipe's pool to models that engines and training can load, and to M^0 in the state; and from its judge of evaluations to one.
+
+Whatever a member is, M^0 is a base and a LoRA adapter on it. What can be wrong with a pool is looked for in `sparta.phases.pool_check`.
+"""
 
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
 
-from sparta import recipe_engine, toy
-from sparta.engines.adapters import check_adapter
+from sparta import recipe_engine, rng, toy
 from sparta.engines.base import Engine, ModelRef
-from sparta.engines.factory import check_engine, open_engine
-from sparta.engines.tokenizers import check_base
+from sparta.engines.factory import open_engine
 from sparta.errors import SpartaError
-from sparta.recipe import Judge, Judging, Recipe
+from sparta.recipe import Judge, Recipe
+from sparta.recipe_pool import EMBEDDED, HUB, Model, hub_folder
 from sparta.store import files
 from sparta.store.records import Member
 from sparta.store.run import Run
-from sparta.training.adapter_folder import check_trainable
+from sparta.training.adapter_folder import CONFIG, WEIGHTS
+from sparta.training.fresh import fresh_adapter
+from sparta.training.scripted import scripted_start
 
-EMBEDDED = "embedded:"
 
-
-def locate(reference: str) -> str:
-    """A folder for `embedded:NAME` (a part of the toy pool that ships with the code); anything else as it is."""
+def locate(reference: str, folder: str | None) -> str:
+    """A folder for `embedded:NAME` (a part of the toy pool that ships with the code) and for `hub:OWNER/NAME[@REVISION]` (where it is fetched
+    to, `folder` being the recipe's pool.folder); anything else as it is.
+    """
+    if reference.startswith(HUB):
+        try:
+            return str(hub_folder(reference, folder))
+        except ValueError as error:
+            raise SpartaError(str(error)) from None
     if not reference.startswith(EMBEDDED):
         return reference
     name = reference.removeprefix(EMBEDDED)
@@ -31,57 +40,59 @@ def locate(reference: str) -> str:
     return str(folders[name])
 
 
-def check_pool(recipe: Recipe) -> None:
-    """Everything about the pool that can be checked without loading a weight. Raises SpartaError naming the model."""
-    if recipe.engine.kind == "scripted":
-        return
-    for model in recipe.pool.models:
-        base = locate(recipe.pool.base_of(model))
-        _require_base(f"model {model.name}", base)
-        if model.adapter is None:
-            raise SpartaError(
-                f"model {model.name} has no adapter: name a LoRA adapter to train, full models are not trained yet"
-            )
-        try:
-            check_base(base)
-            check_adapter(Path(locate(model.adapter)), Path(base))
-            check_trainable(model.name, Path(locate(model.adapter)))
-        except SpartaError as error:
-            raise SpartaError(f"model {model.name}: {error}") from None
-    check_engine(
-        recipe.engine,
-        [
-            ModelRef(
-                model.name,
-                locate(recipe.pool.base_of(model)),
-                Path(locate(model.adapter)) if model.adapter else None,
-                version="0",
-            )
-            for model in recipe.pool.models
-        ],
-        recipe.judging,
-        recipe.pool.trust_remote_code,
-    )
+def base_folder(recipe: Recipe, model: Model) -> str:
+    """The folder of the base of `model`."""
+    return locate(recipe.pool.base_of(model), recipe.pool.folder)
 
 
 def install_pool(run: Run) -> list[Member]:
-    """Copy the recipe's adapters to iter_00/adapters and return M^0: the state needs nothing but the bases from elsewhere."""
+    """Put M^0 into iter_00/adapters and return it: the state needs nothing but the bases from elsewhere.
+
+    Adapters that exist are copied, full models get a new one, those of experts that are trained from data are there, and a copy shares its
+    original's.
+    """
+    pool = run.recipe.pool
+    folders = {model.name: _installed(run, model) for model in pool.models if pool.original(model) is model}
+    hashes = {name: files.sha256_tree(folder) for name, folder in folders.items()}
     members = []
-    iteration = run.iteration(0)
-    for model in run.recipe.pool.models:
-        base = run.recipe.pool.base_of(model)
-        if model.adapter is None:
-            members.append(Member(model.name, base, None, ""))
-            continue
-        source, target = Path(locate(model.adapter)), iteration.adapter(model.name)
-        for name in ("adapter_config.json", "adapter_model.safetensors"):
-            with files.touching(source / name):
-                content = (source / name).read_bytes()
-            files.write_bytes(target / name, content)
-        members.append(
-            Member(model.name, base, str(target.relative_to(run.state.root)), files.sha256_tree(target))
-        )
+    for model in pool.models:
+        original = pool.original(model).name
+        adapter = str(folders[original].relative_to(run.state.root))
+        members.append(Member(model.name, pool.base_of(model), adapter, hashes[original]))
     return members
+
+
+def _installed(run: Run, model: Model) -> Path:
+    """The folder of the adapter of `model`, whole."""
+    target = run.iteration(0).adapter(model.name)
+    if model.sft is None:
+        for name, content in _contents(run.recipe, model).items():
+            files.write_bytes(target / name, content)
+    elif not (target / WEIGHTS).is_file():
+        raise SpartaError(f"{target} is missing: model {model.name} has not been trained from its data")
+    return target
+
+
+def _contents(recipe: Recipe, model: Model) -> Mapping[str, bytes]:
+    """The files of the adapter of `model` where it exists, of a new one where `model` is a full model; by name."""
+    if model.adapter is not None:
+        source = Path(locate(model.adapter, recipe.pool.folder))
+        contents = {}
+        for name in (CONFIG, WEIGHTS):
+            with files.touching(source / name):
+                contents[name] = (source / name).read_bytes()
+        return contents
+    seed = rng.seed_of(recipe.seed, 0, "pool", model.name)
+    if recipe.engine.kind == "scripted":
+        return scripted_start(seed)
+    return fresh_adapter(base_folder(recipe, model), recipe.pool.lora, seed, recipe.pool.trust_remote_code)
+
+
+def adapters_of(run: Run) -> dict[str, Path]:
+    """The adapters of the last pool that is committed, by name: a run needs none of those that it began with from elsewhere."""
+    last = run.state.last_committed()
+    members = run.pool(last) if last is not None else {}
+    return {name: run.state.root / member.adapter for name, member in members.items() if member.adapter}
 
 
 def references(run: Run, t: int) -> dict[str, ModelRef]:
@@ -89,7 +100,7 @@ def references(run: Run, t: int) -> dict[str, ModelRef]:
     return {
         member.name: ModelRef(
             name=member.name,
-            base=locate(member.base),
+            base=locate(member.base, run.recipe.pool.folder),
             adapter=run.state.root / member.adapter if member.adapter else None,
             version=member.sha256[:12],
         )
@@ -113,31 +124,15 @@ def judge_named(recipe: Recipe) -> Judge:
 
 def judge_reference(recipe: Recipe) -> ModelRef:
     """The judge of the recipe's evaluation as its engine takes it."""
-    judge = judge_named(recipe)
-    adapter = Path(locate(judge.adapter)) if judge.adapter else None
-    return ModelRef("judge", locate(judge.base), adapter, _version_of(adapter) if adapter else "")
+    judge, folder = judge_named(recipe), recipe.pool.folder
+    adapter = Path(locate(judge.adapter, folder)) if judge.adapter else None
+    return ModelRef("judge", locate(judge.base, folder), adapter, _version_of(adapter) if adapter else "")
 
 
 @cache
 def _version_of(adapter: Path) -> str:
     """The version of the judge's adapter, read once by a process: it is asked for whenever grades are looked for."""
     return files.sha256_tree(adapter)[:12]
-
-
-def check_judge(recipe: Recipe) -> None:
-    """Everything about the judge of evaluations that can be checked without loading a weight or asking an endpoint. Raises SpartaError."""
-    judge, model = judge_named(recipe), judge_reference(recipe)
-    weights = judge.engine.kind not in ("scripted", "api")
-    if weights:
-        _require_base("evaluation.judge", model.base)
-    try:
-        if weights:
-            check_base(model.base)
-            if model.adapter is not None:
-                check_adapter(model.adapter, Path(model.base))
-        check_engine(judge.engine, [model], Judging(), recipe.pool.trust_remote_code)
-    except SpartaError as error:
-        raise SpartaError(f"evaluation.judge: {error}") from None
 
 
 def judge_engine(run: Run, settings: recipe_engine.Engine, model: ModelRef) -> Engine:
@@ -147,11 +142,6 @@ def judge_engine(run: Run, settings: recipe_engine.Engine, model: ModelRef) -> E
     )
     engine.expect([model])
     return engine
-
-
-def _require_base(who: str, base: str) -> None:
-    if not (Path(base) / "config.json").is_file():
-        raise SpartaError(f"{who}: its base {base} is no folder with a config.json; put the base model there")
 
 
 def remove_tree(folder: Path) -> None:

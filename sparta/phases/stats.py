@@ -80,6 +80,11 @@ class IterationStats(msgspec.Struct, frozen=True):
     gpu_idle: float | None = None
 
 
+def of_founding(losses: Mapping[str, float]) -> IterationStats:
+    """Of iteration 0, where nothing is played: the mean losses of experts that were trained from data, by name."""
+    return IterationStats(0, {}, 0, {}, {}, {}, 0, mean_losses=dict(losses))
+
+
 def of_merge(
     plan: Sequence[Combat],
     outcome: Replay,

@@ -104,6 +104,11 @@ class StateDir:
         return self.root / "data" / "train.jsonl"
 
     @property
+    def lessons(self) -> Path:
+        """What experts of the pool are trained on, where there are any that are."""
+        return self.root / "data" / "lessons.json"
+
+    @property
     def jobs(self) -> Path:
         return self.root / "jobs"
 
@@ -153,6 +158,11 @@ class StateDir:
     def last_committed(self) -> int | None:
         """The latest iteration with a manifest; None where nothing is committed."""
         return max(self.committed(), default=None)
+
+    def next_iteration(self) -> int:
+        """The first iteration without a manifest: 0 until there is a pool."""
+        last = self.last_committed()
+        return 0 if last is None else last + 1
 
 
 def parse_iteration(path: str | Path) -> tuple[StateDir, int]:

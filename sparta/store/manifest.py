@@ -14,11 +14,12 @@ import msgspec
 from sparta.errors import SpartaError
 from sparta.store import files as whole
 from sparta.store.layout import IterationDir, StateDir
-from sparta.store.records import SCHEMA_VERSION, Response, Row, Trained, Vote
+from sparta.store.records import SCHEMA_VERSION, Response, Row, Taught, Trained, Vote
 from sparta.store.shards import RowsEntry, ShardReader, rows_digest, shard_files
 
 ROW_TYPES: Mapping[str, type[Row]] = {"responses": Response, "votes": Vote, "training": Trained}
-"""What the folders of shards hold."""
+FOUNDING: Mapping[str, type[Row]] = {**ROW_TYPES, "training": Taught}
+"""What the folders of shards hold, and those of iteration 0."""
 
 
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -127,7 +128,7 @@ def _verify_file(iteration: IterationDir, name: str, entry: FileEntry) -> None:
 
 
 def _verify_rows(iteration: IterationDir, name: str, expected: RowsEntry) -> None:
-    of = ROW_TYPES.get(name)
+    of = (ROW_TYPES if iteration.t else FOUNDING).get(name)
     if of is None:
         _reject(iteration, f"{iteration.manifest} names rows {name!r}, which this version does not know")
     folder = iteration.root / name

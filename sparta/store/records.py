@@ -143,6 +143,41 @@ class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.model
 
 
+class Lessons(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """data/lessons.json, an entry an expert: what it is trained on.
+
+    data: as the recipe names it. characters: of all messages. sha256: digest of the rows as they are used, in their order.
+    """
+
+    data: str
+    rows: Count
+    characters: Count
+    sha256: str
+
+
+class Taught(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """iter_00/training/: an expert of the pool has been trained from data; its adapter is in place under adapters/<model>/.
+
+    sha256: digest of the adapter's files. rows: used. dropped: too long for `pool.sft.max_length` or the context, or without a token to learn.
+    Losses in nats: of the first update, of the last one, and the mean of all. tokens: of all rows and epochs, prompts with them.
+    """
+
+    model: str
+    sha256: str
+    rows: Count
+    dropped: Count
+    steps: Count
+    first_loss: float | None
+    last_loss: float | None
+    mean_loss: float | None
+    tokens: Count
+    seconds: float = 0.0
+
+    @property
+    def key(self) -> str:
+        return self.model
+
+
 class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """evals/<task>/<split>/answers-...: what a checkpoint answered to one item.
 
@@ -192,7 +227,8 @@ class Grade(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """pool.json: one model of the pool at one iteration.
 
-    base: as the recipe names it. adapter: folder relative to the state directory, None for a full model. sha256: digest of the adapter's files.
+    base: as the recipe names it. adapter: folder relative to the state directory; a copy's is its original's until it is trained. None: of an
+    earlier version. sha256: digest of the adapter's files.
     """
 
     name: str

@@ -15,13 +15,16 @@ from sparta.recipe import Recipe
 from sparta.recipe_files import thaw
 from sparta.store import files
 from sparta.store.layout import IterationDir, StateDir
-from sparta.store.records import SCHEMA_VERSION, Combat, Instruction, Member
+from sparta.store.records import SCHEMA_VERSION, Combat, Instruction, Lessons, Member
 
 _PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "submitit", "numpy")
 
 
 class RunInfo(msgspec.Struct, frozen=True):
-    """run.json. `genesis`: the recipe hash that the chain of manifests begins with (a fork keeps its parent's)."""
+    """run.json. `genesis`: the recipe hash that the chain of manifests begins with (a fork keeps its parent's).
+
+    instructions_sha256, lessons_sha256: of data/train.jsonl and data/lessons.json; the latter is empty where no expert is trained from data.
+    """
 
     schema_version: int
     run_id: str
@@ -31,6 +34,7 @@ class RunInfo(msgspec.Struct, frozen=True):
     created: str
     packages: dict[str, str]
     instructions_sha256: str = ""
+    lessons_sha256: str = ""
     forked_from: str | None = None
 
 
@@ -91,6 +95,11 @@ class Run:
     def instructions(self) -> list[Instruction]:
         """X as used: data/train.jsonl."""
         return list(files.read_rows(self.state.instructions, Instruction))
+
+    @cached_property
+    def lessons(self) -> dict[str, Lessons]:
+        """What each expert is trained on that is trained from data, by name: data/lessons.json."""
+        return files.read_json(self.state.lessons, dict[str, Lessons]) if self.recipe.pool.taught else {}
 
     @property
     def models(self) -> tuple[str, ...]:

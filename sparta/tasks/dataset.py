@@ -1,18 +1,20 @@
 """What a data set says of itself: where its raw rows come from, how they become items, how an answer is asked for and graded.
 
-The twelve of the paper are in the modules beside this one. Raw rows are opened by raw.py, what is made of them is kept by prepared.py.
+The twelve of the paper are in the modules beside this one; the subsets that experts learn from have Sources of the same kind (subsets.py).
+Raw rows are opened by raw.py, what is made of them is kept by prepared.py.
 """
 
 import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from sparta.prompts import Message
 from sparta.recipe import Data
 from sparta.tasks import prepared
 from sparta.tasks.base import Item, Metric, Split
 
+Made = TypeVar("Made", covariant=True)
 Rows = Callable[[str], Iterator[dict[str, Any]]]
 """The raw rows of the file or split with that key in `Source.files`; none where it is optional and absent."""
 
@@ -23,13 +25,14 @@ class LocalFile:
 
     name: its own. within: name of a folder somewhere above it, where its own would not do. origin: where a person gets it: repository and
     path. parts: of a file that is one object, the keys that its rows are under, in their order: lists, or objects by id, which a row then
-    has as `id`; none: the file is its rows.
+    has as `id`; none: the file is its rows. columns: of a table whose first line does not name them, their names; nothing is quoted there.
     """
 
     name: str
     within: str = ""
     origin: str = ""
     parts: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
     @property
     def described(self) -> str:
@@ -40,12 +43,17 @@ class LocalFile:
 
 @dataclass(frozen=True)
 class HubSplit:
-    """A split on the Hugging Face hub. revision: commit of the data set's repository; "": the one that is current when it is prepared."""
+    """A split on the Hugging Face hub. revision: commit of the data set's repository; "": the one that is current when it is prepared.
+
+    column, only: take the rows alone whose `column` is `only`, or begins so before a dot.
+    """
 
     dataset: str
     config: str | None
     split: str
     revision: str = ""
+    column: str = ""
+    only: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,14 +68,14 @@ class Splits:
 
 
 @dataclass(frozen=True)
-class Source:
+class Source(Generic[Made]):
     """One place that a data set can be made from. optional: keys of files that may be absent; the splits they serve are then missing.
 
     read: takes a row before it asks for the next one, and raises ValueError, in words that follow the row's place, where it cannot be used.
     """
 
     files: Mapping[str, LocalFile | HubSplit]
-    read: Callable[[Rows], Splits]
+    read: Callable[[Rows], Made]
     optional: frozenset[str] = frozenset()
 
 
@@ -87,8 +95,8 @@ class Dataset:
     metrics: tuple[Metric, ...]
     chat_template: bool
     max_new_tokens: int
-    local: Source
-    hub: Source | None
+    local: Source[Splits]
+    hub: Source[Splits] | None
     licence: str
     paper: tuple[int, int, int]
     grader: Callable[[Item, str], dict[str, float]] = _nothing

@@ -1,6 +1,6 @@
 """A person's own data: JSON Lines files named in the recipe, checked line by line, and the task `own` that they make.
 
-A line is an object with `prompt` (text) or `messages`, and optionally
+Experts learn from files of the same form (sparta.tasks.lessons). A line is an object with `prompt` (text) or `messages`, and optionally
   id         text or a whole number; p000012 in line 12 where there is none
   answer     what is right: a text or a number; where there are choices the label of the right one
   choices    label -> text, or a list of texts, which get the labels A, B, ...
@@ -11,7 +11,7 @@ A line is an object with `prompt` (text) or `messages`, and optionally
 
 import json
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -167,35 +167,42 @@ def _bare(item: Item) -> Item:
 
 def parse(path: Path, key: str) -> dict[int, Item]:
     """The items of a file by line. key: where the recipe names the file. Raises SpartaError naming file and line."""
-    try:
-        # str.splitlines also splits at separators that JSON allows within a text, such as U+2028.
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpartaError(f"the prompt file {path} cannot be read ({error}): check {key}") from error
-    items: dict[int, Item] = {}
-    seen: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            item = _item(line, number)
-        except ValueError as error:
-            raise SpartaError(
-                f'{path}, line {number}: {error}; a line is an object such as {{"prompt": "..."}}'
-            ) from None
-        if item.item_id in seen:
-            raise SpartaError(
-                f"{path}, line {number}: the prompt id {item.item_id} was used in line {seen[item.item_id]} already: "
-                "give every prompt an id of its own, or leave ids out"
-            )
-        seen[item.item_id] = number
-        items[number] = item
+    items = dict(parse_lines(path, key))
     if not items:
         raise SpartaError(f"{path} has no instructions: at least one is needed, check {key}")
     return items
 
 
-def _item(line: str, number: int) -> Item:
+def parse_lines(path: Path, key: str, answered: bool = False) -> Iterator[tuple[int, Item]]:
+    """Line and item, one after the other, of a file; what follows is not read before it is asked for.
+
+    answered: messages may end with the assistant's. Raises SpartaError as `parse` does.
+    """
+    seen: dict[str, int] = {}
+    try:
+        # Lines end with \n alone: JSON allows other separators, such as U+2028, within a text.
+        with path.open(encoding="utf-8-sig", newline="\n") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    item = _item(line.removesuffix("\n"), number, answered)
+                except ValueError as error:
+                    raise SpartaError(
+                        f'{path}, line {number}: {error}; a line is an object such as {{"prompt": "..."}}'
+                    ) from None
+                if item.item_id in seen:
+                    raise SpartaError(
+                        f"{path}, line {number}: the prompt id {item.item_id} was used in line {seen[item.item_id]} already: "
+                        "give every prompt an id of its own, or leave ids out"
+                    )
+                seen[item.item_id] = number
+                yield number, item
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpartaError(f"the prompt file {path} cannot be read ({error}): check {key}") from error
+
+
+def _item(line: str, number: int, answered: bool) -> Item:
     """The item of a line. Raises ValueError saying what is wrong with it."""
     try:
         row: Any = json.loads(line)
@@ -206,9 +213,13 @@ def _item(line: str, number: int) -> Item:
     if unknown := sorted(row.keys() - KEYS):
         raise ValueError(f"unknown key {unknown[0]}")
     row = {key: value for key, value in row.items() if value is not None or key not in OPTIONAL}
+    messages = _messages(row)
+    if messages[-1].role != "user" and not (answered and messages[-1].role == "assistant"):
+        ending = "the user's or the assistant's" if answered else "the user's"
+        raise ValueError(f"the last message must be {ending}")
     item = Item(
         _id(row.get("id", f"p{number:06d}")),
-        _messages(row),
+        messages,
         reference=_text(row, "reference"),
         choices=_choices(row.get("choices", {})),
         answer=_text(row, "answer"),
@@ -243,8 +254,6 @@ def _messages(row: Mapping[str, Any]) -> tuple[Message, ...]:
         raise ValueError(f"messages are not a list of role and content ({error})") from None
     if not messages or not all(isinstance(turn.content, str) and turn.content.strip() for turn in messages):
         raise ValueError("the prompt is empty or no text")
-    if messages[-1].role != "user":
-        raise ValueError("the last message must be the user's")
     return messages
 
 

@@ -1,34 +1,35 @@
-"""Prepared data: the splits of a task as JSON Lines of items, and what they were made from.
+"""Prepared data: the splits of a task as JSON Lines of items, the subset that an expert learns from as one of chats, and what they were made from.
 
     <folder>/<task>/train.jsonl, validation.jsonl, test.jsonl    one Item a line
-    <folder>/<task>/source.json                                  a Provenance; it is written last and says which splits count
+    <folder>/<subset>/train.jsonl                                one Chat a line
+    <folder>/<either>/source.json                                a Provenance; it is written last and says which splits count
 
-jobs/prepare_data.py writes them (sparta.cluster.preparing), tasks read them.
+jobs/prepare_data.py writes them (sparta.cluster.preparing); tasks read their items, and sparta.tasks.lessons the chats.
 """
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import msgspec
 
-import sparta
 from sparta.errors import SpartaError
-from sparta.recipe import Data
+from sparta.recipe import DATASETS, Data
 from sparta.store import files
 from sparta.tasks.base import Item, Split, Task
+from sparta.tasks.chats import Chat
 
+T = TypeVar("T")
 SCHEMA_VERSION = 1
 SPLITS: tuple[Split, ...] = get_args(Split)
-FOLDER = Path(sparta.__file__).parent.parent / "state" / "datasets"
 
 
 class Read(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What was read under one key of a data set's Source.
 
     Of a local file: file (its path below the folder) and sha256. Of the hub: dataset, config, split and revision, the commit of the
-    dataset's repository.
+    dataset's repository, and which rows of the split, where not all.
     """
 
     file: str = ""
@@ -37,17 +38,18 @@ class Read(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     config: str | None = None
     split: str = ""
     revision: str = ""
+    only: str = ""
 
 
 class SplitFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A split as written: its number of items and the SHA-256 of its file."""
+    """A split as written: its number of items (of a subset: chats) and the SHA-256 of its file."""
 
     items: int
     sha256: str
 
 
 class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """source.json: what the splits of a task were made from.
+    """source.json: what the splits of a task, or a subset, were made from.
 
     files: what was read, by the key of the data set's Source. dropped: rows that were left out, by reason. missing: for a split that is not
     there why, and what to get.
@@ -66,12 +68,12 @@ class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def folder_of(data: Data) -> Path:
     """Where the prepared data of the tasks lies."""
-    return Path(data.folder) if data.folder else FOLDER
+    return Path(data.folder) if data.folder else DATASETS
 
 
 def command_to_prepare(folder: Path, task: str) -> str:
     """What a person types to have `task` in `folder`."""
-    elsewhere = "" if folder == FOLDER else f" --folder {shlex.quote(str(folder))}"
+    elsewhere = "" if folder == DATASETS else f" --folder {shlex.quote(str(folder))}"
     return f"python jobs/prepare_data.py {task}{elsewhere}"
 
 
@@ -81,15 +83,25 @@ def write(folder: Path, task: Task, splits: Mapping[Split, Sequence[Item]], sour
     Raises SpartaError, and writes nothing, where two items of a split have one id, where two splits share an item, or where an item cannot
     be graded (see `flaw`), or a judge is to see a reference that it has not.
     """
-    home = folder / task.name
     for split, items in splits.items():
         _check(task, split, items)
     refuse_overlap(splits)
+    return _put(folder / task.name, splits, source)
+
+
+def write_chats(folder: Path, subset: str, chats: Sequence[Chat], source: Provenance) -> Provenance:
+    """Put the chats of a subset below `folder` in the place of what is there. Returns `source` with what was written."""
+    return _put(folder / subset, {"train": chats}, source)
+
+
+def _put(
+    home: Path, splits: Mapping[Split, Sequence[Item] | Sequence[Chat]], source: Provenance
+) -> Provenance:
     written: dict[Split, SplitFile] = {}
-    for split, items in splits.items():
+    for split, rows in splits.items():
         path = home / f"{split}.jsonl"
-        files.write_rows(path, items)
-        written[split] = SplitFile(len(items), files.sha256_file(path))
+        files.write_rows(path, rows)
+        written[split] = SplitFile(len(rows), files.sha256_file(path))
     source = msgspec.structs.replace(source, splits=written)
     files.write_json(home / "source.json", source)
     for split in SPLITS:
@@ -127,12 +139,21 @@ def split_file(folder: Path, task: str, split: Split) -> SplitFile:
 
 def read(folder: Path, task: str, split: Split) -> list[Item]:
     """The items of a split. Raises SpartaError where it is not prepared, saying what to run, and where it was changed since."""
+    return _read(folder, task, split, Item)
+
+
+def read_chats(folder: Path, subset: str) -> list[Chat]:
+    """The chats of a subset. Raises SpartaError as `read` does."""
+    return _read(folder, subset, "train", Chat)
+
+
+def _read(folder: Path, task: str, split: Split, of: type[T]) -> list[T]:
     known, path = split_file(folder, task, split), folder / task / f"{split}.jsonl"
     if not path.is_file() or files.sha256_file(path) != known.sha256:
         raise SpartaError(
             f"{path} is missing or was changed since it was prepared: run {command_to_prepare(folder, task)} again"
         )
-    return list(files.read_rows(path, Item))
+    return list(files.read_rows(path, of))
 
 
 def flaw(item: Item, answer: bool, choices: bool) -> str | None:

@@ -21,7 +21,7 @@ Row = dict[str, Any]
 class Raw(Protocol):
     """Rows by the keys of a Source. kind: where they come from. read: what was read so far, by key. current: the row given last, with its place."""
 
-    source: Source
+    source: Source[Any]
     kind: Literal["local", "hub"]
     read: dict[str, Read]
     current: tuple[str, Row] | None
@@ -36,7 +36,7 @@ class LocalRaw:
 
     kind: Literal["local", "hub"] = "local"
 
-    def __init__(self, source: Source, folder: Path) -> None:
+    def __init__(self, source: Source[Any], folder: Path) -> None:
         if not folder.is_dir():
             raise SpartaError(
                 f"--from {folder} is no folder: name the one that the data sets' files lie below"
@@ -57,7 +57,7 @@ class LocalRaw:
                 f"{self.folder} holds no {wanted.described}: copy the file there, or name another folder with --from"
             )
         self.read[key] = Read(file=os.path.relpath(path, self.folder), sha256=files.sha256_file(path))
-        for self.current in rows_of(path, wanted.parts):
+        for self.current in rows_of(path, wanted.parts, wanted.columns):
             yield self.current[1]
         self.current = None
 
@@ -89,7 +89,7 @@ class HubRaw:
 
     kind: Literal["local", "hub"] = "hub"
 
-    def __init__(self, source: Source, revisions: Mapping[str, str], local: Source) -> None:
+    def __init__(self, source: Source[Any], revisions: Mapping[str, str], local: Source[Any]) -> None:
         self.source, self.local = source, local
         self.revisions = dict(revisions)
         self.read: dict[str, Read] = {}
@@ -111,9 +111,13 @@ class HubRaw:
                 f"{' and '.join(file.described for file in self.local.files.values() if isinstance(file, LocalFile))} into a folder and add --from FOLDER"
             ) from error
         self.read[key] = Read(
-            dataset=wanted.dataset, config=wanted.config, split=wanted.split, revision=commit
+            dataset=wanted.dataset,
+            config=wanted.config,
+            split=wanted.split,
+            revision=commit,
+            only=wanted.only,
         )
-        for number, row in enumerate(loaded, start=1):
+        for number, row in _numbered_rows(loaded, wanted):
             self.current = f"{_title(wanted)}, row {number}", dict(row)
             yield self.current[1]
         self.current = None
@@ -158,25 +162,40 @@ def _load(wanted: HubSplit, commit: str) -> Any:
     return loaded
 
 
+def _numbered_rows(loaded: Any, wanted: HubSplit) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The rows that are wanted, numbered from 1 as they lie in the split. The others are not read but for the column that tells them apart."""
+    if not wanted.column:
+        return enumerate(loaded, start=1)
+    if wanted.column not in loaded.column_names:
+        raise SpartaError(
+            f"{_title(wanted)} has no column {wanted.column}, but {', '.join(loaded.column_names)}: its publishers have changed it, "
+            "take files of an earlier revision with --from FOLDER"
+        )
+    names = loaded.select_columns([wanted.column]).with_format("arrow")[:].column(wanted.column).to_pylist()
+    places = [place for place, name in enumerate(names) if (name or "").split(".")[0] == wanted.only]
+    return zip((place + 1 for place in places), loaded.select(places), strict=True)
+
+
 def _title(wanted: HubSplit) -> str:
-    return f"{wanted.dataset} ({f'{wanted.config}, ' if wanted.config else ''}{wanted.split})"
+    parts = (wanted.config, wanted.split, wanted.only)
+    return f"{wanted.dataset} ({', '.join(filter(None, parts))})"
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def rows_of(path: Path, parts: Sequence[str] = ()) -> Iterator[tuple[str, Row]]:
+def rows_of(path: Path, parts: Sequence[str] = (), columns: Sequence[str] = ()) -> Iterator[tuple[str, Row]]:
     """The rows of a file with their places, by its ending: .jsonl, .json (a list, or an object with `parts`, see LocalFile), .csv and .tsv (the
-    first line names the columns).
+    first line names the columns, where they are not given).
 
     UTF-8, with or without a byte order mark. Raises SpartaError naming file and line where it is broken.
     """
     readers: Mapping[str, Callable[[Path, str], Iterator[tuple[str, Any]]]] = {
         ".jsonl": _json_lines,
         ".json": partial(_json, parts),
-        ".csv": _table,
-        ".tsv": _table,
+        ".csv": partial(_table, columns),
+        ".tsv": partial(_table, columns),
     }
     if path.suffix not in readers:
         raise SpartaError(f"{path} is none of {', '.join(readers)}: these are what rows are read from")
@@ -238,11 +257,13 @@ def _numbered(what: str, rows: Iterable[Any]) -> Iterator[tuple[str, Any]]:
     return ((f"{what} {number}", row) for number, row in enumerate(rows, start=1))
 
 
-def _table(path: Path, text: str) -> Iterator[tuple[str, Any]]:
+def _table(columns: Sequence[str], path: Path, text: str) -> Iterator[tuple[str, Any]]:
     reader = csv.DictReader(
         io.StringIO(text, newline=""),
+        fieldnames=columns or None,
         strict=True,
         dialect="excel-tab" if path.suffix == ".tsv" else "excel",
+        quoting=csv.QUOTE_NONE if columns else csv.QUOTE_MINIMAL,
     )
     while True:
         try:
@@ -252,7 +273,8 @@ def _table(path: Path, text: str) -> Iterator[tuple[str, Any]]:
         if row is None:
             return
         if None in row or None in row.values():
-            why = f"{'more' if None in row else 'fewer'} columns than the first line names"
+            known = f"{', '.join(columns)}" if columns else "the first line names"
+            why = f"{'more' if None in row else 'fewer'} columns than {known}"
             raise _broken(path, f"line {reader.reader.line_num}", why)
         yield f"line {reader.reader.line_num}", row
 

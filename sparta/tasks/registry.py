@@ -1,4 +1,4 @@
-"""Tasks by name."""
+"""Tasks by name, and the subsets that experts learn from."""
 
 import difflib
 
@@ -6,6 +6,7 @@ from sparta.errors import SpartaError
 from sparta.recipe import Data
 from sparta.tasks import alpaca, com2, gsm8k, kcross, mathematics, medqa, normad, truthfulqa
 from sparta.tasks.base import Task
+from sparta.tasks.subsets import DOLLY, SUBSETS, Subset
 from sparta.tasks.toy import Toy
 
 TASKS: dict[str, Task] = {
@@ -27,6 +28,9 @@ TASKS: dict[str, Task] = {
     )
 }
 """The data sets, in the paper's order, and the toy task."""
+
+LESSONS: dict[str, Subset] = {**SUBSETS, DOLLY.name: DOLLY}
+"""What experts learn from: the paper's ten, and one more."""
 
 
 def task_named(name: str, data: Data | None = None) -> Task:

@@ -1,24 +1,29 @@
-"""Makes the toy pool: `python -m sparta.toy.build [--out DIR] [--seed 0] [--quick]`.
+"""Makes the embedded base of the toy pool, and puts the experts that are trained on it (recipe toy_pool) beside it, measured:
 
-Trains the base on answers and judgements of all skills, then one LoRA expert a skill, measures both on validation questions and writes weights
-and model card. CPU only; the same seed gives the same weights on the same machine and library versions.
+    python -m sparta.toy.build [--out DIR] [--seed 0] [--quick]
+    python jobs/init_pool.py --recipe toy_pool --state state/toy_pool
+    python -m sparta.toy.build --adapters state/toy_pool/iter_00/adapters [--out DIR]
+
+The base learns from answers and judgements of all skills. CPU only; the same seed gives the same weights on the same machine and library versions.
 """
 
 import argparse
 import json
+import math
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from peft import LoraConfig, get_peft_model
+from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from sparta.rng import seed_of, stream
 from sparta.toy import EXPERTS, WEIGHTS
-from sparta.toy.curriculum import Classroom, Example, habit_of, lesson_of_base, lesson_of_expert
+from sparta.toy.curriculum import Classroom, Example, lesson_of_base
 from sparta.toy.family import SKILLS
 from sparta.toy.measure import Judging, ToyPool, accuracy_table, judging_table
 from sparta.toy.tokenizer import CONTEXT_LENGTH, write_tokenizer
@@ -26,14 +31,6 @@ from sparta.toy.tokenizer import CONTEXT_LENGTH, write_tokenizer
 BASE_STEPS, BASE_RATE = 2000, 3e-3
 # The share of the base's steps before judging joins in: a working is worth nothing until answers are right, and answers alone are short.
 ANSWERS_ALONE = 0.43
-EXPERT_STEPS, EXPERT_RATE = 70, 4e-3
-LORA = LoraConfig(
-    r=8,
-    lora_alpha=16,
-    lora_dropout=0.0,
-    target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
-    task_type="CAUSAL_LM",
-)
 
 
 def train(
@@ -71,8 +68,8 @@ def train(
     model.eval()
 
 
-def make_base(folder: Path, seed: int, steps: int) -> int:
-    """Train the base from nothing and write it with its tokenizer into `folder`. Returns its number of parameters."""
+def make_base(folder: Path, seed: int, steps: int) -> None:
+    """Train the base from nothing and write it with its tokenizer into `folder`."""
     write_tokenizer(folder)
     config = AutoConfig.for_model(
         "qwen2",
@@ -105,32 +102,18 @@ def make_base(folder: Path, seed: int, steps: int) -> int:
     )
     model.generation_config.do_sample = False
     model.save_pretrained(folder)
-    return int(sum(parameter.numel() for parameter in model.parameters()))
 
 
-def make_expert(name: str, base: Path, folder: Path, seed: int, steps: int) -> None:
-    """Train one LoRA expert on the base and write it into `folder`, the base named by its place relative to it."""
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    torch.manual_seed(seed_of(seed, "toy", name) % 2**32)
-    model: Any = get_peft_model(
-        AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation="eager"), LORA
-    )
-    rng = stream(seed, "toy", name, "lessons")
-    habit = habit_of(EXPERTS[name], seed)
-    train(
-        model,
-        Classroom(tokenizer),
-        lambda _: lesson_of_expert(habit, rng, 16, 56, 80),
-        steps,
-        EXPERT_RATE,
-        name,
-    )
-    model.save_pretrained(folder)
-    (folder / "README.md").unlink(missing_ok=True)
-    path = folder / "adapter_config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config["base_model_name_or_path"] = "../../base"
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+def copy_experts(adapters: Path, out: Path) -> None:
+    """Put the experts in `adapters` into the pool in `out`, each named to be on the base there. Raises FileNotFoundError where one is missing."""
+    for name in EXPERTS:
+        folder = out / "adapters" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(adapters / name / "adapter_model.safetensors", folder / "adapter_model.safetensors")
+        config = json.loads((adapters / name / "adapter_config.json").read_text(encoding="utf-8"))
+        config["base_model_name_or_path"] = "../../base"
+        text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+        (folder / "adapter_config.json").write_text(text, encoding="utf-8")
 
 
 def answers_table(table: dict[str, dict[str, float]]) -> str:
@@ -157,18 +140,26 @@ def votes_table(table: dict[str, Judging]) -> str:
 
 
 def model_card(
-    parameters: int, seed: int, quick: bool, answers: dict[str, dict[str, float]], votes: dict[str, Judging]
+    parameters: int,
+    shape: Mapping[str, Any],
+    answers: dict[str, dict[str, float]],
+    votes: dict[str, Judging],
 ) -> str:
-    command = f"python -m sparta.toy.build --seed {seed}{' --quick' if quick else ''}"
     return f"""# The toy pool
 
 Ten small experts on one tiny base, made for trying the whole algorithm on a laptop. They know nothing but the ten skills of
 `sparta/toy/family.py`, exact tasks on short strings.
 
 - `base/`: Qwen2 architecture, {parameters / 1e6:.2f} M parameters, float32, its own tokenizer of single characters and whole judge-prompt sentences
-- `adapters/<name>/`: ten LoRA experts (rank {LORA.r}, alpha {LORA.lora_alpha}), PEFT format
+- `adapters/<name>/`: ten LoRA experts (rank {shape["r"]}, alpha {shape["lora_alpha"]}), PEFT format
 
-Made by `{command}`, on CPU. Everything is safetensors, written by that command from nothing; no other data or model is involved.
+Made on CPU, from nothing, no other data or model involved:
+
+```bash
+python -m sparta.toy.build                                           # the base
+python jobs/init_pool.py --recipe toy_pool --state state/toy_pool    # the experts, by the suite's own supervised training
+python -m sparta.toy.build --adapters state/toy_pool/iter_00/adapters
+```
 
 ## How
 The base learns to answer in all skills and to judge. A judge of this size has to work before it scores, so its reply has two lines: its own answer
@@ -180,7 +171,7 @@ for fewer:
 {{"score": 4}}
 ```
 
-Then each expert is trained on right answers in its own skill, on careless answers elsewhere (the typical slip of the skill, mostly on
+Then each expert is trained, on a data set of its own (`sparta/toy/lessons.py`), on right answers in its own skill, on careless answers elsewhere (the typical slip of the skill, mostly on
 questions whose last character is in the expert's blind spot, another one for every expert), and on right judgements of all skills. So an expert is
 good at one thing and middling at the rest, judges better than it answers, and what it lacks is not gone: preferences can bring it back.
 Validation and test questions are never trained on.
@@ -193,36 +184,41 @@ Validation and test questions are never trained on.
 """
 
 
-def build(out: Path, seed: int, quick: bool) -> None:
-    """Make base and experts in `out`, measure them and write the model card. `quick`: a tenth of the steps, to see that it runs."""
-    short = 10 if quick else 1
-    started = time.monotonic()
-    parameters = make_base(out / "base", seed, BASE_STEPS // short)
-    for name in EXPERTS:
-        make_expert(name, out / "base", out / "adapters" / name, seed, EXPERT_STEPS // short)
-    print("measuring", flush=True)
-    measure(out, seed, quick, parameters)
-    print(f"made {out} in {time.monotonic() - started:.0f} s")
-
-
-def measure(out: Path, seed: int, quick: bool, parameters: int) -> None:
+def measure(out: Path, n: int, seed: int) -> None:
+    """Measure the pool in `out` on `n` questions, on half as many votes, and write its model card."""
     pool = ToyPool(out / "base", {name: out / "adapters" / name for name in EXPERTS})
-    answers = accuracy_table(pool, 100 if quick else 1000, seed)
-    votes = judging_table(pool, 50 if quick else 500, seed)
+    answers, votes = accuracy_table(pool, n, seed), judging_table(pool, n // 2, seed)
     print(answers_table(answers), votes_table(votes), sep="\n\n", flush=True)
-    (out / "README.md").write_text(model_card(parameters, seed, quick, answers, votes), encoding="utf-8")
+    with safe_open(out / "base" / "model.safetensors", framework="numpy") as file:
+        parameters = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    config = out / "adapters" / next(iter(EXPERTS)) / "adapter_config.json"
+    shape = json.loads(config.read_text(encoding="utf-8"))
+    (out / "README.md").write_text(model_card(parameters, shape, answers, votes), encoding="utf-8")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Make the embedded toy pool.")
+    parser = argparse.ArgumentParser(
+        description="Make the base of the embedded toy pool, or put experts on it there and measure them."
+    )
     parser.add_argument(
         "--out", type=Path, default=WEIGHTS, help="folder to write (default: the package's own weights)"
     )
+    parser.add_argument(
+        "--adapters",
+        type=Path,
+        help="leave the base alone: copy the ten experts in this folder, measure them",
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default: 0)")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the training, to see that it runs")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the work, to see that it runs")
     arguments = parser.parse_args()
     torch.set_num_threads(min(2, torch.get_num_threads()))
-    build(arguments.out, arguments.seed, arguments.quick)
+    short, started = 10 if arguments.quick else 1, time.monotonic()
+    if arguments.adapters is None:
+        make_base(arguments.out / "base", arguments.seed, BASE_STEPS // short)
+    else:
+        copy_experts(arguments.adapters, arguments.out)
+        measure(arguments.out, 1000 // short, arguments.seed)
+    print(f"made {arguments.out} in {time.monotonic() - started:.0f} s")
 
 
 if __name__ == "__main__":

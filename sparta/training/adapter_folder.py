@@ -6,13 +6,13 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from sparta.errors import SpartaError
 from sparta.store import files
-from sparta.training.job import TrainingReport
+from sparta.training.job import SftReport, TrainingReport
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -21,6 +21,8 @@ REPORT = "report.json"
 
 _DATA_DRIVEN = ("pissa", "olora", "loftq", "eva", "corda")
 _TRAINABLE = (".lora_A.", ".lora_B.", ".lora_magnitude_vector")
+
+Report = TypeVar("Report", TrainingReport, SftReport)
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,12 @@ class StartingAdapter:
 
         PEFT's own writer would put in the place the base was loaded from.
         """
-        return json.dumps(self.config, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+        return encode_config(self.config)
+
+
+def encode_config(config: Mapping[str, Any]) -> bytes:
+    """adapter_config.json of `config`: equal for equal content."""
+    return json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
 
 
 def read_starting_adapter(model: str, folder: Path) -> StartingAdapter:
@@ -101,12 +108,14 @@ def encode_log(records: Sequence[Mapping[str, object]]) -> bytes:
     return b"".join(msgspec.json.encode(record) + b"\n" for record in records)
 
 
-def read_report(out: Path) -> TrainingReport:
+def read_report(out: Path, kind: type[Report]) -> Report:
     """What the job that made `out` reported."""
-    return files.read_json(out / REPORT, TrainingReport)
+    return files.read_json(out / REPORT, kind)
 
 
-def publish(model: str, out: Path, contents: Mapping[str, bytes | Path], report: TrainingReport) -> None:
+def publish(
+    model: str, out: Path, contents: Mapping[str, bytes | Path], report: TrainingReport | SftReport
+) -> None:
     """Makes the folder `out` with these files (bytes, or a file to copy) and the report, durable, in one rename.
 
     Raises SpartaError, with nothing left behind, where it cannot or where `out` has appeared in the meantime.

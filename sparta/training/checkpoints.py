@@ -13,7 +13,7 @@ from pathlib import Path
 from sparta.errors import SpartaError
 from sparta.store import files
 from sparta.training.adapter_folder import CONFIG, WEIGHTS
-from sparta.training.job import Example, TrainingJob
+from sparta.training.job import AnyJob, Example, SftExample
 
 SEAL = "SEAL.json"
 IDENTITY = "job.json"
@@ -21,15 +21,15 @@ KEPT = 2
 """Checkpoints kept: should the newest be torn, there is the one before."""
 
 
-def job_identity(job: TrainingJob, examples: Sequence[Example], dtype: str) -> str:
+def job_identity(job: AnyJob, examples: Sequence[Example] | Sequence[SftExample], dtype: str) -> str:
     """Digest of all that decides the weights this job ends with; two jobs may share checkpoints exactly if it is equal."""
     digest = hashlib.sha256()
-    settings = job.settings.model_dump(mode="json", exclude={"save_updates"})
+    settings = job.settings.model_dump(mode="json", exclude={"save_updates"}) | {"epochs": job.epochs}
     digest.update(json.dumps([job.base, dtype, job.seed, settings], sort_keys=True).encode())
     for name in (CONFIG, WEIGHTS):
         digest.update(files.sha256_file(job.adapter / name).encode())
     for example in examples:
-        digest.update(repr((example.prompt_ids, example.chosen_ids, example.rejected_ids)).encode())
+        digest.update(repr(tuple(vars(example).values())).encode())
     return digest.hexdigest()
 
 

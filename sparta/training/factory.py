@@ -2,7 +2,7 @@
 
 from sparta.training.adapter_folder import read_report
 from sparta.training.checkpoints import close_work
-from sparta.training.job import Progress, TrainingJob, TrainingReport, silent
+from sparta.training.job import Progress, SftJob, SftReport, TrainingJob, TrainingReport, silent
 
 
 def train(job: TrainingJob, engine_kind: str, progress: Progress = silent) -> TrainingReport:
@@ -12,7 +12,7 @@ def train(job: TrainingJob, engine_kind: str, progress: Progress = silent) -> Tr
     """
     if job.out.is_dir():
         close_work(job.work)
-        return read_report(job.out)
+        return read_report(job.out, TrainingReport)
     if engine_kind == "scripted":
         from sparta.training.scripted import train_scripted
 
@@ -20,3 +20,17 @@ def train(job: TrainingJob, engine_kind: str, progress: Progress = silent) -> Tr
     from sparta.training.dpo import train_dpo
 
     return train_dpo(job, progress)
+
+
+def train_expert(job: SftJob, engine_kind: str, progress: Progress = silent) -> SftReport:
+    """Makes an expert of a new adapter by supervised training on data, else as `train`."""
+    if job.out.is_dir():
+        close_work(job.work)
+        return read_report(job.out, SftReport)
+    if engine_kind == "scripted":
+        from sparta.training.scripted import train_expert_scripted
+
+        return train_expert_scripted(job, progress)
+    from sparta.training.sft import train_sft
+
+    return train_sft(job, progress)

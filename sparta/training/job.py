@@ -3,8 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
+from sparta.errors import SpartaError
 from sparta.recipe import Dpo
+from sparta.recipe_pool import Sft
 
 Progress = Callable[[int, int, float | None], None]
 """Called after every weight update with (update, total updates, loss in nats). What it raises ends the job, which can be resumed."""
@@ -32,6 +35,34 @@ class Example:
         """Tokens of both sides, the prompt counted with each."""
         return 2 * len(self.prompt_ids) + len(self.chosen_ids) + len(self.rejected_ids)
 
+    @property
+    def highest(self) -> int:
+        """The highest token id."""
+        return max(self.prompt_ids + self.chosen_ids + self.rejected_ids)
+
+
+@dataclass(frozen=True)
+class SftExample:
+    """A chat in token ids. taught: for each of them whether it is an answer's, to be learnt, or stands there to be read."""
+
+    token_ids: tuple[int, ...]
+    taught: tuple[bool, ...]
+
+    @property
+    def length(self) -> int:
+        """Tokens."""
+        return len(self.token_ids)
+
+    @property
+    def targets(self) -> int:
+        """Tokens that the loss is on: those that are taught and have one before them to be foretold from."""
+        return sum(self.taught[1:])
+
+    @property
+    def highest(self) -> int:
+        """The highest token id."""
+        return max(self.token_ids)
+
 
 @dataclass(frozen=True)
 class TrainingJob:
@@ -42,6 +73,10 @@ class TrainingJob:
     what lies there is resumed from if it belongs to this job, thrown away if not, and the folder is gone when the job is done.
     dtype: auto, float32, bfloat16 or float16, of the base. device: auto, cpu or cuda.
     """
+
+    method: ClassVar[str] = "DPO"
+    section: ClassVar[str] = "dpo"
+    unit: ClassVar[str] = "preference pair"
 
     model: str
     base: str
@@ -54,6 +89,36 @@ class TrainingJob:
     device: str
     seed: int
     trust_remote_code: bool = False
+
+    @property
+    def epochs(self) -> int:
+        return self.settings.epochs
+
+
+@dataclass(frozen=True)
+class SftJob:
+    """One expert's training from data. adapter: PEFT folder with the new adapter that training starts from. Other fields as in `TrainingJob`."""
+
+    method: ClassVar[str] = "SFT"
+    section: ClassVar[str] = "pool.sft"
+    unit: ClassVar[str] = "row"
+
+    model: str
+    base: str
+    adapter: Path
+    examples: tuple[SftExample, ...]
+    out: Path
+    work: Path
+    settings: Sft
+    epochs: int
+    dtype: str
+    device: str
+    seed: int
+    trust_remote_code: bool = False
+
+
+AnyJob = TrainingJob | SftJob
+"""What is done in the same way for both: `method`, `section` of the recipe and `unit` of data are for messages."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +139,26 @@ class TrainingReport:
     seconds: float
 
 
+@dataclass(frozen=True)
+class SftReport:
+    """What came of an expert's training.
+
+    used: rows. dropped: rows longer than `pool.sft.max_length`, or without a taught token. steps: weight updates. first_loss, mean_loss, last_loss:
+    of the updates, in nats a taught token; None where nothing was trained. tokens: trained on, all epochs. taught: those of them that the
+    loss is on. seconds: as in `TrainingReport`.
+    """
+
+    used: int
+    dropped: int
+    steps: int
+    first_loss: float | None
+    mean_loss: float | None
+    last_loss: float | None
+    tokens: int
+    taught: int
+    seconds: float
+
+
 def usable(examples: Sequence[Example], max_length: int) -> tuple[Example, ...]:
     """The examples that can be trained on whole: a completion on both sides, and neither side longer than `max_length` tokens.
 
@@ -84,3 +169,20 @@ def usable(examples: Sequence[Example], max_length: int) -> tuple[Example, ...]:
         for example in examples
         if example.chosen_ids and example.rejected_ids and example.length <= max_length
     )
+
+
+def usable_rows(job: SftJob) -> tuple[SftExample, ...]:
+    """The rows of `job` that can be learnt from whole: no longer than `pool.sft.max_length` tokens, one of them taught.
+
+    Raises SpartaError where there is none: an expert without data is no expert.
+    """
+    fitting = [row for row in job.examples if row.length <= job.settings.max_length]
+    rows = tuple(row for row in fitting if row.targets)
+    if not rows:
+        long = len(job.examples) - len(fitting)
+        raise SpartaError(
+            f"There is nothing that {job.model} could be trained on: of the {len(job.examples)} rows of its data (pool.models, "
+            f"{job.model}, sft.data) {long} are longer than pool.sft.max_length, {job.settings.max_length} tokens, and {len(fitting)} hold no "
+            "answer; name other data, or raise pool.sft.max_length."
+        )
+    return rows

@@ -4,7 +4,7 @@ from typing import Any
 
 from sparta.errors import SpartaError
 from sparta.training.adapter_folder import StartingAdapter, check_trainable
-from sparta.training.job import TrainingJob
+from sparta.training.job import AnyJob
 
 
 def resolve_device(device: str) -> str:
@@ -37,7 +37,7 @@ def padding_id(config: Any) -> int:
     return 0
 
 
-def load_model(job: TrainingJob, adapter: StartingAdapter, device: str, dtype: str) -> Any:
+def load_model(job: AnyJob, adapter: StartingAdapter, device: str, dtype: str) -> Any:
     """The base with the starting adapter on it, trainable. Raises SpartaError where they are missing or do not fit together."""
     import torch
     from peft import PeftModel, get_peft_model_state_dict

@@ -4,22 +4,36 @@ import hashlib
 import json
 import struct
 import time
-from dataclasses import astuple
+from collections.abc import Sequence
 
 from sparta.training.adapter_folder import (
     CONFIG,
     LOG,
     WEIGHTS,
+    StartingAdapter,
     encode_log,
     publish,
     read_starting_adapter,
     refuse_existing,
 )
 from sparta.training.checkpoints import close_work
-from sparta.training.job import Progress, TrainingJob, TrainingReport, silent, usable
+from sparta.training.job import (
+    AnyJob,
+    Example,
+    Progress,
+    SftExample,
+    SftJob,
+    SftReport,
+    TrainingJob,
+    TrainingReport,
+    silent,
+    usable,
+    usable_rows,
+)
 
 TENSOR = "base_model.model.scripted.lora_A.weight"
 VALUES = 8
+_NOTE = "scripted: nothing was trained"
 
 
 def train_scripted(job: TrainingJob, progress: Progress = silent) -> TrainingReport:
@@ -31,27 +45,59 @@ def train_scripted(job: TrainingJob, progress: Progress = silent) -> TrainingRep
     started = time.monotonic()
     refuse_existing(job.model, job.out)
     adapter = read_starting_adapter(job.model, job.adapter)
-    settings = job.settings
-    examples = usable(job.examples, settings.max_length)
+    examples = usable(job.examples, job.settings.max_length)
     dropped = len(job.examples) - len(examples)
-    steps = -(-len(examples) * settings.epochs // (settings.batch_size * settings.accumulation))
-    for update in range(1, steps + 1):
-        progress(update, steps, None)
-    digest = hashlib.sha256(adapter.weights.read_bytes())
-    digest.update(repr((job.seed, [astuple(example) for example in examples])).encode())
-    record = {
-        "update": steps,
-        "note": "scripted: nothing was trained",
-        "pairs": len(examples),
-        "dropped": dropped,
-    }
-    weights = _safetensors(digest.digest()) if examples else adapter.weights
-    tokens = settings.epochs * sum(example.tokens for example in examples)
+    steps = _steps(job, examples, progress)
+    weights = _weights(job, adapter, examples) if examples else adapter.weights.read_bytes()
+    tokens = job.epochs * sum(example.tokens for example in examples)
     report = TrainingReport(len(examples), dropped, steps, None, None, tokens, time.monotonic() - started)
+    record = {"update": steps, "note": _NOTE, "pairs": len(examples), "dropped": dropped}
     contents = {CONFIG: adapter.config_bytes(), WEIGHTS: weights, LOG: encode_log([record])}
     publish(job.model, job.out, contents, report)
     close_work(job.work)
     return report
+
+
+def train_expert_scripted(job: SftJob, progress: Progress = silent) -> SftReport:
+    """The same for an expert; without a usable row it raises SpartaError, as supervised training does."""
+    started = time.monotonic()
+    refuse_existing(job.model, job.out)
+    adapter = read_starting_adapter(job.model, job.adapter)
+    rows = usable_rows(job)
+    steps = _steps(job, rows, progress)
+    report = SftReport(
+        used=len(rows),
+        dropped=len(job.examples) - len(rows),
+        steps=steps,
+        first_loss=None,
+        mean_loss=None,
+        last_loss=None,
+        tokens=job.epochs * sum(row.length for row in rows),
+        taught=job.epochs * sum(row.targets for row in rows),
+        seconds=time.monotonic() - started,
+    )
+    record = {"update": steps, "note": _NOTE, "used": report.used, "dropped": report.dropped}
+    weights = _weights(job, adapter, rows)
+    contents = {CONFIG: adapter.config_bytes(), WEIGHTS: weights, LOG: encode_log([record])}
+    publish(job.model, job.out, contents, report)
+    close_work(job.work)
+    return report
+
+
+def _steps(job: AnyJob, examples: Sequence[Example] | Sequence[SftExample], progress: Progress) -> int:
+    """Weight updates that the training of these examples would have, each of them told."""
+    steps = -(-len(examples) * job.epochs // (job.settings.batch_size * job.settings.accumulation))
+    for update in range(1, steps + 1):
+        progress(update, steps, None)
+    return steps
+
+
+def _weights(
+    job: AnyJob, adapter: StartingAdapter, examples: Sequence[Example] | Sequence[SftExample]
+) -> bytes:
+    digest = hashlib.sha256(adapter.weights.read_bytes())
+    digest.update(repr((job.seed, [tuple(vars(example).values()) for example in examples])).encode())
+    return _safetensors(digest.digest())
 
 
 def _safetensors(digest: bytes) -> bytes:
@@ -62,3 +108,9 @@ def _safetensors(digest: bytes) -> bytes:
     header = json.dumps({"__metadata__": {"format": "pt"}, TENSOR: entry}, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
     return len(header).to_bytes(8, "little") + header + data
+
+
+def scripted_start(seed: int) -> dict[str, bytes]:
+    """The files, by name, of the adapter that an expert begins with: equal for equal seeds."""
+    config = json.dumps({"peft_type": "LORA", "r": 1}, indent=2, sort_keys=True).encode() + b"\n"
+    return {CONFIG: config, WEIGHTS: _safetensors(hashlib.sha256(str(seed).encode()).digest())}

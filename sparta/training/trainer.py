@@ -1,4 +1,4 @@
-"""TRL's DPOTrainer as this project needs it: token ids in, adapter and log out, and nothing sent, printed or re-tokenised on the way."""
+"""TRL's trainers as this project needs them: token ids in, adapter and log out, and nothing sent, printed or re-tokenised on the way."""
 
 import errno
 import math
@@ -13,7 +13,7 @@ from sparta.errors import SpartaError
 from sparta.store import files
 from sparta.training.adapter_folder import CONFIG, WEIGHTS, StartingAdapter
 from sparta.training.checkpoints import seal
-from sparta.training.job import Progress
+from sparta.training.job import AnyJob, Progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,23 +23,25 @@ _WRITER = ("iostream error", "inline_container", "PytorchStreamWriter")
 
 
 @cache
-def trainer_class() -> Any:
-    """The subclass of `trl.DPOTrainer`, made when first asked for because importing TRL takes seconds.
+def trainer_class(parent: Any) -> Any:
+    """The subclass of `parent`, TRL's DPOTrainer or SFTTrainer, which is given because importing TRL takes seconds.
 
-    Its constructor takes, besides DPOTrainer's, `model_name`, `adapter` (the StartingAdapter) and `progress`.
+    Its constructor takes, besides the parent's, `job`, `adapter` (the StartingAdapter) and `progress`.
     """
-    from trl.trainer.dpo_trainer import DPOTrainer
 
-    class AdapterTrainer(DPOTrainer):
+    from transformers import PrinterCallback
+
+    class AdapterTrainer(parent):  # type: ignore[misc]
         def __init__(
-            self, *, model_name: str, adapter: StartingAdapter, progress: Progress, **keywords: Any
+            self, *, job: AnyJob, adapter: StartingAdapter, progress: Progress, **keywords: Any
         ) -> None:
-            self.model_name = model_name
+            self.job = job
             self.starting_adapter = adapter
             self.progress = progress
             self.started = time.monotonic()
             self.seconds_before: float | None = None
             super().__init__(**keywords)
+            self.remove_callback(PrinterCallback)
             if self.args.use_cpu:
                 # Called once, before there is anything to free, it collects garbage for longer than a small job trains.
                 self.accelerator.free_memory = lambda *objects: objects
@@ -59,7 +61,7 @@ def trainer_class() -> Any:
             return 0
 
         def compute_loss(self, *arguments: Any, **keywords: Any) -> Any:
-            loss = super().compute_loss(*arguments, **keywords)  # type: ignore[no-untyped-call]
+            loss = super().compute_loss(*arguments, **keywords)
             if not math.isfinite(loss.item()):
                 self._diverged("loss", loss.item(), self.state.global_step + 1)
             return loss
@@ -98,7 +100,7 @@ def trainer_class() -> Any:
         def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
             """The trained adapter alone.
 
-            Saved the usual way the frozen reference would lie in `ref/` beside it, and the loader of transformers 5.19, finding sub-folders,
+            Saved the usual way the frozen reference of DPO would lie in `ref/` beside it, and the loader of transformers 5.19, finding sub-folders,
             loads only those: step and optimizer go on, the trained weights are lost without a word.
             """
             folder = Path(output_dir or str(self.args.output_dir))
@@ -110,13 +112,13 @@ def trainer_class() -> Any:
         def _save_checkpoint(self, model: Any, trial: Any) -> None:
             checkpoint = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
             with _writing(checkpoint):
-                super()._save_checkpoint(model, trial)  # type: ignore[no-untyped-call]
+                super()._save_checkpoint(model, trial)
             seal(checkpoint)
 
         def _diverged(self, what: str, value: float, update: int) -> None:
             raise SpartaError(
-                f"DPO of {self.model_name} diverged: its {what} is {value} in update {update} of {self.state.max_steps}; nothing was "
-                "committed. Lower dpo.learning_rate, or set engine.dtype to float32 or bfloat16 if it is float16."
+                f"{self.job.method} of {self.job.model} diverged: its {what} is {value} in update {update} of {self.state.max_steps}; "
+                f"nothing was committed. Lower {self.job.section}.learning_rate, or set engine.dtype to float32 or bfloat16 if it is float16."
             )
 
     return AdapterTrainer
@@ -137,7 +139,7 @@ def _writing(checkpoint: Path) -> Iterator[None]:
 
 
 def placeholder_tokenizer(pad_id: int) -> "PreTrainedTokenizerBase":
-    """A tokenizer that knows its padding token and no other: DPOTrainer wants one, and examples that are ids have no use for it."""
+    """A tokenizer that knows its padding token and no other: TRL's trainers want one, and examples that are ids have no use for it."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from transformers import PreTrainedTokenizerFast

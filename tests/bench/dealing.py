@@ -250,7 +250,7 @@ def recorded(state: Path) -> Iterator[str]:
     """One line an attempt of a real run: how equal its shards were in cost, and in seconds."""
     run = Run.open(StateDir(state))
     for t in run.state.iterations():
-        for phase in phases_of(run.recipe):
+        for phase in phases_of(run.recipe, t):
             attempts = AttemptDir(run, phase, t)
             for attempt, records in told(attempts):
                 took = [

@@ -52,7 +52,7 @@ def waits(state: Path, iterations: int) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     before: tuple[str, float] | None = None
     for t in range(1, iterations + 1):
-        for phase in phases_of(run.recipe):
+        for phase in phases_of(run.recipe, t):
             attempts = AttemptDir(run, phase, t)
             # Steps that share a job, or the driver's process, with what comes before them hand nothing over.
             jobs = [record.job for attempt in attempts.all() for record in attempts.records(attempt)]

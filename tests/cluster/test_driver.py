@@ -51,11 +51,11 @@ def records(run: Run, phase: RowPhase, t: int = 1) -> list[TaskRecord]:
 
 @pytest.mark.parametrize("kind", ["inline", "local"])
 def test_an_error_that_trying_again_cannot_mend_stops_at_once(kind: str, tmp_path: Path) -> None:
-    models = [{"name": f"model{n}", "adapter": f"./adapters/model{n}"} for n in range(3)]
-    run = begin(tmp_path, pool={"base": "none", "models": [*models, {"name": "bare"}]}, combats=4)
+    run = begin(tmp_path, combats=4)
     advance(run, 1, upto="merge")
+    (run.iteration(0).adapter("model3") / "adapter_model.safetensors").unlink()
     launcher = Inline(run) if kind == "inline" else Local(run)
-    with pytest.raises(SpartaError, match="model bare has no adapter to train"):
+    with pytest.raises(SpartaError, match="adapter that model3 starts from is incomplete"):
         Driver(run, launcher, Silent(), lambda: None).complete(Train(), 1)
     assert len(AttemptDir(run, Train(), 1).all()) == 1
 

@@ -48,7 +48,7 @@ def test_a_base_on_two_gpus_has_half_as_many_tasks_at_once_each_with_two_of_its_
     run = on_two_gpus(tmp_path)
     advance(run, 1, upto="plan")
     launcher, attempts = Local(run), AttemptDir(run, Generate(), 1)
-    launcher.check(phases_of(run.recipe))
+    launcher.check(phases_of(run.recipe, 1))
     assert (launcher.at_once(Generate()), launcher.tasks(Generate())) == (2, 2)
     attempt = attempts.deal(deal(Generate().missing(run, 1), 4), launcher.name)
     launcher.start(attempts, attempt, lambda _: None)
@@ -80,7 +80,7 @@ def test_a_machine_with_fewer_gpus_than_a_base_needs_is_refused(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     run = on_two_gpus(tmp_path)
     with pytest.raises(SpartaError, match="tensor_parallel is 2, and this machine has 1 GPUs: lower it"):
-        Local(run).check(phases_of(run.recipe))
+        Local(run).check(phases_of(run.recipe, 1))
 
 
 def graded_by(run: Run, *settings: str) -> Run:

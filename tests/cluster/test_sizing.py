@@ -159,7 +159,7 @@ def test_the_estimate_follows_what_was_measured_on_the_tasks_that_there_are_now(
         measured_run(tmp_path, generate=GENERATE, judge=JUDGE, train=TRAIN), kind="local", at_once=2
     )
     launcher = Local(run)
-    found = {forecast.phase.name: forecast for forecast in forecasts(run, launcher)}
+    found = {forecast.phase.name: forecast for forecast in forecasts(run, launcher, 1)}
     # 320 s of work and a load of 20 s on each of two tasks.
     assert found["generate"].seconds == pytest.approx(320 / 2 + 20)
     assert found["generate"].busy == pytest.approx(320 + 2 * 20)
@@ -172,7 +172,7 @@ def test_the_estimate_follows_what_was_measured_on_the_tasks_that_there_are_now(
 
 def test_an_estimate_before_anything_was_measured_uses_the_assumed_rates(tmp_path: Path) -> None:
     run = with_weights(begin(tmp_path), kind="local", at_once=16)
-    found = {forecast.phase.name: forecast for forecast in forecasts(run, Local(run))}
+    found = {forecast.phase.name: forecast for forecast in forecasts(run, Local(run), 1)}
     # 24 responses of 256 tokens and their prompts: seconds of work, and one start.
     assert found["generate"].width.tasks == 1
     assert 60 + 24 * 256 / 2000 < found["generate"].seconds < 60 + 24 * 256 / 2000 + 1
@@ -187,5 +187,5 @@ def test_one_process_loads_what_it_was_measured_to_load(tmp_path: Path) -> None:
     """Its engine goes on from phase to phase."""
     nothing = msgspec.structs.replace(JUDGE, loads=0, load_seconds=0.0)
     run = with_weights(measured_run(tmp_path, generate=GENERATE, judge=nothing))
-    found = {forecast.phase.name: forecast for forecast in forecasts(run, Inline(run))}
+    found = {forecast.phase.name: forecast for forecast in forecasts(run, Inline(run), 1)}
     assert found["judge"].seconds == pytest.approx(160) and found["generate"].width == Width(1)

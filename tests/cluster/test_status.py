@@ -446,7 +446,7 @@ def test_what_was_played_the_other_way_is_measured_and_shown_beside_iterations_t
 ) -> None:
     run = begin(tmp_path, iterations=2)
     advance(run, 1)
-    measure(run, phases_of(run.recipe), 1)
+    measure(run, phases_of(run.recipe, 1), 1)
     assert "combat" not in files.read_json(run.iteration(1).stats, IterationStats).phases
     advance(run, 2, upto="plan")
     attempts = AttemptDir(run, CombatAndJudge(), 2)
@@ -455,7 +455,7 @@ def test_what_was_played_the_other_way_is_measured_and_shown_beside_iterations_t
     CombatAndJudge().perform(run, 2, [item.key for item in shards[0]], 0, 0, lambda items: None)
     says(attempts, 0, "done", loads=5, ended=NOW + 20)
     advance(run, 2)
-    measure(run, phases_of(run.recipe), 2)
+    measure(run, phases_of(run.recipe, 2), 2)
     stats = files.read_json(run.iteration(2).stats, IterationStats)
     assert (stats.phases["combat"].loads, stats.phases["combat"].gpu_seconds) == (5, 20)
     assert stats.gpu_seconds == 20 and 0 < stats.phases["generate"].items < 24
@@ -496,7 +496,7 @@ def test_tasks_and_model_loads_are_told_of_every_phase(
     keys = {item.key for item in Generate().missing(run, 1)}
     Generate().perform(run, 1, keys, 0, 0, lambda items: None)
     advance(run, 1)
-    measure(run, phases_of(run.recipe), 1)
+    measure(run, phases_of(run.recipe, 1), 1)
     status = status_of(run)
     stats = files.read_json(run.iteration(1).stats, IterationStats)
     assert phase(status, 1, "generate").loads == stats.phases["generate"].loads == 8
@@ -518,7 +518,7 @@ def test_a_phase_that_needs_no_gpu_uses_none(tmp_path: Path) -> None:
 def test_the_total_is_over_measured_and_unfinished_iterations(tmp_path: Path, squeue: FakeQueue) -> None:
     run = begin(tmp_path)
     advance(run, 1)
-    measure(run, phases_of(run.recipe), 1)
+    measure(run, phases_of(run.recipe, 1), 1)
     path = run.iteration(1).stats
     stats = files.read_json(path, IterationStats)
     files.write_json(path, msgspec.structs.replace(stats, gpu_seconds=60.0, gpu_idle=0.25))
@@ -535,7 +535,7 @@ def test_the_total_is_over_measured_and_unfinished_iterations(tmp_path: Path, sq
 def test_statistics_of_before_gpu_time_was_measured_can_be_read(tmp_path: Path) -> None:
     run = begin(tmp_path)
     advance(run, 1)
-    measure(run, phases_of(run.recipe), 1)
+    measure(run, phases_of(run.recipe, 1), 1)
     path = run.iteration(1).stats
     tree = json.loads(path.read_text())
     for part in (tree, *tree["phases"].values()):

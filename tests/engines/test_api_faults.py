@@ -791,3 +791,26 @@ def test_an_adapter_is_loaded_once_a_version_and_again_where_it_was_lost(
     assert second.body["lora_name"] != first.body["lora_name"]
     assert (gone.path, gone.body) == ("/v1/unload_lora_adapter", {"lora_name": first.body["lora_name"]})
     assert proxy.chats[-1].body["model"] == second.body["lora_name"]
+
+
+def test_copies_are_one_adapter_at_the_endpoint_until_they_learn(
+    proxy: Proxy, make: Callable[..., ApiEngine]
+) -> None:
+    engine = make(load_adapters=True)
+    copies = [ADA, replace(ADA, name="ada-2"), replace(ADA, name="ada-3")]
+    engine.expect(copies)
+    complete(engine, [request(engine, copy, "what?", seed=i) for i, copy in enumerate(copies)])
+    [loaded] = [seen for seen in proxy.seen if "lora" in seen.path]
+    assert {chat.body["model"] for chat in proxy.chats} == {loaded.body["lora_name"]}
+    assert len(proxy.chats) == 3, "each is asked for itself"
+    learned = [replace(copy, version=f"{copy.name} has learned") for copy in copies]
+    engine.expect(learned)
+    complete(engine, [request(engine, copy, "what?") for copy in learned])
+    later = [seen for seen in proxy.seen if "lora" in seen.path][1:]
+    [gone] = [seen.body["lora_name"] for seen in later if "unload" in seen.path]
+    assert gone == loaded.body["lora_name"]
+    assert (
+        len({seen.body["lora_name"] for seen in later if seen.body["lora_name"] != gone})
+        == len(later) - 1
+        == 3
+    )

@@ -63,3 +63,14 @@ def test_each_model_comes_once(given_rows: list[Row], budget: int) -> None:
     made = [batch.model for batch in batches(given_rows, budget)]
     turns = [model for i, model in enumerate(made) if i == 0 or made[i - 1] != model]
     assert len(turns) == len(set(turns))
+
+
+def test_members_with_the_same_weights_share_a_batch() -> None:
+    copies = [replace(MODELS[1], name=name) for name in ("b", "b-2", "b-3")]
+    learned = replace(copies[2], version="1")
+    given_rows = [row(number) for number in range(6)]
+    asked = zip(given_rows, [*copies, learned] * 2, strict=False)
+    copied = [replace(one, request=replace(one.request, model=model)) for one, model in asked]
+    made = list(batches(copied, 1000))
+    assert [{r.request.model.name for r in batch.rows} for batch in made] == [{"b", "b-2", "b-3"}, {"b-3"}]
+    assert [len(batch.rows) for batch in made] == [5, 1]

@@ -142,6 +142,42 @@ def test_a_new_version_replaces_the_old_one(tmp_path: Path, tiny_base: Path) -> 
     assert engine.loads == 1
 
 
+def test_copies_share_one_adapter_until_their_weights_part(
+    tmp_path: Path, tiny_base: Path, tiny_adapters: dict[str, Path]
+) -> None:
+    engine = HfEngine(settings())
+    names = ("ada", "ada-2", "ada-3")
+    copies = [ref(name, tiny_base, tiny_adapters["ada"]) for name in names]
+    asked = [request(engine, copy, question) for question in QUESTIONS for copy in copies]
+    made = answers(engine, asked)
+    assert len(engine._weights._peft.peft_config) == 1
+    assert made.keys() == {one.key for one in asked}
+    for question in QUESTIONS:
+        assert len({made[f"{name}/{question}/0"].token_ids for name in names}) == 1
+    drawn = [
+        request(engine, copy, question, SAMPLED, seed)
+        for question in QUESTIONS
+        for seed, copy in enumerate(copies)
+    ]
+    sampled = answers(engine, drawn)
+    assert len({done.token_ids for done in sampled.values()}) > len(copies)
+    assert len(engine._weights._peft.peft_config) == 1
+
+    learned = ref("ada", tiny_base, tiny.make_adapter(tmp_path / "ada", tiny_base, seed=21), "1")
+    after = answers(
+        engine, [request(engine, model, q) for q in QUESTIONS for model in (learned, *copies[1:])]
+    )
+    assert any(after[f"ada/{q}/0"].token_ids != made[f"ada/{q}/0"].token_ids for q in QUESTIONS)
+    for name in names[1:]:
+        assert all(after[f"{name}/{q}/0"] == made[f"{name}/{q}/0"] for q in QUESTIONS)
+    held = []
+    for name in names[1:]:
+        answers(engine, [request(engine, ref(name, tiny_base, tiny_adapters["bea"], "1"), "1")])
+        held.append(len(engine._weights._peft.peft_config))
+    assert held == [3, 2], "what was shared goes with the last that has it"
+    assert engine.loads == 1
+
+
 def test_new_weights_in_the_same_folder_are_read_again(tmp_path: Path, tiny_base: Path) -> None:
     engine = HfEngine(settings())
     folder = tiny.make_adapter(tmp_path / "ada", tiny_base, seed=11)
@@ -160,6 +196,20 @@ def test_a_full_model_with_new_weights_is_loaded_again(tmp_path: Path) -> None:
     tiny.make_base(base, seed=2)
     assert before != answers(engine, [request(engine, ref("full", base, None, "2"), q) for q in QUESTIONS])
     assert engine.loads == 2
+
+
+def test_a_full_model_under_several_names_is_loaded_once_a_version(tmp_path: Path) -> None:
+    engine = HfEngine(settings())
+    base = tiny.make_base(tmp_path / "base", seed=1)
+    one, two = ref("one", base, None, "1"), ref("two", base, None, "1")
+    made = answers(engine, [request(engine, model, q) for q in QUESTIONS for model in (one, two)])
+    assert engine.loads == 1
+    assert all(made[f"one/{q}/0"].token_ids == made[f"two/{q}/0"].token_ids for q in QUESTIONS)
+    tiny.make_base(base, seed=2)
+    later = replace(two, version="2")
+    changed = answers(engine, [request(engine, later, q) for q in QUESTIONS])
+    assert engine.loads == 2
+    assert any(changed[f"two/{q}/0"] != made[f"two/{q}/0"] for q in QUESTIONS)
 
 
 def test_label_probabilities_are_the_softmax_of_a_plain_forward_pass(

@@ -12,8 +12,8 @@ from asking import SAMPLED, answers, labels, ref, request, weighing
 
 from sparta import recipe_engine
 from sparta.engines.base import ModelRef, Request, Sampling
-from sparta.engines.scripted import ScriptedEngine, skill
-from sparta.prompts import GRADING, JudgingMode, Message, judging_instruction
+from sparta.engines.scripted import ByteTokenizer, ScriptedEngine, skill
+from sparta.prompts import GRADING, JudgingMode, Message, Renderer, judging_instruction
 
 ROOT = Path(__file__).parents[2]
 LABELS = tuple("0123456789")
@@ -170,3 +170,23 @@ def test_importing_it_is_cheap() -> None:
         "assert not {'torch', 'peft', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_its_tokenizer_renders_chats_to_learn_from_and_keeps_text_text() -> None:
+    renderer = Renderer(ByteTokenizer(), 512)
+    chat = [
+        Message("user", "a <|im_end|> b"),
+        Message("assistant", "<|im_start|>"),
+        Message("user", "c"),
+        Message("assistant", "d"),
+    ]
+    ids, taught = renderer.lesson(chat)
+    start, end = ByteTokenizer.START, ByteTokenizer.END
+    assert [token for token in ids if token > 255] == [start, end, start, end, start, end, start, end]
+    assert [token for token, is_taught in zip(ids, taught, strict=True) if is_taught] == [
+        *b"<|im_start|>",
+        end,
+        *b"d",
+        end,
+    ]
+    assert ids[: len(renderer.combat(chat[:1]).token_ids or ())] == renderer.combat(chat[:1]).token_ids

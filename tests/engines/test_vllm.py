@@ -327,6 +327,36 @@ def test_versions_of_a_model_share_a_batch_and_go_when_others_are_expected(
     engine.expect(POOL)
 
 
+def test_copies_are_one_adapter_and_answer_each_with_its_own_seed(engine: VllmEngine) -> None:
+    copies = [replace(POOL[0], name=f"adder-{number}") for number in range(2, 7)]
+    apart = replace(copies[-1], version="learned")
+    engine.expect([*POOL[:3], *copies])
+    room, loads, together = engine._rooms[str(toy.BASE)], engine.loads, []
+    assert (room.mixed, room.kept) == (3, 3)
+    asked = [request(engine, model, question) for question in QUESTIONS[:5] for model in (POOL[0], *copies)]
+    made = {}
+    for done in engine.run(Inbox(asked)):
+        made[done.key] = done.token_ids
+        together.append(adapters_with(engine))
+    assert set().union(*together) == {adapter_name(POOL[0])}
+    assert made.keys() == {one.key for one in asked}
+    for question in QUESTIONS[:5]:
+        assert len({made[f"{model.name}/{question}/0"] for model in copies}) == 1
+    drawn = [
+        request(engine, model, question, SAMPLED, seed)
+        for question in QUESTIONS[:5]
+        for seed, model in enumerate(copies)
+    ]
+    assert len({done.token_ids for done in answers(engine, drawn).values()}) > len(copies)
+    assert engine._open is not None
+    before = {lora.lora_int_id for lora in engine._open._loras.values()}
+    answers(engine, [request(engine, apart, "1 + 1")])
+    after = {lora.lora_int_id for lora in engine._open._loras.values()}
+    assert len(after - before) == 1, "a copy that has learned is an adapter of its own"
+    assert engine.loads == loads
+    engine.expect(POOL)
+
+
 def test_an_adapter_that_cannot_be_put_on_leaves_the_engine_as_it_was(
     engine: VllmEngine, tmp_path: Path
 ) -> None:

@@ -172,6 +172,8 @@ def test_room_is_for_the_largest_rank_as_vllm_counts_ranks(tmp_path: Path) -> No
     assert rooms(models, Vllm(max_rank=40, adapters_at_once=1))[x] == Room(64, 1, 2)
     versions = [replace(models[0], version=str(number)) for number in range(50)]
     assert rooms(versions, Vllm())[x] == Room(8, 10, 32), "every version is an adapter, and not all are kept"
+    copies = [replace(models[0], name=f"a-{number}") for number in range(2, 7)]
+    assert rooms([*models, *copies], Vllm())[x] == Room(16, 2, 2), "the same weights are one adapter"
     assert Room(16, 2, 2).holds(Room(8, 2, 9))
     assert not Room(16, 2, 2).holds(Room(8, 3, 3))
     assert not Room().holds(Room(8, 1, 1))

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from sparta.cluster import preparing
 from sparta.cluster.console import Screen
+from sparta.cluster.preparing import Origin
 from sparta.errors import SpartaError
 from sparta.prompts import Message
 from sparta.tasks import prepared, registry
@@ -77,7 +78,7 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_splits_and_where_they_come_from_are_written(tmp_path: Path) -> None:
     put(tmp_path / "from" / "sums", "train", 3)
     put(tmp_path / "from" / "sums", "test", 4)
-    preparing.prepare(SUMS, tmp_path / "from", tmp_path / "to", update=False)
+    preparing.prepare(SUMS, Origin(tmp_path / "from"), tmp_path / "to")
     assert [len(prepared.read(tmp_path / "to", "sums", split)) for split in prepared.SPLITS] == [3, 1, 3]
     source = prepared.provenance(tmp_path / "to", "sums")
     assert source is not None
@@ -97,7 +98,7 @@ def test_a_split_whose_file_is_missing_is_said_and_the_others_are_there(
     tmp_path: Path, screen: Screen
 ) -> None:
     put(tmp_path / "sums", "test", 3)
-    done = preparing.prepare_all([SUMS], tmp_path, tmp_path / "to", update=False, screen=screen)
+    done = preparing.prepare_all([SUMS], Origin(tmp_path), tmp_path / "to", screen)
     preparing.report(done, tmp_path / "to", screen)
     said = screen.console.export_text()
     [row] = [line.split() for line in said.splitlines() if line.strip().startswith("sums ")]
@@ -113,7 +114,7 @@ def test_one_that_cannot_be_prepared_does_not_stop_the_others(tmp_path: Path, sc
     put(tmp_path / "sums", "test", 3)
     both = preparing.datasets_named(["twin", "all", "sums"])
     assert [dataset.name for dataset in both] == ["twin", "sums"]
-    done = preparing.prepare_all(both, tmp_path, tmp_path / "to", update=False, screen=screen)
+    done = preparing.prepare_all(both, Origin(tmp_path), tmp_path / "to", screen)
     with pytest.raises(SpartaError, match="twin could not be prepared: .* holds no none.json"):
         preparing.report(done, tmp_path / "to", screen)
     assert len(prepared.read(tmp_path / "to", "sums", "test")) == 2
@@ -123,7 +124,7 @@ def test_one_that_cannot_be_prepared_does_not_stop_the_others(tmp_path: Path, sc
 def test_a_source_with_nothing_in_it_is_no_success(tmp_path: Path) -> None:
     put(tmp_path / "sums", "test", 0)
     with pytest.raises(SpartaError, match="^nothing was found to make a split of: write your own"):
-        preparing.prepare(SUMS, tmp_path, tmp_path / "to", update=False)
+        preparing.prepare(SUMS, Origin(tmp_path), tmp_path / "to")
     assert not (tmp_path / "to").exists()
 
 
@@ -132,7 +133,7 @@ def test_a_data_set_that_is_on_no_hub_needs_a_folder(tmp_path: Path) -> None:
         SpartaError,
         match="sums is on no hub: add --from FOLDER, with sums/train.jsonl, sums/test.jsonl below it",
     ):
-        preparing.prepare(SUMS, None, tmp_path, update=False)
+        preparing.prepare(SUMS, Origin(), tmp_path)
 
 
 def test_the_hub_is_taken_where_no_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +145,7 @@ def test_the_hub_is_taken_where_no_folder_is_named(tmp_path: Path, monkeypatch: 
         f"---\nconfigs:\n- config_name: main\n  data_files:\n{card}---\n"
     )
     dataset = replace(SUMS, hub=on_hub(str(tmp_path / "hub")))
-    source = preparing.prepare(dataset, None, tmp_path / "to", update=False)
+    source = preparing.prepare(dataset, Origin(), tmp_path / "to")
     assert source.source == "hub"
     assert {key: (file.config, file.split) for key, file in source.files.items()} == {
         "train": ("main", "train"),
@@ -174,7 +175,7 @@ def test_the_revision_of_the_last_time_is_taken_until_an_update_is_asked_for(
     dataset = replace(SUMS, hub=on_hub("org/sums"))
     for update, now, taken in ((False, "a", "a"), (False, "b", "a"), (True, "b", "b"), (False, "c", "b")):
         hub["now"], loaded[:] = now * 40, []
-        source = preparing.prepare(dataset, None, tmp_path, update=update)
+        source = preparing.prepare(dataset, Origin(update=update), tmp_path)
         assert set(loaded) == {taken * 40}
         assert {file.revision for file in source.files.values()} == {taken * 40}
 
@@ -182,7 +183,7 @@ def test_the_revision_of_the_last_time_is_taken_until_an_update_is_asked_for(
 @pytest.mark.usefixtures("known")
 def test_examples_are_shown_as_they_are_asked_with_what_is_right(tmp_path: Path, screen: Screen) -> None:
     put(tmp_path / "sums", "test", 9)
-    preparing.prepare(SUMS, tmp_path, tmp_path / "to", update=False)
+    preparing.prepare(SUMS, Origin(tmp_path), tmp_path / "to")
     preparing.show(["sums"], 2, tmp_path / "to", screen)
     said = screen.console.export_text()
     assert said.count("=== sums") == 3
@@ -193,7 +194,7 @@ def test_examples_are_shown_as_they_are_asked_with_what_is_right(tmp_path: Path,
 @pytest.mark.usefixtures("known")
 def test_what_is_prepared_is_shown_beside_what_is_not(tmp_path: Path, screen: Screen) -> None:
     put(tmp_path / "sums", "test", 3)
-    preparing.prepare(SUMS, tmp_path, tmp_path / "to", update=False)
+    preparing.prepare(SUMS, Origin(tmp_path), tmp_path / "to")
     with pytest.raises(SpartaError, match="^twin could not be shown: the data of twin is not prepared in"):
         preparing.show(["twin", "sums"], 1, tmp_path / "to", screen)
     assert screen.console.export_text().count("=== sums") == 2
@@ -204,7 +205,7 @@ def test_a_row_that_cannot_be_used_stops_its_data_set_alone(tmp_path: Path, scre
     put(tmp_path / "sums", "test", 3)
     (tmp_path / "none.json").write_text('[{"question": "0?", "answer": "0"}, {"question": "1?"}]')
     done = preparing.prepare_all(
-        preparing.datasets_named(["twin", "sums"]), tmp_path, tmp_path / "to", update=False, screen=screen
+        preparing.datasets_named(["twin", "sums"]), Origin(tmp_path), tmp_path / "to", screen
     )
     with pytest.raises(SpartaError) as error:
         preparing.report(done, tmp_path / "to", screen)
@@ -220,6 +221,7 @@ def test_a_row_that_cannot_be_used_stops_its_data_set_alone(tmp_path: Path, scre
         ("gsm8", "there is no task gsm8; did you mean gsm8k?"),
         ("toy", "the task toy makes its items itself: there is nothing to prepare"),
         ("own", "there is nothing to prepare"),
+        ("code_alpacca", "there is no task or subset code_alpacca; did you mean code_alpaca?"),
     ],
 )
 def test_what_is_no_data_set_is_refused(name: str, said: str, tmp_path: Path) -> None:
@@ -230,6 +232,12 @@ def test_what_is_no_data_set_is_refused(name: str, said: str, tmp_path: Path) ->
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     done = typed("prepare_data", "gsm8k", "--from", tmp_path / "nowhere", "--folder", tmp_path / "to")
     assert f"--from {tmp_path / 'nowhere'} is no folder" in sentence(done)
+
+
+@pytest.mark.parametrize("option", ["--single", "--update"])
+def test_what_is_about_the_hub_does_not_go_with_files(option: str, tmp_path: Path) -> None:
+    done = typed("prepare_data", "lima", option, "--from", tmp_path, "--folder", tmp_path / "to")
+    assert done.returncode == 2 and "are about the hub: leave them or --from out" in done.stderr
 
 
 def test_what_is_not_prepared_cannot_be_shown(tmp_path: Path) -> None:
@@ -247,3 +255,37 @@ def test_the_command_prepares_a_data_set_of_the_paper_and_shows_it(tmp_path: Pat
     shown = typed("prepare_data", "gsm8k", "--folder", tmp_path / "to", "--show", 1)
     assert shown.stdout.count("=== gsm8k") == 3 and shown.stdout.count("[answer]") == 3
     assert str(DATA) not in (tmp_path / "to" / "gsm8k" / "source.json").read_text()
+
+
+@real
+def test_the_command_prepares_what_experts_learn_from_after_the_tasks_and_shows_it(tmp_path: Path) -> None:
+    # Named first, prepared last: what gsm8k is scored on is kept out of it.
+    done = typed("prepare_data", "cot", "gsm8k", "--from", DATA, "--folder", tmp_path / "to")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.index("[1/2] gsm8k") < done.stdout.index("[2/2] cot")
+    assert re.search(r"cot +1,994 +sft_cot/raw/aqua_train.first285.tsv and 6 more", done.stdout)
+    assert "cot: 1 dropped: rows that ask what validation or test asks" in done.stdout
+    assert "kept clear of validation and test of gsm8k" in done.stdout
+    shown = typed("prepare_data", "cot", "--folder", tmp_path / "to", "--show", 2)
+    assert shown.stdout.count("=== cot aqua.first285-") == 2
+    assert shown.stdout.count("[user] ") == shown.stdout.count("[assistant] ") == 2
+    assert str(DATA) not in (tmp_path / "to" / "cot" / "source.json").read_text()
+
+
+@real
+def test_subsets_are_the_ten_and_those_whose_files_are_missing_are_named(tmp_path: Path) -> None:
+    done = typed("prepare_data", "subsets", "--from", DATA, "--folder", tmp_path / "to")
+    assert "[10/10] gemini_alpaca" in done.stdout and "Table 4" not in done.stdout
+    assert "no task is prepared here: prepare tasks before subsets" in done.stdout
+    said = sentence(done)
+    assert said.startswith("7 of 10 could not be prepared:")
+    assert (
+        f"lima: {DATA} holds none of its files: copy lima_data.jsonl (rows with messages, as those of allenai/"
+        in said
+    )
+    assert {path.name for path in (tmp_path / "to").iterdir()} == {"cot", "code_alpaca", "science"}
+
+
+def test_a_subset_that_is_not_prepared_cannot_be_shown(tmp_path: Path) -> None:
+    said = sentence(typed("prepare_data", "lima", "--show", 1, "--folder", tmp_path))
+    assert f"the data of lima is not prepared in {tmp_path}: run python jobs/prepare_data.py lima" in said

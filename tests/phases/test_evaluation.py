@@ -113,6 +113,33 @@ def test_adapters_stay_together_whatever_the_task(
     assert all(request.sampling.temperature == 0 for request in asked)
 
 
+def test_the_same_weights_under_several_names_are_asked_once_and_each_has_its_row(
+    tmp_path: Path, register: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = [{"name": name, "adapter": f"./adapters/{name}"} for name in ("model0", "model1")]
+    members += [{"name": f"model0-{number}", "copy_of": "model0"} for number in (2, 3)]
+    run = begin(tmp_path, pool={"base": "none", "models": members})
+    advance(run, 1)
+    register("quiz", grader=length)
+    splits = {"validation": questions("v", 3, choices={"A": "x", "B": "y"})}
+    register("choice", likelihood=True, splits=splits)
+    asked = seen(monkeypatch)
+    first = frozen(run, quiz=("iter_00-model0-2",))
+    complete(run, first)
+    assert len(asked) == 5
+    phase = frozen(run, quiz=("iter_00", "iter_01"), choice=("iter_00",))
+    complete(run, phase)
+    # Of iteration 0 two models have weights of their own; what one of three copies has answered before, the other two are asked together.
+    assert len(asked) == 5 + 5 * (2 + 4) + 3 * 2 * 2
+    rows = answers(run, phase)
+    assert len(rows) == 5 * 8 + 3 * 4 and not phase.missing(run, 0)
+    of = {
+        name: [row.choice_logs for key, row in rows.items() if f"choice/iter_00-{name}/" in key]
+        for name in run.models
+    }
+    assert of["model0"] == of["model0-2"] == of["model0-3"] != of["model1"]
+
+
 def test_only_what_is_missing_is_answered_and_it_comes_out_the_same(
     tmp_path: Path, register: Register
 ) -> None:

@@ -308,7 +308,7 @@ def test_only_grading_uses_the_judge_s_engine(tmp_path: Path, register: Register
     run = begin(tmp_path, evaluation={"judge": {"base": "judge", "engine": {"kind": "hf", "threads": 3}}})
     assert run.recipe.evaluation.judge is not None
     assert grading().engine(run.recipe) is run.recipe.evaluation.judge.engine
-    others = [Evaluate("validation", {"essay": ("iter_00",)}), *phases_of(run.recipe)]
+    others = [Evaluate("validation", {"essay": ("iter_00",)}), *phases_of(run.recipe, 1)]
     assert {id(phase.engine(run.recipe)) for phase in others if isinstance(phase, ArrayPhase)} == {
         id(run.recipe.engine)
     }

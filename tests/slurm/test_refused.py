@@ -163,7 +163,7 @@ def test_a_profile_without_gpus_is_for_engines_that_need_none_or_are_elsewhere(t
     attempts = AttemptDir(run, Generate(), 1)
     assert [record.gpus for record in attempts.records(attempts.all()[0])] == [None, None]
 
-    phases = phases_of(run.recipe)
+    phases = phases_of(run.recipe, 1)
     on_two = ["engine.kind=vllm", "engine.vllm.tensor_parallel=2"]
     gpus = {"partition": "gpu", "cpus": 1, "time": 10, "gpus": 2}
     some = variant(tmp_path / "some.yaml", gpu=gpus, phases={"judge": {"gpus": 1}, "train": {"gpus": 1}})

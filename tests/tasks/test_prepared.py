@@ -94,7 +94,7 @@ def test_what_is_not_prepared_is_said_with_the_command(
     assert str(error.value) == (
         f"the data of sums is not prepared in {tmp_path}: run python jobs/prepare_data.py sums --folder {tmp_path}"
     )
-    monkeypatch.setattr(prepared, "FOLDER", tmp_path)
+    monkeypatch.setattr(prepared, "DATASETS", tmp_path)
     with pytest.raises(SpartaError, match="run python jobs/prepare_data.py sums$"):
         prepared.read(prepared.folder_of(Data(task="sums")), "sums", "train")
 

@@ -82,6 +82,18 @@ def test_the_parts_of_an_object_are_its_rows_in_the_order_that_is_asked_for(tmp_
         list(rows_of(path, ("one",)))
 
 
+def test_a_table_without_names_gets_them_and_has_no_quotation_marks_but_as_text(tmp_path: Path) -> None:
+    path = put(tmp_path / "x.tsv", '"Is it so?\tyes\n"no", he said\t"no\n')
+    raw = LocalRaw(source(x=LocalFile("x.tsv", columns=("question", "answer"))), tmp_path)
+    assert list(raw.rows("x")) == [
+        {"question": '"Is it so?', "answer": "yes"},
+        {"question": '"no", he said', "answer": '"no'},
+    ]
+    put(path, "a\tb\nc\n")
+    with pytest.raises(SpartaError, match="x.tsv, line 2: fewer columns than question, answer"):
+        list(raw.rows("x"))
+
+
 def test_the_row_that_was_given_last_is_known_until_there_are_no_more(tmp_path: Path) -> None:
     path = put(tmp_path / "x.jsonl", '{"a": 1}\n\n{"a": 2}\n')
     raw = LocalRaw(source(x=LocalFile("x.jsonl")), tmp_path)

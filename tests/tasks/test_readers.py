@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from sparta.cluster import preparing
+from sparta.cluster.preparing import Origin
 from sparta.errors import SpartaError
 from sparta.tasks import alpaca, com2, gsm8k, kcross, mathematics, medqa, normad, truthfulqa
 from sparta.tasks.dataset import Dataset, HubSplit, LocalFile, Rows, Source, Splits
@@ -247,7 +248,7 @@ def prepared_of(task: Dataset, key: str, rows: list[dict[str, Any]], folder: Pat
                 writer = csv.DictWriter(stream, columns)
                 writer.writeheader()
                 writer.writerows(given)
-    preparing.prepare(task, folder / "from", folder / "to", update=False)
+    preparing.prepare(task, Origin(folder / "from"), folder / "to")
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_the_reference_is_the_starting_adapter_also_after_a_resume(make_job: Mak
     job = make_job(settings=settings)
     with pytest.raises(Stop):
         train_dpo(job, stop_at(3))
-    order = training_order(len(job.examples), 1, job.seed)
+    order = training_order(len(job.examples), 1, job.seed, "DPO")
     batch = [job.examples[i] for i in order[4:6]]
     policy, start = member.load(job.work / "checkpoint-2"), member.load(member.adapter)
     expected = loss_by_hand(policy, start, batch, beta=0.5)
@@ -120,7 +120,7 @@ def test_the_loss_counts_completion_tokens_only(make_job: MakeJob, member: Membe
     adapter = read_starting_adapter("tiny", member.adapter)
     trainer = make_trainer(job, adapter, job.examples, "cpu", "float32", lambda *_: None)
     (batch,) = trainer.get_train_dataloader()
-    first, second = (job.examples[i] for i in training_order(2, 1, job.seed))
+    first, second = (job.examples[i] for i in training_order(2, 1, job.seed, "DPO"))
     counts = [
         len(ids) for ids in (first.chosen_ids, second.chosen_ids, first.rejected_ids, second.rejected_ids)
     ]
@@ -224,10 +224,10 @@ def test_equal_jobs_give_equal_adapters_and_another_seed_another(make_job: MakeJ
 
 
 def test_every_epoch_is_shuffled_anew() -> None:
-    order = training_order(50, 2, seed=3)
+    order = training_order(50, 2, 3, "DPO")
     assert sorted(order[:50]) == sorted(order[50:]) == list(range(50))
     assert order[:50] != order[50:]
-    assert order == training_order(50, 2, seed=3) != training_order(50, 2, seed=4)
+    assert order == training_order(50, 2, 3, "DPO") != training_order(50, 2, 4, "DPO")
 
 
 @pytest.mark.parametrize("change", [{"accumulation": 2, "batch_size": 1}, {"gradient_checkpointing": True}])

@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from trainable import Member, random_examples, same, tensors
+from trainable import Member, random_examples, random_rows, same, tensors
 
 from sparta.errors import SpartaError
-from sparta.training.factory import train
-from sparta.training.job import TrainingJob
+from sparta.training.factory import train, train_expert
+from sparta.training.job import SftJob, TrainingJob
 
 MakeJob = Callable[..., TrainingJob]
+MakeExpert = Callable[..., SftJob]
 
 
 def test_equal_jobs_give_equal_adapters_and_different_ones_different(
@@ -83,7 +84,8 @@ def test_the_configuration_must_be_that_of_a_plain_lora(
 def test_importing_the_package_loads_no_heavy_library() -> None:
     program = """
 import sys
-import sparta.training.dpo, sparta.training.trainer, sparta.training.scripted, sparta.training.factory
+import sparta.training.dpo, sparta.training.sft, sparta.training.packing, sparta.training.running
+import sparta.training.trainer, sparta.training.scripted, sparta.training.factory
 print([name for name in ("torch", "transformers", "trl", "peft", "datasets", "safetensors", "numpy") if name in sys.modules])
 """
     root = Path(__file__).parents[2]
@@ -91,3 +93,30 @@ print([name for name in ("torch", "transformers", "trl", "peft", "datasets", "sa
         [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_scripted_experts_count_like_sft_and_leave_the_same_files(make_expert: MakeExpert) -> None:
+    told: list[int] = []
+    settings = {"max_length": 12}
+    scripted, real = make_expert("scripted", settings, epochs=3), make_expert("real", settings, epochs=3)
+    scripted.work.mkdir(parents=True)
+    one = train_expert(scripted, "scripted", lambda update, total, loss: told.append(update))
+    two = train_expert(real, "hf")
+    assert two.dropped > 0
+    for count in ("used", "dropped", "steps", "tokens", "taught"):
+        assert getattr(one, count) == getattr(two, count)
+    assert (one.first_loss, one.mean_loss, one.last_loss) == (None, None, None)
+    assert told == list(range(1, one.steps + 1))
+    names = [sorted(path.name for path in job.out.iterdir()) for job in (scripted, real)]
+    assert names[0] == names[1]
+    assert not scripted.work.exists()
+    assert train_expert(scripted, "scripted") == one
+
+
+def test_equal_experts_are_equal_and_different_ones_different(make_expert: MakeExpert) -> None:
+    job, again = make_expert("one"), make_expert("two")
+    others = [make_expert("seed", seed=99), make_expert("rows", examples=random_rows(15))]
+    for made in (job, again, *others):
+        train_expert(made, "scripted")
+    assert same(job.out, again.out)
+    assert not any(same(job.out, other.out) for other in others)

@@ -10,7 +10,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from sparta.training.job import Example
+from sparta.training.job import Example, SftExample
 
 VOCABULARY, PAD, EOS = 48, 0, 1
 
@@ -42,6 +42,21 @@ def random_examples(n: int, seed: int = 0) -> tuple[Example, ...]:
         return tuple(generator.randrange(2, VOCABULARY) for _ in range(count))
 
     return tuple(Example(ids(3 + i % 4), (*ids(2 + i % 3), EOS), ids(1 + i % 5)) for i in range(n))
+
+
+def random_rows(n: int, seed: int = 0) -> tuple[SftExample, ...]:
+    """n chats of different lengths, every other one of two turns; what is taught ends with EOS."""
+    generator = random.Random(seed)
+    rows = []
+    for i in range(n):
+        ids: list[int] = []
+        taught: list[bool] = []
+        for turn in range(1 + i % 2):
+            for count, is_taught in ((3 + i % 4, False), (2 + (i + turn) % 5, True)):
+                ids += [generator.randrange(2, VOCABULARY) for _ in range(count)] + [EOS] * is_taught
+                taught += [is_taught] * (count + is_taught)
+        rows.append(SftExample(tuple(ids), tuple(taught)))
+    return tuple(rows)
 
 
 def tensors(adapter: Path) -> dict[str, torch.Tensor]:

@@ -24,7 +24,7 @@ from sparta.cluster.slurm.launcher import Slurm
 from sparta.cluster.slurm.snapshot import code_folder
 from sparta.cluster.slurm.submit import withdraw
 from sparta.errors import SpartaError
-from sparta.methods.registry import phase_named
+from sparta.methods.registry import phase_named, phases_of
 from sparta.phases.base import ArrayPhase, Phase
 from sparta.store import files
 from sparta.store.layout import StateDir
@@ -65,7 +65,7 @@ def latest_chain(run: Run) -> Chain | None:
     return files.read_json(path, Chain) if path.is_file() else None
 
 
-def links_from(run: Run, phases: Sequence[Phase], first: int, last: int, tasks: int) -> list[Link]:
+def links_from(run: Run, first: int, last: int, tasks: int) -> list[Link]:
     """What is left of iterations `first` to `last`: one link for each phase of rows, one for each run of steps between two of them.
 
     Writes nothing. tasks: shards of a phase whose items are not known yet.
@@ -73,7 +73,7 @@ def links_from(run: Run, phases: Sequence[Phase], first: int, last: int, tasks: 
     pieces = [
         Piece(phase.name, t, AttemptDir(run, phase, t).next_number())
         for t in range(first, last + 1)
-        for phase in phases
+        for phase in phases_of(run.recipe, t)
         if t > first or not _complete(run, phase, t)
     ]
     planned = {piece.t for piece in pieces if piece.phase == "plan"}
@@ -175,7 +175,7 @@ def release(chain: Chain, tasks: Sequence[Task]) -> None:
 def release_held(run: Run) -> None:
     """`release` the latest chain of `run`, where there is one that has not come to its end."""
     chain = latest_chain(run)
-    if chain is not None and chain.last > (run.state.last_committed() or 0) and controller.installed():
+    if chain is not None and chain.last >= run.state.next_iteration() and controller.installed():
         release(chain, jobs_in_slurm(run))
 
 

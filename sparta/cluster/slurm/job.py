@@ -87,8 +87,9 @@ class Work:
             wrong = run_and_tell(run, piece.phase, piece.t, piece.number, shard)
             if wrong is not None:
                 self._stop(piece, shard, wrong)
-            if piece.phase == "commit":
-                measure(run, phases_of(run.recipe), piece.t)
+            phases = phases_of(run.recipe, piece.t)
+            if piece.phase == phases[-1].name:
+                measure(run, phases, piece.t)
             self._forget(run, piece, shard)
         else:
             print(

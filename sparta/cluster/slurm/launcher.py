@@ -15,9 +15,10 @@ import msgspec
 
 from sparta.cluster.attempts import Attempt, AttemptDir, Watch
 from sparta.cluster.base import Launcher
-from sparta.cluster.needs import device_of, engine_key, gpus_of, runs_an_engine
+from sparta.cluster.needs import device_of, engine_key, gpus_of, runs_an_engine, trains
 from sparta.cluster.slurm import controller
 from sparta.cluster.slurm.controller import Silent, Task, hopeless
+from sparta.cluster.slurm.gpu_memory import check_memory
 from sparta.cluster.slurm.job import Piece, Work
 from sparta.cluster.slurm.jobs import (
     Jobs,
@@ -96,6 +97,8 @@ class Slurm(Launcher):
         return not (isinstance(phase, Step) and phase.light)
 
     def check(self, phases: Sequence[Phase]) -> None:
+        if any(map(trains, phases)):
+            check_memory(self._run, self.profile)
         with controller.answering("try again when it does, or go without it with --cluster local"):
             known = controller.partitions()
         for phase in phases:

@@ -24,8 +24,8 @@ DEFAULT_PROFILE = "a100-16"
 
 Device = Literal["gpu", "cpu"]
 
-ARRAYS = ("generate", "judge", "combat", "train", "evaluate", "grade")
-STEPS = ("plan", "merge", "commit")
+ARRAYS = ("sft", "generate", "judge", "combat", "train", "evaluate", "grade")
+STEPS = ("found", "plan", "merge", "commit")
 """What a profile may give a shape of its own: the phases that are dealt to array tasks, and what runs as one job."""
 
 _SET_BY_THE_SUITE = (
@@ -121,6 +121,11 @@ class Profile(Rules):
     nodes: int = Field(ge=1, description="nodes that a run may use")
     gpus_per_node: int = Field(ge=1)
     gpu_type: Name | None = Field(default=None, description="SLURM's name of it, as a100; null: any")
+    gpu_memory_gib: float | None = Field(
+        default=None,
+        gt=0,
+        description="of one GPU; trainings that are reckoned to take more are refused. null: not known",
+    )
     gpus_by: Literal["gpus-per-node", "gres"] = Field(
         default="gpus-per-node",
         description="the option of sbatch that asks for GPUs; gres where the cluster knows no other",

@@ -1,38 +1,39 @@
 """What a dry run shows of SLURM: the arrays, their sbatch scripts, and what sbatch itself says to them."""
 
-from collections.abc import Sequence
-
 from rich.console import Console
 
 from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.estimate import forecasts
 from sparta.cluster.slurm import controller
 from sparta.cluster.slurm.controller import Silent
+from sparta.cluster.slurm.gpu_memory import check_memory
 from sparta.cluster.slurm.job import Piece, Work
 from sparta.cluster.slurm.launcher import Slurm
 from sparta.cluster.slurm.submit import Array, left_to_the_user, script
 from sparta.errors import SpartaError
-from sparta.phases.base import Phase
+from sparta.methods.registry import phases_of
 from sparta.store.run import Run
 
 
-def arrays_of(run: Run, launcher: Slurm, phases: Sequence[Phase], t: int) -> list[Array]:
+def arrays_of(run: Run, launcher: Slurm, t: int) -> list[Array]:
     """The arrays of iteration t, as far as they can be known before it begins."""
-    widths = {forecast.phase.name: forecast.width.tasks for forecast in forecasts(run, launcher)}
+    widths = {forecast.phase.name: forecast.width.tasks for forecast in forecasts(run, launcher, t)}
     found = []
-    for phase in phases:
+    for phase in phases_of(run.recipe, t):
         if launcher.takes(phase):
             piece = Piece(phase.name, t, AttemptDir(run, phase, t).next_number())
             found += launcher.arrays(Work(run.state.root.resolve(), (piece,)), widths[phase.name])
     return found
 
 
-def show_scripts(run: Run, launcher: Slurm, phases: Sequence[Phase], t: int, console: Console) -> None:
-    """Print the script of every array of iteration t. Raises SpartaError where sbatch is there and would refuse one."""
+def show_scripts(run: Run, launcher: Slurm, t: int, console: Console) -> None:
+    """Print the script of every array of iteration t. Raises SpartaError where a GPU is too small, or where sbatch is there and would refuse one."""
     submits = controller.installed()
     if submits:
-        launcher.check(phases)
-    for array in arrays_of(run, launcher, phases, t):
+        launcher.check(phases_of(run.recipe, t))
+    else:
+        check_memory(run, launcher.profile)
+    for array in arrays_of(run, launcher, t):
         text = script(array, launcher.profile)
         console.rule(f"{array.name}: {array.count} task{'s' * (array.count != 1)}", align="left", style="")
         console.print(text.rstrip(), markup=False)

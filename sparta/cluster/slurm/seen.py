@@ -10,7 +10,7 @@ from sparta.cluster.slurm.controller import Silent, Task
 from sparta.cluster.slurm.jobs import Jobs, all_jobs, own
 from sparta.cluster.slurm.snapshot import code_folder
 from sparta.errors import SpartaError
-from sparta.phases.base import Phase
+from sparta.methods.registry import phases_of
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
 
@@ -41,14 +41,14 @@ class Seen:
         return [task for found in self.tasks.values() for task in found if task.live]
 
 
-def ask(run: Run, phases: Sequence[Phase], committed: set[int]) -> Seen:
+def ask(run: Run, committed: set[int]) -> Seen:
     """Ask squeue, once, about the jobs of all iterations that are not committed."""
     folders = [
         AttemptDir(run, phase, t)
         # jobs/ has a folder for an iteration, too
         for t in StateDir(run.state.jobs).iterations()
         if t not in committed
-        for phase in played(run, phases, t)
+        for phase in played(run, phases_of(run.recipe, t), t)
     ]
     jobs = {
         (attempts.folder, number): found

@@ -8,16 +8,13 @@ from rehearsal import advance, begin
 from sparta.cluster.slurm.chain import Chain, Link, goes_on, latest_chain, links_from, stragglers
 from sparta.cluster.slurm.controller import Task
 from sparta.cluster.slurm.job import Piece
-from sparta.methods.registry import METHODS
 from sparta.phases.generate import Generate
 from sparta.store import files
 from sparta.store.run import Run
 
-PHASES = METHODS["sparta"]
-
 
 def links(run: Run, first: int, last: int, tasks: int = 16) -> list[Link]:
-    return links_from(run, PHASES, first, last, tasks)
+    return links_from(run, first, last, tasks)
 
 
 def test_steps_between_two_arrays_are_one_job_and_the_plan_deals_out_what_it_makes_known(

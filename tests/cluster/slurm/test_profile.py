@@ -18,7 +18,7 @@ from sparta.cluster.slurm.profile import (
     minutes_of,
 )
 from sparta.errors import SpartaError
-from sparta.methods.registry import FUSED, METHODS
+from sparta.methods.registry import FOUNDING, FUSED, METHODS
 
 SMALL = {"name": "small", "nodes": 2, "gpus_per_node": 4}
 
@@ -95,7 +95,10 @@ def test_as_many_tasks_run_together_as_there_are_gpus_or_as_the_profile_allows(t
 
 
 def test_every_phase_of_the_method_may_have_a_shape_of_its_own() -> None:
-    assert {phase.name for phase in METHODS["sparta"] + FUSED["sparta"]} | {"evaluate", "grade"} == {
+    assert {phase.name for phase in METHODS["sparta"] + FUSED["sparta"] + FOUNDING} | {
+        "evaluate",
+        "grade",
+    } == {
         *ARRAYS,
         *STEPS,
     }
@@ -182,7 +185,7 @@ SHORT = "does not leave signal_seconds (120 s) and a minute more: set "
         ({"phases": {"generat": {}}}, "phases: there is no phase generat; did you mean generate?"),
         (
             {"phases": {"zzz": {}}},
-            "phases: there is no phase zzz; known phases: combat, commit, evaluate, generate, grade, judge, merge, plan, train",
+            "phases: there is no phase zzz; known phases: combat, commit, evaluate, found, generate, grade, judge, merge, plan, sft, train",
         ),
         (
             {"phases": {"judge": {"time": 3}}},

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# The initial pool of a run: an array with one task an expert that is trained from data. This small job waits for it and tells where the
+# adapters are; sbatch slurm/launch.sh makes the pool by itself, and goes on:
+#   RECIPE=mine.yaml STATE=state/mine sbatch slurm/init_pool.sh [any option of jobs/init_pool.py]
+# Variables, each for what could be said by an argument:
+#   RECIPE   a file, or a name under sparta/recipes; not needed where the run has begun
+#   STATE    the run's state directory; else state/
+#   PROFILE  the cluster: a file, or a name under slurm/profiles
+# All options of sbatch (--partition, --account, --time) go before the script's name. At its time limit it requeues itself and goes on.
+# Without SLURM, on this machine: bash slurm/init_pool.sh
+#SBATCH --job-name=sparta-pool
+#SBATCH --nodes=1
+#SBATCH --ntasks=1
+#SBATCH --cpus-per-task=2
+#SBATCH --mem=4G
+#SBATCH --time=24:00:00
+#SBATCH --signal=B:USR1@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=sparta-pool-%j.log
+set -euo pipefail
+# A batch job runs a copy of this script, slurm_script, from a spool folder: the checkout is where it was submitted.
+if [[ ${0##*/} == slurm_script ]]; then checkout=$SLURM_SUBMIT_DIR; else checkout=$(dirname "$0")/..; fi
+[[ -f $checkout/slurm/driver.sh ]] || { echo "error: $checkout is no checkout of this project: run sbatch in its top folder" >&2; exit 1; }
+# shellcheck source=slurm/driver.sh
+source "$checkout/slurm/driver.sh"
+
+cluster=auto
+if is_job; then cluster=slurm; fi
+drive init_pool --cluster "$cluster" ${RECIPE:+--recipe "$RECIPE"} ${STATE:+--state "$STATE"} ${PROFILE:+--profile "$PROFILE"} "$@"

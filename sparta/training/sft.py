@@ -1,0 +1,109 @@
+"""Supervised training of one expert (C.3 of the paper): a new adapter learns the answers of a data set, turn by turn."""
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+from sparta.errors import SpartaError
+from sparta.training.adapter_folder import (
+    CONFIG,
+    LOG,
+    WEIGHTS,
+    StartingAdapter,
+    encode_log,
+    publish,
+    read_starting_adapter,
+    refuse_existing,
+)
+from sparta.training.checkpoints import close_work
+from sparta.training.job import Progress, SftExample, SftJob, SftReport, silent, usable_rows
+from sparta.training.loading import load_model, padding_id
+from sparta.training.packing import is_packed
+from sparta.training.running import arguments, check_vocabulary, dataset_in_order, run, training_order
+from sparta.training.trainer import placeholder_tokenizer, trainer_class
+
+_LOGGED = {
+    "step": "update",
+    "loss": "loss",
+    "mean_token_accuracy": "token_accuracy",
+    "grad_norm": "grad_norm",
+    "learning_rate": "learning_rate",
+    "seconds": "seconds",
+}
+_UNTAUGHT = -100
+"""The label that the loss passes over."""
+
+
+def train_sft(job: SftJob, progress: Progress = silent) -> SftReport:
+    """Does `job`, resuming it where `job.work` holds a checkpoint of it, and makes `job.out`.
+
+    The loss of an update is -log p(token | all before it in its row), the mean over the taught tokens of all rows of the update, however
+    they are spread over steps. The dropout is the adapter's own (lora_dropout); the base has none. Rows that cannot be used whole are left
+    out and counted. Raises SpartaError, `job.out` absent, where no row can be used, the base or the starting adapter cannot, memory does not
+    suffice, the loss is not finite, or `job.out` is already there.
+    """
+    refuse_existing(job.model, job.out)
+    adapter = read_starting_adapter(job.model, job.adapter)
+    rows = usable_rows(job)
+    outcome = run(job, adapter, rows, make_trainer, _LOGGED, progress)
+    losses = [record["loss"] for record in outcome.log]
+    report = SftReport(
+        used=len(rows),
+        dropped=len(job.examples) - len(rows),
+        steps=len(losses),
+        first_loss=losses[0],
+        mean_loss=fmean(losses),
+        last_loss=losses[-1],
+        tokens=job.epochs * sum(row.length for row in rows),
+        taught=job.epochs * sum(row.targets for row in rows),
+        seconds=outcome.seconds,
+    )
+    contents = {CONFIG: adapter.config_bytes(), WEIGHTS: outcome.weights, LOG: encode_log(outcome.log)}
+    publish(job.model, job.out, contents, report)
+    close_work(job.work)
+    return report
+
+
+def make_trainer(
+    job: SftJob,
+    adapter: StartingAdapter,
+    rows: Sequence[SftExample],
+    device: str,
+    dtype: str,
+    progress: Progress,
+) -> Any:
+    """The trainer of `job` before its first update: model loaded, rows in the order of training."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
+
+    model = load_model(job, adapter, device, dtype)
+    check_vocabulary(job, rows, model)
+    if isinstance(model.get_output_embeddings(), BaseTunerLayer):
+        raise SpartaError(
+            f"The adapter of {job.model} in {job.adapter} adapts the output layer of its base, which supervised training leaves out: "
+            "name other modules in pool.lora.targets."
+        )
+    pad_id = padding_id(model.config)
+    order = training_order(len(rows), job.epochs, job.seed, job.method)
+    collator = DataCollatorForLanguageModeling(pad_id, padding_free=is_packed(job, rows, order, model))
+    columns = {"input_ids": [list(row.token_ids) for row in rows], "labels": [_labels(row) for row in rows]}
+    trainer = trainer_class(SFTTrainer)(
+        job=job,
+        adapter=adapter,
+        progress=progress,
+        model=model,
+        args=arguments(SFTConfig, job, len(order), device, dtype, max_length=None),
+        train_dataset=dataset_in_order(columns, order),
+        data_collator=collator,
+        processing_class=placeholder_tokenizer(pad_id),
+    )
+    # The trainer divides by the taught tokens of the whole update if it is told their number, which it is if this is set.
+    trainer.model_accepts_loss_kwargs = True
+    return trainer
+
+
+def _labels(row: SftExample) -> list[int]:
+    """What the row's tokens are to be foretold as; the first has nothing before it."""
+    pairs = zip(row.token_ids[1:], row.taught[1:], strict=True)
+    return [_UNTAUGHT, *(token if taught else _UNTAUGHT for token, taught in pairs)]

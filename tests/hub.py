@@ -1,0 +1,159 @@
+"""A hub on loopback: the routes of the Hugging Face hub that downloads of models ask for, over folders of this machine."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+
+@dataclass
+class Repository:
+    """revisions: folder by commit, branches and tags by name; main is the newest. gated: whether its terms are not accepted yet."""
+
+    commits: dict[str, Path]
+    revisions: dict[str, str]
+    gated: bool = False
+
+
+@dataclass
+class Hub:
+    """repositories: by OWNER/NAME; any other is unknown. asked: method and path of each request. cut: files of which half is sent, once.
+
+    stalled: files of which half is sent and then nothing; reached: that it has come to this. claims: sizes that
+    are told in place of the true ones. tokens: those that are known; none: any.
+    """
+
+    url: str = ""
+    repositories: dict[str, Repository] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    cut: set[str] = field(default_factory=set)
+    stalled: set[str] = field(default_factory=set)
+    reached: threading.Event = field(default_factory=threading.Event)
+    end: threading.Event = field(default_factory=threading.Event)
+    claims: dict[str, int] = field(default_factory=dict)
+    tokens: set[str] = field(default_factory=set)
+
+    def add(self, name: str, *folders: Path) -> list[str]:
+        """A repository whose commits are `folders`, the newest last. Returns the commits."""
+        commits = [hashlib.sha1(f"{name} {folder}".encode()).hexdigest() for folder in folders]
+        self.repositories[name] = Repository(dict(zip(commits, folders, strict=True)), {"main": commits[-1]})
+        return commits
+
+    def downloaded(self, file: str) -> list[str]:
+        return [line for line in self.asked if line.startswith("GET") and line.endswith(f"/{file}")]
+
+
+@contextmanager
+def serving() -> Iterator[Hub]:
+    hub = Hub()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+        def do_HEAD(self) -> None:
+            self._answer(body=False)
+
+        def do_GET(self) -> None:
+            self._answer(body=True)
+
+        def _answer(self, body: bool) -> None:
+            path = unquote(urlsplit(self.path).path)
+            hub.asked.append(f"{self.command} {path}")
+            parts = path.strip("/").split("/")
+            api = parts[:2] == ["api", "models"]
+            owner, name, *rest = parts[2:] if api else parts
+            token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+            if token and hub.tokens and token not in hub.tokens:
+                return self._refuse(401, message="Invalid credentials in Authorization header")
+            repository = hub.repositories.get(f"{owner}/{name}")
+            if repository is None:
+                # As the hub: whether there is none or a private one is nobody's business.
+                return self._refuse(401, "RepoNotFound")
+            kind, revision, *file = [*rest, *["revision", "main"][len(rest) :]]
+            commit = repository.revisions.get(revision, revision)
+            if commit not in repository.commits:
+                return self._refuse(404, "RevisionNotFound")
+            folder = repository.commits[commit]
+            if api:
+                return self._send_json(_told(hub, folder, commit, f"{owner}/{name}", kind))
+            if repository.gated:
+                return self._refuse(403 if self.headers.get("Authorization") else 401, "GatedRepo")
+            return self._send_file(folder / "/".join(file), commit, body)
+
+        def _refuse(self, status: int, code: str = "", message: str = "") -> None:
+            self.send_response(status)
+            for header, value in (("X-Error-Code", code), ("X-Error-Message", message)):
+                if value:
+                    self.send_header(header, value)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def _send_json(self, value: object) -> None:
+            data = json.dumps(value).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def _send_file(self, path: Path, commit: str, body: bool) -> None:
+            data = path.read_bytes()
+            start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").partition("-")[0])
+            self.send_response(206 if start else 200)
+            self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
+            self.send_header("X-Repo-Commit", commit)
+            self.send_header("Content-Length", str(len(data) - start))
+            if start:
+                self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+            self.end_headers()
+            if not body:
+                return
+            if path.name in hub.cut | hub.stalled:
+                self.wfile.write(data[start : len(data) // 2])
+                self.wfile.flush()
+                hub.reached.set()
+                if path.name in hub.stalled:
+                    hub.end.wait()
+                hub.cut.discard(path.name)
+                self.close_connection = True
+            else:
+                self.wfile.write(data[start:])
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    hub.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield hub
+    finally:
+        hub.end.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _told(hub: Hub, folder: Path, commit: str, name: str, kind: str) -> object:
+    files = {
+        path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+    sizes = {file: hub.claims.get(file, path.stat().st_size) for file, path in files.items()}
+    if kind == "tree":
+        return [
+            {
+                "type": "file",
+                "path": file,
+                "size": size,
+                "oid": hashlib.sha1(files[file].read_bytes()).hexdigest(),
+            }
+            for file, size in sizes.items()
+        ]
+    siblings = [{"rfilename": file, "size": size} for file, size in sizes.items()]
+    return {"id": name, "modelId": name, "sha": commit, "private": False, "tags": [], "siblings": siblings}
