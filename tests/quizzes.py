@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 from rehearsal import Silent
 
+from sparta.chat_template import Message
 from sparta.cluster.driver import Driver
 from sparta.cluster.inline import Inline
 from sparta.phases.base import Phase
-from sparta.prompts import Message
 from sparta.recipe import Data
 from sparta.store.run import Run
 from sparta.tasks.base import Item, Metric, Split

@@ -16,12 +16,23 @@ from rehearsal import ROOT, advance, begin
 
 from sparta.recipe import Recipe
 
-UNDERNEATH = {"errors", "rng", "prompts", "recipe", "recipe_engine", "recipe_pool", "recipe_files", "store"}
+UNDERNEATH = {
+    "errors",
+    "rng",
+    "chat_template",
+    "prompts",
+    "recipe",
+    "recipe_engine",
+    "recipe_pool",
+    "recipe_files",
+    "store",
+}
 WORKERS = UNDERNEATH | {"arena"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "rng": set(),
-    "prompts": {"errors"},
+    "chat_template": {"errors"},
+    "prompts": {"errors", "chat_template"},
     "arena": {"errors", "rng"},
     "recipe_engine": {"arena"},
     "recipe_pool": {"errors", "arena", "recipe_engine", "store"},
@@ -30,7 +41,7 @@ ROOMS: dict[str, set[str]] = {
     "store": UNDERNEATH,
     "engines": UNDERNEATH,
     "training": UNDERNEATH,
-    "toy": {"rng", "prompts"},
+    "toy": {"rng", "chat_template", "prompts"},
     "tasks": UNDERNEATH | {"arena", "toy"},
     "phases": WORKERS | {"engines", "training", "tasks", "toy"},
     "methods": {"phases", "recipe", "errors"},

@@ -8,7 +8,7 @@ import tiny
 import yaml
 from rehearsal import sentence, typed
 
-from sparta.prompts import Message
+from sparta.chat_template import Message
 from sparta.recipe_files import RECIPES, load
 from sparta.recipe_pool import hub_folder, on_hub
 from sparta.tasks import prepared

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sparta.chat_template import Message
 from sparta.engines.tokenizers import load_renderer
 from sparta.errors import SpartaError
 from sparta.prompts import (
@@ -20,7 +21,6 @@ from sparta.prompts import (
     TEXT,
     TEXT_AFTER_WORKING,
     EndpointRenderer,
-    Message,
     PromptTooLong,
     Renderer,
     grading_pattern,

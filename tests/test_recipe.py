@@ -7,8 +7,8 @@ import yaml
 from rehearsal import rehearsal, sentence, typed, write_recipe
 
 from sparta import recipe_files as recipes
+from sparta.chat_template import Message
 from sparta.errors import SpartaError
-from sparta.prompts import Message
 from sparta.recipe import Recipe
 from sparta.recipe_files import adjust, load, thaw
 from sparta.tasks import prepared

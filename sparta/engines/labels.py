@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from itertools import takewhile
 from pathlib import Path
 
+from sparta.chat_template import Message
 from sparta.engines.base import Engine, Label, ModelRef
 from sparta.engines.tokenizers import load_renderer
 from sparta.errors import SpartaError
-from sparta.prompts import Message, Renderer
+from sparta.prompts import Renderer
 from sparta.recipe import Judging
 
 _WORKING = "working\n"

@@ -11,10 +11,11 @@ from functools import cache
 from pathlib import Path
 from statistics import fmean
 
+from sparta.chat_template import Message
 from sparta.phases.base import WorkItem
 from sparta.phases.pool import locate
 from sparta.phases.stats import IterationStats
-from sparta.prompts import Message, judge_content, judging_instruction, question_text
+from sparta.prompts import judge_content, judging_instruction, question_text
 from sparta.recipe import Recipe
 from sparta.store import files
 from sparta.store.layout import parse_checkpoint

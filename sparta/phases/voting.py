@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 from sparta import rng
 from sparta.arena.votes import expected_score, parse_score
+from sparta.chat_template import Message
 from sparta.engines.base import Completion, Engine, Label, ModelRef, Request, Sampling
 from sparta.engines.labels import labels_of
 from sparta.phases.asking import Asking, Pending, Verdict
-from sparta.prompts import WORKING_PATTERN, Message, Prompt, judging_instruction, judging_pattern
+from sparta.prompts import WORKING_PATTERN, Prompt, judging_instruction, judging_pattern
 from sparta.recipe import Judging
 from sparta.store.records import Vote, vote_key
 

@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from sparta.prompts import Message
+from sparta.chat_template import Message
 from sparta.recipe import Data
 
 Split = Literal["train", "validation", "test"]

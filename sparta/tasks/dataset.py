@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
-from sparta.prompts import Message
+from sparta.chat_template import Message
 from sparta.recipe import Data
 from sparta.tasks import prepared
 from sparta.tasks.base import Item, Metric, Split

@@ -4,8 +4,8 @@ import difflib
 from collections.abc import Iterator
 from pathlib import Path
 
+from sparta.chat_template import Message
 from sparta.errors import SpartaError
-from sparta.prompts import Message
 from sparta.recipe_pool import EMBEDDED, is_file_of_lessons
 from sparta.rng import stream
 from sparta.tasks import prepared

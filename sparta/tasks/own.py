@@ -17,8 +17,8 @@ from typing import Any
 
 import msgspec
 
+from sparta.chat_template import Message
 from sparta.errors import SpartaError
-from sparta.prompts import Message
 from sparta.recipe import Data
 from sparta.tasks.base import Item, Metric, Split
 from sparta.tasks.prepared import SPLITS, content, flaw

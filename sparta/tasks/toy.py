@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from sparta.prompts import Message
+from sparta.chat_template import Message
 from sparta.recipe import Data
 from sparta.tasks.base import Item, Metric, Split
 from sparta.toy import family

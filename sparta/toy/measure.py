@@ -13,7 +13,8 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sparta.prompts import Message, Renderer, judging_instruction
+from sparta.chat_template import Message
+from sparta.prompts import Renderer, judging_instruction
 from sparta.rng import stream
 from sparta.toy.curriculum import wrong_answer
 from sparta.toy.family import SKILLS, ToyItem, is_right, items

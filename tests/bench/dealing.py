@@ -23,6 +23,7 @@ from statistics import fmean
 from typing import Literal
 
 from sparta.arena.reputation import initial_standing
+from sparta.chat_template import Message
 from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.measure import span_of, told
 from sparta.cluster.rates import rates_of
@@ -34,7 +35,6 @@ from sparta.phases.generate import Generate
 from sparta.phases.judge import Judge
 from sparta.phases.plan import Plan
 from sparta.phases.stats import IterationStats, JudgeStats
-from sparta.prompts import Message
 from sparta.recipe import Recipe
 from sparta.store import files
 from sparta.store.layout import StateDir

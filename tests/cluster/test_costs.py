@@ -8,13 +8,13 @@ import pytest
 import tiny
 from rehearsal import advance, begin
 
+from sparta.chat_template import Message
 from sparta.cluster.measure import measure
 from sparta.methods.registry import METHODS
 from sparta.phases import costs
 from sparta.phases.base import WorkItem
 from sparta.phases.generate import Generate
 from sparta.phases.judge import Judge
-from sparta.prompts import Message
 from sparta.store.records import Answer, Combat, Response, response_key
 from sparta.store.run import Run
 from sparta.store.shards import ShardWriter, iter_shards

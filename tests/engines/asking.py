@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from sparta import recipe_engine
+from sparta.chat_template import Message
 from sparta.engines.base import Completion, Engine, Inbox, Label, ModelRef, Request, Sampling
-from sparta.prompts import Message
 
 GREEDY = Sampling(temperature=0.0, top_p=1.0, top_k=0, max_new_tokens=12)
 SAMPLED = Sampling(temperature=0.7, top_p=0.95, top_k=50, max_new_tokens=12)

@@ -22,6 +22,7 @@ from test_api_faults import Proxy, error
 
 from sparta import toy
 from sparta.arena.votes import expected_score
+from sparta.chat_template import Message
 from sparta.engines import api_endpoint
 from sparta.engines.api import ApiEngine
 from sparta.engines.api_calls import spent_in
@@ -29,7 +30,7 @@ from sparta.engines.base import Completion, Engine, Inbox, ModelRef, Request
 from sparta.engines.hf import HfEngine
 from sparta.engines.labels import labels_of
 from sparta.errors import SpartaError
-from sparta.prompts import Message, judging_instruction
+from sparta.prompts import judging_instruction
 from sparta.recipe import Judging
 from sparta.store.files import sha256_tree
 

@@ -25,13 +25,13 @@ import pytest
 from asking import SAMPLED, ref, request, settings
 from rehearsal import DEADLINE, wait_until
 
+from sparta.chat_template import Message
 from sparta.engines import api_calls, api_endpoint
 from sparta.engines.api import ApiEngine
 from sparta.engines.api_calls import Call, Calls, spent_in
 from sparta.engines.base import Completion, Inbox, Label, Request
 from sparta.engines.labels import check_labels
 from sparta.errors import SpartaError
-from sparta.prompts import Message
 from sparta.recipe import Judging
 from sparta.recipe_files import load
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from asking import SAMPLED, ref
 
+from sparta.chat_template import Message
 from sparta.engines.api_protocol import Filtered, Garbled, Usage, body_of, key_of, read_answer
 from sparta.engines.base import Label, Request
 from sparta.engines.labels import labels_of
-from sparta.prompts import EndpointRenderer, Message, judging_instruction
+from sparta.prompts import EndpointRenderer, judging_instruction
 from sparta.recipe import Judging
 
 RENDERER = EndpointRenderer()

@@ -25,11 +25,11 @@ from asking import (
     weighing,
 )
 
+from sparta.chat_template import Message
 from sparta.engines import scoring
 from sparta.engines.base import Completion, Inbox, Request, Sampling
 from sparta.engines.hf import ROUND, HfEngine
 from sparta.errors import SpartaError
-from sparta.prompts import Message
 
 
 @pytest.fixture(scope="module")

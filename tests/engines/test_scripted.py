@@ -11,9 +11,10 @@ import pytest
 from asking import SAMPLED, answers, labels, ref, request, weighing
 
 from sparta import recipe_engine
+from sparta.chat_template import Message
 from sparta.engines.base import ModelRef, Request, Sampling
 from sparta.engines.scripted import ByteTokenizer, ScriptedEngine, skill
-from sparta.prompts import GRADING, JudgingMode, Message, Renderer, judging_instruction
+from sparta.prompts import GRADING, JudgingMode, Renderer, judging_instruction
 
 ROOT = Path(__file__).parents[2]
 LABELS = tuple("0123456789")

@@ -15,13 +15,14 @@ from asking import GREEDY, SAMPLED, answers, ref, reference_logs, request, setti
 
 from sparta import recipe, recipe_engine, toy
 from sparta.arena.votes import expected_score, parse_score
+from sparta.chat_template import Message
 from sparta.engines.base import Completion, Engine, Inbox, ModelRef, Request, Sampling
 from sparta.engines.hf import HfEngine
 from sparta.engines.labels import labels_of
 from sparta.engines.vllm import VllmEngine
 from sparta.engines.weights import adapter_name
 from sparta.errors import SpartaError
-from sparta.prompts import Message, judging_instruction, judging_pattern
+from sparta.prompts import judging_instruction, judging_pattern
 from sparta.toy.family import items
 
 pytestmark = pytest.mark.skipif(

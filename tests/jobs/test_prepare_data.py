@@ -11,11 +11,11 @@ import pytest
 from rehearsal import ROOT, sentence, typed
 from rich.console import Console
 
+from sparta.chat_template import Message
 from sparta.cluster import preparing
 from sparta.cluster.console import Screen
 from sparta.cluster.preparing import Origin
 from sparta.errors import SpartaError
-from sparta.prompts import Message
 from sparta.tasks import prepared, registry
 from sparta.tasks.base import Item, Metric
 from sparta.tasks.dataset import Dataset, HubSplit, LocalFile, Rows, Source, Splits

@@ -10,6 +10,7 @@ import pytest
 from quizzes import Quiz, complete, questions
 from rehearsal import advance, begin, rows_on_disk
 
+from sparta.chat_template import Message
 from sparta.cluster import lifecycle
 from sparta.cluster.attempts import AttemptDir
 from sparta.engines.base import Completion, Request
@@ -22,7 +23,7 @@ from sparta.phases.evaluate import Evaluate, checkpoints
 from sparta.phases.evaluation_items import freeze_items, items_file, items_of
 from sparta.phases.grade import GradeAnswers
 from sparta.phases.scores import scores
-from sparta.prompts import Message, Renderer
+from sparta.prompts import Renderer
 from sparta.recipe import Recipe
 from sparta.recipe_files import adjust
 from sparta.store.layout import StateDir, parse_checkpoint

@@ -13,6 +13,7 @@ import pytest
 from quizzes import Quiz, complete, questions
 from rehearsal import advance, begin, rows_on_disk, write_adapter
 
+from sparta.chat_template import Message
 from sparta.cluster.attempts import AttemptDir
 from sparta.engines.base import Completion, Request
 from sparta.engines.factory import close_engine
@@ -24,7 +25,7 @@ from sparta.phases.evaluate import Evaluate
 from sparta.phases.evaluation_items import freeze_items
 from sparta.phases.grade import RETRY_TEMPERATURE, GradeAnswers
 from sparta.phases.scores import scores
-from sparta.prompts import GRADING, Message, grading_pattern
+from sparta.prompts import GRADING, grading_pattern
 from sparta.recipe_files import adjust
 from sparta.store import files
 from sparta.store.records import Answer, Grade

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from rehearsal import write_recipe
 
+from sparta.chat_template import Message
 from sparta.errors import SpartaError
 from sparta.phases.instructions import gather
-from sparta.prompts import Message
 from sparta.recipe_files import load
 from sparta.store.records import Instruction
 

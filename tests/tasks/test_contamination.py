@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sparta.prompts import Message
+from sparta.chat_template import Message
 from sparta.tasks import prepared
 from sparta.tasks.base import Item
 from sparta.tasks.chats import Chat

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from sparta.chat_template import Message
 from sparta.errors import SpartaError
-from sparta.prompts import Message
 from sparta.recipe_files import load
 from sparta.tasks import prepared
 from sparta.tasks.chats import Chat

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from sparta.chat_template import Message
 from sparta.errors import SpartaError
-from sparta.prompts import Message
 from sparta.recipe import Data
 from sparta.tasks import prepared
 from sparta.tasks.base import Item, Metric, Rubric, Split

@@ -5,7 +5,8 @@ import string
 import pytest
 from transformers import AutoTokenizer
 
-from sparta.prompts import Message, Renderer, judge_content, judging_instruction
+from sparta.chat_template import Message
+from sparta.prompts import Renderer, judge_content, judging_instruction
 from sparta.toy import BASE
 from sparta.toy.curriculum import Classroom
 from sparta.toy.family import items, slip_on

@@ -24,9 +24,10 @@ from transformers import (
     Qwen2MoeForCausalLM,
 )
 
+from sparta.chat_template import Message
 from sparta.engines.tokenizers import load_renderer
 from sparta.errors import SpartaError
-from sparta.prompts import Message, Renderer
+from sparta.prompts import Renderer
 from sparta.recipe_pool import Lora
 from sparta.training import packing, sft
 from sparta.training.adapter_folder import read_starting_adapter

@@ -1,0 +1,155 @@
+"""From the turns of a chat to token ids, by a tokenizer and its chat template: as a prompt to be answered, and as a lesson to be learnt.
+
+What a turn spells is text to the model, be it the name of a special token: special tokens are the template's alone.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from sparta.errors import SpartaError
+
+
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One turn of a chat. `role` is system, user or assistant."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class ChatTemplate:
+    """A transformers tokenizer that has a chat template.
+
+    special_tokens, special_ids: those that a text must not spell, and their ids.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        added: Mapping[int, Any] = tokenizer.added_tokens_decoder
+        self.special_tokens = sorted({token.content for token in added.values() if token.special})
+        # Text that the vocabulary cannot spell becomes the unknown token, which marks nothing.
+        unknown = getattr(tokenizer, "unk_token_id", None)
+        self.special_ids = frozenset(index for index, token in added.items() if token.special) - {unknown}
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Token ids of plain text: nothing is added, and a special token spelled out in `text` is not parsed
+        as one.
+        """
+        return tuple(self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of `token_ids`, special tokens left out."""
+        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
+
+    def ids_of(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """Token ids of `messages` and of the beginning of a reply. Special tokens are the template's: one that a turn spells is text."""
+        hidden, marks = self._hidden(messages)
+        if marks:
+            return self._ids(self._text(hidden, reply=True), marks)
+        return tuple(self._applied(messages, add_generation_prompt=True, return_dict=False))
+
+    def lesson(self, messages: Sequence[Message]) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+        """A chat as a model learns to answer in it: token ids, and which of them are taught.
+
+        Taught are the turns of the assistant, each with the special token that ends it. What stands before an answer is what `ids_of`
+        gives, so the first answer follows the very ids that it follows when the model is asked; later ones follow the earlier answers as
+        they were taught. What comes after the last answer is left out. Raises SpartaError where there is no answer, or nothing before
+        one, and where the chat template does not let an answer stand as it was given (leaves out, adds, or sets no token at its end).
+        """
+        turns = [at for at, message in enumerate(messages) if message.role == "assistant"]
+        if not turns or turns[0] == 0:
+            lack = "begins with a turn of the assistant" if turns else "has no turn of the assistant"
+            raise SpartaError(
+                f"a chat to learn from {lack}: leave out the one that begins {_beginning(messages)}"
+            )
+        hidden, marks = self._hidden(messages[: turns[-1] + 1])
+        whole = self._text(hidden, reply=False)
+        ids: list[int] = []
+        taught: list[bool] = []
+        place = 0
+        for at in turns:
+            prompt = self._text(hidden[:at], reply=True)
+            # From the token that ended the answer before, so that what follows it is read as in a whole prompt.
+            before = self._ids(whole[place : len(prompt)], marks)[1:] if ids else self.ids_of(messages[:at])
+            said = _said(hidden[at].content, whole, len(prompt)) if whole.startswith(prompt) else None
+            place = len(prompt) + len(said or "")
+            ending = self._special_at(whole, place)
+            if said is None or not ending:
+                raise SpartaError(
+                    f"the chat template of base {self.tokenizer.name_or_path} does not keep the answers of a chat as they are, each with a "
+                    "special token at its end, so nothing can be learnt from it: use another base, or a tokenizer with a plain template, or "
+                    f"leave out the chat that begins {_beginning(messages)}"
+                )
+            answer = self.encode(_shown(said, marks)) + self._ids(ending, {})
+            ids += before + answer
+            taught += [False] * len(before) + [True] * len(answer)
+        return tuple(ids), tuple(taught)
+
+    def _text(self, messages: Sequence[Message], reply: bool) -> str:
+        """The text of `messages` in the chat template, `reply`: with the beginning of one."""
+        return str(self._applied(messages, add_generation_prompt=reply, tokenize=False))
+
+    def _applied(self, messages: Sequence[Message], **options: bool) -> Any:
+        import jinja2
+
+        turns = [{"role": message.role, "content": message.content} for message in messages]
+        try:
+            return self.tokenizer.apply_chat_template(turns, **options)
+        except jinja2.TemplateError as error:
+            roles = ", ".join(message.role for message in messages)
+            raise SpartaError(
+                f"the base's chat template refuses a prompt with the roles {roles} ({error}): "
+                f"leave out the prompt that begins {_beginning(messages)}, or use another base"
+            ) from error
+
+    def _hidden(self, messages: Sequence[Message]) -> tuple[Sequence[Message], dict[str, str]]:
+        """`messages` with one private character in the place of every special token that they spell, and the tokens by character."""
+        text = "".join(message.content for message in messages)
+        spelled = [token for token in self.special_tokens if token.strip() and token in text]
+        if not spelled:
+            return messages, {}
+        free = (mark for mark in map(chr, range(0xF0000, 0xFFFFE)) if mark not in text)
+        marks = dict(zip(free, sorted(spelled, key=len, reverse=True), strict=False))
+        hidden = []
+        for message in messages:
+            content = message.content
+            for mark, token in marks.items():
+                content = content.replace(token, mark)
+            hidden.append(Message(message.role, content))
+        return hidden, marks
+
+    def _ids(self, text: str, marks: Mapping[str, str]) -> tuple[int, ...]:
+        """Token ids of text that the template made; what a mark stands for is text too."""
+        ids: list[int] = []
+        for piece in re.split(f"([{''.join(marks)}])", text) if marks else [text]:
+            if piece in marks:
+                ids += self.encode(marks[piece])
+            elif piece:
+                ids += self.tokenizer.encode(piece, add_special_tokens=False)
+        return tuple(ids)
+
+    def _special_at(self, text: str, place: int) -> str:
+        """The special token that begins at `place` of `text`, or nothing."""
+        found = (token for token in self.special_tokens if token.strip() and text.startswith(token, place))
+        return max(found, key=len, default="")
+
+
+def _beginning(messages: Sequence[Message]) -> str:
+    return repr(messages[0].content[:60] if messages else "")
+
+
+def _said(content: str, text: str, place: int) -> str | None:
+    """What stands at `place` of `text` for a turn with this content: the content, at its ends with the space that the template leaves or sets.
+
+    None where it is not there.
+    """
+    found = re.compile(rf"\s*{re.escape(content.strip())}\s*").match(text, place)
+    return found and found[0]
+
+
+def _shown(text: str, marks: Mapping[str, str]) -> str:
+    for mark, token in marks.items():
+        text = text.replace(mark, token)
+    return text
