@@ -1,21 +1,19 @@
 """Score a run's models on its tasks: python jobs/evaluate.py [state]"""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import get_args
 
+from sparta.cluster.command import add_place, ending
 from sparta.cluster.console import Screen
 from sparta.cluster.scoring import score
 from sparta.cluster.summary import summary_file
 from sparta.cluster.summary_view import show_scores
 from sparta.cluster.wanted import Asked, Stage
-from sparta.errors import SpartaError
-from sparta.recipe import ClusterKind
 from sparta.store.layout import StateDir
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog="Checkpoints are chosen on validation; the test split is asked of the chosen ones alone, and every look at it is kept.",
@@ -49,25 +47,13 @@ def main() -> int:
         metavar="STATE",
         help="test the scores against those of another run, item by item",
     )
-    parser.add_argument(
-        "--cluster", choices=get_args(ClusterKind), help="where models answer (default: the recipe's)"
-    )
-    parser.add_argument(
-        "--profile", metavar="P", help="answer on SLURM as this YAML file, or name under slurm/profiles, says"
-    )
+    add_place(parser)
     asked, screen = Asked(**vars(parser.parse_args())), Screen()
-    try:
+    with ending():
         found = score(asked, screen)
-    except SpartaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted: what is done is on disk; the same command goes on", file=sys.stderr)
-        return 130
-    show_scores(screen.console, found)
-    screen.say(f"written to {summary_file(StateDir(asked.state))}")
-    return 0
+        show_scores(screen.console, found)
+        screen.say(f"written to {summary_file(StateDir(asked.state))}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,17 +1,15 @@
 """Prepare the data of tasks, and of experts: python jobs/prepare_data.py gsm8k math_easy, or all subsets"""
 
 import argparse
-import sys
 from pathlib import Path
 
 from sparta.cluster import preparing
+from sparta.cluster.command import ending
 from sparta.cluster.console import Screen
-from sparta.errors import SpartaError
-from sparta.recipe import Data
-from sparta.tasks.prepared import folder_of
+from sparta.recipe import DATASETS
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "names",
@@ -30,7 +28,7 @@ def main() -> int:
         "--folder",
         type=Path,
         metavar="DIR",
-        default=folder_of(Data(task="all")),
+        default=DATASETS,
         help="where to put them, data.folder of recipes (default: state/datasets of the checkout)",
     )
     parser.add_argument(
@@ -51,24 +49,15 @@ def main() -> int:
     if args.origin is not None and (args.single or args.update):
         parser.error("--single and --update are about the hub: leave them or --from out")
     screen = Screen()
-    try:
+    with ending():
         if args.show is not None:
             preparing.show(args.names, args.show, args.folder, screen)
-            return 0
+            return
         datasets = preparing.datasets_named(args.names)
         origin = preparing.Origin(args.origin, args.single, args.update)
         done = preparing.prepare_all(datasets, origin, args.folder, screen)
         preparing.report(done, args.folder, screen)
-    except SpartaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(
-            "\ninterrupted: what is prepared is on disk; the same command prepares the rest", file=sys.stderr
-        )
-        return 130
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -4,9 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from sparta.cluster.command import ending
 from sparta.cluster.status import status_of
 from sparta.cluster.status_view import as_json, show_status
-from sparta.errors import SpartaError
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
 
@@ -18,11 +18,8 @@ def main() -> int:
     )
     parser.add_argument("--json", action="store_true", help="everything as one JSON object")
     args = parser.parse_args()
-    try:
+    with ending():
         status = status_of(Run.open(StateDir(args.state)))
-    except SpartaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     if args.json:
         print(as_json(status))
     else:

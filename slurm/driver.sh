@@ -1,5 +1,5 @@
-# What launch.sh, eval_all.sh and one_node.sh share: a command of jobs/ as a batch job that outlives its time limit. Sourced, never run,
-# by a script that has set `checkout`.
+# What launch.sh, init_pool.sh, eval_all.sh and one_node.sh share: a command of jobs/ as a batch job that outlives its time limit. Sourced,
+# never run, by a script that has set `checkout`.
 # shellcheck shell=bash
 
 fail() {

@@ -218,7 +218,13 @@ class Renderer(ChatTemplate):
         """What the tokenizer puts before a text: mostly a token for the beginning of a sequence, or nothing; never what it puts after one."""
         text = self.encode("a")
         framed = tuple(self.tokenizer.encode("a", add_special_tokens=True, split_special_tokens=True))
-        return next(framed[:at] for at in range(len(framed)) if framed[at : at + len(text)] == text)
+        for at in range(len(framed)):
+            if framed[at : at + len(text)] == text:
+                return framed[:at]
+        raise SpartaError(
+            "the tokenizer reads a text otherwise where it adds its special tokens, so a prompt without the chat template cannot be made: set "
+            "evaluation.chat_template to true"
+        )
 
     def judging(
         self, messages: Sequence[Message], response: str, *, instruction: str, max_new_tokens: int

@@ -295,6 +295,15 @@ class Recipe(Rules):
         named = (*self.pool.references, *((judge.base, judge.adapter) if judge else ()))
         return tuple(dict.fromkeys(name for name in named if name and name.startswith(HUB)))
 
+    @property
+    def scored_on(self) -> tuple[str, ...]:
+        """The tasks that checkpoints are scored on where no others are asked for; none where it names none."""
+        if self.evaluation.tasks:
+            return self.evaluation.tasks
+        if self.data.task is not None:
+            return (self.data.task,)
+        return ("own",) if self.data.validation is not None else ()
+
     def placed(self) -> Self:
         """Itself, with pool.folder said where models of the hub are named, and data.folder where experts learn from subsets.
 

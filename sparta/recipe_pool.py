@@ -233,12 +233,14 @@ def on_hub(reference: str) -> tuple[str, str | None]:
     return found[1], found[2]
 
 
+def names_one_of_hub(text: str) -> bool:
+    """Whether `text` reads OWNER/NAME, or OWNER/NAME@REVISION: as a model of the hub, but for what marks it as one."""
+    return _ON_THE_HUB.fullmatch(HUB + text) is not None
+
+
 def hub_folder(reference: str, folder: str | None) -> Path:
     """Where the files of `hub:OWNER/NAME[@REVISION]` lie once they are fetched. folder: pool.folder of the recipe; None: MODELS."""
     repository, revision = on_hub(reference)
-    owner, name = repository.split("/")
-    return (
-        (Path(folder) if folder else MODELS)
-        / owner
-        / (f"{name}@{revision}" if revision else name).replace("/", "_")
-    )
+    # An @ is in no revision, so that refs/pr/1 and refs_pr_1 are two.
+    version = f"@{revision.replace('/', '@')}" if revision else ""
+    return (Path(folder) if folder else MODELS) / f"{repository}{version}"

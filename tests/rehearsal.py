@@ -31,7 +31,7 @@ DEADLINE = 240.0
 """Seconds for what takes a few on an idle machine: only what never happens is waited for so long."""
 
 Launched = Callable[..., "subprocess.Popen[str]"]
-"""Arguments of jobs/launch.py; what is given by name goes into its environment. See `launches`."""
+"""Arguments of a command, jobs/launch.py for one; what is given by name goes into its environment. See `launches`."""
 
 
 def write_adapter(folder: Path, seed: int) -> Path:
@@ -134,13 +134,13 @@ def typed(
 
 
 @contextmanager
-def launches() -> Iterator[Launched]:
-    """Starts jobs/launch.py with arguments, as the leader of a process group; whatever still runs at the end is killed."""
+def launches(name: str = "launch") -> Iterator[Launched]:
+    """Starts jobs/NAME.py with arguments, as the leader of a process group; whatever still runs at the end is killed."""
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: object, **environment: str) -> "subprocess.Popen[str]":
         process = subprocess.Popen(
-            command("launch", *arguments),
+            command(name, *arguments),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -191,8 +191,14 @@ def manifests(state: Path) -> dict[str, bytes]:
 
 
 def wait_until(happened: Callable[[], object], seconds: float = DEADLINE) -> None:
-    """Look until it has happened; a test that waits in vain fails."""
+    """Look until it has happened; a test that waits in vain fails.
+
+    Looking may cost a process, and what is waited for needs the cores as well: it takes a fifth of the time at most.
+    """
     give_up = time.monotonic() + seconds
+    began = time.monotonic()
     while not happened():
-        assert time.monotonic() < give_up, "it did not happen in time"
-        time.sleep(0.01)
+        looked = time.monotonic()
+        assert looked < give_up, "it did not happen in time"
+        time.sleep(min(max(0.01, 4 * (looked - began)), 0.5))
+        began = time.monotonic()

@@ -176,6 +176,8 @@ def test_a_command_is_thin(path: Path) -> None:
     ("script", "arguments", "status"),
     [
         ("launch", ["--help"], 0),
+        ("init_pool", ["--help"], 0),
+        ("prepare_data", ["--help"], 0),
         ("evaluate", ["--help"], 0),
         ("status", ["--help"], 0),
         ("status", ["STATE"], 3),

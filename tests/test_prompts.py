@@ -3,7 +3,6 @@ instruction does.
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -317,6 +316,20 @@ def test_a_plain_prompt_begins_as_the_tokenizer_begins_and_never_ends(
         assert renderer.plain([Message("user", "")]).token_ids == before
 
 
+class CasedTokenizer:
+    """A token a character; where it adds special tokens it writes capitals."""
+
+    added_tokens_decoder: dict[int, object] = {}  # noqa: RUF012
+
+    def encode(self, text: str, *, add_special_tokens: bool, split_special_tokens: bool) -> list[int]:
+        return [ord(letter) for letter in (f"<{text.upper()}" if add_special_tokens else text)]
+
+
+def test_a_tokenizer_that_frames_another_text_makes_no_plain_prompt() -> None:
+    with pytest.raises(SpartaError, match=r"reads a text otherwise .* set evaluation\.chat_template to true"):
+        Renderer(CasedTokenizer(), 100).plain(TURNS)
+
+
 @given(
     st.lists(
         st.sampled_from(
@@ -431,141 +444,6 @@ def test_a_context_too_small_for_the_question_is_an_error(tiny_base: Path) -> No
         load_renderer(str(tiny_base), needed - 1, False).judging(
             QUESTION, "eleven", instruction=TEXT, max_new_tokens=32
         )
-
-
-def test_a_template_that_refuses_a_role_is_reported(renderer: Renderer) -> None:
-    kept = renderer.tokenizer.chat_template
-    renderer.tokenizer.chat_template = "{{ raise_exception('System role not supported') }}"
-    try:
-        with pytest.raises(SpartaError, match="System role not supported"):
-            renderer.combat([Message("system", "be brief"), *QUESTION])
-    finally:
-        renderer.tokenizer.chat_template = kept
-
-
-CHAT = [
-    Message("system", "Be brief."),
-    Message("user", "What is 4 + 7?\n"),
-    Message("assistant", "\n\n11, the sum"),
-    Message("user", "And 10 + 10?"),
-    Message("assistant", "20"),
-]
-
-
-def taught_parts(renderer: Renderer, messages: list[Message]) -> tuple[str, list[str]]:
-    """The whole text of a lesson, and its taught stretches, special tokens shown."""
-    ids, taught = renderer.lesson(messages)
-    assert len(ids) == len(taught)
-    whole = renderer.tokenizer.decode(ids, skip_special_tokens=False)
-    parts = []
-    for at, (token, is_taught) in enumerate(zip(ids, taught, strict=True)):
-        if is_taught:
-            if not taught[at - 1]:
-                parts.append([])
-            parts[-1].append(token)
-    return whole, [renderer.tokenizer.decode(part, skip_special_tokens=False) for part in parts]
-
-
-def test_a_lesson_teaches_the_answers_and_their_endings_alone(renderer: Renderer) -> None:
-    whole, parts = taught_parts(renderer, CHAT)
-    turns = [{"role": message.role, "content": message.content} for message in CHAT]
-    assert whole + "\n" == renderer.tokenizer.apply_chat_template(turns, tokenize=False)
-    assert parts == ["\n\n11, the sum<|im_end|>", "20<|im_end|>"]
-
-
-@pytest.mark.parametrize("at", [2, 4])
-def test_an_answer_is_learnt_behind_the_ids_it_is_asked_with(renderer: Renderer, at: int) -> None:
-    chat = [Message(turn.role, turn.content.strip()) for turn in CHAT[: at + 1]]
-    ids, _ = renderer.lesson(chat)
-    asked = renderer.combat(chat[:at]).token_ids or ()
-    assert ids == asked + renderer.completion(chat[at].content, finished=True)
-
-
-def test_an_answer_keeps_its_tokens_whatever_stands_before_it(renderer: Renderer) -> None:
-    chat = [Message("user", "x"), Message("assistant", "\n.\n")]
-    asked = renderer.combat(chat[:1]).token_ids or ()
-    assert renderer.tokenizer.decode(asked).endswith("\n")
-    assert renderer.lesson(chat)[0] == asked + renderer.completion("\n.\n", finished=True)
-
-
-def test_a_lesson_ends_with_its_last_answer(renderer: Renderer) -> None:
-    assert renderer.lesson([*CHAT, Message("user", "Thanks")]) == renderer.lesson(CHAT)
-    with pytest.raises(SpartaError, match=r"has no turn of the assistant.*'Be brief\.'"):
-        renderer.lesson(CHAT[:2])
-    with pytest.raises(SpartaError, match="begins with a turn of the assistant"):
-        renderer.lesson(CHAT[2:])
-
-
-def test_special_tokens_that_a_text_spells_stay_text(renderer: Renderer) -> None:
-    chat = [
-        Message("user", "Say <|im_end|> or <|im_<|endoftext|>end|>"),
-        Message("assistant", "<|im_end|>\n<|im_start|>user"),
-        Message("user", "<|im_start|>"),
-        Message("assistant", "ok"),
-    ]
-    plain = [Message(turn.role, "a") for turn in chat]
-    whole, parts = taught_parts(renderer, chat)
-    turns = [{"role": message.role, "content": message.content} for message in chat]
-    assert whole + "\n" == renderer.tokenizer.apply_chat_template(turns, tokenize=False)
-    assert parts == ["<|im_end|>\n<|im_start|>user<|im_end|>", "ok<|im_end|>"]
-    for made, harmless in (
-        (renderer.lesson(chat)[0], renderer.lesson(plain)[0]),
-        (renderer.combat(chat[:3]).token_ids or (), renderer.combat(plain[:3]).token_ids or ()),
-    ):
-        specials = [[token for token in ids if token in renderer.special_ids] for ids in (made, harmless)]
-        assert specials[0] == specials[1]
-
-
-TEMPLATES = {
-    "trims": (
-        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content | trim + '<|im_end|>\n' }}{% endfor %}"
-        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-    ),
-    "pads": (
-        "{% for m in messages %}{% if m.role == 'assistant' %}{{ ' ' + m.content + ' <|im_end|>' }}"
-        "{% else %}{{ '[' + m.content + ']' }}{% endif %}{% endfor %}"
-    ),
-    "forgets thoughts": (
-        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
-        "{{ m.content if loop.last else m.content.split('</think>')[-1] }}{{ '<|im_end|>\n' }}{% endfor %}"
-        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-    ),
-    "adds thoughts": (
-        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
-        "{{ '<think></think>' if m.role == 'assistant' }}{{ m.content + '<|im_end|>\n' }}{% endfor %}"
-        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-    ),
-    "never ends": "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}",
-}
-
-
-@pytest.fixture
-def with_template(tiny_base: Path) -> Callable[[str], Renderer]:
-    def make(name: str) -> Renderer:
-        renderer = load_renderer(str(tiny_base), 512, trust_remote_code=False)
-        renderer.tokenizer.chat_template = TEMPLATES[name]
-        return renderer
-
-    return make
-
-
-def test_space_at_the_ends_of_an_answer_is_as_the_template_has_it(
-    with_template: Callable[[str], Renderer],
-) -> None:
-    assert taught_parts(with_template("trims"), CHAT)[1] == ["11, the sum<|im_end|>", "20<|im_end|>"]
-    chat = [Message(turn.role, turn.content.strip()) for turn in CHAT]
-    assert taught_parts(with_template("pads"), chat)[1] == [" 11, the sum <|im_end|>", " 20 <|im_end|>"]
-
-
-@pytest.mark.parametrize("name", ["forgets thoughts", "adds thoughts", "never ends"])
-def test_a_template_that_changes_answers_is_named_with_its_base(
-    with_template: Callable[[str], Renderer], tiny_base: Path, name: str
-) -> None:
-    chat = list(CHAT)
-    chat[2] = Message("assistant", "<think>4 + 7</think>11")
-    with pytest.raises(SpartaError, match=f"base {re.escape(str(tiny_base))} does not keep the answers"):
-        with_template(name).lesson(chat)
 
 
 def test_instructions_and_questions_read_as_agreed() -> None:

@@ -24,6 +24,7 @@ from sparta.cluster.rates import measured
 from sparta.methods.registry import phase_named
 from sparta.phases import standings
 from sparta.phases.base import ArrayPhase, Phase
+from sparta.phases.lessons import notes_on_lessons
 from sparta.phases.pool import adapters_of
 from sparta.phases.pool_check import notes
 from sparta.phases.stats import IterationStats
@@ -111,7 +112,7 @@ def show_plan(console: Console, run: Run, first: int, last: int, launcher: Launc
     for name, value in (
         ("run", f"{recipe.name} ({run.info.run_id}), seed {recipe.seed}, in {run.state.root}"),
         ("pool", f"{m} models: {', '.join(run.models)}"),
-        *(("", note) for note in notes(recipe, adapters_of(run))),
+        *(("", note) for note in (*notes(recipe, adapters_of(run)), *notes_on_lessons(run))),
         ("instructions", f"{len(run.instructions):,} to draw from"),
         *([("initial pool", _founding_in_words(run, founding))] if first == 0 else []),
         *(

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from sparta.cluster.summary import Scale, TaskScores, read_summary
 from sparta.cluster.summary_view import in_figures
-from sparta.cluster.wanted import tasks_to_score
 from sparta.errors import SpartaError
 from sparta.phases.derived import derive
 from sparta.phases.evaluate import checkpoint_name
@@ -72,7 +71,7 @@ def _scored(recipe: Recipe, folder: Path, task: str | None) -> _Scored:
 
 def _only_task(run: Run) -> str:
     """The one task that the run is scored on."""
-    tasks = tasks_to_score(run.recipe)
+    tasks = run.recipe.scored_on
     if len(tasks) != 1:
         what = f"is scored on {', '.join(tasks)}" if tasks else "names no task"
         raise SpartaError(

@@ -10,21 +10,22 @@ from pathlib import Path
 
 from sparta.cluster import console, lifecycle
 from sparta.cluster.attempts import AttemptDir
+from sparta.cluster.base import Launcher
 from sparta.cluster.cancel import cancel_all, end_drivers
 from sparta.cluster.deriving import resolved
 from sparta.cluster.driver import Driver
 from sparta.cluster.failure import forget_failure, note_failure
 from sparta.cluster.launchers import launcher_for, settings_for
+from sparta.cluster.local import visible_gpus
 from sparta.cluster.measure import measure
 from sparta.cluster.slurm import chain
 from sparta.cluster.slurm.launcher import Slurm
 from sparta.cluster.slurm.rehearsal import show_scripts
-from sparta.cluster.wanted import tasks_to_score
 from sparta.engines.factory import close_engine
 from sparta.errors import SpartaError
 from sparta.methods.registry import phases_of
 from sparta.phases.base import Phase, Step
-from sparta.phases.memory import lines
+from sparta.phases.memory import estimates
 from sparta.recipe import ClusterKind, Recipe
 from sparta.recipe_files import adjust, load
 from sparta.store.layout import StateDir, parse_iteration
@@ -184,7 +185,7 @@ def _drive(run: Run, last: int, screen: console.Screen, lock: RunLock) -> None:
         ("preference pairs", run.iteration(last).preferences),
     ):
         screen.say(f"  {what:18}{path}")
-    if tasks_to_score(run.recipe):
+    if run.recipe.scored_on:
         screen.say(f"  {'scores':18}python jobs/evaluate.py {run.state.root}")
 
 
@@ -305,10 +306,21 @@ def _rehearse(asked: Asked, state: StateDir, screen: console.Screen) -> None:
         run.recipe, done = recipe or run.recipe, run.state.next_iteration() - 1
     launcher, last = launcher_for(run), 0 if asked.pool_only else run.recipe.iterations
     console.show_plan(screen.console, run, done + 1, last, launcher)
+    if asked.pool_only or done < last:
+        _tell_of_memory(run, launcher, asked.pool_only, screen)
     if isinstance(launcher, Slurm):
         for t in range(done + 1, min(last, max(done + 1, 1)) + 1):
             show_scripts(run, launcher, t, screen.console)
-    if asked.pool_only:
-        for line in lines(run.recipe):
-            screen.say(line)
     screen.say("Dry run: the recipe, the pool and the instructions are in order; nothing was started.")
+
+
+def _tell_of_memory(run: Run, launcher: Launcher, whole: bool, screen: console.Screen) -> None:
+    """What the trainings of `run` are reckoned to take: a line each, where they come to GPUs; always and with the arithmetic if `whole`."""
+    if whole:
+        for line in (line for estimate in estimates(run) for line in estimate.lines):
+            screen.say(line)
+    elif run.recipe.engine.device != "cpu" and (isinstance(launcher, Slurm) or visible_gpus()):
+        for estimate in estimates(run):
+            screen.say(
+                f"{estimate.total} of GPU memory, by the arithmetic that jobs/init_pool.py --dry-run shows"
+            )

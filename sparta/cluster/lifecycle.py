@@ -108,6 +108,7 @@ def check_state(run: Run) -> None:
                 f"{path} is missing or was changed since the run began: restore it, or begin anew with another --state"
             )
     _require_frozen_recipe(run)
+    _require_founded(run)
     verify(run.state, run.info.genesis)
 
 
@@ -249,6 +250,17 @@ def _require_frozen_recipe(run: Run) -> None:
     if run.recipe.hash != run.info.recipe_hash:
         raise SpartaError(
             f"{run.state.recipe_yaml} was changed since the run began: restore it, or begin anew with another --state"
+        )
+
+
+def _require_founded(run: Run) -> None:
+    """Raises SpartaError where the initial pool was there and is gone: one that is made anew may be another than that which later rows are from."""
+    zero = run.iteration(0)
+    was_there = not run.recipe.pool.taught or max(run.state.iterations(), default=0) > 0
+    if was_there and not zero.manifest.is_file():
+        raise SpartaError(
+            f"{zero.root} is missing or has no {zero.manifest.name}, and it is what the run began with: restore it from a copy, or begin anew "
+            "with another --state"
         )
 
 

@@ -112,7 +112,8 @@ def prepare(dataset: Dataset | Subset, origin: Origin, folder: Path) -> Provenan
 
 def _prepare_subset(subset: Subset, raw: Raw, folder: Path) -> Provenance:
     """Its rows without those that a task prepared in `folder` is scored on: what is learned is not what is measured."""
-    scored = held_out(folder, (name for name, task in TASKS.items() if isinstance(task, Dataset)))
+    tasks = [task for task in TASKS.values() if isinstance(task, Dataset)]
+    scored = held_out(tasks, Data(task="all", folder=str(folder)))
     chats: Chats = _read(raw)
     kept = [chat for chat in chats.rows if not scored.asks(chat)]
     chats = Chats(tuple(kept), *_kept_clear(chats, len(chats.rows) - len(kept), scored))

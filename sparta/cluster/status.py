@@ -45,7 +45,8 @@ class Status(msgspec.Struct, frozen=True):
     jobs go on in SLURM without one); stopped.
 
     detached: without a driver, what goes on in SLURM all the same. silence: why SLURM could not be asked; what is queued or running is then
-    as the files last said. standing_after: an iteration; None while experts of the initial pool are trained. ended: the tasks that a failure is due to. gpu_seconds, gpu_idle: of all iterations together.
+    as the files last said. standing_after: an iteration; None while experts of the initial pool are trained. ended: the tasks that a failure is
+    due to. gpu_seconds, gpu_idle: of all iterations together.
     """
 
     run_id: str

@@ -67,7 +67,7 @@ def show_status(status: Status, state: Path) -> None:
     for entries in ([entry for entry in begun if entry.t == 0], [entry for entry in begun if entry.t > 0]):
         if entries:
             console.print(_phases(entries))
-    _show_queue(status, begun, console)
+    _show_queue(status, console)
     if status.standing_after is not None:
         console.print(_standing(status))
     if status.state in ("failed", "stopped"):
@@ -123,7 +123,7 @@ def _has_begun(entry: IterationStatus) -> bool:
     )
 
 
-def _show_queue(status: Status, begun: list[IterationStatus], console: Console) -> None:
+def _show_queue(status: Status, console: Console) -> None:
     """What SLURM has of the first iteration that is not committed, and which later ones wait behind it."""
     unfinished = [entry for entry in status.iterations if not entry.committed]
     if status.state == "done" or not unfinished:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from sparta.errors import SpartaError
 from sparta.phases.evaluation_items import items_file
-from sparta.recipe import ClusterKind, Recipe
+from sparta.recipe import ClusterKind
 from sparta.store.run import Run
 from sparta.tasks import prepared
 from sparta.tasks.base import Metric, Split, Task
@@ -15,7 +15,6 @@ from sparta.tasks.dataset import Dataset
 from sparta.tasks.registry import task_named
 
 Stage = Literal["validation", "test", "both"]
-OWN = "own"
 
 
 @dataclass(frozen=True)
@@ -68,15 +67,6 @@ class Wanted:
         return tuple(metric for metric in self.every[name].metrics if metric not in self.metrics(name))
 
 
-def tasks_to_score(recipe: Recipe) -> tuple[str, ...]:
-    """The tasks that `recipe` is scored on where none are asked for; none where it names none."""
-    if recipe.evaluation.tasks:
-        return recipe.evaluation.tasks
-    if recipe.data.task is not None:
-        return (recipe.data.task,)
-    return (OWN,) if recipe.data.validation is not None else ()
-
-
 def wanted(run: Run, asked: Asked) -> Wanted:
     """What `asked` comes to for `run`.
 
@@ -109,7 +99,7 @@ def wanted(run: Run, asked: Asked) -> Wanted:
 
 def _names(run: Run, asked: Asked) -> Sequence[str]:
     if asked.tasks is None:
-        names: Sequence[str] = tasks_to_score(run.recipe)
+        names: Sequence[str] = run.recipe.scored_on
         if not names:
             raise SpartaError(
                 f"{run.state.recipe_yaml} names no task to score on: add --tasks, or set evaluation.tasks or data.validation"

@@ -54,8 +54,8 @@ class ApiEngine:
     """See `sparta.engines.base.Engine`. It loads no base, so its requests may be for any in any order.
 
     calls: the folder where answers are kept, so that equal requests are paid for once; None keeps none. key: where the recipe has `settings`.
-    `token_ids` of
-    completions are empty, and neither prefixes nor continuations are supported. After an error, what is under way is finished and kept first.
+    `token_ids` of completions are empty, and neither prefixes nor continuations are supported. After an error, what is under way is finished
+    and kept first.
 
     One background thread runs the event loop that everything under way lives in; only that thread touches the calls while
     something is under way.

@@ -1,32 +1,37 @@
-"""How much GPU memory the trainings of a recipe take, as `sparta.training.memory` reckons: of each base once for all members that are trained alike."""
+"""How much GPU memory the trainings of a run take, as `sparta.training.memory` reckons: of each base once for all members that are trained alike."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
+from heapq import nlargest
 from math import prod
 from pathlib import Path
 
-from sparta.phases.pool import base_folder, locate
+from sparta.phases.costs import FRAME_TOKENS, counter_of
+from sparta.phases.pool import adapters_of, base_folder, locate
+from sparta.prompts import question_text
 from sparta.recipe import Recipe
 from sparta.recipe_pool import Model
+from sparta.store.run import Run
 from sparta.training.fresh import Shapes, fresh_shapes
 from sparta.training.memory import Estimate, describe, of_dpo, of_sft, shapes_of
 
+_LONGEST = 32
+"""Prompts whose tokens are counted, the longest in characters: one of them is the longest in tokens, or near it."""
 
-def estimates(
-    recipe: Recipe, pair_tokens: int | None = None, founded: Mapping[str, Path] | None = None
-) -> list[Estimate]:
-    """GPU memory of every kind of training that the recipe has: supervised training first, then DPO. Reads configurations and heads of files alone.
 
-    pair_tokens: of the longest pair that may come; None: it is not known, and dpo.max_length is taken. founded: the adapters of the members in
-    the state, by name, where there are any: then no expert is to be made, and adapters are read there alone. The scripted engine trains nothing.
-    Raises SpartaError where the pool is not in order.
+def estimates(run: Run) -> list[Estimate]:
+    """GPU memory of every kind of training of `run`: supervised training first, where experts are still to be made, then DPO.
+
+    Reads configurations and heads of files alone. The scripted engine trains nothing. Raises SpartaError where the pool is not in order.
     """
+    recipe = run.recipe
     if recipe.engine.kind == "scripted":
         return []
     pool, dpo, sft = recipe.pool, recipe.dpo, recipe.pool.sft
+    founded = adapters_of(run)
     dtype = "bfloat16" if recipe.engine.dtype == "auto" else recipe.engine.dtype
-    longest = min(dpo.max_length, recipe.engine.context_length, pair_tokens or dpo.max_length)
+    longest = min(dpo.max_length, recipe.engine.context_length, longest_pair(run))
     found = []
     for kind, models in (("SFT", () if founded else pool.taught), ("DPO", pool.models)):
         for base, shapes, members in _alike(recipe, models, founded):
@@ -51,15 +56,21 @@ def estimates(
     return found
 
 
-def lines(recipe: Recipe) -> list[str]:
-    """The estimates with their arithmetic."""
-    return [line for estimate in estimates(recipe) for line in estimate.lines]
+def longest_pair(run: Run) -> int:
+    """Tokens of the longest prompt and the longest completion that may come of it, about."""
+    texts = [question_text(instruction.messages) for instruction in run.instructions]
+    counters = {
+        folder: counter_of(folder)
+        for folder in (base_folder(run.recipe, model) for model in run.recipe.pool.models)
+    }
+    prompt = max(count(text) for text in nlargest(_LONGEST, texts, key=len) for count in counters.values())
+    return int(prompt + FRAME_TOKENS) + run.recipe.generation.max_new_tokens
 
 
 def adapter_bytes(recipe: Recipe, founded: Mapping[str, Path] | None = None) -> int:
     """What the adapters of M^0 would take on disk if each were there on its own: as those that exist, and in float32 those that are to be made.
 
-    founded: as in `estimates`.
+    founded: the adapters of the members in the state, by name, where there are any: then adapters are read there alone.
     """
     shapes = _shapes(recipe, founded)
     return sum(4 * sum(map(prod, shapes(model).values())) for model in recipe.pool.models)

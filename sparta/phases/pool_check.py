@@ -12,9 +12,11 @@ from sparta.errors import SpartaError
 from sparta.phases.memory import adapter_bytes
 from sparta.phases.pool import base_folder, judge_named, judge_reference, locate
 from sparta.recipe import Judging, Recipe
-from sparta.recipe_pool import HUB, Model
+from sparta.recipe_pool import HUB, Model, names_one_of_hub
 from sparta.training.adapter_folder import check_trainable
 from sparta.training.fresh import check_shape
+
+FETCH = "run python jobs/init_pool.py --recipe R --fetch where there is a network, R being this recipe"
 
 
 def check_pool(recipe: Recipe) -> None:
@@ -81,16 +83,14 @@ def check_judge(recipe: Recipe) -> None:
 
 def _require_base(base: str) -> None:
     if not (Path(base) / "config.json").is_file():
-        raise SpartaError(f"its base {base} is no folder with a config.json; put the base model there")
+        hint = f", or name {HUB}{base} and fetch it: {FETCH}" if names_one_of_hub(base) else ""
+        raise SpartaError(f"its base {base} is no folder with a config.json; put the base model there{hint}")
 
 
 def _require_fetched(reference: str, folder: str | None) -> None:
     """Raises SpartaError for a model of the hub that is not here; a fetched folder appears whole."""
     if reference.startswith(HUB) and not Path(locate(reference, folder)).is_dir():
-        raise SpartaError(
-            f"{reference} has not been fetched to {locate(reference, folder)}: run python jobs/init_pool.py --recipe R --fetch where there "
-            "is a network, R being this recipe"
-        )
+        raise SpartaError(f"{reference} has not been fetched to {locate(reference, folder)}: {FETCH}")
 
 
 def notes(recipe: Recipe, founded: Mapping[str, Path] | None = None) -> list[str]:

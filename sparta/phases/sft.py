@@ -3,13 +3,10 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sparta.engines.scripted import ByteTokenizer
-from sparta.engines.tokenizers import load_renderer
 from sparta.phases.base import RowPhase, Sink, WorkItem
 from sparta.phases.costs import CHARACTERS_A_TOKEN
-from sparta.phases.lessons import lessons_for, seed_of_expert
+from sparta.phases.lessons import lesson_renderer, lessons_for, rendered, seed_of_expert
 from sparta.phases.pool import base_folder, remove_tree
-from sparta.prompts import Renderer
 from sparta.recipe import Recipe
 from sparta.recipe_pool import Model
 from sparta.store import files
@@ -75,13 +72,13 @@ def _taught(run: Run, t: int, model: Model, sink: Sink) -> Taught:
     start = place / f"start-{model.name}"
     for name, content in _start(recipe, base, seed).items():
         files.write_bytes(start / name, content)
-    renderer = _renderer(recipe, base)
+    renderer = lesson_renderer(recipe, base)
     report = train_expert(
         SftJob(
             model=model.name,
             base=base,
             adapter=start,
-            examples=tuple(SftExample(*renderer.lesson(chat.messages)) for chat in lessons_for(run, model)),
+            examples=tuple(SftExample(*rendered(renderer, model, chat)) for chat in lessons_for(run, model)),
             out=out,
             work=place / f"checkpoints-{model.name}",
             # No row may be longer than the base can read.
@@ -115,10 +112,3 @@ def _start(recipe: Recipe, base: str, seed: int) -> Mapping[str, bytes]:
     if recipe.engine.kind == "scripted":
         return scripted_start(seed)
     return fresh_adapter(base, recipe.pool.lora, seed, recipe.pool.trust_remote_code)
-
-
-def _renderer(recipe: Recipe, base: str) -> Renderer:
-    """What renders rows for an expert on `base`."""
-    if recipe.engine.kind == "scripted":
-        return Renderer(ByteTokenizer(), recipe.pool.sft.max_length)
-    return load_renderer(base, recipe.pool.sft.max_length, recipe.pool.trust_remote_code)

@@ -42,7 +42,8 @@ class PhaseStats(msgspec.Struct, frozen=True):
     """Cost of one phase. seconds: from dealing out to the last task's end, summed over attempts. busy: seconds of tasks. loads: bases loaded.
 
     load_seconds: what these loads took. cost: as it was dealt (see sparta/phases/costs.py), of tasks that came to their end. work_seconds:
-    what those tasks took, loads apart, so that cost / work_seconds is the throughput of one task. gpu_seconds, gpu_idle: GPU-seconds used, and the share of those that were there which was not; sparta/cluster/measure.py defines both.
+    what those tasks took, loads apart, so that cost / work_seconds is the throughput of one task. gpu_seconds, gpu_idle: GPU-seconds used, and
+    the share of those that were there which was not; sparta/cluster/measure.py defines both.
     """
 
     items: int

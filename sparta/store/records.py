@@ -146,13 +146,15 @@ class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Lessons(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """data/lessons.json, an entry an expert: what it is trained on.
 
-    data: as the recipe names it. characters: of all messages. sha256: digest of the rows as they are used, in their order.
+    data: as the recipe names it. characters: of all messages. sha256: digest of the rows as they are used, in their order. held_out: rows that
+    hold a question of validation or test of what the run is scored on, as these were when it began.
     """
 
     data: str
     rows: Count
     characters: Count
     sha256: str
+    held_out: Count = 0
 
 
 class Taught(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,13 +1,14 @@
-"""Rows to learn from that models are also scored on: found by runs of words, and left out."""
+"""Rows to learn from that models are also scored on: found by runs of words."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
-from pathlib import Path
 
+from sparta.recipe import Data
 from sparta.tasks import prepared
-from sparta.tasks.base import Item, Split
+from sparta.tasks.base import Item, Split, Task
 from sparta.tasks.chats import Chat
+from sparta.tasks.dataset import Dataset
 
 RUN = 13
 """Words in a row that two texts do not share by chance."""
@@ -33,21 +34,27 @@ class HeldOut:
 
     def asks(self, chat: Chat) -> bool:
         """Whether a user turn of `chat` shares RUN words in a row with a question, or, where both are shorter, is it; case and punctuation aside."""
-        return any(
+        return bool(self._runs) and any(
             not self._runs.isdisjoint(_runs(_words(turn.content)))
             for turn in chat.messages
             if turn.role == "user"
         )
 
 
-def held_out(folder: Path, tasks: Iterable[str]) -> HeldOut:
-    """Validation and test of those of `tasks` that are prepared in `folder`."""
+def held_out(tasks: Iterable[Task], data: Data) -> HeldOut:
+    """Validation and test of those of `tasks` that are there: prepared in the folder of `data`, or among its files."""
     found = HeldOut()
     for task in tasks:
-        source = prepared.provenance(folder, task)
-        if source is not None and (there := [split for split in SCORED if split in source.splits]):
-            found.add(task, (prepared.read(folder, task, split) for split in there))
+        if there := [split for split in SCORED if _is_there(task, split, data)]:
+            found.add(task.name, (task.items(split, data) for split in there))
     return found
+
+
+def _is_there(task: Task, split: Split, data: Data) -> bool:
+    if isinstance(task, Dataset):
+        source = prepared.provenance(prepared.folder_of(data), task.name)
+        return source is not None and split in source.splits
+    return task.name != "own" or getattr(data, split) is not None
 
 
 def _words(text: str) -> list[str]:
@@ -77,4 +84,4 @@ def _runs(words: list[str]) -> set[int]:
     """Hashes of all runs of RUN words; of a shorter text, of the whole."""
     if len(words) < RUN:
         return {hash(tuple(words))} if words else set()
-    return {hash(tuple(words[start : start + RUN])) for start in range(len(words) - RUN + 1)}
+    return set(map(hash, zip(*(words[start:] for start in range(RUN)), strict=False)))

@@ -36,21 +36,6 @@ def lessons_of(reference: str, folder: Path, size: int | None, seed: int) -> lis
     return [chats[place] for place in sorted(chosen)]
 
 
-def check_lessons(reference: str, folder: Path) -> int | None:
-    """What can be known of `reference` without reading all of it: that it is there, and of a file that its first row can be learned from.
-
-    Returns the number of its rows; None of a file, which is not read. Raises SpartaError as `lessons_of` does.
-    """
-    if is_file_of_lessons(reference):
-        if next(_chats(reference, folder, seed=0), None) is None:
-            raise SpartaError(f"{reference} has no row to learn from: at least one is needed")
-        return None
-    if reference.startswith(EMBEDDED):
-        return len(list(_chats(reference, folder, seed=0)))
-    _known(reference, folder)
-    return prepared.split_file(folder, reference, "train").items
-
-
 def _chats(reference: str, folder: Path, seed: int) -> Iterator[Chat]:
     if is_file_of_lessons(reference):
         return _own(Path(reference))

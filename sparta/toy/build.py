@@ -33,18 +33,11 @@ BASE_STEPS, BASE_RATE = 2000, 3e-3
 ANSWERS_ALONE = 0.43
 
 
-def train(
-    model: Any,
-    classroom: Classroom,
-    lesson: Callable[[int], list[list[Example]]],
-    steps: int,
-    rate: float,
-    title: str,
-) -> None:
+def train(model: Any, classroom: Classroom, lesson: Callable[[int], list[list[Example]]], steps: int) -> None:
     """Cross-entropy on the replies to `lesson(step)`, each kind of example weighing the same; AdamW, one cycle of the learning rate."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
+    parameters = list(model.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=BASE_RATE, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, BASE_RATE, total_steps=steps, pct_start=0.1)
     started = time.monotonic()
     model.train()
     for step in range(1, steps + 1):
@@ -64,7 +57,7 @@ def train(
         optimizer.zero_grad()
         if step % 100 == 0 or step == steps:
             seconds = time.monotonic() - started
-            print(f"{title}: step {step}/{steps}, loss {loss.item():.3f}, {seconds:.0f} s", flush=True)
+            print(f"step {step}/{steps}, loss {loss.item():.3f}, {seconds:.0f} s", flush=True)
     model.eval()
 
 
@@ -97,8 +90,6 @@ def make_base(folder: Path, seed: int, steps: int) -> None:
         Classroom(tokenizer),
         lambda step: lesson_of_base(rng, 128, 0) if step <= alone else lesson_of_base(rng, 32, 112),
         steps,
-        BASE_RATE,
-        "base",
     )
     model.generation_config.do_sample = False
     model.save_pretrained(folder)

@@ -24,10 +24,10 @@ WAYS: tuple[tuple[JudgingMode, bool, float], ...] = (
     ("text", False, 0.04),
     ("expected", False, 0.04),
 )
-
-
 # How often the base meets each skill: carries, borrows and comparisons take far longer to learn than moving characters about.
 PRACTICE = {skill: {"add": 5, "subtract": 5, "larger": 3}.get(skill, 1) for skill in SKILLS}
+# The share of digits and of letters that an expert is blind to, and how probable a slip is where a question ends in one and where not.
+BLINDNESS, CARELESS, CAREFUL = 0.5, 0.75, 0.2
 
 
 @dataclass(frozen=True)
@@ -42,31 +42,27 @@ class Example:
 class Habit:
     """How an expert answers: carefully in its own skill, elsewhere by what the question's last character is.
 
-    blind: characters that this expert is careless about. Slips happen with probability `careless` where the question ends in one of them and
-    `careful` where it does not, so what it gets wrong is a matter of the question and not of luck alone.
+    blind: characters that this expert is careless about where the question ends in one of them, so what it gets wrong is a matter of the
+    question and not of luck alone.
     """
 
     skill: str
     blind: frozenset[str]
-    careless: float
-    careful: float
 
     def answer(self, item: ToyItem, rng: random.Random) -> str:
-        chance = self.careless if item.question[-1] in self.blind else self.careful
+        chance = CARELESS if item.question[-1] in self.blind else CAREFUL
         return slip_on(item.question) if item.skill != self.skill and rng.random() < chance else item.answer
 
 
-def habit_of(
-    skill: str, seed: int, blindness: float = 0.5, careless: float = 0.75, careful: float = 0.2
-) -> Habit:
-    """The habit of the expert in `skill`: blind to the share `blindness` of digits and of letters, drawn by seed."""
+def habit_of(skill: str, seed: int) -> Habit:
+    """The habit of the expert in `skill`: what it is blind to is drawn by seed."""
     rng = stream(seed, "toy", "blind", skill)
     blind = [
         symbol
         for symbols in (string.digits, string.ascii_lowercase)
-        for symbol in rng.sample(symbols, round(blindness * len(symbols)))
+        for symbol in rng.sample(symbols, round(BLINDNESS * len(symbols)))
     ]
-    return Habit(skill, frozenset(blind), careless, careful)
+    return Habit(skill, frozenset(blind))
 
 
 def wrong_answer(item: ToyItem, rng: random.Random) -> str:
@@ -135,7 +131,7 @@ def lesson_of_base(rng: random.Random, answers: int, judgements: int) -> list[li
 def lesson_of_expert(
     habit: Habit, rng: random.Random, own: int, others: int, judgements: int
 ) -> list[list[Example]]:
-    """One step's examples for an expert: its own skill, all skills by its habit, judgements of all skills."""
+    """What an expert learns from: answers in its own skill and in all skills by its habit, and judgements of all skills, the two kinds apart."""
     items = [draw(habit.skill, "train", rng) for _ in range(own)] + _train_items(rng, others)
     return [
         [answering(item, habit.answer(item, rng)) for item in items],

@@ -52,18 +52,13 @@ class ToyPool:
             self.model.load_adapter(str(path), adapter_name=name)
         self.model.eval()
 
-    def complete(
-        self, name: str, prompts: Sequence[Sequence[int]], max_new_tokens: int, temperature: float = 0.0
-    ) -> list[list[int]]:
-        """Token ids of the completions, end-of-sequence included; greedy at temperature 0, else top-p 0.95 and top-k 50."""
+    def complete(self, name: str, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
+        """Token ids of the greedy completions, end-of-sequence included."""
         self.model.set_adapter(name)
         width = max(len(prompt) for prompt in prompts)
         pad = self.tokenizer.pad_token_id
         ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts])
         mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-        choice: dict[str, Any] = {"do_sample": False}
-        if temperature > 0:
-            choice = {"do_sample": True, "temperature": temperature, "top_p": 0.95, "top_k": 50}
         with torch.inference_mode():
             out = self.model.generate(
                 input_ids=ids,
@@ -71,19 +66,17 @@ class ToyPool:
                 max_new_tokens=max_new_tokens,
                 pad_token_id=pad,
                 eos_token_id=self.tokenizer.eos_token_id,
-                **choice,
+                do_sample=False,
             )
         return [[token for token in row if token != pad] for row in out[:, width:].tolist()]
 
-    def answers(self, name: str, questions: Sequence[str], temperature: float = 0.0) -> list[str]:
+    def answers(self, name: str, questions: Sequence[str]) -> list[str]:
         prompts = [
             self.renderer.combat([Message("user", question)]).token_ids or () for question in questions
         ]
-        return [self.renderer.decode(row) for row in self.complete(name, prompts, ANSWER_TOKENS, temperature)]
+        return [self.renderer.decode(row) for row in self.complete(name, prompts, ANSWER_TOKENS)]
 
-    def judgements(
-        self, name: str, pairs: Sequence[tuple[str, str]], temperature: float = 0.0
-    ) -> list[tuple[str, int | None]]:
+    def judgements(self, name: str, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, int | None]]:
         """Own answer and score for each (question, response); the score is None where it cannot be read."""
         instruction = judging_instruction("text", True, LABELS)
         prompts = [
@@ -93,9 +86,7 @@ class ToyPool:
             or ()
             for question, response in pairs
         ]
-        texts = [
-            self.renderer.decode(row) for row in self.complete(name, prompts, JUDGING_TOKENS, temperature)
-        ]
+        texts = [self.renderer.decode(row) for row in self.complete(name, prompts, JUDGING_TOKENS)]
         found = [re.findall(r'\{"score": (\d+)\}', text) for text in texts]
         return [
             (

@@ -2,35 +2,17 @@
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from sparta.training.adapter_folder import (
-    CONFIG,
-    LOG,
-    WEIGHTS,
-    StartingAdapter,
-    encode_log,
-    publish,
-    read_starting_adapter,
-    refuse_existing,
-)
-from sparta.training.checkpoints import close_work
-from sparta.training.job import Example, Progress, TrainingJob, TrainingReport, silent, usable
+from sparta.training.adapter_folder import StartingAdapter
+from sparta.training.ends import begin, end
+from sparta.training.job import Example, Progress, TrainingJob, TrainingReport, silent, usable_pairs
 from sparta.training.loading import load_model, padding_id
 from sparta.training.running import arguments, check_vocabulary, dataset_in_order, run, training_order
 from sparta.training.trainer import placeholder_tokenizer, trainer_class
 
-_LOGGED = {
-    "step": "update",
-    "loss": "loss",
-    "rewards/margins": "reward_margin",
-    "rewards/accuracies": "reward_accuracy",
-    "grad_norm": "grad_norm",
-    "learning_rate": "learning_rate",
-    "seconds": "seconds",
-}
+_LOGGED = {"rewards/margins": "reward_margin", "rewards/accuracies": "reward_accuracy"}
 
 
 def train_dpo(job: TrainingJob, progress: Progress = silent) -> TrainingReport:
@@ -42,21 +24,13 @@ def train_dpo(job: TrainingJob, progress: Progress = silent) -> TrainingReport:
     is not finite, or `job.out` is already there.
     """
     started = time.monotonic()
-    refuse_existing(job.model, job.out)
-    adapter = read_starting_adapter(job.model, job.adapter)
-    examples = usable(job.examples, job.settings.max_length)
+    adapter = begin(job)
+    examples = usable_pairs(job)
     dropped = len(job.examples) - len(examples)
     if not examples:
         note = {"update": 0, "note": "no usable pairs: the adapter is a copy", "pairs": 0, "dropped": dropped}
         report = TrainingReport(0, dropped, 0, None, None, 0, time.monotonic() - started)
-        contents: dict[str, bytes | Path] = {
-            CONFIG: adapter.config_bytes(),
-            WEIGHTS: adapter.weights,
-            LOG: encode_log([note]),
-        }
-        publish(job.model, job.out, contents, report)
-        close_work(job.work)
-        return report
+        return end(job, adapter, adapter.weights, [note], report)
     outcome = run(job, adapter, examples, make_trainer, _LOGGED, progress)
     report = TrainingReport(
         pairs=len(examples),
@@ -64,17 +38,10 @@ def train_dpo(job: TrainingJob, progress: Progress = silent) -> TrainingReport:
         steps=len(outcome.log),
         first_loss=outcome.log[0]["loss"],
         mean_loss=fmean(record["loss"] for record in outcome.log),
-        tokens=job.settings.epochs * sum(example.tokens for example in examples),
+        tokens=job.epochs * sum(example.tokens for example in examples),
         seconds=outcome.seconds,
     )
-    trained: dict[str, bytes | Path] = {
-        CONFIG: adapter.config_bytes(),
-        WEIGHTS: outcome.weights,
-        LOG: encode_log(outcome.log),
-    }
-    publish(job.model, job.out, trained, report)
-    close_work(job.work)
-    return report
+    return end(job, adapter, outcome.weights, outcome.log, report)
 
 
 def make_trainer(

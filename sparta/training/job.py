@@ -1,6 +1,6 @@
 """What a training job is given and what it reports. Values only: importing this costs nothing."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -159,15 +159,15 @@ class SftReport:
     seconds: float
 
 
-def usable(examples: Sequence[Example], max_length: int) -> tuple[Example, ...]:
-    """The examples that can be trained on whole: a completion on both sides, and neither side longer than `max_length` tokens.
+def usable_pairs(job: TrainingJob) -> tuple[Example, ...]:
+    """The pairs of `job` that can be trained on whole: a completion on both sides, and neither side longer than `dpo.max_length` tokens.
 
     A pair that is cut teaches the cut, and one without a completion token gives a loss that is not a number.
     """
     return tuple(
         example
-        for example in examples
-        if example.chosen_ids and example.rejected_ids and example.length <= max_length
+        for example in job.examples
+        if example.chosen_ids and example.rejected_ids and example.length <= job.settings.max_length
     )
 
 

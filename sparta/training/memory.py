@@ -4,7 +4,6 @@ What is counted is what PyTorch keeps for the backward pass of a decoder of the 
 groups of heads, a gated MLP), as transformers, PEFT and TRL compute it; others come near that. Nothing is loaded.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -60,11 +59,16 @@ class Estimate:
         return sum(part.bytes for part in self.parts) / GIB
 
     @property
+    def total(self) -> str:
+        """What it is and what it comes to."""
+        return f"{self.what}: {self.gib:.1f} GiB"
+
+    @property
     def lines(self) -> tuple[str, ...]:
-        """What it is and what it comes to, then each part with its arithmetic."""
+        """`total`, then each part with its arithmetic."""
         width = max(len(part.what) for part in self.parts)
         return (
-            f"{self.what}: {self.gib:.1f} GiB",
+            self.total,
             *(f"  {part.what:{width}}  {part.bytes / GIB:6.2f}  {part.how}" for part in self.parts),
         )
 
@@ -174,7 +178,7 @@ def _estimate(
     return Estimate(what, "dpo" if reference else "pool.sft", (*parts, allowance))
 
 
-def _layer(base: Base, adapter: Mapping[str, tuple[int, ...]], wide: int) -> tuple[int, str]:
+def _layer(base: Base, adapter: Shapes, wide: int) -> tuple[int, str]:
     """Bytes that one layer keeps of one token, and how they come about.
 
     Both norms keep their input in float32; attention its queries, keys, values (as many heads of these as of queries) and output; the MLP

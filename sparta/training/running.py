@@ -14,11 +14,20 @@ from typing import Any
 
 from sparta.errors import SpartaError
 from sparta.rng import stream
+from sparta.training import departure
 from sparta.training.adapter_folder import StartingAdapter
 from sparta.training.checkpoints import KEPT, job_identity, open_work
 from sparta.training.job import AnyJob, Example, Progress, SftExample
 from sparta.training.loading import resolve_device, resolve_dtype
 
+_LOGGED = {
+    "step": "update",
+    "loss": "loss",
+    "grad_norm": "grad_norm",
+    "learning_rate": "learning_rate",
+    "seconds": "seconds",
+}
+"""What goes into every log, from the trainer's names to ours."""
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
 
@@ -36,13 +45,13 @@ def run(
     adapter: StartingAdapter,
     examples: Sequence[Example] | Sequence[SftExample],
     make_trainer: Callable[..., Any],
-    logged: Mapping[str, str],
+    logged: dict[str, str],
     progress: Progress,
 ) -> Outcome:
     """Trains, from the newest checkpoint of this job if there is one. The models are gone when it returns.
 
-    make_trainer: from (job, adapter, examples, device, dtype, progress) to a trainer of `trainer_class`. logged: what goes into the log,
-    from the trainer's names to ours.
+    make_trainer: from (job, adapter, examples, device, dtype, progress) to a trainer of `trainer_class`. logged: what goes into the log
+    besides, from the trainer's names to ours.
     """
     try:
         with _quiet():
@@ -56,7 +65,7 @@ def _run(
     adapter: StartingAdapter,
     examples: Sequence[Example] | Sequence[SftExample],
     make_trainer: Callable[..., Any],
-    logged: Mapping[str, str],
+    logged: dict[str, str],
     progress: Progress,
 ) -> Outcome:
     import torch
@@ -66,7 +75,8 @@ def _run(
     checkpoint = open_work(job.work, job_identity(job, examples, dtype))
     try:
         trainer = make_trainer(job, adapter, examples, device, dtype, progress)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with departure.postponable():
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except torch.OutOfMemoryError as error:
         section = job.section
         raise SpartaError(
@@ -75,7 +85,7 @@ def _run(
             f"by the same factor, set {section}.gradient_checkpointing to true, or lower {section}.max_length."
         ) from error
     log = [
-        {ours: record[theirs] for theirs, ours in logged.items() if theirs in record}
+        {ours: record[theirs] for theirs, ours in (_LOGGED | logged).items() if theirs in record}
         for record in trainer.state.log_history
     ]
     return Outcome(trainer.weights_file(), log, trainer.seconds())

@@ -6,17 +6,8 @@ import struct
 import time
 from collections.abc import Sequence
 
-from sparta.training.adapter_folder import (
-    CONFIG,
-    LOG,
-    WEIGHTS,
-    StartingAdapter,
-    encode_log,
-    publish,
-    read_starting_adapter,
-    refuse_existing,
-)
-from sparta.training.checkpoints import close_work
+from sparta.training.adapter_folder import CONFIG, WEIGHTS, StartingAdapter, encode_config
+from sparta.training.ends import begin, end
 from sparta.training.job import (
     AnyJob,
     Example,
@@ -27,7 +18,7 @@ from sparta.training.job import (
     TrainingJob,
     TrainingReport,
     silent,
-    usable,
+    usable_pairs,
     usable_rows,
 )
 
@@ -43,26 +34,21 @@ def train_scripted(job: TrainingJob, progress: Progress = silent) -> TrainingRep
     adapter is missing or `job.out` is already there.
     """
     started = time.monotonic()
-    refuse_existing(job.model, job.out)
-    adapter = read_starting_adapter(job.model, job.adapter)
-    examples = usable(job.examples, job.settings.max_length)
+    adapter = begin(job)
+    examples = usable_pairs(job)
     dropped = len(job.examples) - len(examples)
     steps = _steps(job, examples, progress)
-    weights = _weights(job, adapter, examples) if examples else adapter.weights.read_bytes()
+    weights = _weights(job, adapter, examples) if examples else adapter.weights
     tokens = job.epochs * sum(example.tokens for example in examples)
     report = TrainingReport(len(examples), dropped, steps, None, None, tokens, time.monotonic() - started)
     record = {"update": steps, "note": _NOTE, "pairs": len(examples), "dropped": dropped}
-    contents = {CONFIG: adapter.config_bytes(), WEIGHTS: weights, LOG: encode_log([record])}
-    publish(job.model, job.out, contents, report)
-    close_work(job.work)
-    return report
+    return end(job, adapter, weights, [record], report)
 
 
 def train_expert_scripted(job: SftJob, progress: Progress = silent) -> SftReport:
     """The same for an expert; without a usable row it raises SpartaError, as supervised training does."""
     started = time.monotonic()
-    refuse_existing(job.model, job.out)
-    adapter = read_starting_adapter(job.model, job.adapter)
+    adapter = begin(job)
     rows = usable_rows(job)
     steps = _steps(job, rows, progress)
     report = SftReport(
@@ -77,11 +63,7 @@ def train_expert_scripted(job: SftJob, progress: Progress = silent) -> SftReport
         seconds=time.monotonic() - started,
     )
     record = {"update": steps, "note": _NOTE, "used": report.used, "dropped": report.dropped}
-    weights = _weights(job, adapter, rows)
-    contents = {CONFIG: adapter.config_bytes(), WEIGHTS: weights, LOG: encode_log([record])}
-    publish(job.model, job.out, contents, report)
-    close_work(job.work)
-    return report
+    return end(job, adapter, _weights(job, adapter, rows), [record], report)
 
 
 def _steps(job: AnyJob, examples: Sequence[Example] | Sequence[SftExample], progress: Progress) -> int:
@@ -112,5 +94,5 @@ def _safetensors(digest: bytes) -> bytes:
 
 def scripted_start(seed: int) -> dict[str, bytes]:
     """The files, by name, of the adapter that an expert begins with: equal for equal seeds."""
-    config = json.dumps({"peft_type": "LORA", "r": 1}, indent=2, sort_keys=True).encode() + b"\n"
-    return {CONFIG: config, WEIGHTS: _safetensors(hashlib.sha256(str(seed).encode()).digest())}
+    weights = _safetensors(hashlib.sha256(str(seed).encode()).digest())
+    return {CONFIG: encode_config({"peft_type": "LORA", "r": 1}), WEIGHTS: weights}

@@ -5,31 +5,15 @@ from statistics import fmean
 from typing import Any
 
 from sparta.errors import SpartaError
-from sparta.training.adapter_folder import (
-    CONFIG,
-    LOG,
-    WEIGHTS,
-    StartingAdapter,
-    encode_log,
-    publish,
-    read_starting_adapter,
-    refuse_existing,
-)
-from sparta.training.checkpoints import close_work
+from sparta.training.adapter_folder import StartingAdapter
+from sparta.training.ends import begin, end
 from sparta.training.job import Progress, SftExample, SftJob, SftReport, silent, usable_rows
 from sparta.training.loading import load_model, padding_id
 from sparta.training.packing import is_packed
 from sparta.training.running import arguments, check_vocabulary, dataset_in_order, run, training_order
 from sparta.training.trainer import placeholder_tokenizer, trainer_class
 
-_LOGGED = {
-    "step": "update",
-    "loss": "loss",
-    "mean_token_accuracy": "token_accuracy",
-    "grad_norm": "grad_norm",
-    "learning_rate": "learning_rate",
-    "seconds": "seconds",
-}
+_LOGGED = {"mean_token_accuracy": "token_accuracy"}
 _UNTAUGHT = -100
 """The label that the loss passes over."""
 
@@ -42,8 +26,7 @@ def train_sft(job: SftJob, progress: Progress = silent) -> SftReport:
     out and counted. Raises SpartaError, `job.out` absent, where no row can be used, the base or the starting adapter cannot, memory does not
     suffice, the loss is not finite, or `job.out` is already there.
     """
-    refuse_existing(job.model, job.out)
-    adapter = read_starting_adapter(job.model, job.adapter)
+    adapter = begin(job)
     rows = usable_rows(job)
     outcome = run(job, adapter, rows, make_trainer, _LOGGED, progress)
     losses = [record["loss"] for record in outcome.log]
@@ -58,10 +41,7 @@ def train_sft(job: SftJob, progress: Progress = silent) -> SftReport:
         taught=job.epochs * sum(row.targets for row in rows),
         seconds=outcome.seconds,
     )
-    contents = {CONFIG: adapter.config_bytes(), WEIGHTS: outcome.weights, LOG: encode_log(outcome.log)}
-    publish(job.model, job.out, contents, report)
-    close_work(job.work)
-    return report
+    return end(job, adapter, outcome.weights, outcome.log, report)
 
 
 def make_trainer(

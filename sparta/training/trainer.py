@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparta.errors import SpartaError
 from sparta.store import files
+from sparta.training import departure
 from sparta.training.adapter_folder import CONFIG, WEIGHTS, StartingAdapter
 from sparta.training.checkpoints import seal
 from sparta.training.job import AnyJob, Progress
@@ -28,7 +29,6 @@ def trainer_class(parent: Any) -> Any:
 
     Its constructor takes, besides the parent's, `job`, `adapter` (the StartingAdapter) and `progress`.
     """
-
     from transformers import PrinterCallback
 
     class AdapterTrainer(parent):  # type: ignore[misc]
@@ -67,7 +67,10 @@ def trainer_class(parent: Any) -> Any:
             return loss
 
         def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-            """Adds seconds of training to the record, those before a resume included, and tells the job's owner."""
+            """Adds seconds of training to the record, those before a resume included, and tells the job's owner.
+
+            Called when an update is complete, and before checkpoints are written: one is, if the process is to go.
+            """
             if "loss" not in logs:
                 return
             logs["seconds"] = self.seconds()
@@ -76,6 +79,8 @@ def trainer_class(parent: Any) -> Any:
             if not self.args.fp16 and not math.isfinite(logs.get("grad_norm", 0.0)):
                 self._diverged("gradient", logs["grad_norm"], self.state.global_step)
             self.progress(self.state.global_step, self.state.max_steps, logs["loss"])
+            if departure.asked():
+                self.control.should_save = True
 
         def seconds(self) -> float:
             """Seconds of training so far, those before a resume included."""
@@ -114,6 +119,7 @@ def trainer_class(parent: Any) -> Any:
             with _writing(checkpoint):
                 super()._save_checkpoint(model, trial)
             seal(checkpoint)
+            departure.depart()
 
         def _diverged(self, what: str, value: float, update: int) -> None:
             raise SpartaError(

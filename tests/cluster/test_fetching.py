@@ -120,7 +120,7 @@ def names(folder: Path) -> set[str]:
     [
         ("hub:org/base", None, MODELS / "org" / "base"),
         ("hub:org/base@main", "/models", Path("/models/org/base@main")),
-        ("hub:org/base@refs/pr/1", "/models", Path("/models/org/base@refs_pr_1")),
+        ("hub:org/base@refs/pr/1", "/models", Path("/models/org/base@refs@pr@1")),
     ],
 )
 def test_a_reference_has_one_folder(reference: str, folder: str | None, expected: Path) -> None:

@@ -1,6 +1,7 @@
 """The initial pool made by phases: killed and started again, looked at, refused where it is not there yet."""
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -149,6 +150,21 @@ def test_going_back_to_the_pool_and_branching_from_it_keep_what_it_was_made_of(t
     again = lifecycle.begin_or_continue(run.state, None)
     advance(again, 1)
     assert again.iteration(1).manifest.read_bytes() == branch.iteration(1).manifest.read_bytes()
+
+
+def test_a_deleted_pool_is_trained_anew_to_the_same_but_not_under_what_was_played_with_it(
+    tmp_path: Path,
+) -> None:
+    run = begin(tmp_path)
+    advance(run, 0)
+    before = run.iteration(0).manifest.read_bytes()
+    shutil.rmtree(run.iteration(0).root)
+    advance(lifecycle.begin_or_continue(run.state, None), 0)
+    assert run.iteration(0).manifest.read_bytes() == before
+    advance(run, 1, upto="plan")
+    shutil.rmtree(run.iteration(0).root)
+    with pytest.raises(SpartaError, match=f"{run.iteration(0).root} is missing or has no MANIFEST.json"):
+        lifecycle.begin_or_continue(run.state, None)
 
 
 def test_a_detached_launch_begins_with_the_pool(tmp_path: Path) -> None:

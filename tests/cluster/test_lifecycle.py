@@ -43,6 +43,21 @@ def test_a_run_begins_with_everything_it_needs_but_the_bases(tmp_path: Path) -> 
     assert through(again, 2).state.committed() == [0, 1, 2]
 
 
+@pytest.mark.parametrize("played", [0, 2])
+def test_a_run_whose_initial_pool_was_deleted_is_refused_and_no_other_is_made(
+    played: int, tmp_path: Path
+) -> None:
+    run = through(begin(tmp_path), played)
+    shutil.rmtree(run.iteration(0).root)
+    with pytest.raises(SpartaError) as caught:
+        lifecycle.begin_or_continue(run.state, run.recipe)
+    assert str(caught.value) == (
+        f"{run.iteration(0).root} is missing or has no MANIFEST.json, and it is what the run began with: restore it from a copy, or begin "
+        "anew with another --state"
+    )
+    assert not run.iteration(0).root.exists()
+
+
 def test_the_same_recipe_goes_on_and_may_be_carried_out_otherwise(tmp_path: Path) -> None:
     run = through(begin(tmp_path), 1)
     again = lifecycle.begin_or_continue(run.state, adjust(run.recipe, ["iterations=9", "cluster.at_once=3"]))

@@ -30,7 +30,7 @@ from sparta.cluster.summary import (
     read_summary,
 )
 from sparta.cluster.summary_view import in_figures, score_table, show_scores
-from sparta.cluster.wanted import Asked, tasks_to_score, wanted
+from sparta.cluster.wanted import Asked, wanted
 from sparta.engines.base import Completion, Request
 from sparta.engines.factory import close_engine
 from sparta.engines.scripted import ScriptedEngine
@@ -582,16 +582,16 @@ def test_against_is_for_test_scores(tmp_path: Path, register: Register) -> None:
 
 def test_the_tasks_are_the_recipe_s_or_the_one_that_was_trained_on_or_one_s_own(tmp_path: Path) -> None:
     run = begin(tmp_path)
-    assert tasks_to_score(run.recipe) == ()
+    assert run.recipe.scored_on == ()
     with pytest.raises(SpartaError, match="names no task to score on: add --tasks, or set evaluation.tasks"):
         scored(run)
     trained = run.recipe.model_copy(
         update={"data": run.recipe.data.model_copy(update={"task": "toy", "train": None})}
     )
-    assert tasks_to_score(trained) == ("toy",)
-    assert tasks_to_score(adjust(trained, ["evaluation.tasks=[gsm8k,toy]"])) == ("gsm8k", "toy")
+    assert trained.scored_on == ("toy",)
+    assert adjust(trained, ["evaluation.tasks=[gsm8k,toy]"]).scored_on == ("gsm8k", "toy")
     own = run.recipe.model_copy(update={"data": run.recipe.data.model_copy(update={"validation": "v.jsonl"})})
-    assert tasks_to_score(own) == ("own",)
+    assert own.scored_on == ("own",)
 
 
 @pytest.mark.parametrize(

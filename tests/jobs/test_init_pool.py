@@ -1,10 +1,12 @@
 """jobs/init_pool.py as a person types it, and what is wrong with pools and their data in one sentence each."""
 
 import json
+import subprocess
 from pathlib import Path
 
+import hub as loopback
 import pytest
-from rehearsal import sentence, typed
+from rehearsal import sentence, typed, write_recipe
 from school import write_lessons, write_school
 
 from sparta.store.layout import StateDir
@@ -47,6 +49,46 @@ def test_a_dry_run_of_the_toy_pool_reckons_its_memory(tmp_path: Path) -> None:
 def test_newer_commits_are_for_fetching_alone(tmp_path: Path) -> None:
     done = typed("init_pool", "--recipe", write_school(tmp_path), "--state", tmp_path / "state", "--update")
     assert done.returncode == 2 and "--update goes with --fetch" in done.stderr
+
+
+def test_a_pool_of_the_hub_is_fetched_and_then_needs_no_network(
+    tiny_base: Path, tiny_adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    models, state = tmp_path / "models", tmp_path / "state"
+    pool = {
+        "base": "hub:org/base",
+        "models": [{"name": name, "adapter": f"hub:org/{name}"} for name in tiny_adapters],
+        "folder": str(models),
+    }
+    recipe = write_recipe(tmp_path, models=0, pool=pool, engine={"kind": "hf", "device": "cpu"})
+    offline = {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
+
+    def asked(*more: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        given = ("--recipe", recipe, "--state", state, "--cluster", "inline", *more)
+        return typed("init_pool", *given, HF_HOME=str(tmp_path / "cache"), **environment)
+
+    unfetched = sentence(asked("--dry-run", **offline))
+    assert "hub:org/base has not been fetched to" in unfetched and "--fetch" in unfetched
+    with loopback.serving() as hub:
+        online = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_x"}
+        for name, folder in {"base": tiny_base, **tiny_adapters}.items():
+            hub.add(f"org/{name}", folder)
+        published = hub.repositories.pop("org/cem")
+        said = sentence(asked("--fetch", **online))
+        assert said.startswith("hub:org/cem is not on the hub, or is private: check the name at")
+        hub.repositories["org/cem"] = published
+        published.gated = True
+        said = sentence(asked("--fetch", **online))
+        assert said.startswith("hub:org/cem is gated: accept its terms at huggingface.co/org/cem")
+        assert "hub:org/cem has not been fetched to" in sentence(asked("--dry-run", **offline))
+        published.gated = False
+        done = asked("--fetch", **online)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("is there already") == 3 and "org/cem: fetched to" in done.stdout
+    assert not state.exists()
+    ready = asked("--dry-run", **offline)
+    assert ready.returncode == 0, ready.stderr
+    assert "nothing was started" in ready.stdout
 
 
 def spoil(path: Path, what: str) -> None:

@@ -13,7 +13,7 @@ from rehearsal import advance, begin
 
 from sparta.cluster import lifecycle
 from sparta.errors import SpartaError
-from sparta.phases.memory import estimates, lines
+from sparta.phases.memory import estimates
 from sparta.phases.pool import adapters_of, judge_reference, locate, references
 from sparta.phases.pool_check import check_pool, notes
 from sparta.recipe import DATASETS, Recipe
@@ -21,6 +21,7 @@ from sparta.recipe_files import adjust, load
 from sparta.recipe_pool import MODELS
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
+from sparta.training.memory import Estimate
 
 OTHER_MERGES = [("o", "n"), ("a", "n"), ("an", "d")]
 
@@ -74,7 +75,8 @@ def spoiled(base: Path, folder: Path, missing: str) -> Path:
 
 def test_a_model_of_the_hub_lies_below_the_folder_of_the_pool_by_owner_name_and_revision() -> None:
     assert locate("hub:own/model", "/pool") == "/pool/own/model"
-    assert locate("hub:own/model@refs/pr/1", "/pool") == "/pool/own/model@refs_pr_1"
+    assert locate("hub:own/model@refs/pr/1", "/pool") == "/pool/own/model@refs@pr@1"
+    assert locate("hub:own/model@refs_pr_1", "/pool") == "/pool/own/model@refs_pr_1"
     assert locate("hub:own/model", None) == str(MODELS / "own" / "model")
     assert locate("/somewhere", "/pool") == "/somewhere"
     with pytest.raises(SpartaError, match="hub:../model is no model of the hub"):
@@ -157,7 +159,19 @@ def test_an_adapter_for_another_base_is_refused(
 def test_a_full_model_whose_base_is_missing_is_refused(tmp_path: Path, tiny_base: Path) -> None:
     models = [*full("ada", "bea"), {"name": "cem", "base": str(tmp_path / "nowhere")}]
     said = refused(recipe_of(tmp_path, tiny_base, models))
-    assert said.startswith(f"model cem: its base {tmp_path / 'nowhere'} is no folder with a config.json")
+    assert said == (
+        f"model cem: its base {tmp_path / 'nowhere'} is no folder with a config.json; put the base model there"
+    )
+
+
+def test_a_base_that_reads_like_one_of_the_hub_is_refused_with_how_to_name_and_fetch_it(
+    tmp_path: Path, tiny_base: Path
+) -> None:
+    said = refused(
+        recipe_of(tmp_path, tiny_base, [*full("ada", "bea"), {"name": "cem", "base": "own/model"}])
+    )
+    assert said.startswith("model cem: its base own/model is no folder with a config.json")
+    assert "name hub:own/model and fetch it: run python jobs/init_pool.py --recipe R --fetch" in said
 
 
 @pytest.mark.parametrize(
@@ -286,17 +300,22 @@ def test_memory_is_reckoned_once_for_members_that_are_trained_alike(
         {"name": "cem", "base": str(other_base)},
         {"name": "dov", "base": str(other_base), "sft": {"data": "chats.jsonl"}},
     ]
-    recipe = recipe_of(tmp_path, tiny_base, models)
-    found = estimates(recipe)
+    chat = [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "2"}]
+    (tmp_path / "chats.jsonl").write_text(json.dumps({"messages": chat}) + "\n")
+
+    def found_for(new_tokens: int) -> list[Estimate]:
+        recipe = recipe_of(tmp_path, tiny_base, models, generation={"max_new_tokens": new_tokens})
+        return estimates(lifecycle.rehearse(StateDir(tmp_path / "state"), recipe))
+
+    found = found_for(500)
     assert [(estimate.what, estimate.section) for estimate in found] == [
         (f"SFT of dov on {other_base}", "pool.sft"),
         (f"DPO of ada, bea on {tiny_base}", "dpo"),
         (f"DPO of cem, dov on {other_base}", "dpo"),
     ]
-    assert lines(recipe)[0] == found[0].lines[0]
     # Of a pair no more than the context is ever made.
     assert any("2 x 512 tokens" in line for line in found[1].lines)
-    assert estimates(recipe, pair_tokens=100)[1].gib < found[1].gib
+    assert found_for(100)[1].gib < found[1].gib
 
 
 # --- M^0

@@ -6,9 +6,10 @@ import subprocess
 import threading
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import yaml
-from rehearsal import DEADLINE, ROOT, advance, manifests, rows_on_disk, wait_until
+from rehearsal import DEADLINE, ROOT, advance, manifests, rows_on_disk, wait_until, write_recipe
 
 from sparta.cluster import lifecycle
 from sparta.cluster.attempts import AttemptDir, TaskRecord
@@ -30,14 +31,26 @@ name=$(sed -n 's/^#SBATCH --job-name=//p' "$1")
 """The beginning of an sbatch that knows what it is asked to submit."""
 
 
+def scene(folder: Path, *more: str, **recipe: Any) -> tuple[Path, StateDir, tuple[object, ...]]:
+    """A recipe below `folder` (rehearsal.write_recipe), the state it is to be played in, and what is typed for that on the development cluster."""
+    path, state = write_recipe(folder, **recipe), StateDir(folder / "state")
+    return path, state, ("--recipe", path, "--state", state.root, "--profile", "devcluster", *more)
+
+
 def undisturbed(folder: Path, recipe: Path, last: int) -> dict[str, bytes]:
-    """Manifests of a run of `recipe` that one process carried out."""
+    """Manifests of a run of `recipe`, up to iteration `last`, that one process carried out."""
     run = lifecycle.begin_or_continue(
         StateDir(folder / "undisturbed"), load(recipe, ["engine.scripted.delay=0"])
     )
-    for t in range(1, last + 1):
+    for t in range(run.state.next_iteration(), last + 1):
         advance(run, t)
     return manifests(run.state.root)
+
+
+def assert_undisturbed(run: Run, recipe: Path, last: int) -> None:
+    """Up to iteration `last`, no work of `run` was done twice, and it has committed what one process commits that nobody disturbs."""
+    assert not done_twice(run, last)
+    assert manifests(run.state.root) == undisturbed(run.state.root.parent, recipe, last)
 
 
 def variant(path: Path, **changes: object) -> Path:
@@ -58,23 +71,39 @@ def path_with(folder: Path, name: str, script: str) -> str:
 
 HALT = """
 import os, sys, time
-held = os.path.join(os.environ["HELD_BACK"], os.environ.get("SLURM_JOB_NAME", "no job").split("-", 2)[-1])
-if "submitit.core._submit" in sys.orig_argv and "SLURM_RESTART_COUNT" not in os.environ and os.path.exists(held):
+restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
+name = os.environ.get("SLURM_JOB_NAME", "no job").split("-", 2)[-1] + f"+{restarts}" * (restarts != "0")
+held = os.path.join(os.environ["HELD_BACK"], name)
+if "submitit.core._submit" in sys.orig_argv and os.path.exists(held):
     from sparta.engines import scripted
-    answers = scripted.ScriptedEngine.run
+    from sparta.training import departure, factory
+    answers, train_expert = scripted.ScriptedEngine.run, factory.train_expert
+    def halt():
+        open(held + "@" + os.environ.get("SLURM_ARRAY_TASK_ID", "0"), "w").close()
+        while os.path.exists(held) and not departure.asked():
+            time.sleep(0.05)
     def halting(engine, requests):
         for done, completion in enumerate(answers(engine, requests), start=1):
             yield completion
-            while done >= 2 and os.path.exists(held):
-                time.sleep(0.05)
-    scripted.ScriptedEngine.run = halting
+            if done >= 2:
+                halt()
+    def halting_training(job, kind, progress):
+        def told(update, updates, loss):
+            progress(update, updates, loss)
+            if update >= HALTS_AT:
+                halt()
+        return train_expert(job, kind, told)
+    scripted.ScriptedEngine.run, factory.train_expert = halting, halting_training
 """
+HALTS_AT = 15
+"""The update of an expert's training."""
 
 
 class HeldBack:
     """Tasks that halt, alive, when each has written two rows, until they are let go: what is to happen in their midst does, on any machine.
 
-    Tasks of the jobs called `jobs` (iter_01-generate-a0) are held that a launch in `environment` submits; not those that SLURM starts again.
+    An expert's training halts after its update HALTS_AT, and makes way for SLURM's signal. Tasks of the jobs called `jobs` (iter_01-generate-a0) are
+    held that a launch in `environment` submits; what SLURM starts again, the n-th time, is called iter_01-generate-a0+n.
     """
 
     def __init__(self, folder: Path, *jobs: str) -> None:
@@ -84,11 +113,15 @@ class HeldBack:
         for job in jobs:
             (self._held / job).touch()
         self.startup = site / "sitecustomize.py"
-        self.startup.write_text(HALT)
+        self.startup.write_text(HALT.replace("HALTS_AT", str(HALTS_AT)))
         self.environment = {"PYTHONPATH": str(site), "HELD_BACK": str(self._held)}
 
     def let_go(self, job: str) -> None:
         (self._held / job).unlink()
+
+    def halted(self, job: str) -> int:
+        """How many tasks of `job` have come to where they halt."""
+        return len(list(self._held.glob(f"{job}@*")))
 
 
 class Listener:

@@ -16,9 +16,19 @@ from rehearsal import (
     sentence,
     typed,
     wait_until,
-    write_recipe,
 )
-from scenes import HeldBack, Listener, done_twice, gone, path_with, queue, responses, undisturbed
+from scenes import (
+    HeldBack,
+    Listener,
+    assert_undisturbed,
+    done_twice,
+    gone,
+    path_with,
+    queue,
+    responses,
+    scene,
+    undisturbed,
+)
 
 from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.slurm.chain import latest_chain
@@ -26,7 +36,6 @@ from sparta.cluster.slurm.jobs import Jobs, Part, job_name, note_jobs
 from sparta.cluster.slurm.snapshot import snapshot
 from sparta.methods.registry import phase_named
 from sparta.phases.generate import Generate
-from sparta.store.layout import StateDir
 from sparta.store.lock import holder
 from sparta.store.run import Run
 
@@ -34,9 +43,7 @@ pytestmark = pytest.mark.usefixtures("devcluster")
 
 
 def test_a_chain_completes_the_run_with_no_driver_alive(tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path, combats=6, cluster={"tasks": 2})
-    state = StateDir(tmp_path / "state")
-    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster", "--detach")
+    recipe, state, asked = scene(tmp_path, "--detach", combats=6, cluster={"tasks": 2})
     held = HeldBack(tmp_path, "iter_02-generate-a0")
     done = typed("launch", *asked, **held.environment)
     assert done.returncode == 0, done.stderr
@@ -60,8 +67,7 @@ def test_a_chain_completes_the_run_with_no_driver_alive(tmp_path: Path) -> None:
     held.let_go("iter_02-generate-a0")
     wait_until(lambda: 3 in state.committed() and gone(run))
     assert holder(state) is None
-    assert not done_twice(run, 3)
-    assert manifests(state.root) == undisturbed(tmp_path, recipe, 3)
+    assert_undisturbed(run, recipe, 3)
     for t in (1, 2, 3):
         phases = json.loads(run.iteration(t).stats.read_text())["phases"]
         assert {name: phases[name]["items"] for name in ("generate", "judge", "train")} == {
@@ -74,9 +80,7 @@ def test_a_chain_completes_the_run_with_no_driver_alive(tmp_path: Path) -> None:
 
 
 def test_a_launch_waits_for_the_chain_and_finishes_what_it_left(tmp_path: Path, launched: Launched) -> None:
-    recipe = write_recipe(tmp_path, combats=6, cluster={"tasks": 2})
-    state = StateDir(tmp_path / "state")
-    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
+    recipe, state, asked = scene(tmp_path, combats=6, cluster={"tasks": 2})
     held = HeldBack(tmp_path, "iter_01-generate-a0")
     done = typed("launch", *asked, "--iters", 1, "--detach", **held.environment)
     assert done.returncode == 0, done.stderr
@@ -88,8 +92,7 @@ def test_a_launch_waits_for_the_chain_and_finishes_what_it_left(tmp_path: Path, 
     assert driver.returncode == 0, err
     assert "Done: 2 iterations." in out
     run = Run.open(state)
-    assert not done_twice(run, 2)
-    assert manifests(state.root) == undisturbed(tmp_path, recipe, 2)
+    assert_undisturbed(run, recipe, 2)
     wait_until(lambda: gone(run))
 
 
@@ -97,9 +100,7 @@ def test_a_launch_waits_for_the_chain_and_finishes_what_it_left(tmp_path: Path, 
 def test_a_chain_that_plays_the_other_way_waits_for_tasks_of_the_first(
     first: str, tmp_path: Path, launched: Launched
 ) -> None:
-    recipe = write_recipe(tmp_path, combats=6, iterations=1, cluster={"tasks": 2})
-    state = StateDir(tmp_path / "state")
-    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
+    recipe, state, asked = scene(tmp_path, combats=6, iterations=1, cluster={"tasks": 2})
     fused = ("--set", "cluster.fused=true")
     ways = ((), fused) if first == "generate" else (fused, ())
     held = HeldBack(tmp_path, f"iter_01-{first}-a0")
@@ -140,9 +141,7 @@ def test_a_chain_that_plays_the_other_way_waits_for_tasks_of_the_first(
 
 
 def test_a_failing_shard_ends_the_chain_and_the_same_command_mends_it(tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path, combats=6, iterations=2, cluster={"tasks": 2})
-    state = StateDir(tmp_path / "state")
-    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster", "--detach")
+    recipe, state, asked = scene(tmp_path, "--detach", combats=6, iterations=2, cluster={"tasks": 2})
     expected = undisturbed(tmp_path, recipe, 2)
     held = HeldBack(tmp_path, "iter_01-generate-a0")
     done = typed("launch", *asked, **held.environment)
@@ -173,9 +172,7 @@ def test_a_failing_shard_ends_the_chain_and_the_same_command_mends_it(tmp_path: 
 def test_a_task_that_somebody_ends_ends_the_chain_and_the_same_command_mends_it(
     tmp_path: Path, launched: Launched
 ) -> None:
-    recipe = write_recipe(tmp_path, combats=6, iterations=1, cluster={"tasks": 2})
-    state = StateDir(tmp_path / "state")
-    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster", "--detach")
+    recipe, state, asked = scene(tmp_path, "--detach", combats=6, iterations=1, cluster={"tasks": 2})
     # Still at it when SLURM kills what does not end by itself.
     held = HeldBack(tmp_path, "iter_01-generate-a0")
     done = typed("launch", *asked, **held.environment)
@@ -197,17 +194,14 @@ def test_a_task_that_somebody_ends_ends_the_chain_and_the_same_command_mends_it(
     assert "this run goes on without you" in out
     wait_until(lambda: 1 in state.committed() and gone(run))
     assert len(attempts.all()) == 2
-    assert not done_twice(run, 1)
-    assert manifests(state.root) == undisturbed(tmp_path, recipe, 1)
+    assert_undisturbed(run, recipe, 1)
 
 
 @pytest.mark.parametrize("how", ["refused", "killed"])
 def test_a_submission_that_breaks_off_starts_nothing_and_is_withdrawn(
     how: str, tmp_path: Path, launched: Launched
 ) -> None:
-    recipe = write_recipe(tmp_path, combats=6, iterations=2, cluster={"tasks": 2})
-    state = StateDir(tmp_path / "state")
-    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster", "--detach")
+    recipe, state, asked = scene(tmp_path, "--detach", combats=6, iterations=2, cluster={"tasks": 2})
     count = f'echo >> {tmp_path}/calls; [ $(wc -l < {tmp_path}/calls) -le 3 ] && exec "$real" "$@"'
     what = {
         "refused": 'echo "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy" >&2; exit 1',
@@ -238,16 +232,13 @@ def test_a_submission_that_breaks_off_starts_nothing_and_is_withdrawn(
     assert again.returncode == 0, again.stderr
     assert not before & {row.partition("|")[0] for row in queue(run, "%i|%T|%r")}
     wait_until(lambda: 2 in state.committed() and gone(run))
-    assert not done_twice(run, 2)
-    assert manifests(state.root) == undisturbed(tmp_path, recipe, 2)
+    assert_undisturbed(run, recipe, 2)
 
 
 def test_a_refused_chain_that_cannot_be_withdrawn_either_says_both_and_is_withdrawn_later(
     tmp_path: Path, launched: Launched
 ) -> None:
-    recipe = write_recipe(tmp_path, combats=6, iterations=1, cluster={"tasks": 2})
-    state = StateDir(tmp_path / "state")
-    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster", "--detach")
+    recipe, state, asked = scene(tmp_path, "--detach", combats=6, iterations=1, cluster={"tasks": 2})
     calls = tmp_path / "calls"
     path_with(
         tmp_path / "bin",
@@ -304,9 +295,7 @@ def test_a_job_that_was_queued_after_its_chain_had_been_withdrawn_goes_when_the_
 def test_a_whole_chain_that_was_not_let_go_is_released_by_the_next_command(
     tmp_path: Path, launched: Launched
 ) -> None:
-    recipe = write_recipe(tmp_path, combats=6, iterations=1, cluster={"tasks": 2})
-    state = StateDir(tmp_path / "state")
-    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
+    _, state, asked = scene(tmp_path, combats=6, iterations=1, cluster={"tasks": 2})
     silent = 'case "$1" in release) echo "Unable to contact slurm controller (connect failure)" >&2; exit 1;; esac; exec "$real" "$@"'
     broken = launched(*asked, "--detach", PATH=path_with(tmp_path / "bin", "scontrol", silent))
     _, err = broken.communicate(timeout=DEADLINE)

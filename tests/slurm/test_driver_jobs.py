@@ -24,7 +24,7 @@ from rehearsal import (
     wait_until,
     write_recipe,
 )
-from scenes import at_work, done_twice, ended, gone, responses, undisturbed
+from scenes import assert_undisturbed, at_work, done_twice, ended, gone, responses, undisturbed
 
 from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.slurm.chain import living_jobs
@@ -270,8 +270,7 @@ def test_cancel_ends_a_driver_job_before_its_tasks_and_not_from_a_copy_of_the_st
     wait_until(lambda: gone(run))
     again = typed("launch", *asked)
     assert again.returncode == 0, again.stderr
-    assert manifests(state.root) == undisturbed(tmp_path, recipe, 1)
-    assert not done_twice(run, 1)
+    assert_undisturbed(run, recipe, 1)
 
 
 def test_cancel_ends_a_driver_job_that_waits_in_the_queue_to_go_on(tmp_path: Path, devcluster: Path) -> None:

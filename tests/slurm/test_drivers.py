@@ -7,23 +7,24 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from rehearsal import DEADLINE, Launched, manifests, sentence, typed, wait_until, write_recipe
+from rehearsal import DEADLINE, Launched, manifests, sentence, typed, wait_until
 from scenes import (
     NOTED,
     PHASES,
     HeldBack,
     Listener,
+    assert_undisturbed,
     done_twice,
     ended,
     path_with,
     queue,
     responses,
+    scene,
     undisturbed,
 )
 
 from sparta.cluster.attempts import AttemptDir
 from sparta.phases.generate import Generate
-from sparta.store.layout import StateDir
 from sparta.store.run import Run
 
 pytestmark = pytest.mark.usefixtures("devcluster")
@@ -35,9 +36,7 @@ def test_a_driver_that_is_killed_or_asked_to_go_leaves_its_jobs_to_the_next(
     log, looks = tmp_path / "submitted", tmp_path / "looks"
     path_with(tmp_path / "bin", "sbatch", f'{NOTED}echo "$name" >>{log}\nexec "$real" "$@"')
     path = path_with(tmp_path / "bin", "squeue", f'echo >>{looks}; exec "$real" "$@"')
-    recipe = write_recipe(tmp_path, iterations=1, combats=6, cluster={"tasks": 2})
-    state = StateDir(tmp_path / "state")
-    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
+    recipe, state, asked = scene(tmp_path, iterations=1, combats=6, cluster={"tasks": 2})
 
     held = HeldBack(tmp_path, "iter_01-generate-a0")
     driver = launched(*asked, PATH=path, **held.environment)
@@ -75,8 +74,7 @@ def test_a_driver_that_is_killed_or_asked_to_go_leaves_its_jobs_to_the_next(
         "merge-a0",
         "train-a0",
     ]
-    assert not done_twice(run, 1)
-    assert manifests(state.root) == undisturbed(tmp_path, recipe, 1)
+    assert_undisturbed(run, recipe, 1)
 
 
 KILLS = """
@@ -95,11 +93,9 @@ exec "$real" "$@"
 def test_a_driver_killed_around_its_submission_loses_and_doubles_nothing(
     tmp_path: Path, launched: Launched
 ) -> None:
-    recipe = write_recipe(tmp_path, iterations=1, combats=4, cluster={"tasks": 2})
-    state = StateDir(tmp_path / "state")
+    recipe, state, asked = scene(tmp_path, iterations=1, combats=4, cluster={"tasks": 2})
     script = NOTED + KILLS.replace("STATE", str(state.root))
     path = path_with(tmp_path / "bin", "sbatch", script)
-    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
     for made in (1, 2, 3):
         driver = launched(*asked, PATH=path)
         assert driver.wait(timeout=DEADLINE) == -signal.SIGKILL
@@ -108,8 +104,7 @@ def test_a_driver_killed_around_its_submission_loses_and_doubles_nothing(
     ended(launched(*asked, PATH=path))
     attempts = AttemptDir(run, Generate(), 1)
     assert [bool(attempts.records(attempt)) for attempt in attempts.all()] == [False, False, False, True]
-    assert not done_twice(run, 1)
-    assert manifests(state.root) == undisturbed(tmp_path, recipe, 1)
+    assert_undisturbed(run, recipe, 1)
 
 
 def test_ten_launches_killed_at_random_moments_submit_no_job_twice(
@@ -118,9 +113,7 @@ def test_ten_launches_killed_at_random_moments_submit_no_job_twice(
     log = tmp_path / "submitted"
     path = path_with(tmp_path / "bin", "sbatch", f'{NOTED}"$real" "$@" && echo "$name" >>{log}')
     slowly = {"kind": "scripted", "scripted": {"delay": 0.2}}
-    recipe = write_recipe(tmp_path, iterations=2, combats=6, engine=slowly, cluster={"tasks": 2})
-    state = StateDir(tmp_path / "state")
-    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
+    recipe, state, asked = scene(tmp_path, iterations=2, combats=6, engine=slowly, cluster={"tasks": 2})
     stream, moments = random.Random(3), []
     for _ in range(10):
         driver = launched(*asked, PATH=path)

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from rehearsal import DEADLINE, Launched, manifests, sentence, typed, wait_until, write_recipe
-from scenes import done_twice, gone, responses, undisturbed
+from scenes import assert_undisturbed, done_twice, gone, responses, scene, undisturbed
 
 from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.slurm.chain import living_jobs
@@ -49,9 +49,7 @@ def test_a_local_run_is_resumed_on_slurm_and_a_slurm_run_where_there_is_none(
 
 
 def test_what_sixteen_tasks_began_three_finish(tmp_path: Path, launched: Launched) -> None:
-    recipe = write_recipe(tmp_path, combats=14, iterations=1, engine=SLOWLY)
-    state = StateDir(tmp_path / "state")
-    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
+    recipe, state, asked = scene(tmp_path, combats=14, iterations=1, engine=SLOWLY)
     driver = launched(*asked, "--set", "cluster.tasks=16")
     wait_until(lambda: responses(state) >= 3)
     driver.kill()
@@ -66,17 +64,14 @@ def test_what_sixteen_tasks_began_three_finish(tmp_path: Path, launched: Launche
     assert {record.shard for record in attempts.records(attempt)} == set(range(16))
     [judging] = AttemptDir(run, Judge(), 1).all()
     assert judging.shards == 3
-    assert not done_twice(run, 1)
-    assert manifests(state.root) == undisturbed(tmp_path, recipe, 1)
+    assert_undisturbed(run, recipe, 1)
 
 
 def test_a_larger_array_than_slurm_allows_is_split_and_both_parts_are_found_again(
     tmp_path: Path, launched: Launched
 ) -> None:
     """MaxArraySize is 21 here: what 28 tasks may do becomes two arrays. The driver is killed among them."""
-    recipe = write_recipe(tmp_path, combats=14, iterations=1, engine=SLOWLY)
-    state = StateDir(tmp_path / "state")
-    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
+    recipe, state, asked = scene(tmp_path, combats=14, iterations=1, engine=SLOWLY)
     driver = launched(*asked, "--set", "cluster.tasks=28")
     wait_until(lambda: responses(state) >= 3)
     shown = subprocess.run(
@@ -99,8 +94,7 @@ def test_a_larger_array_than_slurm_allows_is_split_and_both_parts_are_found_agai
     assert again.returncode == 0, again.stderr
     [attempt] = attempts.all()
     assert {record.shard for record in attempts.records(attempt)} == set(range(attempt.shards))
-    assert not done_twice(run, 1)
-    assert manifests(state.root) == undisturbed(tmp_path, recipe, 1)
+    assert_undisturbed(run, recipe, 1)
 
 
 def test_cancel_ends_this_runs_jobs_alone_and_the_same_command_goes_on(
@@ -212,15 +206,12 @@ def test_cancel_ends_local_tasks_of_a_killed_driver_too(tmp_path: Path, launched
     wait_until(lambda: not any(record.alive for record in attempts.records(attempt)))
     again = typed("launch", *asked, "--set", "engine.scripted.delay=0")
     assert again.returncode == 0, again.stderr
-    assert manifests(state.root) == undisturbed(tmp_path, recipe, 1)
-    assert not done_twice(run, 1)
+    assert_undisturbed(run, recipe, 1)
 
 
 def test_jobs_that_slurm_has_forgotten_are_not_waited_for(tmp_path: Path, launched: Launched) -> None:
     """A driver dies, its job is ended, and SLURM forgets it (MinJobAge, 15 s here) before anybody looks."""
-    recipe = write_recipe(tmp_path, combats=6, iterations=1, cluster={"tasks": 2})
-    state = StateDir(tmp_path / "state")
-    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
+    recipe, state, asked = scene(tmp_path, combats=6, iterations=1, cluster={"tasks": 2})
     driver = launched(*asked, "--set", "engine.scripted.delay=5")
     wait_until(state.iteration(1).responses.exists)
     driver.kill()
@@ -237,5 +228,4 @@ def test_jobs_that_slurm_has_forgotten_are_not_waited_for(tmp_path: Path, launch
     wait_until(forgotten)
     again = typed("launch", *asked, "--set", "engine.scripted.delay=0")
     assert again.returncode == 0, again.stderr
-    assert not done_twice(run, 1)
-    assert manifests(state.root) == undisturbed(tmp_path, recipe, 1)
+    assert_undisturbed(run, recipe, 1)

@@ -19,7 +19,19 @@ from rehearsal import (
     wait_until,
     write_recipe,
 )
-from scenes import NOTED, Listener, done_twice, gone, path_with, queue, responses, undisturbed, variant
+from scenes import (
+    NOTED,
+    Listener,
+    assert_undisturbed,
+    done_twice,
+    gone,
+    path_with,
+    queue,
+    responses,
+    scene,
+    undisturbed,
+    variant,
+)
 
 from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.slurm.launcher import Slurm
@@ -110,9 +122,7 @@ def test_a_cluster_that_does_not_take_the_jobs_is_told_of_in_its_own_words(
 def test_a_dry_run_shows_what_would_be_submitted_and_writes_nothing(
     tmp_path: Path, launched: Launched
 ) -> None:
-    recipe = write_recipe(tmp_path, combats=6, iterations=1, cluster={"tasks": 2})
-    state = StateDir(tmp_path / "state")
-    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
+    _, state, asked = scene(tmp_path, combats=6, iterations=1, cluster={"tasks": 2})
     dry = typed("launch", *asked, "--dry-run")
     assert dry.returncode == 0, dry.stderr
     assert not state.root.exists()
@@ -202,9 +212,7 @@ def neutral(script: str) -> str:
 def test_a_job_that_an_administrator_holds_stops_the_run_and_one_that_its_owner_holds_waits(
     tmp_path: Path, launched: Launched
 ) -> None:
-    recipe = write_recipe(tmp_path, combats=6, iterations=1, cluster={"tasks": 2})
-    state = StateDir(tmp_path / "state")
-    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
+    recipe, state, asked = scene(tmp_path, combats=6, iterations=1, cluster={"tasks": 2})
 
     def pending() -> list[str]:
         jobs = queue(Run.open(state), "%F") if state.run_json.is_file() else []
@@ -234,8 +242,7 @@ def test_a_job_that_an_administrator_holds_stops_the_run_and_one_that_its_owner_
     subprocess.run(["scontrol", "release", pending()[0]], check=True)
     _, err = heard.end()
     assert driver.returncode == 0, err
-    assert manifests(state.root) == undisturbed(tmp_path, recipe, 1)
-    assert not done_twice(run, 1)
+    assert_undisturbed(run, recipe, 1)
 
 
 def test_a_controller_that_is_silent_is_asked_again_and_jobs_go_on_without_it(
@@ -269,8 +276,7 @@ def test_a_controller_that_is_silent_is_asked_again_and_jobs_go_on_without_it(
     assert driver.returncode == 0, err
     run = Run.open(state)
     assert len(AttemptDir(run, Generate(), 1).all()) == 1
-    assert not done_twice(run, 1)
-    assert manifests(state.root) == undisturbed(tmp_path, recipe, 1)
+    assert_undisturbed(run, recipe, 1)
 
 
 HICCUP = """
@@ -314,8 +320,7 @@ def test_an_sbatch_that_loses_its_answer_is_asked_again_and_nothing_is_done_twic
     attempts = AttemptDir(run, Generate(), 1)
     assert [len(attempts.records(attempt)) for attempt in attempts.all()] == [0, 2]
     wait_until(lambda: gone(run))
-    assert not done_twice(run, 1)
-    assert manifests(state.root) == undisturbed(tmp_path, recipe, 1)
+    assert_undisturbed(run, recipe, 1)
 
 
 @pytest.fixture

@@ -4,7 +4,17 @@ from pathlib import Path
 
 import pytest
 from rehearsal import DEADLINE, Launched, manifests, typed, wait_until, write_recipe
-from scenes import HeldBack, Listener, at_work, done_twice, ended, gone, undisturbed
+from scenes import (
+    HeldBack,
+    Listener,
+    assert_undisturbed,
+    at_work,
+    done_twice,
+    ended,
+    gone,
+    scene,
+    undisturbed,
+)
 
 from sparta.cluster.attempts import AttemptDir
 from sparta.phases.combat import CombatAndJudge
@@ -54,9 +64,7 @@ def test_sixteen_tasks_spread_over_four_nodes_each_with_a_gpu_of_its_own(
 
 def test_combats_that_are_judged_in_one_array_come_to_the_same(tmp_path: Path, launched: Launched) -> None:
     """A driver dies amid them, and its successor, which wants separate phases, waits for their tasks first."""
-    recipe = write_recipe(tmp_path, iterations=2, combats=12)
-    state = StateDir(tmp_path / "state")
-    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
+    recipe, state, asked = scene(tmp_path, iterations=2, combats=12)
     held = HeldBack(tmp_path, "iter_01-combat-a0")
     driver = launched(*asked, "--set", "cluster.fused=true", **held.environment)
     wait_until(lambda: at_work(state, CombatAndJudge(), tasks=2))
@@ -70,8 +78,7 @@ def test_combats_that_are_judged_in_one_array_come_to_the_same(tmp_path: Path, l
     assert successor.returncode == 0, err
     run = Run.open(state)
     assert not AttemptDir(run, Generate(), 1).all() and AttemptDir(run, Generate(), 2).all()
-    assert not done_twice(run, 2)
-    assert manifests(state.root) == undisturbed(tmp_path, recipe, 2)
+    assert_undisturbed(run, recipe, 2)
 
 
 def test_a_detached_chain_of_them_comes_to_the_same(tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 
 from sparta.chat_template import Message
+from sparta.recipe import Data
 from sparta.tasks import prepared
 from sparta.tasks.base import Item
 from sparta.tasks.chats import Chat
 from sparta.tasks.contamination import HeldOut, held_out
 from sparta.tasks.gsm8k import GSM8K, PROMPT
+from sparta.tasks.medqa import MEDQA
 
 LONG = "Ada has 12 apples and gives each of her 3 friends 2 of them, how many apples has Ada then?"
 SHORT = "What is the capital of Ruritania?"
@@ -89,6 +91,6 @@ def test_validation_and_test_of_what_is_prepared_are_held_out_and_train_is_not(t
         "test": items("test", QUESTIONS[2], "A third?"),
     }
     prepared.write(tmp_path, GSM8K, splits, source)  # type: ignore[arg-type]
-    found = held_out(tmp_path, ["medqa", "gsm8k"])
+    found = held_out([MEDQA, GSM8K], Data(task="gsm8k", folder=str(tmp_path)))
     assert found.tasks == ["gsm8k"]
     assert [found.asks(chat(question)) for question in QUESTIONS] == [False, True, True]

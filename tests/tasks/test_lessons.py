@@ -11,7 +11,7 @@ from sparta.errors import SpartaError
 from sparta.recipe_files import load
 from sparta.tasks import prepared
 from sparta.tasks.chats import Chat
-from sparta.tasks.lessons import check_lessons, lessons_of
+from sparta.tasks.lessons import lessons_of
 
 
 def chat(row_id: str, asked: str, answered: str) -> Chat:
@@ -38,7 +38,6 @@ def put(folder: Path, *rows: dict[str, Any]) -> str:
 def test_a_prepared_subset_is_read_in_its_order(folder: Path) -> None:
     rows = lessons_of("lima", folder, None, 0)
     assert rows == [chat(f"lima-{n}", f"q{n}", f"a{n}") for n in range(10)]
-    assert check_lessons("lima", folder) == 10
 
 
 def test_a_part_is_drawn_by_seed_and_kept_in_order(folder: Path) -> None:
@@ -56,20 +55,19 @@ def test_more_rows_than_there_are_are_refused(folder: Path) -> None:
         lessons_of("lima", folder, 11, 0)
 
 
-@pytest.mark.parametrize("reads", [check_lessons, lambda name, folder: lessons_of(name, folder, None, 0)])
-def test_what_is_not_prepared_or_unknown_is_said_with_the_command(reads: Any, folder: Path) -> None:
+def test_what_is_not_prepared_or_unknown_is_said_with_the_command(folder: Path) -> None:
     with pytest.raises(
         SpartaError,
         match=f"the data of cot is not prepared in {folder}: run python jobs/prepare_data.py cot --folder",
     ):
-        reads("cot", folder)
+        lessons_of("cot", folder, None, 0)
     with pytest.raises(
         SpartaError,
         match="there is no subset code_alpacca to learn from; did you mean code_alpaca, which python jobs/prepare_data.py code_alpaca",
     ):
-        reads("code_alpacca", folder)
+        lessons_of("code_alpacca", folder, None, 0)
     with pytest.raises(SpartaError, match="there is no subset xyz to learn from; known are flan_v2, cot"):
-        reads("xyz", folder)
+        lessons_of("xyz", folder, None, 0)
 
 
 def test_a_subset_that_was_changed_since_is_refused(folder: Path) -> None:
@@ -88,15 +86,10 @@ def test_the_lessons_of_the_toy_pool_are_embedded(folder: Path) -> None:
     rows = lessons_of(f"embedded:{name}", folder, 50, 0)
     assert len(rows) == 50 and len({row.row_id for row in rows}) == 50
     assert all([turn.role for turn in row.messages] == ["user", "assistant"] for row in rows)
-    assert check_lessons(f"embedded:{name}", folder) == len(lessons_of(f"embedded:{name}", folder, None, 0))
-    for read in (
-        lambda: check_lessons("embedded:nobody", folder),
-        lambda: lessons_of("embedded:nobody", folder, None, 0),
+    with pytest.raises(
+        SpartaError, match="embedded:nobody names nothing to learn from: there is no toy expert nobody"
     ):
-        with pytest.raises(
-            SpartaError, match="embedded:nobody names nothing to learn from: there is no toy expert nobody"
-        ):
-            read()
+        lessons_of("embedded:nobody", folder, None, 0)
 
 
 def test_a_file_is_taken_from_the_folder_of_the_recipe_that_names_it(tmp_path: Path) -> None:
@@ -133,7 +126,6 @@ def test_a_file_of_one_s_own_has_messages_or_a_prompt_with_its_reference(
     assert first == chat("p000001", "one", "eins")
     assert (second.row_id, [turn.role for turn in second.messages]) == ("x", ["system", "user", "assistant"])
     assert third == chat("p000003", "three", "drei")
-    assert check_lessons(path, folder) is None
 
 
 @pytest.mark.parametrize(
@@ -177,16 +169,10 @@ def test_a_row_that_cannot_be_learned_from_is_named_with_its_line(
     with pytest.raises(SpartaError) as error:
         lessons_of(path, folder, None, 0)
     assert f"{path}, {said}" in str(error.value)
-    # Checked without reading it all: of the first row.
-    assert check_lessons(path, folder) is None
 
 
-def test_a_file_that_is_missing_empty_or_wrong_in_its_first_row_is_found_by_the_check(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_a_file_that_is_missing_or_empty_is_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(SpartaError, match="nowhere.jsonl cannot be read .*: check the sft.data"):
-        check_lessons(str(tmp_path / "nowhere.jsonl"), folder)
+        lessons_of(str(tmp_path / "nowhere.jsonl"), folder, None, 0)
     with pytest.raises(SpartaError, match="has no row to learn from"):
-        check_lessons(put(tmp_path), folder)
-    with pytest.raises(SpartaError, match="line 1: p000001 has no answer to learn"):
-        check_lessons(put(tmp_path, {"prompt": "q"}), folder)
+        lessons_of(put(tmp_path), folder, None, 0)

@@ -12,27 +12,15 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from trainable import EOS, PAD, Member, random_examples, same, tensors
+from trainable import EOS, PAD, Member, Stop, Watch, random_examples, read_log, same, tensors
 
 from sparta.errors import SpartaError
 from sparta.training import dpo
 from sparta.training.adapter_folder import read_starting_adapter
 from sparta.training.dpo import make_trainer, train_dpo, training_order
-from sparta.training.job import Example, TrainingJob, usable
+from sparta.training.job import Example, TrainingJob, usable_pairs
 
 MakeJob = Callable[..., TrainingJob]
-
-
-class Stop(Exception):
-    pass
-
-
-def stop_at(update: int) -> Callable[[int, int, float | None], None]:
-    def progress(done: int, total: int, loss: float | None) -> None:
-        if done == update:
-            raise Stop
-
-    return progress
 
 
 def completion_logp(model: Any, prompt: tuple[int, ...], completion: tuple[int, ...]) -> torch.Tensor:
@@ -52,10 +40,6 @@ def loss_by_hand(policy: Any, reference: Any, examples: list[Example], beta: flo
             margin -= sign * completion_logp(reference, example.prompt_ids, completion)
         losses.append(-torch.nn.functional.logsigmoid(beta * margin).item())
     return sum(losses) / len(losses)
-
-
-def read_log(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
 
 def test_every_iteration_continues_the_adapter_of_the_one_before(
@@ -81,7 +65,7 @@ def test_the_reference_is_the_starting_adapter_also_after_a_resume(make_job: Mak
     settings = {"beta": 0.5, "save_updates": 2}
     job = make_job(settings=settings)
     with pytest.raises(Stop):
-        train_dpo(job, stop_at(3))
+        train_dpo(job, Watch(stop_at=3))
     order = training_order(len(job.examples), 1, job.seed, "DPO")
     batch = [job.examples[i] for i in order[4:6]]
     policy, start = member.load(job.work / "checkpoint-2"), member.load(member.adapter)
@@ -151,8 +135,9 @@ def test_pairs_that_are_too_long_or_lack_a_completion_are_dropped_and_counted(ma
         Example((2, 3), (), (4,)),
         Example((2, 3), (4,), ()),
     )
-    assert usable(examples, 8) == (fitting,)
-    report = train_dpo(make_job(settings={"max_length": 8}, examples=examples))
+    job = make_job(settings={"max_length": 8}, examples=examples)
+    assert usable_pairs(job) == (fitting,)
+    report = train_dpo(job)
     assert (report.pairs, report.dropped, report.steps, report.tokens) == (1, 4, 1, 13)
 
 

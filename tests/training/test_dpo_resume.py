@@ -1,6 +1,5 @@
 """A killed job ends with the weights that it would have had without the kill."""
 
-import json
 import os
 import pickle
 import shutil
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from trainable import random_examples, same
+from trainable import Stop, Watch, random_examples, read_log, same, without_seconds
 
 from sparta.errors import SpartaError
 from sparta.training.checkpoints import SEAL, is_sealed
@@ -22,23 +21,6 @@ from sparta.training.job import TrainingJob
 
 MakeJob = Callable[..., TrainingJob]
 EVERY_TWO = {"save_updates": 2}
-
-
-class Stop(Exception):
-    pass
-
-
-class Watch:
-    """Notes the updates it is told of, and raises at one of them."""
-
-    def __init__(self, stop_at: int = 0) -> None:
-        self.stop_at = stop_at
-        self.updates: list[int] = []
-
-    def __call__(self, update: int, total: int, loss: float | None) -> None:
-        self.updates.append(update)
-        if update == self.stop_at:
-            raise Stop
 
 
 @pytest.fixture
@@ -59,19 +41,14 @@ def uninterrupted(make_job: MakeJob) -> Path:
     return job.out
 
 
-def records(out: Path) -> list[dict[str, float]]:
-    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
-
-
 def test_a_resumed_job_ends_with_the_same_weights_and_log(stopped: TrainingJob, uninterrupted: Path) -> None:
     watch = Watch()
     report = train_dpo(stopped, watch)
     assert watch.updates == [5, 6, 7, 8]
     assert same(stopped.out, uninterrupted)
-    assert records(stopped.out) == records(uninterrupted)
-    assert (report.steps, report.first_loss) == (8, records(uninterrupted)[0]["loss"])
-    seconds = [json.loads(line)["seconds"] for line in (stopped.out / "log.jsonl").read_text().splitlines()]
+    assert without_seconds(stopped.out) == without_seconds(uninterrupted)
+    assert (report.steps, report.first_loss) == (8, without_seconds(uninterrupted)[0]["loss"])
+    seconds = [record["seconds"] for record in read_log(stopped.out)]
     assert seconds == sorted(seconds)
     assert not stopped.work.exists()
 
@@ -153,7 +130,7 @@ def test_a_job_killed_while_it_saves_is_resumed(
     train_dpo(job, watch)
     assert watch.updates[0] == 3
     assert same(job.out, uninterrupted)
-    assert records(job.out) == records(uninterrupted)
+    assert without_seconds(job.out) == without_seconds(uninterrupted)
 
 
 def test_what_a_kill_left_beside_the_adapter_is_cleared_away(stopped: TrainingJob) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load
-from trainable import Member, tensors
+from trainable import Member, fresh_folder, tensors
 
 from sparta.engines.adapters import check_adapter
 from sparta.errors import SpartaError
@@ -25,11 +25,7 @@ SHAPE = Lora(rank=4, alpha=8)
 @pytest.fixture
 def fresh(member: Member, tmp_path: Path) -> Path:
     """A new adapter for the base of `member`."""
-    folder = tmp_path / "fresh"
-    folder.mkdir()
-    for name, content in fresh_adapter(str(member.base), SHAPE, 7).items():
-        (folder / name).write_bytes(content)
-    return folder
+    return fresh_folder(tmp_path / "fresh", member.base, SHAPE, seed=7)
 
 
 def test_a_model_with_a_new_adapter_is_the_base_exactly(member: Member, fresh: Path) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from trainable import Member
+from trainable import Member, fresh_folder
 
 from sparta.errors import SpartaError
 from sparta.recipe_pool import Lora
-from sparta.training.fresh import fresh_adapter, fresh_shapes
+from sparta.training.fresh import fresh_shapes
 from sparta.training.memory import GIB, Estimate, describe, of_dpo, of_sft, shapes_of
 
 QWEN_7B = {
@@ -80,9 +80,7 @@ def test_without_checkpoints_two_sides_of_2048_tokens_are_too_much_for_40_gb_and
 
 
 def test_parameters_are_those_of_the_real_model_and_adapter(member: Member, tmp_path: Path) -> None:
-    for name, content in fresh_adapter(str(member.base), Lora(rank=4), 0).items():
-        (tmp_path / name).write_bytes(content)
-    model = member.load(tmp_path)
+    model = member.load(fresh_folder(tmp_path, member.base, Lora(rank=4)))
     counted: dict[bool, int] = {True: 0, False: 0}
     for name, parameter in model.named_parameters():
         counted["lora_" in name] += parameter.numel()
@@ -95,9 +93,7 @@ def test_parameters_are_those_of_the_real_model_and_adapter(member: Member, tmp_
 
 
 def test_states_of_the_optimizer_are_two_numbers_a_parameter(member: Member, tmp_path: Path) -> None:
-    for name, content in fresh_adapter(str(member.base), Lora(rank=4), 0).items():
-        (tmp_path / name).write_bytes(content)
-    model = member.load(tmp_path)
+    model = member.load(fresh_folder(tmp_path, member.base, Lora(rank=4)))
     learned = [parameter.requires_grad_() for name, parameter in model.named_parameters() if "lora_" in name]
     optimizer = torch.optim.AdamW(learned)
     model(torch.tensor([[3, 5, 7]])).logits.sum().backward()

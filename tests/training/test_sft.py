@@ -14,7 +14,7 @@ import pytest
 import realdata
 import tiny
 import torch
-from trainable import EOS, Member, random_rows, same, tensors
+from trainable import EOS, VOCABULARY, Member, fresh_folder, random_rows, read_log, same, tensors
 from transformers import (
     BloomConfig,
     BloomForCausalLM,
@@ -33,7 +33,6 @@ from sparta.training import packing, sft
 from sparta.training.adapter_folder import read_starting_adapter
 from sparta.training.dpo import train_dpo
 from sparta.training.factory import train_expert
-from sparta.training.fresh import fresh_adapter
 from sparta.training.job import SftExample, SftJob, TrainingJob, usable_rows
 from sparta.training.packing import keeps_rows_apart, pays
 from sparta.training.running import training_order
@@ -47,10 +46,6 @@ UNTAUGHT = SftExample((2, 3, 4), (True, False, False))
 def trainer_of(job: SftJob) -> Any:
     adapter = read_starting_adapter(job.model, job.adapter)
     return make_trainer(job, adapter, job.examples, "cpu", "float32", lambda *_: None)
-
-
-def read_log(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
 
 def losses(out: Path) -> list[float]:
@@ -86,7 +81,7 @@ def test_the_loss_of_a_mixture_of_experts_is_that_of_its_answers_alone(
     make_expert: MakeExpert, make_job: Callable[..., TrainingJob], tmp_path: Path
 ) -> None:
     config = Qwen2MoeConfig(
-        vocab_size=48,
+        vocab_size=VOCABULARY,
         hidden_size=32,
         moe_intermediate_size=16,
         shared_expert_intermediate_size=32,
@@ -100,10 +95,7 @@ def test_the_loss_of_a_mixture_of_experts_is_that_of_its_answers_alone(
     torch.manual_seed(0)
     base = Qwen2MoeForCausalLM(config).eval()
     base.save_pretrained(tmp_path / "mixture")
-    start = tmp_path / "start"
-    start.mkdir()
-    for name, content in fresh_adapter(str(tmp_path / "mixture"), Lora(rank=4), 1).items():
-        (start / name).write_bytes(content)
+    start = fresh_folder(tmp_path / "start", tmp_path / "mixture", Lora(rank=4))
     settings = {"batch_size": 16, "learning_rate": 1e-9}
     expert = train_sft(make_expert("expert", settings, base=str(tmp_path / "mixture"), adapter=start))
     assert expert.first_loss == pytest.approx(loss_by_hand(base, list(random_rows(16))), abs=1e-5)
@@ -278,11 +270,9 @@ def test_what_goes_wrong_is_told_in_terms_of_the_recipe(
         train_sft(make_expert(settings={"learning_rate": 1e30, "warmup": 0.0}))
     with pytest.raises(SpartaError, match="A row for tiny contains token 48"):
         train_sft(replace(job, examples=(SftExample((2, 48), (False, True)),)))
-    (tmp_path / "head").mkdir()
-    for name, content in fresh_adapter(str(member.base), Lora(targets=("lm_head",)), 1).items():
-        (tmp_path / "head" / name).write_bytes(content)
+    head = fresh_folder(tmp_path / "head", member.base, Lora(targets=("lm_head",)))
     with pytest.raises(SpartaError, match=r"output layer .* pool\.lora\.targets"):
-        train_sft(replace(job, adapter=tmp_path / "head"))
+        train_sft(replace(job, adapter=head))
 
     def fail(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -330,13 +320,10 @@ def test_an_expert_learns_from_real_rows(
     renderer = load_renderer(str(small_base), 4096, trust_remote_code=False)
     pairs = subset(16)
     rows = tuple(row_of(renderer, question, answer) for question, answer in pairs)
-    (tmp_path / "start").mkdir()
-    for name, content in fresh_adapter(str(small_base), Lora(dropout=0.05), 1).items():
-        (tmp_path / "start" / name).write_bytes(content)
     job = make_expert(
         settings={"batch_size": 4, "accumulation": 2, "max_length": 2048},
         base=str(small_base),
-        adapter=tmp_path / "start",
+        adapter=fresh_folder(tmp_path / "start", small_base, Lora(dropout=0.05)),
         examples=rows,
         epochs=4,
     )

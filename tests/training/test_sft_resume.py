@@ -1,14 +1,12 @@
 """An expert whose training was interrupted is the expert that it would have been."""
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
-from trainable import random_rows, same
+from trainable import Stop, Watch, random_rows, same, without_seconds
 
 from sparta.training.checkpoints import is_sealed
 from sparta.training.job import SftJob, SftReport
@@ -18,34 +16,19 @@ MakeExpert = Callable[..., SftJob]
 SETTINGS = {"save_updates": 2, "accumulation": 2, "gradient_checkpointing": True}
 
 
-class Stop(Exception):
-    pass
-
-
 def stopped(job: SftJob, at: int) -> list[int]:
     """Trains until the update `at` and no further; the updates that there were."""
-    told: list[int] = []
-
-    def progress(update: int, total: int, loss: float | None) -> None:
-        told.append(update)
-        if update == at:
-            raise Stop
-
+    watch = Watch(stop_at=at)
     with pytest.raises(Stop):
-        train_sft(job, progress)
+        train_sft(job, watch)
     assert not job.out.exists()
-    return told
+    return watch.updates
 
 
 def finished(job: SftJob) -> tuple[list[int], SftReport]:
-    told: list[int] = []
-    report = train_sft(job, lambda update, total, loss: told.append(update))
-    return told, report
-
-
-def without_seconds(out: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+    watch = Watch()
+    report = train_sft(job, watch)
+    return watch.updates, report
 
 
 @pytest.mark.parametrize("packing", [False, True])

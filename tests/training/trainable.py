@@ -1,5 +1,6 @@
-"""A tiny pool member to train, pairs to train it on, and ways to look at adapters."""
+"""A tiny pool member to train, pairs and rows to train it on, and ways to interrupt a training and to look at what came of it."""
 
+import json
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from sparta.recipe_pool import Lora
+from sparta.training.fresh import fresh_adapter
 from sparta.training.job import Example, SftExample
 
 VOCABULARY, PAD, EOS = 48, 0, 1
@@ -57,6 +60,40 @@ def random_rows(n: int, seed: int = 0) -> tuple[SftExample, ...]:
                 taught += [is_taught] * (count + is_taught)
         rows.append(SftExample(tuple(ids), tuple(taught)))
     return tuple(rows)
+
+
+class Stop(Exception):
+    pass
+
+
+class Watch:
+    """Notes the updates it is told of, and raises `Stop` at one of them."""
+
+    def __init__(self, stop_at: int = 0) -> None:
+        self.stop_at = stop_at
+        self.updates: list[int] = []
+
+    def __call__(self, update: int, total: int, loss: float | None) -> None:
+        self.updates.append(update)
+        if update == self.stop_at:
+            raise Stop
+
+
+def read_log(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def without_seconds(out: Path) -> list[dict[str, Any]]:
+    """The log but for its measurements."""
+    return [{name: value for name, value in record.items() if name != "seconds"} for record in read_log(out)]
+
+
+def fresh_folder(folder: Path, base: Path, shape: Lora, seed: int = 1) -> Path:
+    """A new adapter for `base`, in `folder`."""
+    folder.mkdir(exist_ok=True)
+    for name, content in fresh_adapter(str(base), shape, seed).items():
+        (folder / name).write_bytes(content)
+    return folder
 
 
 def tensors(adapter: Path) -> dict[str, torch.Tensor]:

@@ -1,7 +1,7 @@
 """What runs inside a SLURM job: one shard of an attempt, or one after the other the steps between two phases of a detached launch.
 
-submitit calls a `Work`, and its `checkpoint` when SLURM's signal comes: shortly before the time limit, or because somebody of higher
-priority needs the node. The task is then requeued and continues its shard at the first missing key.
+submitit calls a `Work`, and its `checkpoint` when SLURM's signal has come: shortly before the time limit, or because somebody of higher
+priority needs the node. The task is then requeued and continues its shard at the first missing key, a training at the update it was at.
 """
 
 import signal
@@ -23,6 +23,7 @@ from sparta.errors import SpartaError
 from sparta.methods.registry import phase_named, phases_of
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
+from sparta.training.departure import postpone
 
 SECONDS_TO_END = 5.0
 """What left-over child processes are given before they are killed."""
@@ -59,8 +60,10 @@ class Work:
             detached,
         )
 
-    def __call__(self, shard: int) -> None:
-        with children_spared():
+    def __call__(self, shard: int, warning: float) -> None:
+        """Do it. warning: seconds between SLURM's signal and the time limit, at least."""
+        # The other half is for the requeue.
+        with children_spared(warning / 2):
             try:
                 run = Run.open(StateDir(Path(self.state)))
                 for piece in self.pieces:
@@ -70,12 +73,12 @@ class Work:
             except (SpartaError, OSError) as error:
                 self._stop(self.pieces[0], shard, str(error))
 
-    def checkpoint(self, shard: int) -> Any:
-        """submitit's hook: called in the signal handler, before the requeue. Rows are on disk already."""
+    def checkpoint(self, shard: int, warning: float) -> Any:
+        """submitit's hook: called before the requeue. Rows are on disk already."""
         import submitit
 
         leave_for_requeue()
-        return submitit.helpers.DelayedSubmission(self, shard)
+        return submitit.helpers.DelayedSubmission(self, shard, warning)
 
     def _do(self, run: Run, piece: Piece, shard: int) -> None:
         attempt = AttemptDir(run, phase_named(piece.phase), piece.t).attempt(piece.number)
@@ -125,12 +128,12 @@ def deal_out(run: Run, piece: Piece, tasks: int) -> None:
 
 
 @contextmanager
-def children_spared() -> Iterator[None]:
+def children_spared(seconds_to_save: float = 0.0) -> Iterator[None]:
     """SLURM's signal goes to every process of the step. Children started in this block never get it, and none outlives the block.
 
     The signal is blocked in this thread, and so in whatever it starts, whichever way; one thread takes it and wakes the main thread with
     another. A library's thread that is older than this block may take it as well, which wakes nobody but leads to the same handler:
-    submitit's, called once, however often SLURM repeats itself.
+    submitit's, called once, however often SLURM repeats itself. A training is given so many seconds to save the update it is at before.
     """
     handler = signal.getsignal(signal.SIGUSR2)
     if not callable(handler):
@@ -141,24 +144,32 @@ def children_spared() -> Iterator[None]:
     main = threading.get_ident()
     leaving = False
 
-    def leave(number: int, frame: FrameType | None) -> None:
+    def leave(*_: object) -> None:
         nonlocal leaving
         if not leaving:
             leaving = True
-            _leave(handler, frame)
+            _leave(handler)
+
+    def told(number: int, frame: FrameType | None) -> None:
+        if leaving or not (seconds_to_save and postpone(leave)):
+            leave()
+        elif not signal.getitimer(signal.ITIMER_REAL)[0]:
+            signal.setitimer(signal.ITIMER_REAL, seconds_to_save)
 
     def pass_on() -> None:
         while True:
             signal.sigwait({signal.SIGUSR2})
             signal.pthread_kill(main, signal.SIGUSR1)
 
-    signal.signal(signal.SIGUSR2, leave)
-    old = signal.signal(signal.SIGUSR1, leave)
+    signal.signal(signal.SIGUSR2, told)
+    old = signal.signal(signal.SIGUSR1, told)
+    signal.signal(signal.SIGALRM, leave)
     threading.Thread(target=pass_on, name="SLURM's signal", daemon=True).start()
     try:
         yield
     finally:
         leaving = True
+        signal.setitimer(signal.ITIMER_REAL, 0)
         end_children()
         # The thread goes on: a late signal of it must not meet the default action, which is to die.
         signal.signal(signal.SIGUSR1, old if callable(old) else signal.SIG_IGN)
@@ -166,10 +177,10 @@ def children_spared() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _leave(handler: Callable[[int, FrameType | None], Any], frame: FrameType | None) -> None:
+def _leave(handler: Callable[[int, FrameType | None], Any]) -> None:
     """Have submitit requeue the task. Where it preempts, SLURM does that by itself, and may end or refuse submitit's scontrol."""
     try:
-        handler(signal.SIGUSR2, frame)
+        handler(signal.SIGUSR2, None)
     except (subprocess.SubprocessError, OSError) as error:
         # If SLURM does not requeue it either, the task is gone from the queue, and its driver deals the rest out again.
         print(f"leaving without having asked for a requeue: {error}", flush=True)

@@ -166,7 +166,9 @@ class _Prepared:
 
         self.script.write_text(script(self._array, profile), encoding="utf-8")
         for index, path in enumerate(self._pickles):
-            task = DelayedSubmission(self._array.work, self._array.first + index)
+            task = DelayedSubmission(
+                self._array.work, self._array.first + index, float(profile.signal_seconds)
+            )
             task.set_timeout(self._array.resources.minutes, profile.max_timeouts)
             task.dump(path)
 

@@ -1,6 +1,7 @@
 """A training that a profile's GPUs have no room for is refused before anything is submitted, by the longest pair that may come of the prompts."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import yaml
 from rehearsal import advance, sentence, typed
 
 from sparta.cluster import lifecycle
-from sparta.cluster.slurm.gpu_memory import check_memory, longest_pair
+from sparta.cluster.slurm.gpu_memory import check_memory
 from sparta.cluster.slurm.profile import Profile
 from sparta.errors import SpartaError
+from sparta.phases.memory import longest_pair
 from sparta.recipe_files import load
 from sparta.recipe_pool import Lesson
 from sparta.store.layout import StateDir
@@ -114,3 +116,26 @@ def test_a_dry_run_refuses_it_also_where_there_is_no_slurm(base: Path, tmp_path:
     said = sentence(typed("launch", *options, "--profile", tmp_path / "small.yaml", PATH=str(tmp_path)))
     assert "is reckoned to take 45." in said
     assert not (tmp_path / "state").exists()
+
+
+def test_a_dry_run_of_a_launch_on_gpus_says_the_sum_whose_arithmetic_that_of_the_pool_shows(
+    base: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "large.yaml").write_text(yaml.safe_dump({**PROFILE, "gpu_memory_gib": None}))
+    options = ("--recipe", recipe_file(tmp_path, base, 1500), "--state", tmp_path / "state", "--dry-run")
+    on_gpus = (*options, "--profile", tmp_path / "large.yaml")
+
+    def memory(job: str, *given: object) -> list[str]:
+        done = typed(job, *given, PATH=str(tmp_path))
+        assert done.returncode == 0, done.stderr
+        return [line for line in done.stdout.splitlines() if "GiB" in line or "parameters x" in line]
+
+    [total] = memory("launch", *on_gpus)
+    said = re.fullmatch(
+        rf"(DPO of ada, bea, cem on {re.escape(str(base))}: 45\.\d GiB) of GPU memory, by the .*", total
+    )
+    assert said is not None and "jobs/init_pool.py --dry-run" in total
+    first, weights, lora, *_ = memory("init_pool", *on_gpus)
+    assert first == said[1]
+    assert "7,615,616,512 parameters x 2 bytes" in weights and "LoRA" in lora
+    assert memory("launch", *on_gpus, "--set", "engine.device=cpu") == []

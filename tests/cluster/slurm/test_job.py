@@ -123,6 +123,50 @@ def test_a_requeue_that_slurm_refuses_ends_the_task_all_the_same(tmp_path: Path)
     wait_until(lambda: not any(map(alive, children)))
 
 
+TRAINING = """
+import signal, sys, time
+from sparta.cluster.slurm.job import children_spared
+from sparta.training import departure
+
+def handler(number, frame):
+    print("requeued", flush=True)
+    sys.exit(3)
+
+signal.signal(signal.SIGUSR2, handler)
+with children_spared(float(sys.argv[1])):
+    with departure.postponable():
+        print("trains", flush=True)
+        while not departure.asked():
+            time.sleep(0.01)
+        print("told", flush=True)
+        if sys.argv[2] == "saves":
+            print("saved", flush=True)
+            departure.depart()
+        time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "how", "expected"),
+    [
+        (300, "saves", ["told", "saved", "requeued"]),
+        (0.5, "does not come to it", ["told", "requeued"]),
+        (0, "saves", ["requeued"]),
+    ],
+)
+def test_a_training_that_is_told_may_save_first_but_not_for_ever(
+    seconds: float, how: str, expected: list[str]
+) -> None:
+    task = subprocess.Popen(
+        [sys.executable, "-c", TRAINING, str(seconds), how], stdout=subprocess.PIPE, text=True
+    )
+    assert task.stdout is not None and task.stdout.readline() == "trains\n"
+    for _ in range(3):
+        task.send_signal(signal.SIGUSR2)
+    out, _ = task.communicate(timeout=60)
+    assert (out.split(), task.returncode) == (expected, 3)
+
+
 def test_without_submitits_handler_a_task_is_refused() -> None:
     assert signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL
     with pytest.raises(SpartaError, match="start it through submitit"), children_spared():
