@@ -37,9 +37,9 @@ lint: setup
 	$(BIN)/mypy
 
 unit: setup $(VENV)/.vllm
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 2 --dist worksteal --ignore=tests/slurm
 
-# The tests that need SLURM, alone; `unit` runs them too where SLURM is installed and the user is root.
+# The tests on a real SLURM, which each test process starts for itself: it must be installed, and the user be root.
 slurm: setup $(VENV)/.vllm
 	SPARTA_NEED_SLURM=1 $(BIN)/pytest -n 2 --dist worksteal tests/slurm
 
