@@ -3,6 +3,7 @@
 Done once, where a recipe is loaded; what is checked and frozen has its members named and derives nothing.
 """
 
+import filecmp
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,11 @@ from sparta.cluster.summary_view import in_figures
 from sparta.errors import SpartaError
 from sparta.phases.derived import derive
 from sparta.phases.evaluate import checkpoint_name
+from sparta.phases.pool import locate
 from sparta.recipe import Recipe
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
+from sparta.training.adapter_folder import WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,11 @@ def _scored(recipe: Recipe, folder: Path, task: str | None) -> _Scored:
         raise SpartaError(
             f"pool.derived.scores: the initial pool of {folder} has no {', '.join(strange)}: name the state of a run whose pool this is"
         )
+    if others := [name for name in names if _is_another(recipe, run, name)]:
+        raise SpartaError(
+            f"pool.derived.scores: in {folder} {', '.join(others)} began with other weights than those that this recipe names: name the state of "
+            "a run whose pool this is, or rename what is another model"
+        )
     known = read_summary(run.state).tasks.get(task, TaskScores([], {}, ""))
     scores = {name: known.validation.get(checkpoint_name(run, 0, name)) for name in names}
     found = {name: score for name, score in scores.items() if score is not None}
@@ -67,6 +75,16 @@ def _scored(recipe: Recipe, folder: Path, task: str | None) -> _Scored:
             f"python jobs/evaluate.py {folder} --tasks {task} --split validation"
         )
     return _Scored(folder, task, known.metrics[0], found)
+
+
+def _is_another(recipe: Recipe, run: Run, name: str) -> bool:
+    """Whether `name` is an adapter here and, by its weights, another in the initial pool of `run`; where either is missing nobody can tell."""
+    [model] = (model for model in recipe.pool.models if model.name == name)
+    theirs = run.pool(0)[name].adapter
+    if model.adapter is None or theirs is None:
+        return False
+    pair = Path(locate(model.adapter, recipe.pool.folder)) / WEIGHTS, run.state.root / theirs / WEIGHTS
+    return all(path.is_file() for path in pair) and not filecmp.cmp(*pair, shallow=False)
 
 
 def _only_task(run: Run) -> str:

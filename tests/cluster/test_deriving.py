@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from rehearsal import begin, sentence, typed, write_recipe
+from rehearsal import begin, sentence, typed, write_adapter, write_recipe
 
 from sparta.cluster.deriving import resolved
 from sparta.cluster.summary import Scale, TaskScores, merge_into_summary
@@ -128,6 +128,14 @@ def test_scores_are_of_a_run_with_this_pool(tmp_path: Path) -> None:
     other = begin(tmp_path / "other", models=4, **DATA)
     with pytest.raises(SpartaError, match="has no model4, model5"):
         resolved(load(path, [f"pool.derived.scores={other.state.root}"]))
+
+
+def test_scores_of_other_weights_under_the_same_name_are_refused(tmp_path: Path) -> None:
+    run = scored(tmp_path / "scored")
+    write_adapter(tmp_path / "adapters" / "model4", seed=44)
+    recipe = load(study(tmp_path, spread=3, scores=str(run.state.root)))
+    with pytest.raises(SpartaError, match=rf"in {run.state.root} model4 began with other weights"):
+        resolved(recipe)
 
 
 def test_a_launch_freezes_the_members_and_the_same_command_goes_on_while_the_scores_are_the_same(
