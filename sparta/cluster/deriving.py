@@ -80,10 +80,10 @@ def _scored(recipe: Recipe, folder: Path, task: str | None) -> _Scored:
 def _is_another(recipe: Recipe, run: Run, name: str) -> bool:
     """Whether `name` is an adapter here and, by its weights, another in the initial pool of `run`; where either is missing nobody can tell."""
     [model] = (model for model in recipe.pool.models if model.name == name)
-    theirs = run.pool(0)[name].adapter
-    if model.adapter is None or theirs is None:
+    if model.adapter is None:
         return False
-    pair = Path(locate(model.adapter, recipe.pool.folder)) / WEIGHTS, run.state.root / theirs / WEIGHTS
+    theirs = run.state.root / run.pool(0)[name].adapter
+    pair = Path(locate(model.adapter, recipe.pool.folder)) / WEIGHTS, theirs / WEIGHTS
     return all(path.is_file() for path in pair) and not filecmp.cmp(*pair, shallow=False)
 
 

@@ -92,7 +92,7 @@ def adapters_of(run: Run) -> dict[str, Path]:
     """The adapters of the last pool that is committed, by name: a run needs none of those that it began with from elsewhere."""
     last = run.state.last_committed()
     members = run.pool(last) if last is not None else {}
-    return {name: run.state.root / member.adapter for name, member in members.items() if member.adapter}
+    return {name: run.state.root / member.adapter for name, member in members.items()}
 
 
 def references(run: Run, t: int) -> dict[str, ModelRef]:
@@ -101,7 +101,7 @@ def references(run: Run, t: int) -> dict[str, ModelRef]:
         member.name: ModelRef(
             name=member.name,
             base=locate(member.base, run.recipe.pool.folder),
-            adapter=run.state.root / member.adapter if member.adapter else None,
+            adapter=run.state.root / member.adapter,
             version=member.sha256[:12],
         )
         for member in run.pool(t).values()

@@ -7,7 +7,6 @@ from sparta import rng
 from sparta.engines.base import Engine, ModelRef
 from sparta.engines.factory import close_engine_on_gpu
 from sparta.engines.tokenizers import fingerprint, load_renderer
-from sparta.errors import SpartaError
 from sparta.phases.base import RowPhase, Sink, WorkItem
 from sparta.phases.merge import read_pairs
 from sparta.phases.pool import engine_for, references
@@ -40,10 +39,7 @@ class Train(RowPhase):
         engine = engine_for(run, self.engine(run.recipe), members.values())
         for item in items:
             model = members[item.key]
-            if model.adapter is None:
-                raise SpartaError(
-                    f"model {model.name} has no adapter to train: give it one in the recipe's pool"
-                )
+            assert model.adapter is not None, "every member has an adapter"
             renderer, known = _tokenizer(engine, model, recipe)
             examples = tuple(example_of(pair, renderer, known) for pair in pairs)
             close_engine_on_gpu()

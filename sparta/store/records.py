@@ -229,13 +229,13 @@ class Grade(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """pool.json: one model of the pool at one iteration.
 
-    base: as the recipe names it. adapter: folder relative to the state directory; a copy's is its original's until it is trained. None: of an
-    earlier version. sha256: digest of the adapter's files.
+    base: as the recipe names it. adapter: folder relative to the state directory; a copy's is its original's until it is trained. sha256: digest
+    of the adapter's files.
     """
 
     name: str
     base: str
-    adapter: str | None
+    adapter: str
     sha256: str
 
 
