@@ -154,7 +154,8 @@ def test_what_is_weighed_leaves_room_for_one_token_in_the_context(
     made, theirs = answers(engine, asked), answers(other, asked)
     assert [made[str(spare)].finish_reason for spare in (2, 1, 0)] == ["stop", "stop", "prompt_too_long"]
     for spare in ("2", "1"):
-        assert made[spare].log_likelihood == pytest.approx(theirs[spare].log_likelihood, abs=1e-4)
+        # Of two hundred unlikely tokens, each in float32, whose last digits a sum of a thousand nats no longer holds.
+        assert made[spare].log_likelihood == pytest.approx(theirs[spare].log_likelihood, rel=1e-6)
 
 
 def test_completions_come_before_all_requests_are_taken_and_what_is_put_in_comes_next(
