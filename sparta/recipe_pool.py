@@ -14,6 +14,8 @@ from sparta.store.layout import check_model_name
 HUB = "hub:"
 EMBEDDED = "embedded:"
 MODELS = Path(__file__).parent.parent / "state" / "models"
+FETCH = "run python jobs/init_pool.py --recipe R --fetch where there is a network, R being this recipe"
+"""What to do about a model of the hub that is not here, for the end of a sentence."""
 _ON_THE_HUB = re.compile(r"hub:(\w[\w.-]*/\w[\w.-]*)(?:@([\w./-]+))?")
 
 

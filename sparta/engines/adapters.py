@@ -18,11 +18,8 @@ _LAYER = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
 _MAX_HEADER = 100 * 2**20
 
 
-def check_adapter(folder: Path, base: Path | str) -> None:
-    """Raises SpartaError unless `folder` holds a LoRA adapter, in safetensors, that fits the model at `base`.
-
-    base: a model folder, or a hub id (its config.json is then taken from the hub's cache or fetched).
-    """
+def check_adapter(folder: Path, base: Path) -> None:
+    """Raises SpartaError unless `folder` holds a LoRA adapter, in safetensors, that fits the model in the folder `base`."""
     settings = _lora_settings(folder)
     shapes = _tensor_shapes(_weights_file(folder))
     config = _base_config(base)
@@ -90,26 +87,9 @@ def _tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _base_config(base: Path | str) -> dict[str, Any]:
+def _base_config(base: Path) -> dict[str, Any]:
     """The text part of the base's config.json."""
-    folder = Path(base)
-    if folder.is_dir():
-        path = folder / "config.json"
-    else:
-        if isinstance(base, Path) or folder.is_absolute():
-            raise SpartaError(
-                f"base {base}: there is no such folder; correct the base in the recipe or put the model there"
-            )
-        from huggingface_hub import hf_hub_download
-
-        try:
-            path = Path(hf_hub_download(base, "config.json"))
-        except (OSError, ValueError) as error:
-            raise SpartaError(
-                f"base {base} is neither a folder nor a model of the hub that can be reached from here: "
-                f"{str(error).splitlines()[0]}"
-            ) from error
-    config = _read_json(path, f"base {base}")
+    config = _read_json(base / "config.json", f"base {base}")
     text = config.get("text_config")
     return text if isinstance(text, dict) else config
 
@@ -150,29 +130,29 @@ def _check_ranks(folder: Path, settings: dict[str, Any], shapes: Shapes) -> None
         raise SpartaError(f"adapter {folder} holds no LoRA tensors: save it with PEFT's save_pretrained")
 
 
-def _check_modules(folder: Path, base: Path | str, shapes: Shapes) -> None:
-    """Raises SpartaError for a module that the base's weights know nothing of; of a hub id they are not looked at."""
-    known = {part for name in _weight_names(Path(base)) for part in name.split(".")}
+def _check_modules(folder: Path, base: Path, shapes: Shapes) -> None:
+    """Raises SpartaError for a module that the base's weights know nothing of."""
+    known = {part for name in _weight_names(base) for part in name.split(".")}
     # Where the output shares the weights of the input it is not among them.
     known.add("lm_head")
     for name in shapes:
         match = _TENSOR.match(name)
-        if match and known != {"lm_head"} and match["module"] not in known:
+        if match and match["module"] not in known:
             raise SpartaError(
                 f"adapter {folder} is for another base: it adapts {match['module']}, base {base} has no module of that name"
             )
 
 
 def _weight_names(base: Path) -> list[str]:
-    """Names of the base's weights; none where they are not there, which is not for this module to say."""
-    index, whole = base / "model.safetensors.index.json", base / "model.safetensors"
+    """Names of the base's weights, in one file or by the index of several."""
+    whole = base / "model.safetensors"
     if whole.is_file():
         return list(_tensor_shapes(whole))
-    return list(_read_json(index, f"base {base}").get("weight_map") or ()) if index.is_file() else []
+    return list(_read_json(base / "model.safetensors.index.json", f"base {base}").get("weight_map") or ())
 
 
 def _check_layers(
-    folder: Path, base: Path | str, settings: dict[str, Any], shapes: Shapes, config: dict[str, Any]
+    folder: Path, base: Path, settings: dict[str, Any], shapes: Shapes, config: dict[str, Any]
 ) -> None:
     layers = config.get("num_hidden_layers") or config.get("n_layer")
     used = {int(match[1]) for name in shapes if (match := _LAYER.search(name))}
@@ -196,7 +176,7 @@ def _check_layers(
         )
 
 
-def _check_widths(folder: Path, base: Path | str, shapes: Shapes, config: dict[str, Any]) -> None:
+def _check_widths(folder: Path, base: Path, shapes: Shapes, config: dict[str, Any]) -> None:
     known = _module_widths(config)
     for name, shape in shapes.items():
         match = _TENSOR.match(name)

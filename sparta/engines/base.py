@@ -31,8 +31,9 @@ class Sampling:
 class ModelRef:
     """A model of the pool as an engine needs it.
 
-    base: a folder with the base model (or a hub id). adapter: a PEFT folder, None for a full model. version:
-    changes with the weights, so that nothing cached under an older version is ever used for this one.
+    base: a folder with the base model; of a judge of evaluations at an endpoint, the model's name there. adapter: a PEFT
+    folder, None for a full model. version: changes with the weights, so that nothing cached under an older version is
+    ever used for this one.
     """
 
     name: str

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from itertools import takewhile
-from pathlib import Path
 
 from sparta.chat_template import Message
 from sparta.engines.base import Engine, Label, ModelRef
@@ -20,16 +19,16 @@ def check_labels(
 ) -> None:
     """Raises SpartaError, naming the base, where a label of `expected` judging is not one token of its own to every model.
 
-    Needs tokenizers, no weights. For an endpoint, those of bases that are folders here; where there are none nothing is checked, as
-    nothing is for other judging, which has no labels.
+    Needs tokenizers, no weights; where an endpoint answers, those in the folders of the bases. Nothing is checked for other judging, which has
+    no labels.
     """
     if judging.mode != "expected":
         return
     for base, model in {model.base: model for model in models}.items():
+        renderer = engine.renderer(model)
+        if renderer.tokenizer is None:
+            renderer = load_renderer(base, renderer.context_length, trust_remote_code)
         try:
-            renderer = engine.renderer(model)
-            if renderer.tokenizer is None and Path(base).is_dir():
-                renderer = load_renderer(base, renderer.context_length, trust_remote_code)
             labels_of(renderer, judging)
         except SpartaError as error:
             raise SpartaError(f"base {base}: {error}") from error

@@ -7,25 +7,21 @@ from typing import Any
 
 from sparta.errors import SpartaError
 from sparta.prompts import Renderer
+from sparta.recipe_pool import FETCH, HUB, names_one_of_hub
 
 _VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken", "tekken.json")
 
 
 def check_base(base: str) -> None:
-    """Raises SpartaError unless `base` is a folder with a model in safetensors that can chat, or reads like a hub id.
+    """Raises SpartaError unless `base` is a folder with a model in safetensors that can chat.
 
-    Looks at names and JSON alone, so that a whole pool is checked in no time; a hub id is not looked up.
+    Looks at names and JSON alone, so that a whole pool is checked in no time.
     """
     folder = Path(base)
-    if not folder.is_dir():
-        if folder.is_absolute() or base.startswith((".", "~")) or base.count("/") > 1:
-            raise SpartaError(
-                f"base {base}: there is no such folder; correct the base in the recipe or put the model there"
-            )
-        return
     if not (folder / "config.json").is_file():
+        hint = f", or name {HUB}{base} and fetch it: {FETCH}" if names_one_of_hub(base) else ""
         raise SpartaError(
-            f"base {base} has no config.json: it is not a model folder, correct the base in the recipe"
+            f"base {base} is no folder with a config.json; correct it in the recipe or put the model there{hint}"
         )
     _check_weights(folder)
     if not any(path for pattern in _VOCABULARIES for path in folder.glob(pattern)):
@@ -75,7 +71,7 @@ def _cannot_chat(base: str) -> SpartaError:
 
 
 def load_renderer(base: str, context_length: int, trust_remote_code: bool) -> Renderer:
-    """The renderer of `base`; its context is `context_length`, or less where the base allows less."""
+    """The renderer of the base in the folder `base`; its context is `context_length`, or less where the base allows less."""
     from transformers import AutoConfig, AutoTokenizer
 
     check_base(base)
@@ -83,21 +79,11 @@ def load_renderer(base: str, context_length: int, trust_remote_code: bool) -> Re
         config: Any = AutoConfig.from_pretrained(base, trust_remote_code=trust_remote_code)
         tokenizer: Any = AutoTokenizer.from_pretrained(base, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
-        if isinstance(error, OSError) and not Path(base).is_dir():
-            raise absent(base) from error
         raise SpartaError(f"the tokenizer of base {base} cannot be loaded: {first_line(error)}") from error
     if not tokenizer.chat_template:
         raise _cannot_chat(base)
     allowed = getattr(config.get_text_config(), "max_position_embeddings", None)
     return Renderer(tokenizer, min(context_length, allowed) if allowed else context_length)
-
-
-def absent(base: str) -> SpartaError:
-    """What to do about a hub id that is not on this machine and cannot be fetched."""
-    return SpartaError(
-        f"base {base} is not in the hub's cache on this machine and cannot be fetched: run `hf download {base}` "
-        "where there is a network, with HF_HOME on a disk that this machine sees, or name a folder in the recipe"
-    )
 
 
 def fingerprint(tokenizer: Any) -> str:

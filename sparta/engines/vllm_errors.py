@@ -5,18 +5,13 @@ a failing GPU is told as it is, and its work is dealt out again.
 """
 
 import re
-from pathlib import Path
 
 from sparta import recipe_engine
-from sparta.engines.tokenizers import absent, first_line
+from sparta.engines.tokenizers import first_line
 from sparta.errors import SpartaError
 
 _OUT_OF_MEMORY = re.compile(r"out of memory|OutOfMemoryError|Free memory on device", re.IGNORECASE)
 _NO_CACHE = re.compile(r"KV\s*cache\s+is needed|No available memory for the cache|requested memory for kv")
-_NETWORK = re.compile(
-    r"offline|couldn't connect|connection|cached files|max retries|resolve|LocalEntryNotFound|not a valid model identifier",
-    re.IGNORECASE,
-)
 _OF_THIS_NODE = re.compile(
     r"CUDA error|CUDA driver|\bECC\b|NCCL|CUBLAS|CUDNN|device-side|\[Errno|shutting down|EngineCore encountered",
     re.IGNORECASE,
@@ -69,8 +64,6 @@ def load_error(
             f"{vllm.tensor_parallel}, lower engine.context_length, now {settings.context_length}, or, where "
             f"something else uses the GPU too, engine.vllm.memory_share, now {vllm.memory_share:g}"
         )
-    if not Path(base).is_dir() and _NETWORK.search(whole):
-        return absent(base)
     if _misfit(error, said):
         return SpartaError(f"vLLM cannot load base {base}: {_cause(error, said)}")
     return None

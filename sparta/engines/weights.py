@@ -3,9 +3,9 @@
 import gc
 import hashlib
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -144,7 +144,7 @@ class Weights:
         from peft import PeftModel
 
         assert model.adapter is not None
-        check_adapter(model.adapter, model.base)
+        check_adapter(model.adapter, Path(model.base))
         folder = str(model.adapter)
         try:
             if self._peft is None:
@@ -165,7 +165,7 @@ def check_model(model: ModelRef) -> None:
     try:
         check_base(model.base)
         if model.adapter is not None:
-            check_adapter(model.adapter, model.base)
+            check_adapter(model.adapter, Path(model.base))
     except SpartaError as error:
         raise SpartaError(f"model {model.name}: {error}") from error
 
@@ -181,7 +181,6 @@ def _quiet() -> None:
     """Keep the loading chatter of the libraries out of logs; errors still come."""
     from transformers.utils import logging as transformers_logging
 
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.getLogger("peft").setLevel(logging.ERROR)

@@ -12,11 +12,9 @@ from sparta.errors import SpartaError
 from sparta.phases.memory import adapter_bytes
 from sparta.phases.pool import base_folder, judge_named, judge_reference, locate
 from sparta.recipe import Judging, Recipe
-from sparta.recipe_pool import HUB, Model, names_one_of_hub
+from sparta.recipe_pool import FETCH, HUB, Model
 from sparta.training.adapter_folder import check_trainable
 from sparta.training.fresh import check_shape
-
-FETCH = "run python jobs/init_pool.py --recipe R --fetch where there is a network, R being this recipe"
 
 
 def check_pool(recipe: Recipe) -> None:
@@ -56,7 +54,6 @@ def check_pool(recipe: Recipe) -> None:
 def _check_member(recipe: Recipe, model: Model) -> None:
     folder, base = recipe.pool.folder, base_folder(recipe, model)
     _require_fetched(recipe.pool.base_of(model), folder)
-    _require_base(base)
     check_base(base)
     if model.adapter is not None:
         adapter = Path(locate(model.adapter, folder))
@@ -71,7 +68,6 @@ def check_judge(recipe: Recipe) -> None:
     try:
         if judge.engine.kind not in ("scripted", "api"):
             _require_fetched(judge.base, recipe.pool.folder)
-            _require_base(model.base)
             check_base(model.base)
             if model.adapter is not None:
                 _require_fetched(judge.adapter or "", recipe.pool.folder)
@@ -79,12 +75,6 @@ def check_judge(recipe: Recipe) -> None:
         check_engine(judge.engine, [model], Judging(), recipe.pool.trust_remote_code)
     except SpartaError as error:
         raise SpartaError(f"evaluation.judge: {error}") from None
-
-
-def _require_base(base: str) -> None:
-    if not (Path(base) / "config.json").is_file():
-        hint = f", or name {HUB}{base} and fetch it: {FETCH}" if names_one_of_hub(base) else ""
-        raise SpartaError(f"its base {base} is no folder with a config.json; put the base model there{hint}")
 
 
 def _require_fetched(reference: str, folder: str | None) -> None:

@@ -68,7 +68,7 @@ class SftExample:
 class TrainingJob:
     """One model's DPO in one iteration.
 
-    model: its name in the pool, for messages. base: a folder, or a hub id. adapter: PEFT folder of M^{t-1}, from which training starts
+    model: its name in the pool, for messages. base: the folder of its base. adapter: PEFT folder of M^{t-1}, from which training starts
     and which is the reference. out: folder that appears, whole, when the job is done. work: private folder of this job for checkpoints;
     what lies there is resumed from if it belongs to this job, thrown away if not, and the folder is gone when the job is done.
     dtype: auto, float32, bfloat16 or float16, of the base. device: auto, cpu or cuda.

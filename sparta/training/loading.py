@@ -58,7 +58,7 @@ def load_model(job: AnyJob, adapter: StartingAdapter, device: str, dtype: str) -
         )
     except (OSError, ValueError) as error:
         raise SpartaError(
-            f"The base of {job.model}, {job.base}, could not be loaded: name a folder or a hub id of a causal language model "
+            f"The base of {job.model}, {job.base}, could not be loaded: name the folder of a causal language model "
             f"({_first_line(error)})."
         ) from error
     misfit = f"The adapter of {job.model} in {job.adapter} does not fit its base {job.base}"

@@ -687,15 +687,18 @@ def test_a_key_may_go_to_this_machine_and_to_a_private_address(
     make(url=f"http://{host}:8000/v1").expect([BARE])
 
 
-def test_labels_are_checked_with_the_tokenizer_of_a_base_that_is_here(
+def test_labels_are_checked_with_the_tokenizer_of_the_base_which_must_be_here(
     make: Callable[..., ApiEngine], tiny_base: Path
 ) -> None:
     engine, here = make(), ref("tiny", tiny_base, None)
-    check_labels(engine, [BARE, here], Judging(mode="expected", labels=("1", "2")))
+    short = Judging(mode="expected", labels=("1", "2"))
+    check_labels(engine, [here], short)
     long = Judging(mode="expected", labels=("<|alpha|>", "<|omega|>"))
-    check_labels(engine, [BARE], long)
     with pytest.raises(SpartaError, match=rf"base {tiny_base}: judging label '<\|alpha\|>' is not one token"):
-        check_labels(engine, [BARE, here], long)
+        check_labels(engine, [here], long)
+    with pytest.raises(SpartaError, match=r"^base some/base is no folder with a config\.json"):
+        check_labels(engine, [here, BARE], short)
+    check_labels(engine, [BARE], Judging())
 
 
 def test_a_key_is_never_shown(

@@ -494,7 +494,7 @@ def test_missing_and_unusable_files_are_named(
     tmp_path: Path, tiny_base: Path, tiny_adapters: dict[str, Path]
 ) -> None:
     engine = HfEngine(settings())
-    with pytest.raises(SpartaError, match="no such folder"):
+    with pytest.raises(SpartaError, match=r"nowhere is no folder with a config\.json"):
         engine.renderer(ref("a", tmp_path / "nowhere", None))
     pickled = tmp_path / "pickled"
     shutil.copytree(tiny_base, pickled)

@@ -21,7 +21,7 @@ def base(tiny_base: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("missing", "words"),
     [
-        ("config.json", r"no config\.json"),
+        ("config.json", r"is no folder with a config\.json"),
         ("model.safetensors", r"no model\.safetensors"),
         ("tokenizer.json", "no tokenizer"),
         ("tokenizer_config.json", "no chat template"),
@@ -32,6 +32,25 @@ def test_a_base_without_a_part_is_refused(missing: str, words: str, base: Path) 
     (base / missing).unlink()
     with pytest.raises(SpartaError, match=words):
         check_base(str(base))
+
+
+@pytest.mark.parametrize("named", ["own/model", "own/model@v1"])
+def test_a_base_that_reads_like_one_of_the_hub_is_refused_with_how_to_name_and_fetch_it(named: str) -> None:
+    with pytest.raises(SpartaError) as caught:
+        check_base(named)
+    assert str(caught.value).startswith(
+        f"base {named} is no folder with a config.json; correct it in the recipe or put the model there, or name hub:{named} and "
+        "fetch it: run python jobs/init_pool.py --recipe R --fetch"
+    )
+
+
+@pytest.mark.parametrize("named", ["nowhere", "/nowhere/model", "./own/model", "~/own/model", "own/a/model"])
+def test_a_base_that_is_no_folder_is_refused(named: str) -> None:
+    with pytest.raises(SpartaError) as caught:
+        check_base(named)
+    assert str(caught.value) == (
+        f"base {named} is no folder with a config.json; correct it in the recipe or put the model there"
+    )
 
 
 def test_a_chat_template_may_be_a_file_of_its_own(base: Path) -> None:

@@ -349,7 +349,7 @@ def test_a_task_that_needs_no_judge_is_refused(tmp_path: Path, register: Registe
     [
         (
             {"base": "./nowhere", "engine": {"kind": "hf"}},
-            "evaluation.judge: its base .*nowhere is no folder",
+            "evaluation.judge: base .*nowhere is no folder",
         ),
         ({"base": "embedded:nobody", "engine": {"kind": "hf"}}, "there is no embedded model nobody"),
         ({"base": "embedded:base", "adapter": "/nowhere", "engine": {"kind": "hf"}}, "nowhere"),

@@ -160,7 +160,7 @@ def test_a_full_model_whose_base_is_missing_is_refused(tmp_path: Path, tiny_base
     models = [*full("ada", "bea"), {"name": "cem", "base": str(tmp_path / "nowhere")}]
     said = refused(recipe_of(tmp_path, tiny_base, models))
     assert said == (
-        f"model cem: its base {tmp_path / 'nowhere'} is no folder with a config.json; put the base model there"
+        f"model cem: base {tmp_path / 'nowhere'} is no folder with a config.json; correct it in the recipe or put the model there"
     )
 
 
@@ -170,7 +170,7 @@ def test_a_base_that_reads_like_one_of_the_hub_is_refused_with_how_to_name_and_f
     said = refused(
         recipe_of(tmp_path, tiny_base, [*full("ada", "bea"), {"name": "cem", "base": "own/model"}])
     )
-    assert said.startswith("model cem: its base own/model is no folder with a config.json")
+    assert said.startswith("model cem: base own/model is no folder with a config.json")
     assert "name hub:own/model and fetch it: run python jobs/init_pool.py --recipe R --fetch" in said
 
 
