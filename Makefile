@@ -39,9 +39,9 @@ lint: setup
 unit: setup $(VENV)/.vllm
 	$(BIN)/pytest -n 2 --dist worksteal --ignore=tests/slurm
 
-# The tests on a real SLURM, which each test process starts for itself: it must be installed, and the user be root.
+# The tests on a real SLURM, which each test process starts for itself (it must be installed, and the user be root); they wait as much as they work.
 slurm: setup $(VENV)/.vllm
-	SPARTA_NEED_SLURM=1 $(BIN)/pytest -n 2 --dist worksteal tests/slurm
+	SPARTA_NEED_SLURM=1 $(BIN)/pytest -n 3 --dist worksteal tests/slurm
 
 bench: setup $(VENV)/.vllm
 	$(BIN)/python tests/bench/merge.py
