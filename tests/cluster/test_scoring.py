@@ -459,7 +459,7 @@ def test_a_judge_that_cannot_grade_is_named_before_a_look_is_noted(
     scored(run, tasks="quiz", split="validation")
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     for setting, said in (
-        ("kind=hf", r"^evaluation\.judge: its base umpire is no folder"),
+        ("kind=hf", r"^evaluation\.judge: base umpire is no folder"),
         ("{kind: api, api: {url: 'https://example.org/v1'}}", r"^evaluation\.judge: .*OPENAI_API_KEY"),
     ):
         key, value = setting.split("=") if setting.startswith("kind") else ("", setting)
