@@ -64,61 +64,62 @@ class SftExample:
         return max(self.token_ids)
 
 
-@dataclass(frozen=True)
-class TrainingJob:
-    """One model's DPO in one iteration.
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """What every training of one adapter is told.
 
-    model: its name in the pool, for messages. base: the folder of its base. adapter: PEFT folder of M^{t-1}, from which training starts
-    and which is the reference. out: folder that appears, whole, when the job is done. work: private folder of this job for checkpoints;
-    what lies there is resumed from if it belongs to this job, thrown away if not, and the folder is gone when the job is done.
-    dtype: auto, float32, bfloat16 or float16, of the base. device: auto, cpu or cuda.
+    model: its name in the pool, for messages. base: the folder of its base. adapter: PEFT folder from which training starts. out: folder
+    that appears, whole, when the job is done. work: private folder of this job for checkpoints; what lies there is resumed from if it
+    belongs to this job, thrown away if not, and the folder is gone when the job is done. dtype: auto, float32, bfloat16 or float16, of
+    the base. device: auto, cpu or cuda. `method`, `section` of the recipe and `unit` of data are for messages.
     """
+
+    method: ClassVar[str]
+    section: ClassVar[str]
+    unit: ClassVar[str]
+
+    model: str
+    base: str
+    adapter: Path
+    out: Path
+    work: Path
+    dtype: str
+    device: str
+    seed: int
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingJob(_Job):
+    """One model's DPO in one iteration; `adapter` is that of M^{t-1}, and the reference."""
 
     method: ClassVar[str] = "DPO"
     section: ClassVar[str] = "dpo"
     unit: ClassVar[str] = "preference pair"
 
-    model: str
-    base: str
-    adapter: Path
     examples: tuple[Example, ...]
-    out: Path
-    work: Path
     settings: Dpo
-    dtype: str
-    device: str
-    seed: int
-    trust_remote_code: bool = False
 
     @property
     def epochs(self) -> int:
         return self.settings.epochs
 
 
-@dataclass(frozen=True)
-class SftJob:
-    """One expert's training from data. adapter: PEFT folder with the new adapter that training starts from. Other fields as in `TrainingJob`."""
+@dataclass(frozen=True, kw_only=True)
+class SftJob(_Job):
+    """One expert's training from data; `adapter` is a new one."""
 
     method: ClassVar[str] = "SFT"
     section: ClassVar[str] = "pool.sft"
     unit: ClassVar[str] = "row"
 
-    model: str
-    base: str
-    adapter: Path
     examples: tuple[SftExample, ...]
-    out: Path
-    work: Path
     settings: Sft
     epochs: int
-    dtype: str
-    device: str
-    seed: int
-    trust_remote_code: bool = False
 
 
 AnyJob = TrainingJob | SftJob
-"""What is done in the same way for both: `method`, `section` of the recipe and `unit` of data are for messages."""
+"""What is done in the same way for both."""
 
 
 @dataclass(frozen=True)

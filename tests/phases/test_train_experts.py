@@ -134,9 +134,7 @@ def test_a_pool_that_lacks_an_expert_is_not_committed(what: str, tmp_path: Path)
     else:
         [path] = run.iteration(0).training.iterdir()
         path.write_text("".join(line for line in path.open() if '"bea"' not in line))
-    with pytest.raises(
-        SpartaError, match="adapters/bea is missing: training of bea from its data is not complete"
-    ):
+    with pytest.raises(SpartaError, match="adapters/bea is missing: training of bea is not complete"):
         Found().execute(run, 0)
     assert not run.iteration(0).manifest.exists()
 
