@@ -5,14 +5,13 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from sparta.cluster.summary import TaskScores, read_summary
 from sparta.errors import SpartaError
-from sparta.phases import standings
-from sparta.phases.evaluate import checkpoint_name
-from sparta.phases.stats import IterationStats
-from sparta.store import files
+from sparta.evaluation.answer import checkpoint_name
+from sparta.evaluation.summary import TaskScores, read_summary
+from sparta.store import files, standings
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
+from sparta.store.stats import IterationStats
 
 
 def draw(run: Run, out: Path) -> None:

@@ -13,8 +13,8 @@ from statistics import fmean
 from rich import box
 from rich.table import Table
 
-from sparta.cluster.console import plain_console
 from sparta.errors import SpartaError
+from sparta.screen import plain_console
 from sparta.store import files
 from sparta.store.layout import StateDir
 from sparta.store.records import Response, Result, Vote, response_key

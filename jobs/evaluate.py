@@ -4,12 +4,12 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
-from sparta.cluster.command import add_place, ending
-from sparta.cluster.console import Screen
-from sparta.cluster.scoring import score
-from sparta.cluster.summary import summary_file
-from sparta.cluster.summary_view import show_scores
-from sparta.cluster.wanted import Asked, Stage
+from sparta.commands.evaluate import score
+from sparta.commands.evaluate_request import Asked, Stage
+from sparta.commands.options import add_place, ending
+from sparta.evaluation.summary import summary_file
+from sparta.evaluation.tables import show_scores
+from sparta.screen import Screen
 from sparta.store.layout import StateDir
 
 

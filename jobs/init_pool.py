@@ -2,10 +2,9 @@
 
 import argparse
 
-from sparta.cluster.command import add_run, ending
-from sparta.cluster.console import Screen
-from sparta.cluster.fetching import fetch
-from sparta.cluster.launch import Asked, asked_recipe, command_to_continue, launch
+from sparta.commands.launch import Asked, command_to_continue, fetch_models, launch
+from sparta.commands.options import add_run, ending
+from sparta.screen import Screen
 
 
 def main() -> None:
@@ -29,7 +28,7 @@ def main() -> None:
     asked, screen = Asked(**args, pool_only=True), Screen()
     if only_fetch:
         with ending():
-            fetch(asked_recipe(asked, screen), update, screen)
+            fetch_models(asked, update, screen)
         return
     with ending(lambda: f"go on with\n  {command_to_continue(asked)}"):
         launch(asked, screen)

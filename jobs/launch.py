@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from sparta.cluster.command import add_run, ending
-from sparta.cluster.console import Screen
-from sparta.cluster.launch import Asked, command_to_continue, launch
+from sparta.commands.launch import Asked, command_to_continue, launch
+from sparta.commands.options import add_run, ending
+from sparta.screen import Screen
 
 
 def main() -> None:

@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from sparta.cluster import preparing
-from sparta.cluster.command import ending
-from sparta.cluster.console import Screen
-from sparta.recipe import DATASETS
+from sparta.commands import prepare_data
+from sparta.commands.options import ending
+from sparta.recipes.schema import DATASETS
+from sparta.screen import Screen
 
 
 def main() -> None:
@@ -51,12 +51,12 @@ def main() -> None:
     screen = Screen()
     with ending():
         if args.show is not None:
-            preparing.show(args.names, args.show, args.folder, screen)
+            prepare_data.show(args.names, args.show, args.folder, screen)
             return
-        datasets = preparing.datasets_named(args.names)
-        origin = preparing.Origin(args.origin, args.single, args.update)
-        done = preparing.prepare_all(datasets, origin, args.folder, screen)
-        preparing.report(done, args.folder, screen)
+        datasets = prepare_data.datasets_named(args.names)
+        origin = prepare_data.Origin(args.origin, args.single, args.update)
+        done = prepare_data.prepare_all(datasets, origin, args.folder, screen)
+        prepare_data.report(done, args.folder, screen)
 
 
 if __name__ == "__main__":

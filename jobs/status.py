@@ -4,9 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from sparta.cluster.command import ending
-from sparta.cluster.status import status_of
-from sparta.cluster.status_view import as_json, show_status
+from sparta.commands.options import ending
+from sparta.status.collect import status_of
+from sparta.status.tables import as_json, show_status
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
 

@@ -4,7 +4,6 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
@@ -12,54 +11,24 @@ import annotated_types
 import pytest
 import yaml
 from pydantic import BaseModel
-from rehearsal import ROOT, advance, begin
+from support.house import (
+    COMING,
+    JOBS,
+    LINE,
+    MODULES,
+    PROGRAMS,
+    at_import,
+    circles,
+    imported,
+    name_of,
+    room_of,
+    shares,
+    tree_of,
+    wrong_imports,
+)
+from support.scripted_run import ROOT, advance, begin
 
-from sparta.recipe import Recipe
-
-UNDERNEATH = {
-    "errors",
-    "rng",
-    "chat_template",
-    "prompts",
-    "recipe",
-    "recipe_engine",
-    "recipe_pool",
-    "recipe_files",
-    "store",
-}
-WORKERS = UNDERNEATH | {"arena"}
-ROOMS: dict[str, set[str]] = {
-    "errors": set(),
-    "rng": set(),
-    "chat_template": {"errors"},
-    "prompts": {"errors", "chat_template"},
-    "arena": {"errors", "rng"},
-    "recipe_engine": {"arena"},
-    "recipe_pool": {"errors", "arena", "recipe_engine", "store"},
-    "recipe": {"arena", "recipe_engine", "recipe_pool"},
-    "recipe_files": {"errors", "recipe", "recipe_pool", "arena"},
-    "store": UNDERNEATH,
-    "engines": UNDERNEATH,
-    "training": UNDERNEATH,
-    "toy": {"rng", "chat_template", "prompts"},
-    "tasks": UNDERNEATH | {"arena", "toy"},
-    "phases": WORKERS | {"engines", "training", "tasks", "toy"},
-    "methods": {"phases", "recipe", "errors"},
-    "cluster": WORKERS | {"engines", "training", "tasks", "phases", "methods"},
-    "jobs": UNDERNEATH | {"cluster", "tasks"},
-}
-"""Room -> the rooms that it may import from, beside itself."""
-
-EXACTLY = {
-    ("recipe", "arena"): {"sparta.arena.rules"},
-    ("recipe_engine", "arena"): {"sparta.arena.rules"},
-    ("recipe_pool", "arena"): {"sparta.arena.rules"},
-    ("recipe_pool", "store"): {"sparta.store.layout"},
-    ("recipe_files", "arena"): {"sparta.arena.rules"},
-    ("tasks", "arena"): {"sparta.arena.votes"},
-}
-"""Doors that open to one module alone. The rules of the game are the recipe's too, so that a knob is defined once; names of models are
-checked by who makes paths of them; a judge's grade is read as its vote is."""
+from sparta.recipes.schema import Recipe
 
 HEAVY = {
     "torch",
@@ -82,74 +51,26 @@ MAY_COST = {
     **dict.fromkeys(("toy/build.py", "toy/curriculum.py", "toy/measure.py", "toy/tokenizer.py"), HEAVY),
     "arena/replay.py": {"numpy"},
     # A class on one of vLLM's, imported where vLLM already is.
-    "engines/vllm_forms.py": {"vllm"},
+    "engines/vllm/grammar_cache.py": {"vllm"},
 }
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "base_utils"}
 
-MODULES = sorted((ROOT / "sparta").rglob("*.py"))
-JOBS = sorted((ROOT / "jobs").glob("*.py"))
+
+@pytest.mark.parametrize("path", [*MODULES, *PROGRAMS], ids=name_of)
+def test_a_room_imports_only_from_rooms_to_its_left(path: Path) -> None:
+    assert wrong_imports(path) == []
 
 
-def name_of(path: Path) -> str:
-    """Path relative to sparta/, or jobs/ and the file's name."""
-    return str(path.relative_to(ROOT)).removeprefix("sparta/")
+def test_every_room_stands_in_the_line() -> None:
+    assert {room_of(path) for path in MODULES} == set(LINE) - COMING
 
 
-def room_of(path: Path) -> str:
-    return "jobs" if path.parent.name == "jobs" else Path(name_of(path)).parts[0].removesuffix(".py")
+def test_no_room_holds_more_than_its_share() -> None:
+    assert max(shares().values()) <= 0.15
 
 
-@cache
-def tree_of(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-def imported(nodes: Iterator[ast.AST]) -> Iterator[str]:
-    """Full names of what is imported: modules, and names from modules (which may be modules)."""
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def at_import(body: list[ast.stmt]) -> Iterator[ast.AST]:
-    """Statements that run when the module is imported."""
-    for node in body:
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            continue
-        typing_only = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-        yield node
-        for part in ("body", "orelse", "finalbody"):
-            if not typing_only:
-                yield from at_import(getattr(node, part, []))
-
-
-@pytest.mark.parametrize("path", [*MODULES, *JOBS], ids=name_of)
-def test_a_room_imports_only_from_the_rooms_below_it(path: Path) -> None:
-    room = room_of(path)
-    if path == ROOT / "sparta" / "__init__.py":
-        room = "errors"
-    for name in imported(ast.walk(tree_of(path))):
-        parts = name.split(".")
-        if parts[0] == "jobs":
-            pytest.fail("nothing imports a command")
-        if parts[0] != "sparta" or len(parts) == 1:
-            continue
-        # `from sparta import rng` names the room last, `from sparta.rng import stream` in the middle.
-        other = parts[1]
-        if other in ("__version__", room):
-            continue
-        assert other in ROOMS[room], (
-            f"{name_of(path)} imports {name}: {room} may import {sorted(ROOMS[room])}"
-        )
-        if (room, other) in EXACTLY:
-            assert name.rpartition(".")[0] in EXACTLY[room, other], f"{name_of(path)} imports {name}"
-
-
-def test_every_room_has_a_rule() -> None:
-    assert {room_of(path) for path in MODULES} - {"__init__"} <= set(ROOMS)
+def test_modules_do_not_import_each_other_in_a_circle() -> None:
+    assert circles() == []
 
 
 @pytest.mark.parametrize("path", [*MODULES, *JOBS], ids=name_of)

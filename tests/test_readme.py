@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sparta.recipe import Recipe
-from sparta.recipe_files import load
+from sparta.recipes.load import load
+from sparta.recipes.schema import Recipe
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

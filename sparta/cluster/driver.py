@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Protocol
 
 from sparta.cluster.attempts import Attempt, AttemptDir
-from sparta.cluster.base import Launcher
 from sparta.cluster.inline import Inline
-from sparta.cluster.launchers import LAUNCHERS, launcher_named
-from sparta.cluster.sizing import dealt
+from sparta.cluster.launcher import Launcher
+from sparta.cluster.parallelism import dealt
+from sparta.cluster.registry import LAUNCHERS, launcher_named
 from sparta.errors import SpartaError
 from sparta.phases.base import ArrayPhase, Phase
 from sparta.store.run import Run

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from sparta.cluster.attempts import Attempt, AttemptDir, Watch
-from sparta.cluster.base import Launcher
+from sparta.cluster.launcher import Launcher
 from sparta.cluster.task import run_task
 from sparta.phases.base import Phase
 from sparta.store.run import Run

@@ -12,8 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sparta.cluster.attempts import Attempt, AttemptDir, Watch
-from sparta.cluster.base import Launcher
-from sparta.cluster.needs import engine_key, gpus_of
+from sparta.cluster.gpus import visible_gpus
+from sparta.cluster.launcher import Launcher
+from sparta.cluster.resources import engine_key, gpus_of
 from sparta.cluster.task import main
 from sparta.errors import SpartaError
 from sparta.phases.base import Phase
@@ -132,17 +133,6 @@ class Local(Launcher):
             files.write_json(_process_file(attempts, attempt, shard), identify(int(job.job_id)))
             self._slots[shard] = slot
             alive.add(shard)
-
-
-def visible_gpus() -> tuple[str, ...]:
-    """GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them (numbers, UUIDs, MIG slices); none without an NVIDIA driver."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return tuple(
-            part.strip() for part in named.split(",") if part.strip() not in ("", "-1", "NoDevFiles")
-        )
-    devices = Path("/proc/driver/nvidia/gpus")
-    return tuple(str(number) for number in range(len(list(devices.iterdir())))) if devices.is_dir() else ()
 
 
 @contextmanager

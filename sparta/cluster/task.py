@@ -7,7 +7,7 @@ import traceback
 from pathlib import Path
 
 from sparta.cluster.attempts import AttemptDir, Report, Watch, begin_record
-from sparta.cluster.measure import last_sign
+from sparta.cluster.gpu_time import last_sign
 from sparta.engines.factory import loads_so_far
 from sparta.errors import SpartaError
 from sparta.methods.registry import phase_named

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from sparta.prompts import Prompt, Renderer
+from sparta.chat.renderer import Prompt, Renderer
 from sparta.store.records import FinishReason
 
 

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sparta import recipe, recipe_engine
 from sparta.engines.base import Engine, ModelRef
-from sparta.engines.labels import check_labels
-from sparta.engines.vllm_needs import rooms
+from sparta.engines.label_tokens import check_labels
+from sparta.engines.vllm.lora_capacity import rooms
+from sparta.recipes import engine as recipe_engine
+from sparta.recipes import schema as recipe
 
 
 class Loads(NamedTuple):
@@ -102,13 +103,13 @@ def _made(
 
         return ScriptedEngine(settings)
     if kind == "api":
-        from sparta.engines.api import ApiEngine
+        from sparta.engines.api.engine import ApiEngine
 
         return ApiEngine(settings, calls, key)
     if kind == "vllm":
-        from sparta.engines.vllm import VllmEngine
+        from sparta.engines.vllm.engine import VllmEngine
 
         return VllmEngine(settings, trust_remote_code)
-    from sparta.engines.hf import HfEngine
+    from sparta.engines.hf.engine import HfEngine
 
     return HfEngine(settings, trust_remote_code)

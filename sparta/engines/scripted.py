@@ -12,9 +12,11 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sparta import prompts, recipe_engine, rng
+from sparta import rng
+from sparta.chat import judge_prompts
+from sparta.chat.renderer import Renderer
 from sparta.engines.base import Completion, Inbox, ModelRef, Request
-from sparta.prompts import Renderer
+from sparta.recipes import engine as recipe_engine
 from sparta.store.records import FinishReason
 
 _QUALITY = re.compile(r"quality (\d+\.\d+)")
@@ -129,7 +131,7 @@ def _name(request: Request) -> tuple[int | str, ...]:
 
 def _judges(request: Request) -> bool:
     content = request.prompt.messages[-1].content
-    return prompts.INTRODUCTION in content or content.endswith(prompts.GRADING)
+    return judge_prompts.INTRODUCTION in content or content.endswith(judge_prompts.GRADING)
 
 
 def _bounded(score: float) -> float:

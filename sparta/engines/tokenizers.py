@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sparta.chat.renderer import Renderer
 from sparta.errors import SpartaError
-from sparta.prompts import Renderer
-from sparta.recipe_pool import FETCH, HUB, names_one_of_hub
+from sparta.recipes.pool import FETCH, HUB, names_one_of_hub
 
 _VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken", "tekken.json")
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from sparta import recipe_engine
-from sparta.engines.adapters import check_adapter
+from sparta.engines.adapter_check import check_adapter
 from sparta.engines.base import ModelRef
 from sparta.engines.tokenizers import check_base, first_line
 from sparta.errors import SpartaError
+from sparta.recipes import engine as recipe_engine
 
 
 class Weights:

@@ -1,13 +1,13 @@
 """Methods by the name in the recipe, phases by the name that a task's process is told."""
 
 from sparta.errors import SpartaError
+from sparta.evaluation.answer import Evaluate, OverTasks
+from sparta.evaluation.grade import GradeAnswers
 from sparta.methods import sparta
 from sparta.phases.base import Phase
-from sparta.phases.evaluate import Evaluate, OverTasks
-from sparta.phases.found import Found
-from sparta.phases.grade import GradeAnswers
-from sparta.phases.sft import TrainExperts
-from sparta.recipe import Recipe
+from sparta.phases.init_pool import Found
+from sparta.phases.train_experts import TrainExperts
+from sparta.recipes.schema import Recipe
 
 METHODS: dict[str, tuple[Phase, ...]] = {"sparta": sparta.PHASES}
 FUSED: dict[str, tuple[Phase, ...]] = {"sparta": sparta.FUSED}

@@ -1,9 +1,9 @@
 """Sparta Alignment: plan, generate, judge, merge, train, commit; Algorithm 1."""
 
 from sparta.phases.base import Phase
-from sparta.phases.combat import CombatAndJudge
 from sparta.phases.commit import Commit
 from sparta.phases.generate import Generate
+from sparta.phases.generate_and_judge import CombatAndJudge
 from sparta.phases.judge import Judge
 from sparta.phases.merge import Merge
 from sparta.phases.plan import Plan

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from sparta import recipe_engine
-from sparta.recipe import Recipe
+from sparta.recipes import engine as recipe_engine
+from sparta.recipes.schema import Recipe
 from sparta.store.records import Row
 from sparta.store.run import Run
 from sparta.store.shards import ShardWriter, done_keys

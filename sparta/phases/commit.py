@@ -6,12 +6,12 @@ from pathlib import Path
 import msgspec
 
 from sparta.phases.base import Step
-from sparta.phases.stats import IterationStats
-from sparta.phases.trained import trained
+from sparta.phases.train import trained
 from sparta.store import files
 from sparta.store.manifest import commit
 from sparta.store.records import Member, Response, Trained, Vote
 from sparta.store.run import Run
+from sparta.store.stats import IterationStats
 
 
 class Commit(Step):

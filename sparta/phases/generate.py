@@ -1,15 +1,64 @@
 """Generate: both contestants of every combat answer its prompt (Algorithm 1, line 6)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sparta.engines.base import Inbox
-from sparta.phases import costs
+from sparta import rng
+from sparta.engines.base import Completion, Engine, Inbox, ModelRef, Request, Sampling
+from sparta.engines.label_tokens import check_labels
+from sparta.phases import token_costs
 from sparta.phases.base import RowPhase, Sink, WorkItem
-from sparta.phases.contest import Contest
-from sparta.phases.pool import engine_for, references
-from sparta.store.records import Response, response_key
+from sparta.pool.members import engine_for, references
+from sparta.store.records import Combat, Response, response_key
 from sparta.store.run import Run
+
+
+class Contest:
+    """Turns contestants of iteration t's combats into requests and completions into responses. members: M^{t-1} by name."""
+
+    def __init__(self, run: Run, t: int, engine: Engine, members: Mapping[str, ModelRef]) -> None:
+        self._engine = engine
+        self._members = members
+        self._stream = (run.recipe.seed, t, "combat")
+        settings = run.recipe.generation
+        self._sampling = Sampling(
+            settings.temperature, settings.top_p, settings.top_k, settings.max_new_tokens
+        )
+        self._asked: dict[str, tuple[Combat, ModelRef]] = {}
+        # Not needed before judging; a recipe that cannot be judged is to fail before hours of generation.
+        check_labels(engine, members.values(), run.recipe.judging, run.recipe.pool.trust_remote_code)
+
+    def request(self, combat: Combat, name: str) -> Request:
+        """What the contestant `name` of `combat` is asked."""
+        model = self._members[name]
+        key = response_key(combat.combat_id, name)
+        self._asked[key] = (combat, model)
+        return Request(
+            key=key,
+            model=model,
+            prompt=self._engine.renderer(model).combat(combat.messages),
+            sampling=self._sampling,
+            seed=rng.seed_of(*self._stream, combat.combat_id, name),
+        )
+
+    def is_asked(self, key: str) -> bool:
+        """Whether an answer is awaited under this key."""
+        return key in self._asked
+
+    def response(self, done: Completion) -> Response:
+        """The row of an answer."""
+        combat, model = self._asked.pop(done.key)
+        return Response(
+            combat_id=combat.combat_id,
+            model=model.name,
+            text=done.text,
+            token_ids=done.token_ids,
+            tokenizer=self._engine.tokenizer_fingerprint(model) if done.token_ids else "",
+            prompt_tokens=done.prompt_tokens,
+            new_tokens=done.new_tokens,
+            finish_reason=done.finish_reason,
+            seconds=done.seconds,
+        )
 
 
 class Generate(RowPhase):
@@ -29,7 +78,7 @@ class Generate(RowPhase):
         ]
 
     def priced(self, run: Run, t: int, items: Sequence[WorkItem]) -> Sequence[WorkItem]:
-        return costs.of_responses(run, t, items)
+        return token_costs.of_responses(run, t, items)
 
     def execute(self, run: Run, t: int, items: Sequence[WorkItem], sink: Sink) -> None:
         members = references(run, t - 1)

@@ -4,19 +4,19 @@ No model is needed: the votes are on disk, and the replay gives labels and reput
 """
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sparta.arena.preferences import Reason, unusable
 from sparta.arena.replay import Replay, replay
 from sparta.errors import SpartaError
-from sparta.phases import standings, stats
 from sparta.phases.base import Step
-from sparta.store import files
+from sparta.store import files, standings, stats
 from sparta.store.records import Combat, FinishReason, Pair, Response, Result, Vote
 from sparta.store.run import Run
 from sparta.store.shards import iter_shards
+from sparta.store.stats import IterationStats, JudgeStats
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Merge(Step):
         )
         files.write_rows(iteration.combats, _results(plan, outcome))
         files.write_rows(iteration.preferences, _pairs(plan, spoken, outcome))
-        files.write_json(iteration.stats, stats.of_merge(plan, outcome, jury, *_tokens_and_too_long(spoken)))
+        files.write_json(iteration.stats, of_merge(plan, outcome, jury, *_tokens_and_too_long(spoken)))
         files.write_json(iteration.standing, outcome.standings)
 
 
@@ -179,3 +179,30 @@ def _pairs(plan: Sequence[Combat], spoken: Sequence[Sequence[Spoken]], outcome: 
 def read_pairs(run: Run, t: int) -> list[Pair]:
     """P of iteration t."""
     return list(files.read_rows(run.iteration(t).preferences, Pair))
+
+
+def of_merge(
+    plan: Sequence[Combat],
+    outcome: Replay,
+    jury: Mapping[str, JudgeStats],
+    response_tokens: int,
+    too_long: int,
+) -> IterationStats:
+    """What the merge knows."""
+    wins = dict.fromkeys(jury, 0)
+    losses = dict.fromkeys(jury, 0)
+    for combat, result in zip(plan, outcome.outcomes, strict=True):
+        if result.winner is not None:
+            wins[combat.models[result.winner]] += 1
+            losses[combat.models[1 - result.winner]] += 1
+    counts = dict(outcome.counts)
+    return IterationStats(
+        combats=len(plan),
+        uniform_juries=counts.pop("uniform_jury", 0),
+        reasons=counts,
+        wins=wins,
+        losses=losses,
+        judges=dict(jury),
+        response_tokens=response_tokens,
+        too_long=too_long,
+    )

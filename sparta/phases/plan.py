@@ -2,9 +2,8 @@
 
 from sparta import rng
 from sparta.arena.matchmaking import draw_prompts, match
-from sparta.phases import standings
 from sparta.phases.base import Step
-from sparta.store import files
+from sparta.store import files, standings
 from sparta.store.records import Combat
 from sparta.store.run import Run
 

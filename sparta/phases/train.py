@@ -1,22 +1,45 @@
 """Train: every model learns from all of the iteration's preference pairs by DPO (Algorithm 1, lines 16 to 18)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from sparta import rng
+from sparta.chat.renderer import Renderer
 from sparta.engines.base import Engine, ModelRef
 from sparta.engines.factory import close_engine_on_gpu
 from sparta.engines.tokenizers import fingerprint, load_renderer
+from sparta.errors import SpartaError
 from sparta.phases.base import RowPhase, Sink, WorkItem
 from sparta.phases.merge import read_pairs
-from sparta.phases.pool import engine_for, references
-from sparta.prompts import Renderer
-from sparta.recipe import Recipe
+from sparta.pool.members import engine_for, references
+from sparta.recipes.schema import Recipe
 from sparta.store import files
-from sparta.store.records import Pair, Trained
+from sparta.store.records import Pair, Taught, Trained
 from sparta.store.run import Run
+from sparta.store.shards import read_shards
 from sparta.training.factory import train
 from sparta.training.job import Example, TrainingJob
+
+_Row = TypeVar("_Row", Taught, Trained)
+
+
+def trained(run: Run, t: int, names: Iterable[str], kind: type[_Row]) -> dict[str, _Row]:
+    """The rows of iteration t's trainings of the models `names`. Raises SpartaError where one is missing, or its adapter is not what it made."""
+    iteration = run.iteration(t)
+    rows = read_shards(iteration.training, kind)
+    for name in names:
+        folder = iteration.adapter(name)
+        if name not in rows or not folder.is_dir():
+            raise SpartaError(
+                f"{folder} is missing: training of {name} is not complete, launch the run again to continue it"
+            )
+        if files.sha256_tree(folder) != rows[name].sha256:
+            raise SpartaError(
+                f"{folder} is not what training of {name} made: remove the folder and its line in {iteration.training}, then launch the run "
+                "again to train it anew"
+            )
+    return rows
 
 
 class Train(RowPhase):

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparta.errors import SpartaError
+from sparta.names import MODEL_NAME, check_model_name
 
 _ITERATION = re.compile(r"iter_([0-9]{2}|[1-9][0-9]{2,})")
-_MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -190,21 +190,8 @@ def parse_checkpoint(name: str) -> tuple[int, str]:
     """
     folder, dash, model = name.partition("-")
     iteration = _ITERATION.fullmatch(folder)
-    if iteration is None or (dash and _MODEL_NAME.fullmatch(model) is None):
+    if iteration is None or (dash and MODEL_NAME.fullmatch(model) is None):
         raise SpartaError(
             f"{name!r} is neither a checkpoint, such as iter_05-adder, nor an iteration, such as iter_05."
         )
     return int(iteration[1]), model
-
-
-def check_model_name(name: str) -> str:
-    """`name`, when it may become a file name: letters, digits, '.', '_' and '-', at most 64, no leading '.' or '-', no '..'.
-
-    Raises SpartaError otherwise.
-    """
-    if _MODEL_NAME.fullmatch(name) is None or ".." in name:
-        raise SpartaError(
-            f"The model name {name[:80]!r} cannot be used in file names: rename it in the recipe with at most 64 letters, "
-            "digits, '.', '_' or '-', without '..' and beginning with a letter, digit or '_'."
-        )
-    return name

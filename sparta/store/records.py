@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Protocol
 import msgspec
 from msgspec import Meta
 
-from sparta.chat_template import Message
+from sparta.chat.template import Message
 
 SCHEMA_VERSION = 1
 MEASUREMENTS = ("seconds",)

@@ -11,8 +11,8 @@ import msgspec
 
 from sparta import __version__
 from sparta.errors import SpartaError
-from sparta.recipe import Recipe
-from sparta.recipe_files import thaw
+from sparta.recipes.load import thaw
+from sparta.recipes.schema import Recipe
 from sparta.store import files
 from sparta.store.layout import IterationDir, StateDir
 from sparta.store.records import SCHEMA_VERSION, Combat, Instruction, Lessons, Member

@@ -6,8 +6,9 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from sparta.chat_template import Message
-from sparta.recipe import Data
+from sparta.chat.template import Message
+from sparta.grading.rubrics import Rubric
+from sparta.recipes.schema import Data
 
 Split = Literal["train", "validation", "test"]
 
@@ -29,17 +30,6 @@ class Item(
     answer: str | None = None
     right: tuple[str, ...] = ()
     level: str | None = None
-
-
-@dataclass(frozen=True)
-class Rubric:
-    """How a judge gives a metric, on 0 to 10, zero-shot.
-
-    introduction: the first line of its prompt: what is judged, and by what. reference: whether the item's reference is in view.
-    """
-
-    introduction: str
-    reference: bool = True
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from sparta.chat_template import Message
+from sparta.chat.template import Message
 from sparta.store import files
 
 Turn = tuple[str, str | None]

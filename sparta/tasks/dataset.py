@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
-from sparta.chat_template import Message
-from sparta.recipe import Data
+from sparta.chat.template import Message
+from sparta.recipes.schema import Data
 from sparta.tasks import prepared
 from sparta.tasks.base import Item, Metric, Split
 
@@ -146,6 +146,6 @@ def multiple_choice(question: str, choices: Mapping[str, str]) -> str:
 
 def right_letter(item: Item, text: str) -> dict[str, float]:
     """Accuracy of an answer to a multiple-choice item: whether it decides for the right letter, and no other."""
-    from sparta.tasks.grading.letters import letter_of
+    from sparta.grading.letters import letter_of
 
     return {"accuracy": float(letter_of(text, tuple(item.choices)) == item.answer)}

@@ -4,7 +4,7 @@
     <folder>/<subset>/train.jsonl                                one Chat a line
     <folder>/<either>/source.json                                a Provenance; it is written last and says which splits count
 
-jobs/prepare_data.py writes them (sparta.cluster.preparing); tasks read their items, and sparta.tasks.lessons the chats.
+jobs/prepare_data.py writes them (sparta.commands.prepare_data); tasks read their items, and sparta.tasks.sft_data.load the chats.
 """
 
 import shlex
@@ -15,7 +15,8 @@ from typing import Literal, TypeVar, get_args
 import msgspec
 
 from sparta.errors import SpartaError
-from sparta.recipe import DATASETS, Data
+from sparta.names import DATASETS
+from sparta.recipes.schema import Data
 from sparta.store import files
 from sparta.tasks.base import Item, Split, Task
 from sparta.tasks.chats import Chat

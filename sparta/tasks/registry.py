@@ -3,11 +3,19 @@
 import difflib
 
 from sparta.errors import SpartaError
-from sparta.recipe import Data
-from sparta.tasks import alpaca, com2, gsm8k, kcross, mathematics, medqa, normad, truthfulqa
+from sparta.recipes.schema import Data
 from sparta.tasks.base import Task
-from sparta.tasks.subsets import DOLLY, SUBSETS, Subset
-from sparta.tasks.toy import Toy
+from sparta.tasks.benchmarks import (
+    alpaca,
+    com2,
+    gsm8k,
+    knowledge_crosswords,
+    mathematics,
+    medqa,
+    normad,
+    truthfulqa,
+)
+from sparta.tasks.benchmarks.toy import Toy
 
 TASKS: dict[str, Task] = {
     task.name: task
@@ -16,7 +24,7 @@ TASKS: dict[str, Task] = {
         normad.COUNTRY,
         normad.VALUE,
         normad.ROT,
-        kcross.KCROSS,
+        knowledge_crosswords.KCROSS,
         gsm8k.GSM8K,
         com2.COM2,
         mathematics.EASY,
@@ -29,14 +37,11 @@ TASKS: dict[str, Task] = {
 }
 """The data sets, in the paper's order, and the toy task."""
 
-LESSONS: dict[str, Subset] = {**SUBSETS, DOLLY.name: DOLLY}
-"""What experts learn from: the paper's ten, and one more."""
-
 
 def task_named(name: str, data: Data | None = None) -> Task:
     """The task called `name`; `own`: that of the files which `data` names. Raises SpartaError with the nearest known name."""
     if name == "own":
-        from sparta.tasks.own import Own
+        from sparta.tasks.user_files import Own
 
         if data is None or data.train is None:
             raise SpartaError(

@@ -162,7 +162,7 @@ for fewer:
 {{"score": 4}}
 ```
 
-Then each expert is trained, on a data set of its own (`sparta/toy/lessons.py`), on right answers in its own skill, on careless answers elsewhere (the typical slip of the skill, mostly on
+Then each expert is trained, on a data set of its own (`sparta/toy/expert_rows.py`), on right answers in its own skill, on careless answers elsewhere (the typical slip of the skill, mostly on
 questions whose last character is in the expert's blind spot, another one for every expert), and on right judgements of all skills. So an expert is
 good at one thing and middling at the rest, judges better than it answers, and what it lacks is not gone: preferences can bring it back.
 Validation and test questions are never trained on.

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sparta.prompts import JudgingMode, judge_content, judging_instruction
+from sparta.chat.judge_prompts import JudgingMode, judge_content, judging_instruction
 from sparta.rng import stream
 from sparta.toy.family import SKILLS, ToyItem, answer_to, draw, slip_on
 from sparta.toy.tokenizer import END, LABELS

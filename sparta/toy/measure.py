@@ -13,8 +13,9 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sparta.chat_template import Message
-from sparta.prompts import Renderer, judging_instruction
+from sparta.chat.judge_prompts import judging_instruction
+from sparta.chat.renderer import Renderer
+from sparta.chat.template import Message
 from sparta.rng import stream
 from sparta.toy.curriculum import wrong_answer
 from sparta.toy.family import SKILLS, ToyItem, is_right, items

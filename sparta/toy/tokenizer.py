@@ -1,7 +1,7 @@
-"""The tokenizer of the toy base: one character a token, plus the fixed sentences of `sparta.prompts` as single tokens.
+"""The tokenizer of the toy base: one character a token, plus the fixed sentences of `sparta.chat.renderer` as single tokens.
 
 A model this small reads a few tokens well and many badly; with the wording of the judge prompt in one token a sentence, judging a
-response costs about twenty tokens. The sentences are taken from `sparta.prompts` itself, so the two cannot drift apart. Characters are bytes
+response costs about twenty tokens. The sentences are taken from `sparta.chat.renderer` itself, so the two cannot drift apart. Characters are bytes
 as in Qwen2, so every text can be encoded.
 """
 
@@ -9,7 +9,7 @@ import json
 import string
 from pathlib import Path
 
-from sparta.prompts import INTRODUCTION, JudgingMode, judging_instruction
+from sparta.chat.judge_prompts import INTRODUCTION, JudgingMode, judging_instruction
 from sparta.toy.family import SKILLS
 
 START, END, PAD = "<|im_start|>", "<|im_end|>", "<|endoftext|>"

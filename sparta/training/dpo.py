@@ -6,10 +6,17 @@ from statistics import fmean
 from typing import Any
 
 from sparta.training.adapter_folder import StartingAdapter
-from sparta.training.ends import begin, end
 from sparta.training.job import Example, Progress, TrainingJob, TrainingReport, silent, usable_pairs
 from sparta.training.loading import load_model, padding_id
-from sparta.training.running import arguments, check_vocabulary, dataset_in_order, run, training_order
+from sparta.training.runner import (
+    arguments,
+    begin,
+    check_vocabulary,
+    dataset_in_order,
+    end,
+    run,
+    training_order,
+)
 from sparta.training.trainer import placeholder_tokenizer, trainer_class
 
 _LOGGED = {"rewards/margins": "reward_margin", "rewards/accuracies": "reward_accuracy"}

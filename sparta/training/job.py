@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from sparta.errors import SpartaError
-from sparta.recipe import Dpo
-from sparta.recipe_pool import Sft
+from sparta.recipes.pool import Sft
+from sparta.recipes.schema import Dpo
 
 Progress = Callable[[int, int, float | None], None]
 """Called after every weight update with (update, total updates, loss in nats). What it raises ends the job, which can be resumed."""

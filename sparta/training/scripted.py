@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 
 from sparta.training.adapter_folder import CONFIG, WEIGHTS, StartingAdapter, encode_config
-from sparta.training.ends import begin, end
 from sparta.training.job import (
     AnyJob,
     Example,
@@ -21,6 +20,7 @@ from sparta.training.job import (
     usable_pairs,
     usable_rows,
 )
+from sparta.training.runner import begin, end
 
 TENSOR = "base_model.model.scripted.lora_A.weight"
 VALUES = 8

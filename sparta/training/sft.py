@@ -6,11 +6,18 @@ from typing import Any
 
 from sparta.errors import SpartaError
 from sparta.training.adapter_folder import StartingAdapter
-from sparta.training.ends import begin, end
 from sparta.training.job import Progress, SftExample, SftJob, SftReport, silent, usable_rows
 from sparta.training.loading import load_model, padding_id
 from sparta.training.packing import is_packed
-from sparta.training.running import arguments, check_vocabulary, dataset_in_order, run, training_order
+from sparta.training.runner import (
+    arguments,
+    begin,
+    check_vocabulary,
+    dataset_in_order,
+    end,
+    run,
+    training_order,
+)
 from sparta.training.trainer import placeholder_tokenizer, trainer_class
 
 _LOGGED = {"mean_token_accuracy": "token_accuracy"}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparta.errors import SpartaError
 from sparta.store import files
-from sparta.training import departure
+from sparta.training import preemption
 from sparta.training.adapter_folder import CONFIG, WEIGHTS, StartingAdapter
 from sparta.training.checkpoints import seal
 from sparta.training.job import AnyJob, Progress
@@ -79,7 +79,7 @@ def trainer_class(parent: Any) -> Any:
             if not self.args.fp16 and not math.isfinite(logs.get("grad_norm", 0.0)):
                 self._diverged("gradient", logs["grad_norm"], self.state.global_step)
             self.progress(self.state.global_step, self.state.max_steps, logs["loss"])
-            if departure.asked():
+            if preemption.asked():
                 self.control.should_save = True
 
         def seconds(self) -> float:
@@ -119,7 +119,7 @@ def trainer_class(parent: Any) -> Any:
             with _writing(checkpoint):
                 super()._save_checkpoint(model, trial)
             seal(checkpoint)
-            departure.depart()
+            preemption.depart()
 
         def _diverged(self, what: str, value: float, update: int) -> None:
             raise SpartaError(

@@ -21,16 +21,16 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2])]
 from pools import SHAPES, random_pool  # noqa: E402
-from rehearsal import advance  # noqa: E402
+from support.scripted_run import advance  # noqa: E402
 
-from sparta.cluster import lifecycle  # noqa: E402
+from sparta.commands import begin  # noqa: E402
 from sparta.engines.base import Inbox, Request  # noqa: E402
 from sparta.engines.factory import close_engine, open_engine  # noqa: E402
+from sparta.evaluation.answer import Evaluate  # noqa: E402
+from sparta.evaluation.items import freeze_items  # noqa: E402
 from sparta.methods.registry import phase_named  # noqa: E402
 from sparta.phases.base import ArrayPhase  # noqa: E402
-from sparta.phases.evaluate import Evaluate  # noqa: E402
-from sparta.phases.evaluation_items import freeze_items  # noqa: E402
-from sparta.recipe_files import adjust, load  # noqa: E402
+from sparta.recipes.load import adjust, load  # noqa: E402
 from sparta.store.files import read_rows  # noqa: E402
 from sparta.store.layout import StateDir  # noqa: E402
 from sparta.store.records import Result  # noqa: E402
@@ -64,7 +64,7 @@ class Bench:
         """A run in iteration 1, carried out up to that phase."""
         state = StateDir(self.folder / "states" / name)
         shutil.rmtree(state.root, ignore_errors=True)
-        run = lifecycle.begin_or_continue(state, load(self.recipe, [*self.settings, *settings]))
+        run = begin.begin_or_continue(state, load(self.recipe, [*self.settings, *settings]))
         advance(run, 1, upto=upto)
         return run
 
@@ -292,7 +292,7 @@ def _forget(engine: Any) -> None:
 
 def _bare(engine: Any, requests: Sequence[Request]) -> float:
     """Seconds of vLLM's own loop: everything is given to it at once, and nothing is done with what comes."""
-    from sparta.engines.vllm import _parameters
+    from sparta.engines.vllm.engine import _parameters
 
     vllm = engine._open
     given = [

@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from rehearsal import command, typed, write_recipe
+from support.scripted_run import command, typed, write_recipe
 
 from sparta.cluster.attempts import AttemptDir
 from sparta.methods.registry import phases_of

@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 from statistics import fmean, stdev
 
-from sparta.cluster.selection import INITIAL, LAST
-from sparta.cluster.summary import TaskScores, choice_of, read_summary
+from sparta.evaluation.selection import INITIAL, LAST
+from sparta.evaluation.summary import TaskScores, choice_of, read_summary
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
 

@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 
 from sparta.arena.reputation import initial_standing
-from sparta.chat_template import Message
+from sparta.chat.template import Message
 from sparta.phases.merge import Merge
 from sparta.phases.plan import Plan
-from sparta.recipe import Recipe
+from sparta.recipes.schema import Recipe
 from sparta.store import files
 from sparta.store.layout import StateDir
 from sparta.store.records import Instruction, Response, Vote

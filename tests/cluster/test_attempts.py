@@ -7,17 +7,17 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from rehearsal import advance, begin, rows_on_disk
+from support.scripted_run import advance, begin, rows_on_disk
 
 from sparta.cluster.attempts import AttemptDir, Report, TaskRecord, begin_record
-from sparta.cluster.dealing import deal
-from sparta.cluster.measure import cost_of
-from sparta.cluster.slurm.jobs import Jobs, Part, note_jobs
+from sparta.cluster.gpu_time import cost_of
+from sparta.cluster.sharding import deal
+from sparta.cluster.slurm.job_ids import Jobs, Part, note_jobs
 from sparta.cluster.task import run_task
 from sparta.errors import SpartaError
 from sparta.phases.base import ArrayPhase
-from sparta.phases.combat import CombatAndJudge
 from sparta.phases.generate import Generate
+from sparta.phases.generate_and_judge import CombatAndJudge
 from sparta.phases.judge import Judge
 from sparta.store import files
 from sparta.store.process import ProcessId

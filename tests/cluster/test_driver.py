@@ -7,17 +7,26 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from rehearsal import Launched, Silent, advance, begin, manifests, rows_on_disk, wait_until, write_recipe
+from support.scripted_run import (
+    Launched,
+    Silent,
+    advance,
+    begin,
+    manifests,
+    rows_on_disk,
+    wait_until,
+    write_recipe,
+)
 
 from sparta.cluster.attempts import AttemptDir, TaskRecord
-from sparta.cluster.dealing import deal
 from sparta.cluster.driver import Driver
 from sparta.cluster.inline import Inline
 from sparta.cluster.local import Local
+from sparta.cluster.sharding import deal
 from sparta.errors import SpartaError
 from sparta.phases.base import RowPhase
-from sparta.phases.combat import CombatAndJudge
 from sparta.phases.generate import Generate
+from sparta.phases.generate_and_judge import CombatAndJudge
 from sparta.phases.judge import Judge
 from sparta.phases.merge import Merge
 from sparta.phases.train import Train

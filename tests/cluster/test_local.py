@@ -4,17 +4,18 @@ import stat
 from pathlib import Path
 
 import pytest
-from rehearsal import advance, begin, typed, wait_until, write_recipe
+from support.scripted_run import advance, begin, typed, wait_until, write_recipe
 
 from sparta.cluster.attempts import AttemptDir
-from sparta.cluster.dealing import deal
-from sparta.cluster.local import Local, visible_gpus
+from sparta.cluster.gpus import visible_gpus
+from sparta.cluster.local import Local
+from sparta.cluster.sharding import deal
 from sparta.errors import SpartaError
+from sparta.evaluation.grade import GradeAnswers
 from sparta.methods.registry import phases_of
 from sparta.phases.generate import Generate
-from sparta.phases.grade import GradeAnswers
 from sparta.phases.train import Train
-from sparta.recipe_files import adjust
+from sparta.recipes.load import adjust
 from sparta.store.run import Run
 
 

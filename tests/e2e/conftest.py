@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from rehearsal import Launched, launches
+from support.scripted_run import Launched, launches
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from rehearsal import (
+from support.scripted_run import (
     ROOT,
     Launched,
     advance,

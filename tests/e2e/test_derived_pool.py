@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from rehearsal import typed
+from support.scripted_run import typed
 
 from sparta import toy
 from sparta.phases.generate import Generate

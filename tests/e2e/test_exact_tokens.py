@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
-from rehearsal import advance
+from support import tiny_models
+from support.scripted_run import advance
 from transformers import GenerationMixin
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-from sparta.cluster.lifecycle import begin_or_continue
+from sparta.commands.begin import begin_or_continue
 from sparta.engines.factory import close_engine, loads_so_far
 from sparta.engines.tokenizers import load_renderer
 from sparta.phases.merge import read_pairs
-from sparta.recipe import Recipe
+from sparta.recipes.schema import Recipe
 from sparta.store.layout import StateDir
 from sparta.store.records import Pair, Response, Vote
 from sparta.store.run import Run
@@ -118,10 +118,10 @@ def test_the_toy_pool_learns_from_exactly_the_tokens_that_it_read_and_wrote(
 @pytest.fixture
 def two_bases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     """Random bases that cut text into different tokens and mark turns differently."""
-    bases = {"a": tiny.make_base(tmp_path / "a", seed=1)}
-    monkeypatch.setattr(tiny, "MERGES", [("i", "n"), ("e", "r"), ("q", "u"), ("s", "t"), ("Ġ", "t")])
-    monkeypatch.setattr(tiny, "CHAT_TEMPLATE", tiny.CHAT_TEMPLATE.replace("assistant", "model"))
-    return {**bases, "b": tiny.make_base(tmp_path / "b", seed=2)}
+    bases = {"a": tiny_models.make_base(tmp_path / "a", seed=1)}
+    monkeypatch.setattr(tiny_models, "MERGES", [("i", "n"), ("e", "r"), ("q", "u"), ("s", "t"), ("Ġ", "t")])
+    monkeypatch.setattr(tiny_models, "CHAT_TEMPLATE", tiny_models.CHAT_TEMPLATE.replace("assistant", "model"))
+    return {**bases, "b": tiny_models.make_base(tmp_path / "b", seed=2)}
 
 
 def record_jobs(monkeypatch: pytest.MonkeyPatch) -> dict[str, Sequence[Example]]:
@@ -144,7 +144,9 @@ def test_models_of_two_bases_judge_and_teach_each_other(
         {
             "name": f"{letter}{number}",
             "base": str(two_bases[letter]),
-            "adapter": str(tiny.make_adapter(tmp_path / f"{letter}{number}", two_bases[letter], seed=number)),
+            "adapter": str(
+                tiny_models.make_adapter(tmp_path / f"{letter}{number}", two_bases[letter], seed=number)
+            ),
         }
         for number in (1, 2)
         for letter in "ab"
@@ -161,7 +163,7 @@ def test_models_of_two_bases_judge_and_teach_each_other(
         judging={"mode": "expected"},
         dpo={"max_length": 256, "batch_size": 4},
     )
-    monkeypatch.setattr("sparta.engines.hf.ROUND", 5)
+    monkeypatch.setattr("sparta.engines.hf.engine.ROUND", 5)
     loads = loads_so_far().bases
     advance(run, 1, upto="judge")
     assert loads_so_far().bases - loads <= 4, "each base once a phase, in however many chunks"

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from rehearsal import advance
+from support.scripted_run import advance
 
-from sparta.cluster.lifecycle import begin_or_continue
+from sparta.commands.begin import begin_or_continue
 from sparta.engines.base import Completion, Inbox
 from sparta.engines.factory import close_engine, loads_so_far
-from sparta.engines.hf import HfEngine
-from sparta.recipe_files import load
+from sparta.engines.hf.engine import HfEngine
+from sparta.recipes.load import load
 from sparta.store.layout import StateDir
 from sparta.store.records import Response, Vote
 from sparta.store.run import Run

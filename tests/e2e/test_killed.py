@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rehearsal import Launched, committed, manifests, rows_on_disk, typed, write_recipe
+from support.scripted_run import Launched, committed, manifests, rows_on_disk, typed, write_recipe
 
 from sparta.phases.base import RowPhase
 from sparta.phases.generate import Generate

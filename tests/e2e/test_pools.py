@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-import tiny
 import yaml
-from realdata import rows
-from rehearsal import typed
 from safetensors.numpy import load_file
+from support import tiny_models
+from support.real_data import rows
+from support.scripted_run import typed
 
 needs_vllm = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None,
@@ -24,8 +24,8 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Two bases, of different depths and with different tokenizers."""
     folder = tmp_path_factory.mktemp("bases")
     return {
-        "one": tiny.make_base(folder / "one", width=128),
-        "other": tiny.make_base(
+        "one": tiny_models.make_base(folder / "one", width=128),
+        "other": tiny_models.make_base(
             folder / "other", width=128, layers=1, seed=1, merges=[("o", "n"), ("a", "n")]
         ),
     }
@@ -106,7 +106,7 @@ def test_full_models_play_and_learn_in_adapters_of_their_own(
 def test_models_on_two_bases_with_different_tokenizers_play_and_learn_from_each_other(
     engine: str, bases: dict[str, Path], tmp_path: Path
 ) -> None:
-    adapter = tiny.make_adapter(tmp_path / "adapter", bases["one"], seed=3)
+    adapter = tiny_models.make_adapter(tmp_path / "adapter", bases["one"], seed=3)
     other = str(bases["other"])
     state, said = played(
         tmp_path,

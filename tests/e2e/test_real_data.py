@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from realdata import TASKS, check_evaluated, needs_raw_data, prepared, rows, write_recipe
-from rehearsal import typed
+from support.real_data import TASKS, check_evaluated, needs_raw_data, prepared, rows, write_recipe
+from support.scripted_run import typed
 
 pytestmark = needs_raw_data
 

@@ -6,18 +6,17 @@ import random
 import signal
 from pathlib import Path
 
-from rehearsal import Launched, rows_on_disk, typed, wait_until
+from support.scripted_run import Launched, rows_on_disk, typed, wait_until
 
 from sparta.methods.sparta import PHASES
-from sparta.phases import standings
 from sparta.phases.base import RowPhase
-from sparta.phases.stats import IterationStats
-from sparta.store import files
+from sparta.store import files, standings
 from sparta.store.layout import StateDir
 from sparta.store.manifest import verify
 from sparta.store.records import Vote
 from sparta.store.run import Run
 from sparta.store.shards import LineCounter, read_shards
+from sparta.store.stats import IterationStats
 
 SMALL = (
     "--recipe",

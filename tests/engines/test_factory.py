@@ -1,9 +1,9 @@
 """One engine a process, kept while its settings last."""
 
 from sparta.engines.factory import close_engine, open_engine
-from sparta.engines.hf import HfEngine
+from sparta.engines.hf.engine import HfEngine
 from sparta.engines.scripted import ScriptedEngine
-from sparta.recipe_engine import Engine
+from sparta.recipes.engine import Engine
 
 
 def test_equal_settings_share_the_engine_and_others_replace_it() -> None:

@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from asking import SAMPLED, answers, labels, ref, request, weighing
+from support.engine_contract import SAMPLED, answers, labels, ref, request, weighing
 
-from sparta import recipe_engine
-from sparta.chat_template import Message
+from sparta.chat.judge_prompts import GRADING, JudgingMode, judging_instruction
+from sparta.chat.renderer import Renderer
+from sparta.chat.template import Message
 from sparta.engines.base import ModelRef, Request, Sampling
 from sparta.engines.scripted import ByteTokenizer, ScriptedEngine, skill
-from sparta.prompts import GRADING, JudgingMode, Renderer, judging_instruction
+from sparta.recipes import engine as recipe_engine
 
 ROOT = Path(__file__).parents[2]
 LABELS = tuple("0123456789")
@@ -166,8 +167,8 @@ def test_skills_differ_by_name_and_a_little_by_version() -> None:
 
 def test_importing_it_is_cheap() -> None:
     code = (
-        "import sys; from sparta.engines.factory import open_engine; from sparta.recipe_engine import Engine;"
-        "open_engine(Engine(kind='scripted')); import sparta.engines.hf;"
+        "import sys; from sparta.engines.factory import open_engine; from sparta.recipes.engine import Engine;"
+        "open_engine(Engine(kind='scripted')); import sparta.engines.hf.engine;"
         "assert not {'torch', 'peft', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

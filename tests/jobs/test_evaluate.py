@@ -5,13 +5,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from rehearsal import advance, begin, command, rows_on_disk, sentence, typed, wait_until
+from support.scripted_run import advance, begin, command, rows_on_disk, sentence, typed, wait_until
 
 from sparta.cluster.attempts import AttemptDir
-from sparta.cluster.console import Screen
-from sparta.cluster.scoring import score
-from sparta.cluster.wanted import Asked
-from sparta.phases.evaluate import Evaluate
+from sparta.commands.evaluate import score
+from sparta.commands.evaluate_request import Asked
+from sparta.evaluation.answer import Evaluate
+from sparta.screen import Screen
 from sparta.store.run import Run
 from sparta.store.shards import LineCounter
 
@@ -167,7 +167,7 @@ def test_what_has_been_scored_is_read_where_there_is_no_slurm(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert typed("evaluate", run.state.root, "--all").returncode == 0
-    monkeypatch.setattr("sparta.cluster.slurm.controller.partitions", lambda: pytest.fail("SLURM was asked"))
+    monkeypatch.setattr("sparta.cluster.slurm.cli.partitions", lambda: pytest.fail("SLURM was asked"))
     asked = Asked(run.state.root, every=True, cluster="slurm", profile="devcluster")
     assert len(score(asked, Screen())["toy"].validation) == 3 * 4
 

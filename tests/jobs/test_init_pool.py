@@ -4,10 +4,10 @@ import json
 import subprocess
 from pathlib import Path
 
-import hub as loopback
 import pytest
-from rehearsal import sentence, typed, write_recipe
-from school import write_lessons, write_school
+from support import hub_server as loopback
+from support.expert_recipes import write_lessons, write_school
+from support.scripted_run import sentence, typed, write_recipe
 
 from sparta.store.layout import StateDir
 

@@ -3,10 +3,19 @@
 from pathlib import Path
 
 import pytest
-from rehearsal import ROOT, begin, committed, manifests, sentence, typed, write_adapter, write_recipe
+from support.scripted_run import (
+    ROOT,
+    begin,
+    committed,
+    manifests,
+    sentence,
+    typed,
+    write_adapter,
+    write_recipe,
+)
 
-from sparta.cluster.console import Screen
-from sparta.cluster.launch import Asked, command_to_continue, launch
+from sparta.commands.launch import Asked, command_to_continue, launch
+from sparta.screen import Screen
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
 

@@ -8,17 +8,17 @@ from pathlib import Path
 import datasets
 import huggingface_hub
 import pytest
-from rehearsal import ROOT, sentence, typed
 from rich.console import Console
+from support.scripted_run import ROOT, sentence, typed
 
-from sparta.chat_template import Message
-from sparta.cluster import preparing
-from sparta.cluster.console import Screen
-from sparta.cluster.preparing import Origin
+from sparta.chat.template import Message
+from sparta.commands import prepare_data
 from sparta.errors import SpartaError
-from sparta.tasks import prepared, registry
+from sparta.screen import Screen
+from sparta.tasks import prepare, prepared, registry
 from sparta.tasks.base import Item, Metric
 from sparta.tasks.dataset import Dataset, HubSplit, LocalFile, Rows, Source, Splits
+from sparta.tasks.prepare import Origin
 
 DATA = ROOT.parent / "shared" / "data"
 real = pytest.mark.skipif(not DATA.is_dir(), reason="the data sets' files are not on this machine")
@@ -71,14 +71,14 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tasks are sums, its twin without files, and toy."""
     twin = replace(SUMS, name="twin", local=Source({"test": LocalFile("none.json")}, read))
     tasks = {"sums": SUMS, "twin": twin, "toy": registry.TASKS["toy"]}
-    monkeypatch.setattr(preparing, "TASKS", tasks)
+    monkeypatch.setattr(prepare_data, "TASKS", tasks)
     monkeypatch.setattr(registry, "TASKS", tasks)
 
 
 def test_splits_and_where_they_come_from_are_written(tmp_path: Path) -> None:
     put(tmp_path / "from" / "sums", "train", 3)
     put(tmp_path / "from" / "sums", "test", 4)
-    preparing.prepare(SUMS, Origin(tmp_path / "from"), tmp_path / "to")
+    prepare.prepare(SUMS, Origin(tmp_path / "from"), tmp_path / "to")
     assert [len(prepared.read(tmp_path / "to", "sums", split)) for split in prepared.SPLITS] == [3, 1, 3]
     source = prepared.provenance(tmp_path / "to", "sums")
     assert source is not None
@@ -98,8 +98,8 @@ def test_a_split_whose_file_is_missing_is_said_and_the_others_are_there(
     tmp_path: Path, screen: Screen
 ) -> None:
     put(tmp_path / "sums", "test", 3)
-    done = preparing.prepare_all([SUMS], Origin(tmp_path), tmp_path / "to", screen)
-    preparing.report(done, tmp_path / "to", screen)
+    done = prepare_data.prepare_all([SUMS], Origin(tmp_path), tmp_path / "to", screen)
+    prepare_data.report(done, tmp_path / "to", screen)
     said = screen.console.export_text()
     [row] = [line.split() for line in said.splitlines() if line.strip().startswith("sums ")]
     assert " ".join(row) == "sums – 1 2 1,200 / 1 / 2 train"
@@ -112,11 +112,11 @@ def test_a_split_whose_file_is_missing_is_said_and_the_others_are_there(
 @pytest.mark.usefixtures("known")
 def test_one_that_cannot_be_prepared_does_not_stop_the_others(tmp_path: Path, screen: Screen) -> None:
     put(tmp_path / "sums", "test", 3)
-    both = preparing.datasets_named(["twin", "all", "sums"])
+    both = prepare_data.datasets_named(["twin", "all", "sums"])
     assert [dataset.name for dataset in both] == ["twin", "sums"]
-    done = preparing.prepare_all(both, Origin(tmp_path), tmp_path / "to", screen)
+    done = prepare_data.prepare_all(both, Origin(tmp_path), tmp_path / "to", screen)
     with pytest.raises(SpartaError, match="twin could not be prepared: .* holds no none.json"):
-        preparing.report(done, tmp_path / "to", screen)
+        prepare_data.report(done, tmp_path / "to", screen)
     assert len(prepared.read(tmp_path / "to", "sums", "test")) == 2
     assert re.search("twin +– +– +– +1,200 / 1 / 2 +all", screen.console.export_text())
 
@@ -124,7 +124,7 @@ def test_one_that_cannot_be_prepared_does_not_stop_the_others(tmp_path: Path, sc
 def test_a_source_with_nothing_in_it_is_no_success(tmp_path: Path) -> None:
     put(tmp_path / "sums", "test", 0)
     with pytest.raises(SpartaError, match="^nothing was found to make a split of: write your own"):
-        preparing.prepare(SUMS, Origin(tmp_path), tmp_path / "to")
+        prepare.prepare(SUMS, Origin(tmp_path), tmp_path / "to")
     assert not (tmp_path / "to").exists()
 
 
@@ -133,7 +133,7 @@ def test_a_data_set_that_is_on_no_hub_needs_a_folder(tmp_path: Path) -> None:
         SpartaError,
         match="sums is on no hub: add --from FOLDER, with sums/train.jsonl, sums/test.jsonl below it",
     ):
-        preparing.prepare(SUMS, Origin(), tmp_path)
+        prepare.prepare(SUMS, Origin(), tmp_path)
 
 
 def test_the_hub_is_taken_where_no_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +145,7 @@ def test_the_hub_is_taken_where_no_folder_is_named(tmp_path: Path, monkeypatch: 
         f"---\nconfigs:\n- config_name: main\n  data_files:\n{card}---\n"
     )
     dataset = replace(SUMS, hub=on_hub(str(tmp_path / "hub")))
-    source = preparing.prepare(dataset, Origin(), tmp_path / "to")
+    source = prepare.prepare(dataset, Origin(), tmp_path / "to")
     assert source.source == "hub"
     assert {key: (file.config, file.split) for key, file in source.files.items()} == {
         "train": ("main", "train"),
@@ -175,7 +175,7 @@ def test_the_revision_of_the_last_time_is_taken_until_an_update_is_asked_for(
     dataset = replace(SUMS, hub=on_hub("org/sums"))
     for update, now, taken in ((False, "a", "a"), (False, "b", "a"), (True, "b", "b"), (False, "c", "b")):
         hub["now"], loaded[:] = now * 40, []
-        source = preparing.prepare(dataset, Origin(update=update), tmp_path)
+        source = prepare.prepare(dataset, Origin(update=update), tmp_path)
         assert set(loaded) == {taken * 40}
         assert {file.revision for file in source.files.values()} == {taken * 40}
 
@@ -183,8 +183,8 @@ def test_the_revision_of_the_last_time_is_taken_until_an_update_is_asked_for(
 @pytest.mark.usefixtures("known")
 def test_examples_are_shown_as_they_are_asked_with_what_is_right(tmp_path: Path, screen: Screen) -> None:
     put(tmp_path / "sums", "test", 9)
-    preparing.prepare(SUMS, Origin(tmp_path), tmp_path / "to")
-    preparing.show(["sums"], 2, tmp_path / "to", screen)
+    prepare.prepare(SUMS, Origin(tmp_path), tmp_path / "to")
+    prepare_data.show(["sums"], 2, tmp_path / "to", screen)
     said = screen.console.export_text()
     assert said.count("=== sums") == 3
     assert "=== sums validation test-0, easy\n[user] test 0?\n[answer] 0\n" in said
@@ -194,9 +194,9 @@ def test_examples_are_shown_as_they_are_asked_with_what_is_right(tmp_path: Path,
 @pytest.mark.usefixtures("known")
 def test_what_is_prepared_is_shown_beside_what_is_not(tmp_path: Path, screen: Screen) -> None:
     put(tmp_path / "sums", "test", 3)
-    preparing.prepare(SUMS, Origin(tmp_path), tmp_path / "to")
+    prepare.prepare(SUMS, Origin(tmp_path), tmp_path / "to")
     with pytest.raises(SpartaError, match="^twin could not be shown: the data of twin is not prepared in"):
-        preparing.show(["twin", "sums"], 1, tmp_path / "to", screen)
+        prepare_data.show(["twin", "sums"], 1, tmp_path / "to", screen)
     assert screen.console.export_text().count("=== sums") == 2
 
 
@@ -204,11 +204,11 @@ def test_what_is_prepared_is_shown_beside_what_is_not(tmp_path: Path, screen: Sc
 def test_a_row_that_cannot_be_used_stops_its_data_set_alone(tmp_path: Path, screen: Screen) -> None:
     put(tmp_path / "sums", "test", 3)
     (tmp_path / "none.json").write_text('[{"question": "0?", "answer": "0"}, {"question": "1?"}]')
-    done = preparing.prepare_all(
-        preparing.datasets_named(["twin", "sums"]), Origin(tmp_path), tmp_path / "to", screen
+    done = prepare_data.prepare_all(
+        prepare_data.datasets_named(["twin", "sums"]), Origin(tmp_path), tmp_path / "to", screen
     )
     with pytest.raises(SpartaError) as error:
-        preparing.report(done, tmp_path / "to", screen)
+        prepare_data.report(done, tmp_path / "to", screen)
     assert str(error.value) == (
         f"twin could not be prepared: {tmp_path / 'none.json'}, entry 2: it has no 'answer', but question; take the row out, or get the file again"
     )

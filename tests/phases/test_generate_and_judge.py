@@ -6,15 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rehearsal import advance, begin, rows_on_disk
+from support.scripted_run import advance, begin, rows_on_disk
 
+from sparta.chat.renderer import Renderer
 from sparta.engines.base import Completion, Request
 from sparta.engines.scripted import ScriptedEngine
 from sparta.errors import SpartaError
 from sparta.phases.generate import Generate
 from sparta.phases.judge import Judge
-from sparta.prompts import Renderer
-from sparta.recipe_files import adjust
+from sparta.recipes.load import adjust
 from sparta.store.records import Response, Vote
 from sparta.store.run import Run
 from sparta.store.shards import read_shards

@@ -3,15 +3,15 @@
 from pathlib import Path
 
 import pytest
-from rehearsal import advance, begin
+from support.scripted_run import advance, begin
 
 from sparta.errors import SpartaError
 from sparta.phases.merge import Merge, read_pairs
-from sparta.phases.stats import IterationStats
 from sparta.store import files
 from sparta.store.records import Response, Result, Vote
 from sparta.store.run import Run
 from sparta.store.shards import read_shards
+from sparta.store.stats import IterationStats
 
 
 def stats_of(run: Run) -> IterationStats:

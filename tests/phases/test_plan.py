@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from rehearsal import advance, begin
+from support.scripted_run import advance, begin
 
-from sparta.phases import standings
 from sparta.phases.plan import Plan
-from sparta.recipe_files import adjust
-from sparta.store import files
+from sparta.recipes.load import adjust
+from sparta.store import files, standings
 
 
 def planned(folder: Path, settings: tuple[str, ...] = (), **options: object) -> bytes:

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from rehearsal import advance, begin
+from support.scripted_run import advance, begin
 
-from sparta.chat_template import Message
+from sparta.chat.renderer import Renderer
+from sparta.chat.template import Message
 from sparta.engines.scripted import ByteTokenizer
 from sparta.errors import SpartaError
 from sparta.phases.commit import Commit
 from sparta.phases.train import Train, example_of
-from sparta.prompts import Renderer
 from sparta.store import files
 from sparta.store.records import Pair, Trained
 from sparta.store.shards import read_shards

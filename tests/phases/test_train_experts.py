@@ -5,15 +5,15 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from rehearsal import advance, write_adapter
-from school import write_lessons, write_school
+from support.expert_recipes import write_lessons, write_school
+from support.scripted_run import advance, write_adapter
 
-from sparta.cluster import lifecycle
+from sparta.commands.begin import begin_or_continue, check_state
 from sparta.errors import SpartaError
-from sparta.phases.found import Found
-from sparta.phases.lessons import gather_lessons
-from sparta.phases.sft import TrainExperts
-from sparta.recipe_files import load
+from sparta.phases.init_pool import Found
+from sparta.phases.train_experts import TrainExperts
+from sparta.pool.expert_data import gather_lessons
+from sparta.recipes.load import load
 from sparta.store import files
 from sparta.store.layout import StateDir
 from sparta.store.records import Lessons, Taught
@@ -22,7 +22,7 @@ from sparta.store.shards import read_shards
 
 
 def begin(folder: Path, **options: object) -> Run:
-    return lifecycle.begin_or_continue(StateDir(folder / "state"), load(write_school(folder, **options)))  # type: ignore[arg-type]
+    return begin_or_continue(StateDir(folder / "state"), load(write_school(folder, **options)))  # type: ignore[arg-type]
 
 
 def rows(run: Run) -> dict[str, Taught]:
@@ -47,7 +47,7 @@ def test_every_expert_is_trained_on_its_own_data_and_becomes_a_member(tmp_path: 
 def test_equal_recipes_give_equal_experts_and_another_seed_others(tmp_path: Path) -> None:
     made, path = {}, write_school(tmp_path)
     for name, seed in (("one", 0), ("two", 0), ("three", 1)):
-        run = lifecycle.begin_or_continue(StateDir(tmp_path / name), load(path, [f"seed={seed}"]))
+        run = begin_or_continue(StateDir(tmp_path / name), load(path, [f"seed={seed}"]))
         advance(run, 0)
         made[name] = run.pool(0)
     assert made["one"] == made["two"]
@@ -112,7 +112,7 @@ def test_data_that_changes_afterwards_does_not_matter(tmp_path: Path) -> None:
     run = begin(tmp_path)
     advance(run, 0)
     shutil.rmtree(tmp_path / "lessons")
-    again = lifecycle.begin_or_continue(run.state, None)
+    again = begin_or_continue(run.state, None)
     advance(again, 1)
     assert again.state.committed() == [0, 1]
 
@@ -122,7 +122,7 @@ def test_what_was_noted_of_the_data_may_not_be_edited(tmp_path: Path) -> None:
     noted = files.read_json(run.state.lessons, dict[str, Lessons])
     files.write_json(run.state.lessons, {**noted, "ada": msgspec.structs.replace(noted["ada"], rows=7)})
     with pytest.raises(SpartaError, match=r"data/lessons.json is missing or was changed since the run began"):
-        lifecycle.begin_or_continue(run.state, None)
+        begin_or_continue(run.state, None)
 
 
 @pytest.mark.parametrize("what", ["adapter", "row"])
@@ -154,7 +154,7 @@ def test_an_edited_row_of_a_training_is_found_after_the_commit(tmp_path: Path) -
     [path] = run.iteration(0).training.iterdir()
     path.write_text(path.read_text().replace('"rows":6', '"rows":5', 1))
     with pytest.raises(SpartaError, match="rows of .*training were changed after the commit"):
-        lifecycle.check_state(run)
+        check_state(run)
 
 
 def test_data_that_cannot_be_had_names_the_model(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rehearsal import DEADLINE, ROOT, Launched, launches
+from support.scripted_run import DEADLINE, ROOT, Launched, launches
 
 SCRIPTS = ROOT / "slurm" / "devcluster"
 FIRST_PORT = 18000

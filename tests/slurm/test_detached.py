@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from rehearsal import (
+from support.scripted_run import (
     DEADLINE,
     Launched,
     advance,
@@ -17,7 +17,7 @@ from rehearsal import (
     typed,
     wait_until,
 )
-from scenes import (
+from support.slurm_runs import (
     HeldBack,
     Listener,
     assert_undisturbed,
@@ -31,9 +31,9 @@ from scenes import (
 )
 
 from sparta.cluster.attempts import AttemptDir
-from sparta.cluster.slurm.chain import latest_chain
-from sparta.cluster.slurm.jobs import Jobs, Part, job_name, note_jobs
-from sparta.cluster.slurm.snapshot import snapshot
+from sparta.cluster.slurm.code_snapshot import snapshot
+from sparta.cluster.slurm.detached import latest_chain
+from sparta.cluster.slurm.job_ids import Jobs, Part, job_name, note_jobs
 from sparta.methods.registry import phase_named
 from sparta.phases.generate import Generate
 from sparta.store.lock import holder

@@ -6,13 +6,11 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rehearsal import (
+from support.scripted_run import (
     DEADLINE,
-    ROOT,
     Launched,
     advance,
     begin,
@@ -24,87 +22,35 @@ from rehearsal import (
     wait_until,
     write_recipe,
 )
-from scenes import assert_undisturbed, at_work, done_twice, ended, gone, responses, undisturbed
+from support.slurm_runs import (
+    PROFILE,
+    SCRIPTS,
+    Batch,
+    assert_undisturbed,
+    at_work,
+    done_twice,
+    ended,
+    gone,
+    responses,
+    undisturbed,
+)
 
 from sparta.cluster.attempts import AttemptDir
-from sparta.cluster.slurm.chain import living_jobs
-from sparta.cluster.slurm.controller import LIVE
-from sparta.phases.evaluate import Evaluate
+from sparta.cluster.slurm.detached import living_jobs
+from sparta.evaluation.answer import Evaluate
 from sparta.phases.generate import Generate
 from sparta.phases.judge import Judge
+from sparta.store.driver_jobs import driver_jobs
 from sparta.store.layout import StateDir
-from sparta.store.lock import driver_jobs, holder
+from sparta.store.lock import holder
 from sparta.store.run import Run
 from sparta.store.shards import LineCounter
 
-SCRIPTS = ROOT / "slurm"
-PROFILE = ROOT / "slurm" / "profiles" / "devcluster.yaml"
 SLOW = {"kind": "scripted", "scripted": {"delay": 0.1}}
 """Slow enough to be stopped in the middle."""
 SLOWER = {"kind": "scripted", "scripted": {"delay": 0.5}}
 """Slow enough that one task is not through before another has started."""
 FAST = ("--set", "engine.scripted.delay=0")
-
-
-class Batch:
-    """A script handed to sbatch, and its log."""
-
-    def __init__(
-        self,
-        script: str,
-        *arguments: object,
-        options: tuple[str, ...] = ("-p", "cpu"),
-        cwd: Path = ROOT,
-        log: Path,
-    ) -> None:
-        self.log = log
-        command = [
-            "sbatch",
-            "--parsable",
-            f"--output={log}",
-            *options,
-            SCRIPTS / script,
-            *map(str, arguments),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=DEADLINE)
-        assert done.returncode == 0, done.stderr
-        self.job = done.stdout.strip()
-
-    def asked(self, what: str) -> str:
-        """What squeue says of the job, in one of its formats; it remembers a job for seconds after its end."""
-        command = ["squeue", "--noheader", "--states=all", f"--jobs={self.job}", f"--format={what}"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE).stdout.strip()
-
-    def ends(self) -> str:
-        """Wait until the job has left the queue; how. To be called before long work, SLURM forgets soon."""
-        states = [""]
-
-        def over() -> bool:
-            states.append(self.asked("%T"))
-            return states[-1] not in LIVE
-
-        wait_until(over)
-        return states[-1]
-
-    def reaches(self, happened: Callable[[], object]) -> None:
-        """Wait until it has happened, as long as the job lives."""
-
-        def so_far() -> object:
-            done = happened()
-            assert done or self.asked("%T") in LIVE, self.text
-            return done
-
-        wait_until(so_far)
-
-    def stopped_when(self, happened: Callable[[], object]) -> None:
-        """Send the signal that comes before a time limit, and wait until the job is back in the queue."""
-        self.reaches(happened)
-        subprocess.run(["scancel", "--signal=USR1", "--batch", self.job], check=True, timeout=DEADLINE)
-        wait_until(lambda: "goes back into the queue" in self.log.read_text())
-
-    @property
-    def text(self) -> str:
-        return self.log.read_text()
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from rehearsal import DEADLINE, Launched, manifests, sentence, typed, wait_until
-from scenes import (
+from support.scripted_run import DEADLINE, Launched, manifests, sentence, typed, wait_until
+from support.slurm_runs import (
     NOTED,
     PHASES,
     HeldBack,

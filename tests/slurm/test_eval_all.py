@@ -5,11 +5,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from rehearsal import DEADLINE, ROOT, rows_on_disk, typed
-from test_driver_jobs import Batch
+from support.scripted_run import DEADLINE, ROOT, rows_on_disk, typed
+from support.slurm_runs import Batch
 
 from sparta.cluster.attempts import AttemptDir
-from sparta.phases.evaluate import Evaluate
+from sparta.evaluation.answer import Evaluate
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
 from sparta.store.shards import LineCounter

@@ -5,12 +5,11 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from rehearsal import DEADLINE, ROOT, Launched, manifests, quiet, typed, wait_until, write_recipe
-from scenes import (
+from support.scripted_run import DEADLINE, ROOT, Launched, manifests, quiet, typed, wait_until, write_recipe
+from support.slurm_runs import (
     PHASES,
     HeldBack,
     assert_undisturbed,
@@ -19,6 +18,7 @@ from scenes import (
     ended,
     gone,
     path_with,
+    preempt,
     queue,
     records,
     scene,
@@ -27,7 +27,7 @@ from scenes import (
 )
 
 from sparta.cluster.attempts import AttemptDir
-from sparta.cluster.slurm.jobs import jobs_of
+from sparta.cluster.slurm.job_ids import jobs_of
 from sparta.phases.base import RowPhase
 from sparta.phases.generate import Generate
 from sparta.phases.judge import Judge
@@ -47,20 +47,6 @@ def under_way(state: StateDir, phase: RowPhase, tasks: int = 2, least: int = 3) 
     """The run, as soon as `tasks` tasks of `phase` are at work and have written so many rows."""
     wait_until(lambda: at_work(state, phase, tasks, least))
     return Run.open(state)
-
-
-def preempt(nodes: Iterable[str | None]) -> None:
-    """Let somebody of higher priority take all of these nodes."""
-    for node in sorted({str(node) for node in nodes}):
-        subprocess.run(
-            [
-                *("sbatch", "--parsable", "--partition=urgent", f"--nodelist={node}", "--gres=gpu:4"),
-                *("--time=5", "--output=/dev/null", "--job-name=urgent", "--wrap=sleep 300"),
-            ],
-            check=True,
-            capture_output=True,
-            cwd="/",
-        )
 
 
 def lose(devcluster: Path, how: str, node: str) -> None:

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from rehearsal import DEADLINE, Launched, manifests, sentence, typed, wait_until, write_recipe
-from scenes import assert_undisturbed, done_twice, gone, responses, scene, undisturbed
+from support.scripted_run import DEADLINE, Launched, manifests, sentence, typed, wait_until, write_recipe
+from support.slurm_runs import assert_undisturbed, done_twice, gone, responses, scene, undisturbed
 
 from sparta.cluster.attempts import AttemptDir
-from sparta.cluster.slurm.chain import living_jobs
-from sparta.cluster.slurm.jobs import jobs_of, note_jobs
+from sparta.cluster.slurm.detached import living_jobs
+from sparta.cluster.slurm.job_ids import jobs_of, note_jobs
 from sparta.phases.generate import Generate
 from sparta.phases.judge import Judge
 from sparta.store.layout import StateDir

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from realdata import check_evaluated, needs_raw_data, prepared, write_recipe
-from rehearsal import typed
-from test_driver_jobs import PROFILE, Batch
+from support.real_data import check_evaluated, needs_raw_data, prepared, write_recipe
+from support.scripted_run import typed
+from support.slurm_runs import PROFILE, Batch
 
 pytestmark = needs_raw_data
 

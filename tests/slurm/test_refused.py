@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from rehearsal import (
+from support.scripted_run import (
     DEADLINE,
     Launched,
     advance,
@@ -19,7 +19,7 @@ from rehearsal import (
     wait_until,
     write_recipe,
 )
-from scenes import (
+from support.slurm_runs import (
     NOTED,
     Listener,
     assert_undisturbed,
@@ -34,12 +34,12 @@ from scenes import (
 )
 
 from sparta.cluster.attempts import AttemptDir
+from sparta.cluster.slurm.code_snapshot import snapshot
 from sparta.cluster.slurm.launcher import Slurm
-from sparta.cluster.slurm.snapshot import snapshot
 from sparta.errors import SpartaError
 from sparta.methods.registry import phases_of
 from sparta.phases.generate import Generate
-from sparta.recipe_files import adjust
+from sparta.recipes.load import adjust
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from rehearsal import DEADLINE, Launched, manifests, typed, wait_until, write_recipe
-from scenes import (
+from support.scripted_run import DEADLINE, Launched, manifests, typed, wait_until, write_recipe
+from support.slurm_runs import (
     HeldBack,
     Listener,
     assert_undisturbed,
@@ -17,8 +17,8 @@ from scenes import (
 )
 
 from sparta.cluster.attempts import AttemptDir
-from sparta.phases.combat import CombatAndJudge
 from sparta.phases.generate import Generate
+from sparta.phases.generate_and_judge import CombatAndJudge
 from sparta.phases.judge import Judge
 from sparta.store.layout import StateDir
 from sparta.store.run import Run

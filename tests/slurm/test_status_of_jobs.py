@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rehearsal import Launched, typed, wait_until, write_recipe
-from scenes import HeldBack, ended, gone, queue, responses, variant
+from support.scripted_run import Launched, typed, wait_until, write_recipe
+from support.slurm_runs import HeldBack, ended, gone, queue, responses, variant
 
 from sparta.cluster.attempts import AttemptDir, TaskRecord
 from sparta.phases.generate import Generate

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from stored import Start
+from support.store_samples import Start
 
 ROOT = Path(__file__).parents[2]
 

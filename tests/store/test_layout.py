@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparta.errors import SpartaError
-from sparta.store.layout import StateDir, check_model_name, parse_iteration
+from sparta.names import check_model_name
+from sparta.store.layout import StateDir, parse_iteration
 
 
 def test_iterations_are_numbered_with_two_digits_and_with_three_from_a_hundred_on() -> None:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from stored import Start
+from support.store_samples import Start
 
 from sparta.errors import SpartaError
 from sparta.store import lock
+from sparta.store.driver_jobs import DriverJob, driver_jobs
 from sparta.store.files import read_json, write_json
 from sparta.store.layout import StateDir
-from sparta.store.lock import DEAD_AFTER_SECONDS, Claim, DriverJob, Holder, RunLock, driver_jobs, holder
+from sparta.store.lock import DEAD_AFTER_SECONDS, Claim, Holder, RunLock, holder
 
 HOLD = """
     import sys

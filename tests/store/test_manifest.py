@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from stored import vote
+from support.store_samples import vote
 
 from sparta.errors import SpartaError
 from sparta.store.files import encode_row, read_json, write_bytes, write_json

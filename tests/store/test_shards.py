@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stored import Start, vote
+from support.store_samples import Start, vote
 
 from sparta.errors import SpartaError
 from sparta.store.files import encode_row

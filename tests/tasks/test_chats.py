@@ -2,7 +2,7 @@
 
 import pytest
 
-from sparta.chat_template import Message
+from sparta.chat.template import Message
 from sparta.tasks.chats import Chat, collected
 
 U, A, S = "user", "assistant", "system"

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from sparta.chat_template import Message
+from sparta.chat.template import Message
 from sparta.errors import SpartaError
-from sparta.recipe import Data
+from sparta.grading.rubrics import Rubric
+from sparta.recipes.schema import Data
 from sparta.tasks import prepared
-from sparta.tasks.base import Item, Metric, Rubric, Split
+from sparta.tasks.base import Item, Metric, Split
 from sparta.tasks.dataset import Dataset, LocalFile, Source, Splits
 from sparta.tasks.prepared import Provenance, Read
 

@@ -5,8 +5,9 @@ import string
 import pytest
 from transformers import AutoTokenizer
 
-from sparta.chat_template import Message
-from sparta.prompts import Renderer, judge_content, judging_instruction
+from sparta.chat.judge_prompts import judge_content, judging_instruction
+from sparta.chat.renderer import Renderer
+from sparta.chat.template import Message
 from sparta.toy import BASE
 from sparta.toy.curriculum import Classroom
 from sparta.toy.family import items, slip_on

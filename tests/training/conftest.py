@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from trainable import EOS, PAD, VOCABULARY, Member, random_examples, random_rows
+from support.tiny_adapters import EOS, PAD, VOCABULARY, Member, random_examples, random_rows
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from sparta.recipe import Dpo
-from sparta.recipe_pool import Sft
+from sparta.recipes.pool import Sft
+from sparta.recipes.schema import Dpo
 from sparta.training.job import SftJob, TrainingJob
 
 

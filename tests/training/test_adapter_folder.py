@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 from peft import LoraConfig, get_peft_model
-from trainable import Member
+from support import tiny_models
+from support.tiny_adapters import Member
 from transformers import AutoModelForCausalLM
 
 from sparta.errors import SpartaError
@@ -41,7 +41,7 @@ def saved(base: Path, folder: Path, **options: Any) -> Path:
 
 @pytest.mark.parametrize("options", [{}, {"use_dora": True}, {"use_rslora": True}])
 def test_lora_on_linear_layers_can_be_trained_on(options: dict[str, Any], tmp_path: Path) -> None:
-    check_trainable("ada", saved(tiny.make_base(tmp_path / "base"), tmp_path / "ada", **options))
+    check_trainable("ada", saved(tiny_models.make_base(tmp_path / "base"), tmp_path / "ada", **options))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_lora_on_linear_layers_can_be_trained_on(options: dict[str, Any], tmp_pa
     ],
 )
 def test_what_is_more_than_lora_on_linear_layers_is_refused(options: dict[str, Any], tmp_path: Path) -> None:
-    adapter = saved(tiny.make_base(tmp_path / "base"), tmp_path / "ada", **options)
+    adapter = saved(tiny_models.make_base(tmp_path / "base"), tmp_path / "ada", **options)
     with pytest.raises(SpartaError, match=r"adapter of ada .* tensors that are not LoRA on a linear layer"):
         check_trainable("ada", adapter)
 

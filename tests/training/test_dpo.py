@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from trainable import EOS, PAD, Member, Stop, Watch, random_examples, read_log, same, tensors
+from support.tiny_adapters import EOS, PAD, Member, Stop, Watch, random_examples, read_log, same, tensors
 
 from sparta.errors import SpartaError
 from sparta.training import dpo

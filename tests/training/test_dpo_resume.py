@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from trainable import Stop, Watch, random_examples, read_log, same, without_seconds
+from support.tiny_adapters import Stop, Watch, random_examples, read_log, same, without_seconds
 
 from sparta.errors import SpartaError
 from sparta.training.checkpoints import SEAL, is_sealed

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from trainable import Member, random_examples, random_rows, same, tensors
+from support.tiny_adapters import Member, random_examples, random_rows, same, tensors
 
 from sparta.errors import SpartaError
 from sparta.training.factory import train, train_expert
@@ -84,7 +84,7 @@ def test_the_configuration_must_be_that_of_a_plain_lora(
 def test_importing_the_package_loads_no_heavy_library() -> None:
     program = """
 import sys
-import sparta.training.dpo, sparta.training.sft, sparta.training.packing, sparta.training.running
+import sparta.training.dpo, sparta.training.sft, sparta.training.packing, sparta.training.runner
 import sparta.training.trainer, sparta.training.scripted, sparta.training.factory
 print([name for name in ("torch", "transformers", "trl", "peft", "datasets", "safetensors", "numpy") if name in sys.modules])
 """

@@ -11,10 +11,9 @@ from statistics import fmean
 from typing import Any
 
 import pytest
-import realdata
-import tiny
 import torch
-from trainable import EOS, VOCABULARY, Member, fresh_folder, random_rows, read_log, same, tensors
+from support import real_data, tiny_models
+from support.tiny_adapters import EOS, VOCABULARY, Member, fresh_folder, random_rows, read_log, same, tensors
 from transformers import (
     BloomConfig,
     BloomForCausalLM,
@@ -24,18 +23,18 @@ from transformers import (
     Qwen2MoeForCausalLM,
 )
 
-from sparta.chat_template import Message
+from sparta.chat.renderer import Renderer
+from sparta.chat.template import Message
 from sparta.engines.tokenizers import load_renderer
 from sparta.errors import SpartaError
-from sparta.prompts import Renderer
-from sparta.recipe_pool import Lora
+from sparta.recipes.pool import Lora
 from sparta.training import packing, sft
 from sparta.training.adapter_folder import read_starting_adapter
 from sparta.training.dpo import train_dpo
 from sparta.training.factory import train_expert
 from sparta.training.job import SftExample, SftJob, TrainingJob, usable_rows
 from sparta.training.packing import keeps_rows_apart, pays
-from sparta.training.running import training_order
+from sparta.training.runner import training_order
 from sparta.training.sft import make_trainer, train_sft
 
 MakeExpert = Callable[..., SftJob]
@@ -287,32 +286,32 @@ def test_what_goes_wrong_is_told_in_terms_of_the_recipe(
 
 
 def code_alpaca(n: int) -> list[tuple[str, str]]:
-    rows = json.loads((realdata.RAW / "sft_code_alpaca/raw/code_alpaca_2k.json").read_text())
+    rows = json.loads((real_data.RAW / "sft_code_alpaca/raw/code_alpaca_2k.json").read_text())
     return [(f"{row['instruction']}\n\n{row['input']}".strip(), row["output"]) for row in rows[:n]]
 
 
 def dolly(n: int) -> list[tuple[str, str]]:
-    rows = json.loads((realdata.RAW / "sft_dolly_standin/raw/dolly_3k.json").read_text())
+    rows = json.loads((real_data.RAW / "sft_dolly_standin/raw/dolly_3k.json").read_text())
     return [(f"{row['instruction']}\n\n{row['input']}".strip(), row["output"]) for row in rows[:n]]
 
 
 def chain_of_thought(n: int) -> list[tuple[str, str]]:
-    with open(realdata.RAW / "sft_cot/raw/strategyqa_train.first285.tsv", newline="") as file:
+    with open(real_data.RAW / "sft_cot/raw/strategyqa_train.first285.tsv", newline="") as file:
         rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     return [(question, f"{rationale}\n{answer}") for question, answer, rationale in rows[:n]]
 
 
 def scifact(n: int) -> list[tuple[str, str]]:
-    rows = json.loads((realdata.RAW / "sft_science/raw/scifact.json").read_text())["dev"]
+    rows = json.loads((real_data.RAW / "sft_science/raw/scifact.json").read_text())["dev"]
     return [(row["question"], f"{row['answer']}. {row['choices'][row['answer']]}") for row in rows[:n]]
 
 
 @pytest.fixture(scope="module")
 def small_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.make_base(tmp_path_factory.mktemp("real") / "base", context=4096)
+    return tiny_models.make_base(tmp_path_factory.mktemp("real") / "base", context=4096)
 
 
-@realdata.needs_raw_data
+@real_data.needs_raw_data
 @pytest.mark.parametrize("subset", [code_alpaca, dolly, chain_of_thought, scifact])
 def test_an_expert_learns_from_real_rows(
     subset: Callable[[int], list[tuple[str, str]]], small_base: Path, tmp_path: Path, make_expert: MakeExpert

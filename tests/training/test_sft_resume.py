@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from trainable import Stop, Watch, random_rows, same, without_seconds
+from support.tiny_adapters import Stop, Watch, random_rows, same, without_seconds
 
 from sparta.training.checkpoints import is_sealed
 from sparta.training.job import SftJob, SftReport

@@ -14,13 +14,12 @@ from pathlib import Path
 import msgspec
 
 from sparta.cluster.attempts import Attempt, AttemptDir, Watch
-from sparta.cluster.base import Launcher
-from sparta.cluster.needs import device_of, engine_key, gpus_of, runs_an_engine, trains
-from sparta.cluster.slurm import controller
-from sparta.cluster.slurm.controller import Silent, Task, hopeless
-from sparta.cluster.slurm.gpu_memory import check_memory
-from sparta.cluster.slurm.job import Piece, Work
-from sparta.cluster.slurm.jobs import (
+from sparta.cluster.launcher import Launcher
+from sparta.cluster.resources import device_of, engine_key, gpus_of, runs_an_engine, trains
+from sparta.cluster.slurm import cli
+from sparta.cluster.slurm.cli import Silent, Task, hopeless
+from sparta.cluster.slurm.code_snapshot import code_folder, snapshot, snapshot_folder
+from sparta.cluster.slurm.job_ids import (
     Jobs,
     Part,
     all_jobs,
@@ -33,11 +32,12 @@ from sparta.cluster.slurm.jobs import (
 )
 from sparta.cluster.slurm.profile import DEFAULT_PROFILE, Profile, Resources, load_profile, section_of
 from sparta.cluster.slurm.queue import Queue
-from sparta.cluster.slurm.snapshot import code_folder, snapshot, snapshot_folder
 from sparta.cluster.slurm.submit import Array, submit, throttles
+from sparta.cluster.slurm.worker import Piece, Work
 from sparta.errors import SpartaError
 from sparta.methods.registry import phase_named
 from sparta.phases.base import Phase, Step
+from sparta.pool.gpu_memory import check_memory
 from sparta.store.run import Run
 
 SECONDS_TO_COMPLETE = 60.0
@@ -98,9 +98,9 @@ class Slurm(Launcher):
 
     def check(self, phases: Sequence[Phase]) -> None:
         if any(map(trains, phases)):
-            check_memory(self._run, self.profile)
-        with controller.answering("try again when it does, or go without it with --cluster local"):
-            known = controller.partitions()
+            check_memory(self._run, self.profile.gpu_memory_gib, self.profile.name)
+        with cli.answering("try again when it does, or go without it with --cluster local"):
+            known = cli.partitions()
         for phase in phases:
             asked = self._resources(phase)
             together = gpus_of(self._run.recipe, phase)
@@ -145,7 +145,7 @@ class Slurm(Launcher):
         attempts = self._attempts(first)
         asked = self._resources(attempts.phase)
         resources = replace(asked, exclude=(*asked.exclude, *self._avoided(attempts, asked.exclude)))
-        largest = self._largest_array() if controller.installed() else shards
+        largest = self._largest_array() if cli.installed() else shards
         parts = parts_of(job_name(self._run, attempts, first.number), shards, largest)
         return [
             Array(
@@ -209,7 +209,7 @@ class Slurm(Launcher):
         tasks = self._tasks(attempts, attempt.number)
         lost = [job for shard in silent if shard not in tasks and (job := jobs.id_of(shard))]
         try:
-            accounts = controller.ends_in_accounts(lost)
+            accounts = cli.ends_in_accounts(lost)
         except Silent:
             accounts = {}
         fates = {}
@@ -235,7 +235,7 @@ class Slurm(Launcher):
         jobs = jobs_of(attempts, number)
         if jobs is None:
             return {}
-        if not controller.installed():
+        if not cli.installed():
             raise SpartaError(
                 f"tasks of {attempts.phase.name} were submitted to SLURM, and there is no squeue here to see whether they run: go on where "
                 f"SLURM is, or, if none of them can be running any more, remove {jobs_file(attempts, number)}"
@@ -270,7 +270,7 @@ class Slurm(Launcher):
             return
         first = stuck[0]
         with suppress(Silent):  # what is left waits as before, and is found at the next launch
-            controller.cancel([task.job for task in tasks.values() if task.state == "PENDING"])
+            cli.cancel([task.job for task in tasks.values() if task.state == "PENDING"])
         raise SpartaError(
             f"SLURM will not start job {first.job} ({first.name}): {hopeless(first.reason)} ({first.reason}); it was cancelled. Correct profile "
             f"{self.profile.name} or ask the cluster's administrators, then run the same command again"
@@ -291,12 +291,12 @@ class Slurm(Launcher):
             and not (attempts.logs / f"{task.job}_submitted.pkl").is_file()
         }
         with suppress(Silent):  # they end by themselves, having waited for a minute
-            controller.cancel(sorted(empty.values()))
+            cli.cancel(sorted(empty.values()))
         return set(empty)
 
     def _largest_array(self) -> int:
-        with controller.answering("run the same command again when it does"):
-            return controller.largest_array()
+        with cli.answering("run the same command again when it does"):
+            return cli.largest_array()
 
     def _avoided(self, attempts: AttemptDir, excluded: Sequence[str]) -> list[str]:
         """Nodes on which tasks of this phase failed again and again, while others did their work."""

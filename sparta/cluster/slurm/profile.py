@@ -14,12 +14,11 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-import sparta
 from sparta.arena.rules import Rules
 from sparta.errors import SpartaError
-from sparta.recipe_files import read_mapping, validated
+from sparta.names import PROFILES
+from sparta.recipes.load import read_mapping, validated
 
-PROFILES = Path(sparta.__file__).parent.parent / "slurm" / "profiles"
 DEFAULT_PROFILE = "a100-16"
 
 Device = Literal["gpu", "cpu"]

@@ -1,11 +1,19 @@
 """squeue, asked seldom, believed for a while, and not given up on at its first silence."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from sparta.cluster.slurm import controller
-from sparta.cluster.slurm.controller import Silent, Task
+from sparta.cluster.attempts import AttemptDir, played
+from sparta.cluster.slurm import cli
+from sparta.cluster.slurm.cli import Silent, Task
+from sparta.cluster.slurm.code_snapshot import code_folder
+from sparta.cluster.slurm.job_ids import Jobs, all_jobs, own
 from sparta.errors import SpartaError
+from sparta.methods.registry import phases_of
+from sparta.store.layout import StateDir
+from sparta.store.run import Run
 
 SECONDS_BETWEEN_TRIES = 2.0
 
@@ -27,7 +35,7 @@ class Queue:
         asked, known = self._known.get(key, (None, None))
         while asked is None or time.monotonic() - asked >= self._every:
             try:
-                known = controller.tasks_named(key)
+                known = cli.tasks_named(key)
             except Silent as error:
                 self._note_silence(str(error))
                 if known is None:
@@ -46,3 +54,57 @@ class Queue:
                 f"SLURM has not answered for {self._patience / 60:.0f} min ({said}): jobs that run go on by themselves, and the same command "
                 "finds them again when it answers"
             )
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The SLURM jobs of a run's unfinished iterations, by folder and number of their attempt, and what squeue says of them.
+
+    tasks: by the job's name. silence: why squeue said nothing.
+    """
+
+    jobs: Mapping[tuple[Path, int], Jobs]
+    tasks: Mapping[str, Sequence[Task]]
+    silence: str | None = None
+
+    def numbers(self, attempts: AttemptDir) -> list[int]:
+        """Attempts that jobs were submitted for, also those that nothing has been dealt to."""
+        return sorted(number for folder, number in self.jobs if folder == attempts.folder)
+
+    def of(self, attempts: AttemptDir, number: int) -> dict[int, Task]:
+        """What squeue says of attempt `number`, by shard."""
+        jobs = self.jobs.get((attempts.folder, number))
+        return jobs.by_shard(task for name in jobs.names for task in self.tasks.get(name, ())) if jobs else {}
+
+    @property
+    def living(self) -> list[Task]:
+        """Jobs of the run that are queued or running."""
+        return [task for found in self.tasks.values() for task in found if task.live]
+
+
+def ask(run: Run, committed: set[int]) -> Seen:
+    """Ask squeue, once, about the jobs of all iterations that are not committed."""
+    folders = [
+        AttemptDir(run, phase, t)
+        # jobs/ has a folder for an iteration, too
+        for t in StateDir(run.state.jobs).iterations()
+        if t not in committed
+        for phase in played(run, phases_of(run.recipe, t), t)
+    ]
+    jobs = {
+        (attempts.folder, number): found
+        for attempts in folders
+        for number, found in all_jobs(attempts).items()
+    }
+    if not jobs:
+        return Seen({}, {})
+    if not cli.installed():
+        return Seen(jobs, {}, "its commands are not on PATH here")
+    tasks: dict[str, list[Task]] = {}
+    try:
+        known = cli.tasks_named(name for found in jobs.values() for name in found.names)
+        for task in own(code_folder(run.state), known):
+            tasks.setdefault(task.name, []).append(task)
+    except (Silent, SpartaError) as error:
+        return Seen(jobs, {}, str(error))
+    return Seen(jobs, tasks)

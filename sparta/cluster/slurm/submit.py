@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from sparta.cluster.slurm import controller
-from sparta.cluster.slurm.controller import Silent
-from sparta.cluster.slurm.job import Work
-from sparta.cluster.slurm.jobs import own
+from sparta.cluster.slurm import cli
+from sparta.cluster.slurm.cli import Silent
+from sparta.cluster.slurm.job_ids import own
 from sparta.cluster.slurm.profile import Profile, Resources
+from sparta.cluster.slurm.worker import Work
 from sparta.errors import SpartaError
 from sparta.store import files
 
@@ -139,7 +139,7 @@ def submit(array: Array, profile: Profile, say: Callable[[str], None] = lambda t
     """
     for name in ("sbatch", "srun"):
         if shutil.which(name) is None:
-            raise controller.missing(name)
+            raise cli.missing(name)
     with files.touching(array.logs):
         # Pickles lie there, which nobody else may put or read.
         array.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -238,7 +238,7 @@ def _ask_sbatch(path: Path, array: Array, profile: Profile) -> str:
             text=True,
             errors="replace",
             timeout=SECONDS_TO_SUBMIT,
-            env=controller.free_of_this_job(keep=left_to_the_user(array, profile)),
+            env=cli.free_of_this_job(keep=left_to_the_user(array, profile)),
             check=False,
         )
     except subprocess.TimeoutExpired:
@@ -257,7 +257,7 @@ def _ask_sbatch(path: Path, array: Array, profile: Profile) -> str:
     if answers:
         return str(answers[-1])
     # A wrapper that says it in words of its own; the controller knows whom it has queued.
-    tasks = own(array.code.parent, controller.tasks_named([array.name]))
+    tasks = own(array.code.parent, cli.tasks_named([array.name]))
     living = {task.whole for task in tasks if task.live and task.state != "COMPLETING"}
     jobs = living or {task.whole for task in tasks}
     if len(jobs) != 1:
@@ -271,16 +271,14 @@ def _ask_sbatch(path: Path, array: Array, profile: Profile) -> str:
 def withdraw(names: Sequence[str], code: Path) -> None:
     """End what is queued or running under these names and works below `code`. Raises SpartaError where SLURM does not answer."""
     listed = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
-    with controller.answering(
-        f"jobs may be left ({listed}), the same command or --cancel ends them when it does"
-    ):
+    with cli.answering(f"jobs may be left ({listed}), the same command or --cancel ends them when it does"):
         _end(names, code)
 
 
 def _end(names: Sequence[str], code: Path, but: str | None = None) -> None:
     """Cancel what lives under these names and works below `code`, the job `but` excepted. Raises Silent."""
-    living = (task for task in own(code, controller.tasks_named(names)) if task.live)
-    controller.cancel([task.job for task in living if task.whole != but])
+    living = (task for task in own(code, cli.tasks_named(names)) if task.live)
+    cli.cancel([task.job for task in living if task.whole != but])
 
 
 def _words(text: str) -> str:

@@ -9,7 +9,6 @@ from test_house import is_bounded
 from sparta.cluster.slurm.profile import (
     ARRAYS,
     DEFAULT_PROFILE,
-    PROFILES,
     STEPS,
     Profile,
     Resources,
@@ -19,6 +18,7 @@ from sparta.cluster.slurm.profile import (
 )
 from sparta.errors import SpartaError
 from sparta.methods.registry import FOUNDING, FUSED, METHODS
+from sparta.names import PROFILES
 
 SMALL = {"name": "small", "nodes": 2, "gpus_per_node": 4}
 

@@ -14,13 +14,13 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import msgspec
-from rehearsal import rehearsal
+from support.scripted_run import rehearsal
 
-from sparta.cluster.slurm import controller
-from sparta.cluster.slurm.job import Piece, Work
+from sparta.cluster.slurm import cli
 from sparta.cluster.slurm.launcher import Slurm
 from sparta.cluster.slurm.profile import load_profile
 from sparta.cluster.slurm.submit import script
+from sparta.cluster.slurm.worker import Piece, Work
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
 
@@ -59,7 +59,7 @@ def made(name: str, folder: Path) -> str:
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_script_is_the_golden_one(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(controller, "installed", lambda: False)
+    monkeypatch.setattr(cli, "installed", lambda: False)
     assert made(name, tmp_path) == (GOLDEN / f"{name}.sh").read_text()
 
 
@@ -70,7 +70,7 @@ def test_every_golden_file_is_compared() -> None:
 if __name__ == "__main__":
     import tempfile
 
-    controller.installed = lambda: False
+    cli.installed = lambda: False
     for script_name in SCRIPTS:
         with tempfile.TemporaryDirectory() as scratch:
             (GOLDEN / f"{script_name}.sh").write_text(made(script_name, Path(scratch)))

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparta.cluster.slurm import controller
+from sparta.cluster.slurm import cli
 from sparta.cluster.slurm import submit as submission
-from sparta.cluster.slurm.controller import Silent, Task
-from sparta.cluster.slurm.job import Piece, Work
+from sparta.cluster.slurm.cli import Silent, Task
 from sparta.cluster.slurm.profile import Profile, load_profile
 from sparta.cluster.slurm.submit import Array, parameters, submit, throttles
+from sparta.cluster.slurm.worker import Piece, Work
 from sparta.errors import SpartaError
 
 
@@ -157,8 +157,8 @@ class Queued:
 def queued(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Queued]:
     def make(*jobs: str, mute: int = 0) -> Queued:
         there = Queued(tmp_path, *jobs, mute=mute)
-        monkeypatch.setattr(controller, "tasks_named", there.tasks_named)
-        monkeypatch.setattr(controller, "cancel", there.cancel)
+        monkeypatch.setattr(cli, "tasks_named", there.tasks_named)
+        monkeypatch.setattr(cli, "cancel", there.cancel)
         monkeypatch.setattr(submission, "SECONDS_BETWEEN_TRIES", (0.01, 0.02))
         return there
 
@@ -229,7 +229,7 @@ def test_a_job_that_appears_after_a_silence_makes_way_for_the_one_that_has_its_w
         there.jobs = {"76", "77"}
         return found
 
-    monkeypatch.setattr(controller, "tasks_named", late)
+    monkeypatch.setattr(cli, "tasks_named", late)
     sbatch(f'[ $n -le 1 ] && {fails(SOCKET)}; echo "Submitted batch job 77"')
     assert submit(array, profile) == "77"
     assert there.cancelled == ["76_0"]

@@ -1,0 +1,232 @@
+"""A detached launch: the jobs of all iterations at once, each depending on the one before, and nobody who watches.
+
+Arrays of phases whose items are not known yet are submitted all the same, as wide as they may become; the step before them deals their
+keys out. A phase needs all of the one before it (a judge reads every response, a training every pair), so that the whole array is the
+finest dependency that the data allow. If a task fails, what depends on it is cancelled; a launch goes on from what is there.
+"""
+
+import time
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import msgspec
+
+from sparta.cluster.attempts import AttemptDir
+from sparta.cluster.parallelism import dealt
+from sparta.cluster.slurm import cli
+from sparta.cluster.slurm.cli import Silent, Task
+from sparta.cluster.slurm.code_snapshot import code_folder
+from sparta.cluster.slurm.job_ids import Jobs, own
+from sparta.cluster.slurm.launcher import Slurm
+from sparta.cluster.slurm.submit import withdraw
+from sparta.cluster.slurm.worker import Piece, Work, deal_out
+from sparta.errors import SpartaError
+from sparta.methods.registry import phase_named, phases_of
+from sparta.phases.base import ArrayPhase, Phase
+from sparta.store import files
+from sparta.store.layout import StateDir
+from sparta.store.run import Run
+
+
+class Chain(msgspec.Struct, frozen=True):
+    """jobs/chain.json: the latest detached launch. whole: all of it was submitted; until then its first job is held back.
+
+    links: per link what it does and its job ids. names: of all its jobs. last: its last iteration. submitted: seconds since 1970.
+    """
+
+    links: list[tuple[str, list[str]]]
+    names: list[str]
+    whole: bool
+    last: int
+    submitted: float
+
+
+@dataclass(frozen=True)
+class Link:
+    """One submission of a chain."""
+
+    work: Work
+    shards: int
+
+    def __str__(self) -> str:
+        return " and ".join(f"{piece.phase} {piece.t}" for piece in self.work.pieces)
+
+
+def chain_file(state: StateDir) -> Path:
+    return state.jobs / "chain.json"
+
+
+def latest_chain(run: Run) -> Chain | None:
+    """The latest detached launch of `run`; None where there was none."""
+    path = chain_file(run.state)
+    return files.read_json(path, Chain) if path.is_file() else None
+
+
+def links_from(run: Run, first: int, last: int, tasks: int) -> list[Link]:
+    """What is left of iterations `first` to `last`: one link for each phase of rows, one for each run of steps between two of them.
+
+    Writes nothing. tasks: shards of a phase whose items are not known yet.
+    """
+    pieces = [
+        Piece(phase.name, t, AttemptDir(run, phase, t).next_number())
+        for t in range(first, last + 1)
+        for phase in phases_of(run.recipe, t)
+        if t > first or not _complete(run, phase, t)
+    ]
+    planned = {piece.t for piece in pieces if piece.phase == "plan"}
+    state = run.state.root.resolve()
+    links = []
+    for is_array, group in groupby(
+        pieces, key=lambda piece: isinstance(phase_named(piece.phase), ArrayPhase)
+    ):
+        if is_array:
+            for piece in group:
+                phase = phase_named(piece.phase)
+                known = piece.t not in planned or not _needs_plan(phase)
+                shards = dealt(run, phase, piece.t, phase.missing(run, piece.t), tasks) if known else ()
+                work = Work(state, (piece,), tasks=tasks, detached=True)
+                links.append(Link(work, len(shards) if known else tasks))
+        else:
+            steps = tuple(group)
+            deals = tuple(
+                piece
+                for piece in pieces
+                if piece.t in {step.t for step in steps if step.phase == "plan"}
+                and _needs_plan(phase_named(piece.phase))
+            )
+            links.append(Link(Work(state, steps, deals, tasks, detached=True), 1))
+    return links
+
+
+def submit_chain(run: Run, launcher: Slurm, links: Sequence[Link], last: int) -> Chain:
+    """Deal out what is known, submit `links` one behind the other, and only then let the first one start."""
+    later = {piece for link in links for piece in link.work.deals}
+    for link in links:
+        for piece in link.work.pieces:
+            if piece not in later:
+                deal_out(run, piece, link.shards)
+    names = [array.name for link in links for array in launcher.arrays(link.work, link.shards)]
+    chain = Chain([], names, whole=False, last=last, submitted=time.time())
+    files.write_json(chain_file(run.state), chain)
+    before: list[str] = []
+    try:
+        for link in links:
+            dependency = f"afterok:{':'.join(before)}" if before else None
+            before = launcher.submit(link.work, link.shards, dependency, hold=not before)
+            chain = msgspec.structs.replace(chain, links=[*chain.links, (str(link), before)])
+            files.write_json(chain_file(run.state), chain)
+        chain = msgspec.structs.replace(chain, whole=True)
+        files.write_json(chain_file(run.state), chain)
+    except SpartaError as error:
+        # Held jobs would use up what the user may have in the queue.
+        try:
+            withdraw_unfinished(run)
+        except SpartaError as more:
+            raise SpartaError(f"{error}; {more}") from None
+        raise
+    _release(chain.links[0][1])
+    return chain
+
+
+def withdraw_unfinished(run: Run) -> None:
+    """End what is queued of a chain whose submission was broken off: nothing of it has started, its first job being held."""
+    chain = latest_chain(run)
+    if chain is not None and not chain.whole:
+        withdraw(chain.names, code_folder(run.state))
+        path = chain_file(run.state)
+        with files.touching(path):
+            path.unlink()
+
+
+def goes_on(chain: Chain, tasks: Sequence[Task]) -> bool:
+    """Whether a chain comes to its end by itself, by what is known of a run's `tasks`: its last jobs are queued, and none before failed."""
+    jobs = {job for _, ids in chain.links for job in ids}
+    last = chain.links[-1][1] if chain.links else []
+    own = [task for task in tasks if task.whole in jobs]
+    failed = any(not task.live and task.state != "COMPLETED" for task in own)
+    return not failed and any(task.whole in last and task.live and task.state != "COMPLETING" for task in own)
+
+
+def withdraw_rest(chain: Chain, tasks: Sequence[Task]) -> None:
+    """End what is still queued behind the place where a chain broke; tasks that run, or wait for their turn in a running array, go on."""
+    jobs = {job for _, ids in chain.links for job in ids}
+    rest = {
+        task.whole
+        for task in tasks
+        if task.whole in jobs
+        and task.state == "PENDING"
+        and task.reason in ("Dependency", "DependencyNeverSatisfied")
+    }
+    with cli.answering():
+        cli.cancel(sorted(rest))
+
+
+def release(chain: Chain, tasks: Sequence[Task]) -> None:
+    """Let the first jobs of a whole chain start, if they are held: whoever submitted it did not come to that."""
+    first = chain.links[0][1] if chain.links else []
+    held = {task.whole for task in tasks if task.whole in first and task.reason == "JobHeldUser"}
+    if held:
+        _release(sorted(held))
+
+
+def release_held(run: Run) -> None:
+    """`release` the latest chain of `run`, where there is one that has not come to its end."""
+    chain = latest_chain(run)
+    if chain is not None and chain.last >= run.state.next_iteration() and cli.installed():
+        release(chain, jobs_in_slurm(run))
+
+
+def withdraw_stragglers(run: Run) -> None:
+    """End held jobs of `run` that nobody knows: sbatch queued the first of a chain after its launcher's death, and after the withdrawal.
+
+    Only for a run that nothing is to be done for any more. Where SLURM does not answer, they stay for the next command.
+    """
+    if not cli.installed():
+        return
+    known = {job for jobs in _all_noted(run) for job in jobs.ids}
+    # They only lie there; a run that is complete is not to fail for them.
+    with suppress(SpartaError, Silent):
+        cli.cancel(stragglers(jobs_in_slurm(run), known))
+
+
+def stragglers(tasks: Sequence[Task], known: Collection[str]) -> list[str]:
+    """Ids of whole jobs that are held by their user and not among the `known`."""
+    held = {task.whole for task in tasks if task.state == "PENDING" and task.reason == "JobHeldUser"}
+    return sorted(held - set(known))
+
+
+def _release(jobs: Sequence[str]) -> None:
+    with cli.answering("the chain is submitted but held, run the same command again when it does"):
+        cli.release(jobs)
+
+
+def jobs_in_slurm(run: Run) -> list[Task]:
+    """Jobs of `run` that SLURM knows, whoever submitted them, those included that ended minutes ago.
+
+    Raises SpartaError where SLURM does not answer.
+    """
+    with cli.answering():
+        known = cli.tasks_named(name for jobs in _all_noted(run) for name in jobs.names)
+    return own(code_folder(run.state), known)
+
+
+def _all_noted(run: Run) -> list[Jobs]:
+    """The jobs of every attempt of `run`."""
+    return [files.read_json(path, Jobs) for path in sorted(run.state.jobs.rglob("a*-jobs.json"))]
+
+
+def living_jobs(run: Run) -> list[Task]:
+    """Those of `jobs_in_slurm` that are queued or running."""
+    return [task for task in jobs_in_slurm(run) if task.live]
+
+
+def _complete(run: Run, phase: Phase, t: int) -> bool:
+    known = not _needs_plan(phase) or run.iteration(t).plan.is_file()
+    return known and not phase.missing(run, t)
+
+
+def _needs_plan(phase: Phase) -> bool:
+    return isinstance(phase, ArrayPhase) and phase.needs_plan

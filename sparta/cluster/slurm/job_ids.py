@@ -1,0 +1,109 @@
+"""Which SLURM jobs an attempt has: noted before anything is submitted, under names that say run, phase and attempt, so none is ever unknown."""
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+
+from sparta.cluster.attempts import AttemptDir
+from sparta.cluster.slurm.cli import Task
+from sparta.store import files
+from sparta.store.driver_jobs import same_folder
+from sparta.store.run import Run
+
+
+class Part(msgspec.Struct, frozen=True):
+    """One array of an attempt: shards first to first + count - 1. job: its id, None until sbatch has said it."""
+
+    name: str
+    first: int
+    count: int
+    job: str | None = None
+
+
+class Jobs(msgspec.Struct, frozen=True):
+    """jobs/<place>/aN-jobs.json. There may be no aN.json yet: keys of a detached launch are dealt when what they depend on is there."""
+
+    parts: list[Part]
+
+    @property
+    def names(self) -> list[str]:
+        return [part.name for part in self.parts]
+
+    @property
+    def ids(self) -> list[str]:
+        return [part.job for part in self.parts if part.job is not None]
+
+    def id_of(self, shard: int) -> str | None:
+        """The job that has `shard`, as SLURM names it."""
+        for part in self.parts:
+            if part.job is not None and part.first <= shard < part.first + part.count:
+                return f"{part.job}_{shard - part.first}" if part.count > 1 else part.job
+        return None
+
+    def by_shard(self, tasks: Iterable[Task]) -> dict[int, Task]:
+        """Those of `tasks` that belong here. Of two with one name, which happens when an iteration was set aside, the noted or living one."""
+        parts = {part.name: part for part in self.parts}
+        found = {}
+        for task in sorted(tasks, key=lambda task: task.live):
+            part = parts.get(task.name)
+            if part is not None and part.job in (None, task.whole):
+                found[part.first + task.element] = task
+        return found
+
+
+def own(code: Path, tasks: Iterable[Task]) -> list[Task]:
+    """Those of `tasks` that run a copy of the package below `code`, a state's jobs/code.
+
+    A copy of a state has its run's id, and so its jobs' names and its notes of them; where a job works, only SLURM says.
+    """
+    found = list(tasks)
+    here = {folder for folder in {task.folder for task in found} if same_folder(Path(folder).parent, code)}
+    return [task for task in found if task.folder in here]
+
+
+def jobs_file(attempts: AttemptDir, number: int) -> Path:
+    """Where the jobs of attempt `number` are noted."""
+    return attempts.folder / f"a{number}-jobs.json"
+
+
+def note_jobs(places: Sequence[tuple[AttemptDir, int]], jobs: Jobs) -> None:
+    """Write down that `jobs` are those of these attempts, given by number."""
+    for attempts, number in places:
+        files.write_json(jobs_file(attempts, number), jobs)
+
+
+def jobs_of(attempts: AttemptDir, number: int) -> Jobs | None:
+    """The jobs of attempt `number`; None where none were submitted for it."""
+    path = jobs_file(attempts, number)
+    return files.read_json(path, Jobs) if path.is_file() else None
+
+
+def all_jobs(attempts: AttemptDir) -> dict[int, Jobs]:
+    """The jobs of all attempts, also of those that nothing has been dealt to yet, by number."""
+    paths = {
+        int(path.name[1:].partition("-")[0]): path for path in sorted(attempts.folder.glob("a*-jobs.json"))
+    }
+    return {number: files.read_json(path, Jobs) for number, path in sorted(paths.items())}
+
+
+def parts_of(name: str, shards: int, largest: int) -> list[Part]:
+    """`shards` in as few arrays as possible, about equal, none of more than `largest` tasks."""
+    count = -(-shards // largest)
+    bounds = [shards * part // count for part in range(count + 1)]
+    return [
+        Part(f"{name}.{part}" if count > 1 else name, first, end - first)
+        for part, (first, end) in enumerate(pairwise(bounds))
+    ]
+
+
+def prefix(run: Run) -> str:
+    """What the names of all jobs of `run` begin with, and of no other run."""
+    return f"sparta-{run.info.run_id}-"
+
+
+def job_name(run: Run, attempts: AttemptDir, number: int) -> str:
+    """The name of the jobs of attempt `number`."""
+    place = attempts.phase.place(attempts.t).replace("/", "-")
+    return f"{prefix(run)}{place}-a{number}"

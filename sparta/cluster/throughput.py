@@ -1,0 +1,78 @@
+"""How fast one task works and how long it takes to start: measured in the iterations that this run has committed, assumed before."""
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from typing import NamedTuple
+
+from sparta.cluster.resources import runs_an_engine
+from sparta.methods.registry import phase_named
+from sparta.phases.base import ArrayPhase, Phase
+from sparta.store import files
+from sparta.store.run import Run
+from sparta.store.stats import IterationStats, PhaseStats
+
+Measured = Sequence[Mapping[str, PhaseStats]]
+"""Of iterations, oldest first: phases by name."""
+
+
+class Rates(NamedTuple):
+    """Of one task of a phase that runs an engine. throughput: cost (see sparta/phases/token_costs.py) a second. start_seconds: to load a base."""
+
+    throughput: float
+    start_seconds: float
+
+    @property
+    def start_cost(self) -> float:
+        """What could have been done while a base was loaded."""
+        return self.throughput * self.start_seconds
+
+    def seconds(self, cost: float) -> float:
+        return cost / self.throughput
+
+
+def measured(run: Run) -> Measured:
+    """What was measured in the iterations that are committed; one whose driver was killed before it came to measuring is left out."""
+    paths = (run.iteration(t).stats for t in run.state.committed() if t > 0)
+    found = (files.read_json(path, IterationStats).phases for path in paths if path.is_file())
+    return [phases for phases in found if phases]
+
+
+def rates_of(run: Run, phase: ArrayPhase, found: Measured | None = None) -> Rates:
+    """The rates of `phase`: its own, or those of all phases with an engine where it was never measured, or assumed ones.
+
+    found: what `measured` says, where it was asked already. Engines without weights start at once.
+    """
+    found = measured(run) if found is None else found
+    assumed = run.recipe.cluster.assumed
+    throughput = _of_phase_or_all(found, phase, _throughput) or assumed.tokens_per_second
+    if phase.engine(run.recipe).kind in ("scripted", "api"):
+        return Rates(throughput, 0.0)
+    start = _of_phase_or_all(found, phase, _start_seconds)
+    return Rates(throughput, assumed.start_seconds if start is None else start)
+
+
+def _throughput(phases: Sequence[PhaseStats]) -> float | None:
+    cost, seconds = sum(phase.cost for phase in phases), sum(phase.work_seconds for phase in phases)
+    return cost / seconds if cost > 0 and seconds > 0 else None
+
+
+def _start_seconds(phases: Sequence[PhaseStats]) -> float | None:
+    loads = sum(phase.loads for phase in phases)
+    # Before seconds of loads were measured there were loads that took none.
+    seconds = sum(phase.load_seconds for phase in phases)
+    return seconds / loads if loads and seconds else None
+
+
+def _of_phase_or_all(
+    found: Measured, phase: Phase, rate: Callable[[Sequence[PhaseStats]], float | None]
+) -> float | None:
+    """Median over iterations of the rate of `phase`, else of all phases with an engine together; None where neither was measured."""
+    own = [rate([phases[phase.name]]) for phases in found if phase.name in phases]
+    all_of_them = [
+        rate([stats for name, stats in phases.items() if runs_an_engine(phase_named(name))])
+        for phases in found
+    ]
+    for values in (own, all_of_them):
+        if known := [value for value in values if value is not None]:
+            return median(known)
+    return None

@@ -1,0 +1,85 @@
+"""Ending a run's tasks from outside, wherever they were started; and only this run's."""
+
+import re
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from sparta.cluster.attempts import Attempt, AttemptDir
+from sparta.cluster.local import Local
+from sparta.cluster.slurm import cli
+from sparta.cluster.slurm.cli import Task
+from sparta.cluster.slurm.detached import chain_file, living_jobs
+from sparta.methods.registry import is_phase, phase_named
+from sparta.store import files
+from sparta.store.driver_jobs import driver_jobs, drivers_file
+from sparta.store.layout import StateDir
+from sparta.store.lock import Holder, holder
+from sparta.store.run import Run
+
+SECONDS_TO_GO = 180.0
+"""What a driver that is a job itself is given to let go of the run after scancel; a lock without heartbeat counts as dead after less."""
+SECONDS_BETWEEN_LOOKS = 0.5
+
+
+def cancel_all(run: Run) -> int:
+    """End every task of `run` that is queued or running: SLURM's jobs, then processes of this machine. Returns how many there were."""
+    living = living_jobs(run)
+    with cli.answering():
+        cli.cancel([task.job for task in living])
+    # What is left of a detached launch was ended on purpose: `status` is not to call it broken.
+    chain_file(run.state).unlink(missing_ok=True)
+    drivers_file(run.state).unlink(missing_ok=True)
+    local = Local(run)
+    return len(living) + sum(local.cancel(attempts) for attempts in attempts_below(run, run.state.jobs))
+
+
+def end_drivers(state: StateDir, say: Callable[[str], None]) -> None:
+    """End the batch jobs of slurm/ that drive the run or wait in the queue to go on with it, and wait until they are gone.
+
+    Nothing is ended where another driver holds the run, be it in an allocation: that one is for its owner to stop. Raises SpartaError where
+    SLURM does not answer.
+    """
+    names = {driver.job: driver.name for driver in driver_jobs(state)}
+    now = holder(state)
+    alive = now is not None and now.alive
+    if not names or not cli.installed() or (alive and not _holds(names, now)):
+        return
+    if now is not None and alive:
+        say(f"Ending the driver, {now.claim}.")
+    told = {now.claim.driver_job} if now is not None and alive else set()
+    give_up = time.monotonic() + SECONDS_TO_GO
+    with cli.answering():
+        # One that was about to requeue itself may be back in the queue after its end.
+        while (living := _living(names)) and time.monotonic() < give_up:
+            there = [task for task in living if task.state != "COMPLETING"]
+            for task in there:
+                if task.job not in told:
+                    say(f"Ending job {task.job} ({task.name}), which was to go on with this run.")
+                    told.add(task.job)
+            cli.cancel([task.job for task in there])
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+    while _holds(names, holder(state)) and time.monotonic() < give_up:
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def attempts_below(run: Run, folder: Path) -> list[AttemptDir]:
+    """Every folder of attempts of `run` at or below `folder`, which lies below jobs/; not of what an earlier version called a phase."""
+    # Among the jobs lies the code that they run, with adapters of its own: a number tells an attempt from adapter_config.json.
+    latest = {path.parent: path for path in folder.rglob("a*.json") if re.fullmatch(r"a\d+\.json", path.name)}
+    dealt = (files.read_json(path, Attempt) for _, path in sorted(latest.items()))
+    return [
+        AttemptDir(run, phase_named(attempt.phase), attempt.t) for attempt in dealt if is_phase(attempt.phase)
+    ]
+
+
+def _living(names: dict[str, str]) -> list[Task]:
+    """Those of the jobs, by id and name, that are queued or running. Raises Silent."""
+    return [
+        task for task in cli.tasks_named(names.values()) if task.live and names.get(task.job) == task.name
+    ]
+
+
+def _holds(jobs: Collection[str], now: Holder | None) -> bool:
+    """Whether the lock is in the hands of one of `jobs`."""
+    return now is not None and now.alive and now.claim.driver_job in jobs

@@ -1,0 +1,329 @@
+"""A launch: from what a person asked for to a run that is complete, continued or branched."""
+
+import shlex
+import signal
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparta.cluster.attempts import AttemptDir
+from sparta.cluster.driver import Driver
+from sparta.cluster.gpu_time import measure
+from sparta.cluster.gpus import visible_gpus
+from sparta.cluster.launcher import Launcher
+from sparta.cluster.registry import launcher_for, settings_for
+from sparta.cluster.slurm import detached
+from sparta.cluster.slurm.launcher import Slurm
+from sparta.commands import begin, launch_tables
+from sparta.commands.cancel import cancel_all, end_drivers
+from sparta.commands.resume import fork, go_back, has_returned, rehearse_return
+from sparta.commands.slurm_scripts import show_scripts
+from sparta.engines.factory import close_engine
+from sparta.errors import SpartaError
+from sparta.evaluation.derived_pool import resolved
+from sparta.methods.registry import phases_of
+from sparta.phases.base import Phase, Step
+from sparta.pool.gpu_memory import estimates
+from sparta.pool.hub_download import fetch
+from sparta.recipes.load import adjust, load
+from sparta.recipes.schema import ClusterKind, Recipe
+from sparta.screen import Screen
+from sparta.store.failure import forget_failure, note_failure
+from sparta.store.layout import StateDir, parse_iteration
+from sparta.store.lock import RunLock
+from sparta.store.run import Run
+
+DEFAULT_STATE = Path("state")
+DEFAULT_RECIPE = "toy"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person typed. None: not given."""
+
+    recipe: str | None = None
+    state: Path | None = None
+    iterations: int | None = None
+    settings: Sequence[str] = ()
+    cluster: ClusterKind | None = None
+    profile: str | None = None
+    resume: Path | None = None
+    fork: Path | None = None
+    dry_run: bool = False
+    detach: bool = False
+    cancel: bool = False
+    pool_only: bool = False
+    """Stop when the initial pool is there: what jobs/init_pool.py asks for."""
+
+
+def launch(asked: Asked, screen: Screen) -> None:
+    """Do what was asked for. Raises SpartaError; what is done stays, and the same command goes on from there."""
+    # Asked to go, by a person or by SLURM: like Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    state = _state(asked)
+    if asked.cancel:
+        _cancel(state, screen)
+        return
+    if asked.dry_run:
+        _rehearse(asked, state, screen)
+        return
+    # Refused before the state directory is touched.
+    recipe = _recipe(asked, state, screen)
+    with RunLock(state, screen.say) as lock:
+        try:
+            run = _open(asked, state, recipe)
+            forget_failure(state)
+            last = 0 if asked.pool_only else run.recipe.iterations
+            if _nothing_left(run, last, screen):
+                detached.withdraw_stragglers(run)
+            elif asked.detach:
+                _detach(run, last, screen, lock)
+            else:
+                _drive(run, last, screen, lock)
+        except Exception as error:
+            said = str(error) if isinstance(error, SpartaError) else f"{type(error).__name__}: {error}"
+            # On a full disk, say, the error itself tells more than that this could not be written.
+            with suppress(SpartaError):
+                note_failure(state, said)
+            raise
+        finally:
+            close_engine()
+
+
+def fetch_models(asked: Asked, update: bool, screen: Screen) -> None:
+    """Fetch what the recipe that was asked for names `hub:...`: the frozen one where there is a run already and none was named."""
+    state = _state(asked)
+    fetch(_recipe(asked, state, screen) or Run.open(state).recipe, update, screen)
+
+
+def command_to_continue(asked: Asked) -> str:
+    """What to type to go on: where the run is; all over again where there is none yet."""
+    state = _state(asked)
+    if state.run_json.is_file():
+        options: dict[str, object] = {"--state": None if state.root == DEFAULT_STATE else state.root}
+        settings: Sequence[str] = ()
+    else:
+        settings = asked.settings
+        options = {
+            "--iters": asked.iterations,
+            "--recipe": asked.recipe,
+            "--state": asked.state,
+            "--cluster": asked.cluster,
+            "--profile": asked.profile,
+            "--resume": asked.resume,
+            "--fork": asked.fork,
+        }
+    given = [str(part) for name, value in options.items() if value is not None for part in (name, value)]
+    given += [part for setting in settings for part in ("--set", setting)]
+    return shlex.join(["python", f"jobs/{'init_pool' if asked.pool_only else 'launch'}.py", *given])
+
+
+def _state(asked: Asked) -> StateDir:
+    if asked.fork is not None:
+        if asked.resume is None:
+            raise SpartaError("--fork needs the iteration to branch from: add --resume state/iter_05")
+        if asked.state is not None:
+            raise SpartaError("--fork names the new run's state directory itself: leave --state out")
+        return StateDir(asked.fork)
+    if asked.resume is not None:
+        state, _ = parse_iteration(asked.resume)
+        if asked.state is not None and asked.state.resolve() != state.root.resolve():
+            raise SpartaError(
+                f"--resume {asked.resume} lies in {state.root}, not in --state {asked.state}: leave --state out"
+            )
+        return state
+    return StateDir(asked.state or DEFAULT_STATE)
+
+
+def _recipe(asked: Asked, state: StateDir, screen: Screen) -> Recipe | None:
+    """The recipe that was asked for, a derived pool resolved; None where the frozen one is to be used as it is."""
+    settings = list(asked.settings)
+    origin = parse_iteration(asked.resume)[0] if asked.resume else state
+    if asked.iterations is not None:
+        # What is committed stays, whatever is asked for.
+        done = 0 if asked.resume else origin.last_committed() or 0
+        settings.append(
+            f"iterations={max(asked.iterations, done) if asked.iterations > 0 else asked.iterations}"
+        )
+    settings += settings_for(asked.cluster, asked.profile)
+    if asked.recipe is None and origin.run_json.is_file():
+        return resolved(adjust(Run.open(origin).recipe, settings), screen.say) if settings else None
+    return resolved(load(asked.recipe or DEFAULT_RECIPE, settings), screen.say)
+
+
+def _open(asked: Asked, state: StateDir, recipe: Recipe | None) -> Run:
+    if asked.resume is None:
+        return begin.begin_or_continue(state, recipe)
+    source, t = parse_iteration(asked.resume)
+    if asked.fork is not None:
+        return fork(source, t, state, recipe)
+    begin.require_same_recipe(Run.open(source), recipe)
+    if not has_returned(source, t):
+        go_back(source, t)
+    return begin.begin_or_continue(state, recipe)
+
+
+def _drive(run: Run, last: int, screen: Screen, lock: RunLock) -> None:
+    launcher, first = launcher_for(run), run.state.next_iteration()
+    launcher.check(_phases(run, first, last))
+    launch_tables.show_plan(screen.console, run, first, last, launcher)
+    detached.withdraw_unfinished(run)
+    detached.release_held(run)
+    driver = Driver(run, launcher, screen, lock.check)
+    for t in range(first, last + 1):
+        phases = phases_of(run.recipe, t)
+        driver.iterate(phases, t)
+        measure(run, phases, t)
+        launch_tables.show_iteration(screen.console, run, t)
+    detached.withdraw_stragglers(run)
+    if last == 0:
+        _tell_of_pool(run, screen)
+        return
+    screen.say(f"Done: {last} iterations.")
+    for what, path in (
+        ("last pool", run.iteration(last).adapters),
+        ("standing", run.iteration(last).standing),
+        ("preference pairs", run.iteration(last).preferences),
+    ):
+        screen.say(f"  {what:18}{path}")
+    if run.recipe.scored_on:
+        screen.say(f"  {'scores':18}python jobs/evaluate.py {run.state.root}")
+
+
+def _phases(run: Run, first: int, last: int) -> list[Phase]:
+    """The phases of iterations `first` to `last`, each once."""
+    return list(
+        {phase.name: phase for t in range(first, last + 1) for phase in phases_of(run.recipe, t)}.values()
+    )
+
+
+def _tell_of_pool(run: Run, screen: Screen) -> None:
+    """Where the initial pool is, and what to do with it."""
+    where = "" if run.state.root == DEFAULT_STATE else f" --state {run.state.root}"
+    screen.say(
+        f"The initial pool is there: {len(run.models)} models, adapters in {run.iteration(0).adapters}.\n"
+        f"  play with it      python jobs/launch.py{where}"
+    )
+
+
+def _nothing_left(run: Run, last: int, screen: Screen) -> bool:
+    """Whether all iterations up to `last` are committed; says so."""
+    done = run.state.next_iteration() - 1
+    if done < last:
+        return False
+    if last == 0:
+        screen.say(f"The pool of {run.state.root} is made already; nothing to do.")
+        _tell_of_pool(run, screen)
+        return True
+    screen.say(
+        f"All {done} iterations of {run.state.root} are committed; nothing to do (for more: --iters {done + 3})."
+    )
+    return True
+
+
+def _detach(run: Run, last: int, screen: Screen, lock: RunLock) -> None:
+    """Submit what is left of the run up to iteration `last` as one chain of jobs and leave."""
+    launcher, first = launcher_for(run), run.state.next_iteration()
+    if not isinstance(launcher, Slurm):
+        raise SpartaError(
+            f"--detach leaves the run to SLURM, and this one runs {launcher.name}: add --profile, or leave --detach out"
+        )
+    detached.withdraw_unfinished(run)
+    before = detached.latest_chain(run)
+    known = detached.jobs_in_slurm(run)
+    if before is not None and not known and before.last >= first:
+        # One empty answer may be wrong, and a second chain beside a living one would do its work twice.
+        time.sleep(2 * launcher.profile.poll_seconds)
+        known = detached.jobs_in_slurm(run)
+    if before is not None and detached.goes_on(before, known):
+        detached.release(before, known)
+        more = " Iterations after it are for the same command, when it is done." * (before.last < last)
+        screen.say(
+            f"{sum(task.live for task in known)} jobs of this run are in SLURM already, up to iteration {before.last}: nothing was "
+            f"submitted. See them with jobs/status.py, end them with --cancel.{more}"
+        )
+        return
+    if before is not None:
+        detached.withdraw_rest(before, known)
+    launcher.check(_phases(run, first, last))
+    launch_tables.show_plan(screen.console, run, first, last, launcher)
+    driver = Driver(run, launcher, screen, lock.check)
+    for phase in phases_of(run.recipe, first):
+        driver.settle(AttemptDir(run, phase, first))
+    first = _light_steps(run, driver, first, last)
+    if first > last:
+        return
+    links = detached.links_from(run, first, last, launcher.most)
+    lock.check()
+    made = detached.submit_chain(run, launcher, links, last)
+    jobs = [job for _, ids in made.links for job in ids]
+    screen.say(
+        f"Submitted {len(made.links)} jobs that depend on each other, {jobs[0]} to {jobs[-1]}: this run goes on without you.\n"
+        f"  look in on it    python jobs/status.py {run.state.root}\n"
+        f"  end it           python jobs/launch.py --state {run.state.root} --cancel"
+    )
+
+
+def _light_steps(run: Run, driver: Driver, first: int, last: int) -> int:
+    """Do here what takes a moment and comes next; the iteration that is to go on. No job needs to wait in a queue for it."""
+    for t in range(first, last + 1):
+        phases = phases_of(run.recipe, t)
+        for phase in phases:
+            if not (isinstance(phase, Step) and phase.light):
+                if phase.missing(run, t):
+                    return t
+            else:
+                driver.complete(phase, t)
+        measure(run, phases, t)
+    return last + 1
+
+
+def _cancel(state: StateDir, screen: Screen) -> None:
+    """End the tasks and jobs of the run, and only those; what they have finished stays."""
+    Run.open(state)  # refused before anything is written where there is no run
+    end_drivers(state, screen.say)
+    with RunLock(state, screen.say):
+        ended = cancel_all(Run.open(state))
+    if ended:
+        screen.say(
+            f"Ended {ended} task{'s' * (ended != 1)} of {state.root}; go on with python jobs/launch.py --state {state.root}"
+        )
+    else:
+        screen.say(f"{state.root} has no task queued or running.")
+
+
+def _rehearse(asked: Asked, state: StateDir, screen: Screen) -> None:
+    """Everything that can be checked without starting: recipe, pool, instructions, state."""
+    recipe = _recipe(asked, state, screen)
+    if asked.resume is not None:
+        source, done = parse_iteration(asked.resume)
+        run = rehearse_return(source, done, recipe, branch=asked.fork is not None)
+    elif recipe is not None and not state.run_json.is_file():
+        run, done = begin.rehearse(state, recipe), -1 if recipe.pool.taught else 0
+    else:
+        run = Run.open(state)
+        begin.require_same_recipe(run, recipe)
+        begin.check_state(run)
+        run.recipe, done = recipe or run.recipe, run.state.next_iteration() - 1
+    launcher, last = launcher_for(run), 0 if asked.pool_only else run.recipe.iterations
+    launch_tables.show_plan(screen.console, run, done + 1, last, launcher)
+    if asked.pool_only or done < last:
+        _tell_of_memory(run, launcher, asked.pool_only, screen)
+    if isinstance(launcher, Slurm):
+        for t in range(done + 1, min(last, max(done + 1, 1)) + 1):
+            show_scripts(run, launcher, t, screen.console)
+    screen.say("Dry run: the recipe, the pool and the instructions are in order; nothing was started.")
+
+
+def _tell_of_memory(run: Run, launcher: Launcher, whole: bool, screen: Screen) -> None:
+    """What the trainings of `run` are reckoned to take: a line each, where they come to GPUs; always and with the arithmetic if `whole`."""
+    if whole:
+        for line in (line for estimate in estimates(run) for line in estimate.lines):
+            screen.say(line)
+    elif run.recipe.engine.device != "cpu" and (isinstance(launcher, Slurm) or visible_gpus()):
+        for estimate in estimates(run):
+            screen.say(
+                f"{estimate.total} of GPU memory, by the arithmetic that jobs/init_pool.py --dry-run shows"
+            )

@@ -1,0 +1,55 @@
+"""What a dry run shows of SLURM: the arrays, their sbatch scripts, and what sbatch itself says to them."""
+
+from rich.console import Console
+
+from sparta.cluster.attempts import AttemptDir
+from sparta.cluster.slurm import cli
+from sparta.cluster.slurm.cli import Silent
+from sparta.cluster.slurm.launcher import Slurm
+from sparta.cluster.slurm.submit import Array, left_to_the_user, script
+from sparta.cluster.slurm.worker import Piece, Work
+from sparta.errors import SpartaError
+from sparta.methods.registry import phases_of
+from sparta.pool.gpu_memory import check_memory
+from sparta.status.forecast import forecasts
+from sparta.store.run import Run
+
+
+def arrays_of(run: Run, launcher: Slurm, t: int) -> list[Array]:
+    """The arrays of iteration t, as far as they can be known before it begins."""
+    widths = {forecast.phase.name: forecast.width.tasks for forecast in forecasts(run, launcher, t)}
+    found = []
+    for phase in phases_of(run.recipe, t):
+        if launcher.takes(phase):
+            piece = Piece(phase.name, t, AttemptDir(run, phase, t).next_number())
+            found += launcher.arrays(Work(run.state.root.resolve(), (piece,)), widths[phase.name])
+    return found
+
+
+def show_scripts(run: Run, launcher: Slurm, t: int, console: Console) -> None:
+    """Print the script of every array of iteration t. Raises SpartaError where a GPU is too small, or where sbatch is there and would refuse one."""
+    submits = cli.installed()
+    if submits:
+        launcher.check(phases_of(run.recipe, t))
+    else:
+        check_memory(run, launcher.profile.gpu_memory_gib, launcher.profile.name)
+    for array in arrays_of(run, launcher, t):
+        text = script(array, launcher.profile)
+        console.rule(f"{array.name}: {array.count} task{'s' * (array.count != 1)}", align="left", style="")
+        console.print(text.rstrip(), markup=False)
+        if submits:
+            console.print(f"# {_said(array, text, launcher)}", markup=False)
+    console.rule(style="")
+    if not submits:
+        console.print(
+            "There is no sbatch here, so nobody has checked these scripts against the cluster: dry-run once more there."
+        )
+
+
+def _said(array: Array, text: str, launcher: Slurm) -> str:
+    try:
+        return cli.submit_dry(text, left_to_the_user(array, launcher.profile))
+    except Silent as error:
+        raise SpartaError(
+            f"sbatch would refuse {array.name}: {error}; correct profile {launcher.profile.name}"
+        ) from None

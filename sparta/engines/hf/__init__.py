@@ -1,0 +1,1 @@
+"""transformers and PEFT: for CPUs and small pools."""

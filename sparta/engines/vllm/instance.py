@@ -1,0 +1,277 @@
+"""One base on vLLM: opened with room for adapters, closed with nothing left behind."""
+
+import gc
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cached_property, partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from sparta.engines.base import ModelRef
+from sparta.engines.tokenizers import first_line
+from sparta.engines.vllm.child_process import fail_with_child, run_engine_core
+from sparta.engines.vllm.errors import import_error, is_of_adapter, load_error, step_error
+from sparta.engines.vllm.lora_capacity import Room
+from sparta.engines.weights import adapter_name
+from sparta.errors import SpartaError
+from sparta.recipes import engine as recipe_engine
+
+
+class VllmBase:
+    """vLLM with one base and the adapters that `lora` was asked for. Ends with `close`; opening takes seconds to minutes.
+
+    context: tokens of prompt and completion together.
+    """
+
+    def __init__(
+        self, base: str, room: Room, context: int, settings: recipe_engine.Engine, trust_remote_code: bool
+    ) -> None:
+        self.base, self.room, self.settings = base, room, settings
+        self.gpu = on_gpu(settings)
+        own = settings.vllm.own_process
+        self._own_process = self.gpu if own is None else own
+        self._full: str | None = None
+        self._loras: dict[str, Any] = {}
+        self.forms: dict[str, Any] = {}
+        """By pattern, the `structured_outputs` that a request was accepted with."""
+        self._ids = count(1)
+        self._folder = tempfile.TemporaryDirectory(prefix="sparta-vllm-")
+        self._report = Path(self._folder.name) / "report"
+        try:
+            self.engine = self._opened(context, trust_remote_code)
+        except Exception as error:
+            said = self._said()
+            self._clean()
+            if wrong := load_error(error, said, base, settings, self.gpu):
+                raise wrong from error
+            _note(error, f"vLLM was loading base {base}", said)
+            raise
+        if self._own_process:
+            fail_with_child(self.engine.engine_core)
+
+    def lora(self, model: ModelRef) -> Any:
+        """vLLM's handle of the model's adapter, loaded if it is new; None for a full model.
+
+        vLLM keys what it caches by the adapter's name: each version has another, and another number.
+        """
+        if model.adapter is None:
+            self._full = model.version
+            return None
+        name = adapter_name(model)
+        if (known := self._loras.get(name)) is not None:
+            return known
+        from vllm.lora.request import LoRARequest
+
+        request = LoRARequest(name, next(self._ids), str(model.adapter))
+        try:
+            self.engine.add_lora(request)
+        except Exception as error:
+            if not is_of_adapter(error):
+                raise
+            raise SpartaError(
+                f"adapter {model.adapter} of {model.name} cannot be put on base {model.base}: {first_line(error)}"
+            ) from error
+        self._loras[name] = request
+        return request
+
+    def lacks(self, model: ModelRef) -> bool:
+        """Whether `lora` would have to load the model's adapter."""
+        return model.adapter is not None and adapter_name(model) not in self._loras
+
+    def keep(self, names: Collection[str]) -> None:
+        """Remove all adapters but these (by `adapter_name`); no request for one of the others may be under way."""
+        for name in self._loras.keys() - names:
+            self.engine.remove_lora(self._loras.pop(name).lora_int_id)
+
+    def outdated(self, model: ModelRef) -> bool:
+        """Whether the weights here are an older version of this full model."""
+        return model.adapter is None and self._full not in (None, model.version)
+
+    @cached_property
+    def weighs(self) -> bool:
+        """Whether log-likelihoods can be had at all: vLLM 0.32 fails on them on a CPU where it could put adapters on lm_head, as for Llama.
+
+        The cause is that of vllm-project/vllm#51594: adapters of a whole prompt's logits are looked up in a table with one entry a request.
+        """
+        if self.gpu or not self.room.rank:
+            return True
+        from vllm.model_executor.models import ModelRegistry
+
+        config = self.engine.vllm_config.model_config
+        kind, _ = ModelRegistry.resolve_model_cls(config.architectures, config)
+        return "lm_head" not in getattr(kind, "embedding_modules", {})
+
+    def failure(self, error: Exception) -> SpartaError | None:
+        """What `error`, met amid requests, means; None, with a note of all that is known, where another node may not meet it."""
+        said = self._said()
+        if wrong := step_error(error, said, self.base, self.settings):
+            return wrong
+        _note(error, f"vLLM was at work on requests to base {self.base}", said)
+        return None
+
+    def close(self) -> None:
+        with suppress(Exception):  # of a process that died already
+            self.engine.renderer.shutdown()
+        with suppress(Exception):
+            self.engine.engine_core.shutdown()
+        del self.engine
+        self._clean()
+
+    def _said(self) -> str:
+        return self._report.read_text(encoding="utf-8") if self._report.is_file() else ""
+
+    def _clean(self) -> None:
+        self._folder.cleanup()
+        gc.collect()
+        if not self._own_process:
+            from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+
+            cleanup_dist_env_and_memory()
+
+    def _opened(self, context: int, trust_remote_code: bool) -> Any:
+        from vllm import EngineArgs, LLMEngine
+
+        vllm, room = self.settings.vllm, self.room
+        automatic = "bfloat16" if self.gpu else "float32"
+        arguments: dict[str, Any] = {
+            "dtype": automatic if self.settings.dtype == "auto" else self.settings.dtype,
+            "max_model_len": context,
+            "trust_remote_code": trust_remote_code,
+            "load_format": "safetensors",
+            # A base may ship sampling habits: the recipe alone decides how to decode.
+            "generation_config": "vllm",
+            "tensor_parallel_size": vllm.tensor_parallel,
+            "gpu_memory_utilization": vllm.memory_share,
+            "max_num_seqs": vllm.sequences,
+            "max_num_batched_tokens": max(vllm.prefill_tokens, vllm.sequences),
+            "enable_prefix_caching": vllm.prefix_caching,
+            "enforce_eager": not self.gpu if vllm.eager is None else vllm.eager,
+            # The one that HfEngine uses: a pattern means the same to both.
+            "structured_outputs_config": {"backend": "guidance"},
+            "disable_log_stats": True,
+            "use_tqdm_on_load": False,
+        }
+        if not self.gpu:
+            arguments["kv_cache_memory_bytes"] = int(vllm.cpu_cache_gib * 2**30)
+            # vLLM 0.32 fails on a CPU where a request with a seed has its prompt read in two steps.
+            arguments["enable_chunked_prefill"] = False
+            arguments["max_num_batched_tokens"] = max(arguments["max_num_batched_tokens"], context)
+        if room.rank:
+            arguments |= {
+                "enable_lora": True,
+                "max_lora_rank": room.rank,
+                "max_loras": room.mixed,
+                "max_cpu_loras": max(room.kept, room.mixed),
+            }
+        threads = None if self.gpu else self.settings.threads
+        with environment(self._variables()), _threads(threads), _watched(self._report):
+            return LLMEngine.from_engine_args(EngineArgs(model=self.base, **arguments))
+
+    def _variables(self) -> dict[str, str | None]:
+        variables: dict[str, str | None] = {
+            "VLLM_ENABLE_V1_MULTIPROCESSING": str(int(self._own_process)),
+            # A fork would inherit the locks of this process's threads.
+            "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+            "VLLM_LOGGING_LEVEL": _log_level(self.gpu),
+            "TORCH_CPP_LOG_LEVEL": "ERROR",
+            "PYTHONWARNINGS": "ignore",
+            **_QUIET,
+        }
+        if not self.gpu:
+            import torch
+
+            # Threads tied to cores would share these with other tasks of the node.
+            variables["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+            variables["OMP_NUM_THREADS"] = str(self.settings.threads or torch.get_num_threads())
+            variables["VLLM_CPU_KVCACHE_SPACE"] = None  # would outdo the recipe
+        return variables
+
+
+def _note(error: Exception, what: str, said: str) -> None:
+    """Have the log tell what its own process said when it failed; of one that was killed nothing is known."""
+    error.add_note(f"{what}; its own process said: {said}" if said else what)
+
+
+_QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+
+
+def _log_level(gpu: bool) -> str:
+    """vLLM's warnings on a CPU are about what no user of a CPU can change."""
+    return os.environ.get("VLLM_LOGGING_LEVEL", "WARNING" if gpu else "ERROR")
+
+
+def on_gpu(settings: recipe_engine.Engine) -> bool:
+    """Whether the vllm installed here works on a GPU. Raises SpartaError where there is none, or not what engine.device asks for."""
+    with environment({"VLLM_LOGGING_LEVEL": _log_level(False), **_QUIET}):
+        try:
+            from vllm.platforms import current_platform
+        except ImportError as error:
+            raise import_error(error) from error
+    gpu = not current_platform.is_cpu()
+    if current_platform.is_unspecified():
+        raise SpartaError("vLLM finds no GPU here: run on a machine with one, or set engine.kind to hf")
+    if settings.device == "cuda" and not gpu:
+        raise SpartaError(
+            "engine.device asks for a GPU and the vllm installed here works on CPUs: set engine.device to auto, "
+            "or pip install -r requirements/gpu.txt on a machine with a GPU"
+        )
+    if settings.device == "cpu" and gpu:
+        raise SpartaError(
+            "engine.device is cpu and the vllm installed here works on GPUs: set engine.kind to hf, or engine.device to auto"
+        )
+    logging.getLogger("vllm").setLevel(_log_level(gpu))
+    return gpu
+
+
+@contextmanager
+def environment(values: Mapping[str, str | None]) -> Iterator[None]:
+    """These variables, None for one that is not to be there; afterwards the environment as it was, whatever else changed."""
+    before = dict(os.environ)
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        for name, value in before.items():
+            if os.environ.get(name) != value:
+                os.environ[name] = value
+
+
+@contextmanager
+def _threads(asked: int | None) -> Iterator[None]:
+    """Torch's threads as asked for, now and afterwards: vLLM on a CPU replaces torch's function for them, which training may need."""
+    import torch
+
+    function = torch.set_num_threads
+    threads = asked or torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch.set_num_threads = function
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def _watched(report: Path) -> Iterator[None]:
+    """A process that vLLM starts meanwhile begins in `vllm_child`, which has it end with this one."""
+    from vllm.v1.engine.core import EngineCoreProc
+
+    original = EngineCoreProc.run_engine_core
+    EngineCoreProc.run_engine_core = partial(run_engine_core, str(report))
+    try:
+        yield
+    finally:
+        EngineCoreProc.run_engine_core = staticmethod(original)

@@ -1,0 +1,1 @@
+"""Answers, grades, scores, selection, comparison, the log of looks at test splits, pools derived from scores."""

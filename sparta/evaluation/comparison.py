@@ -1,0 +1,127 @@
+"""This run against another one: the same choice of both, tested example by example."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparta.errors import SpartaError
+from sparta.evaluation.items import items_file, items_of
+from sparta.evaluation.scores import scores
+from sparta.evaluation.selection import ALL, LAST
+from sparta.evaluation.summary import Choice, Comparison, TaskScores, choice_of, read_summary, way_of_scores
+from sparta.store.layout import StateDir
+from sparta.store.run import Run
+from sparta.tasks.base import Metric
+from sparta.tasks.registry import task_named
+
+
+@dataclass(frozen=True)
+class Rival:
+    """Another run, with what it scored on a task. values: on the test split, item by item, by choice (its `what`) and metric."""
+
+    run: Run
+    task: str
+    scores: TaskScores
+    chosen_on: str
+    values: Mapping[tuple[str, str], Mapping[str, float]]
+
+    @property
+    def title(self) -> str:
+        return f"{self.run.recipe.name} ({self.run.info.run_id})"
+
+    def compare(
+        self, run: Run, choices: list[Choice], metrics: tuple[Metric, ...], say: Callable[[str], None]
+    ) -> list[Comparison]:
+        """The choice of `run` that both have tested, against this run's, by every metric that both were graded by; others are said.
+
+        Best of all checkpoints where both have one, else best of the last pool. Raises SpartaError where an item is another one here than there.
+        """
+        # Only here: it imports scipy.
+        from sparta.evaluation.statistics import paired
+
+        ours = {choice.what: choice for choice in choices if choice.test}
+        kinds = [what for what in (ALL, LAST) if what in ours]
+        theirs = choice_of(self.scores, kinds, self.chosen_on)
+        if theirs is None:
+            raise _nothing_to_compare(self.run, self.task, self.chosen_on)
+        self._require_same_items(run)
+        mine, found = ours[theirs.what], []
+        for metric in metrics:
+            a = scores(run, "test", self.task, metric.name, (mine.checkpoint,))[mine.checkpoint].values
+            b = self.values.get((theirs.what, metric.name), {})
+            if not a.keys() & b.keys():
+                say(
+                    f"{self.task}: {metric.name} is not compared with {self.title}: no test item has it in both runs "
+                    f"({len(a)} of {mine.checkpoint} here, {len(b)} of {theirs.checkpoint} there)"
+                )
+                continue
+            result = paired(a, b)
+            found.append(
+                Comparison(
+                    other=self.title,
+                    what=theirs.what,
+                    chosen_on=self.chosen_on,
+                    metric=metric.name,
+                    checkpoint=mine.checkpoint,
+                    other_checkpoint=theirs.checkpoint,
+                    difference=result.difference,
+                    p=result.p,
+                    n=result.n,
+                )
+            )
+        return found
+
+    def _require_same_items(self, run: Run) -> None:
+        """Items are paired by their ids, which may be no more than the numbers of their lines."""
+        theirs = {item.item_id: item for item in items_of(self.run, self.task, "test")}
+        for item in items_of(run, self.task, "test"):
+            if theirs.get(item.item_id, item) != item:
+                raise SpartaError(
+                    f"{self.task}: the test item {item.item_id} is another one, or put otherwise, in {items_file(self.run, self.task, 'test')} than in "
+                    f"{items_file(run, self.task, 'test')}: compare runs that were scored on the same data in the same way"
+                )
+
+
+def rival(path: Path, task: str, chosen_on: str) -> Rival:
+    """The run in `path` (a state directory, or its evals/) with its scores on `task`.
+
+    Raises SpartaError where it has none on the test split, or where they are no longer to be had, saying which run to score.
+    """
+    root = path.parent if path.name == "evals" and not (path / "run.json").is_file() else path
+    run = Run.open(StateDir(root))
+    found = read_summary(run.state).tasks.get(task)
+    if found is None or choice_of(found, (ALL, LAST), chosen_on) is None:
+        raise _nothing_to_compare(run, task, chosen_on)
+    try:
+        values = {
+            (choice.what, metric): scores(run, "test", task, metric, (choice.checkpoint,))[
+                choice.checkpoint
+            ].values
+            for choice in found.choices
+            if choice.chosen_on == chosen_on
+            for metric in choice.test
+        }
+        rubrics = {metric.name: metric.rubric for metric in task_named(task, run.recipe.data).metrics}
+        now = way_of_scores(run, task, judged=any(rubrics[scale.name] for scale in found.metrics))
+        items = len(items_of(run, task, "test"))
+    except SpartaError as error:
+        raise SpartaError(
+            f"what {root} has scored on {task} is not there any more ({error}); {_command(run, task, chosen_on)}"
+        ) from None
+    if (now, items) != (found.way, found.items["test"]):
+        raise SpartaError(
+            f"{run.state.recipe_yaml} asks for {task} otherwise than it was scored ({found.way}, {found.items['test']} test items; now {now}, "
+            f"{items}): {_command(run, task, chosen_on)}"
+        )
+    return Rival(run, task, found, chosen_on, values)
+
+
+def _nothing_to_compare(run: Run, task: str, chosen_on: str) -> SpartaError:
+    return SpartaError(
+        f"{run.state.root} has no test answers to {task} that could be compared: {_command(run, task, chosen_on)}"
+    )
+
+
+def _command(run: Run, task: str, chosen_on: str) -> str:
+    chosen = f" --select-on {chosen_on}" if chosen_on != task else ""
+    return f"score it first, with python jobs/evaluate.py {run.state.root} --tasks {task} --all{chosen}"

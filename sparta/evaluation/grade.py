@@ -1,0 +1,205 @@
+"""Grade: the evaluation's judge, a model apart from the pool, scores answers by the metrics that need one (section C.5).
+
+Greedy, once; what cannot be read is asked again with some randomness, and is missing in the end: a missing grade is counted, and never a zero.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from sparta import rng
+from sparta.chat import judge_prompts
+from sparta.chat.renderer import Prompt
+from sparta.engines import token_count
+from sparta.engines.base import Completion, Engine, ModelRef, Request, Sampling
+from sparta.errors import SpartaError
+from sparta.evaluation.answer import Answers, OverTasks, TaskRows, checkpoints
+from sparta.evaluation.items import items_of
+from sparta.grading.rubrics import Rubric, parse_grade
+from sparta.phases import token_costs
+from sparta.phases.base import Sink, WorkItem
+from sparta.phases.judge_dialog import Asking, Pending, Verdict
+from sparta.pool.checks import check_judge
+from sparta.pool.members import judge_engine, judge_named, judge_reference
+from sparta.recipes import engine as recipe_engine
+from sparta.recipes.schema import Recipe
+from sparta.store.records import Answer, Grade, answer_key, grade_key
+from sparta.store.run import Run
+from sparta.store.shards import read_shards
+from sparta.tasks.base import Item, Metric, Split
+from sparta.tasks.registry import task_named
+
+RETRY_TEMPERATURE = 0.7
+"""Greedy decoding would say the same again."""
+
+
+class GradeAnswers(OverTasks):
+    """The judge grades the answers of the checkpoints in `asked`, whose tasks all have metrics that a judge gives. Evaluate comes before."""
+
+    prefix = "grade:"
+    verb = "grade"
+
+    @property
+    def parts(self) -> "Sequence[Grades]":
+        return [Grades(task, self.split, entries) for task, entries in self.asked.items()]
+
+    def place(self, t: int) -> str:
+        return f"evals/{self.split}-grades"
+
+    def engine(self, recipe: Recipe) -> recipe_engine.Engine:
+        return judge_named(recipe).engine
+
+    def check(self, run: Run) -> None:
+        """Raises SpartaError where the judge cannot work, or a task needs none, as far as can be seen before anything starts."""
+        check_judge(run.recipe)
+        for part in self.parts:
+            part.metrics(run)
+
+    def make(self, run: Run, t: int, items: Sequence[WorkItem], sinks: Sequence[Sink]) -> None:
+        model = judge_reference(run.recipe)
+        grader = Grader(run, judge_engine(run, self.engine(run.recipe), model), model)
+        written = dict(zip(self.asked, sinks, strict=True))
+        wanted = {item.key for item in items}
+        scripts = (script for part in self.parts for script in part.scripts(run) if script.key in wanted)
+        grader.ask_all(scripts, lambda row: written[row.task].write(row))
+
+
+@dataclass(frozen=True)
+class Script:
+    """One answer that the judge grades by one metric."""
+
+    task: str
+    checkpoint: str
+    item: Item
+    metric: str
+    rubric: Rubric
+    answer: Answer
+
+    @property
+    def key(self) -> str:
+        return grade_key(self.task, self.checkpoint, self.item.item_id, self.metric)
+
+    @property
+    def reference(self) -> str | None:
+        return self.item.reference if self.rubric.reference else None
+
+
+class Grades(TaskRows):
+    """The grades of the answers to one task's split."""
+
+    rows = Grade
+
+    def __init__(self, task: str, split: Split, entries: tuple[str, ...]) -> None:
+        super().__init__(task, split, entries)
+        self.answers = Answers(task, split, entries)
+
+    def metrics(self, run: Run) -> dict[str, Rubric]:
+        """What a judge gives, by the metric's name. Raises SpartaError where that is nothing."""
+        metrics: Iterable[Metric] = task_named(self.task, run.recipe.data).metrics
+        found = {metric.name: metric.rubric for metric in metrics if metric.rubric is not None}
+        if not found:
+            raise SpartaError(f"{self.task} has no metric that a judge gives")
+        return found
+
+    def folder(self, run: Run, t: int = 0) -> Path:
+        judge = judge_named(run.recipe).identity(judge_reference(run.recipe).version)
+        what = (judge, self.answers.folder(run).name, self.metrics(run), judge_prompts.GRADING)
+        digest = hashlib.sha256(msgspec.json.encode(what, order="sorted")).hexdigest()[:12]
+        return run.state.evaluation(self.task, self.split).grades(digest)
+
+    def work(self, run: Run, t: int) -> Sequence[WorkItem]:
+        base = judge_named(run.recipe).base
+        return [
+            WorkItem(
+                script.key,
+                cost=1.0,
+                group="judge",
+                base=base,
+                # Prompts of one item begin alike.
+                bundle=f"{script.task}/{script.metric}/{script.item.item_id}",
+            )
+            for script in self.scripts(run)
+        ]
+
+    def priced(self, run: Run, t: int, items: Sequence[WorkItem]) -> Sequence[WorkItem]:
+        read = {
+            script.key: (
+                f"{script.rubric.introduction}\n{judge_prompts.question_text(script.item.messages)}\n{script.reference or ''}",
+                script.answer.new_tokens or len(script.answer.text) / token_count.CHARACTERS_A_TOKEN,
+            )
+            for script in self.scripts(run)
+        }
+        return token_costs.of_grades(run, items, read, judge_named(run.recipe).max_new_tokens)
+
+    def scripts(self, run: Run) -> Iterator[Script]:
+        """All that is graded, what prompts share first. An item whose prompt was too long has no answer.
+
+        Raises SpartaError where an answer is not there.
+        """
+        names, folder = checkpoints(run, self.entries), self.answers.folder(run)
+        answers = read_shards(folder, Answer)
+        for metric, rubric in self.metrics(run).items():
+            for item in items_of(run, self.task, self.split):
+                for name in names:
+                    answer = answers.get(answer_key(self.task, name, item.item_id))
+                    if answer is None:
+                        raise SpartaError(
+                            f"{name} has no answer to {item.item_id} in {folder}: run the evaluation again to complete it"
+                        )
+                    if answer.finish_reason != "prompt_too_long":
+                        yield Script(self.task, name, item, metric, rubric, answer)
+
+
+class Grader(Asking[Script, Grade]):
+    """Turns scripts into requests and completions into grades, or into the next request on the way to one."""
+
+    def __init__(self, run: Run, engine: Engine, model: ModelRef) -> None:
+        settings = judge_named(run.recipe)
+        super().__init__(engine, tries=1 + settings.retries)
+        self._model = model
+        self._seed = run.recipe.seed
+        self._sampling = Sampling(0.0, top_p=1.0, top_k=0, max_new_tokens=settings.max_new_tokens)
+
+    def _prompt(self, question: Script) -> Prompt:
+        return self._engine.renderer(self._model).grading(
+            question.rubric.introduction,
+            question.item.messages,
+            question.reference,
+            question.answer.text,
+            judge_prompts.GRADING,
+            self._sampling.max_new_tokens,
+        )
+
+    def _request(self, pending: Pending[Script]) -> Request:
+        again = pending.tries > 1
+        return Request(
+            key=pending.question.key,
+            model=self._model,
+            prompt=pending.prompt,
+            sampling=replace(self._sampling, temperature=RETRY_TEMPERATURE) if again else self._sampling,
+            # Greedy, all that is the same is asked in the same words: an endpoint is paid for it once.
+            seed=rng.seed_of(self._seed, "grade", pending.tries - 1, pending.question.key) if again else 0,
+            pattern=judge_prompts.grading_pattern(),
+        )
+
+    def _read(self, pending: Pending[Script], done: Completion) -> Verdict:
+        return Verdict(parse_grade(done.text), done.text)
+
+    def _row(self, pending: Pending[Script], verdict: Verdict, prompt_tokens: int) -> Grade:
+        script = pending.question
+        return Grade(
+            task=script.task,
+            checkpoint=script.checkpoint,
+            item_id=script.item.item_id,
+            metric=script.metric,
+            score=verdict.score,
+            raw=verdict.raw,
+            tries=pending.tries,
+            prompt_tokens=prompt_tokens,
+            new_tokens=pending.new_tokens,
+            cut=pending.prompt.cut,
+            seconds=pending.seconds,
+        )

@@ -1,0 +1,122 @@
+"""Combat and judging in one phase: a task's combats are fought and judged on one engine, votes as soon as both responses exist.
+
+The rows are those of `generate` and `judge`, in the same folders; a run may change between the two ways at any time.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from sparta.engines.base import Inbox, ModelRef, Request
+from sparta.phases.base import ArrayPhase, RowPhase, Sink, WorkItem
+from sparta.phases.generate import Contest, Generate
+from sparta.phases.judge import Judge, Jury, ballots_on, jury_of
+from sparta.pool.members import engine_for, references
+from sparta.recipes import engine as recipe_engine
+from sparta.store.records import Combat, Response, response_key
+from sparta.store.run import Run
+from sparta.store.shards import iter_shards
+
+_GENERATE, _JUDGE = Generate(), Judge()
+
+
+class CombatAndJudge(ArrayPhase):
+    """For pools on one base: every task needs all adapters. Off by default (`cluster.fused`)."""
+
+    name = "combat"
+    rivals = (_GENERATE.name, _JUDGE.name)
+
+    @property
+    def title(self) -> str:
+        return "combat+judge"
+
+    @property
+    def parts(self) -> Sequence[RowPhase]:
+        return [_GENERATE, _JUDGE]
+
+    def work(self, run: Run, t: int) -> Sequence[WorkItem]:
+        return _by_combat(run, t, [*_GENERATE.work(run, t), *_JUDGE.work(run, t)])
+
+    def missing(self, run: Run, t: int) -> Sequence[WorkItem]:
+        return _by_combat(run, t, [*_GENERATE.missing(run, t), *_JUDGE.missing(run, t)])
+
+    def priced(self, run: Run, t: int, items: Sequence[WorkItem]) -> Sequence[WorkItem]:
+        responses = [item for item in items if _is_response(item)]
+        votes = [item for item in items if not _is_response(item)]
+        return _by_combat(run, t, [*_GENERATE.priced(run, t, responses), *_JUDGE.priced(run, t, votes)])
+
+    def make(self, run: Run, t: int, items: Sequence[WorkItem], sinks: Sequence[Sink]) -> None:
+        responses, votes = sinks
+        settings = self.engine(run.recipe)
+        _Play(run, t, settings, {item.key for item in items}, responses, votes).play()
+
+
+class _Play:
+    """One task's combats. missing: keys of responses and votes that are to be made."""
+
+    def __init__(
+        self,
+        run: Run,
+        t: int,
+        settings: recipe_engine.Engine,
+        missing: Collection[str],
+        responses: Sink,
+        votes: Sink,
+    ) -> None:
+        self._missing = missing
+        self._responses, self._votes = responses, votes
+        self._members: Mapping[str, ModelRef] = references(run, t - 1)
+        self._engine = engine_for(run, settings, self._members.values())
+        self._contest = Contest(run, t, self._engine, self._members)
+        self._jury: Jury = jury_of(run, t, self._engine)
+        self._combats: dict[str, Combat] = {combat.combat_id: combat for combat in run.plan(t)}
+        # What earlier tasks have made, of combats that are not through.
+        self._texts = {row.key: row.text for row in iter_shards(run.iteration(t).responses, Response)}
+
+    def play(self) -> None:
+        inbox = Inbox(self._requests())
+        for done in self._engine.run(inbox):
+            if self._contest.is_asked(done.key):
+                response = self._contest.response(done)
+                self._responses.write(response)
+                self._texts[response.key] = response.text
+                votes = list(self._votes_on(self._combats[response.combat_id]))
+                if votes:
+                    # No vote may outlast the response that it is on, whatever becomes of this node.
+                    self._responses.flush()
+                for request in votes:
+                    inbox.put(request)
+            else:
+                heard = self._jury.hear(done)
+                if isinstance(heard, Request):
+                    inbox.put(heard)
+                else:
+                    self._votes.write(heard)
+
+    def _requests(self) -> Iterator[Request]:
+        """Combat by combat, so that judging begins early: the responses that are missing, or, where both exist, the votes."""
+        for combat in self._combats.values():
+            absent = [
+                model for model in combat.models if response_key(combat.combat_id, model) in self._missing
+            ]
+            if absent:
+                yield from (self._contest.request(combat, model) for model in absent)
+            else:
+                yield from self._votes_on(combat)
+
+    def _votes_on(self, combat: Combat) -> Iterator[Request]:
+        """What the judges of `combat` are asked; nothing before both responses exist."""
+        if all(response_key(combat.combat_id, model) in self._texts for model in combat.models):
+            for judge in self._members.values():
+                ballots = ballots_on(combat, judge, self._texts, self._missing)
+                yield from self._jury.requests(ballots, self._votes.write)
+
+
+def _is_response(item: WorkItem) -> bool:
+    return item.key.count("/") == 1
+
+
+def _by_combat(run: Run, t: int, items: Sequence[WorkItem]) -> list[WorkItem]:
+    """`items` in the order of the plan, a combat in one bundle. All of them need all of the pool."""
+    place = {combat.combat_id: number for number, combat in enumerate(run.plan(t))}
+    bundled = [replace(item, group="", bundle=item.key.partition("/")[0]) for item in items]
+    return sorted(bundled, key=lambda item: place[item.bundle])

@@ -1,0 +1,40 @@
+"""Found: the initial pool, its standing and, last of all, its manifest. From then on there is a pool to play with."""
+
+from collections.abc import Mapping
+
+from sparta.phases.base import Step
+from sparta.phases.train import trained
+from sparta.pool.members import install_pool
+from sparta.store import files, standings
+from sparta.store.manifest import commit
+from sparta.store.records import Taught
+from sparta.store.run import Run
+from sparta.store.stats import IterationStats
+
+
+class Found(Step):
+    name = "found"
+    light = True
+
+    def done(self, run: Run, t: int) -> bool:
+        return run.iteration(t).manifest.is_file()
+
+    def execute(self, run: Run, t: int) -> None:
+        zero = run.iteration(t)
+        taught = trained(run, t, [model.name for model in run.recipe.pool.taught], Taught)
+        files.write_json(zero.pool, install_pool(run))
+        files.write_json(zero.standing, standings.initial(run))
+        if taught:
+            losses = {name: row.mean_loss for name, row in taught.items() if row.mean_loss is not None}
+            files.write_json(zero.stats, of_founding(losses))
+        commit(
+            zero,
+            parent=run.info.genesis,
+            files=[zero.pool, zero.standing],
+            rows={"training": Taught} if taught else {},
+        )
+
+
+def of_founding(losses: Mapping[str, float]) -> IterationStats:
+    """Of iteration 0, where nothing is played: the mean losses of experts that were trained from data, by name."""
+    return IterationStats(0, {}, 0, {}, {}, {}, 0, mean_losses=dict(losses))

@@ -1,0 +1,185 @@
+"""What items cost, in generated tokens: prompts measured, responses expected from what the models have written so far.
+
+For dealing alone, where a wrong guess costs time and no result: no weights and no heavy library are loaded. A base's tokenizer.json is
+read with the tokenizers library; where there is none, a token is taken for four characters.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from statistics import fmean
+
+from sparta.chat.judge_prompts import judge_content, judging_instruction, question_text
+from sparta.chat.template import Message
+from sparta.engines.token_count import CHARACTERS_A_TOKEN, FRAME_TOKENS, Count, by_characters, counter_of
+from sparta.phases.base import WorkItem
+from sparta.pool.members import locate
+from sparta.recipes.schema import Recipe
+from sparta.store import files
+from sparta.store.layout import parse_checkpoint
+from sparta.store.records import Answer, Response, response_key, vote_key
+from sparta.store.run import Run
+from sparta.store.shards import iter_shards
+from sparta.store.stats import IterationStats
+from sparta.tasks.base import Item
+
+
+def of_responses(run: Run, t: int, items: Sequence[WorkItem]) -> list[WorkItem]:
+    """`items` of iteration t with their costs, those that are responses (by their keys); others stay as they are."""
+    prompt, new, bases = _prompts(run), expected_tokens(run, t), run.bases
+    costs = {
+        response_key(combat.combat_id, model): _cost(run, prompt(combat.messages, bases[model]), new[model])
+        for combat in run.plan(t)
+        for model in combat.models
+    }
+    return _with(items, costs)
+
+
+def of_votes(run: Run, t: int, items: Sequence[WorkItem]) -> list[WorkItem]:
+    """`items` of iteration t with their costs, those that are votes (by their keys); others stay as they are.
+
+    A response that exists counts as long as it is; for one that does not, what its model is expected to write.
+    """
+    prompt, new = _prompts(run), expected_tokens(run, t)
+    written = {row.key: _length(row) for row in iter_shards(run.iteration(t).responses, Response)}
+    judging, room = run.recipe.judging, run.recipe.engine.context_length
+    said, frame = expected_verdicts(run, t), _wrapping_tokens(run)
+    costs = {}
+    for combat in run.plan(t):
+        for model in combat.models:
+            response = written.get(response_key(combat.combat_id, model), new[model])
+            for judge, base in run.bases.items():
+                read = prompt(combat.messages, base) + response + frame(base)
+                fits = min(read, max(0.0, float(room - judging.max_new_tokens)))
+                costs[vote_key(combat.combat_id, model, judge)] = _cost(run, fits, said[judge])
+    return _with(items, costs)
+
+
+def of_answers(
+    run: Run, items: Sequence[WorkItem], questions: Mapping[str, Item], folder: Path, limit: int
+) -> list[WorkItem]:
+    """`items` of one task's evaluation with their costs. questions: by item id. folder: of the answers that there are. limit: new tokens.
+
+    An answer is expected to be as long as those of its checkpoint are, else as those of the same model at other iterations, else as all.
+    """
+    lengths = defaultdict[str, list[float]](list)
+    for row in iter_shards(folder, Answer):
+        length = row.new_tokens or len(row.text) / CHARACTERS_A_TOKEN
+        for known in (row.checkpoint, parse_checkpoint(row.checkpoint)[1], ""):
+            lengths[known].append(length)
+    usual = {known: fmean(found) for known, found in lengths.items()}
+    prompt = _prompts(run)
+
+    def cost(item: WorkItem) -> float:
+        _, checkpoint, item_id = item.key.split("/", maxsplit=2)
+        names = (checkpoint, parse_checkpoint(checkpoint)[1], "")
+        new = next((usual[name] for name in names if name in usual), limit / 2)
+        return _cost(run, prompt(questions[item_id].messages, item.base), new)
+
+    return [replace(item, cost=cost(item)) for item in items]
+
+
+def of_weighings(run: Run, items: Sequence[WorkItem], questions: Mapping[str, Item]) -> list[WorkItem]:
+    """`items` of an evaluation that weighs choices with their costs: the prompt is read with each choice behind it, and nothing is written."""
+    prompt, counters = _prompts(run), _counters(run)
+
+    def cost(item: WorkItem) -> float:
+        question = questions[item.key.split("/", maxsplit=2)[2]]
+        read = prompt(question.messages, item.base) * len(question.choices)
+        return _cost(run, read + sum(map(counters(item.base), question.choices.values())), 0.0)
+
+    return [replace(item, cost=cost(item)) for item in items]
+
+
+def of_grades(
+    run: Run, items: Sequence[WorkItem], read: Mapping[str, tuple[str, float]], new: int
+) -> list[WorkItem]:
+    """`items` of a grading with their costs. read: by key, the text around the answer, and the answer's tokens. new: what a grade may have."""
+    counters = _counters(run)
+
+    @cache
+    def counted(text: str, base: str) -> float:
+        return counters(base)(text) + FRAME_TOKENS
+
+    costs = {}
+    for item in items:
+        text, length = read[item.key]
+        costs[item.key] = _cost(run, counted(text, item.base) + length, new)
+    return _with(items, costs)
+
+
+def expected_tokens(run: Run, t: int) -> dict[str, float]:
+    """What a response of each model will have: the mean of its latest iteration before t, else half of what the recipe allows."""
+    for earlier in range(t - 1, 0, -1):
+        lengths = defaultdict[str, list[float]](list)
+        for row in iter_shards(run.iteration(earlier).responses, Response):
+            lengths[row.model].append(_length(row))
+        if lengths:
+            everyone = fmean(length for found in lengths.values() for length in found)
+            return {model: fmean(lengths[model]) if lengths[model] else everyone for model in run.models}
+    return dict.fromkeys(run.models, run.recipe.generation.max_new_tokens / 2)
+
+
+def expected_verdicts(run: Run, t: int) -> dict[str, float]:
+    """What each judge will write for one vote, from what it wrote in the latest iteration whose votes were counted."""
+    judging = run.recipe.judging
+    label = float(judging.mode == "expected")
+    if label and not judging.working:
+        return dict.fromkeys(run.models, label)
+    for earlier in range(t - 1, 0, -1):
+        path = run.iteration(earlier).stats
+        if path.is_file():
+            judges = files.read_json(path, IterationStats).judges
+            return {
+                name: label + (judges[name].new_tokens / judges[name].votes)
+                if name in judges and judges[name].votes
+                else label + judging.max_new_tokens
+                for name in run.models
+            }
+    return dict.fromkeys(run.models, label + judging.max_new_tokens)
+
+
+def _length(row: Response) -> float:
+    """Tokens of a response; an endpoint may not tell them."""
+    return float(row.new_tokens or len(row.text) / CHARACTERS_A_TOKEN)
+
+
+def _cost(run: Run, prompt: float, new: float) -> float:
+    return new + run.recipe.cluster.assumed.prompt_token * prompt
+
+
+def _with(items: Iterable[WorkItem], costs: Mapping[str, float]) -> list[WorkItem]:
+    return [replace(item, cost=costs.get(item.key, item.cost)) for item in items]
+
+
+def _prompts(run: Run) -> Callable[[Sequence[Message], str], float]:
+    """Tokens of a combat's prompt to a base, each counted once."""
+    counters = _counters(run)
+
+    @cache
+    def counted(text: str, base: str) -> float:
+        return counters(base)(text) + FRAME_TOKENS
+
+    return lambda messages, base: counted(question_text(messages), base)
+
+
+def _wrapping_tokens(run: Run) -> Callable[[str], float]:
+    """Tokens, by base, that a judge prompt has beside question and response."""
+    counters, text = _counters(run), wrapping(run.recipe)
+    return cache(lambda base: counters(base)(text))
+
+
+def wrapping(recipe: Recipe) -> str:
+    """The text of a judge prompt without question and response."""
+    judging = recipe.judging
+    return judge_content("", "", judging_instruction(judging.mode, judging.working, judging.labels))
+
+
+def _counters(run: Run) -> Callable[[str], Count]:
+    """What counts tokens, by base as the recipe names it. Of the scripted engine no base is looked at."""
+    if run.recipe.engine.kind == "scripted":
+        return lambda base: by_characters
+    folder = run.recipe.pool.folder
+    return lambda base: counter_of(locate(base, folder))

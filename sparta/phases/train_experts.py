@@ -1,0 +1,114 @@
+"""Experts from data: members of the initial pool that are trained on a data set each, one LoRA adapter a member (C.3 of the paper)."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sparta.engines.token_count import CHARACTERS_A_TOKEN
+from sparta.phases.base import RowPhase, Sink, WorkItem
+from sparta.pool.expert_data import lesson_renderer, lessons_for, rendered, seed_of_expert
+from sparta.pool.members import base_folder, remove_tree
+from sparta.recipes.pool import Model
+from sparta.recipes.schema import Recipe
+from sparta.store import files
+from sparta.store.records import Lessons, Taught
+from sparta.store.run import Run
+from sparta.training.factory import train_expert
+from sparta.training.job import SftExample, SftJob
+from sparta.training.new_adapter import fresh_adapter
+from sparta.training.scripted import scripted_start
+
+
+class TrainExperts(RowPhase):
+    name = "sft"
+    rows = Taught
+    needs_plan = False
+
+    @property
+    def title(self) -> str:
+        return "training experts"
+
+    def folder(self, run: Run, t: int) -> Path:
+        return run.iteration(t).training
+
+    def work(self, run: Run, t: int) -> Sequence[WorkItem]:
+        bases, recipe = run.bases, run.recipe
+        return [
+            WorkItem(
+                model.name,
+                tokens_to_learn(recipe, model, run.lessons[model.name]),
+                group=model.name,
+                base=bases[model.name],
+            )
+            for model in recipe.pool.taught
+        ]
+
+    def execute(self, run: Run, t: int, items: Sequence[WorkItem], sink: Sink) -> None:
+        experts = {model.name: model for model in run.recipe.pool.taught}
+        for item in items:
+            sink.write(_taught(run, t, experts[item.key], sink))
+
+
+def epochs_of(recipe: Recipe, model: Model) -> int:
+    """How often `model` sees each of its rows."""
+    assert model.sft is not None
+    return model.sft.epochs or recipe.pool.sft.epochs
+
+
+def tokens_to_learn(recipe: Recipe, model: Model, lessons: Lessons) -> float:
+    """Tokens that `model` is trained on, about: of all rows and epochs, prompts with them."""
+    return epochs_of(recipe, model) * lessons.characters / CHARACTERS_A_TOKEN
+
+
+def updates_of(recipe: Recipe, model: Model, lessons: Lessons) -> int:
+    """Weight updates that the training of `model` has, if no row of it is dropped."""
+    step = recipe.pool.sft.batch_size * recipe.pool.sft.accumulation
+    return -(-lessons.rows * epochs_of(recipe, model) // step)
+
+
+def _taught(run: Run, t: int, model: Model, sink: Sink) -> Taught:
+    recipe, out = run.recipe, run.iteration(t).adapter(model.name)
+    base, seed = base_folder(recipe, model), seed_of_expert(recipe, model.name)
+    place = run.state.jobs / f"iter_{t:02d}" / "sft"
+    start = place / f"start-{model.name}"
+    for name, content in _start(recipe, base, seed).items():
+        files.write_bytes(start / name, content)
+    renderer = lesson_renderer(recipe, base)
+    report = train_expert(
+        SftJob(
+            model=model.name,
+            base=base,
+            adapter=start,
+            examples=tuple(SftExample(*rendered(renderer, model, chat)) for chat in lessons_for(run, model)),
+            out=out,
+            work=place / f"checkpoints-{model.name}",
+            # No row may be longer than the base can read.
+            settings=recipe.pool.sft.model_copy(update={"max_length": renderer.context_length}),
+            epochs=epochs_of(recipe, model),
+            dtype=recipe.engine.dtype,
+            device=recipe.engine.device,
+            seed=seed,
+            trust_remote_code=recipe.pool.trust_remote_code,
+        ),
+        recipe.engine.kind,
+        lambda update, updates, loss: sink.advance(0.99 * update / max(updates, 1)),
+    )
+    remove_tree(start)
+    return Taught(
+        model=model.name,
+        sha256=files.sha256_tree(out),
+        rows=report.used,
+        dropped=report.dropped,
+        steps=report.steps,
+        first_loss=report.first_loss,
+        last_loss=report.last_loss,
+        mean_loss=report.mean_loss,
+        tokens=report.tokens,
+        seconds=report.seconds,
+    )
+
+
+def _start(recipe: Recipe, base: str, seed: int) -> Mapping[str, bytes]:
+    """The files of the adapter that an expert begins with, by name."""
+    if recipe.engine.kind == "scripted":
+        return scripted_start(seed)
+    return fresh_adapter(base, recipe.pool.lora, seed, recipe.pool.trust_remote_code)

@@ -1,0 +1,126 @@
+"""What can be wrong with a pool, told before a weight is loaded or a GPU is asked for; and what is worth knowing of it."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from sparta.engines.adapter_check import check_adapter
+from sparta.engines.base import ModelRef
+from sparta.engines.factory import check_engine
+from sparta.engines.tokenizers import check_base, load_renderer, vocabulary_fingerprint
+from sparta.engines.vllm.lora_capacity import check_rank
+from sparta.errors import SpartaError
+from sparta.pool.gpu_memory import adapter_bytes
+from sparta.pool.members import base_folder, judge_named, judge_reference, locate
+from sparta.recipes.pool import FETCH, HUB, Model
+from sparta.recipes.schema import Judging, Recipe
+from sparta.training.adapter_folder import check_trainable
+from sparta.training.new_adapter import check_shape
+
+
+def check_pool(recipe: Recipe) -> None:
+    """Everything about the pool that can be checked without loading a weight. Raises SpartaError naming the model."""
+    if recipe.engine.kind == "scripted":
+        return
+    pool = recipe.pool
+    originals = [model for model in pool.models if pool.original(model) is model]
+    for model in originals:
+        try:
+            _check_member(recipe, model)
+        except SpartaError as error:
+            raise SpartaError(f"model {model.name}: {error}") from None
+    made: dict[str, Model] = {}
+    for model in originals:
+        if model.adapter is None:
+            made.setdefault(base_folder(recipe, model), model)
+    for base, model in made.items():
+        try:
+            check_shape(base, pool.lora, pool.trust_remote_code)
+        except SpartaError as error:
+            raise SpartaError(f"model {model.name}: {error}") from None
+    if made and recipe.engine.kind in ("auto", "vllm"):
+        check_rank("pool.lora", pool.lora.rank, recipe.engine.vllm.max_rank)
+    known = [
+        ModelRef(
+            model.name,
+            base_folder(recipe, model),
+            Path(locate(model.adapter, pool.folder)) if model.adapter else None,
+            version="0",
+        )
+        for model in originals
+    ]
+    check_engine(recipe.engine, known, recipe.judging, pool.trust_remote_code)
+
+
+def _check_member(recipe: Recipe, model: Model) -> None:
+    folder, base = recipe.pool.folder, base_folder(recipe, model)
+    _require_fetched(recipe.pool.base_of(model), folder)
+    check_base(base)
+    if model.adapter is not None:
+        adapter = Path(locate(model.adapter, folder))
+        _require_fetched(model.adapter, folder)
+        check_adapter(adapter, Path(base))
+        check_trainable(model.name, adapter)
+
+
+def check_judge(recipe: Recipe) -> None:
+    """Everything about the judge of evaluations that can be checked without loading a weight or asking an endpoint. Raises SpartaError."""
+    judge, model = judge_named(recipe), judge_reference(recipe)
+    try:
+        if judge.engine.kind not in ("scripted", "api"):
+            _require_fetched(judge.base, recipe.pool.folder)
+            check_base(model.base)
+            if model.adapter is not None:
+                _require_fetched(judge.adapter or "", recipe.pool.folder)
+                check_adapter(model.adapter, Path(model.base))
+        check_engine(judge.engine, [model], Judging(), recipe.pool.trust_remote_code)
+    except SpartaError as error:
+        raise SpartaError(f"evaluation.judge: {error}") from None
+
+
+def _require_fetched(reference: str, folder: str | None) -> None:
+    """Raises SpartaError for a model of the hub that is not here; a fetched folder appears whole."""
+    if reference.startswith(HUB) and not Path(locate(reference, folder)).is_dir():
+        raise SpartaError(f"{reference} has not been fetched to {locate(reference, folder)}: {FETCH}")
+
+
+def notes(recipe: Recipe, founded: Mapping[str, Path] | None = None) -> list[str]:
+    """What a person should know of a pool that is in order, a sentence each: how its bases differ, and what it takes on disk.
+
+    founded: the adapters of the members in the state, by name, where there are any; those that it began with may be gone. The scripted engine has
+    no models, and nothing is said of them.
+    """
+    if recipe.engine.kind == "scripted":
+        return []
+    return [*_differences(recipe), _on_disk(recipe, founded)]
+
+
+def _differences(recipe: Recipe) -> Iterator[str]:
+    named = {base_folder(recipe, model): recipe.pool.base_of(model) for model in recipe.pool.models}
+    if len(named) < 2:
+        return
+    tokenizers = [
+        load_renderer(base, recipe.engine.context_length, recipe.pool.trust_remote_code).tokenizer
+        for base in named
+    ]
+    bases = " and ".join(f"base {name}" for name in named.values())
+    if len(set(map(vocabulary_fingerprint, tokenizers))) > 1:
+        yield f"{bases} have different tokenizers: responses are encoded anew for training"
+    if len({tokenizer.chat_template for tokenizer in tokenizers}) > 1:
+        yield f"{bases} have different chat templates: each model is asked in its own"
+
+
+def _on_disk(recipe: Recipe, founded: Mapping[str, Path] | None) -> str:
+    """What bases and adapters take; an adapter that is not made yet counts with what its shape gives."""
+    pool = recipe.pool
+    bases = {base_folder(recipe, model) for model in pool.models}
+    total = sum(path.stat().st_size for base in bases for path in Path(base).glob("*.safetensors"))
+    return (
+        f"on disk {len(bases)} base{'s' * (len(bases) != 1)} of {_in_words(total)}, {len(pool.models)} adapters of "
+        f"{_in_words(adapter_bytes(recipe, founded))}, and so much again for every iteration"
+    )
+
+
+def _in_words(count: float) -> str:
+    """So many bytes as a person says it: 15.2 GB."""
+    power = min(max(len(str(int(count))) - 1, 0) // 3, 3)
+    return f"{count / 1000**power:.3g} {('bytes', 'kB', 'MB', 'GB')[power]}"

@@ -1,0 +1,212 @@
+"""What a recipe names on the Hugging Face hub, put where the pool looks for it (sparta.recipes.pool.hub_folder), whole or not at all.
+
+Weights are taken as safetensors alone: no pickle, and no code but where pool.trust_remote_code is set. A download that was cut off goes on.
+"""
+
+import re
+import shutil
+from collections.abc import Mapping
+from fnmatch import fnmatch
+from glob import escape
+from pathlib import Path
+
+import msgspec
+
+from sparta.errors import SpartaError
+from sparta.recipes.pool import HUB, hub_folder, on_hub
+from sparta.recipes.schema import Recipe
+from sparta.screen import Screen
+from sparta.store import files
+
+WANTED = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.tiktoken", "vocab.txt", "merges.txt")
+"""Files of a repository's top folder: weights, configurations, chat template, tokenizer."""
+CODE = "*.py"
+TWICE = "consolidated*.safetensors"
+"""The same weights once more, as some publishers add them for another program."""
+CONFIGURATIONS = ("config.json", "adapter_config.json")
+RECORD = "source.json"
+"""Ours; a file of that name in the repository is none that a model needs."""
+
+
+class Fetched(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """source.json of a fetched folder.
+
+    revision: what the recipe asked for; None: the newest. commit: what that was. code: whether its code was wanted too. files: bytes by name.
+    """
+
+    repository: str
+    revision: str | None
+    commit: str
+    code: bool
+    files: dict[str, int]
+
+
+def fetch(recipe: Recipe, update: bool, screen: Screen) -> None:
+    """Fetch every base and adapter, of the pool and of the evaluation's judge, that is named hub:OWNER/NAME[@REVISION] and is not there.
+
+    update: look for newer commits of those that are there. Raises SpartaError naming the first that cannot be had; what was fetched before stays.
+    """
+    wanted = recipe.of_the_hub
+    for number, reference in enumerate(wanted, start=1):
+        folder = hub_folder(reference, recipe.pool.folder)
+        said = _fetch(reference, folder, recipe.pool.trust_remote_code, update, screen)
+        screen.say(f"[{number}/{len(wanted)}] {reference.removeprefix(HUB)}: {said} {folder}")
+
+
+def _fetch(reference: str, folder: Path, code: bool, update: bool, screen: Screen) -> str:
+    """Fetch one where it is needed. Returns in words what became of it."""
+    known = _there(folder)
+    if known is not None and not update and known.code >= code:
+        return "is there already,"
+    if known is None and folder.exists() and not (folder / RECORD).is_file():
+        if not update and any((folder / name).is_file() for name in CONFIGURATIONS):
+            return "is there already, put by hand, in"
+        raise SpartaError(
+            f"{folder} is there and was not fetched by this command: move it away to have {reference} fetched"
+        )
+    repository, revision = on_hub(reference)
+    from huggingface_hub import HfApi
+
+    try:
+        info = HfApi().model_info(repository, revision=revision, files_metadata=True, timeout=30)
+        sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+        fetched = Fetched(repository, revision, info.sha or "", code, _chosen(reference, sizes, code))
+        if known == fetched:
+            return "is there already, and the newest,"
+        _download(fetched, folder, screen)
+    except SpartaError:
+        raise
+    # The library raises a dozen kinds, and which of them has changed before; what is none of the known is said in its own words.
+    except Exception as error:
+        raise _explained(error, reference, folder) from error
+    return "fetched to"
+
+
+def _there(folder: Path) -> Fetched | None:
+    """What was fetched to `folder`, all of it being there; else None."""
+    if not (folder / RECORD).is_file():
+        return None
+    known = files.read_json(folder / RECORD, Fetched)
+    return known if all(_whole(folder / name, size) for name, size in known.files.items()) else None
+
+
+def _whole(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
+
+
+def _chosen(reference: str, sizes: Mapping[str, int], code: bool) -> dict[str, int]:
+    """The files to take, of those in the repository. Raises SpartaError where they make neither a model nor an adapter."""
+    patterns = (*WANTED, *([CODE] if code else []))
+    chosen = {
+        name: size
+        for name, size in sorted(sizes.items())
+        if "/" not in name
+        and any(fnmatch(name, pattern) for pattern in patterns)
+        and not fnmatch(name, TWICE)
+        and name != RECORD
+    }
+    if not any(name.endswith(".safetensors") for name in chosen):
+        others = [name for name in sizes if name.endswith((".bin", ".pt", ".pth", ".pkl", ".ckpt", ".gguf"))]
+        has = f"its weights are {', '.join(sorted(others)[:3])}" if others else "it has no weights"
+        raise SpartaError(
+            f"{reference} has no safetensors, {has}: name a repository or a revision with safetensors, or convert them and name the folder"
+        )
+    if not set(CONFIGURATIONS) & set(chosen):
+        raise SpartaError(
+            f"{reference} has neither {' nor '.join(CONFIGURATIONS)}: it is no model of transformers and no adapter of PEFT, name another"
+        )
+    return chosen
+
+
+def _download(fetched: Fetched, folder: Path, screen: Screen) -> None:
+    """Put the files in `folder`, in the place of what is there. Until all are there they lie beside it, where the next attempt finds them."""
+    import huggingface_hub
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    part = _part(folder, fetched.commit)
+    part.mkdir(parents=True, exist_ok=True)
+    total = sum(fetched.files.values())
+    missing = sum(size for name, size in fetched.files.items() if not _whole(part / name, size))
+    if missing > (free := shutil.disk_usage(part).free):
+        raise SpartaError(
+            f"{fetched.repository} needs {_size(missing)} more and the disk of {folder.parent} has {_size(free)} free: free space, or set "
+            "pool.folder to a larger disk"
+        )
+    screen.say(f"{fetched.repository} at {fetched.commit[:12]}: {_size(total)} in {len(fetched.files)} files")
+    if not screen.console.is_terminal:
+        disable_progress_bars()
+    huggingface_hub.snapshot_download(
+        fetched.repository,
+        revision=fetched.commit,
+        local_dir=part,
+        allow_patterns=[escape(name) for name in fetched.files],
+    )
+    # Where the hub fails the library may take what is there for all.
+    for name, size in fetched.files.items():
+        if not _whole(part / name, size):
+            raise SpartaError(
+                f"{fetched.repository}: {name} did not arrive whole: type the same command again"
+            )
+    files.write_json(part / RECORD, fetched)
+    _put(part, folder)
+
+
+def _put(part: Path, folder: Path) -> None:
+    """`part` in the place of `folder`. Killed in between, `part` is whole, and the next attempt only moves it."""
+    old = _part(folder, "old")
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+    part.rename(folder)
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
+    for rest in folder.parent.glob(f"{escape(_part(folder, '').name)}*"):
+        shutil.rmtree(rest, ignore_errors=True)
+
+
+def _part(folder: Path, what: str) -> Path:
+    return folder.with_name(f".{folder.name}.part-{what}")
+
+
+def _explained(error: Exception, reference: str, folder: Path) -> SpartaError:
+    """The sentence for a person to whom the hub did not give `reference`."""
+    from huggingface_hub import errors
+
+    repository, revision = on_hub(reference)
+    page = f"huggingface.co/{repository}"
+    match error:
+        case errors.GatedRepoError():
+            return SpartaError(
+                f"{reference} is gated: accept its terms at {page}, set HF_TOKEN to a token of that account, and type the same command again"
+            )
+        case errors.RepositoryNotFoundError():
+            return SpartaError(
+                f"{reference} is not on the hub, or is private: check the name at {page}; for a private one set HF_TOKEN"
+            )
+        case errors.RevisionNotFoundError():
+            return SpartaError(
+                f"{reference}: the repository has no revision {revision}: name a branch, tag or commit that {page} has, or none for the newest"
+            )
+        case errors.OfflineModeIsEnabled():
+            return SpartaError(
+                f"{reference} is not in {folder}, and HF_HUB_OFFLINE forbids fetching it: unset that, or copy the folder there from a "
+                "machine with a network"
+            )
+        case errors.HfHubHTTPError() if error.response is not None and error.response.status_code in (
+            401,
+            403,
+        ):
+            return SpartaError(
+                f"the hub refuses {reference} ({error.response.status_code}): set HF_TOKEN to a token that may read it"
+            )
+        case OSError() if error.errno is not None and not isinstance(error, errors.HfHubHTTPError):
+            return files.explain(error, folder)
+    # The query of an address may hold a signature.
+    first = re.sub(r"\?\S+", "", (str(error).strip().splitlines() or [type(error).__name__])[0])
+    return SpartaError(
+        f"{reference} could not be fetched ({first}): try again where the hub can be reached, what has arrived is kept; or copy the folder "
+        f"to {folder} from a machine that reaches it"
+    )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"

@@ -1,0 +1,1 @@
+"""The whole configuration: schema, loading, and the YAML files."""

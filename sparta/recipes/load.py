@@ -1,0 +1,200 @@
+"""From YAML files and `--set` to a recipe, and from what is wrong with them to one sentence.
+
+A file says only what differs from the defaults; `extends:` names another file to differ from. Other files of settings are read and checked by
+the same two functions, `read_mapping` and `validated`.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from sparta.arena.rules import overlay
+from sparta.errors import SpartaError
+from sparta.names import RECIPES
+from sparta.recipes.pool import is_file_of_lessons
+from sparta.recipes.schema import Recipe
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+def load(source: str | Path, settings: Sequence[str] = ()) -> Recipe:
+    """The recipe called `source` (a name under sparta/recipes, or a YAML file) with `settings` ("a.b=c", YAML values) laid over it.
+
+    Raises SpartaError naming the file and the key.
+    """
+    path = find(source)
+    tree = _read_tree(path)
+    for setting in settings:
+        tree = overlay(tree, _setting(setting))
+    return validated(Recipe, tree, f"recipe {path}").placed()
+
+
+def adjust(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """`recipe` with `settings` ("a.b=c") laid over it.
+
+    Raises SpartaError also where they change the preset: a whole recipe gives every value, which leaves a preset none to fill.
+    """
+    tree = recipe.model_dump(mode="json")
+    for setting in settings:
+        tree = overlay(tree, _setting(setting))
+    adjusted = validated(Recipe, tree, f"recipe {recipe.name}").placed()
+    if adjusted.reputation.preset != recipe.reputation.preset:
+        raise SpartaError(
+            f"recipe {recipe.name}: reputation.preset={adjusted.reputation.preset} fills only what a recipe leaves open, and a frozen one "
+            "leaves nothing open: name the recipe file again with --recipe, beside this --set"
+        )
+    return adjusted
+
+
+def thaw(path: Path) -> Recipe:
+    """The recipe frozen at `path`, be it by an earlier version, which knew one task of an evaluation at most: `evaluation.task`."""
+    tree = read_mapping(path, "recipe")
+    if isinstance(evaluation := tree.get("evaluation"), dict) and "task" in evaluation:
+        rest = {key: value for key, value in evaluation.items() if key != "task"}
+        named = evaluation["task"]
+        tree["evaluation"] = rest if named is None else {"tasks": [named], **rest}
+    return validated(Recipe, tree, f"recipe {path}")
+
+
+def find(source: str | Path, beside: Path | None = None) -> Path:
+    """The file of a recipe: a path that exists, or a name under sparta/recipes (toy, paper/alpaca).
+
+    beside: the recipe that names it, from whose folder a relative path is taken; None: from the working directory.
+    """
+    own = [Path(source)] if beside is None else [beside.parent / source, beside.parent / f"{source}.yaml"]
+    candidates = [*own, RECIPES / f"{source}.yaml"]
+    for path in candidates:
+        if path.is_file():
+            return path.resolve()
+    # A name that begins with _ is of what recipes share, and no whole one.
+    known = sorted(str(path.relative_to(RECIPES).with_suffix("")) for path in RECIPES.rglob("[!_]*.yaml"))
+    near = difflib.get_close_matches(str(source), known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known recipes: {', '.join(known)}"
+    raise SpartaError(f"there is no recipe {source}: neither a file nor a name under sparta/recipes; {hint}")
+
+
+def _read_tree(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The values that `path` gives, over those of the recipes that it extends. below: the files that led here."""
+    if path in below:
+        raise SpartaError(f"recipe {path} extends itself: take its extends out, or that of {below[-1]}")
+    tree = _located(read_mapping(path, "recipe"), path.parent)
+    parent = tree.pop("extends", None)
+    if parent is None:
+        return tree
+    return overlay(_read_tree(find(str(parent), beside=path), (*below, path)), tree)
+
+
+def read_mapping(path: Path, what: str, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> dict[str, Any]:
+    """The keys and values that the YAML file `path` gives. what: the kind of file it is, for messages. Raises SpartaError naming it."""
+    try:
+        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpartaError(f"{what} {path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise SpartaError(f"{what} {path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise SpartaError(f"{what} {path} must be a mapping of keys to values, found {type(tree).__name__}")
+    return tree
+
+
+def _setting(text: str) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
+        raise SpartaError(f"--set {text}: write it as key=value, for example --set match.k=3")
+    try:
+        tree: Any = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise SpartaError(f"--set {text}: the value is not YAML: {' '.join(str(error).split())}") from error
+    for part in reversed(key.split(".")):
+        tree = {part: tree}
+    return _located(tree, Path.cwd())
+
+
+def _located(tree: dict[str, Any], origin: Path) -> dict[str, Any]:
+    """`tree` with its relative paths made absolute: those of `data`, of files that experts learn from and of the scores that a pool is derived
+    from always, of models those that begin with ./ or ../ or name a folder there.
+    """
+
+    def absolute(value: Any, always: bool = False) -> Any:
+        if isinstance(value, str) and (
+            always or value.startswith(("./", "../")) or (origin / value).is_dir()
+        ):
+            return str((origin / value).resolve())
+        return value
+
+    def lesson(section: Any) -> Any:
+        if not isinstance(section, dict) or not is_file_of_lessons(section.get("data")):
+            return section
+        return {**section, "data": absolute(section["data"], always=True)}
+
+    def model(section: Any) -> Any:
+        if not isinstance(section, dict):
+            return section
+        located: dict[str, Callable[[Any], Any]] = {"base": absolute, "adapter": absolute, "sft": lesson}
+        return {key: located[key](value) if key in located else value for key, value in section.items()}
+
+    tree = dict(tree)
+    if isinstance(data := tree.get("data"), dict):
+        tree["data"] = {
+            key: absolute(value, always=True)
+            if key in ("folder", "train", "validation", "test") and value
+            else value
+            for key, value in data.items()
+        }
+    if isinstance(pool := tree.get("pool"), dict):
+        pool = model(pool)
+        if isinstance(pool.get("models"), list):
+            pool["models"] = [model(member) for member in pool["models"]]
+        if pool.get("folder"):
+            pool["folder"] = absolute(pool["folder"], always=True)
+        if isinstance(derived := pool.get("derived"), dict) and derived.get("scores"):
+            pool["derived"] = {**derived, "scores": absolute(derived["scores"], always=True)}
+        tree["pool"] = pool
+    if isinstance(evaluation := tree.get("evaluation"), dict) and "judge" in evaluation:
+        tree["evaluation"] = {**evaluation, "judge": model(evaluation["judge"])}
+    return tree
+
+
+def validated(kind: type[Settings], tree: Mapping[str, Any], what: str) -> Settings:
+    """`tree` as settings of that kind. what: what is read and where, for messages. Raises SpartaError: one sentence for all that is wrong."""
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        raise SpartaError(f"{what}: {'; '.join(_explain(item, kind) for item in error.errors())}") from None
+
+
+def _explain(item: Mapping[str, Any], kind: type[BaseModel]) -> str:
+    place = [str(part) for part in item["loc"]]
+    name = ".".join(place)
+    if item["type"] == "extra_forbidden":
+        known = _fields_at(kind, place[:-1])
+        near = difflib.get_close_matches(place[-1], known, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
+        return f"unknown key {name}; {hint}"
+    if item["type"] == "missing":
+        return f"{name} is missing"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if item["type"] == "value_error":
+        return f"{name}: {message}" if name else message
+    return f"{name}: {message[0].lower()}{message[1:]}, not {item['input']!r}"
+
+
+def _fields_at(section: type[BaseModel], place: Sequence[str]) -> list[str]:
+    """Names of the keys that `section` knows at `place`."""
+    parts = iter(place)
+    for part in parts:
+        annotation = section.model_fields[part].annotation
+        if get_origin(annotation) in (tuple, dict):
+            next(parts, None)  # which of them, says nothing about their keys
+        inner = [
+            kind
+            for kind in (annotation, *get_args(annotation))
+            if isinstance(kind, type) and issubclass(kind, BaseModel)
+        ]
+        section = inner[0]
+    return sorted(section.model_fields)

@@ -1,0 +1,217 @@
+"""A status for people (tables) and for programs (JSON)."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from sparta.screen import duration, plain_console
+from sparta.status.collect import IterationStatus, Status
+from sparta.status.phase_status import EndedTask, PhaseStatus
+
+HEADLINES = {
+    "done": "done",
+    "failed": "failed: the last launch ended with an error",
+    "lost": "failed: a task of the detached launch did not end well",
+    "detached": "running without a driver",
+    "running": "running",
+    "stopped": "stopped: nobody is working on it",
+}
+STEPS = ("found", "plan", "merge", "commit")
+"""Phases that are one piece of work; all others are arrays."""
+ENDED_SHOWN = 5
+
+
+def as_json(status: Status) -> str:
+    """One JSON object; fields are those of sparta.status.collect.Status, with the exit code."""
+    fields = {**msgspec.structs.asdict(status), "exit_code": status.exit_code}
+    return msgspec.json.format(msgspec.json.encode(fields), indent=2).decode()
+
+
+def show_status(status: Status, state: Path) -> None:
+    """Print `status`."""
+    console = plain_console()
+    last = max((entry.t for entry in status.iterations if entry.committed), default=0)
+    console.print(
+        f"run {status.run_id} ({status.recipe}) in {state}: {_headline(status)}; {last} of {status.planned} iterations committed",
+        markup=False,
+    )
+    if status.silence:
+        console.print(
+            f"SLURM could not be asked ({status.silence}): what is queued or running is as the files last said",
+            markup=False,
+        )
+    if status.driver:
+        console.print(f"driver: {status.driver}", markup=False)
+    if status.detached:
+        console.print(f"no driver: {status.detached}", markup=False)
+    if status.failure:
+        console.print(f"error ({status.failure.when}): {status.failure.said}", markup=False)
+    for task in status.ended[:ENDED_SHOWN]:
+        console.print(_ending(task, status), markup=False)
+    if len(status.ended) > ENDED_SHOWN:
+        console.print(f"and {len(status.ended) - ENDED_SHOWN} more of its tasks")
+    if status.log:
+        console.print(f"last lines of its log:\n{status.log}", markup=False)
+    if status.seconds_left is not None:
+        console.print(f"time left: about {duration(status.seconds_left)}, as measured in this run")
+    if status.gpu_seconds:
+        idle = "" if status.gpu_idle is None else f", {status.gpu_idle:.0%} idle".replace("%", " %")
+        console.print(f"GPU time: {duration(status.gpu_seconds)} used{idle}")
+    begun = [entry for entry in status.iterations if _has_begun(entry)]
+    # The initial pool is made by phases of its own.
+    for entries in ([entry for entry in begun if entry.t == 0], [entry for entry in begun if entry.t > 0]):
+        if entries:
+            console.print(_phases(entries))
+    _show_queue(status, console)
+    if status.standing_after is not None:
+        console.print(_standing(status))
+    if status.state in ("failed", "stopped"):
+        where = "" if state == Path("state") else f" --state {state}"
+        console.print(f"continue with: python jobs/launch.py{where}", markup=False)
+
+
+def compressed(names: Iterable[str]) -> str:
+    """Names of nodes as SLURM writes them: node[1-3,7], login."""
+    stems: dict[tuple[str, int], list[str]] = {}
+    for name in sorted(set(names)):
+        stem = name.rstrip("0123456789")
+        number = name.removeprefix(stem)
+        # node7 and node10 go together, node07 and node7 do not
+        padding = len(number) if number.startswith("0") else 0
+        stems.setdefault((stem, padding if number else -1), []).append(number)
+    return ",".join(
+        stem + (numbers[0] if len(numbers) == 1 else f"[{','.join(_ranges(numbers))}]")
+        for (stem, _), numbers in stems.items()
+    )
+
+
+def _ranges(numbers: list[str]) -> list[str]:
+    """Numbers in a row together: 1-4, 7."""
+    rows: list[list[str]] = []
+    for number in sorted(numbers, key=int):
+        if rows and int(number) == int(rows[-1][-1]) + 1:
+            rows[-1].append(number)
+        else:
+            rows.append([number])
+    return [row[0] if len(row) == 1 else f"{row[0]}-{row[-1]}" for row in rows]
+
+
+def _headline(status: Status) -> str:
+    if status.state == "running" and status.driver is None:
+        return HEADLINES["detached"] + (", as far as the files say" if status.silence else "")
+    if status.state == "failed" and status.failure is None:
+        return HEADLINES["lost"]
+    return HEADLINES[status.state]
+
+
+def _ending(task: EndedTask, status: Status) -> str:
+    """One line; the error itself only where the failure does not say it already."""
+    where = f" on {task.node}" if task.node else ""
+    job = f" (job {task.job})" if task.job else ""
+    why = "" if status.failure is not None and task.why in status.failure.said else f": {task.why}"
+    return f"{task.phase} of iteration {task.t}, shard {task.shard}{where}{job}{why}"
+
+
+def _has_begun(entry: IterationStatus) -> bool:
+    return entry.committed or any(
+        phase.done or phase.total is not None for phase in entry.phases if phase.name not in STEPS
+    )
+
+
+def _show_queue(status: Status, console: Console) -> None:
+    """What SLURM has of the first iteration that is not committed, and which later ones wait behind it."""
+    unfinished = [entry for entry in status.iterations if not entry.committed]
+    if status.state == "done" or not unfinished:
+        return
+    counted = [(phase, _counts(phase)) for phase in unfinished[0].phases if phase.jobs or phase.queued]
+    phases = [phase for phase, counts in counted if any(counts)]
+    if phases:
+        console.print(_queue(unfinished[0].t, phases))
+    later = [entry.t for entry in unfinished[1:] if any(phase.queued for phase in entry.phases)]
+    if later:
+        console.print(f"queued behind it: iteration{'s' * (len(later) > 1)} {_upto(later)}")
+
+
+def _upto(numbers: list[int]) -> str:
+    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+
+
+def _counts(phase: PhaseStatus) -> tuple[int, int, int, int]:
+    return phase.queued, phase.running, phase.requeued, phase.failed
+
+
+def _queue(t: int, phases: list[PhaseStatus]) -> Table:
+    table = Table(title=f"SLURM, iteration {t}", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("phase")
+    for heading in ("queued", "running", "requeued", "failed"):
+        table.add_column(heading, justify="right")
+    table.add_column("nodes")
+    table.add_column("why waiting")
+    for phase in phases:
+        table.add_row(phase.name, *map(str, _counts(phase)), compressed(phase.nodes), phase.waiting)
+    return table
+
+
+def _phases(iterations: list[IterationStatus]) -> Table:
+    names = [name for name in _columns(iterations) if name != "plan"]
+    arrays = [name for name in names if name not in STEPS]
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        caption=f"tasks, model loads: of {', '.join(arrays)}",
+        caption_justify="left",
+    )
+    table.add_column("iteration")
+    for name in (*names, "tasks", "model loads"):
+        table.add_column(name, justify="right")
+    for entry in iterations:
+        phases = {phase.name: phase for phase in entry.phases}
+        dealt = {name: phases[name] for name in arrays if name in phases and phases[name].tasks}
+        tasks = ", ".join(str(dealt[name].tasks) if name in dealt else "-" for name in arrays)
+        loads = ", ".join(str(dealt[name].loads) if name in dealt else "-" for name in arrays)
+        table.add_row(str(entry.t), *(_cell(phases.get(name)) for name in names), tasks, loads)
+    return table
+
+
+def _columns(iterations: list[IterationStatus]) -> list[str]:
+    """Phases of all iterations, in order: one that was played in two ways has more than the others."""
+    names: list[str] = []
+    for entry in iterations:
+        place = 0
+        for phase in entry.phases:
+            if phase.name not in names:
+                names.insert(place, phase.name)
+            place = names.index(phase.name) + 1
+    return names
+
+
+def _cell(phase: PhaseStatus | None) -> str:
+    if phase is None:
+        return "-"
+    if phase.name in STEPS:
+        return "done" if phase.done else "-"
+    text = f"{phase.done:,}/{phase.total:,}" if phase.total is not None else "-"
+    if phase.running:
+        text += f", {phase.running} running"
+    if phase.rate and phase.seconds_left is not None:
+        text += f", {phase.rate:.1f}/s, {duration(phase.seconds_left)} left"
+    if phase.failed:
+        text += f", {phase.failed} failed"
+    return text
+
+
+def _standing(status: Status) -> Table:
+    table = Table(
+        title=f"standing after iteration {status.standing_after}", title_justify="left", box=box.SIMPLE_HEAD
+    )
+    table.add_column("model")
+    for heading in ("reputation", "deviation", "judging weight"):
+        table.add_column(heading, justify="right")
+    for name, standing in sorted(status.standing.items(), key=lambda entry: -entry[1].reputation):
+        table.add_row(
+            name, f"{standing.reputation:.1f}", f"{standing.deviation:.2f}", f"{standing.weight:.1f}"
+        )
+    return table

@@ -1,0 +1,78 @@
+"""stats.json: counts and measurements of an iteration, for people and reports; no hash covers it and no result depends on it."""
+
+import msgspec
+
+from sparta.store.records import Vote
+
+
+class JudgeStats(msgspec.Struct, frozen=True):
+    """Votes of one judge. missing: on responses that had text. cut: with a shortened response. sum: of its scores, for their mean."""
+
+    votes: int = 0
+    missing: int = 0
+    retried: int = 0
+    cut: int = 0
+    sum: float = 0.0
+    prompt_tokens: int = 0
+    new_tokens: int = 0
+
+    def counting(self, vote: Vote, readable: bool) -> "JudgeStats":
+        """With one more vote; a missing vote on an empty response is not held against the judge."""
+        if vote.score is None and not readable:
+            return self
+        return JudgeStats(
+            votes=self.votes + 1,
+            missing=self.missing + (vote.score is None),
+            retried=self.retried + (vote.tries > 1),
+            cut=self.cut + (vote.cut > 0),
+            sum=self.sum + (vote.score or 0.0),
+            prompt_tokens=self.prompt_tokens + vote.prompt_tokens,
+            new_tokens=self.new_tokens + vote.new_tokens,
+        )
+
+    @property
+    def share_missing(self) -> float:
+        return self.missing / self.votes if self.votes else 0.0
+
+
+class PhaseStats(msgspec.Struct, frozen=True):
+    """Cost of one phase. seconds: from dealing out to the last task's end, summed over attempts. busy: seconds of tasks. loads: bases loaded.
+
+    load_seconds: what these loads took. cost: as it was dealt (see sparta/phases/token_costs.py), of tasks that came to their end. work_seconds:
+    what those tasks took, loads apart, so that cost / work_seconds is the throughput of one task. gpu_seconds, gpu_idle: GPU-seconds used, and
+    the share of those that were there which was not; sparta/cluster/gpu_time.py defines both.
+    """
+
+    items: int
+    seconds: float
+    busy: float
+    loads: int
+    tasks: int
+    attempts: int
+    gpu_seconds: float = 0.0
+    gpu_idle: float | None = None
+    load_seconds: float = 0.0
+    cost: float = 0.0
+    work_seconds: float = 0.0
+
+
+class IterationStats(msgspec.Struct, frozen=True):
+    """One iteration. reasons: combats by what became of them; wins, losses: by model, of combats that made a pair.
+
+    too_long: prompts that left no room for a response. dropped_pairs: by model, pairs that could not be trained on. mean_losses: by model, nats.
+    gpu_seconds, gpu_idle: as in PhaseStats, of all its phases together.
+    """
+
+    combats: int
+    reasons: dict[str, int]
+    uniform_juries: int
+    wins: dict[str, int]
+    losses: dict[str, int]
+    judges: dict[str, JudgeStats]
+    response_tokens: int
+    too_long: int = 0
+    dropped_pairs: dict[str, int] = {}
+    mean_losses: dict[str, float] = {}
+    phases: dict[str, PhaseStats] = {}
+    gpu_seconds: float = 0.0
+    gpu_idle: float | None = None

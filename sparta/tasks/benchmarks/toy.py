@@ -1,0 +1,38 @@
+"""The toy task: ten small skills with exact answers, made by seed (see sparta.toy.family)."""
+
+from collections.abc import Mapping, Sequence
+
+from sparta.chat.template import Message
+from sparta.recipes.schema import Data
+from sparta.tasks.base import Item, Metric, Split
+from sparta.toy import family
+
+SIZES: dict[Split, int] = {"train": 2000, "validation": 300, "test": 600}
+SEED = 0
+
+
+class Toy:
+    name = "toy"
+    metrics: tuple[Metric, ...] = (Metric("accuracy"),)
+    chat_template = True
+    max_new_tokens = 8
+    stop: tuple[str, ...] = ()
+    likelihood = False
+    grading = ""
+
+    def items(self, split: Split, data: Data) -> Sequence[Item]:
+        """As many as SIZES says; of training data.size, where it says a number."""
+        n = data.size if split == "train" and data.size else SIZES[split]
+        return [
+            Item(item.id, (Message("user", item.question),), answer=item.answer, level=item.skill)
+            for item in family.items(split, n, SEED)
+        ]
+
+    def posed(self, item: Item) -> Item:
+        return item
+
+    def grade(self, item: Item, text: str) -> dict[str, float]:
+        return {"accuracy": float(family.is_right(item.answer or "", text))}
+
+    def weigh(self, item: Item, logs: Mapping[str, float]) -> dict[str, float]:
+        return {}

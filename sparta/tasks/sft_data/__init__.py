@@ -1,0 +1,1 @@
+"""The data that experts are trained on."""

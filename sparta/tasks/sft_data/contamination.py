@@ -1,0 +1,87 @@
+"""Rows to learn from that models are also scored on: found by runs of words."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
+
+from sparta.recipes.schema import Data
+from sparta.tasks import prepared
+from sparta.tasks.base import Item, Split, Task
+from sparta.tasks.chats import Chat
+from sparta.tasks.dataset import Dataset
+
+RUN = 13
+"""Words in a row that two texts do not share by chance."""
+SCORED: tuple[Split, ...] = ("validation", "test")
+_WORD = re.compile(r"\w+")
+
+
+class HeldOut:
+    """The questions of items that models are scored on.
+
+    tasks: whose they are. What all questions of a split have in common at their beginning and end is the task's form, and not counted.
+    """
+
+    def __init__(self) -> None:
+        self.tasks: list[str] = []
+        self._runs: set[int] = set()
+
+    def add(self, task: str, splits: Iterable[Sequence[Item]]) -> None:
+        self.tasks.append(task)
+        for items in splits:
+            for words in _own_words(items):
+                self._runs.update(_runs(words))
+
+    def asks(self, chat: Chat) -> bool:
+        """Whether a user turn of `chat` shares RUN words in a row with a question, or, where both are shorter, is it; case and punctuation aside."""
+        return bool(self._runs) and any(
+            not self._runs.isdisjoint(_runs(_words(turn.content)))
+            for turn in chat.messages
+            if turn.role == "user"
+        )
+
+
+def held_out(tasks: Iterable[Task], data: Data) -> HeldOut:
+    """Validation and test of those of `tasks` that are there: prepared in the folder of `data`, or among its files."""
+    found = HeldOut()
+    for task in tasks:
+        if there := [split for split in SCORED if _is_there(task, split, data)]:
+            found.add(task.name, (task.items(split, data) for split in there))
+    return found
+
+
+def _is_there(task: Task, split: Split, data: Data) -> bool:
+    if isinstance(task, Dataset):
+        source = prepared.provenance(prepared.folder_of(data), task.name)
+        return source is not None and split in source.splits
+    return task.name != "own" or getattr(data, split) is not None
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.casefold())
+
+
+def _own_words(items: Sequence[Item]) -> Iterator[list[str]]:
+    """The words of each item's messages, without those that all have in common at the beginning and at the end."""
+    texts = [_words("\n".join(turn.content for turn in item.messages)) for item in items]
+    before = _in_common(texts)
+    after = _in_common([text[before:][::-1] for text in texts])
+    for text in texts:
+        yield text[before : len(text) - after]
+
+
+def _in_common(texts: Sequence[list[str]]) -> int:
+    """How many words all of `texts` begin with; none where there is but one text, of which nothing is known to be form."""
+    if len(texts) < 2:
+        return 0
+    # What the first and the last in order have in common, all between them have.
+    return sum(
+        1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(min(texts), max(texts), strict=False))
+    )
+
+
+def _runs(words: list[str]) -> set[int]:
+    """Hashes of all runs of RUN words; of a shorter text, of the whole."""
+    if len(words) < RUN:
+        return {hash(tuple(words))} if words else set()
+    return set(map(hash, zip(*(words[start:] for start in range(RUN)), strict=False)))

@@ -1,0 +1,92 @@
+"""What an expert learns from, as a recipe names it: a prepared subset, a data set of the toy pool, or a file of one's own."""
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+
+from sparta.chat.template import Message
+from sparta.errors import SpartaError
+from sparta.recipes.pool import EMBEDDED, is_file_of_lessons
+from sparta.rng import stream
+from sparta.tasks import prepared
+from sparta.tasks.base import Item
+from sparta.tasks.chats import Chat
+from sparta.tasks.sft_data.tulu import LESSONS
+from sparta.tasks.user_files import parse_lines
+
+
+def lessons_of(reference: str, folder: Path, size: int | None, seed: int) -> list[Chat]:
+    """The chats that `reference` names, in their order.
+
+    reference: a subset prepared in `folder`; embedded:NAME; a JSON Lines file (see sparta.tasks.user_files) whose lines end with an answer: `messages`
+    with the assistant's last, or a `reference`. size: draw so many of them, by `seed` (the run's); None: all. Raises SpartaError where there is
+    no such thing, where it has fewer rows than that, and for a file with the line that cannot be learned from.
+    """
+    chats = list(_chats(reference, folder, seed))
+    if not chats:
+        raise SpartaError(f"{reference} has no row to learn from: at least one is needed")
+    if size is None:
+        return chats
+    if size > len(chats):
+        raise SpartaError(
+            f"{reference} has {len(chats):,} rows to learn from, and {size:,} are asked for: set a smaller size, or none for all of them"
+        )
+    # By a file's name: wherever it lies, it is the same data.
+    chosen = stream(seed, "lessons", Path(reference).name).sample(range(len(chats)), size)
+    return [chats[place] for place in sorted(chosen)]
+
+
+def _chats(reference: str, folder: Path, seed: int) -> Iterator[Chat]:
+    if is_file_of_lessons(reference):
+        return _own(Path(reference))
+    if reference.startswith(EMBEDDED):
+        return _embedded(reference.removeprefix(EMBEDDED), seed)
+    _known(reference, folder)
+    return iter(prepared.read_chats(folder, reference))
+
+
+def _known(name: str, folder: Path) -> None:
+    """Raises SpartaError where `name` is no subset, with the nearest and how to have it."""
+    if name in LESSONS:
+        return
+    near = difflib.get_close_matches(name, LESSONS, n=1)
+    hint = (
+        f"did you mean {near[0]}, which {prepared.command_to_prepare(folder, near[0])} prepares?"
+        if near
+        else f"known are {', '.join(LESSONS)}, and {prepared.command_to_prepare(folder, 'NAME')} prepares one; a file ends with .jsonl"
+    )
+    raise SpartaError(f"there is no subset {name} to learn from; {hint}")
+
+
+def _embedded(name: str, seed: int) -> Iterator[Chat]:
+    from sparta.toy import expert_rows
+
+    try:
+        rows = expert_rows.lessons(name, seed)
+    except ValueError as error:
+        raise SpartaError(f"{EMBEDDED}{name} names nothing to learn from: {error}") from None
+    for number, (asked, reply) in enumerate(rows):
+        yield Chat(f"{name}-{number}", (Message("user", asked), Message("assistant", reply)))
+
+
+def _own(path: Path) -> Iterator[Chat]:
+    for number, item in parse_lines(path, "the sft.data of the model that learns from it", answered=True):
+        if why := _flaw(item):
+            raise SpartaError(f"{path}, line {number}: {item.item_id} {why}")
+        reference = [] if item.reference is None else [Message("assistant", item.reference)]
+        yield Chat(item.item_id, (*item.messages, *reference))
+
+
+def _flaw(item: Item) -> str | None:
+    """Why nothing can be learned from a row of a file, in words; None where something can."""
+    roles = [turn.role for turn in item.messages]
+    if item.choices:
+        return "has choices, which no prompt of a chat shows: write them into the prompt"
+    if roles[-1] == "user" and item.reference is None:
+        return "has no answer to learn: end its messages with the assistant's, or give a reference"
+    if roles[-1] == "assistant" and item.reference is not None:
+        return "has an answer at the end of its messages and a reference as well: leave one of them out"
+    spoken = roles[1:] if roles[0] == "system" else roles
+    if spoken != [("user", "assistant")[place % 2] for place in range(len(spoken))]:
+        return f"has the turns {', '.join(roles)}: after a system turn, if any, user and assistant take turns, the user first"
+    return None

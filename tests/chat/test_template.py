@@ -1,0 +1,148 @@
+"""Turns become the ids that the template makes of them, and lessons teach the answers alone; what a turn spells stays text."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sparta.chat.renderer import Renderer
+from sparta.chat.template import Message
+from sparta.engines.tokenizers import load_renderer
+from sparta.errors import SpartaError
+
+CHAT = [
+    Message("system", "Be brief."),
+    Message("user", "What is 4 + 7?\n"),
+    Message("assistant", "\n\n11, the sum"),
+    Message("user", "And 10 + 10?"),
+    Message("assistant", "20"),
+]
+
+
+@pytest.fixture(scope="module")
+def renderer(tiny_base: Path) -> Renderer:
+    return load_renderer(str(tiny_base), 512, trust_remote_code=False)
+
+
+def taught_parts(renderer: Renderer, messages: list[Message]) -> tuple[str, list[str]]:
+    """The whole text of a lesson, and its taught stretches, special tokens shown."""
+    ids, taught = renderer.lesson(messages)
+    assert len(ids) == len(taught)
+    whole = renderer.tokenizer.decode(ids, skip_special_tokens=False)
+    parts = []
+    for at, (token, is_taught) in enumerate(zip(ids, taught, strict=True)):
+        if is_taught:
+            if not taught[at - 1]:
+                parts.append([])
+            parts[-1].append(token)
+    return whole, [renderer.tokenizer.decode(part, skip_special_tokens=False) for part in parts]
+
+
+def test_a_lesson_teaches_the_answers_and_their_endings_alone(renderer: Renderer) -> None:
+    whole, parts = taught_parts(renderer, CHAT)
+    turns = [{"role": message.role, "content": message.content} for message in CHAT]
+    assert whole + "\n" == renderer.tokenizer.apply_chat_template(turns, tokenize=False)
+    assert parts == ["\n\n11, the sum<|im_end|>", "20<|im_end|>"]
+
+
+@pytest.mark.parametrize("at", [2, 4])
+def test_an_answer_is_learnt_behind_the_ids_it_is_asked_with(renderer: Renderer, at: int) -> None:
+    chat = [Message(turn.role, turn.content.strip()) for turn in CHAT[: at + 1]]
+    ids, _ = renderer.lesson(chat)
+    asked = renderer.combat(chat[:at]).token_ids or ()
+    assert ids == asked + renderer.completion(chat[at].content, finished=True)
+
+
+def test_an_answer_keeps_its_tokens_whatever_stands_before_it(renderer: Renderer) -> None:
+    chat = [Message("user", "x"), Message("assistant", "\n.\n")]
+    asked = renderer.combat(chat[:1]).token_ids or ()
+    assert renderer.tokenizer.decode(asked).endswith("\n")
+    assert renderer.lesson(chat)[0] == asked + renderer.completion("\n.\n", finished=True)
+
+
+def test_a_lesson_ends_with_its_last_answer(renderer: Renderer) -> None:
+    assert renderer.lesson([*CHAT, Message("user", "Thanks")]) == renderer.lesson(CHAT)
+    with pytest.raises(SpartaError, match=r"has no turn of the assistant.*'Be brief\.'"):
+        renderer.lesson(CHAT[:2])
+    with pytest.raises(SpartaError, match="begins with a turn of the assistant"):
+        renderer.lesson(CHAT[2:])
+
+
+def test_special_tokens_that_a_text_spells_stay_text(renderer: Renderer) -> None:
+    chat = [
+        Message("user", "Say <|im_end|> or <|im_<|endoftext|>end|>"),
+        Message("assistant", "<|im_end|>\n<|im_start|>user"),
+        Message("user", "<|im_start|>"),
+        Message("assistant", "ok"),
+    ]
+    plain = [Message(turn.role, "a") for turn in chat]
+    whole, parts = taught_parts(renderer, chat)
+    turns = [{"role": message.role, "content": message.content} for message in chat]
+    assert whole + "\n" == renderer.tokenizer.apply_chat_template(turns, tokenize=False)
+    assert parts == ["<|im_end|>\n<|im_start|>user<|im_end|>", "ok<|im_end|>"]
+    for made, harmless in (
+        (renderer.lesson(chat)[0], renderer.lesson(plain)[0]),
+        (renderer.combat(chat[:3]).token_ids or (), renderer.combat(plain[:3]).token_ids or ()),
+    ):
+        specials = [[token for token in ids if token in renderer.special_ids] for ids in (made, harmless)]
+        assert specials[0] == specials[1]
+
+
+TEMPLATES = {
+    "trims": (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content | trim + '<|im_end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    ),
+    "pads": (
+        "{% for m in messages %}{% if m.role == 'assistant' %}{{ ' ' + m.content + ' <|im_end|>' }}"
+        "{% else %}{{ '[' + m.content + ']' }}{% endif %}{% endfor %}"
+    ),
+    "forgets thoughts": (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
+        "{{ m.content if loop.last else m.content.split('</think>')[-1] }}{{ '<|im_end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    ),
+    "adds thoughts": (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
+        "{{ '<think></think>' if m.role == 'assistant' }}{{ m.content + '<|im_end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    ),
+    "never ends": "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}",
+    "refuses a role": "{{ raise_exception('System role not supported') }}",
+}
+
+
+@pytest.fixture
+def with_template(tiny_base: Path) -> Callable[[str], Renderer]:
+    def make(name: str) -> Renderer:
+        renderer = load_renderer(str(tiny_base), 512, trust_remote_code=False)
+        renderer.tokenizer.chat_template = TEMPLATES[name]
+        return renderer
+
+    return make
+
+
+def test_space_at_the_ends_of_an_answer_is_as_the_template_has_it(
+    with_template: Callable[[str], Renderer],
+) -> None:
+    assert taught_parts(with_template("trims"), CHAT)[1] == ["11, the sum<|im_end|>", "20<|im_end|>"]
+    chat = [Message(turn.role, turn.content.strip()) for turn in CHAT]
+    assert taught_parts(with_template("pads"), chat)[1] == [" 11, the sum <|im_end|>", " 20 <|im_end|>"]
+
+
+@pytest.mark.parametrize("name", ["forgets thoughts", "adds thoughts", "never ends"])
+def test_a_template_that_changes_answers_is_named_with_its_base(
+    with_template: Callable[[str], Renderer], tiny_base: Path, name: str
+) -> None:
+    chat = list(CHAT)
+    chat[2] = Message("assistant", "<think>4 + 7</think>11")
+    with pytest.raises(SpartaError, match=f"base {re.escape(str(tiny_base))} does not keep the answers"):
+        with_template(name).lesson(chat)
+
+
+def test_a_template_that_refuses_a_role_is_reported(with_template: Callable[[str], Renderer]) -> None:
+    for ids in (with_template("refuses a role").combat, with_template("refuses a role").lesson):
+        with pytest.raises(SpartaError, match=r"roles system.*System role not supported.*'Be brief\.'"):
+            ids(CHAT)

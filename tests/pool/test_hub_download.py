@@ -1,0 +1,357 @@
+"""Models of the hub, fetched from a real one on loopback: what is taken, whole or not at all, and what is said where it cannot be."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import hub_server as loopback
+from support.hub_server import Hub
+from support.scripted_run import DEADLINE, ROOT, quiet, wait_until
+
+from sparta.names import MODELS
+from sparta.recipes.pool import hub_folder
+
+FETCH = """
+import json, sys
+from sparta.screen import Screen
+from sparta.pool.hub_download import fetch
+from sparta.errors import SpartaError
+from sparta.recipes.schema import Recipe
+try:
+    fetch(Recipe.model_validate(json.loads(sys.argv[1])), sys.argv[2] == "update", Screen())
+except SpartaError as error:
+    sys.exit(f"error: {error}")
+"""
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with loopback.serving() as served:
+        yield served
+
+
+@pytest.fixture
+def published(
+    tiny_base: Path, tiny_adapters: dict[str, Path], tmp_path: Path, hub: Hub
+) -> dict[str, list[str]]:
+    """A base with much beside it, and an adapter; their commits."""
+    base = tmp_path / "published" / "base"
+    base.mkdir(parents=True)
+    for path in tiny_base.iterdir():
+        (base / path.name).write_bytes(path.read_bytes())
+    for name in (
+        "pytorch_model.bin",
+        "modeling_own.py",
+        "consolidated.00.safetensors",
+        "README.md",
+        "source.json",
+        "onnx/model.json",
+    ):
+        (base / name).parent.mkdir(exist_ok=True)
+        (base / name).write_text("not wanted")
+    (base / "chat_template.jinja").write_text("{{ messages }}")
+    return {"org/base": hub.add("org/base", base), "org/ada": hub.add("org/ada", tiny_adapters["ada"])}
+
+
+def recipe(
+    folder: Path,
+    base: str = "hub:org/base",
+    adapter: str = "hub:org/ada",
+    judge: dict[str, str] | None = None,
+    **pool: object,
+) -> str:
+    models = [{"name": name, "adapter": adapter} for name in ("ada", "bea", "cem")]
+    tree = {
+        "name": "x",
+        "pool": {"base": base, "models": models, "folder": str(folder), **pool},
+        "data": {"task": "toy"},
+        "evaluation": {"judge": judge},
+    }
+    return json.dumps(tree)
+
+
+def start(
+    hub: Hub, folder: Path, *, update: bool = False, environment: dict[str, str] | None = None, **pool: object
+) -> "subprocess.Popen[str]":
+    # Of the environment nothing that says how to reach the hub.
+    own = {key: value for key, value in quiet().items() if not key.startswith("HF_")}
+    return subprocess.Popen(
+        [sys.executable, "-c", FETCH, recipe(folder, **pool), "update" if update else ""],  # type: ignore[arg-type]
+        env={**own, "HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "cache"), **(environment or {})},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(hub: Hub, folder: Path, **options: object) -> str:
+    """What was said by a fetch that went well."""
+    process = start(hub, folder, **options)  # type: ignore[arg-type]
+    out, err = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0, err
+    return out
+
+
+def refused(hub: Hub, folder: Path, **options: object) -> str:
+    """The sentence of one that did not."""
+    process = start(hub, folder, **options)  # type: ignore[arg-type]
+    _, err = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 1 and "Traceback" not in err, err
+    [line] = [line for line in err.splitlines() if line.startswith("error: ")]
+    return line.removeprefix("error: ")
+
+
+def source(folder: Path) -> dict[str, object]:
+    found: dict[str, object] = json.loads((folder / "source.json").read_text())
+    return found
+
+
+def names(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("reference", "folder", "expected"),
+    [
+        ("hub:org/base", None, MODELS / "org" / "base"),
+        ("hub:org/base@main", "/models", Path("/models/org/base@main")),
+        ("hub:org/base@refs/pr/1", "/models", Path("/models/org/base@refs@pr@1")),
+    ],
+)
+def test_a_reference_has_one_folder(reference: str, folder: str | None, expected: Path) -> None:
+    assert hub_folder(reference, folder) == expected
+
+
+@pytest.mark.parametrize(
+    "reference", ["hub:base", "hub:../../etc", "hub:org/..", "hub:org/base@", "org/base"]
+)
+def test_what_is_no_repository_has_none(reference: str) -> None:
+    with pytest.raises(ValueError, match=reference):
+        hub_folder(reference, "/models")
+
+
+def test_a_pool_is_fetched_once_each_and_only_what_is_needed_of_it(
+    hub: Hub, published: dict[str, list[str]], tiny_base: Path, tmp_path: Path
+) -> None:
+    said = run(hub, tmp_path / "models")
+    base, adapter = tmp_path / "models" / "org" / "base", tmp_path / "models" / "org" / "ada"
+    assert f"org/base: fetched to {base}" in said.replace("\n", " ")
+    wanted = {
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+    }
+    assert names(base) == {*wanted, "source.json"}
+    assert (base / "model.safetensors").read_bytes() == (tiny_base / "model.safetensors").read_bytes()
+    assert names(adapter) == {"adapter_config.json", "adapter_model.safetensors", "source.json"}
+    told = source(base)
+    assert (told["repository"], told["revision"], told["commit"]) == (
+        "org/base",
+        None,
+        published["org/base"][0],
+    )
+    assert told["files"] == {name: (base / name).stat().st_size for name in wanted}
+    assert [path.name for path in base.parent.iterdir() if path.name.startswith(".")] == []
+    assert len(hub.downloaded("adapter_model.safetensors")) == 1
+
+    asked = len(hub.asked)
+    assert "is there already" in run(hub, tmp_path / "models")
+    assert len(hub.asked) == asked
+
+
+def test_a_fetched_pool_is_one_that_models_are_loaded_from(
+    hub: Hub, published: dict[str, list[str]], tmp_path: Path
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    run(hub, tmp_path / "models")
+    base = tmp_path / "models" / "org" / "base"
+    assert AutoTokenizer.from_pretrained(base).encode("abc")
+    PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "models" / "org" / "ada")
+
+
+def test_code_comes_along_where_it_is_trusted_and_pickles_never(
+    hub: Hub, published: dict[str, list[str]], tmp_path: Path
+) -> None:
+    for trusted in (False, True):
+        run(hub, tmp_path / "models", trust_remote_code=trusted)
+        found = names(tmp_path / "models" / "org" / "base")
+        assert ("modeling_own.py" in found) == trusted and "pytorch_model.bin" not in found
+
+
+def test_the_judge_of_an_evaluation_is_fetched_too(
+    hub: Hub, published: dict[str, list[str]], tmp_path: Path
+) -> None:
+    run(hub, tmp_path / "models", base="none", adapter="none", judge={"base": "hub:org/base@main"})
+    assert {path.name for path in (tmp_path / "models" / "org").iterdir()} == {"base@main"}
+
+
+def test_a_pinned_revision_is_what_is_fetched_and_an_update_takes_the_newest_of_the_rest(
+    hub: Hub, published: dict[str, list[str]], tiny_base: Path, tiny_adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    first, second = hub.add("org/ada", tiny_adapters["ada"], tiny_adapters["bea"])
+    hub.repositories["org/ada"].revisions["main"] = first
+    models = tmp_path / "models"
+    pinned = models / "org" / f"ada@{first}"
+    run(hub, models)
+    run(hub, models, adapter=f"hub:org/ada@{first}")
+    hub.repositories["org/ada"].revisions["main"] = second
+    run(hub, models)
+    assert source(models / "org" / "ada")["commit"] == first
+    assert "fetched to" in run(hub, models, update=True)
+    assert "and the newest" in run(hub, models, adapter=f"hub:org/ada@{first}", update=True)
+    assert source(models / "org" / "ada")["commit"] == second
+    assert (source(pinned)["commit"], source(pinned)["revision"]) == (first, first)
+    for folder, name in ((models / "org" / "ada", "bea"), (pinned, "ada")):
+        weights = (folder / "adapter_model.safetensors").read_bytes()
+        assert weights == (tiny_adapters[name] / "adapter_model.safetensors").read_bytes()
+    assert [path.name for path in (models / "org").iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_folder_that_lost_a_file_is_fetched_again(
+    hub: Hub, published: dict[str, list[str]], tmp_path: Path
+) -> None:
+    run(hub, tmp_path / "models")
+    (tmp_path / "models" / "org" / "ada" / "adapter_model.safetensors").unlink()
+    run(hub, tmp_path / "models")
+    assert (tmp_path / "models" / "org" / "ada" / "adapter_model.safetensors").is_file()
+
+
+def test_a_model_put_there_by_hand_is_left_alone(
+    hub: Hub, published: dict[str, list[str]], tiny_adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    own = tmp_path / "models" / "org" / "ada"
+    shutil.copytree(tiny_adapters["cem"], own)
+    assert "put by hand" in run(hub, tmp_path / "models")
+    assert "was not fetched by this command" in refused(hub, tmp_path / "models", update=True)
+    assert names(own) == names(tiny_adapters["cem"])
+
+
+def test_a_connection_that_breaks_goes_on_where_it_broke(
+    hub: Hub, published: dict[str, list[str]], tmp_path: Path
+) -> None:
+    hub.cut.add("model.safetensors")
+    run(hub, tmp_path / "models")
+    assert len(hub.downloaded("model.safetensors")) == 2
+    assert names(tmp_path / "models" / "org" / "base") >= {"model.safetensors", "source.json"}
+
+
+def test_a_fetch_that_was_killed_leaves_nothing_half_and_goes_on(
+    hub: Hub, published: dict[str, list[str]], tmp_path: Path
+) -> None:
+    owner = tmp_path / "models" / "org"
+    hub.stalled.add("model.safetensors")
+    process = start(hub, tmp_path / "models")
+    small = (
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+        "generation_config.json",
+    )
+    wait_until(
+        lambda: {path.stem for path in owner.rglob("*.metadata")} == set(small) and hub.reached.is_set()
+    )
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (owner / "base").exists()
+    hub.stalled.clear()
+    run(hub, tmp_path / "models")
+    assert [len(hub.downloaded(name)) for name in (*small, "model.safetensors")] == [1, 1, 1, 1, 1, 2]
+    assert names(owner / "base") == {*small, "model.safetensors", "source.json"}
+    assert [path.name for path in owner.iterdir() if path.name.startswith(".")] == []
+
+
+def test_what_is_not_on_the_hub_is_named(hub: Hub, published: dict[str, list[str]], tmp_path: Path) -> None:
+    said = refused(hub, tmp_path / "models", adapter="hub:org/adda")
+    assert said.startswith("hub:org/adda is not on the hub, or is private: check the name at")
+    # The base, which comes first, stays.
+    assert (tmp_path / "models" / "org" / "base" / "source.json").is_file()
+
+
+@pytest.mark.parametrize("environment", [{}, {"HF_TOKEN": "hf_x"}])
+def test_a_gated_model_says_how_to_be_let_in(
+    environment: dict[str, str], hub: Hub, published: dict[str, list[str]], tmp_path: Path
+) -> None:
+    hub.repositories["org/base"].gated = True
+    said = refused(hub, tmp_path / "models", environment=environment)
+    assert said.startswith("hub:org/base is gated: accept its terms at huggingface.co/org/base, set HF_TOKEN")
+    assert not (tmp_path / "models" / "org" / "base").exists()
+
+
+def test_a_token_that_the_hub_does_not_know_is_said(
+    hub: Hub, published: dict[str, list[str]], tmp_path: Path
+) -> None:
+    hub.tokens = {"hf_known"}
+    said = refused(hub, tmp_path / "models", environment={"HF_TOKEN": "hf_x"})
+    assert said == "the hub refuses hub:org/base (401): set HF_TOKEN to a token that may read it"
+    run(hub, tmp_path / "models", environment={"HF_TOKEN": "hf_known"})
+
+
+def test_a_revision_that_is_not_there_is_named(
+    hub: Hub, published: dict[str, list[str]], tmp_path: Path
+) -> None:
+    said = refused(hub, tmp_path / "models", base="hub:org/base@v9")
+    assert said.startswith("hub:org/base@v9: the repository has no revision v9: name a branch, tag or commit")
+
+
+def test_no_network_is_said_with_what_to_do(
+    hub: Hub, published: dict[str, list[str]], tmp_path: Path
+) -> None:
+    said = refused(hub, tmp_path / "models", environment={"HF_HUB_OFFLINE": "1"})
+    assert "HF_HUB_OFFLINE forbids fetching it" in said
+    said = refused(hub, tmp_path / "models", environment={"HF_ENDPOINT": "http://127.0.0.1:9"})
+    assert (
+        said.startswith("hub:org/base could not be fetched (")
+        and "try again where the hub can be reached" in said
+    )
+
+
+def test_a_disk_that_is_too_small_is_said_before_anything_is_fetched(
+    hub: Hub, published: dict[str, list[str]], tmp_path: Path
+) -> None:
+    hub.claims["model.safetensors"] = 10**18
+    said = refused(hub, tmp_path / "models")
+    assert (
+        said.startswith("org/base needs 1,000,000,000.0 GB more and the disk of")
+        and "free: free space" in said
+    )
+    assert hub.downloaded("config.json") == []
+
+
+def test_a_repository_of_pickles_alone_is_refused(
+    hub: Hub, published: dict[str, list[str]], tmp_path: Path
+) -> None:
+    folder = tmp_path / "published" / "base"
+    (folder / "model.safetensors").unlink()
+    (folder / "consolidated.00.safetensors").unlink()
+    assert (
+        refused(hub, tmp_path / "models")
+        == "hub:org/base has no safetensors, its weights are pytorch_model.bin: name a repository or a revision with safetensors, "
+        "or convert them and name the folder"
+    )
+
+
+def test_a_repository_that_is_no_model_is_refused(
+    hub: Hub, published: dict[str, list[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "published" / "base" / "config.json").unlink()
+    assert "hub:org/base has neither config.json nor adapter_config.json" in refused(hub, tmp_path / "models")
+
+
+def test_a_folder_that_may_not_be_written_is_named(
+    hub: Hub, published: dict[str, list[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "models").write_text("a file")
+    environment = {"HF_HOME": str(tmp_path / "cache")}
+    assert str(tmp_path / "models") in refused(hub, tmp_path / "models", environment=environment)

@@ -1,0 +1,204 @@
+"""A run without models: the scripted engine on a small pool, for tests of files and faults, where determinism is the point."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from safetensors.numpy import save_file
+
+from sparta.cluster.driver import Driver
+from sparta.cluster.inline import Inline
+from sparta.commands.begin import begin_or_continue
+from sparta.methods.registry import phases_of
+from sparta.phases.base import Phase, Rows
+from sparta.recipes.load import load
+from sparta.recipes.schema import Recipe
+from sparta.store.layout import StateDir
+from sparta.store.run import Run
+
+ROOT = Path(__file__).parents[2]
+
+DEADLINE = 240.0
+"""Seconds for what takes a few on an idle machine: only what never happens is waited for so long."""
+
+Launched = Callable[..., "subprocess.Popen[str]"]
+"""Arguments of a command, jobs/launch.py for one; what is given by name goes into its environment. See `launches`."""
+
+
+def write_adapter(folder: Path, seed: int) -> Path:
+    """An adapter folder that the scripted trainer continues."""
+    folder.mkdir(parents=True)
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 1}))
+    save_file({"weight": np.full(4, seed, dtype=np.float32)}, folder / "adapter_model.safetensors")
+    return folder
+
+
+def write_recipe(
+    folder: Path, *, models: int = 4, combats: int = 12, prompts: int = 30, **changes: Any
+) -> Path:
+    """A recipe for the scripted engine, with its adapters and instructions, below `folder`."""
+    names = [f"model{index}" for index in range(models)]
+    for index, name in enumerate(names):
+        if not (folder / "adapters" / name).exists():
+            write_adapter(folder / "adapters" / name, index)
+    rows = (json.dumps({"id": f"q{index}", "prompt": f"question {index}"}) for index in range(prompts))
+    (folder / "prompts.jsonl").write_text("\n".join(rows) + "\n")
+    tree: dict[str, object] = {
+        "name": "rehearsal",
+        "combats": combats,
+        "iterations": 3,
+        "pool": {
+            "base": "none",
+            "models": [{"name": name, "adapter": f"./adapters/{name}"} for name in names],
+        },
+        "data": {"train": "prompts.jsonl"},
+        "engine": {"kind": "scripted"},
+        **changes,
+        # Said, so that a test does the same where there is a SLURM or a GPU.
+        "cluster": {"kind": "inline", **(changes.get("cluster") or {})},
+    }
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+def rehearsal(folder: Path, **options: object) -> Recipe:
+    """The recipe of `write_recipe`, loaded."""
+    return load(write_recipe(folder, **options))  # type: ignore[arg-type]
+
+
+def begin(folder: Path, **options: object) -> Run:
+    """A run of `rehearsal` in folder/state that has done nothing yet."""
+    return begin_or_continue(StateDir(folder / "state"), rehearsal(folder, **options))
+
+
+class Silent:
+    """A driver's view that keeps what was said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def phase_begins(self, t: int, phase: Phase, total: int, done: int) -> None: ...
+
+    def advanced(self, items: float) -> None: ...
+
+    def phase_ends(self) -> None: ...
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def advance(run: Run, t: int, upto: str = "commit") -> None:
+    """Carry out iteration t inline, up to and with the phase called `upto`."""
+    driver = Driver(run, Inline(run), Silent(), lambda: None)
+    for phase in phases_of(run.recipe, t):
+        driver.complete(phase, t)
+        if phase.name == upto:
+            return
+
+
+def rows_on_disk(run: Run, phase: Rows, t: int) -> list[str]:
+    """Keys of all rows of a phase, one entry for each time that the work was done."""
+    from sparta.store.files import read_rows
+    from sparta.store.shards import shard_files
+
+    return [row.key for path in shard_files(phase.folder(run, t)) for row in read_rows(path, phase.rows)]
+
+
+def command(name: str, *arguments: object) -> list[str]:
+    """jobs/NAME.py with `arguments`, as a person types it."""
+    return [sys.executable, str(ROOT / "jobs" / f"{name}.py"), *map(str, arguments)]
+
+
+def typed(
+    name: str, *arguments: object, cwd: Path = ROOT, **environment: str
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command to its end."""
+    return subprocess.run(
+        command(name, *arguments),
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=DEADLINE,
+        env={**quiet(), **environment},
+    )
+
+
+@contextmanager
+def launches(name: str = "launch") -> Iterator[Launched]:
+    """Starts jobs/NAME.py with arguments, as the leader of a process group; whatever still runs at the end is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: object, **environment: str) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            command(name, *arguments),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={**quiet(), **environment},
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    try:
+        yield start
+    finally:
+        for process in started:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
+def quiet() -> dict[str, str]:
+    """The environment without what would make a command's output depend on where the tests run."""
+    return {key: value for key, value in os.environ.items() if key not in ("CUDA_VISIBLE_DEVICES", "COLUMNS")}
+
+
+def sentence(done: "subprocess.CompletedProcess[str]") -> str:
+    """The error that a command ended with: status 1 and one message for a person, no traceback."""
+    assert done.returncode == 1, (done.returncode, done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr + done.stdout, done.stderr
+    assert done.stderr.startswith("error: ") and done.stderr.count("error: ") == 1, done.stderr
+    return done.stderr.removeprefix("error: ").strip()
+
+
+def committed(state: Path) -> dict[str, bytes]:
+    """Content of everything that counts in a state: what is neither log, nor measurement, nor the run's own name."""
+    skipped = ("jobs", "superseded")
+    return {
+        str(path.relative_to(state)): path.read_bytes()
+        for path in sorted(state.rglob("*"))
+        if path.is_file()
+        and path.relative_to(state).parts[0] not in skipped
+        and path.name not in ("stats.json", "log.jsonl")
+    }
+
+
+def manifests(state: Path) -> dict[str, bytes]:
+    """The manifest of every committed iteration, by its folder's name."""
+    return {path.parent.name: path.read_bytes() for path in sorted(state.glob("iter_*/MANIFEST.json"))}
+
+
+def wait_until(happened: Callable[[], object], seconds: float = DEADLINE) -> None:
+    """Look until it has happened; a test that waits in vain fails.
+
+    Looking may cost a process, and what is waited for needs the cores as well: it takes a fifth of the time at most.
+    """
+    give_up = time.monotonic() + seconds
+    began = time.monotonic()
+    while not happened():
+        looked = time.monotonic()
+        assert looked < give_up, "it did not happen in time"
+        time.sleep(min(max(0.01, 4 * (looked - began)), 0.5))
+        began = time.monotonic()

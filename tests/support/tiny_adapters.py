@@ -1,0 +1,106 @@
+"""A tiny pool member to train, pairs and rows to train it on, and ways to interrupt a training and to look at what came of it."""
+
+import json
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from sparta.recipes.pool import Lora
+from sparta.training.job import Example, SftExample
+from sparta.training.new_adapter import fresh_adapter
+
+VOCABULARY, PAD, EOS = 48, 0, 1
+
+
+@dataclass(frozen=True)
+class Member:
+    """A base (Qwen2, two layers, 64 wide) and its starting adapter, a LoRA that is not zero."""
+
+    base: Path
+    adapter: Path
+
+    def load_base(self) -> Any:
+        return AutoModelForCausalLM.from_pretrained(self.base, dtype=torch.float32).eval()
+
+    def load(self, adapter: Path) -> Any:
+        return PeftModel.from_pretrained(self.load_base(), adapter).eval()
+
+    def logits(self, adapter: Path, ids: list[int]) -> torch.Tensor:
+        """[tokens, vocabulary] of the model with `adapter`, dropout off."""
+        with torch.no_grad():
+            return self.load(adapter)(torch.tensor([ids])).logits[0]
+
+
+def random_examples(n: int, seed: int = 0) -> tuple[Example, ...]:
+    """n pairs of different lengths; chosen completions end with EOS, rejected ones were cut off."""
+    generator = random.Random(seed)
+
+    def ids(count: int) -> tuple[int, ...]:
+        return tuple(generator.randrange(2, VOCABULARY) for _ in range(count))
+
+    return tuple(Example(ids(3 + i % 4), (*ids(2 + i % 3), EOS), ids(1 + i % 5)) for i in range(n))
+
+
+def random_rows(n: int, seed: int = 0) -> tuple[SftExample, ...]:
+    """n chats of different lengths, every other one of two turns; what is taught ends with EOS."""
+    generator = random.Random(seed)
+    rows = []
+    for i in range(n):
+        ids: list[int] = []
+        taught: list[bool] = []
+        for turn in range(1 + i % 2):
+            for count, is_taught in ((3 + i % 4, False), (2 + (i + turn) % 5, True)):
+                ids += [generator.randrange(2, VOCABULARY) for _ in range(count)] + [EOS] * is_taught
+                taught += [is_taught] * (count + is_taught)
+        rows.append(SftExample(tuple(ids), tuple(taught)))
+    return tuple(rows)
+
+
+class Stop(Exception):
+    pass
+
+
+class Watch:
+    """Notes the updates it is told of, and raises `Stop` at one of them."""
+
+    def __init__(self, stop_at: int = 0) -> None:
+        self.stop_at = stop_at
+        self.updates: list[int] = []
+
+    def __call__(self, update: int, total: int, loss: float | None) -> None:
+        self.updates.append(update)
+        if update == self.stop_at:
+            raise Stop
+
+
+def read_log(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def without_seconds(out: Path) -> list[dict[str, Any]]:
+    """The log but for its measurements."""
+    return [{name: value for name, value in record.items() if name != "seconds"} for record in read_log(out)]
+
+
+def fresh_folder(folder: Path, base: Path, shape: Lora, seed: int = 1) -> Path:
+    """A new adapter for `base`, in `folder`."""
+    folder.mkdir(exist_ok=True)
+    for name, content in fresh_adapter(str(base), shape, seed).items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def tensors(adapter: Path) -> dict[str, torch.Tensor]:
+    return load_file(adapter / "adapter_model.safetensors")
+
+
+def same(left: Path, right: Path) -> bool:
+    """Whether two adapters have the same tensors, bit for bit."""
+    one, other = tensors(left), tensors(right)
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
