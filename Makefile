@@ -46,7 +46,7 @@ slurm: setup $(VENV)/.vllm
 bench: setup $(VENV)/.vllm
 	$(BIN)/python tests/bench/merge.py
 	$(BIN)/python tests/bench/start.py
-	$(BIN)/python tests/bench/dealing.py
+	$(BIN)/python tests/bench/sharding.py
 	$(BIN)/python tests/bench/engines.py
 
 clean:

@@ -1,4 +1,4 @@
-"""How well a paper-sized iteration is dealt: python tests/bench/dealing.py [--combats N] [--draws N] | --state DIR
+"""How well a paper-sized iteration is dealt: python tests/bench/sharding.py [--combats N] [--draws N] | --state DIR
 
 Ten models, 1,000 combats, eight judges. Prompts are real ones of ../shared/data, answers are as long as real answers there, from another
 source for each model. Nobody has real verdicts: their lengths are drawn around a mean of 8 to 28 tokens for each judge. What is dealt is
@@ -164,7 +164,7 @@ class Dealing:
         """Until the last shard is through, its starts included."""
         return (
             max(
-                math.fsum(token_costs[item.key] for item in shard)
+                math.fsum(costs[item.key] for item in shard)
                 + self.start_cost * len({item.base for item in shard})
                 for shard in self.shards
             )
@@ -179,7 +179,7 @@ class Dealing:
         work: dict[str, float] = defaultdict(float)
         for shard in self.shards:
             for item in shard:
-                work[item.base] += token_costs[item.key]
+                work[item.base] += costs[item.key]
         total, tasks, start = math.fsum(work.values()), len(self.shards), self.start_cost
         low, high = start, start * len(work) + total
         while high - low > 1e-9 * high:
@@ -191,7 +191,7 @@ class Dealing:
 
     def over(self, costs: Mapping[str, float]) -> float:
         """How much later than at least, as a share."""
-        return self.seconds(token_costs) / self.least(token_costs) - 1
+        return self.seconds(costs) / self.least(costs) - 1
 
     @property
     def known(self) -> dict[str, float]:

@@ -218,7 +218,7 @@ def test_a_bundle_of_several_groups_counts_all_of_its_bases_as_loads() -> None:
 def test_a_paper_sized_iteration_ends_within_5_percent_of_the_lower_bound(
     bases: int, tasks: int, tmp_path: Path
 ) -> None:
-    """Ten models, 1,000 combats of real prompts, responses as long as real answers; see tests/bench/dealing.py."""
+    """Ten models, 1,000 combats of real prompts, responses as long as real answers; see tests/bench/sharding.py."""
     lengths, stream = bench.real_lengths(), random.Random(1)
     run = bench.second_iteration(tmp_path, bench.recipe(1000, bases, "text", tasks), lengths)
     generate = bench.deal_phase(run, Generate(), tasks)

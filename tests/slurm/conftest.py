@@ -67,6 +67,6 @@ def devcluster(_cluster: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Ite
 
 @pytest.fixture
 def launched(devcluster: Path) -> Iterator[Launched]:
-    """See `rehearsal.launches`."""
+    """See `support.scripted_run.launches`."""
     with launches() as start:
         yield start

@@ -42,7 +42,7 @@ name=$(sed -n 's/^#SBATCH --job-name=//p' "$1")
 
 
 def scene(folder: Path, *more: str, **recipe: Any) -> tuple[Path, StateDir, tuple[object, ...]]:
-    """A recipe below `folder` (rehearsal.write_recipe), the state it is to be played in, and what is typed for that on the development cluster."""
+    """A recipe below `folder` (scripted_run.write_recipe), the state it is to be played in, and what is typed for that on the development cluster."""
     path, state = write_recipe(folder, **recipe), StateDir(folder / "state")
     return path, state, ("--recipe", path, "--state", state.root, "--profile", "devcluster", *more)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from sparta.recipes.pool import Lora
 from sparta.training.job import Example, SftExample
@@ -104,3 +104,39 @@ def same(left: Path, right: Path) -> bool:
     """Whether two adapters have the same tensors, bit for bit."""
     one, other = tensors(left), tensors(right)
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def make_member(root: Path) -> Member:
+    """A tiny random base with an adapter that does something, below `root`."""
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        attention_dropout=0.2,
+        pad_token_id=PAD,
+        eos_token_id=EOS,
+        tie_word_embeddings=True,
+    )
+    base = Qwen2ForCausalLM(config)
+    base.save_pretrained(root / "base")
+    lora = LoraConfig(
+        r=4,
+        lora_alpha=8,
+        lora_dropout=0.2,
+        target_modules=["q_proj", "v_proj", "up_proj"],
+        task_type="CAUSAL_LM",
+    )
+    model = get_peft_model(base, lora)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    model.save_pretrained(root / "adapter")
+    config_file = root / "adapter" / "adapter_config.json"
+    saved = json.loads(config_file.read_text()) | {"base_model_name_or_path": "../../base"}
+    config_file.write_text(json.dumps(saved))
+    return Member(root / "base", root / "adapter")

@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
-from support.tiny_adapters import EOS, PAD, VOCABULARY, Member, random_examples, random_rows
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from support.tiny_adapters import Member, random_examples, random_rows
 
 from sparta.recipes.pool import Sft
 from sparta.recipes.schema import Dpo
@@ -24,43 +22,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session")
-def member(tmp_path_factory: pytest.TempPathFactory) -> Member:
-    root = tmp_path_factory.mktemp("member")
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=VOCABULARY,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=128,
-        attention_dropout=0.2,
-        pad_token_id=PAD,
-        eos_token_id=EOS,
-        tie_word_embeddings=True,
-    )
-    base = Qwen2ForCausalLM(config)
-    base.save_pretrained(root / "base")
-    lora = LoraConfig(
-        r=4,
-        lora_alpha=8,
-        lora_dropout=0.2,
-        target_modules=["q_proj", "v_proj", "up_proj"],
-        task_type="CAUSAL_LM",
-    )
-    model = get_peft_model(base, lora)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.2)
-    model.save_pretrained(root / "adapter")
-    config_file = root / "adapter" / "adapter_config.json"
-    saved = json.loads(config_file.read_text()) | {"base_model_name_or_path": "../../base"}
-    config_file.write_text(json.dumps(saved))
-    return Member(root / "base", root / "adapter")
 
 
 @pytest.fixture

@@ -126,7 +126,7 @@ def test_a_requeue_that_slurm_refuses_ends_the_task_all_the_same(tmp_path: Path)
 TRAINING = """
 import signal, sys, time
 from sparta.cluster.slurm.worker import children_spared
-from sparta.training import departure
+from sparta.training import preemption
 
 def handler(number, frame):
     print("requeued", flush=True)
@@ -134,14 +134,14 @@ def handler(number, frame):
 
 signal.signal(signal.SIGUSR2, handler)
 with children_spared(float(sys.argv[1])):
-    with departure.postponable():
+    with preemption.postponable():
         print("trains", flush=True)
-        while not departure.asked():
+        while not preemption.asked():
             time.sleep(0.01)
         print("told", flush=True)
         if sys.argv[2] == "saves":
             print("saved", flush=True)
-            departure.depart()
+            preemption.depart()
         time.sleep(600)
 """
 

@@ -229,7 +229,7 @@ def of(folder: Path, name: str) -> Subset:
 def test_a_subset_is_its_part_of_the_mixture(
     name: str, places: tuple[int, ...], mixture: Path, tmp_path: Path
 ) -> None:
-    source = prepare(of(mixture, name), Origin(), tmp_path / "to")
+    source = preparing.prepare(of(mixture, name), Origin(), tmp_path / "to")
     chats = prepared.read_chats(tmp_path / "to", name)
     assert [chat.messages[0].content for chat in chats] == [f"{PARTS[n]}, question {n}" for n in places]
     [read] = source.files.values()
@@ -245,25 +245,25 @@ def test_a_row_of_the_mixture_is_named_by_its_place_in_it(mixture: Path, tmp_pat
     rows[3]["messages"][0]["role"] = "crowd"
     put(mixture, "train.jsonl", rows)
     with pytest.raises(SpartaError, match=r"mixture \(train, science\), row 4: a turn is of 'crowd'"):
-        prepare(of(mixture, "science"), Origin(), tmp_path / "to")
+        preparing.prepare(of(mixture, "science"), Origin(), tmp_path / "to")
 
 
 def test_a_subset_that_the_mixture_has_no_rows_of_is_an_error(mixture: Path, tmp_path: Path) -> None:
     with pytest.raises(SpartaError, match="no row is left to learn from"):
-        prepare(of(mixture, "open_orca"), Origin(), tmp_path / "to")
+        preparing.prepare(of(mixture, "open_orca"), Origin(), tmp_path / "to")
 
 
 def test_a_mixture_without_the_column_says_so(mixture: Path, tmp_path: Path) -> None:
     put(mixture, "train.jsonl", [spoken("q", "a")])
     with pytest.raises(SpartaError, match="has no column dataset, but messages"):
-        prepare(of(mixture, "lima"), Origin(), tmp_path / "to")
+        preparing.prepare(of(mixture, "lima"), Origin(), tmp_path / "to")
 
 
 def test_a_subset_without_a_repository_of_its_own_says_so(tmp_path: Path) -> None:
     with pytest.raises(
         SpartaError, match="flan_v2 has no repository of its own in a known form: leave --single out"
     ):
-        prepare(SUBSETS["flan_v2"], Origin(single=True), tmp_path)
+        preparing.prepare(SUBSETS["flan_v2"], Origin(single=True), tmp_path)
 
 
 # --- the samples of the real ones
@@ -275,7 +275,7 @@ def test_a_subset_without_a_repository_of_its_own_says_so(tmp_path: Path) -> Non
     [("code_alpaca", 2015, 2), ("cot", 1995, 0), ("science", 932, 0), ("dolly", 2994, 2)],
 )
 def test_the_real_samples_are_prepared(name: str, rows: int, dropped: int, tmp_path: Path) -> None:
-    source = prepare(LESSONS[name], Origin(RAW), tmp_path)
+    source = preparing.prepare(LESSONS[name], Origin(RAW), tmp_path)
     chats = prepared.read_chats(tmp_path, name)
     assert (len(chats), sum(source.dropped.values())) == (rows, dropped)
     assert len({chat.row_id for chat in chats}) == rows
@@ -284,7 +284,7 @@ def test_the_real_samples_are_prepared(name: str, rows: int, dropped: int, tmp_p
 
 @needs_raw_data
 def test_the_rationales_of_the_real_table_come_before_the_answers(tmp_path: Path) -> None:
-    prepare(LESSONS["cot"], Origin(RAW), tmp_path)
+    preparing.prepare(LESSONS["cot"], Origin(RAW), tmp_path)
     by_id = {chat.row_id: chat for chat in prepared.read_chats(tmp_path, "cot")}
     path = RAW / "sft_cot" / "raw" / "aqua_train.first285.tsv"
     with path.open(newline="") as file:
@@ -302,7 +302,7 @@ def test_shared_conversations_of_the_real_form_are_read(tmp_path: Path) -> None:
         RAW / "sft_sharegpt" / "raw" / "dummy_conversation.json",
         tmp_path / "from" / "ShareGPT_V3_unfiltered_cleaned_split.json",
     )
-    source = prepare(SUBSETS["sharegpt"], Origin(tmp_path / "from"), tmp_path / "to")
+    source = preparing.prepare(SUBSETS["sharegpt"], Origin(tmp_path / "from"), tmp_path / "to")
     chats = prepared.read_chats(tmp_path / "to", "sharegpt")
     assert len(chats) + sum(source.dropped.values()) == 500
     assert {len(chat.messages) for chat in chats} == {2, 4, 6}
@@ -312,12 +312,12 @@ def test_shared_conversations_of_the_real_form_are_read(tmp_path: Path) -> None:
 def test_what_gsm8k_is_scored_on_is_kept_out_of_what_is_learned(tmp_path: Path) -> None:
     from sparta.tasks.benchmarks.gsm8k import GSM8K
 
-    prepare(GSM8K, Origin(RAW), tmp_path / "to")
+    preparing.prepare(GSM8K, Origin(RAW), tmp_path / "to")
     shutil.copytree(RAW / "sft_cot" / "raw", tmp_path / "from")
     test = json.loads((RAW / "gsm8k" / "raw" / "test.jsonl").read_text().split("\n")[7])
     with (tmp_path / "from" / "gsm8k_train.first285.tsv").open("a") as file:
         file.write("{}\t1\tBecause.\n".format(test["question"].replace("\n", "\\n")))
-    source = prepare(SUBSETS["cot"], Origin(tmp_path / "from"), tmp_path / "to")
+    source = preparing.prepare(SUBSETS["cot"], Origin(tmp_path / "from"), tmp_path / "to")
     # The one that was added, and one that is a test question but for its numbers.
     assert source.dropped == {"rows that ask what validation or test asks": 2}
     left = {chat.row_id for chat in prepared.read_chats(tmp_path / "to", "cot")}
