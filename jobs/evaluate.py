@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import get_args
 
 from sparta.commands.evaluate import score
-from sparta.commands.evaluate_request import Asked, Stage
-from sparta.commands.options import add_place, ending
+from sparta.commands.evaluate_request import EvaluateRequest, Stage
+from sparta.commands.options import add_where, exit_on_error
 from sparta.evaluation.summary import summary_file
 from sparta.evaluation.tables import show_scores
 from sparta.screen import Screen
@@ -47,9 +47,9 @@ def main() -> None:
         metavar="STATE",
         help="test the scores against those of another run, item by item",
     )
-    add_place(parser)
-    asked, screen = Asked(**vars(parser.parse_args())), Screen()
-    with ending():
+    add_where(parser)
+    asked, screen = EvaluateRequest(**vars(parser.parse_args())), Screen()
+    with exit_on_error():
         found = score(asked, screen)
         show_scores(screen.console, found)
         screen.say(f"written to {summary_file(StateDir(asked.state))}")

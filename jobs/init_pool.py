@@ -2,8 +2,8 @@
 
 import argparse
 
-from sparta.commands.launch import Asked, command_to_continue, fetch_models, launch
-from sparta.commands.options import add_run, ending
+from sparta.commands.launch import LaunchRequest, command_to_continue, fetch_models, launch
+from sparta.commands.options import add_run, exit_on_error
 from sparta.screen import Screen
 
 
@@ -25,12 +25,12 @@ def main() -> None:
     only_fetch, update = args.pop("fetch"), args.pop("update")
     if update and not only_fetch:
         parser.error("--update goes with --fetch")
-    asked, screen = Asked(**args, pool_only=True), Screen()
+    asked, screen = LaunchRequest(**args, pool_only=True), Screen()
     if only_fetch:
-        with ending():
+        with exit_on_error():
             fetch_models(asked, update, screen)
         return
-    with ending(lambda: f"go on with\n  {command_to_continue(asked)}"):
+    with exit_on_error(lambda: f"go on with\n  {command_to_continue(asked)}"):
         launch(asked, screen)
 
 

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from sparta.commands.launch import Asked, command_to_continue, launch
-from sparta.commands.options import add_run, ending
+from sparta.commands.launch import LaunchRequest, command_to_continue, launch
+from sparta.commands.options import add_run, exit_on_error
 from sparta.screen import Screen
 
 
@@ -33,8 +33,8 @@ def main() -> None:
     parser.add_argument(
         "--cancel", action="store_true", help="end the run's tasks and jobs; what is done stays"
     )
-    asked = Asked(**vars(parser.parse_args()))
-    with ending(lambda: f"go on with\n  {command_to_continue(asked)}"):
+    asked = LaunchRequest(**vars(parser.parse_args()))
+    with exit_on_error(lambda: f"go on with\n  {command_to_continue(asked)}"):
         launch(asked, Screen())
 
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from sparta.commands import prepare_data
-from sparta.commands.options import ending
+from sparta.commands.options import exit_on_error
 from sparta.recipes.schema import DATASETS
 from sparta.screen import Screen
 
@@ -49,7 +49,7 @@ def main() -> None:
     if args.origin is not None and (args.single or args.update):
         parser.error("--single and --update are about the hub: leave them or --from out")
     screen = Screen()
-    with ending():
+    with exit_on_error():
         if args.show is not None:
             prepare_data.show(args.names, args.show, args.folder, screen)
             return

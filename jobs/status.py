@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sparta.commands.options import ending
+from sparta.commands.options import exit_on_error
 from sparta.status.collect import status_of
 from sparta.status.tables import as_json, show_status
 from sparta.store.layout import StateDir
@@ -18,7 +18,7 @@ def main() -> int:
     )
     parser.add_argument("--json", action="store_true", help="everything as one JSON object")
     args = parser.parse_args()
-    with ending():
+    with exit_on_error():
         status = status_of(Run.open(StateDir(args.state)))
     if args.json:
         print(as_json(status))

@@ -85,9 +85,9 @@ class AttemptDir:
         self._run = run
 
     @property
-    def rivals(self) -> "list[AttemptDir]":
-        """The attempts at the same rows in another way, see `Phase.rivals`."""
-        return [AttemptDir(self._run, phase_named(name), self.t) for name in self.phase.rivals]
+    def alternatives(self) -> "list[AttemptDir]":
+        """The attempts at the same rows in another way, see `Phase.alternatives`."""
+        return [AttemptDir(self._run, phase_named(name), self.t) for name in self.phase.alternatives]
 
     def all(self) -> list[Attempt]:
         """Attempts so far, oldest first."""
@@ -102,8 +102,8 @@ class AttemptDir:
         return {int(path.stem.partition("-")[0][1:]) for path in self.folder.glob("a*.json")}
 
     def next_number(self) -> int:
-        """A number that nothing here has, and nothing at rivals: shard files in one folder are named by it, and it says what was dealt last."""
-        return max((number for each in (self, *self.rivals) for number in each.numbers), default=-1) + 1
+        """A number that nothing here has, and nothing at alternatives: shard files in one folder are named by it, and it says what was dealt last."""
+        return max((number for each in (self, *self.alternatives) for number in each.numbers), default=-1) + 1
 
     def attempt(self, number: int) -> Attempt | None:
         """The attempt of that number; None where nothing has been dealt under it."""
@@ -158,17 +158,17 @@ class AttemptDir:
         return self.logs / record.log if record.log else None
 
 
-def played(run: Run, phases: Sequence[Phase], t: int) -> list[Phase]:
-    """`phases`, each followed by its rivals that have attempts or jobs in iteration t: an earlier launch did part of it in another way."""
+def with_alternatives(run: Run, phases: Sequence[Phase], t: int) -> list[Phase]:
+    """`phases`, each followed by its alternatives that have attempts or jobs in iteration t: an earlier launch did part of it in another way."""
     found: dict[str, Phase] = {}
     for phase in phases:
-        rivals = (each.phase for each in AttemptDir(run, phase, t).rivals if each.numbers)
-        for one in (phase, *rivals):
+        alternatives = (each.phase for each in AttemptDir(run, phase, t).alternatives if each.numbers)
+        for one in (phase, *alternatives):
             found.setdefault(one.name, one)
     return list(found.values())
 
 
-class Report:
+class TaskReporter:
     """Keeps the record of the task in this process up to date, from its start to its end.
 
     A node that was cut off may run a task on while SLURM has started it again elsewhere: the record is the later start's then.

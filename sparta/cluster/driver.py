@@ -12,7 +12,7 @@ from typing import Protocol
 from sparta.cluster.attempts import Attempt, AttemptDir
 from sparta.cluster.inline import Inline
 from sparta.cluster.launcher import Launcher
-from sparta.cluster.parallelism import dealt
+from sparta.cluster.parallelism import sharded
 from sparta.cluster.registry import LAUNCHERS, launcher_named
 from sparta.errors import SpartaError
 from sparta.phases.base import ArrayPhase, Phase
@@ -63,7 +63,7 @@ class Driver:
         missing = phase.missing(run, t)
         while missing:
             self._still_ours()
-            attempt = attempts.deal(dealt(run, phase, t, missing, launcher.tasks(phase)), launcher.name)
+            attempt = attempts.deal(sharded(run, phase, t, missing, launcher.tasks(phase)), launcher.name)
             # A task whose driver was killed while starting it may have appeared since; see task.py.
             self.settle(attempts, but=attempt)
             self._watch(launcher, attempts, attempt, start=True)
@@ -75,9 +75,9 @@ class Driver:
     def settle(self, attempts: AttemptDir, but: Attempt | None = None) -> None:
         """Wait for tasks of earlier launches that still run, wherever they were started, and for jobs that work will yet be dealt to.
 
-        Those of rivals too: they make the same rows.
+        Those of alternatives too: they make the same rows.
         """
-        for each in (attempts, *attempts.rivals):
+        for each in (attempts, *attempts.alternatives):
             self._settle(each, but)
 
     def _settle(self, attempts: AttemptDir, but: Attempt | None) -> None:

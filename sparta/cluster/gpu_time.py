@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from sparta.cluster.attempts import Attempt, AttemptDir, TaskRecord, played
+from sparta.cluster.attempts import Attempt, AttemptDir, TaskRecord, with_alternatives
 from sparta.cluster.resources import device_of
 from sparta.phases.base import ArrayPhase, Phase
 from sparta.store import files
@@ -46,18 +46,20 @@ class GpuTime(NamedTuple):
 
 
 def measure(run: Run, phases: Sequence[Phase], t: int) -> None:
-    """Complete stats.json of iteration t with the cost of its phases, and of rivals that did part of it."""
+    """Complete stats.json of iteration t with the cost of its phases, and of alternatives that did part of it."""
     path = run.iteration(t).stats
     stats = files.read_json(path, IterationStats)
-    places = {phase.name: AttemptDir(run, phase, t) for phase in played(run, phases, t)}
+    places = {phase.name: AttemptDir(run, phase, t) for phase in with_alternatives(run, phases, t)}
     costs = {name: cost_of(run, attempts) for name, attempts in places.items()}
-    gpu = gpu_time(span for attempts in places.values() for span in gpu_spans(run, attempts, told(attempts)))
+    gpu = gpu_time(
+        span for attempts in places.values() for span in gpu_spans(run, attempts, records_of(attempts))
+    )
     files.write_json(
         path, msgspec.structs.replace(stats, phases=costs, gpu_seconds=gpu.used, gpu_idle=gpu.idle)
     )
 
 
-def told(attempts: AttemptDir) -> list[tuple[Attempt, list[TaskRecord]]]:
+def records_of(attempts: AttemptDir) -> list[tuple[Attempt, list[TaskRecord]]]:
     """Every attempt with what its tasks have said."""
     return [(attempt, attempts.records(attempt)) for attempt in attempts.all()]
 
@@ -66,7 +68,7 @@ def cost_of(run: Run, attempts: AttemptDir) -> PhaseStats:
     """Cost of one phase so far; a task that was killed counts up to its last row."""
     items = loads = tasks = 0
     seconds = busy = load_seconds = cost = work_seconds = 0.0
-    found = told(attempts)
+    found = records_of(attempts)
     for attempt, records in found:
         ends = [record.ended for record in records if record.ended is not None]
         seconds += max(ends, default=attempt.submitted) - attempt.submitted

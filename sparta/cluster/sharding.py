@@ -31,7 +31,7 @@ class Bundle:
 Shard = list[Bundle]
 
 
-def deal(items: Sequence[WorkItem], tasks: int, start_cost: float = 0.0) -> list[list[WorkItem]]:
+def shard_items(items: Sequence[WorkItem], tasks: int, start_cost: float = 0.0) -> list[list[WorkItem]]:
     """`items` in at most `tasks` shards, none empty, dealt so that the last one ends as early as it can; longest first.
 
     start_cost: of loading one base, in the unit of the items' costs; a shard pays it for each of its bases. Items that name the same

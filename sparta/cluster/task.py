@@ -6,7 +6,7 @@ import time
 import traceback
 from pathlib import Path
 
-from sparta.cluster.attempts import AttemptDir, Report, Watch, begin_record
+from sparta.cluster.attempts import AttemptDir, TaskReporter, Watch, begin_record
 from sparta.cluster.gpu_time import last_sign
 from sparta.engines.factory import loads_so_far
 from sparta.errors import SpartaError
@@ -17,7 +17,7 @@ from sparta.store.run import Run
 SAY_EVERY_SECONDS = 10.0
 LOOK_EVERY_SECONDS = 5.0
 
-_reporting: Report | None = None
+_reporting: TaskReporter | None = None
 """The report of the task that runs in this process now."""
 
 
@@ -30,7 +30,7 @@ def run_task(run: Run, phase_name: str, t: int, number: int, shard: int, watch: 
     before_it = loads_so_far()
     before = attempts.record(number, shard)
     record = begin_record(shard, len(keys), before, last_sign(run, attempts, number, before) if before else 0)
-    _reporting = Report(attempts.record_file(number, shard), record)
+    _reporting = TaskReporter(attempts.record_file(number, shard), record)
     try:
         _reporting.begins()
         _refuse_if_dealt_again(attempts, number)
@@ -47,7 +47,7 @@ def run_task(run: Run, phase_name: str, t: int, number: int, shard: int, watch: 
         _reporting = None
 
 
-def _unless_overtaken(report: Report, watch: Watch) -> Watch:
+def _unless_overtaken(report: TaskReporter, watch: Watch) -> Watch:
     """`watch`, which also ends the task soon after SLURM has started it again elsewhere: it took this node for lost."""
     looked = time.monotonic()
 
@@ -77,9 +77,9 @@ def _refuse_if_dealt_again(attempts: AttemptDir, number: int) -> None:
     """A driver that was killed between starting this task and noting it down leaves its successor to deal the same keys out again.
 
     That one deals first and then looks for tasks that have said they run; this one has said so and now looks. So one of the two notices.
-    The successor may make the same rows in another way: numbers are common to rivals.
+    The successor may make the same rows in another way: numbers are common to alternatives.
     """
-    for each in (attempts, *attempts.rivals):
+    for each in (attempts, *attempts.alternatives):
         latest = max((attempt.number for attempt in each.all()), default=number)
         if latest > number:
             raise SpartaError(

@@ -5,10 +5,10 @@ from pathlib import Path
 import msgspec
 
 from sparta.errors import SpartaError
-from sparta.evaluation.holdout_log import looks_file
-from sparta.phases.init_pool import Found
+from sparta.evaluation.holdout_log import holdout_log_file
+from sparta.phases.init_pool import InitPool
 from sparta.pool.checks import check_pool
-from sparta.pool.expert_data import gather_lessons
+from sparta.pool.expert_data import gather_sft_data
 from sparta.pool.members import remove_tree
 from sparta.recipes.schema import Recipe
 from sparta.store import files
@@ -49,25 +49,25 @@ def begin_or_continue(state: StateDir, recipe: Recipe | None) -> Run:
         raise SpartaError(f"{state.root} is not empty and holds no run: choose another --state or empty it")
     _check(recipe)
     instructions = gather(recipe)
-    lessons = gather_lessons(recipe)
+    lessons = gather_sft_data(recipe)
     run = Run.prepare(state, recipe)
     files.write_rows(state.instructions, instructions)
     remove_tree(run.iteration(0).root)  # left by a launch that was killed before there was a run
     run.info = msgspec.structs.replace(run.info, instructions_sha256=files.sha256_file(state.instructions))
     if lessons:
-        files.write_json(state.lessons, lessons)
-        run.info = msgspec.structs.replace(run.info, lessons_sha256=files.sha256_file(state.lessons))
+        files.write_json(state.sft_data, lessons)
+        run.info = msgspec.structs.replace(run.info, lessons_sha256=files.sha256_file(state.sft_data))
     else:
-        Found().execute(run, 0)
+        InitPool().execute(run, 0)
     run.save()
     return run
 
 
-def rehearse(state: StateDir, recipe: Recipe) -> Run:
+def dry_run_begin(state: StateDir, recipe: Recipe) -> Run:
     """The run that `recipe` would begin in `state`, checked as far as possible and not written."""
     _check(recipe)
     run = Run(state, recipe, Run.describe(recipe))
-    run.instructions, run.lessons = gather(recipe), gather_lessons(recipe)
+    run.instructions, run.sft_data = gather(recipe), gather_sft_data(recipe)
     return run
 
 
@@ -88,7 +88,7 @@ def check_state(run: Run) -> None:
     """Raises SpartaError naming the first file of the committed state that is missing or was changed."""
     for path, digest in (
         (run.state.instructions, run.info.instructions_sha256),
-        *([(run.state.lessons, run.info.lessons_sha256)] if run.info.lessons_sha256 else []),
+        *([(run.state.sft_data, run.info.lessons_sha256)] if run.info.lessons_sha256 else []),
     ):
         if not path.is_file() or files.sha256_file(path) != digest:
             raise SpartaError(
@@ -107,7 +107,7 @@ def scored_paths(state: StateDir) -> list[Path]:
     if not state.evals.is_dir():
         return []
     found = (path for path in state.evals.iterdir() if not files.is_temporary(path.name))
-    return sorted(path for path in found if path != looks_file(state))
+    return sorted(path for path in found if path != holdout_log_file(state))
 
 
 def occupied(state: StateDir, upto: int) -> bool:
@@ -144,7 +144,7 @@ def require_frozen_recipe(run: Run) -> None:
 def _require_founded(run: Run) -> None:
     """Raises SpartaError where the initial pool was there and is gone: one that is made anew may be another than that which later rows are from."""
     zero = run.iteration(0)
-    was_there = not run.recipe.pool.taught or max(run.state.iterations(), default=0) > 0
+    was_there = not run.recipe.pool.experts or max(run.state.iterations(), default=0) > 0
     if was_there and not zero.manifest.is_file():
         raise SpartaError(
             f"{zero.root} is missing or has no {zero.manifest.name}, and it is what the run began with: restore it from a copy, or begin anew "

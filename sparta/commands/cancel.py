@@ -8,7 +8,7 @@ from pathlib import Path
 from sparta.cluster.attempts import Attempt, AttemptDir
 from sparta.cluster.local import Local
 from sparta.cluster.slurm import cli
-from sparta.cluster.slurm.cli import Task
+from sparta.cluster.slurm.cli import QueueEntry
 from sparta.cluster.slurm.detached import chain_file, living_jobs
 from sparta.methods.registry import is_phase, phase_named
 from sparta.store import files
@@ -73,8 +73,8 @@ def attempts_below(run: Run, folder: Path) -> list[AttemptDir]:
     ]
 
 
-def _living(names: dict[str, str]) -> list[Task]:
-    """Those of the jobs, by id and name, that are queued or running. Raises Silent."""
+def _living(names: dict[str, str]) -> list[QueueEntry]:
+    """Those of the jobs, by id and name, that are queued or running. Raises SlurmUnavailable."""
     return [
         task for task in cli.tasks_named(names.values()) if task.live and names.get(task.job) == task.name
     ]

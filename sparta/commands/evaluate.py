@@ -12,17 +12,24 @@ from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.driver import Driver
 from sparta.cluster.registry import launcher_for, settings_for
 from sparta.commands.begin import check_state
-from sparta.commands.evaluate_request import Asked, Wanted, wanted
+from sparta.commands.evaluate_request import EvaluateRequest, EvaluationPlan, plan_evaluation
 from sparta.engines.factory import close_engine
 from sparta.errors import SpartaError
 from sparta.evaluation.answer import Evaluate, checkpoint_name, checkpoints
-from sparta.evaluation.comparison import rival
+from sparta.evaluation.comparison import other_run
 from sparta.evaluation.grade import GradeAnswers
-from sparta.evaluation.holdout_log import Look, note_looks
+from sparta.evaluation.holdout_log import HoldoutAccess, note_accesses
 from sparta.evaluation.items import freeze_items, items_file, items_of
-from sparta.evaluation.scores import Scored, scores
+from sparta.evaluation.scores import CheckpointScores, scores
 from sparta.evaluation.selection import Mean, best, mean_of, pools
-from sparta.evaluation.summary import Choice, Estimate, Scale, TaskScores, merge_into_summary, way_of_scores
+from sparta.evaluation.summary import (
+    Choice,
+    Interval,
+    Scale,
+    TaskScores,
+    format_of_scores,
+    merge_into_summary,
+)
 from sparta.phases.base import ArrayPhase
 from sparta.recipes.load import adjust
 from sparta.screen import Screen
@@ -84,7 +91,7 @@ Means = Mapping[str, Mean]
 """By checkpoint, in the order of iterations and pool."""
 
 
-def score(asked: Asked, screen: Screen) -> dict[str, TaskScores]:
+def score(asked: EvaluateRequest, screen: Screen) -> dict[str, TaskScores]:
     """Score the run as `asked`, add that to its summary and return what was scored now, by task.
 
     Raises SpartaError; what is done stays, and the same call goes on from there.
@@ -98,8 +105,10 @@ def score(asked: Asked, screen: Screen) -> dict[str, TaskScores]:
         check_state(run)
         # For this process alone: where a run is launched is not decided here, and tasks find nothing in it that depends on where they run.
         run.recipe = adjust(run.recipe, settings_for(asked.cluster, asked.profile))
-        todo = wanted(run, asked)
-        others = [rival(asked.against, name, todo.chosen_on(name)) for name in todo.tasks if asked.against]
+        todo = plan_evaluation(run, asked)
+        others = [
+            other_run(asked.against, name, todo.chosen_on(name)) for name in todo.tasks if asked.against
+        ]
         for name in todo.every:
             if left_out := ", ".join(metric.name for metric in todo.left_out(name)):
                 screen.say(
@@ -127,7 +136,9 @@ def score(asked: Asked, screen: Screen) -> dict[str, TaskScores]:
         return found
 
 
-def _validated(run: Run, todo: Wanted, asked: Asked, driver: AnswerDriver) -> dict[str, TaskScores]:
+def _validated(
+    run: Run, todo: EvaluationPlan, asked: EvaluateRequest, driver: AnswerDriver
+) -> dict[str, TaskScores]:
     """Every checkpoint on the validation splits that choices are made on, and for every task the choice."""
     pool = tuple(run.iteration(t).root.name for t in todo.iterations)
     entries: Entries = dict.fromkeys(todo.choosing, pool)
@@ -148,7 +159,7 @@ def _validated(run: Run, todo: Wanted, asked: Asked, driver: AnswerDriver) -> di
 
 
 def _require_validation(
-    run: Run, entries: Entries, graded: Entries, asked: Asked, driver: AnswerDriver
+    run: Run, entries: Entries, graded: Entries, asked: EvaluateRequest, driver: AnswerDriver
 ) -> None:
     for name, pool in entries.items():
         there = items_file(run, name, "validation").is_file()
@@ -166,7 +177,7 @@ def _means(run: Run, name: str, metric: str, entries: tuple[str, ...]) -> Means:
     return {checkpoint: mean_of(found[checkpoint]) for checkpoint in checkpoints(run, entries)}
 
 
-def _chosen(run: Run, todo: Wanted, name: str, means: Mapping[str, Means], every: bool) -> TaskScores:
+def _chosen(run: Run, todo: EvaluationPlan, name: str, means: Mapping[str, Means], every: bool) -> TaskScores:
     """What is known of the task `name` once checkpoints have been chosen."""
     own, choices = means.get(name, {}), []
     if name in todo.tasks:
@@ -178,30 +189,32 @@ def _chosen(run: Run, todo: Wanted, name: str, means: Mapping[str, Means], every
     return TaskScores(
         metrics=_scales(todo, name),
         items={"validation": len(items_of(run, name, "validation"))} if own else {},
-        way=way_of_scores(run, name, judged=bool(_judged(todo, [name]))),
+        way=format_of_scores(run, name, judged=bool(_judged(todo, [name]))),
         validation={checkpoint: mean.value for checkpoint, mean in own.items()},
         ungraded={checkpoint: mean.ungraded for checkpoint, mean in own.items()},
         choices=choices,
     )
 
 
-def _choice(run: Run, todo: Wanted, on: str, what: str, among: tuple[int, ...], means: Means) -> Choice:
+def _choice(
+    run: Run, todo: EvaluationPlan, on: str, what: str, among: tuple[int, ...], means: Means
+) -> Choice:
     names = {checkpoint_name(run, t, model) for t in among for model in run.models}
     checkpoint, value = best(on, what, {name: mean for name, mean in means.items() if name in names})
     return Choice(what, checkpoint, on, _scales(todo, on)[0], among, value)
 
 
-def _scales(todo: Wanted, name: str) -> list[Scale]:
+def _scales(todo: EvaluationPlan, name: str) -> list[Scale]:
     return [Scale(metric.name, metric.top) for metric in todo.metrics(name)]
 
 
-def _judged(todo: Wanted, names: Iterable[str]) -> list[str]:
+def _judged(todo: EvaluationPlan, names: Iterable[str]) -> list[str]:
     """Those of the tasks `names` of which a judge gives a metric."""
     return [name for name in names if any(metric.rubric for metric in todo.metrics(name))]
 
 
 def _tested(
-    run: Run, todo: Wanted, found: Mapping[str, TaskScores], driver: AnswerDriver
+    run: Run, todo: EvaluationPlan, found: Mapping[str, TaskScores], driver: AnswerDriver
 ) -> dict[str, TaskScores]:
     """`found` of the tasks whose test splits are wanted, with the scores of their choices there."""
     entries: Entries = {
@@ -213,7 +226,7 @@ def _tested(
     if not driver.is_complete("test", entries, graded):
         # What cannot be asked is no look.
         driver.check("test", entries, graded)
-    looks = {name: note_looks(run.state, _looks(run, name, found[name])) for name in todo.tasks}
+    looks = {name: note_accesses(run.state, _looks(run, name, found[name])) for name in todo.tasks}
     driver.complete("test", entries, graded)
     tested = {}
     for name in todo.tasks:
@@ -238,11 +251,11 @@ def _tested(
     return tested
 
 
-def _looks(run: Run, name: str, scored: TaskScores) -> list[Look]:
+def _looks(run: Run, name: str, scored: TaskScores) -> list[HoldoutAccess]:
     """The looks at the test split of the task `name` that its choices ask for."""
     models = checkpoints(run, tuple(choice.checkpoint for choice in scored.choices))
     return [
-        Look(
+        HoldoutAccess(
             task=name,
             checkpoint=choice.checkpoint,
             version=models[choice.checkpoint].version,
@@ -256,10 +269,10 @@ def _looks(run: Run, name: str, scored: TaskScores) -> list[Look]:
     ]
 
 
-def _estimate(scored: Scored) -> Estimate:
+def _estimate(scored: CheckpointScores) -> Interval:
     # Only here: it imports scipy.
     from sparta.evaluation.statistics import interval
 
     mean = mean_of(scored).value
     low, high = interval(list(scored.values.values())) if scored.values else (None, None)
-    return Estimate(mean, low, high, scored.ungraded)
+    return Interval(mean, low, high, scored.ungraded)

@@ -18,7 +18,7 @@ Stage = Literal["validation", "test", "both"]
 
 
 @dataclass(frozen=True)
-class Asked:
+class EvaluateRequest:
     """What a person typed. None: not given.
 
     tasks: names with commas between. split: validation stops at the choice, test takes it as complete. every: all pools, not the first and
@@ -37,7 +37,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class EvaluationPlan:
     """What is going to be scored.
 
     tasks: whose test splits are wanted, by name. choosing: on whose validation splits checkpoints are chosen. iterations: whose pools, ascending.
@@ -67,7 +67,7 @@ class Wanted:
         return tuple(metric for metric in self.every[name].metrics if metric not in self.metrics(name))
 
 
-def wanted(run: Run, asked: Asked) -> Wanted:
+def plan_evaluation(run: Run, asked: EvaluateRequest) -> EvaluationPlan:
     """What `asked` comes to for `run`.
 
     Raises SpartaError where a task is unknown, a split that is needed is missing or has no answers to grade by, or checkpoints are to be chosen
@@ -83,7 +83,7 @@ def wanted(run: Run, asked: Asked) -> Wanted:
     tasks = {name: task_named(name, data) for name in _names(run, asked)}
     choosing = {asked.select_on: task_named(asked.select_on, data)} if asked.select_on is not None else tasks
     iterations = committed if asked.every else sorted({committed[0], committed[-1]})
-    found = Wanted(tasks, choosing, tuple(iterations), run.recipe.evaluation.judge is not None)
+    found = EvaluationPlan(tasks, choosing, tuple(iterations), run.recipe.evaluation.judge is not None)
     for name, task in found.every.items():
         first = task.metrics[0]
         if first in found.left_out(name):
@@ -97,7 +97,7 @@ def wanted(run: Run, asked: Asked) -> Wanted:
     return found
 
 
-def _names(run: Run, asked: Asked) -> Sequence[str]:
+def _names(run: Run, asked: EvaluateRequest) -> Sequence[str]:
     if asked.tasks is None:
         names: Sequence[str] = run.recipe.scored_on
         if not names:

@@ -18,7 +18,7 @@ from sparta.cluster.slurm import detached
 from sparta.cluster.slurm.launcher import Slurm
 from sparta.commands import begin, launch_tables
 from sparta.commands.cancel import cancel_all, end_drivers
-from sparta.commands.resume import fork, go_back, has_returned, rehearse_return
+from sparta.commands.resume import dry_run_resume, fork, has_resumed, resume_from
 from sparta.commands.slurm_scripts import show_scripts
 from sparta.engines.factory import close_engine
 from sparta.errors import SpartaError
@@ -40,7 +40,7 @@ DEFAULT_RECIPE = "toy"
 
 
 @dataclass(frozen=True)
-class Asked:
+class LaunchRequest:
     """What a person typed. None: not given."""
 
     recipe: str | None = None
@@ -58,7 +58,7 @@ class Asked:
     """Stop when the initial pool is there: what jobs/init_pool.py asks for."""
 
 
-def launch(asked: Asked, screen: Screen) -> None:
+def launch(asked: LaunchRequest, screen: Screen) -> None:
     """Do what was asked for. Raises SpartaError; what is done stays, and the same command goes on from there."""
     # Asked to go, by a person or by SLURM: like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -92,13 +92,13 @@ def launch(asked: Asked, screen: Screen) -> None:
             close_engine()
 
 
-def fetch_models(asked: Asked, update: bool, screen: Screen) -> None:
+def fetch_models(asked: LaunchRequest, update: bool, screen: Screen) -> None:
     """Fetch what the recipe that was asked for names `hub:...`: the frozen one where there is a run already and none was named."""
     state = _state(asked)
     fetch(_recipe(asked, state, screen) or Run.open(state).recipe, update, screen)
 
 
-def command_to_continue(asked: Asked) -> str:
+def command_to_continue(asked: LaunchRequest) -> str:
     """What to type to go on: where the run is; all over again where there is none yet."""
     state = _state(asked)
     if state.run_json.is_file():
@@ -120,7 +120,7 @@ def command_to_continue(asked: Asked) -> str:
     return shlex.join(["python", f"jobs/{'init_pool' if asked.pool_only else 'launch'}.py", *given])
 
 
-def _state(asked: Asked) -> StateDir:
+def _state(asked: LaunchRequest) -> StateDir:
     if asked.fork is not None:
         if asked.resume is None:
             raise SpartaError("--fork needs the iteration to branch from: add --resume state/iter_05")
@@ -137,7 +137,7 @@ def _state(asked: Asked) -> StateDir:
     return StateDir(asked.state or DEFAULT_STATE)
 
 
-def _recipe(asked: Asked, state: StateDir, screen: Screen) -> Recipe | None:
+def _recipe(asked: LaunchRequest, state: StateDir, screen: Screen) -> Recipe | None:
     """The recipe that was asked for, a derived pool resolved; None where the frozen one is to be used as it is."""
     settings = list(asked.settings)
     origin = parse_iteration(asked.resume)[0] if asked.resume else state
@@ -153,15 +153,15 @@ def _recipe(asked: Asked, state: StateDir, screen: Screen) -> Recipe | None:
     return resolved(load(asked.recipe or DEFAULT_RECIPE, settings), screen.say)
 
 
-def _open(asked: Asked, state: StateDir, recipe: Recipe | None) -> Run:
+def _open(asked: LaunchRequest, state: StateDir, recipe: Recipe | None) -> Run:
     if asked.resume is None:
         return begin.begin_or_continue(state, recipe)
     source, t = parse_iteration(asked.resume)
     if asked.fork is not None:
         return fork(source, t, state, recipe)
     begin.require_same_recipe(Run.open(source), recipe)
-    if not has_returned(source, t):
-        go_back(source, t)
+    if not has_resumed(source, t):
+        resume_from(source, t)
     return begin.begin_or_continue(state, recipe)
 
 
@@ -294,14 +294,14 @@ def _cancel(state: StateDir, screen: Screen) -> None:
         screen.say(f"{state.root} has no task queued or running.")
 
 
-def _rehearse(asked: Asked, state: StateDir, screen: Screen) -> None:
+def _rehearse(asked: LaunchRequest, state: StateDir, screen: Screen) -> None:
     """Everything that can be checked without starting: recipe, pool, instructions, state."""
     recipe = _recipe(asked, state, screen)
     if asked.resume is not None:
         source, done = parse_iteration(asked.resume)
-        run = rehearse_return(source, done, recipe, branch=asked.fork is not None)
+        run = dry_run_resume(source, done, recipe, branch=asked.fork is not None)
     elif recipe is not None and not state.run_json.is_file():
-        run, done = begin.rehearse(state, recipe), -1 if recipe.pool.taught else 0
+        run, done = begin.dry_run_begin(state, recipe), -1 if recipe.pool.experts else 0
     else:
         run = Run.open(state)
         begin.require_same_recipe(run, recipe)

@@ -13,13 +13,13 @@ from sparta.cluster.throughput import measured
 from sparta.methods.registry import phase_named
 from sparta.phases.base import ArrayPhase
 from sparta.pool.checks import notes
-from sparta.pool.expert_data import notes_on_lessons
+from sparta.pool.expert_data import notes_on_sft_data
 from sparta.pool.members import adapters_of
 from sparta.recipes.schema import Recipe
 from sparta.screen import duration
-from sparta.status.forecast import Forecast, forecasts, founding_of, work_of
+from sparta.status.forecast import Forecast, forecasts, init_pool_work_of, work_of
 from sparta.store import files, standings
-from sparta.store.records import Taught
+from sparta.store.records import TrainedExpert
 from sparta.store.run import Run
 from sparta.store.shards import read_shards
 from sparta.store.stats import IterationStats
@@ -41,7 +41,7 @@ def show_plan(console: Console, run: Run, first: int, last: int, launcher: Launc
     for name, value in (
         ("run", f"{recipe.name} ({run.info.run_id}), seed {recipe.seed}, in {run.state.root}"),
         ("pool", f"{m} models: {', '.join(run.models)}"),
-        *(("", note) for note in (*notes(recipe, adapters_of(run)), *notes_on_lessons(run))),
+        *(("", note) for note in (*notes(recipe, adapters_of(run)), *notes_on_sft_data(run))),
         ("instructions", f"{len(run.instructions):,} to draw from"),
         *([("initial pool", _founding_in_words(run, founding))] if first == 0 else []),
         *(
@@ -83,7 +83,7 @@ def show_plan(console: Console, run: Run, first: int, last: int, launcher: Launc
 
 def _founding_in_words(run: Run, expected: Sequence[Forecast]) -> str:
     """What is trained before the first iteration, and how long that takes by assumed rates."""
-    work, seconds = founding_of(run), sum(forecast.seconds for forecast in expected)
+    work, seconds = init_pool_work_of(run), sum(forecast.seconds for forecast in expected)
     return (
         f"{work.experts} of them trained from data, {work.rows:,} rows, {work.updates:,} weight updates, "
         f"about {duration(seconds)} (assumed)"
@@ -144,13 +144,13 @@ def show_iteration(console: Console, run: Run, t: int) -> None:
 
 def founding_table(run: Run) -> Table:
     """What every expert was trained on from data, and its losses."""
-    rows = read_shards(run.iteration(0).training, Taught)
+    rows = read_shards(run.iteration(0).training, TrainedExpert)
     table = Table(title="initial pool: experts from data", title_justify="left", box=box.SIMPLE_HEAD)
     for heading in ("model", "data"):
         table.add_column(heading)
     for heading in ("rows", "dropped", "updates", "first loss", "last loss", "seconds"):
         table.add_column(heading, justify="right")
-    for name, lessons in run.lessons.items():
+    for name, lessons in run.sft_data.items():
         row = rows[name]
         losses = ("" if loss is None else f"{loss:.3f}" for loss in (row.first_loss, row.last_loss))
         table.add_row(

@@ -12,7 +12,7 @@ from sparta.recipes.schema import ClusterKind
 
 
 def add_run(parser: ArgumentParser) -> None:
-    """The options of a command that begins a run or goes on with one: they are fields of `sparta.commands.launch.Asked`."""
+    """The options of a command that begins a run or goes on with one: they are fields of `sparta.commands.launch.LaunchRequest`."""
     parser.add_argument(
         "--recipe", metavar="R", help="a YAML file or a name under sparta/recipes (default: toy)"
     )
@@ -25,14 +25,14 @@ def add_run(parser: ArgumentParser) -> None:
         dest="settings",
         help="change one value of the recipe, e.g. match.k=3 or pool.sft.epochs=3",
     )
-    add_place(parser)
+    add_where(parser)
     parser.add_argument(
         "--dry-run", action="store_true", help="check everything and print the plan; start nothing"
     )
     parser.add_argument("--detach", action="store_true", help="submit all jobs to SLURM at once, and leave")
 
 
-def add_place(parser: ArgumentParser) -> None:
+def add_where(parser: ArgumentParser) -> None:
     """Where the work is done."""
     parser.add_argument(
         "--cluster", choices=get_args(ClusterKind), help="where the work is done (default: the recipe's)"
@@ -43,7 +43,7 @@ def add_place(parser: ArgumentParser) -> None:
 
 
 @contextmanager
-def ending(go_on: Callable[[], str] = lambda: "type the same command again") -> Iterator[None]:
+def exit_on_error(go_on: Callable[[], str] = lambda: "type the same command again") -> Iterator[None]:
     """Ends the command as a person is told it: by an error with its one sentence and status 1, interrupted with 130 and how to `go_on`."""
     try:
         yield

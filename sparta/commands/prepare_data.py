@@ -21,11 +21,11 @@ from sparta.tasks.dataset import Dataset
 from sparta.tasks.prepare import Origin, prepare
 from sparta.tasks.prepared import SPLITS, Provenance
 from sparta.tasks.registry import TASKS, task_named
-from sparta.tasks.sft_data.tulu import LESSONS, SUBSETS, Subset
+from sparta.tasks.sft_data.tulu import SFT_DATA, SUBSETS, Subset
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedData:
     """What became of a data set: its provenance, or why there is none."""
 
     dataset: Dataset | Subset
@@ -47,14 +47,14 @@ def datasets_named(names: Sequence[str]) -> list[Dataset | Subset]:
 
 
 def _dataset(name: str) -> Dataset | Subset:
-    if name in LESSONS:
-        return LESSONS[name]
+    if name in SFT_DATA:
+        return SFT_DATA[name]
     if name == "own":
         raise SpartaError(
             "the task own reads its files itself, where data.train, data.validation and data.test name them: there is nothing to prepare"
         )
-    near = difflib.get_close_matches(name, (*TASKS, *LESSONS), n=1)
-    if near and near[0] in LESSONS:
+    near = difflib.get_close_matches(name, (*TASKS, *SFT_DATA), n=1)
+    if near and near[0] in SFT_DATA:
         raise SpartaError(f"there is no task or subset {name}; did you mean {near[0]}?")
     task = task_named(name)
     if not isinstance(task, Dataset):
@@ -64,7 +64,7 @@ def _dataset(name: str) -> Dataset | Subset:
 
 def prepare_all(
     datasets: Sequence[Dataset | Subset], origin: Origin, folder: Path, screen: Screen
-) -> list[Prepared]:
+) -> list[PreparedData]:
     """Prepare `datasets` below `folder`; one that fails does not stop the others."""
     done = []
     for number, dataset in enumerate(datasets, start=1):
@@ -72,13 +72,13 @@ def prepare_all(
             f"[{number}/{len(datasets)}] {dataset.name}: reading {'the hub' if origin.folder is None else origin.folder}"
         )
         try:
-            done.append(Prepared(dataset, prepare(dataset, origin, folder)))
+            done.append(PreparedData(dataset, prepare(dataset, origin, folder)))
         except SpartaError as error:
-            done.append(Prepared(dataset, None, str(error)))
+            done.append(PreparedData(dataset, None, str(error)))
     return done
 
 
-def prepared_table(done: Sequence[Prepared], folder: Path) -> Table:
+def prepared_table(done: Sequence[PreparedData], folder: Path) -> Table:
     """Items of each split, those of the paper, and which splits are missing."""
     table = Table(title=f"prepared in {folder}", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("task")
@@ -98,7 +98,7 @@ def prepared_table(done: Sequence[Prepared], folder: Path) -> Table:
     return table
 
 
-def subset_table(done: Sequence[Prepared], folder: Path) -> Table:
+def subset_table(done: Sequence[PreparedData], folder: Path) -> Table:
     """Chats of each subset, and what they are from."""
     table = Table(title=f"to learn from, in {folder}", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("subset")
@@ -124,7 +124,7 @@ def _remarks(source: Provenance) -> Iterator[str]:
     yield from source.notes
 
 
-def report(done: Sequence[Prepared], folder: Path, screen: Screen) -> None:
+def report(done: Sequence[PreparedData], folder: Path, screen: Screen) -> None:
     """Show what was prepared, and what there is to say about it. Raises SpartaError naming what could not be."""
     for table in (prepared_table(done, folder), subset_table(done, folder)):
         if table.row_count:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from sparta.cluster.attempts import AttemptDir, played
+from sparta.cluster.attempts import AttemptDir, with_alternatives
 from sparta.cluster.registry import LAUNCHERS, launcher_named
 from sparta.commands.begin import (
     begin_or_continue,
@@ -19,7 +19,7 @@ from sparta.commands.begin import (
 )
 from sparta.commands.cancel import attempts_below
 from sparta.errors import SpartaError
-from sparta.evaluation.holdout_log import looks_file
+from sparta.evaluation.holdout_log import holdout_log_file
 from sparta.methods.registry import phases_of
 from sparta.pool.members import remove_tree
 from sparta.recipes.schema import Recipe
@@ -30,8 +30,8 @@ from sparta.store.process import slurm_restarts
 from sparta.store.run import Run
 
 
-def rehearse_return(source: StateDir, t: int, recipe: Recipe | None, branch: bool) -> Run:
-    """The run in `source` as `go_back` or (`branch`) `fork` would take it up after iteration t, checked and not touched."""
+def dry_run_resume(source: StateDir, t: int, recipe: Recipe | None, branch: bool) -> Run:
+    """The run in `source` as `resume_from` or (`branch`) `fork` would take it up after iteration t, checked and not touched."""
     run = Run.open(source)
     require_frozen_recipe(run)
     _require_committed(run, t)
@@ -44,7 +44,7 @@ def rehearse_return(source: StateDir, t: int, recipe: Recipe | None, branch: boo
     return run
 
 
-def go_back(state: StateDir, t: int) -> Run:
+def resume_from(state: StateDir, t: int) -> Run:
     """The run in `state` as it was after iteration t; what came later is moved to superseded/."""
     run = Run.open(state)
     _require_committed(run, t)
@@ -68,23 +68,23 @@ def go_back(state: StateDir, t: int) -> Run:
             target.parent.mkdir(parents=True, exist_ok=True)
             path.rename(target)
     if job := os.environ.get("SLURM_JOB_ID"):
-        files.write_json(state.jobs / "returned.json", Return(job, t))
+        files.write_json(state.jobs / "returned.json", ResumePlan(job, t))
     return run
 
 
-class Return(msgspec.Struct, frozen=True):
+class ResumePlan(msgspec.Struct, frozen=True):
     """jobs/returned.json: the SLURM job whose driver went back to iteration t last."""
 
     job: str
     t: int
 
 
-def has_returned(state: StateDir, t: int) -> bool:
+def has_resumed(state: StateDir, t: int) -> bool:
     """Whether this process is a SLURM job that was requeued, and has gone back to iteration t before: its command is typed once, and meant once."""
     path = state.jobs / "returned.json"
     if slurm_restarts() == 0 or not path.is_file():
         return False
-    return files.read_json(path, Return) == Return(os.environ.get("SLURM_JOB_ID", ""), t)
+    return files.read_json(path, ResumePlan) == ResumePlan(os.environ.get("SLURM_JOB_ID", ""), t)
 
 
 def fork(source: StateDir, t: int, target: StateDir, recipe: Recipe | None) -> Run:
@@ -106,10 +106,10 @@ def fork(source: StateDir, t: int, target: StateDir, recipe: Recipe | None) -> R
         _copy_iteration(source.iteration(n), target.iteration(n))
     files.write_bytes(target.instructions, source.instructions.read_bytes())
     if parent.info.lessons_sha256:
-        files.write_bytes(target.lessons, source.lessons.read_bytes())
-    if looks_file(source).is_file():
+        files.write_bytes(target.sft_data, source.sft_data.read_bytes())
+    if holdout_log_file(source).is_file():
         # What has been seen of a test split stays seen.
-        files.write_bytes(looks_file(target), looks_file(source).read_bytes())
+        files.write_bytes(holdout_log_file(target), holdout_log_file(source).read_bytes())
     run = Run.prepare(target, recipe)
     run.info = msgspec.structs.replace(
         run.info,
@@ -132,7 +132,7 @@ def _require_same_pool(parent: Run, recipe: Recipe) -> None:
 
 def _copy_iteration(source: IterationDir, target: IterationDir) -> None:
     """`source` in the place of `target`, whole or not at all; one that an earlier launch put there stays."""
-    with files.touching(target.root):
+    with files.os_errors_named(target.root):
         for unfinished in target.root.parent.glob(f".{target.root.name}.*.tmp"):
             remove_tree(unfinished)
         if not target.root.exists():
@@ -145,7 +145,7 @@ def _copy_iteration(source: IterationDir, target: IterationDir) -> None:
 
 def _require_idle(run: Run, t: int) -> None:
     """Raises SpartaError where tasks of iteration t still run: they would go on writing into what comes in its place."""
-    for phase in played(run, phases_of(run.recipe, t), t):
+    for phase in with_alternatives(run, phases_of(run.recipe, t), t):
         if _in_work(run, AttemptDir(run, phase, t)):
             raise SpartaError(
                 f"tasks of {phase.name} of iteration {t} are still running: end them with --cancel, or launch without --resume "

@@ -4,10 +4,10 @@ from rich.console import Console
 
 from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.slurm import cli
-from sparta.cluster.slurm.cli import Silent
+from sparta.cluster.slurm.cli import SlurmUnavailable
 from sparta.cluster.slurm.launcher import Slurm
 from sparta.cluster.slurm.submit import Array, left_to_the_user, script
-from sparta.cluster.slurm.worker import Piece, Work
+from sparta.cluster.slurm.worker import Piece, ShardJob
 from sparta.errors import SpartaError
 from sparta.methods.registry import phases_of
 from sparta.pool.gpu_memory import check_memory
@@ -22,7 +22,7 @@ def arrays_of(run: Run, launcher: Slurm, t: int) -> list[Array]:
     for phase in phases_of(run.recipe, t):
         if launcher.takes(phase):
             piece = Piece(phase.name, t, AttemptDir(run, phase, t).next_number())
-            found += launcher.arrays(Work(run.state.root.resolve(), (piece,)), widths[phase.name])
+            found += launcher.arrays(ShardJob(run.state.root.resolve(), (piece,)), widths[phase.name])
     return found
 
 
@@ -49,7 +49,7 @@ def show_scripts(run: Run, launcher: Slurm, t: int, console: Console) -> None:
 def _said(array: Array, text: str, launcher: Slurm) -> str:
     try:
         return cli.submit_dry(text, left_to_the_user(array, launcher.profile))
-    except Silent as error:
+    except SlurmUnavailable as error:
         raise SpartaError(
             f"sbatch would refuse {array.name}: {error}; correct profile {launcher.profile.name}"
         ) from None

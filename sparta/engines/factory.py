@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sparta.engines.base import Engine, ModelRef
 from sparta.engines.label_tokens import check_labels
-from sparta.engines.vllm.lora_capacity import rooms
+from sparta.engines.vllm.lora_capacity import lora_capacities
 from sparta.recipes import engine as recipe_engine
 from sparta.recipes import schema as recipe
 
@@ -20,11 +20,11 @@ class Loads(NamedTuple):
 
 
 _loads_of_closed = Loads(0, 0.0)
-_current: tuple[tuple[recipe_engine.Engine, bool, Path | None, str], Engine] | None = None
+_current: tuple[tuple[recipe_engine.EngineSettings, bool, Path | None, str], Engine] | None = None
 
 
 def open_engine(
-    settings: recipe_engine.Engine,
+    settings: recipe_engine.EngineSettings,
     trust_remote_code: bool = False,
     calls: Path | None = None,
     key: str = "engine",
@@ -44,7 +44,7 @@ def open_engine(
 
 
 def check_engine(
-    settings: recipe_engine.Engine,
+    settings: recipe_engine.EngineSettings,
     models: Sequence[ModelRef],
     judging: recipe.Judging,
     trust_remote_code: bool,
@@ -56,7 +56,7 @@ def check_engine(
         engine.expect(models)
         if settings.kind == "auto":
             # What a GPU would mean.
-            rooms(models, settings.vllm)
+            lora_capacities(models, settings.vllm)
         check_labels(engine, models, judging, trust_remote_code)
     finally:
         engine.close()
@@ -86,7 +86,7 @@ def loads_so_far() -> Loads:
     return Loads(before.bases + engine.loads, before.seconds + engine.load_seconds)
 
 
-def kind_of(settings: recipe_engine.Engine) -> str:
+def kind_of(settings: recipe_engine.EngineSettings) -> str:
     """The kind of engine that `settings` come to on this machine: auto is vllm where there is a GPU that they allow, hf elsewhere."""
     if settings.kind != "auto":
         return settings.kind
@@ -96,7 +96,7 @@ def kind_of(settings: recipe_engine.Engine) -> str:
 
 
 def _made(
-    kind: str, settings: recipe_engine.Engine, trust_remote_code: bool, calls: Path | None, key: str
+    kind: str, settings: recipe_engine.EngineSettings, trust_remote_code: bool, calls: Path | None, key: str
 ) -> Engine:
     if kind == "scripted":
         from sparta.engines.scripted import ScriptedEngine

@@ -26,7 +26,7 @@ _UNREADABLE = "I would rather not say."
 class ScriptedEngine:
     """See `sparta.engines.base.Engine`. A completion depends on its request alone, not on its company."""
 
-    def __init__(self, settings: recipe_engine.Engine) -> None:
+    def __init__(self, settings: recipe_engine.EngineSettings) -> None:
         self.settings = settings
         self.loads = 0
         self.load_seconds = 0.0

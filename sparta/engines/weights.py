@@ -23,7 +23,7 @@ class Weights:
     `hold`.
     """
 
-    def __init__(self, settings: recipe_engine.Engine, trust_remote_code: bool) -> None:
+    def __init__(self, settings: recipe_engine.EngineSettings, trust_remote_code: bool) -> None:
         self.settings = settings
         self.trust_remote_code = trust_remote_code
         self.loads = 0

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from sparta.engines.base import Inbox, ModelRef
 from sparta.errors import SpartaError
-from sparta.evaluation.answer_requests import Answering, Exercise, way_of
+from sparta.evaluation.answer_requests import AnswerRequests, EvalItem, prompt_format_of
 from sparta.evaluation.items import items_of
 from sparta.phases import token_costs
 from sparta.phases.base import ArrayPhase, Rows, Sink, WorkItem
@@ -25,7 +25,7 @@ from sparta.store.run import Run
 from sparta.tasks.base import Split
 from sparta.tasks.registry import task_named
 
-Asked = Mapping[str, Sequence[str]]
+EntriesByTask = Mapping[str, Sequence[str]]
 """By task, the entries to score: iterations ("iter_00": all its models) and checkpoints ("iter_05-adder")."""
 
 
@@ -57,7 +57,7 @@ class OverTasks(ArrayPhase):
     prefix: ClassVar[str]
     verb: ClassVar[str]
 
-    def __init__(self, split: Split, asked: Asked) -> None:
+    def __init__(self, split: Split, asked: EntriesByTask) -> None:
         together: dict[tuple[str, ...], list[str]] = {}
         for task, entries in asked.items():
             together.setdefault(tuple(entries), []).append(_unambiguous(task))
@@ -140,7 +140,7 @@ class Evaluate(OverTasks):
         models = checkpoints(run, [entry for part in self.parts for entry in part.entries])
         alike = _by_weights(models)
         engine = engine_for(run, self.engine(run.recipe), models.values())
-        answering = Answering(engine)
+        answering = AnswerRequests(engine)
         written = dict(zip(self.asked, sinks, strict=True))
         wanted = {item.key for item in items}
         for done in engine.run(Inbox(answering.requests(_exercises(run, self.parts, models, wanted)))):
@@ -158,7 +158,7 @@ class Answers(TaskRows):
     rows = Answer
 
     def folder(self, run: Run, t: int = 0) -> Path:
-        way = way_of(run.recipe, task_named(self.task, run.recipe.data))
+        way = prompt_format_of(run.recipe, task_named(self.task, run.recipe.data))
         return run.state.evaluation(self.task, self.split).answers(str(way))
 
     def work(self, run: Run, t: int) -> Sequence[WorkItem]:
@@ -171,7 +171,7 @@ class Answers(TaskRows):
 
     def priced(self, run: Run, t: int, items: Sequence[WorkItem]) -> Sequence[WorkItem]:
         asked = {item.item_id: item for item in items_of(run, self.task, self.split)}
-        limit = way_of(run.recipe, task_named(self.task, run.recipe.data)).limit
+        limit = prompt_format_of(run.recipe, task_named(self.task, run.recipe.data)).limit
         if limit is None:
             return token_costs.of_weighings(run, items, asked)
         return token_costs.of_answers(run, items, asked, self.folder(run, t), limit)
@@ -179,7 +179,7 @@ class Answers(TaskRows):
     def check(self, run: Run) -> None:
         """Raises SpartaError where the run's models cannot be asked."""
         checkpoints(run, self.entries)
-        way = way_of(run.recipe, task_named(self.task, run.recipe.data))
+        way = prompt_format_of(run.recipe, task_named(self.task, run.recipe.data))
         if run.recipe.engine.kind == "api" and way.limit is None:
             raise SpartaError(
                 f"{self.task} weighs choices by their likelihood, and an endpoint does not weigh a given text: leave the task out, or score "
@@ -193,7 +193,7 @@ class Answers(TaskRows):
 
 def _exercises(
     run: Run, parts: Sequence[Answers], models: Mapping[str, ModelRef], wanted: set[str]
-) -> Iterator[Exercise]:
+) -> Iterator[EvalItem]:
     """What is `wanted`, one checkpoint of those with the same weights after the other, so that adapters stay together, and so do models of
     one base.
     """
@@ -201,11 +201,11 @@ def _exercises(
     for part in parts:
         task = task_named(part.task, run.recipe.data)
         items = items_of(run, part.task, part.split)
-        asked.append((task, way_of(run.recipe, task), items))
+        asked.append((task, prompt_format_of(run.recipe, task), items))
     for names in sorted(_by_weights(models).values(), key=lambda names: models[names[0]].base):
         for task, way, items in asked:
             for item in items:
-                alike = (Exercise(task, way, name, models[name], item) for name in names)
+                alike = (EvalItem(task, way, name, models[name], item) for name in names)
                 yield from islice((exercise for exercise in alike if exercise.key in wanted), 1)
 
 

@@ -12,7 +12,7 @@ from sparta.store.records import Answer, answer_key
 from sparta.tasks.base import Item, Task
 
 
-class Way(NamedTuple):
+class PromptFormat(NamedTuple):
     """How a task is asked. template: through the chat template, else as bare text. limit: new tokens; None where choices are weighed.
 
     grading: how answers are graded, where the recipe says that; what is asked, and what came of it, depend on it.
@@ -28,20 +28,20 @@ class Way(NamedTuple):
         return "-".join((asked, limit, *filter(None, [self.grading])))
 
 
-def way_of(recipe: Recipe, task: Task) -> Way:
+def prompt_format_of(recipe: Recipe, task: Task) -> PromptFormat:
     """The recipe's way where it says one, else the task's own."""
     evaluation = recipe.evaluation
     template = task.chat_template if evaluation.chat_template is None else evaluation.chat_template
     limit = None if task.likelihood else evaluation.max_new_tokens or task.max_new_tokens
-    return Way(template, limit, task.grading)
+    return PromptFormat(template, limit, task.grading)
 
 
 @dataclass(frozen=True)
-class Exercise:
+class EvalItem:
     """One item that one checkpoint is to answer. model: the checkpoint's weights."""
 
     task: Task
-    way: Way
+    way: PromptFormat
     checkpoint: str
     model: ModelRef
     item: Item
@@ -54,11 +54,11 @@ class Exercise:
 class _Awaited(NamedTuple):
     """What a request under way is for. label: of the choice that it weighs; None where a text is written."""
 
-    exercise: Exercise
+    exercise: EvalItem
     label: str | None
 
 
-class Answering:
+class AnswerRequests:
     """Turns exercises into requests and completions into answers: a text's when it is there, weighed choices' when all of them are."""
 
     def __init__(self, engine: Engine) -> None:
@@ -66,7 +66,7 @@ class Answering:
         self._awaited: dict[str, _Awaited] = {}
         self._weighed: dict[str, dict[str, Completion]] = {}
 
-    def requests(self, exercises: Iterable[Exercise]) -> Iterator[Request]:
+    def requests(self, exercises: Iterable[EvalItem]) -> Iterator[Request]:
         """What is asked, in the order of `exercises`. Raises SpartaError for an item whose choices cannot be weighed."""
         for exercise in exercises:
             renderer, messages = self._engine.renderer(exercise.model), exercise.item.messages
@@ -89,7 +89,7 @@ class Answering:
             return None
         return _weighed(exercise, self._weighed.pop(exercise.key))
 
-    def _weighings(self, exercise: Exercise, prompt: Prompt) -> Iterator[Request]:
+    def _weighings(self, exercise: EvalItem, prompt: Prompt) -> Iterator[Request]:
         """One request for each choice."""
         choices = exercise.item.choices
         if not choices or not all(map(str.strip, choices.values())):
@@ -115,7 +115,7 @@ def _greedy(limit: int, stop: tuple[str, ...] = ()) -> Sampling:
     return Sampling(temperature=0.0, top_p=1.0, top_k=0, max_new_tokens=limit, stop=stop)
 
 
-def _written(exercise: Exercise, done: Completion) -> Answer:
+def _written(exercise: EvalItem, done: Completion) -> Answer:
     """The answer that is a text, graded as far as a program can; one that could not be asked has no grades."""
     text = before_stop(done.text, exercise.task.stop)
     asked = done.finish_reason != "prompt_too_long"
@@ -132,7 +132,7 @@ def _written(exercise: Exercise, done: Completion) -> Answer:
     )
 
 
-def _weighed(exercise: Exercise, weighed: dict[str, Completion]) -> Answer:
+def _weighed(exercise: EvalItem, weighed: dict[str, Completion]) -> Answer:
     """The answer that all choices come to; without grades where one of them does not fit behind the prompt."""
     done = [weighed[label] for label in exercise.item.choices]
     fits = all(one.finish_reason != "prompt_too_long" for one in done)

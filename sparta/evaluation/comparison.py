@@ -8,7 +8,14 @@ from sparta.errors import SpartaError
 from sparta.evaluation.items import items_file, items_of
 from sparta.evaluation.scores import scores
 from sparta.evaluation.selection import ALL, LAST
-from sparta.evaluation.summary import Choice, Comparison, TaskScores, choice_of, read_summary, way_of_scores
+from sparta.evaluation.summary import (
+    Choice,
+    Comparison,
+    TaskScores,
+    choice_of,
+    format_of_scores,
+    read_summary,
+)
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
 from sparta.tasks.base import Metric
@@ -16,7 +23,7 @@ from sparta.tasks.registry import task_named
 
 
 @dataclass(frozen=True)
-class Rival:
+class OtherRun:
     """Another run, with what it scored on a task. values: on the test split, item by item, by choice (its `what`) and metric."""
 
     run: Run
@@ -82,7 +89,7 @@ class Rival:
                 )
 
 
-def rival(path: Path, task: str, chosen_on: str) -> Rival:
+def other_run(path: Path, task: str, chosen_on: str) -> OtherRun:
     """The run in `path` (a state directory, or its evals/) with its scores on `task`.
 
     Raises SpartaError where it has none on the test split, or where they are no longer to be had, saying which run to score.
@@ -102,7 +109,7 @@ def rival(path: Path, task: str, chosen_on: str) -> Rival:
             for metric in choice.test
         }
         rubrics = {metric.name: metric.rubric for metric in task_named(task, run.recipe.data).metrics}
-        now = way_of_scores(run, task, judged=any(rubrics[scale.name] for scale in found.metrics))
+        now = format_of_scores(run, task, judged=any(rubrics[scale.name] for scale in found.metrics))
         items = len(items_of(run, task, "test"))
     except SpartaError as error:
         raise SpartaError(
@@ -113,7 +120,7 @@ def rival(path: Path, task: str, chosen_on: str) -> Rival:
             f"{run.state.recipe_yaml} asks for {task} otherwise than it was scored ({found.way}, {found.items['test']} test items; now {now}, "
             f"{items}): {_command(run, task, chosen_on)}"
         )
-    return Rival(run, task, found, chosen_on, values)
+    return OtherRun(run, task, found, chosen_on, values)
 
 
 def _nothing_to_compare(run: Run, task: str, chosen_on: str) -> SpartaError:

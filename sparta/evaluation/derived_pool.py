@@ -100,7 +100,7 @@ def _require_ranking(pool: Pool, ranking: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True)
-class _Scored:
+class _PoolScores:
     """Validation scores of an initial pool, by model, in the unit of `metric`."""
 
     state: Path
@@ -129,7 +129,7 @@ def resolved(recipe: Recipe, say: Callable[[str], object] = lambda _: None) -> R
     return whole
 
 
-def _scored(recipe: Recipe, folder: Path, task: str | None) -> _Scored:
+def _scored(recipe: Recipe, folder: Path, task: str | None) -> _PoolScores:
     try:
         run = Run.open(StateDir(folder))
     except SpartaError as error:
@@ -153,7 +153,7 @@ def _scored(recipe: Recipe, folder: Path, task: str | None) -> _Scored:
             f"pool.derived.scores: {folder} has no validation score of {', '.join(without)} on {task}: "
             f"python jobs/evaluate.py {folder} --tasks {task} --split validation"
         )
-    return _Scored(folder, task, known.metrics[0], found)
+    return _PoolScores(folder, task, known.metrics[0], found)
 
 
 def _is_another(recipe: Recipe, run: Run, name: str) -> bool:
@@ -177,7 +177,7 @@ def _only_task(run: Run) -> str:
     return tasks[0]
 
 
-def _told(recipe: Recipe, whole: Recipe, ranking: Sequence[str], scored: _Scored | None) -> str:
+def _told(recipe: Recipe, whole: Recipe, ranking: Sequence[str], scored: _PoolScores | None) -> str:
     """Who was chosen and why, a line a model, best first."""
     derived, size = recipe.pool.derived, len(ranking)
     assert derived is not None

@@ -21,7 +21,7 @@ from sparta.evaluation.items import items_of
 from sparta.grading.rubrics import Rubric, parse_grade
 from sparta.phases import token_costs
 from sparta.phases.base import Sink, WorkItem
-from sparta.phases.judge_dialog import Asking, Pending, Verdict
+from sparta.phases.judge_dialog import JudgeDialog, Pending, Reading
 from sparta.pool.checks import check_judge
 from sparta.pool.members import judge_engine, judge_named, judge_reference
 from sparta.recipes import engine as recipe_engine
@@ -49,7 +49,7 @@ class GradeAnswers(OverTasks):
     def place(self, t: int) -> str:
         return f"evals/{self.split}-grades"
 
-    def engine(self, recipe: Recipe) -> recipe_engine.Engine:
+    def engine(self, recipe: Recipe) -> recipe_engine.EngineSettings:
         return judge_named(recipe).engine
 
     def check(self, run: Run) -> None:
@@ -68,7 +68,7 @@ class GradeAnswers(OverTasks):
 
 
 @dataclass(frozen=True)
-class Script:
+class GradingRequest:
     """One answer that the judge grades by one metric."""
 
     task: str
@@ -134,7 +134,7 @@ class Grades(TaskRows):
         }
         return token_costs.of_grades(run, items, read, judge_named(run.recipe).max_new_tokens)
 
-    def scripts(self, run: Run) -> Iterator[Script]:
+    def scripts(self, run: Run) -> Iterator[GradingRequest]:
         """All that is graded, what prompts share first. An item whose prompt was too long has no answer.
 
         Raises SpartaError where an answer is not there.
@@ -150,10 +150,10 @@ class Grades(TaskRows):
                             f"{name} has no answer to {item.item_id} in {folder}: run the evaluation again to complete it"
                         )
                     if answer.finish_reason != "prompt_too_long":
-                        yield Script(self.task, name, item, metric, rubric, answer)
+                        yield GradingRequest(self.task, name, item, metric, rubric, answer)
 
 
-class Grader(Asking[Script, Grade]):
+class Grader(JudgeDialog[GradingRequest, Grade]):
     """Turns scripts into requests and completions into grades, or into the next request on the way to one."""
 
     def __init__(self, run: Run, engine: Engine, model: ModelRef) -> None:
@@ -163,7 +163,7 @@ class Grader(Asking[Script, Grade]):
         self._seed = run.recipe.seed
         self._sampling = Sampling(0.0, top_p=1.0, top_k=0, max_new_tokens=settings.max_new_tokens)
 
-    def _prompt(self, question: Script) -> Prompt:
+    def _prompt(self, question: GradingRequest) -> Prompt:
         return self._engine.renderer(self._model).grading(
             question.rubric.introduction,
             question.item.messages,
@@ -173,7 +173,7 @@ class Grader(Asking[Script, Grade]):
             self._sampling.max_new_tokens,
         )
 
-    def _request(self, pending: Pending[Script]) -> Request:
+    def _request(self, pending: Pending[GradingRequest]) -> Request:
         again = pending.tries > 1
         return Request(
             key=pending.question.key,
@@ -185,10 +185,10 @@ class Grader(Asking[Script, Grade]):
             pattern=judge_prompts.grading_pattern(),
         )
 
-    def _read(self, pending: Pending[Script], done: Completion) -> Verdict:
-        return Verdict(parse_grade(done.text), done.text)
+    def _read(self, pending: Pending[GradingRequest], done: Completion) -> Reading:
+        return Reading(parse_grade(done.text), done.text)
 
-    def _row(self, pending: Pending[Script], verdict: Verdict, prompt_tokens: int) -> Grade:
+    def _row(self, pending: Pending[GradingRequest], verdict: Reading, prompt_tokens: int) -> Grade:
         script = pending.question
         return Grade(
             task=script.task,

@@ -14,7 +14,7 @@ from sparta.store import files
 from sparta.store.layout import StateDir
 
 
-class Look(msgspec.Struct, frozen=True, omit_defaults=True):
+class HoldoutAccess(msgspec.Struct, frozen=True, omit_defaults=True):
     """One row of evals/looks.jsonl.
 
     version: of the checkpoint's weights. why: what the checkpoint is. chosen_on: the task on whose validation split. iterations: among whose
@@ -33,11 +33,11 @@ class Look(msgspec.Struct, frozen=True, omit_defaults=True):
     number: int = 0
     time: str = ""
 
-    def same_choice(self, other: "Look") -> bool:
+    def same_choice(self, other: "HoldoutAccess") -> bool:
         """Whether `other` is a look at the same task for a checkpoint that was chosen in the same way."""
         return (self.task, self.why, self.chosen_on) == (other.task, other.why, other.chosen_on)
 
-    def repeats(self, other: "Look") -> bool:
+    def repeats(self, other: "HoldoutAccess") -> bool:
         """Whether this shows nothing that `other` has not shown."""
         return self.same_choice(other) and (self.checkpoint, self.version, self.items, self.way) == (
             other.checkpoint,
@@ -47,19 +47,19 @@ class Look(msgspec.Struct, frozen=True, omit_defaults=True):
         )
 
 
-def looks_file(state: StateDir) -> Path:
+def holdout_log_file(state: StateDir) -> Path:
     return state.evals / "looks.jsonl"
 
 
-def looks_so_far(state: StateDir) -> list[Look]:
+def accesses_so_far(state: StateDir) -> list[HoldoutAccess]:
     """All looks, oldest first."""
-    path = looks_file(state)
-    return list(files.read_rows(path, Look)) if path.is_file() else []
+    path = holdout_log_file(state)
+    return list(files.read_rows(path, HoldoutAccess)) if path.is_file() else []
 
 
-def note_looks(state: StateDir, wanted: Sequence[Look]) -> list[Look]:
+def note_accesses(state: StateDir, wanted: Sequence[HoldoutAccess]) -> list[HoldoutAccess]:
     """Note down those of `wanted` that are new; all of `wanted` as they are noted, numbered. For the holder of the run's lock."""
-    noted = looks_so_far(state)
+    noted = accesses_so_far(state)
     before, found = len(noted), []
     now = datetime.now(UTC).isoformat(timespec="seconds")
     for look in wanted:
@@ -70,5 +70,5 @@ def note_looks(state: StateDir, wanted: Sequence[Look]) -> list[Look]:
             noted.append(known)
         found.append(known)
     if len(noted) > before:
-        files.write_rows(looks_file(state), noted)
+        files.write_rows(holdout_log_file(state), noted)
     return found

@@ -19,7 +19,7 @@ R = TypeVar("R", bound=Row)
 
 
 @dataclass(frozen=True)
-class Scored:
+class CheckpointScores:
     """One checkpoint by one metric. values: by item, in the metric's unit. ungraded: items without a value; they count neither as right nor as
     wrong.
     """
@@ -28,7 +28,9 @@ class Scored:
     ungraded: int
 
 
-def scores(run: Run, split: Split, task: str, metric: str, entries: Iterable[str]) -> dict[str, Scored]:
+def scores(
+    run: Run, split: Split, task: str, metric: str, entries: Iterable[str]
+) -> dict[str, CheckpointScores]:
     """The values of `metric` for the checkpoints of `entries`, by checkpoint name.
 
     Raises SpartaError where an answer, or a grade of the judge, is missing, and for a metric that the task has not.
@@ -53,7 +55,7 @@ def scores(run: Run, split: Split, task: str, metric: str, entries: Iterable[str
                 value = _row(grades, grade_key(task, name, item.item_id, metric), graded).score
             if value is not None:
                 values[item.item_id] = value
-        found[name] = Scored(values, len(items) - len(values))
+        found[name] = CheckpointScores(values, len(items) - len(values))
     return found
 
 

@@ -6,7 +6,7 @@ from statistics import fmean
 import msgspec
 
 from sparta.errors import SpartaError
-from sparta.evaluation.scores import Scored
+from sparta.evaluation.scores import CheckpointScores
 
 INITIAL = "best initial model"
 LAST = "best of the last pool"
@@ -26,7 +26,7 @@ class Mean(msgspec.Struct, frozen=True):
         return self.graded > 0 and self.ungraded <= self.graded
 
 
-def mean_of(scored: Scored) -> Mean:
+def mean_of(scored: CheckpointScores) -> Mean:
     """The mean of what was graded; what was not is counted."""
     values = scored.values.values()
     return Mean(fmean(values) if values else None, len(values), scored.ungraded)

@@ -7,7 +7,7 @@ import msgspec
 
 from sparta.evaluation.answer import Answers
 from sparta.evaluation.grade import Grades
-from sparta.evaluation.holdout_log import Look
+from sparta.evaluation.holdout_log import HoldoutAccess
 from sparta.pool.members import judge_named
 from sparta.store import files
 from sparta.store.layout import StateDir
@@ -21,7 +21,7 @@ class Scale(msgspec.Struct, frozen=True):
     top: float
 
 
-class Estimate(msgspec.Struct, frozen=True):
+class Interval(msgspec.Struct, frozen=True):
     """The mean of one metric over the graded items of a test split, with its bootstrap 95 % interval. All None where none was graded."""
 
     mean: float | None
@@ -43,7 +43,7 @@ class Choice(msgspec.Struct, frozen=True):
     by: Scale
     iterations: tuple[int, ...]
     validation: float
-    test: dict[str, Estimate] = {}
+    test: dict[str, Interval] = {}
 
     @property
     def key(self) -> tuple[str, str]:
@@ -85,7 +85,7 @@ class TaskScores(msgspec.Struct, frozen=True):
     validation: dict[str, float | None] = {}
     ungraded: dict[str, int] = {}
     choices: list[Choice] = []
-    looks: list[Look] = []
+    looks: list[HoldoutAccess] = []
     against: list[Comparison] = []
 
 
@@ -95,7 +95,7 @@ class Summary(msgspec.Struct, frozen=True):
     tasks: dict[str, TaskScores] = {}
 
 
-def way_of_scores(run: Run, task: str, judged: bool) -> str:
+def format_of_scores(run: Run, task: str, judged: bool) -> str:
     """How `task` is asked and graded in `run`, see TaskScores. judged: whether a judge gives any of its metrics."""
     parts = [Answers(task, "validation", ()).folder(run).name]
     if judged:

@@ -6,8 +6,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from sparta.evaluation.holdout_log import Look
-from sparta.evaluation.summary import Comparison, Estimate, Scale, TaskScores
+from sparta.evaluation.holdout_log import HoldoutAccess
+from sparta.evaluation.summary import Comparison, Interval, Scale, TaskScores
 
 NONE = "-"
 
@@ -68,7 +68,7 @@ def remarks(name: str, scores: TaskScores) -> Iterator[str]:
         yield f"  {name}: {in_words(comparison, tops[comparison.metric])}"
 
 
-def second_look(look: Look) -> str:
+def second_look(look: HoldoutAccess) -> str:
     """That a test score is not the first of its kind that was seen."""
     return (
         f"look number {look.number} at the test split for the {look.why}"
@@ -93,7 +93,7 @@ def in_figures(value: float | None, top: float) -> str:
     return f"{value:.1%}" if top == 1 else f"{value:.2f}"
 
 
-def _tested(metric: Scale, estimate: Estimate) -> tuple[str, str, str]:
+def _tested(metric: Scale, estimate: Interval) -> tuple[str, str, str]:
     """Metric, test score and interval."""
     low, high = in_figures(estimate.low, metric.top), in_figures(estimate.high, metric.top)
     return metric.name, in_figures(estimate.mean, metric.top), f"{low} to {high}"

@@ -5,16 +5,16 @@ from sparta.evaluation.answer import Evaluate, OverTasks
 from sparta.evaluation.grade import GradeAnswers
 from sparta.methods import sparta
 from sparta.phases.base import Phase
-from sparta.phases.init_pool import Found
+from sparta.phases.init_pool import InitPool
 from sparta.phases.train_experts import TrainExperts
 from sparta.recipes.schema import Recipe
 
 METHODS: dict[str, tuple[Phase, ...]] = {"sparta": sparta.PHASES}
 FUSED: dict[str, tuple[Phase, ...]] = {"sparta": sparta.FUSED}
-FOUNDING: tuple[Phase, ...] = (TrainExperts(), Found())
+INIT_POOL: tuple[Phase, ...] = (TrainExperts(), InitPool())
 """The phases of iteration 0, of every method: they make the initial pool."""
 _PHASES: dict[str, Phase] = {
-    phase.name: phase for phases in (*METHODS.values(), *FUSED.values(), FOUNDING) for phase in phases
+    phase.name: phase for phases in (*METHODS.values(), *FUSED.values(), INIT_POOL) for phase in phases
 }
 _OVER_TASKS: tuple[type[OverTasks], ...] = (Evaluate, GradeAnswers)
 
@@ -22,7 +22,7 @@ _OVER_TASKS: tuple[type[OverTasks], ...] = (Evaluate, GradeAnswers)
 def phases_of(recipe: Recipe, t: int) -> tuple[Phase, ...]:
     """The phases of iteration t, in order. Where no expert is trained from data, a run begins with iteration 0 made."""
     if t == 0:
-        return FOUNDING if recipe.pool.taught else FOUNDING[-1:]
+        return INIT_POOL if recipe.pool.experts else INIT_POOL[-1:]
     return (FUSED if recipe.cluster.fused else METHODS)[recipe.method]
 
 

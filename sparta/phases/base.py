@@ -61,7 +61,7 @@ class Phase(ABC):
 
     name: str
     device: ClassVar[Literal["gpu", "cpu"]]
-    rivals: ClassVar[tuple[str, ...]] = ()
+    alternatives: ClassVar[tuple[str, ...]] = ()
     """Phases that make the same rows in another way: tasks of theirs, which an earlier launch started, are waited for."""
 
     @property
@@ -129,7 +129,7 @@ class ArrayPhase(Phase):
     def make(self, run: Run, t: int, items: Sequence[WorkItem], sinks: Sequence[Sink]) -> None:
         """Make the rows of `items`, in any order, each written as soon as it is there to the sink of its part; sinks are in the order of `parts`."""
 
-    def engine(self, recipe: Recipe) -> recipe_engine.Engine:
+    def engine(self, recipe: Recipe) -> recipe_engine.EngineSettings:
         """The settings of the engine that its tasks use: the pool's, for most."""
         return recipe.engine
 

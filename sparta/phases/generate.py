@@ -13,7 +13,7 @@ from sparta.store.records import Combat, Response, response_key
 from sparta.store.run import Run
 
 
-class Contest:
+class ResponseRequests:
     """Turns contestants of iteration t's combats into requests and completions into responses. members: M^{t-1} by name."""
 
     def __init__(self, run: Run, t: int, engine: Engine, members: Mapping[str, ModelRef]) -> None:
@@ -64,7 +64,7 @@ class Contest:
 class Generate(RowPhase):
     name = "generate"
     rows = Response
-    rivals = ("combat",)
+    alternatives = ("combat",)
 
     def folder(self, run: Run, t: int) -> Path:
         return run.iteration(t).responses
@@ -83,7 +83,7 @@ class Generate(RowPhase):
     def execute(self, run: Run, t: int, items: Sequence[WorkItem], sink: Sink) -> None:
         members = references(run, t - 1)
         engine = engine_for(run, self.engine(run.recipe), members.values())
-        contest = Contest(run, t, engine, members)
+        contest = ResponseRequests(run, t, engine, members)
         wanted = {item.key for item in items}
         duels = [
             (combat, model)

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from sparta.engines.base import Inbox, ModelRef, Request
 from sparta.phases.base import ArrayPhase, RowPhase, Sink, WorkItem
-from sparta.phases.generate import Contest, Generate
-from sparta.phases.judge import Judge, Jury, ballots_on, jury_of
+from sparta.phases.generate import Generate, ResponseRequests
+from sparta.phases.judge import Judge, VoteRequests, ballots_on, vote_requests
 from sparta.pool.members import engine_for, references
 from sparta.recipes import engine as recipe_engine
 from sparta.store.records import Combat, Response, response_key
@@ -23,7 +23,7 @@ class CombatAndJudge(ArrayPhase):
     """For pools on one base: every task needs all adapters. Off by default (`cluster.fused`)."""
 
     name = "combat"
-    rivals = (_GENERATE.name, _JUDGE.name)
+    alternatives = (_GENERATE.name, _JUDGE.name)
 
     @property
     def title(self) -> str:
@@ -57,7 +57,7 @@ class _Play:
         self,
         run: Run,
         t: int,
-        settings: recipe_engine.Engine,
+        settings: recipe_engine.EngineSettings,
         missing: Collection[str],
         responses: Sink,
         votes: Sink,
@@ -66,8 +66,8 @@ class _Play:
         self._responses, self._votes = responses, votes
         self._members: Mapping[str, ModelRef] = references(run, t - 1)
         self._engine = engine_for(run, settings, self._members.values())
-        self._contest = Contest(run, t, self._engine, self._members)
-        self._jury: Jury = jury_of(run, t, self._engine)
+        self._contest = ResponseRequests(run, t, self._engine, self._members)
+        self._jury: VoteRequests = vote_requests(run, t, self._engine)
         self._combats: dict[str, Combat] = {combat.combat_id: combat for combat in run.plan(t)}
         # What earlier tasks have made, of combats that are not through.
         self._texts = {row.key: row.text for row in iter_shards(run.iteration(t).responses, Response)}

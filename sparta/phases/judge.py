@@ -14,7 +14,7 @@ from sparta.engines.label_tokens import labels_of
 from sparta.errors import SpartaError
 from sparta.phases import token_costs
 from sparta.phases.base import RowPhase, Sink, WorkItem
-from sparta.phases.judge_dialog import Asking, Pending, Verdict
+from sparta.phases.judge_dialog import JudgeDialog, Pending, Reading
 from sparta.pool.members import engine_for, references
 from sparta.recipes.schema import Judging
 from sparta.store.records import Combat, Response, Vote, response_key, vote_key
@@ -37,7 +37,7 @@ class Ballot:
         return vote_key(self.combat_id, self.contestant, self.judge.name)
 
 
-class Jury(Asking[Ballot, Vote]):
+class VoteRequests(JudgeDialog[Ballot, Vote]):
     """Turns ballots into requests and completions into votes, or into the next request on the way to one.
 
     stream: names the random streams of the iteration's votes; every try of every vote has its own.
@@ -60,14 +60,14 @@ class Jury(Asking[Ballot, Vote]):
             max_new_tokens=self._judging.max_new_tokens,
         )
 
-    def _read(self, pending: Pending[Ballot], done: Completion) -> Verdict | None:
+    def _read(self, pending: Pending[Ballot], done: Completion) -> Reading | None:
         judging, working = self._judging, pending.working
         if judging.mode == "text":
-            return Verdict(parse_score(done.text, bare=not judging.working), done.text)
+            return Reading(parse_score(done.text, bare=not judging.working), done.text)
         if judging.working and working is None:
-            return None if done.text.endswith("\n") else Verdict(None, done.text)
+            return None if done.text.endswith("\n") else Reading(None, done.text)
         score = expected_score(done.label_probs) if any(done.label_probs) else None
-        return Verdict(score, working.text if working else "")
+        return Reading(score, working.text if working else "")
 
     def _request(self, pending: Pending[Ballot]) -> Request:
         ballot, judging, working = pending.question, self._judging, pending.working
@@ -97,7 +97,7 @@ class Jury(Asking[Ballot, Vote]):
             self._labels[judge.base] = labels_of(self._engine.renderer(judge), self._judging)
         return self._labels[judge.base]
 
-    def _row(self, pending: Pending[Ballot], verdict: Verdict, prompt_tokens: int) -> Vote:
+    def _row(self, pending: Pending[Ballot], verdict: Reading, prompt_tokens: int) -> Vote:
         ballot = pending.question
         return Vote(
             combat_id=ballot.combat_id,
@@ -116,7 +116,7 @@ class Jury(Asking[Ballot, Vote]):
 class Judge(RowPhase):
     name = "judge"
     rows = Vote
-    rivals = ("combat",)
+    alternatives = ("combat",)
 
     def folder(self, run: Run, t: int) -> Path:
         return run.iteration(t).votes
@@ -143,12 +143,12 @@ class Judge(RowPhase):
     def execute(self, run: Run, t: int, items: Sequence[WorkItem], sink: Sink) -> None:
         members = references(run, t - 1)
         engine = engine_for(run, self.engine(run.recipe), members.values())
-        jury_of(run, t, engine).ask_all(_ballots(run, t, items, members), sink.write)
+        vote_requests(run, t, engine).ask_all(_ballots(run, t, items, members), sink.write)
 
 
-def jury_of(run: Run, t: int, engine: Engine) -> Jury:
+def vote_requests(run: Run, t: int, engine: Engine) -> VoteRequests:
     """What turns the ballots of iteration t into votes."""
-    return Jury(engine, run.recipe.judging, (run.recipe.seed, t, "judge"))
+    return VoteRequests(engine, run.recipe.judging, (run.recipe.seed, t, "judge"))
 
 
 def ballots_on(

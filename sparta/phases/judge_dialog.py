@@ -36,14 +36,14 @@ class Pending(Generic[Q]):
     seconds: float = 0.0
 
 
-class Verdict(NamedTuple):
+class Reading(NamedTuple):
     """What was read. score: None where it is missing. raw: what the judge wrote."""
 
     score: float | None
     raw: str
 
 
-class Asking(ABC, Generic[Q, R]):
+class JudgeDialog(ABC, Generic[Q, R]):
     """Turns questions into requests, and completions into rows or into the next request on the way to one. tries: at most, of each question."""
 
     def __init__(self, engine: Engine, tries: int) -> None:
@@ -75,7 +75,7 @@ class Asking(ABC, Generic[Q, R]):
         try:
             prompt = self._prompt(question)
         except PromptTooLong:
-            return self._row(Pending(question, Prompt((), None)), Verdict(None, ""), 0)
+            return self._row(Pending(question, Prompt((), None)), Reading(None, ""), 0)
         return self._pose(Pending(question, prompt))
 
     def hear(self, done: Completion) -> Request | R:
@@ -107,9 +107,9 @@ class Asking(ABC, Generic[Q, R]):
         """What is asked now; its key is that of the question."""
 
     @abstractmethod
-    def _read(self, pending: Pending[Q], done: Completion) -> Verdict | None:
+    def _read(self, pending: Pending[Q], done: Completion) -> Reading | None:
         """What `done` says; None where it is a working, after which the score is asked for."""
 
     @abstractmethod
-    def _row(self, pending: Pending[Q], verdict: Verdict, prompt_tokens: int) -> R:
+    def _row(self, pending: Pending[Q], verdict: Reading, prompt_tokens: int) -> R:
         """The row of a question that is settled."""

@@ -76,7 +76,7 @@ class Merge(Step):
         )
         files.write_rows(iteration.combats, _results(plan, outcome))
         files.write_rows(iteration.preferences, _pairs(plan, spoken, outcome))
-        files.write_json(iteration.stats, of_merge(plan, outcome, jury, *_tokens_and_too_long(spoken)))
+        files.write_json(iteration.stats, merge_stats(plan, outcome, jury, *_tokens_and_too_long(spoken)))
         files.write_json(iteration.standing, outcome.standings)
 
 
@@ -181,7 +181,7 @@ def read_pairs(run: Run, t: int) -> list[Pair]:
     return list(files.read_rows(run.iteration(t).preferences, Pair))
 
 
-def of_merge(
+def merge_stats(
     plan: Sequence[Combat],
     outcome: Replay,
     jury: Mapping[str, JudgeStats],

@@ -15,13 +15,13 @@ from sparta.phases.merge import read_pairs
 from sparta.pool.members import engine_for, references
 from sparta.recipes.schema import Recipe
 from sparta.store import files
-from sparta.store.records import Pair, Taught, Trained
+from sparta.store.records import Pair, Trained, TrainedExpert
 from sparta.store.run import Run
 from sparta.store.shards import read_shards
 from sparta.training.factory import train
-from sparta.training.job import Example, TrainingJob
+from sparta.training.job import PreferenceExample, TrainingJob
 
-_Row = TypeVar("_Row", Taught, Trained)
+_Row = TypeVar("_Row", TrainedExpert, Trained)
 
 
 def trained(run: Run, t: int, names: Iterable[str], kind: type[_Row]) -> dict[str, _Row]:
@@ -99,7 +99,7 @@ class Train(RowPhase):
             )
 
 
-def example_of(pair: Pair, renderer: Renderer, fingerprint: str) -> Example:
+def example_of(pair: Pair, renderer: Renderer, fingerprint: str) -> PreferenceExample:
     """A pair as the model reads it: the prompt as in combat, the responses with the ids that were sampled.
 
     Where a contestant has another tokenizer its text is encoded anew, with an end-of-sequence token if it ended by itself.
@@ -112,7 +112,7 @@ def example_of(pair: Pair, renderer: Renderer, fingerprint: str) -> Example:
         ids if tokenizer == fingerprint and ids else renderer.completion(text, finished)
         for text, ids, tokenizer, finished in sides
     )
-    return Example(renderer.combat(pair.messages).token_ids or (), chosen, rejected)
+    return PreferenceExample(renderer.combat(pair.messages).token_ids or (), chosen, rejected)
 
 
 def _tokenizer(engine: Engine, model: ModelRef, recipe: Recipe) -> tuple[Renderer, str]:

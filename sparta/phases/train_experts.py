@@ -5,12 +5,12 @@ from pathlib import Path
 
 from sparta.engines.token_count import CHARACTERS_A_TOKEN
 from sparta.phases.base import RowPhase, Sink, WorkItem
-from sparta.pool.expert_data import lesson_renderer, lessons_for, rendered, seed_of_expert
+from sparta.pool.expert_data import rendered, seed_of_expert, sft_renderer, sft_rows_of_expert
 from sparta.pool.members import base_folder, remove_tree
 from sparta.recipes.pool import Model
 from sparta.recipes.schema import Recipe
 from sparta.store import files
-from sparta.store.records import Lessons, Taught
+from sparta.store.records import SftDataInfo, TrainedExpert
 from sparta.store.run import Run
 from sparta.training.factory import train_expert
 from sparta.training.job import SftExample, SftJob
@@ -20,7 +20,7 @@ from sparta.training.scripted import scripted_start
 
 class TrainExperts(RowPhase):
     name = "sft"
-    rows = Taught
+    rows = TrainedExpert
     needs_plan = False
 
     @property
@@ -35,15 +35,15 @@ class TrainExperts(RowPhase):
         return [
             WorkItem(
                 model.name,
-                tokens_to_learn(recipe, model, run.lessons[model.name]),
+                tokens_to_learn(recipe, model, run.sft_data[model.name]),
                 group=model.name,
                 base=bases[model.name],
             )
-            for model in recipe.pool.taught
+            for model in recipe.pool.experts
         ]
 
     def execute(self, run: Run, t: int, items: Sequence[WorkItem], sink: Sink) -> None:
-        experts = {model.name: model for model in run.recipe.pool.taught}
+        experts = {model.name: model for model in run.recipe.pool.experts}
         for item in items:
             sink.write(_taught(run, t, experts[item.key], sink))
 
@@ -54,31 +54,33 @@ def epochs_of(recipe: Recipe, model: Model) -> int:
     return model.sft.epochs or recipe.pool.sft.epochs
 
 
-def tokens_to_learn(recipe: Recipe, model: Model, lessons: Lessons) -> float:
+def tokens_to_learn(recipe: Recipe, model: Model, lessons: SftDataInfo) -> float:
     """Tokens that `model` is trained on, about: of all rows and epochs, prompts with them."""
     return epochs_of(recipe, model) * lessons.characters / CHARACTERS_A_TOKEN
 
 
-def updates_of(recipe: Recipe, model: Model, lessons: Lessons) -> int:
+def updates_of(recipe: Recipe, model: Model, lessons: SftDataInfo) -> int:
     """Weight updates that the training of `model` has, if no row of it is dropped."""
     step = recipe.pool.sft.batch_size * recipe.pool.sft.accumulation
     return -(-lessons.rows * epochs_of(recipe, model) // step)
 
 
-def _taught(run: Run, t: int, model: Model, sink: Sink) -> Taught:
+def _taught(run: Run, t: int, model: Model, sink: Sink) -> TrainedExpert:
     recipe, out = run.recipe, run.iteration(t).adapter(model.name)
     base, seed = base_folder(recipe, model), seed_of_expert(recipe, model.name)
     place = run.state.jobs / f"iter_{t:02d}" / "sft"
     start = place / f"start-{model.name}"
     for name, content in _start(recipe, base, seed).items():
         files.write_bytes(start / name, content)
-    renderer = lesson_renderer(recipe, base)
+    renderer = sft_renderer(recipe, base)
     report = train_expert(
         SftJob(
             model=model.name,
             base=base,
             adapter=start,
-            examples=tuple(SftExample(*rendered(renderer, model, chat)) for chat in lessons_for(run, model)),
+            examples=tuple(
+                SftExample(*rendered(renderer, model, chat)) for chat in sft_rows_of_expert(run, model)
+            ),
             out=out,
             work=place / f"checkpoints-{model.name}",
             # No row may be longer than the base can read.
@@ -93,7 +95,7 @@ def _taught(run: Run, t: int, model: Model, sink: Sink) -> Taught:
         lambda update, updates, loss: sink.advance(0.99 * update / max(updates, 1)),
     )
     remove_tree(start)
-    return Taught(
+    return TrainedExpert(
         model=model.name,
         sha256=files.sha256_tree(out),
         rows=report.used,

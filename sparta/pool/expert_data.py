@@ -14,27 +14,27 @@ from sparta.pool.members import base_folder
 from sparta.recipes.pool import Model
 from sparta.recipes.schema import Recipe
 from sparta.store import files
-from sparta.store.records import Lessons
+from sparta.store.records import SftDataInfo
 from sparta.store.run import Run
 from sparta.tasks.chats import Chat
 from sparta.tasks.prepared import command_to_prepare, folder_of
 from sparta.tasks.registry import task_named
 from sparta.tasks.sft_data.contamination import held_out
-from sparta.tasks.sft_data.load import lessons_of
+from sparta.tasks.sft_data.load import sft_rows_of
 
 FIRST = 8
 """Rows of each expert's data that are tried on the chat template of its base before anything starts."""
 
 
-def gather_lessons(recipe: Recipe) -> dict[str, Lessons]:
+def gather_sft_data(recipe: Recipe) -> dict[str, SftDataInfo]:
     """What each expert is trained on that is trained from data, by name.
 
     Raises SpartaError naming the model where that cannot be had, and where a row of those that are tried cannot be learnt in the chat template of
     its base: the first ones, and the longest with a system turn and without, in number of turns.
     """
-    experts = recipe.pool.taught
+    experts = recipe.pool.experts
     bases = {base_folder(recipe, model) for model in experts}
-    renderers = {base: lesson_renderer(recipe, base) for base in bases}
+    renderers = {base: sft_renderer(recipe, base) for base in bases}
     scored = held_out((task_named(name, recipe.data) for name in recipe.scored_on if experts), recipe.data)
     found = {}
     for model in experts:
@@ -47,12 +47,12 @@ def gather_lessons(recipe: Recipe) -> dict[str, Lessons]:
     return found
 
 
-def notes_on_lessons(run: Run) -> Iterator[str]:
+def notes_on_sft_data(run: Run) -> Iterator[str]:
     """What a person should know of the data that experts learn from, a sentence each."""
     folder, tasks = folder_of(run.recipe.data), ", ".join(run.recipe.scored_on)
-    for model in run.recipe.pool.taught:
+    for model in run.recipe.pool.experts:
         assert model.sft is not None
-        lessons, data = run.lessons[model.name], model.sft.data
+        lessons, data = run.sft_data[model.name], model.sft.data
         remedy = f"run {command_to_prepare(folder, data)} again" if model.sft.is_prepared else "take them out"
         if lessons.held_out:
             yield (
@@ -61,10 +61,10 @@ def notes_on_lessons(run: Run) -> Iterator[str]:
             )
 
 
-def lessons_for(run: Run, model: Model) -> list[Chat]:
+def sft_rows_of_expert(run: Run, model: Model) -> list[Chat]:
     """The rows that `model` is trained on. Raises SpartaError where they are no longer those that the run began with."""
     chats = _read(run.recipe, model)
-    known, now = run.lessons[model.name], _described(model, chats)
+    known, now = run.sft_data[model.name], _described(model, chats)
     if now.sha256 != known.sha256:
         changed = f"{known.rows} rows, now {now.rows}" if now.rows != known.rows else "other content"
         raise SpartaError(
@@ -73,7 +73,7 @@ def lessons_for(run: Run, model: Model) -> list[Chat]:
     return chats
 
 
-def lesson_renderer(recipe: Recipe, base: str) -> Renderer:
+def sft_renderer(recipe: Recipe, base: str) -> Renderer:
     """What renders rows for experts on `base`; no row may be longer than its context."""
     if recipe.engine.kind == "scripted":
         return Renderer(ByteTokenizer(), recipe.pool.sft.max_length)
@@ -105,15 +105,15 @@ def _read(recipe: Recipe, model: Model) -> list[Chat]:
     lesson = model.sft
     assert lesson is not None
     try:
-        return lessons_of(lesson.data, folder_of(recipe.data), lesson.size, recipe.seed)
+        return sft_rows_of(lesson.data, folder_of(recipe.data), lesson.size, recipe.seed)
     except SpartaError as error:
         raise SpartaError(f"model {model.name}: {error}") from None
 
 
-def _described(model: Model, chats: Sequence[Chat]) -> Lessons:
+def _described(model: Model, chats: Sequence[Chat]) -> SftDataInfo:
     assert model.sft is not None
     digest, characters = hashlib.sha256(), 0
     for chat in chats:
         digest.update(files.encode_row(chat))
         characters += sum(len(message.content) for message in chat.messages)
-    return Lessons(model.sft.data, len(chats), characters, digest.hexdigest())
+    return SftDataInfo(model.sft.data, len(chats), characters, digest.hexdigest())

@@ -44,7 +44,7 @@ class Base:
 
 
 @dataclass(frozen=True)
-class Part:
+class MemoryPart:
     """One thing that is in memory. how: the arithmetic."""
 
     what: str
@@ -53,12 +53,12 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class MemoryEstimate:
     """GPU memory of one training job, at its peak. what: which job. section: of the recipe, which has its settings."""
 
     what: str
     section: str
-    parts: tuple[Part, ...]
+    parts: tuple[MemoryPart, ...]
 
     @property
     def gib(self) -> float:
@@ -120,14 +120,14 @@ def shapes_of(adapter: Path) -> Shapes:
 
 def of_dpo(
     what: str, base: Base, adapter: Shapes, pairs: int, length: int, dtype: str, checkpointing: bool
-) -> Estimate:
+) -> MemoryEstimate:
     """DPO on `pairs` pairs a step of `length` tokens, prompt and completion: both sides are in memory together, and a frozen copy of the adapter."""
     return _estimate(what, base, adapter, 2 * pairs, length, dtype, checkpointing, reference=True)
 
 
 def of_sft(
     what: str, base: Base, adapter: Shapes, rows: int, length: int, dtype: str, checkpointing: bool
-) -> Estimate:
+) -> MemoryEstimate:
     """Supervised training on `rows` rows a step of `length` tokens."""
     return _estimate(what, base, adapter, rows, length, dtype, checkpointing, reference=False)
 
@@ -141,34 +141,38 @@ def _estimate(
     dtype: str,
     checkpointing: bool,
     reference: bool,
-) -> Estimate:
+) -> MemoryEstimate:
     wide, tokens = _BYTES[dtype], rows * length
     lora = sum(map(prod, adapter.values()))
     layer, reckoned = _layer(base, adapter, wide)
     tile = min(tokens, _TILE[0]), min(base.vocabulary, _TILE[1])
     if checkpointing:
-        kept = Part(
+        kept = MemoryPart(
             "activations",
             tokens * (base.layers * base.hidden * wide + layer),
             f"{rows} x {length:,} tokens x ({base.layers} layers x {base.hidden:,} x {wide} bytes kept + one layer done again, {layer:,} bytes: {reckoned})",
         )
     else:
-        kept = Part(
+        kept = MemoryPart(
             "activations",
             tokens * base.layers * layer,
             f"{rows} x {length:,} tokens x {base.layers} layers x {layer:,} bytes ({reckoned})",
         )
     states = "weights, gradients, two moments of AdamW" + ", reference" * reference
     parts = [
-        Part("weights", base.parameters * wide, f"{base.parameters:,} parameters x {wide} bytes ({dtype})"),
-        Part(
+        MemoryPart(
+            "weights", base.parameters * wide, f"{base.parameters:,} parameters x {wide} bytes ({dtype})"
+        ),
+        MemoryPart(
             "LoRA",
             lora * _SINGLE * (4 + reference),
             f"{lora:,} parameters x {4 + reference} x {_SINGLE} bytes ({states}; float32)",
         ),
         kept,
-        Part("gradients", tokens * layer, f"{rows} x {length:,} tokens x {layer:,} bytes, of one layer"),
-        Part(
+        MemoryPart(
+            "gradients", tokens * layer, f"{rows} x {length:,} tokens x {layer:,} bytes, of one layer"
+        ),
+        MemoryPart(
             "logits",
             prod(tile) * wide + tokens * base.hidden * (wide + _SINGLE),
             f"{tile[0]:,} tokens x {tile[1]:,} of a vocabulary of {base.vocabulary:,} at a time x {wide} bytes, and what they come from: "
@@ -176,12 +180,12 @@ def _estimate(
         ),
     ]
     taken = sum(part.bytes for part in parts)
-    allowance = Part(
+    allowance = MemoryPart(
         "allowance",
         _CONTEXT_GIB * GIB + _SLACK * taken,
         f"{_CONTEXT_GIB:g} GiB for CUDA, {_SLACK:.0%} that the allocator cannot use",
     )
-    return Estimate(what, "dpo" if reference else "pool.sft", (*parts, allowance))
+    return MemoryEstimate(what, "dpo" if reference else "pool.sft", (*parts, allowance))
 
 
 def _layer(base: Base, adapter: Shapes, wide: int) -> tuple[int, str]:
@@ -222,7 +226,7 @@ _LONGEST = 32
 """Prompts whose tokens are counted, the longest in characters: one of them is the longest in tokens, or near it."""
 
 
-def estimates(run: Run) -> list[Estimate]:
+def estimates(run: Run) -> list[MemoryEstimate]:
     """GPU memory of every kind of training of `run`: supervised training first, where experts are still to be made, then DPO.
 
     Reads configurations and heads of files alone. The scripted engine trains nothing. Raises SpartaError where the pool is not in order.
@@ -235,7 +239,7 @@ def estimates(run: Run) -> list[Estimate]:
     dtype = "bfloat16" if recipe.engine.dtype == "auto" else recipe.engine.dtype
     longest = min(dpo.max_length, recipe.engine.context_length, longest_pair(run))
     found = []
-    for kind, models in (("SFT", () if founded else pool.taught), ("DPO", pool.models)):
+    for kind, models in (("SFT", () if founded else pool.experts), ("DPO", pool.models)):
         for base, shapes, members in _alike(recipe, models, founded):
             what = f"{kind} of {_in_words(members)} on {pool.base_of(members[0])}"
             numbers = describe(base, pool.trust_remote_code)

@@ -14,7 +14,7 @@ from sparta.engines.factory import open_engine
 from sparta.errors import SpartaError
 from sparta.recipes import engine as recipe_engine
 from sparta.recipes.pool import EMBEDDED, HUB, Model, hub_folder
-from sparta.recipes.schema import Judge, Recipe
+from sparta.recipes.schema import JudgeModel, Recipe
 from sparta.store import files
 from sparta.store.records import Member
 from sparta.store.run import Run
@@ -80,7 +80,7 @@ def _contents(recipe: Recipe, model: Model) -> Mapping[str, bytes]:
         source = Path(locate(model.adapter, recipe.pool.folder))
         contents = {}
         for name in (CONFIG, WEIGHTS):
-            with files.touching(source / name):
+            with files.os_errors_named(source / name):
                 contents[name] = (source / name).read_bytes()
         return contents
     seed = rng.seed_of(recipe.seed, 0, "pool", model.name)
@@ -109,14 +109,14 @@ def references(run: Run, t: int) -> dict[str, ModelRef]:
     }
 
 
-def engine_for(run: Run, settings: recipe_engine.Engine, models: Collection[ModelRef]) -> Engine:
+def engine_for(run: Run, settings: recipe_engine.EngineSettings, models: Collection[ModelRef]) -> Engine:
     """The process's engine with `settings`, those of a phase, told of `models` of the pool. Raises SpartaError where one of them cannot work."""
     engine = open_engine(settings, run.recipe.pool.trust_remote_code, run.state.calls)
     engine.expect(models)
     return engine
 
 
-def judge_named(recipe: Recipe) -> Judge:
+def judge_named(recipe: Recipe) -> JudgeModel:
     """The judge of the recipe's evaluation. Raises SpartaError where it names none."""
     if recipe.evaluation.judge is None:
         raise SpartaError("the recipe names no judge for what only a judge can grade: set evaluation.judge")
@@ -136,7 +136,7 @@ def _version_of(adapter: Path) -> str:
     return files.sha256_tree(adapter)[:12]
 
 
-def judge_engine(run: Run, settings: recipe_engine.Engine, model: ModelRef) -> Engine:
+def judge_engine(run: Run, settings: recipe_engine.EngineSettings, model: ModelRef) -> Engine:
     """The process's engine with `settings`, those of the judge of evaluations, told of it. The pool's is closed for it."""
     engine = open_engine(
         settings, run.recipe.pool.trust_remote_code, run.state.judge_calls, "evaluation.judge.engine"

@@ -128,7 +128,7 @@ class Api(Rules):
         return url
 
 
-class Engine(Rules):
+class EngineSettings(Rules):
     """What turns prompts into text."""
 
     kind: Literal["auto", "hf", "vllm", "api", "scripted"] = Field(

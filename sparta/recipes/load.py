@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from sparta.arena.rules import overlay
 from sparta.errors import SpartaError
 from sparta.names import RECIPES
-from sparta.recipes.pool import is_file_of_lessons
+from sparta.recipes.pool import is_sft_file
 from sparta.recipes.schema import Recipe
 
 Settings = TypeVar("Settings", bound=BaseModel)
@@ -128,7 +128,7 @@ def _located(tree: dict[str, Any], origin: Path) -> dict[str, Any]:
         return value
 
     def lesson(section: Any) -> Any:
-        if not isinstance(section, dict) or not is_file_of_lessons(section.get("data")):
+        if not isinstance(section, dict) or not is_sft_file(section.get("data")):
             return section
         return {**section, "data": absolute(section["data"], always=True)}
 

@@ -58,7 +58,7 @@ class Sft(Rules):
     )
 
 
-class Lesson(Rules):
+class SftData(Rules):
     """What an expert is trained on."""
 
     data: str = Field(
@@ -70,7 +70,7 @@ class Lesson(Rules):
     @property
     def is_prepared(self) -> bool:
         """Whether it is a subset, which lies where data.folder says."""
-        return not self.data.startswith(EMBEDDED) and not is_file_of_lessons(self.data)
+        return not self.data.startswith(EMBEDDED) and not is_sft_file(self.data)
 
 
 class Model(Rules):
@@ -88,7 +88,7 @@ class Model(Rules):
         default=None,
         description="PEFT folder, hub:OWNER/NAME[@REVISION] or embedded:NAME; safetensors only",
     )
-    sft: Lesson | None = None
+    sft: SftData | None = None
     copy_of: str | None = Field(
         default=None,
         description="another member, as which this one begins, base and all; they part when they are trained",
@@ -192,7 +192,7 @@ class Pool(Rules):
         return self
 
     @property
-    def taught(self) -> tuple[Model, ...]:
+    def experts(self) -> tuple[Model, ...]:
         """The members that are trained from data before the first iteration."""
         return tuple(model for model in self.models if model.sft is not None)
 
@@ -210,7 +210,7 @@ class Pool(Rules):
         return self.base, *own
 
 
-def is_file_of_lessons(data: object) -> bool:
+def is_sft_file(data: object) -> bool:
     """Whether sft.data names a file: a subset's name is neither a path nor has it an ending."""
     return (
         isinstance(data, str) and not data.startswith(EMBEDDED) and ("/" in data or Path(data).suffix != "")

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 
 from sparta.arena.rules import MatchMaking, Preferences, Reputation, Reweighting, Rules
 from sparta.names import DATASETS, MODELS
-from sparta.recipes.engine import HOW, VLLM_HOTTEST, Engine
+from sparta.recipes.engine import HOW, VLLM_HOTTEST, EngineSettings
 from sparta.recipes.pool import HUB, Pool, well_formed
 
 Grading = Literal["exact", "number", "math", "letter", "likelihood", "judge"]
@@ -181,7 +181,7 @@ class Cluster(Rules):
     assumed: Assumed = Assumed()
 
 
-class Judge(Rules):
+class JudgeModel(Rules):
     """The judge of an evaluation: a model apart from the pool, on an engine of its own. The paper's is Gemini 1.5 Flash, by its endpoint."""
 
     base: str = Field(
@@ -190,7 +190,7 @@ class Judge(Rules):
     adapter: str | None = Field(
         default=None, description="PEFT folder, hub:OWNER/NAME[@REVISION] or embedded:NAME"
     )
-    engine: Engine = Engine()
+    engine: EngineSettings = EngineSettings()
     max_new_tokens: int = Field(default=32, ge=1)
     retries: int = Field(
         default=2, ge=0, description="more tries for a grade that cannot be read, at temperature 0.7"
@@ -216,7 +216,7 @@ class Evaluation(Rules):
     chat_template: bool | None = Field(
         default=None, description="null: each task's own (C.5 of the paper); false: the bare text"
     )
-    judge: Judge | None = Field(
+    judge: JudgeModel | None = Field(
         default=None,
         description="for metrics that a judge gives; null: those metrics are left out, and said so",
     )
@@ -241,7 +241,7 @@ class Recipe(Rules):
     reweighting: Reweighting = Reweighting()
     preferences: Preferences = Preferences()
     dpo: Dpo = Dpo()
-    engine: Engine = Engine()
+    engine: EngineSettings = EngineSettings()
     cluster: Cluster = Field(default=Cluster(), json_schema_extra=HOW)
     evaluation: Evaluation = Field(default=Evaluation(), json_schema_extra=HOW)
 

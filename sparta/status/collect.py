@@ -10,19 +10,19 @@ from typing import Literal
 import msgspec
 
 from sparta.arena.reputation import Standing
-from sparta.cluster.attempts import AttemptDir, played
+from sparta.cluster.attempts import AttemptDir, with_alternatives
 from sparta.cluster.driver import last_lines
 from sparta.cluster.gpu_time import GpuTime, gpu_time
 from sparta.cluster.slurm import cli
-from sparta.cluster.slurm.cli import Silent
+from sparta.cluster.slurm.cli import SlurmUnavailable
 from sparta.cluster.slurm.detached import Chain, latest_chain
 from sparta.cluster.slurm.queue import Seen, ask
 from sparta.errors import SpartaError
 from sparta.methods.registry import phases_of
 from sparta.status.forecast import seconds_an_iteration
-from sparta.status.phase_status import EndedTask, Look, PhaseStatus
+from sparta.status.phase_status import EndedTask, PhaseStatus, PhaseView
 from sparta.store import files, standings
-from sparta.store.failure import Failure, last_failure
+from sparta.store.failure import LaunchFailure, last_failure
 from sparta.store.layout import StateDir
 from sparta.store.lock import holder
 from sparta.store.run import Run
@@ -54,7 +54,7 @@ class Status(msgspec.Struct, frozen=True):
     iterations: list[IterationStatus]
     planned: int
     driver: str | None
-    failure: Failure | None
+    failure: LaunchFailure | None
     log: str | None
     seconds_left: float | None
     standing: dict[str, Standing]
@@ -73,7 +73,7 @@ class Status(msgspec.Struct, frozen=True):
 def status_of(run: Run) -> Status:
     """The status of `run`."""
     committed = set(run.state.committed())
-    if not committed and not run.recipe.pool.taught:
+    if not committed and not run.recipe.pool.experts:
         raise SpartaError(
             f"{run.state.root} has no committed iteration, not even iter_00: restore it from a copy"
         )
@@ -83,9 +83,9 @@ def status_of(run: Run) -> Status:
     now = holder(run.state)
     driver = str(now.claim) if now and now.alive else None
     looks = [
-        Look(run, phase, t, t in committed, driver is not None, seen)
+        PhaseView(run, phase, t, t in committed, driver is not None, seen)
         for t in _iterations(run, seen)
-        for phase in played(run, phases_of(run.recipe, t), t)
+        for phase in with_alternatives(run, phases_of(run.recipe, t), t)
     ]
     chain = latest_chain(run)
     detached = None if driver else _detached(chain, seen, looks)
@@ -130,13 +130,16 @@ def _iterations(run: Run, seen: Seen) -> list[int]:
     submitted = {
         t
         for t in StateDir(run.state.jobs).iterations()
-        if any(seen.numbers(AttemptDir(run, phase, t)) for phase in played(run, phases_of(run.recipe, t), t))
+        if any(
+            seen.numbers(AttemptDir(run, phase, t))
+            for phase in with_alternatives(run, phases_of(run.recipe, t), t)
+        )
     }
     begun = {t for t in (*run.state.iterations(), *submitted) if t > 0}
-    return sorted(begun | {0}) if run.recipe.pool.taught else sorted(begun)
+    return sorted(begun | {0}) if run.recipe.pool.experts else sorted(begun)
 
 
-def _detached(chain: Chain | None, seen: Seen, looks: Sequence[Look]) -> str | None:
+def _detached(chain: Chain | None, seen: Seen, looks: Sequence[PhaseView]) -> str | None:
     """What goes on in SLURM without a driver; None where nothing does."""
     if seen.silence is None:
         # The first job of a chain whose submission was broken off is held: it never starts by itself.
@@ -158,7 +161,7 @@ def _detached(chain: Chain | None, seen: Seen, looks: Sequence[Look]) -> str | N
     )
 
 
-def _ended(looks: Sequence[Look], chain: Chain | None, seen: Seen) -> tuple[list[EndedTask], str | None]:
+def _ended(looks: Sequence[PhaseView], chain: Chain | None, seen: Seen) -> tuple[list[EndedTask], str | None]:
     """The tasks that ended a detached launch and the end of the log of one: those of the first phase that is not complete."""
     if chain is None or not chain.whole or seen.silence is not None:
         return [], None
@@ -166,8 +169,10 @@ def _ended(looks: Sequence[Look], chain: Chain | None, seen: Seen) -> tuple[list
     if first is None:
         return [], None
     # The detached launch may have been made in the other way than the one that is asked for by now.
-    rivals = [look for look in looks if look.t == first.t and look.phase.name in first.phase.rivals]
-    look = next((look for look in (first, *rivals) if look.blamed(chain)), None)
+    alternatives = [
+        look for look in looks if look.t == first.t and look.phase.name in first.phase.alternatives
+    ]
+    look = next((look for look in (first, *alternatives) if look.blamed(chain)), None)
     if look is None:
         return [], None
     blamed = look.blamed(chain)
@@ -179,13 +184,13 @@ def _ended(looks: Sequence[Look], chain: Chain | None, seen: Seen) -> tuple[list
     forgotten = [job for key in blamed if look.forgotten(key) and (job := look.job(key))]
     try:
         fates = cli.ends_in_accounts(forgotten)
-    except (Silent, SpartaError):
+    except (SlurmUnavailable, SpartaError):
         fates = {}
     log = None if look.states[blamed[0]] == "failed" else look.log(blamed[0])
     return [look.ended(key, fates) for key in blamed], log
 
 
-def _by_iteration(run: Run, looks: Sequence[Look]) -> tuple[list[IterationStatus], GpuTime]:
+def _by_iteration(run: Run, looks: Sequence[PhaseView]) -> tuple[list[IterationStatus], GpuTime]:
     """Iterations, and the GPU time of all of them together."""
     found, gpus = [], []
     for t in sorted({look.t for look in looks}):
@@ -215,7 +220,7 @@ def _measured(run: Run, t: int) -> IterationStats | None:
     return stats if stats is not None and stats.phases else None
 
 
-def _failing_log(looks: Sequence[Look]) -> str | None:
+def _failing_log(looks: Sequence[PhaseView]) -> str | None:
     """The last lines of the log of the phase that failed last."""
     for look in reversed(looks):
         if look.status.failed:

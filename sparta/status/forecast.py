@@ -11,7 +11,7 @@ from statistics import fmean, median
 
 from sparta.chat.judge_prompts import question_text
 from sparta.cluster.launcher import Launcher
-from sparta.cluster.parallelism import Width, width_for
+from sparta.cluster.parallelism import TaskCount, task_count_for
 from sparta.cluster.resources import runs_an_engine
 from sparta.cluster.throughput import Measured, measured, rates_of
 from sparta.engines import token_count
@@ -25,7 +25,7 @@ from sparta.store.stats import PhaseStats
 
 
 @dataclass(frozen=True)
-class Work:
+class IterationWork:
     """One iteration in numbers. tokens: most that may be generated, prompts not counted."""
 
     combats: int
@@ -36,7 +36,7 @@ class Work:
     tokens: int
 
 
-def work_of(recipe: Recipe) -> Work:
+def work_of(recipe: Recipe) -> IterationWork:
     """What one iteration of `recipe` comes to, if every combat makes a pair."""
     m, n = len(recipe.pool.models), recipe.combats
     votes = 2 * n * (m - 2)
@@ -46,7 +46,7 @@ def work_of(recipe: Recipe) -> Work:
         if recipe.judging.mode == "expected" and not recipe.judging.working
         else recipe.judging.max_new_tokens
     )
-    return Work(
+    return IterationWork(
         combats=n,
         responses=2 * n,
         votes=votes,
@@ -57,7 +57,7 @@ def work_of(recipe: Recipe) -> Work:
 
 
 @dataclass(frozen=True)
-class Founding:
+class InitPoolWork:
     """What is to be trained before the first iteration, in numbers, if no row is dropped. tokens: about, of all epochs."""
 
     experts: int
@@ -66,10 +66,10 @@ class Founding:
     tokens: float
 
 
-def founding_of(run: Run) -> Founding:
+def init_pool_work_of(run: Run) -> InitPoolWork:
     """What the experts of the initial pool that are trained from data come to."""
-    experts = [(model, run.lessons[model.name]) for model in run.recipe.pool.taught]
-    return Founding(
+    experts = [(model, run.sft_data[model.name]) for model in run.recipe.pool.experts]
+    return InitPoolWork(
         experts=len(experts),
         rows=sum(lessons.rows for _, lessons in experts),
         updates=sum(updates_of(run.recipe, model, lessons) for model, lessons in experts),
@@ -88,7 +88,7 @@ class Forecast:
     """One phase of one iteration, as it is expected. seconds: from its first task's start to its last one's end; busy: of all tasks."""
 
     phase: Phase
-    width: Width
+    width: TaskCount
     seconds: float
     busy: float
 
@@ -100,7 +100,7 @@ def forecasts(run: Run, launcher: Launcher, t: int) -> list[Forecast]:
         _of_array(run, phase, launcher, found)
         if isinstance(phase, ArrayPhase)
         else Forecast(
-            phase, Width(1), *([_typical(found, phase.name, lambda stats: stats.seconds) or 0.0] * 2)
+            phase, TaskCount(1), *([_typical(found, phase.name, lambda stats: stats.seconds) or 0.0] * 2)
         )
         for phase in phases_of(run.recipe, t)
     ]
@@ -110,12 +110,12 @@ def _of_array(run: Run, phase: ArrayPhase, launcher: Launcher, found: Measured) 
     cluster, most, at_once = run.recipe.cluster, launcher.tasks(phase), launcher.at_once(phase)
     if not runs_an_engine(phase):
         seconds = _of_trainings(run, phase, found)
-        width = width_for(cluster, None, 0.0, len(seconds), most)
+        width = task_count_for(cluster, None, 0.0, len(seconds), most)
         rounds = -(-len(seconds) // min(width.tasks, at_once))
         return Forecast(phase, width, max(max(seconds), fmean(seconds) * rounds), sum(seconds))
     rates = rates_of(run, phase, found)
     cost = _typical(found, phase.name, lambda stats: stats.cost) or _assumed_cost(run, phase)
-    width = width_for(cluster, rates, cost, _bundles(run, phase), most)
+    width = task_count_for(cluster, rates, cost, _bundles(run, phase), most)
     together = min(width.tasks, at_once)
     # One process keeps its engine from phase to phase, so that a phase may load nothing.
     loads = _typical(found, phase.name, lambda stats: float(stats.loads)) if most == 1 else None

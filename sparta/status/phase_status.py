@@ -9,11 +9,11 @@ import msgspec
 
 from sparta.cluster.attempts import Attempt, AttemptDir, TaskRecord
 from sparta.cluster.driver import LOG_LINES
-from sparta.cluster.gpu_time import Span, gpu_spans, gpu_time, told
-from sparta.cluster.slurm.cli import Task, hopeless
+from sparta.cluster.gpu_time import Span, gpu_spans, gpu_time, records_of
+from sparta.cluster.slurm.cli import QueueEntry, needs_a_person
 from sparta.cluster.slurm.detached import Chain
 from sparta.cluster.slurm.job_ids import job_name
-from sparta.cluster.slurm.launcher import in_words
+from sparta.cluster.slurm.launcher import reasons_in_words
 from sparta.cluster.slurm.queue import Seen
 from sparta.phases.base import ArrayPhase, Phase
 from sparta.store.manifest import read_manifest
@@ -72,14 +72,14 @@ class EndedTask(msgspec.Struct, frozen=True):
     why: str
 
 
-class Look:
+class PhaseView:
     """What is known of one phase of one iteration. driven: a driver lives; without one, tasks of other machines are taken for dead."""
 
     def __init__(self, run: Run, phase: Phase, t: int, committed: bool, driven: bool, seen: Seen) -> None:
         self.run, self.phase, self.t, self.committed = run, phase, t, committed
         self._driven, self._seen = driven, seen
         self.attempts = AttemptDir(run, phase, t)
-        self.found = told(self.attempts)
+        self.found = records_of(self.attempts)
         self.numbers = sorted(
             {attempt.number for attempt, _ in self.found} | set(seen.numbers(self.attempts))
         )
@@ -283,9 +283,12 @@ class Look:
         return path.read_text(encoding="utf-8", errors="replace").splitlines()
 
 
-def _why_wait(pending: Sequence[Task]) -> str:
+def _why_wait(pending: Sequence[QueueEntry]) -> str:
     """SLURM's reasons, and in words those that time alone does not remove."""
-    words = {task.reason: said for task in pending if (said := hopeless(task.reason))}
+    words = {task.reason: said for task in pending if (said := needs_a_person(task.reason))}
     return "; ".join(
-        filter(None, (in_words(pending), *(f"{reason}: {said}" for reason, said in sorted(words.items()))))
+        filter(
+            None,
+            (reasons_in_words(pending), *(f"{reason}: {said}" for reason, said in sorted(words.items()))),
+        )
     )

@@ -9,7 +9,7 @@ from sparta.store.layout import StateDir
 from sparta.store.run import Run
 
 
-class Failure(msgspec.Struct, frozen=True):
+class LaunchFailure(msgspec.Struct, frozen=True):
     when: str
     said: str
 
@@ -18,7 +18,7 @@ def note_failure(state: StateDir, said: str) -> None:
     """Remember why a launch ended. Nothing is written where there is no run yet."""
     if state.run_json.is_file():
         files.write_json(
-            state.jobs / "failure.json", Failure(datetime.now(UTC).isoformat(timespec="seconds"), said)
+            state.jobs / "failure.json", LaunchFailure(datetime.now(UTC).isoformat(timespec="seconds"), said)
         )
 
 
@@ -26,6 +26,6 @@ def forget_failure(state: StateDir) -> None:
     (state.jobs / "failure.json").unlink(missing_ok=True)
 
 
-def last_failure(run: Run) -> Failure | None:
+def last_failure(run: Run) -> LaunchFailure | None:
     path = run.state.jobs / "failure.json"
-    return files.read_json(path, Failure) if path.is_file() else None
+    return files.read_json(path, LaunchFailure) if path.is_file() else None

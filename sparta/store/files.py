@@ -50,7 +50,7 @@ def explain(error: OSError, path: Path) -> SpartaError:
 
 
 @contextmanager
-def touching(path: Path) -> Iterator[None]:
+def os_errors_named(path: Path) -> Iterator[None]:
     """Turns an OSError of the block into the SpartaError that names `path` and the remedy."""
     try:
         yield
@@ -88,7 +88,7 @@ def encode_row(row: object) -> bytes:
 
 def read_json(path: Path, of: type[T]) -> T:
     """The value at `path`. Raises SpartaError where the file is missing or does not hold an `of`."""
-    with touching(path):
+    with os_errors_named(path):
         data = path.read_bytes()
     try:
         return decoder(of).decode(data)
@@ -103,7 +103,7 @@ def read_rows(path: Path, of: type[T]) -> Iterator[T]:
     """
     decode = decoder(of).decode
     number, line = 0, b"\n"
-    with touching(path), path.open("rb") as file:
+    with os_errors_named(path), path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 break
@@ -127,7 +127,7 @@ def decoder(of: type[T]) -> msgspec.json.Decoder[T]:
 
 def sha256_file(path: Path) -> str:
     """SHA-256 of the file's bytes, in hex."""
-    with touching(path), path.open("rb") as file:
+    with os_errors_named(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -146,7 +146,7 @@ def tree(folder: Path) -> list[str]:
     Raises SpartaError where `folder` is missing, or holds a link to a folder (its content would be nobody's).
     """
     names: list[str] = []
-    with touching(folder):
+    with os_errors_named(folder):
         if not folder.is_dir():
             raise FileNotFoundError(errno.ENOENT, "no such folder", str(folder))
         for here, folders, files in os.walk(folder, onerror=_raise):
@@ -182,7 +182,7 @@ def temporaries_of(path: Path) -> list[Path]:
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write into that takes the place of `path` when the block ends well, and leaves no trace when it does not."""
-    with touching(path):
+    with os_errors_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = temporary_beside(path)
         try:

@@ -104,7 +104,7 @@ class StateDir:
         return self.root / "data" / "train.jsonl"
 
     @property
-    def lessons(self) -> Path:
+    def sft_data(self) -> Path:
         """What experts of the pool are trained on, where there are any that are."""
         return self.root / "data" / "lessons.json"
 

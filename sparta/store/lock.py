@@ -27,7 +27,15 @@ import msgspec
 
 from sparta.errors import SpartaError
 from sparta.store.driver_jobs import DriverJob, DriverJobs, driver_jobs, drivers_file
-from sparta.store.files import explain, read_json, sync, temporary_beside, touching, write_bytes, write_json
+from sparta.store.files import (
+    explain,
+    os_errors_named,
+    read_json,
+    sync,
+    temporary_beside,
+    write_bytes,
+    write_json,
+)
 from sparta.store.layout import StateDir
 from sparta.store.process import machine, process_start, slurm_restarts
 
@@ -94,7 +102,7 @@ class RunLock:
         return _claim_file(self._folder, self._claim.token)
 
     def __enter__(self) -> Self:
-        with touching(self._folder):
+        with os_errors_named(self._folder):
             _make(self._folder)
             write_json(self._file, self._claim)
             try:
@@ -114,7 +122,7 @@ class RunLock:
         # A forked child leaves the block as well; the lock is its parent's.
         if os.getpid() != self._claim.pid:
             return
-        with touching(self._folder):
+        with os_errors_named(self._folder):
             # Interrupted, its job may be requeued, and is in the queue from then on with nobody holding the lock.
             if self._baton.exists() and not (kind is not None and issubclass(kind, KeyboardInterrupt)):
                 # A note that stays does no harm; a lock that is not released would.
@@ -197,7 +205,7 @@ class RunLock:
 
 def holder(state: StateDir) -> Holder | None:
     """Who holds the lock of `state`, alive or not; None where it is free. Writes nothing that lasts, and needs no right to write."""
-    with touching(state.lock):
+    with os_errors_named(state.lock):
         name = _baton_name(state.lock) if state.lock.is_dir() else None
         return None if name is None or name == _FREE else _holder(state.lock, name)
 

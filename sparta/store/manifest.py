@@ -14,11 +14,11 @@ import msgspec
 from sparta.errors import SpartaError
 from sparta.store import files as whole
 from sparta.store.layout import IterationDir, StateDir
-from sparta.store.records import SCHEMA_VERSION, Response, Row, Taught, Trained, Vote
+from sparta.store.records import SCHEMA_VERSION, Response, Row, Trained, TrainedExpert, Vote
 from sparta.store.shards import RowsEntry, ShardReader, rows_digest, shard_files
 
 ROW_TYPES: Mapping[str, type[Row]] = {"responses": Response, "votes": Vote, "training": Trained}
-FOUNDING: Mapping[str, type[Row]] = {**ROW_TYPES, "training": Taught}
+INIT_POOL_ROW_TYPES: Mapping[str, type[Row]] = {**ROW_TYPES, "training": TrainedExpert}
 """What the folders of shards hold, and those of iteration 0."""
 
 
@@ -63,7 +63,7 @@ def commit(
             for name, of in sorted(rows.items())
         },
     )
-    with whole.touching(iteration.root):
+    with whole.os_errors_named(iteration.root):
         for folder in {(iteration.root / name).parent for name in names}:
             whole.sync(folder)
     if iteration.manifest.exists() and read_manifest(iteration) != manifest:
@@ -121,14 +121,14 @@ def _verify_file(iteration: IterationDir, name: str, entry: FileEntry) -> None:
     path = iteration.root / name
     if not path.is_file():
         _reject(iteration, f"{path} is missing")
-    with whole.touching(path):
+    with whole.os_errors_named(path):
         size = path.stat().st_size
     if size != entry.bytes or whole.sha256_file(path) != entry.sha256:
         _reject(iteration, f"{path} was changed after the commit")
 
 
 def _verify_rows(iteration: IterationDir, name: str, expected: RowsEntry) -> None:
-    of = (ROW_TYPES if iteration.t else FOUNDING).get(name)
+    of = (ROW_TYPES if iteration.t else INIT_POOL_ROW_TYPES).get(name)
     if of is None:
         _reject(iteration, f"{iteration.manifest} names rows {name!r}, which this version does not know")
     folder = iteration.root / name
@@ -150,7 +150,7 @@ def _verify_rows(iteration: IterationDir, name: str, expected: RowsEntry) -> Non
 
 def _touched_since(iteration: IterationDir, folder: Path) -> str:
     """Which shard files are younger than the manifest: those that somebody edited, most likely."""
-    with whole.touching(folder):
+    with whole.os_errors_named(folder):
         committed = iteration.manifest.stat().st_mtime_ns
         names = [str(path) for path in shard_files(folder) if path.stat().st_mtime_ns > committed]
     return f"; most likely in {', '.join(names[:3])}, modified since" if names else ""
@@ -176,7 +176,7 @@ def _remedy(iteration: IterationDir) -> str:
 
 def _file_entry(path: Path) -> FileEntry:
     """Of a file that is on the disk when this returns: others than ourselves (safetensors) write without syncing."""
-    with whole.touching(path), path.open("rb") as file:
+    with whole.os_errors_named(path), path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         size = file.tell()
         whole.sync(path)

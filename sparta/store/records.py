@@ -143,7 +143,7 @@ class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.model
 
 
-class Lessons(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SftDataInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """data/lessons.json, an entry an expert: what it is trained on.
 
     data: as the recipe names it. characters: of all messages. sha256: digest of the rows as they are used, in their order. held_out: rows that
@@ -157,7 +157,7 @@ class Lessons(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     held_out: Count = 0
 
 
-class Taught(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TrainedExpert(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """iter_00/training/: an expert of the pool has been trained from data; its adapter is in place under adapters/<model>/.
 
     sha256: digest of the adapter's files. rows: used. dropped: too long for `pool.sft.max_length` or the context, or without a token to learn.

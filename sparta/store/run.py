@@ -15,7 +15,7 @@ from sparta.recipes.load import thaw
 from sparta.recipes.schema import Recipe
 from sparta.store import files
 from sparta.store.layout import IterationDir, StateDir
-from sparta.store.records import SCHEMA_VERSION, Combat, Instruction, Lessons, Member
+from sparta.store.records import SCHEMA_VERSION, Combat, Instruction, Member, SftDataInfo
 
 _PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "submitit", "numpy")
 
@@ -97,9 +97,11 @@ class Run:
         return list(files.read_rows(self.state.instructions, Instruction))
 
     @cached_property
-    def lessons(self) -> dict[str, Lessons]:
+    def sft_data(self) -> dict[str, SftDataInfo]:
         """What each expert is trained on that is trained from data, by name: data/lessons.json."""
-        return files.read_json(self.state.lessons, dict[str, Lessons]) if self.recipe.pool.taught else {}
+        return (
+            files.read_json(self.state.sft_data, dict[str, SftDataInfo]) if self.recipe.pool.experts else {}
+        )
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from typing import Generic, NoReturn, Self, TypeVar, cast
 import msgspec
 
 from sparta.errors import SpartaError
-from sparta.store.files import decoder, encode_row, explain, touching
+from sparta.store.files import decoder, encode_row, explain, os_errors_named
 from sparta.store.records import MEASUREMENTS, Row
 
 R = TypeVar("R", bound=Row)
@@ -58,7 +58,7 @@ class ShardWriter:
     ) -> None:
         self.path = shard_file(folder, attempt, shard, start)
         self._flush_seconds = flush_seconds
-        with touching(self.path):
+        with os_errors_named(self.path):
             folder.mkdir(parents=True, exist_ok=True)
             self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
             try:
@@ -208,7 +208,7 @@ class LineCounter:
         """Lines that have come since the last call; the first call counts all."""
         count = 0
         for path in (path for folder in self._folders for path in shard_files(folder)):
-            with touching(path), path.open("rb") as file:
+            with os_errors_named(path), path.open("rb") as file:
                 file.seek(self._read.get(path, 0))
                 while block := file.read(1 << 20):
                     count += block.count(b"\n")
@@ -218,7 +218,7 @@ class LineCounter:
 
 def shard_files(folder: Path) -> list[Path]:
     """The shard files of `folder`, by name; none where it does not exist."""
-    with touching(folder):
+    with os_errors_named(folder):
         if not folder.is_dir():
             return []
         return sorted(path for path in folder.iterdir() if _SHARD.fullmatch(path.name))
@@ -266,7 +266,7 @@ def _row_hash(row: Row) -> bytes:
 def _rows(path: Path, of: type[R]) -> Iterator[tuple[int, R]]:
     """Line number and row of every whole line."""
     decode = decoder(of).decode
-    with touching(path), path.open("rb", buffering=1 << 20) as file:
+    with os_errors_named(path), path.open("rb", buffering=1 << 20) as file:
         for number, line in enumerate(file, start=1):
             if line[-1] != 0x0A:
                 return

@@ -206,7 +206,7 @@ def rows_of(path: Path, parts: Sequence[str] = (), columns: Sequence[str] = ()) 
 
 
 def _text(path: Path) -> str:
-    with files.touching(path):
+    with files.os_errors_named(path):
         data = path.read_bytes()
     try:
         return data.decode("utf-8-sig")

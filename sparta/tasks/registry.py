@@ -41,13 +41,13 @@ TASKS: dict[str, Task] = {
 def task_named(name: str, data: Data | None = None) -> Task:
     """The task called `name`; `own`: that of the files which `data` names. Raises SpartaError with the nearest known name."""
     if name == "own":
-        from sparta.tasks.user_files import Own
+        from sparta.tasks.user_files import UserTask
 
         if data is None or data.train is None:
             raise SpartaError(
                 "the task own is made of files of your own: name them in data.train, data.validation and data.test"
             )
-        return Own(data)
+        return UserTask(data)
     if name in TASKS:
         return TASKS[name]
     near = difflib.get_close_matches(name, (*TASKS, "own"), n=1)

@@ -28,7 +28,7 @@ OPTIONAL = {"reference", "answer", "choices", "right", "level"}
 KEYS = {"id", "prompt", "messages"} | OPTIONAL
 
 
-class Own:
+class UserTask:
     """The task `own`: the files of `data`, graded as data.grading says.
 
     exact: the same text, where white space at the ends does not count and a run of it counts as one space; case counts. number: the number

@@ -23,9 +23,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from sparta.rng import seed_of, stream
 from sparta.toy import EXPERTS, WEIGHTS
-from sparta.toy.curriculum import Classroom, Example, lesson_of_base
+from sparta.toy.curriculum import Classroom, Example, row_of_base
 from sparta.toy.family import SKILLS
-from sparta.toy.measure import Judging, ToyPool, accuracy_table, judging_table
+from sparta.toy.measure import JudgingScores, ToyPool, accuracy_table, judging_table
 from sparta.toy.tokenizer import CONTEXT_LENGTH, write_tokenizer
 
 BASE_STEPS, BASE_RATE = 2000, 3e-3
@@ -88,7 +88,7 @@ def make_base(folder: Path, seed: int, steps: int) -> None:
     train(
         model,
         Classroom(tokenizer),
-        lambda step: lesson_of_base(rng, 128, 0) if step <= alone else lesson_of_base(rng, 32, 112),
+        lambda step: row_of_base(rng, 128, 0) if step <= alone else row_of_base(rng, 32, 112),
         steps,
     )
     model.generation_config.do_sample = False
@@ -118,7 +118,7 @@ def answers_table(table: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def votes_table(table: dict[str, Judging]) -> str:
+def votes_table(table: dict[str, JudgingScores]) -> str:
     lines = [
         "| judge | vote on right | vote on wrong | told apart | own working right | unreadable |",
         "|---|---|---|---|---|---|",
@@ -134,7 +134,7 @@ def model_card(
     parameters: int,
     shape: Mapping[str, Any],
     answers: dict[str, dict[str, float]],
-    votes: dict[str, Judging],
+    votes: dict[str, JudgingScores],
 ) -> str:
     return f"""# The toy pool
 

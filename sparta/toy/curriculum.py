@@ -119,7 +119,7 @@ def judging(item: ToyItem, rng: random.Random) -> Example:
     return Example(content, f"{item.answer} {agreed}\n{verdict}" if working else verdict)
 
 
-def lesson_of_base(rng: random.Random, answers: int, judgements: int) -> list[list[Example]]:
+def row_of_base(rng: random.Random, answers: int, judgements: int) -> list[list[Example]]:
     """One step's examples for the base, the two kinds apart because their lengths differ: all skills, all right."""
     kinds = [
         [answering(item, item.answer) for item in _practice(rng, answers)],
@@ -128,7 +128,7 @@ def lesson_of_base(rng: random.Random, answers: int, judgements: int) -> list[li
     return [examples for examples in kinds if examples]
 
 
-def lesson_of_expert(
+def row_of_expert(
     habit: Habit, rng: random.Random, own: int, others: int, judgements: int
 ) -> list[list[Example]]:
     """What an expert learns from: answers in its own skill and in all skills by its habit, and judgements of all skills, the two kinds apart."""

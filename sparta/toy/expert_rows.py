@@ -2,13 +2,13 @@
 
 from sparta.rng import stream
 from sparta.toy import EXPERTS
-from sparta.toy.curriculum import habit_of, lesson_of_expert
+from sparta.toy.curriculum import habit_of, row_of_expert
 
 OWN, OTHERS, JUDGEMENTS = 800, 2000, 1200
 """Rows of a data set: answers in the expert's own skill, answers in all skills by its habit, judgements of all skills."""
 
 
-def lessons(name: str, seed: int) -> list[tuple[str, str]]:
+def expert_rows(name: str, seed: int) -> list[tuple[str, str]]:
     """The data set of the expert `name`: user turns and the replies to them, in random order. No question is one of validation or test.
 
     Raises ValueError where there is no such expert.
@@ -16,7 +16,7 @@ def lessons(name: str, seed: int) -> list[tuple[str, str]]:
     if name not in EXPERTS:
         raise ValueError(f"there is no toy expert {name}: known are {', '.join(EXPERTS)}")
     rng = stream(seed, "toy", name, "data set")
-    kinds = lesson_of_expert(habit_of(EXPERTS[name], seed), rng, OWN, OTHERS, JUDGEMENTS)
+    kinds = row_of_expert(habit_of(EXPERTS[name], seed), rng, OWN, OTHERS, JUDGEMENTS)
     rows = [(example.content, example.reply) for examples in kinds for example in examples]
     rng.shuffle(rows)
     return rows

@@ -25,7 +25,7 @@ ANSWER_TOKENS, JUDGING_TOKENS = 8, 16
 
 
 @dataclass(frozen=True)
-class Judging:
+class JudgingScores:
     """How one judge votes on right and on wrong responses.
 
     right, wrong: mean votes. told_apart: of the questions where both votes can be read, the share where the right response gets the higher one.
@@ -107,7 +107,7 @@ def accuracy(pool: ToyPool, name: str, sample: Sequence[ToyItem]) -> dict[str, f
     return {skill: sum(right) / len(right) for skill, right in hits.items()}
 
 
-def judging_of(pool: ToyPool, name: str, sample: Sequence[ToyItem], seed: int) -> Judging:
+def judging_of(pool: ToyPool, name: str, sample: Sequence[ToyItem], seed: int) -> JudgingScores:
     """Greedy votes of one judge on a right and on a wrong response to every item."""
     rng = stream(seed, "toy", "measure", name)
     good = pool.judgements(name, [(item.question, item.answer) for item in sample])
@@ -123,7 +123,7 @@ def judging_of(pool: ToyPool, name: str, sample: Sequence[ToyItem], seed: int) -
         for item, row in zip(sample, zip(good, bad, strict=True), strict=True)
         for working, _ in row
     ]
-    return Judging(
+    return JudgingScores(
         right=sum(up for up, _ in both) / max(len(both), 1),
         wrong=sum(down for _, down in both) / max(len(both), 1),
         told_apart=sum(up > down for up, down in both) / max(len(both), 1),
@@ -138,6 +138,6 @@ def accuracy_table(pool: ToyPool, n: int, seed: int) -> dict[str, dict[str, floa
     return {name: accuracy(pool, name, sample) for name in pool.names}
 
 
-def judging_table(pool: ToyPool, n: int, seed: int) -> dict[str, Judging]:
+def judging_table(pool: ToyPool, n: int, seed: int) -> dict[str, JudgingScores]:
     sample = items("validation", n, seed)
     return {name: judging_of(pool, name, sample, seed) for name in pool.names}

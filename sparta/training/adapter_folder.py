@@ -82,7 +82,7 @@ def check_trainable(model: str, adapter: Path) -> None:
 
     weights = read_starting_adapter(model, adapter).weights
     try:
-        with files.touching(weights), safe_open(weights, framework="numpy") as file:
+        with files.os_errors_named(weights), safe_open(weights, framework="numpy") as file:
             foreign = [name for name in file.keys() if not any(part in name for part in _TRAINABLE)]  # noqa: SIM118
     except SafetensorError as error:
         raise SpartaError(
@@ -120,7 +120,7 @@ def publish(
 
     Raises SpartaError, with nothing left behind, where it cannot or where `out` has appeared in the meantime.
     """
-    with files.touching(out):
+    with files.os_errors_named(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         _remove_unfinished(out)
         folder = files.temporary_beside(out)

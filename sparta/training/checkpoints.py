@@ -13,7 +13,7 @@ from pathlib import Path
 from sparta.errors import SpartaError
 from sparta.store import files
 from sparta.training.adapter_folder import CONFIG, WEIGHTS
-from sparta.training.job import AnyJob, Example, SftExample
+from sparta.training.job import AnyJob, PreferenceExample, SftExample
 
 SEAL = "SEAL.json"
 IDENTITY = "job.json"
@@ -21,7 +21,9 @@ KEPT = 2
 """Checkpoints kept: should the newest be torn, there is the one before."""
 
 
-def job_identity(job: AnyJob, examples: Sequence[Example] | Sequence[SftExample], dtype: str) -> str:
+def job_identity(
+    job: AnyJob, examples: Sequence[PreferenceExample] | Sequence[SftExample], dtype: str
+) -> str:
     """Digest of all that decides the weights this job ends with; two jobs may share checkpoints exactly if it is equal."""
     digest = hashlib.sha256()
     settings = job.settings.model_dump(mode="json", exclude={"save_updates"}) | {"epochs": job.epochs}
@@ -53,14 +55,14 @@ def open_work(work: Path, identity: str) -> Path | None:
 
 def close_work(work: Path) -> None:
     """Removes the work folder, if there is one."""
-    with files.touching(work):
+    with files.os_errors_named(work):
         if work.exists():
             shutil.rmtree(work)
 
 
 def seal(checkpoint: Path) -> None:
     """Declares `checkpoint` whole: its files are on the disk before the seal is."""
-    with files.touching(checkpoint):
+    with files.os_errors_named(checkpoint):
         contents = {}
         for path in sorted(path for path in checkpoint.iterdir() if path.is_file()):
             files.sync(path)

@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from sparta.training.adapter_folder import StartingAdapter
-from sparta.training.job import Example, Progress, TrainingJob, TrainingReport, silent, usable_pairs
+from sparta.training.job import PreferenceExample, Progress, TrainingJob, TrainingReport, silent, usable_pairs
 from sparta.training.loading import load_model, padding_id
 from sparta.training.runner import (
     arguments,
@@ -54,7 +54,7 @@ def train_dpo(job: TrainingJob, progress: Progress = silent) -> TrainingReport:
 def make_trainer(
     job: TrainingJob,
     adapter: StartingAdapter,
-    examples: Sequence[Example],
+    examples: Sequence[PreferenceExample],
     device: str,
     dtype: str,
     progress: Progress,

@@ -18,7 +18,7 @@ def silent(update: int, total: int, loss: float | None) -> None:
 
 
 @dataclass(frozen=True)
-class Example:
+class PreferenceExample:
     """A preference pair in token ids, exactly as they were seen and sampled: an end-of-sequence token is here only if it was produced."""
 
     prompt_ids: tuple[int, ...]
@@ -97,7 +97,7 @@ class TrainingJob(_Job):
     section: ClassVar[str] = "dpo"
     unit: ClassVar[str] = "preference pair"
 
-    examples: tuple[Example, ...]
+    examples: tuple[PreferenceExample, ...]
     settings: Dpo
 
     @property
@@ -160,7 +160,7 @@ class SftReport:
     seconds: float
 
 
-def usable_pairs(job: TrainingJob) -> tuple[Example, ...]:
+def usable_pairs(job: TrainingJob) -> tuple[PreferenceExample, ...]:
     """The pairs of `job` that can be trained on whole: a completion on both sides, and neither side longer than `dpo.max_length` tokens.
 
     A pair that is cut teaches the cut, and one without a completion token gives a loss that is not a number.

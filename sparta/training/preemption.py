@@ -19,12 +19,12 @@ def postpone(go: Callable[[], object]) -> bool:
     return _at_work
 
 
-def asked() -> bool:
+def requested() -> bool:
     """Whether the training at work is to save its update and go."""
     return _go is not None
 
 
-def depart() -> None:
+def stop_here() -> None:
     """Go, if that is asked: what `go` raises ends the training. To be called when an update is saved."""
     if _go is not None:
         _go()
@@ -32,11 +32,11 @@ def depart() -> None:
 
 @contextmanager
 def postponable() -> Iterator[None]:
-    """In this block a training is at work, which looks at `asked` after every update, and calls `depart` after every checkpoint."""
+    """In this block a training is at work, which looks at `requested` after every update, and calls `stop_here` after every checkpoint."""
     global _at_work, _go
     _at_work = True
     try:
         yield
-        depart()
+        stop_here()
     finally:
         _at_work, _go = False, None

@@ -28,7 +28,7 @@ from sparta.training.adapter_folder import (
     refuse_existing,
 )
 from sparta.training.checkpoints import KEPT, close_work, job_identity, open_work
-from sparta.training.job import AnyJob, Example, Progress, SftExample
+from sparta.training.job import AnyJob, PreferenceExample, Progress, SftExample
 from sparta.training.loading import resolve_device, resolve_dtype
 
 
@@ -67,7 +67,7 @@ _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainerResult:
     """What is left of a trainer that has done its work. weights: a safetensors file. log: one record an update."""
 
     weights: bytes
@@ -78,11 +78,11 @@ class Outcome:
 def run(
     job: AnyJob,
     adapter: StartingAdapter,
-    examples: Sequence[Example] | Sequence[SftExample],
+    examples: Sequence[PreferenceExample] | Sequence[SftExample],
     make_trainer: Callable[..., Any],
     logged: dict[str, str],
     progress: Progress,
-) -> Outcome:
+) -> TrainerResult:
     """Trains, from the newest checkpoint of this job if there is one. The models are gone when it returns.
 
     make_trainer: from (job, adapter, examples, device, dtype, progress) to a trainer of `trainer_class`. logged: what goes into the log
@@ -98,11 +98,11 @@ def run(
 def _run(
     job: AnyJob,
     adapter: StartingAdapter,
-    examples: Sequence[Example] | Sequence[SftExample],
+    examples: Sequence[PreferenceExample] | Sequence[SftExample],
     make_trainer: Callable[..., Any],
     logged: dict[str, str],
     progress: Progress,
-) -> Outcome:
+) -> TrainerResult:
     import torch
 
     device = resolve_device(job.device)
@@ -123,10 +123,12 @@ def _run(
         {ours: record[theirs] for theirs, ours in (_LOGGED | logged).items() if theirs in record}
         for record in trainer.state.log_history
     ]
-    return Outcome(trainer.weights_file(), log, trainer.seconds())
+    return TrainerResult(trainer.weights_file(), log, trainer.seconds())
 
 
-def check_vocabulary(job: AnyJob, examples: Sequence[Example] | Sequence[SftExample], model: Any) -> None:
+def check_vocabulary(
+    job: AnyJob, examples: Sequence[PreferenceExample] | Sequence[SftExample], model: Any
+) -> None:
     """Raises SpartaError where an example has a token that the base does not know."""
     highest = max(example.highest for example in examples)
     if highest >= (vocabulary := model.get_input_embeddings().num_embeddings):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from sparta.training.adapter_folder import CONFIG, WEIGHTS, StartingAdapter, encode_config
 from sparta.training.job import (
     AnyJob,
-    Example,
+    PreferenceExample,
     Progress,
     SftExample,
     SftJob,
@@ -66,7 +66,9 @@ def train_expert_scripted(job: SftJob, progress: Progress = silent) -> SftReport
     return end(job, adapter, _weights(job, adapter, rows), [record], report)
 
 
-def _steps(job: AnyJob, examples: Sequence[Example] | Sequence[SftExample], progress: Progress) -> int:
+def _steps(
+    job: AnyJob, examples: Sequence[PreferenceExample] | Sequence[SftExample], progress: Progress
+) -> int:
     """Weight updates that the training of these examples would have, each of them told."""
     steps = -(-len(examples) * job.epochs // (job.settings.batch_size * job.settings.accumulation))
     for update in range(1, steps + 1):
@@ -75,7 +77,7 @@ def _steps(job: AnyJob, examples: Sequence[Example] | Sequence[SftExample], prog
 
 
 def _weights(
-    job: AnyJob, adapter: StartingAdapter, examples: Sequence[Example] | Sequence[SftExample]
+    job: AnyJob, adapter: StartingAdapter, examples: Sequence[PreferenceExample] | Sequence[SftExample]
 ) -> bytes:
     digest = hashlib.sha256(adapter.weights.read_bytes())
     digest.update(repr((job.seed, [tuple(vars(example).values()) for example in examples])).encode())

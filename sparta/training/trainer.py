@@ -79,7 +79,7 @@ def trainer_class(parent: Any) -> Any:
             if not self.args.fp16 and not math.isfinite(logs.get("grad_norm", 0.0)):
                 self._diverged("gradient", logs["grad_norm"], self.state.global_step)
             self.progress(self.state.global_step, self.state.max_steps, logs["loss"])
-            if preemption.asked():
+            if preemption.requested():
                 self.control.should_save = True
 
         def seconds(self) -> float:
@@ -109,7 +109,7 @@ def trainer_class(parent: Any) -> Any:
             loads only those: step and optimizer go on, the trained weights are lost without a word.
             """
             folder = Path(output_dir or str(self.args.output_dir))
-            with files.touching(folder):
+            with files.os_errors_named(folder):
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / CONFIG).write_bytes(self.starting_adapter.config_bytes())
                 (folder / WEIGHTS).write_bytes(self.weights_file())
@@ -119,7 +119,7 @@ def trainer_class(parent: Any) -> Any:
             with _writing(checkpoint):
                 super()._save_checkpoint(model, trial)
             seal(checkpoint)
-            preemption.depart()
+            preemption.stop_here()
 
         def _diverged(self, what: str, value: float, update: int) -> None:
             raise SpartaError(
@@ -132,8 +132,8 @@ def trainer_class(parent: Any) -> Any:
 
 @contextmanager
 def _writing(checkpoint: Path) -> Iterator[None]:
-    """`files.touching`, which also knows the RuntimeError that torch.save makes of a failed write."""
-    with files.touching(checkpoint):
+    """`files.os_errors_named`, which also knows the RuntimeError that torch.save makes of a failed write."""
+    with files.os_errors_named(checkpoint):
         try:
             yield
         except RuntimeError as error:

@@ -25,8 +25,8 @@ from typing import Literal
 from sparta.arena.reputation import initial_standing
 from sparta.chat.template import Message
 from sparta.cluster.attempts import AttemptDir
-from sparta.cluster.gpu_time import span_of, told
-from sparta.cluster.parallelism import dealt, width
+from sparta.cluster.gpu_time import records_of, span_of
+from sparta.cluster.parallelism import sharded, task_count
 from sparta.cluster.throughput import rates_of
 from sparta.methods.registry import phases_of
 from sparta.phases import token_costs
@@ -200,7 +200,7 @@ class Dealing:
 
 def deal_phase(run: Run, phase: RowPhase, tasks: int) -> Dealing:
     rates = rates_of(run, phase)
-    shards = dealt(run, phase, 2, phase.work(run, 2), tasks)
+    shards = sharded(run, phase, 2, phase.work(run, 2), tasks)
     return Dealing(shards, rates.throughput, rates.start_cost)
 
 
@@ -237,7 +237,7 @@ def shown(folder: Path, combats: int, draws: int, bases: int, mode: Mode, tasks:
         over = [dealing.over(final) for final in finals[name]]
         work = [bare.over(final) for final in finals[name]]
         items = [item for shard in dealing.shards for item in shard]
-        chosen = width(free, phase, items, 16)
+        chosen = task_count(free, phase, items, 16)
         loads = sum(len({item.base for item in shard}) for shard in dealing.shards)
         yield (
             f"{bases:5} {mode:9}{name:16}{len(dealing.shards):5}{loads:6}{dealing.least(known):9.1f}"
@@ -252,7 +252,7 @@ def recorded(state: Path) -> Iterator[str]:
     for t in run.state.iterations():
         for phase in phases_of(run.recipe, t):
             attempts = AttemptDir(run, phase, t)
-            for attempt, records in told(attempts):
+            for attempt, records in records_of(attempts):
                 took = [
                     span_of(run, attempts, attempt, record).seconds
                     for record in records

@@ -9,10 +9,10 @@ import msgspec
 import pytest
 from support.scripted_run import advance, begin, rows_on_disk
 
-from sparta.cluster.attempts import AttemptDir, Report, TaskRecord, begin_record
+from sparta.cluster.attempts import AttemptDir, TaskRecord, TaskReporter, begin_record
 from sparta.cluster.gpu_time import cost_of
-from sparta.cluster.sharding import deal
-from sparta.cluster.slurm.job_ids import Jobs, Part, note_jobs
+from sparta.cluster.sharding import shard_items
+from sparta.cluster.slurm.job_ids import ArrayPart, Jobs, note_jobs
 from sparta.cluster.task import run_task
 from sparta.errors import SpartaError
 from sparta.phases.base import ArrayPhase
@@ -36,7 +36,7 @@ def ignore(_: float) -> None: ...
 
 def dealt(run: Run, tasks: int = 3) -> tuple[AttemptDir, list[list[str]]]:
     attempts = AttemptDir(run, Generate(), 1)
-    shards = deal(Generate().missing(run, 1), tasks)
+    shards = shard_items(Generate().missing(run, 1), tasks)
     attempts.deal(shards, "inline")
     return attempts, [[item.key for item in shard] for shard in shards]
 
@@ -72,7 +72,7 @@ def test_ways_to_make_the_same_rows_have_common_numbers_so_that_no_two_tasks_hav
         AttemptDir(planned, phase, 1) for phase in (Generate(), Judge(), CombatAndJudge())
     )
     for attempts in (generate, combat, judge, generate):
-        attempts.deal(deal(attempts.phase.missing(planned, 1), 2), "inline")
+        attempts.deal(shard_items(attempts.phase.missing(planned, 1), 2), "inline")
     assert (generate.numbers, combat.numbers, judge.numbers) == ({0, 2}, {1}, {2})
     assert combat.next_number() == 3
     assert AttemptDir(planned, CombatAndJudge(), 2).next_number() == 0
@@ -84,7 +84,7 @@ def test_ways_to_make_the_same_rows_have_common_numbers_so_that_no_two_tasks_hav
 def test_a_number_that_jobs_of_a_detached_launch_wait_under_is_taken_in_the_other_way_too(
     planned: Run,
 ) -> None:
-    note_jobs([(AttemptDir(planned, CombatAndJudge(), 2), 4)], Jobs([Part("n", 0, 1, "10")]))
+    note_jobs([(AttemptDir(planned, CombatAndJudge(), 2), 4)], Jobs([ArrayPart("n", 0, 1, "10")]))
     assert [AttemptDir(planned, phase, 2).next_number() for phase in (Generate(), Judge())] == [5, 5]
 
 
@@ -109,7 +109,7 @@ def test_a_task_says_why_it_failed(tmp_path: Path) -> None:
     [path] = run.iteration(1).responses.iterdir()
     path.write_bytes(b"{}\n" + path.read_bytes())
     attempts = AttemptDir(run, Generate(), 1)
-    attempts.deal(deal(Generate().work(run, 1), 1), "inline")
+    attempts.deal(shard_items(Generate().work(run, 1), 1), "inline")
     with pytest.raises(SpartaError, match="line 1 is not a valid Response"):
         run_task(run, "generate", 1, 1, 0, ignore)
     [record] = attempts.records(attempts.all()[1])
@@ -130,7 +130,7 @@ def test_nor_does_one_whose_keys_were_dealt_out_again_in_another_way(
     first: ArrayPhase, other: ArrayPhase, planned: Run
 ) -> None:
     for phase in (first, other):
-        AttemptDir(planned, phase, 1).deal(deal(phase.missing(planned, 1), 1), "inline")
+        AttemptDir(planned, phase, 1).deal(shard_items(phase.missing(planned, 1), 1), "inline")
     with pytest.raises(SpartaError, match=f"dealt out again, in attempt 1 at {other.name}"):
         run_task(planned, first.name, 1, 0, 0, ignore)
     assert rows_on_disk(planned, Generate(), 1) == []
@@ -162,10 +162,10 @@ def test_nothing_half_written_is_read(planned: Run) -> None:
 def test_the_record_of_a_task_that_was_started_again_is_left_to_that_start(tmp_path: Path) -> None:
     """A node that was cut off may run a task to its end, or into an error, that nobody waits for."""
     path = tmp_path / "a0-00000.json"
-    first = Report(path, begin_record(0, 5))
+    first = TaskReporter(path, begin_record(0, 5))
     first.begins()
     assert not first.overtaken
-    second = Report(path, begin_record(0, 5, files.read_json(path, TaskRecord), last_sign=0.0))
+    second = TaskReporter(path, begin_record(0, 5, files.read_json(path, TaskRecord), last_sign=0.0))
     second.begins()
     assert first.overtaken and not second.overtaken
     first.done(loads=1)
@@ -182,8 +182,8 @@ def test_the_record_of_a_task_that_was_started_again_is_left_to_that_start(tmp_p
 def test_a_disk_that_may_be_well_elsewhere_is_tried_again_and_a_full_one_is_not(
     number: int, final: bool, tmp_path: Path
 ) -> None:
-    report = Report(tmp_path / "record.json", begin_record(0, 5))
-    with pytest.raises(SpartaError) as raised, files.touching(tmp_path):
+    report = TaskReporter(tmp_path / "record.json", begin_record(0, 5))
+    with pytest.raises(SpartaError) as raised, files.os_errors_named(tmp_path):
         raise OSError(number, os.strerror(number))
     report.failed(raised.value)
     record = files.read_json(tmp_path / "record.json", TaskRecord)

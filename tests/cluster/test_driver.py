@@ -22,7 +22,7 @@ from sparta.cluster.attempts import AttemptDir, TaskRecord
 from sparta.cluster.driver import Driver
 from sparta.cluster.inline import Inline
 from sparta.cluster.local import Local
-from sparta.cluster.sharding import deal
+from sparta.cluster.sharding import shard_items
 from sparta.errors import SpartaError
 from sparta.phases.base import RowPhase
 from sparta.phases.generate import Generate
@@ -257,7 +257,9 @@ def test_interrupted_tasks_end_whether_they_have_begun_or_not(tmp_path: Path) ->
     advance(run, 1, upto="plan")
     for begun in (True, False):
         attempts, launcher = AttemptDir(run, Generate(), 1), Local(run)
-        attempt = attempts.deal(deal(Generate().missing(run, 1), launcher.tasks(Generate())), launcher.name)
+        attempt = attempts.deal(
+            shard_items(Generate().missing(run, 1), launcher.tasks(Generate())), launcher.name
+        )
         launcher.start(attempts, attempt, lambda _: None)
         if begun:
             wait_until(lambda: len(attempts.records(attempt)) == 2)  # noqa: B023

@@ -9,7 +9,7 @@ from support.scripted_run import advance, begin, typed, wait_until, write_recipe
 from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.gpus import visible_gpus
 from sparta.cluster.local import Local
-from sparta.cluster.sharding import deal
+from sparta.cluster.sharding import shard_items
 from sparta.errors import SpartaError
 from sparta.evaluation.grade import GradeAnswers
 from sparta.methods.registry import phases_of
@@ -51,7 +51,7 @@ def test_a_base_on_two_gpus_has_half_as_many_tasks_at_once_each_with_two_of_its_
     launcher, attempts = Local(run), AttemptDir(run, Generate(), 1)
     launcher.check(phases_of(run.recipe, 1))
     assert (launcher.at_once(Generate()), launcher.tasks(Generate())) == (2, 2)
-    attempt = attempts.deal(deal(Generate().missing(run, 1), 4), launcher.name)
+    attempt = attempts.deal(shard_items(Generate().missing(run, 1), 4), launcher.name)
     launcher.start(attempts, attempt, lambda _: None)
     most = 0
 

@@ -12,7 +12,7 @@ from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.gpu_time import measure
 from sparta.cluster.inline import Inline
 from sparta.cluster.local import Local
-from sparta.cluster.parallelism import Width, dealt, width, width_for
+from sparta.cluster.parallelism import TaskCount, sharded, task_count, task_count_for
 from sparta.cluster.throughput import Rates, rates_of
 from sparta.commands.launch_tables import tasks_in_words
 from sparta.evaluation.answer import Evaluate
@@ -23,7 +23,7 @@ from sparta.phases.generate import Generate
 from sparta.phases.judge import Judge
 from sparta.phases.merge import Merge
 from sparta.phases.train import Train
-from sparta.recipes.engine import Engine
+from sparta.recipes.engine import EngineSettings
 from sparta.recipes.load import adjust
 from sparta.recipes.schema import Cluster
 from sparta.status.forecast import forecasts
@@ -43,20 +43,20 @@ def items(count: int, cost: float, bundle: int = 1) -> list[WorkItem]:
 def with_weights(run: Run, **cluster: object) -> Run:
     """The run as if its engine had weights to load; nothing of it is run."""
     settings = run.recipe.cluster.model_copy(update=cluster)
-    run.recipe = run.recipe.model_copy(update={"engine": Engine(kind="hf"), "cluster": settings})
+    run.recipe = run.recipe.model_copy(update={"engine": EngineSettings(kind="hf"), "cluster": settings})
     return run
 
 
 def test_sixteen_engines_that_would_run_for_ten_seconds_are_three_that_run_for_53() -> None:
     cost = 16 * 10 * RATES.throughput
-    assert width_for(Cluster(), RATES, cost, 10_000, 16).tasks == 3
+    assert task_count_for(Cluster(), RATES, cost, 10_000, 16).tasks == 3
 
 
 @given(st.floats(0, 1e9), st.integers(1, 1000), st.integers(1, 64))
 def test_a_task_works_for_as_long_as_it_starts_unless_it_is_the_only_one(
     cost: float, bundles: int, most: int
 ) -> None:
-    tasks, why = width_for(Cluster(), RATES, cost, bundles, most)
+    tasks, why = task_count_for(Cluster(), RATES, cost, bundles, most)
     assert 1 <= tasks <= min(most, bundles)
     if tasks > 1:
         assert RATES.seconds(cost) / tasks >= RATES.start_seconds
@@ -66,23 +66,23 @@ def test_a_task_works_for_as_long_as_it_starts_unless_it_is_the_only_one(
 
 
 def test_where_the_recipe_says_how_many_tasks_that_is_how_many() -> None:
-    assert width_for(Cluster(tasks=16), RATES, 1.0, 100, 16) == Width(16)
+    assert task_count_for(Cluster(tasks=16), RATES, 1.0, 100, 16) == TaskCount(16)
 
 
 def test_there_are_no_more_tasks_than_bundles(tmp_path: Path) -> None:
     run = with_weights(begin(tmp_path))
-    assert width(run, Judge(), items(6, 1e9, bundle=2), 16) == 3
+    assert task_count(run, Judge(), items(6, 1e9, bundle=2), 16) == 3
 
 
 @pytest.mark.parametrize("phase", [Train(), Merge()])
 def test_what_runs_no_engine_is_as_wide_as_it_was(phase: "Train | Merge", tmp_path: Path) -> None:
-    assert width(with_weights(begin(tmp_path)), phase, items(4, 1.0), 16) == 4
+    assert task_count(with_weights(begin(tmp_path)), phase, items(4, 1.0), 16) == 4
 
 
 def test_an_engine_without_weights_starts_at_once(tmp_path: Path) -> None:
     run = begin(tmp_path)
-    assert width(run, Generate(), items(100, 1.0), 16) == 16
-    assert width(with_weights(run), Generate(), items(100, 1.0), 16) == 1
+    assert task_count(run, Generate(), items(100, 1.0), 16) == 16
+    assert task_count(with_weights(run), Generate(), items(100, 1.0), 16) == 1
 
 
 def test_a_judge_of_evaluations_starts_as_its_own_engine_does(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_rates_are_measured_phase_by_phase_once_an_iteration_has_run(tmp_path: P
     assert rates_of(run, Judge()) == Rates(300.0, 10.0)
     other = Evaluate("test", {"toy": ("iter_00",)})
     assert rates_of(run, other) == pytest.approx((80_000 / 480, 15.0)), "of both together"
-    assert width(run, Generate(), items(1000, 100.0), 256) == 50
+    assert task_count(run, Generate(), items(1000, 100.0), 256) == 50
 
 
 def test_rates_are_assumed_before_and_of_a_state_that_did_not_measure_costs(tmp_path: Path) -> None:
@@ -145,10 +145,10 @@ def test_what_was_dealt_and_what_it_took_is_measured(tmp_path: Path) -> None:
 def test_work_is_dealt_with_what_is_known_to_as_many_tasks_as_it_is_worth(tmp_path: Path) -> None:
     run = begin(tmp_path)
     advance(run, 1, upto="plan")
-    shards = dealt(run, Generate(), 1, Generate().missing(run, 1), 5)
+    shards = sharded(run, Generate(), 1, Generate().missing(run, 1), 5)
     assert len(shards) == 5 and all(item.cost > 1 for shard in shards for item in shard)
-    assert len(dealt(with_weights(run), Generate(), 1, Generate().missing(run, 1), 5)) == 1
-    assert dealt(run, Generate(), 1, [], 5) == []
+    assert len(sharded(with_weights(run), Generate(), 1, Generate().missing(run, 1), 5)) == 1
+    assert sharded(run, Generate(), 1, [], 5) == []
 
 
 # --- the estimate
@@ -166,7 +166,7 @@ def test_the_estimate_follows_what_was_measured_on_the_tasks_that_there_are_now(
     assert found["judge"].seconds == pytest.approx(160 / 2 + 10)
     # Four models of 30 s each, two at a time.
     assert (found["train"].seconds, found["train"].busy) == pytest.approx((60, 120))
-    assert found["generate"].width == Width(2) and found["merge"].seconds >= 0
+    assert found["generate"].width == TaskCount(2) and found["merge"].seconds >= 0
     assert tasks_in_words(list(found.values()), launcher) == "generate 2, judge 2, train 2"
 
 
@@ -188,4 +188,4 @@ def test_one_process_loads_what_it_was_measured_to_load(tmp_path: Path) -> None:
     nothing = msgspec.structs.replace(JUDGE, loads=0, load_seconds=0.0)
     run = with_weights(measured_run(tmp_path, generate=GENERATE, judge=nothing))
     found = {forecast.phase.name: forecast for forecast in forecasts(run, Inline(run), 1)}
-    assert found["judge"].seconds == pytest.approx(160) and found["generate"].width == Width(1)
+    assert found["judge"].seconds == pytest.approx(160) and found["generate"].width == TaskCount(1)

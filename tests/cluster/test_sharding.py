@@ -11,7 +11,7 @@ from bench import sharding as bench
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparta.cluster.sharding import ABOUT_EQUAL, deal
+from sparta.cluster.sharding import ABOUT_EQUAL, shard_items
 from sparta.phases.base import WorkItem
 from sparta.phases.generate import Generate
 from sparta.phases.judge import Judge
@@ -57,7 +57,7 @@ def bundles(items: list[WorkItem]) -> Counter[str]:
 def test_every_item_is_dealt_exactly_once_and_no_shard_is_empty(
     items: list[WorkItem], tasks: int, start_cost: float
 ) -> None:
-    shards = deal(items, tasks, start_cost)
+    shards = shard_items(items, tasks, start_cost)
     assert sorted(item.key for shard in shards for item in shard) == sorted(item.key for item in items)
     assert len(shards) <= tasks
     assert all(shards)
@@ -65,14 +65,14 @@ def test_every_item_is_dealt_exactly_once_and_no_shard_is_empty(
 
 @given(works(bases=3), st.integers(1, 12), st.floats(0, 1e6))
 def test_a_bundle_is_never_parted(items: list[WorkItem], tasks: int, start_cost: float) -> None:
-    shards = deal(items, tasks, start_cost)
+    shards = shard_items(items, tasks, start_cost)
     found = [(item.bundle or item.key) for shard in shards for item in shard]
     assert sum(a != b for a, b in pairwise(["", *found])) == len(bundles(items))
 
 
 @given(works(), st.integers(1, 12))
 def test_shards_of_one_base_end_together_within_one_bundle(items: list[WorkItem], tasks: int) -> None:
-    shards = deal(items, tasks)
+    shards = shard_items(items, tasks)
     if shards:
         fair, largest = cost(items) / tasks, max(bundles(items).values())
         assert finish(shards, 0) <= (fair + largest) * ABOUT_EQUAL
@@ -80,14 +80,14 @@ def test_shards_of_one_base_end_together_within_one_bundle(items: list[WorkItem]
 
 @given(works(), st.integers(1, 12))
 def test_groups_are_cut_no_more_often_than_the_line_is(items: list[WorkItem], tasks: int) -> None:
-    shards = deal(items, tasks)
+    shards = shard_items(items, tasks)
     pieces = sum(len({item.group for item in shard}) for shard in shards)
     assert pieces <= len({item.group for item in items}) + max(0, len(shards) - 1)
 
 
 @given(works(), st.integers(1, 12))
 def test_items_of_a_group_follow_each_other_in_a_shard(items: list[WorkItem], tasks: int) -> None:
-    for shard in deal(items, tasks):
+    for shard in shard_items(items, tasks):
         groups = [item.group for item in shard]
         assert groups == sorted(groups)
 
@@ -97,7 +97,7 @@ def test_the_same_items_are_dealt_the_same_way_in_whatever_order_they_come(
     items: list[WorkItem], tasks: int, start_cost: float, stream: random.Random
 ) -> None:
     shuffled = stream.sample(items, len(items))
-    assert deal(items, tasks, start_cost) == deal(shuffled, tasks, start_cost)
+    assert shard_items(items, tasks, start_cost) == shard_items(shuffled, tasks, start_cost)
 
 
 @given(st.lists(COSTS, min_size=1, max_size=9), st.integers(1, 4))
@@ -105,7 +105,7 @@ def test_no_way_of_cutting_the_line_ends_earlier(costs: list[float], tasks: int)
     items = [WorkItem(str(number), cost, "one") for number, cost in enumerate(costs)]
     cuts = combinations(range(1, len(costs)), min(tasks, len(costs)) - 1)
     best = min(max(sum(costs[begin:end]) for begin, end in pairwise([0, *cut, len(costs)])) for cut in cuts)
-    assert finish(deal(items, tasks), 0) <= best * ABOUT_EQUAL * (1 + 1e-9)
+    assert finish(shard_items(items, tasks), 0) <= best * ABOUT_EQUAL * (1 + 1e-9)
 
 
 @given(st.lists(st.lists(COSTS, min_size=1, max_size=12), min_size=2, max_size=4), st.integers(0, 8))
@@ -117,7 +117,7 @@ def test_where_loads_are_dear_and_tasks_enough_no_shard_loads_two_bases(
         for base, costs in enumerate(bases)
         for number, cost in enumerate(costs)
     ]
-    shards = deal(items, len(bases) + spare, start_cost=2 * cost(items))
+    shards = shard_items(items, len(bases) + spare, start_cost=2 * cost(items))
     assert all(len({item.base for item in shard}) == 1 for shard in shards)
 
 
@@ -131,16 +131,16 @@ def test_nothing_ends_later_than_if_bases_had_tasks_of_their_own(
             apart = [
                 shard
                 for base, share in zip(bases, (first, tasks - first), strict=True)
-                for shard in deal([item for item in items if item.base == base], share, start_cost)
+                for shard in shard_items([item for item in items if item.base == base], share, start_cost)
             ]
-            here = finish(deal(items, tasks, start_cost), start_cost)
+            here = finish(shard_items(items, tasks, start_cost), start_cost)
             # Parts of a plan may each be 1 % late.
             assert here <= finish(apart, start_cost) * ABOUT_EQUAL * (1 + 1e-9)
 
 
 def test_one_model_alone_is_spread_over_all_tasks() -> None:
     items = [WorkItem(f"{n:02d}", 1.0, "one") for n in range(100)]
-    assert [len(shard) for shard in deal(items, 4)] == [25, 25, 25, 25]
+    assert [len(shard) for shard in shard_items(items, 4)] == [25, 25, 25, 25]
 
 
 def ten_models(bases: int, items: int = 200) -> list[WorkItem]:
@@ -154,7 +154,7 @@ def ten_models(bases: int, items: int = 200) -> list[WorkItem]:
 
 @pytest.mark.parametrize("tasks", [4, 7, 16])
 def test_ten_adapters_of_one_base_are_spread_evenly_over_any_number_of_tasks(tasks: int) -> None:
-    shards = deal(ten_models(bases=1), tasks, start_cost=1e5)
+    shards = shard_items(ten_models(bases=1), tasks, start_cost=1e5)
     loads = [cost(shard) for shard in shards]
     assert len(shards) == tasks and max(loads) - min(loads) <= 2 * 600
     assert sum(len({item.group for item in shard}) for shard in shards) <= 10 + tasks - 1
@@ -162,31 +162,31 @@ def test_ten_adapters_of_one_base_are_spread_evenly_over_any_number_of_tasks(tas
 
 def test_one_task_gets_all_in_the_order_of_groups() -> None:
     items = ten_models(bases=1)
-    assert deal(items[::-1], 1) == [items]
+    assert shard_items(items[::-1], 1) == [items]
 
 
 def test_full_models_share_tasks_where_loads_are_cheap_and_stay_whole_where_they_are_dear() -> None:
     items = ten_models(bases=10)
-    cheap = [cost(shard) for shard in deal(items, 4, start_cost=100)]
+    cheap = [cost(shard) for shard in shard_items(items, 4, start_cost=100)]
     assert max(cheap) <= min(cheap) * 1.05
-    dear = deal(items, 4, start_cost=1e7)
+    dear = shard_items(items, 4, start_cost=1e7)
     assert sorted(len({item.base for item in shard}) for shard in dear) == [2, 2, 3, 3]
     assert sum(len({item.base for item in shard}) for shard in dear) == 10
 
 
 def test_models_that_cannot_be_parted_go_whole_to_the_task_with_the_least() -> None:
     items = [WorkItem(f"m{n}", cost, f"m{n}") for n, cost in enumerate((5.0, 1.0, 4.0, 2.0, 3.0, 3.0))]
-    shards = deal(items, 3)
+    shards = shard_items(items, 3)
     assert [cost(shard) for shard in shards] == [6.0, 6.0, 6.0]
 
 
 def test_nothing_is_dealt_to_nobody() -> None:
-    assert deal([], 4) == []
+    assert shard_items([], 4) == []
 
 
 def test_what_costs_nothing_is_dealt_all_the_same() -> None:
     items = [WorkItem(str(n), 0.0, "one") for n in range(5)]
-    assert sum(map(len, deal(items, 3))) == 5
+    assert sum(map(len, shard_items(items, 3))) == 5
 
 
 def test_tasks_go_to_bases_in_proportion_to_their_cost() -> None:
@@ -195,7 +195,7 @@ def test_tasks_go_to_bases_in_proportion_to_their_cost() -> None:
         for base, cost in (("large", 30.0), ("small", 10.0))
         for number in range(12)
     ]
-    shards = deal(items, 4)
+    shards = shard_items(items, 4)
     assert Counter(shard[0].base for shard in shards) == {"large": 3, "small": 1}
     assert {cost(shard) for shard in shards} == {120.0}
 
@@ -207,7 +207,7 @@ def test_a_bundle_of_several_groups_counts_all_of_its_bases_as_loads() -> None:
         for combat in range(8)
         for base in ("a", "b")
     ]
-    shards = deal(items, 4, start_cost=5.0)
+    shards = shard_items(items, 4, start_cost=5.0)
     assert [len(shard) for shard in shards] == [4, 4, 4, 4]
     assert all(len({item.bundle for item in shard}) == 2 for shard in shards)
 

@@ -9,16 +9,16 @@ import yaml
 from support.scripted_run import advance, begin, committed, manifests, rehearsal
 
 from sparta.cluster.attempts import Attempt, AttemptDir, begin_record
-from sparta.cluster.sharding import deal
+from sparta.cluster.sharding import shard_items
 from sparta.cluster.slurm import cli
-from sparta.cluster.slurm.cli import Task
-from sparta.cluster.slurm.job_ids import Jobs, Part, note_jobs
+from sparta.cluster.slurm.cli import QueueEntry
+from sparta.cluster.slurm.job_ids import ArrayPart, Jobs, note_jobs
 from sparta.commands import resume
 from sparta.commands.begin import begin_or_continue
 from sparta.commands.cancel import cancel_all
 from sparta.errors import SpartaError
 from sparta.evaluation.answer import Evaluate
-from sparta.evaluation.holdout_log import Look, looks_so_far, note_looks
+from sparta.evaluation.holdout_log import HoldoutAccess, accesses_so_far, note_accesses
 from sparta.phases.base import ArrayPhase, WorkItem
 from sparta.phases.generate import Generate
 from sparta.phases.generate_and_judge import CombatAndJudge
@@ -123,7 +123,7 @@ def test_going_back_sets_later_iterations_aside_whole(tmp_path: Path) -> None:
     run = through(begin(tmp_path), 3)
     before = manifests(run.state.root)
     files.write_json(run.state.evals / "toy" / "summary.json", {})
-    resume.go_back(run.state, 1)
+    resume.resume_from(run.state, 1)
     assert run.state.committed() == [0, 1]
     [aside] = run.state.superseded.iterdir()
     assert sorted(path.name for path in aside.iterdir()) == ["evals", "iter_02", "iter_03", "jobs"]
@@ -136,7 +136,7 @@ def test_going_back_sets_later_iterations_aside_whole(tmp_path: Path) -> None:
 def test_going_back_twice_keeps_both_pasts(tmp_path: Path) -> None:
     run = through(begin(tmp_path), 2)
     for _ in range(2):
-        resume.go_back(run.state, 1)
+        resume.resume_from(run.state, 1)
         through(begin_or_continue(run.state, None), 2, first=2)
     assert len(list(run.state.superseded.iterdir())) == 2
 
@@ -144,9 +144,9 @@ def test_going_back_twice_keeps_both_pasts(tmp_path: Path) -> None:
 def test_going_back_to_the_last_iteration_drops_only_what_was_begun(tmp_path: Path) -> None:
     run = through(begin(tmp_path), 1)
     advance(run, 2, upto="judge")
-    resume.go_back(run.state, 1)
+    resume.resume_from(run.state, 1)
     assert run.state.iterations() == [0, 1]
-    resume.go_back(run.state, 1)
+    resume.resume_from(run.state, 1)
     assert len(list(run.state.superseded.iterdir())) == 1
 
 
@@ -155,7 +155,7 @@ def test_going_back_to_what_is_not_committed_is_refused(t: int, tmp_path: Path) 
     run = through(begin(tmp_path), 1)
     advance(run, 2, upto="generate")
     with pytest.raises(SpartaError, match=rf"iteration {t} of .* is not committed \(committed: 0 to 1\)"):
-        resume.go_back(run.state, t)
+        resume.resume_from(run.state, t)
     assert run.state.iterations() == [0, 1, 2]
 
 
@@ -165,8 +165,8 @@ def test_going_back_heals_a_damaged_later_iteration_but_not_an_earlier_one(tmp_p
     with pytest.raises(SpartaError, match="iter_02/standing.json was changed"):
         begin_or_continue(run.state, None)
     with pytest.raises(SpartaError, match="iter_02/standing.json was changed"):
-        resume.go_back(run.state, 2)
-    resume.go_back(run.state, 1)
+        resume.resume_from(run.state, 2)
+    resume.resume_from(run.state, 1)
     through(begin_or_continue(run.state, None), 2, first=2)
 
 
@@ -178,10 +178,10 @@ def test_going_back_is_refused_while_tasks_of_a_later_iteration_run(
     run = through(begin(tmp_path), 1)
     advance(run, 2, upto="plan")
     attempts = AttemptDir(run, phase, 2)
-    attempts.deal(deal(phase.work(run, 2), 1), "local")
+    attempts.deal(shard_items(phase.work(run, 2), 1), "local")
     files.write_json(attempts.record_file(0, 0), begin_record(0, 24))
     with pytest.raises(SpartaError, match=f"tasks of {phase.name} of iteration 2 are still running"):
-        resume.go_back(run.state, 1)
+        resume.resume_from(run.state, 1)
     assert run.state.iterations() == [0, 1, 2]
 
 
@@ -190,14 +190,14 @@ def test_going_back_is_refused_while_jobs_of_the_other_way_are_queued_that_nothi
 ) -> None:
     run = through(begin(tmp_path), 1)
     advance(run, 2, upto="plan")
-    note_jobs([(AttemptDir(run, CombatAndJudge(), 2), 0)], Jobs([Part("n", 0, 1, "10")]))
+    note_jobs([(AttemptDir(run, CombatAndJudge(), 2), 0)], Jobs([ArrayPart("n", 0, 1, "10")]))
     code = run.state.jobs / "code"
     code.mkdir()
-    job = Task("n", "10", 0, "PENDING", "Dependency", "", str(code / "copy"))
+    job = QueueEntry("n", "10", 0, "PENDING", "Dependency", "", str(code / "copy"))
     monkeypatch.setattr(cli, "installed", lambda: True)
     monkeypatch.setattr(cli, "tasks_named", lambda names: [job])
     with pytest.raises(SpartaError, match="tasks of combat of iteration 2 are still running"):
-        resume.go_back(run.state, 1)
+        resume.resume_from(run.state, 1)
 
 
 def test_going_back_is_refused_while_checkpoints_are_scored(tmp_path: Path) -> None:
@@ -207,13 +207,13 @@ def test_going_back_is_refused_while_checkpoints_are_scored(tmp_path: Path) -> N
     attempts.deal([[WorkItem("toy/iter_00-model0/i0", 1.0, "model0")]], "local")
     files.write_json(attempts.record_file(0, 0), begin_record(0, 1))
     with pytest.raises(SpartaError, match="tasks that score toy validation are still running: end them with"):
-        resume.go_back(run.state, 1)
+        resume.resume_from(run.state, 1)
     assert run.state.iterations() == [0, 1, 2] and attempts.all()
     # Where nothing is set aside, scores stay where they are.
-    resume.go_back(run.state, 2)
+    resume.resume_from(run.state, 2)
     record = msgspec.structs.replace(begin_record(0, 1), outcome="done")
     files.write_json(attempts.record_file(0, 0), record)
-    resume.go_back(run.state, 1)
+    resume.resume_from(run.state, 1)
     assert run.state.iterations() == [0, 1]
 
 
@@ -224,7 +224,7 @@ def test_going_back_past_what_was_never_committed_leaves_scores_alone(upto: str,
     attempts = AttemptDir(run, Evaluate("validation", {"toy": ("iter_00", "iter_01")}), 0)
     attempts.deal([[WorkItem("toy/iter_00-model0/i0", 1.0, "model0")]], "local")
     advance(run, 2, upto=upto)
-    resume.go_back(run.state, 1)
+    resume.resume_from(run.state, 1)
     assert run.state.iterations() == [0, 1]
     assert (run.state.evals / "summary.json").is_file() and attempts.all()
 
@@ -252,7 +252,7 @@ def test_a_state_of_the_version_before_tasks_goes_on_goes_back_and_is_cancelled(
     assert (again.recipe.evaluation.validation, again.recipe.evaluation.max_new_tokens) == (6, 512)
     assert again.recipe.hash == run.recipe.hash
     assert cancel_all(again) == 0
-    resume.go_back(run.state, 1)
+    resume.resume_from(run.state, 1)
     assert run.state.committed() == [0, 1] and not place.exists()
 
 
@@ -275,12 +275,14 @@ def test_a_fork_shares_the_past_and_leaves_its_parent_alone(tmp_path: Path) -> N
 
 def test_a_fork_knows_what_was_seen_of_test_splits(tmp_path: Path) -> None:
     run = through(begin(tmp_path), 1)
-    look = Look("quiz", "iter_01-model0", "v1", "best of the last pool", "quiz", (0, 1), 5, "answers-chat-5")
-    noted = note_looks(run.state, [look])
+    look = HoldoutAccess(
+        "quiz", "iter_01-model0", "v1", "best of the last pool", "quiz", (0, 1), 5, "answers-chat-5"
+    )
+    noted = note_accesses(run.state, [look])
     files.write_json(run.state.evals / "summary.json", {})
     target = StateDir(tmp_path / "branch")
     resume.fork(run.state, 1, target, None)
-    assert looks_so_far(target) == noted
+    assert accesses_so_far(target) == noted
     assert [path.name for path in target.evals.iterdir()] == ["looks.jsonl"]
     # Killed before it was a run, it is made again.
     target.run_json.unlink()
@@ -390,14 +392,14 @@ def test_a_requeued_job_goes_back_once_and_another_one_again(
     for t in (1, 2):
         advance(run, t)
     monkeypatch.setenv("SLURM_JOB_ID", "77")
-    assert not resume.has_returned(run.state, 1)
+    assert not resume.has_resumed(run.state, 1)
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    assert not resume.has_returned(run.state, 1), "told to stop before it went back"
-    resume.go_back(run.state, 1)
-    assert resume.has_returned(run.state, 1)
-    assert not resume.has_returned(run.state, 0), "another iteration"
+    assert not resume.has_resumed(run.state, 1), "told to stop before it went back"
+    resume.resume_from(run.state, 1)
+    assert resume.has_resumed(run.state, 1)
+    assert not resume.has_resumed(run.state, 0), "another iteration"
     monkeypatch.setenv("SLURM_JOB_ID", "78")
-    assert not resume.has_returned(run.state, 1), "another submission"
+    assert not resume.has_resumed(run.state, 1), "another submission"
     monkeypatch.setenv("SLURM_JOB_ID", "77")
     monkeypatch.delenv("SLURM_RESTART_COUNT")
-    assert not resume.has_returned(run.state, 1), "typed again in one allocation"
+    assert not resume.has_resumed(run.state, 1), "typed again in one allocation"

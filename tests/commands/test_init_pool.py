@@ -14,14 +14,14 @@ from sparta.cluster.inline import Inline
 from sparta.cluster.slurm.detached import links_from
 from sparta.commands import resume
 from sparta.commands.begin import begin_or_continue, check_state
-from sparta.commands.evaluate_request import Asked, wanted
+from sparta.commands.evaluate_request import EvaluateRequest, plan_evaluation
 from sparta.commands.launch_tables import show_plan
 from sparta.errors import SpartaError
 from sparta.methods.registry import phases_of
 from sparta.recipes.load import load
 from sparta.screen import plain_console
 from sparta.status.collect import status_of
-from sparta.status.forecast import founding_of
+from sparta.status.forecast import init_pool_work_of
 from sparta.status.tables import show_status
 from sparta.store import files
 from sparta.store.layout import StateDir
@@ -126,9 +126,9 @@ def test_without_a_pool_nothing_is_scored_gone_back_to_or_branched_from(tmp_path
     with pytest.raises(
         SpartaError, match="has no pool to score yet: make it with python jobs/launch.py --state"
     ):
-        wanted(run, Asked(tasks="toy"))
+        plan_evaluation(run, EvaluateRequest(tasks="toy"))
     for ask in (
-        lambda: resume.go_back(run.state, 0),
+        lambda: resume.resume_from(run.state, 0),
         lambda: resume.fork(run.state, 0, StateDir(tmp_path / "branch"), None),
     ):
         with pytest.raises(SpartaError, match="has no pool yet, and so nothing to go back to"):
@@ -146,9 +146,9 @@ def test_going_back_to_the_pool_and_branching_from_it_keep_what_it_was_made_of(t
         advance(run, t)
     branch = resume.fork(run.state, 0, StateDir(tmp_path / "branch"), None)
     check_state(branch)
-    assert branch.lessons == run.lessons
+    assert branch.sft_data == run.sft_data
     advance(branch, 1)
-    resume.go_back(run.state, 0)
+    resume.resume_from(run.state, 0)
     again = begin_or_continue(run.state, None)
     advance(again, 1)
     assert again.iteration(1).manifest.read_bytes() == branch.iteration(1).manifest.read_bytes()
@@ -181,7 +181,7 @@ def test_a_detached_launch_begins_with_the_pool(tmp_path: Path) -> None:
 
 def test_experts_are_dealt_one_to_a_task(tmp_path: Path) -> None:
     run = begin(tmp_path, cluster={"kind": "local", "at_once": 3})
-    work = founding_of(run)
+    work = init_pool_work_of(run)
     assert (work.experts, work.rows, work.updates) == (4, 24, 4)
     console = plain_console()
     with console.capture() as captured:

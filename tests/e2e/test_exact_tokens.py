@@ -22,7 +22,7 @@ from sparta.store.run import Run
 from sparta.store.shards import read_shards
 from sparta.toy import BASE, EXPERTS
 from sparta.training import dpo
-from sparta.training.job import Example, TrainingJob, TrainingReport
+from sparta.training.job import PreferenceExample, TrainingJob, TrainingReport
 
 Ids = tuple[int, ...]
 
@@ -124,9 +124,9 @@ def two_bases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path
     return {**bases, "b": tiny_models.make_base(tmp_path / "b", seed=2)}
 
 
-def record_jobs(monkeypatch: pytest.MonkeyPatch) -> dict[str, Sequence[Example]]:
+def record_jobs(monkeypatch: pytest.MonkeyPatch) -> dict[str, Sequence[PreferenceExample]]:
     """From now on: the examples that each model is trained on."""
-    examples: dict[str, Sequence[Example]] = {}
+    examples: dict[str, Sequence[PreferenceExample]] = {}
     train = dpo.train_dpo
 
     def recording(job: TrainingJob, *rest: Any) -> TrainingReport:
@@ -178,7 +178,7 @@ def test_models_of_two_bases_judge_and_teach_each_other(
     assert len(fingerprints) == 2
     close_engine()
 
-    def expected(learner: str, pair: Pair) -> Example:
+    def expected(learner: str, pair: Pair) -> PreferenceExample:
         renderer = renderers[learner[0]]
         sides = [
             ids if writer[0] == learner[0] else renderer.completion(text, finished)
@@ -190,7 +190,7 @@ def test_models_of_two_bases_judge_and_teach_each_other(
                 strict=True,
             )
         ]
-        return Example(renderer.combat(pair.messages).token_ids or (), *sides)
+        return PreferenceExample(renderer.combat(pair.messages).token_ids or (), *sides)
 
     assert {writer[0] + learner[0] for pair in pairs for writer in pair.models for learner in taught} == {
         "aa",

@@ -12,7 +12,7 @@ from sparta.chat.renderer import Renderer
 from sparta.engines.label_tokens import check_labels, labels_of
 from sparta.engines.scripted import ByteTokenizer, ScriptedEngine
 from sparta.errors import SpartaError
-from sparta.recipes.engine import Engine
+from sparta.recipes.engine import EngineSettings
 from sparta.recipes.schema import Judging
 
 CHAT_TEMPLATE = "{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>{% endfor %}{{ '<|im_start|>assistant\\n' }}"
@@ -77,7 +77,7 @@ def test_labels_must_be_one_token_each_and_different() -> None:
 
 
 def test_the_base_whose_tokenizer_does_not_know_a_label_is_named() -> None:
-    engine = ScriptedEngine(Engine(kind="scripted"))
+    engine = ScriptedEngine(EngineSettings(kind="scripted"))
     members = [ref("ada", Path("one"), None), ref("bea", Path("two"), None)]
     check_labels(engine, members, expected("a", "b"))
     check_labels(engine, members, Judging(labels=("ab", "cd")))

@@ -24,7 +24,9 @@ MODELS = [ref(name, Path("none"), None) for name in ("ada", "bea", "cem", "dov")
 
 
 def engine(**scripted: object) -> ScriptedEngine:
-    return ScriptedEngine(recipe_engine.Engine.model_validate({"kind": "scripted", "scripted": scripted}))
+    return ScriptedEngine(
+        recipe_engine.EngineSettings.model_validate({"kind": "scripted", "scripted": scripted})
+    )
 
 
 def judging(

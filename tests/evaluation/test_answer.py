@@ -20,7 +20,7 @@ from sparta.engines.factory import close_engine
 from sparta.engines.scripted import ScriptedEngine
 from sparta.errors import SpartaError
 from sparta.evaluation.answer import Evaluate, checkpoints
-from sparta.evaluation.answer_requests import before_stop, way_of
+from sparta.evaluation.answer_requests import before_stop, prompt_format_of
 from sparta.evaluation.grade import GradeAnswers
 from sparta.evaluation.items import freeze_items, items_file, items_of
 from sparta.evaluation.scores import scores
@@ -439,7 +439,7 @@ def test_another_limit_or_prompt_form_is_another_folder(tmp_path: Path, register
     names = []
     for settings in ([], ["evaluation.max_new_tokens=9"], ["evaluation.chat_template=false"]):
         run.recipe = adjust(run.recipe, settings)
-        names.append([str(way_of(run.recipe, task_named(name))) for name in ("quiz", "weighed")])
+        names.append([str(prompt_format_of(run.recipe, task_named(name))) for name in ("quiz", "weighed")])
     assert names == [
         ["chat-40", "plain-likelihood"],
         ["chat-9", "plain-likelihood"],

@@ -15,22 +15,22 @@ from support.scripted_run import advance, begin
 from sparta.cluster.attempts import AttemptDir
 from sparta.commands import resume
 from sparta.commands.evaluate import score
-from sparta.commands.evaluate_request import Asked, wanted
+from sparta.commands.evaluate_request import EvaluateRequest, plan_evaluation
 from sparta.engines.base import Completion, Request
 from sparta.engines.factory import close_engine
 from sparta.engines.scripted import ScriptedEngine
 from sparta.errors import SpartaError
 from sparta.evaluation.answer import Evaluate
 from sparta.evaluation.grade import GradeAnswers
-from sparta.evaluation.holdout_log import Look, looks_file, looks_so_far, note_looks
+from sparta.evaluation.holdout_log import HoldoutAccess, accesses_so_far, holdout_log_file, note_accesses
 from sparta.evaluation.items import items_file
-from sparta.evaluation.scores import Scored, scores
+from sparta.evaluation.scores import CheckpointScores, scores
 from sparta.evaluation.selection import ALL, INITIAL, LAST, Mean, best, mean_of, pools
 from sparta.evaluation.statistics import paired
 from sparta.evaluation.summary import (
     Choice,
     Comparison,
-    Estimate,
+    Interval,
     Scale,
     Summary,
     TaskScores,
@@ -88,7 +88,7 @@ def played(folder: Path, iterations: int = 2, **changes: object) -> Run:
 def scored(run: Run, **asked: object) -> tuple[dict[str, TaskScores], str]:
     """What `score` returns, and what it and its tables say."""
     console = Console(file=io.StringIO(), highlight=False, soft_wrap=True, width=300, record=True)
-    found = score(Asked(state=run.state.root, **asked), Screen(console))  # type: ignore[arg-type]
+    found = score(EvaluateRequest(state=run.state.root, **asked), Screen(console))  # type: ignore[arg-type]
     show_scores(console, found)
     return found, console.export_text()
 
@@ -123,8 +123,8 @@ def test_the_highest_mean_is_chosen_and_of_equals_the_first() -> None:
 
 
 def test_ungraded_answers_are_left_out_of_a_mean_and_counted() -> None:
-    assert mean_of(Scored({"x": 1.0, "y": 0.0}, 2)) == Mean(0.5, 2, 2)
-    assert mean_of(Scored({}, 3)) == Mean(None, 0, 3)
+    assert mean_of(CheckpointScores({"x": 1.0, "y": 0.0}, 2)) == Mean(0.5, 2, 2)
+    assert mean_of(CheckpointScores({}, 3)) == Mean(None, 0, 3)
 
 
 def test_a_checkpoint_with_more_than_half_of_its_answers_ungraded_is_not_chosen() -> None:
@@ -183,11 +183,14 @@ def test_no_test_item_is_kept_or_asked_before_the_choice_and_every_look_is_noted
     def watch(request: Request) -> None:
         _, checkpoint, item = request.key.split("/", 2)
         if item.startswith("quiz-validation"):
-            assert not items_file(run, "quiz", "test").parent.exists() and not looks_file(run.state).exists()
+            assert (
+                not items_file(run, "quiz", "test").parent.exists()
+                and not holdout_log_file(run.state).exists()
+            )
             seen["validation"] += 1
         else:
             assert seen["validation"] == 8 * 6
-            assert checkpoint in {look.checkpoint for look in looks_so_far(run.state)}
+            assert checkpoint in {look.checkpoint for look in accesses_so_far(run.state)}
             seen["test"] += 1
 
     asked_of(monkeypatch, watch)
@@ -226,7 +229,7 @@ def test_validation_alone_says_nothing_of_test_and_test_goes_on_from_there(
         scored(run, tasks="quiz", split="test")
     assert not run.state.evals.exists()
     first, told = scored(run, tasks="quiz", split="validation")
-    assert not items_file(run, "quiz", "test").exists() and not looks_file(run.state).exists()
+    assert not items_file(run, "quiz", "test").exists() and not holdout_log_file(run.state).exists()
     assert all(choice.test == {} for choice in first["quiz"].choices) and "95 %" not in told
     with pytest.raises(SpartaError, match=r"--tasks quiz --all --split validation$"):
         scored(run, tasks="quiz", split="test", every=True)
@@ -252,7 +255,7 @@ def test_checkpoints_chosen_on_one_task_are_tested_on_others(tmp_path: Path, reg
     assert "medium: 6 test items, chosen on easy" in told
     kept = read_summary(run.state).tasks
     assert kept["easy"].choices == easy["easy"].choices, "what was known of the task that was chosen on stays"
-    assert {(look.task, look.chosen_on) for look in looks_so_far(run.state)} == {
+    assert {(look.task, look.chosen_on) for look in accesses_so_far(run.state)} == {
         ("easy", "easy"),
         ("medium", "easy"),
         ("hard", "easy"),
@@ -303,11 +306,11 @@ def test_the_same_command_again_is_no_look_and_asks_nothing(
     run = played(tmp_path)
     register("quiz")
     first, _ = scored(run, tasks="quiz", every=True)
-    noted = looks_file(run.state).read_bytes()
+    noted = holdout_log_file(run.state).read_bytes()
     assert len(noted.splitlines()) == 3
     asked_of(monkeypatch, lambda request: pytest.fail("asked again"))
     again, told = scored(run, tasks="quiz", every=True)
-    assert again == first and looks_file(run.state).read_bytes() == noted
+    assert again == first and holdout_log_file(run.state).read_bytes() == noted
     assert "look number" not in told and "model loads" not in told
 
 
@@ -325,10 +328,10 @@ def test_interrupted_between_look_and_answers_the_look_counts_once(
         asked_of(patch, interrupt)
         with pytest.raises(KeyboardInterrupt):
             scored(run, tasks="quiz")
-    noted = looks_file(run.state).read_bytes()
+    noted = holdout_log_file(run.state).read_bytes()
     assert len(noted.splitlines()) == 2
     found, _ = scored(run, tasks="quiz")
-    assert looks_file(run.state).read_bytes() == noted
+    assert holdout_log_file(run.state).read_bytes() == noted
     assert all(choice.test for choice in found["quiz"].choices)
 
 
@@ -343,7 +346,7 @@ def test_another_checkpoint_of_the_same_kind_is_a_second_look_and_said(
     last = chosen(found["quiz"])[LAST]
     assert last.startswith("iter_03-")
     assert f"look number 2 at the test split for the {LAST}: {last}" in told
-    assert [(look.why, look.number) for look in looks_so_far(run.state)] == [
+    assert [(look.why, look.number) for look in accesses_so_far(run.state)] == [
         (INITIAL, 1),
         (LAST, 1),
         (LAST, 2),
@@ -353,7 +356,7 @@ def test_another_checkpoint_of_the_same_kind_is_a_second_look_and_said(
         (INITIAL, chosen(found["quiz"])[INITIAL], 1, ""),
         (LAST, last, 2, ""),
     }
-    assert all(look.time for look in looks_so_far(run.state))
+    assert all(look.time for look in accesses_so_far(run.state))
     assert "look number 2" in scored(run, tasks="quiz")[1], "it stays the second, whoever asks again"
 
 
@@ -366,17 +369,17 @@ def test_more_test_items_or_another_limit_are_another_look(tmp_path: Path, regis
         _, told = scored(run, tasks="quiz")
         [said] = re.findall(rf"look number {number} at the test split for the {INITIAL}: .*", told)
         assert "; it was asked before of another checkpoint, on other items or in another way; see" in said
-    assert len(looks_so_far(run.state)) == 6
+    assert len(accesses_so_far(run.state)) == 6
 
 
 def test_going_back_sets_scores_aside_and_keeps_the_looks(tmp_path: Path, register: Register) -> None:
     run = played(tmp_path)
     register("quiz")
     scored(run, tasks="quiz")
-    noted = looks_file(run.state).read_bytes()
-    resume.go_back(run.state, 1)
+    noted = holdout_log_file(run.state).read_bytes()
+    resume.resume_from(run.state, 1)
     assert [path.name for path in run.state.evals.iterdir()] == ["looks.jsonl"]
-    assert looks_file(run.state).read_bytes() == noted
+    assert holdout_log_file(run.state).read_bytes() == noted
     [aside] = run.state.superseded.iterdir()
     assert sorted(path.name for path in (aside / "evals").iterdir()) == ["quiz", "summary.json"]
     _, told = scored(run, tasks="quiz")
@@ -385,13 +388,16 @@ def test_going_back_sets_scores_aside_and_keeps_the_looks(tmp_path: Path, regist
 
 def test_a_look_at_the_same_checkpoint_of_other_weights_is_another(tmp_path: Path) -> None:
     state = StateDir(tmp_path)
-    look = Look("quiz", "iter_01-a", "v1", LAST, "quiz", (0, 1), 5, "answers-chat-5")
+    look = HoldoutAccess("quiz", "iter_01-a", "v1", LAST, "quiz", (0, 1), 5, "answers-chat-5")
     changed = msgspec.structs.replace
-    assert [noted.number for noted in note_looks(state, [look, changed(look, why=ALL)])] == [1, 1]
-    assert [noted.number for noted in note_looks(state, [look])] == [1]
-    assert [noted.number for noted in note_looks(state, [changed(look, version="v2")])] == [2]
-    assert [noted.number for noted in note_looks(state, [changed(look, chosen_on="other"), look])] == [1, 1]
-    assert len(looks_so_far(state)) == 4
+    assert [noted.number for noted in note_accesses(state, [look, changed(look, why=ALL)])] == [1, 1]
+    assert [noted.number for noted in note_accesses(state, [look])] == [1]
+    assert [noted.number for noted in note_accesses(state, [changed(look, version="v2")])] == [2]
+    assert [noted.number for noted in note_accesses(state, [changed(look, chosen_on="other"), look])] == [
+        1,
+        1,
+    ]
+    assert len(accesses_so_far(state)) == 4
 
 
 # --- what a judge gives
@@ -469,7 +475,7 @@ def test_a_judge_that_cannot_grade_is_named_before_a_look_is_noted(
         for split in ("both", "test"):
             with pytest.raises(SpartaError, match=said):
                 scored(run, tasks="quiz", split=split)
-    assert not looks_file(run.state).exists()
+    assert not holdout_log_file(run.state).exists()
 
 
 # --- against another run
@@ -632,19 +638,19 @@ def test_prepared_splits_are_looked_for_and_not_read_before_they_are_asked(
     with pytest.raises(
         SpartaError, match="the data of sums is not prepared in .*: run python jobs/prepare_data"
     ):
-        wanted(run, Asked(tasks="sums"))
+        plan_evaluation(run, EvaluateRequest(tasks="sums"))
     prepared.write(folder, sums, {"validation": splits["validation"]}, provenance)
     with pytest.raises(SpartaError, match="sums has no test split in .*: nobody has it; then run"):
-        wanted(run, Asked(tasks="sums"))
+        plan_evaluation(run, EvaluateRequest(tasks="sums"))
     prepared.write(folder, sums, splits, provenance)
-    assert list(wanted(run, Asked(tasks="sums")).tasks) == ["sums"] and read == []
+    assert list(plan_evaluation(run, EvaluateRequest(tasks="sums")).tasks) == ["sums"] and read == []
 
 
 # --- the summary
 
 
 def entry(**changes: object) -> TaskScores:
-    test = {"accuracy": Estimate(0.5, 0.4, 0.6)}
+    test = {"accuracy": Interval(0.5, 0.4, 0.6)}
     scale = Scale("accuracy", 1.0)
     base = TaskScores(
         metrics=[scale],
@@ -706,7 +712,7 @@ def test_scores_are_in_percent_or_have_two_digits(value: float | None, top: floa
 
 def test_the_table_has_a_line_for_each_metric_that_was_tested() -> None:
     scales = [Scale("accuracy", 1.0), Scale("score", 10.0)]
-    test = {"accuracy": Estimate(0.5, 0.4, 0.6), "score": Estimate(None, None, None, 4)}
+    test = {"accuracy": Interval(0.5, 0.4, 0.6), "score": Interval(None, None, None, 4)}
     told = entry(metrics=scales, choices=[Choice(INITIAL, "iter_00-a", "quiz", scales[0], (0,), 0.25, test)])
     table = score_table("quiz", told)
     assert table.title == "quiz: 4 validation and 4 test items"

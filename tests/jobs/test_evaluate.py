@@ -9,7 +9,7 @@ from support.scripted_run import advance, begin, command, rows_on_disk, sentence
 
 from sparta.cluster.attempts import AttemptDir
 from sparta.commands.evaluate import score
-from sparta.commands.evaluate_request import Asked
+from sparta.commands.evaluate_request import EvaluateRequest
 from sparta.evaluation.answer import Evaluate
 from sparta.screen import Screen
 from sparta.store.run import Run
@@ -168,7 +168,7 @@ def test_what_has_been_scored_is_read_where_there_is_no_slurm(
 ) -> None:
     assert typed("evaluate", run.state.root, "--all").returncode == 0
     monkeypatch.setattr("sparta.cluster.slurm.cli.partitions", lambda: pytest.fail("SLURM was asked"))
-    asked = Asked(run.state.root, every=True, cluster="slurm", profile="devcluster")
+    asked = EvaluateRequest(run.state.root, every=True, cluster="slurm", profile="devcluster")
     assert len(score(asked, Screen())["toy"].validation) == 3 * 4
 
 

@@ -14,7 +14,7 @@ from support.scripted_run import (
     write_recipe,
 )
 
-from sparta.commands.launch import Asked, command_to_continue, launch
+from sparta.commands.launch import LaunchRequest, command_to_continue, launch
 from sparta.screen import Screen
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
@@ -116,12 +116,12 @@ def test_a_state_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 def test_the_command_to_go_on_names_the_run(tmp_path: Path) -> None:
     run = begin(tmp_path)
-    asked = Asked(recipe="r.yaml", state=run.state.root, settings=("match.k=3",), iterations=4)
+    asked = LaunchRequest(recipe="r.yaml", state=run.state.root, settings=("match.k=3",), iterations=4)
     assert command_to_continue(asked) == f"python jobs/launch.py --state {run.state.root}"
 
 
 def test_the_command_to_go_on_is_the_same_one_where_there_is_no_run_yet(tmp_path: Path) -> None:
-    asked = Asked(
+    asked = LaunchRequest(
         recipe="my recipe.yaml",
         state=tmp_path,
         settings=("match.k=3", "seed=1"),
@@ -132,7 +132,7 @@ def test_the_command_to_go_on_is_the_same_one_where_there_is_no_run_yet(tmp_path
         f"python jobs/launch.py --iters 4 --recipe 'my recipe.yaml' --state {tmp_path} --cluster local --set match.k=3 --set seed=1"
     )
     run = begin(tmp_path)
-    branch = Asked(resume=run.iteration(0).root, fork=tmp_path / "branch")
+    branch = LaunchRequest(resume=run.iteration(0).root, fork=tmp_path / "branch")
     assert command_to_continue(branch) == (
         f"python jobs/launch.py --resume {run.iteration(0).root} --fork {tmp_path / 'branch'}"
     )
@@ -206,7 +206,7 @@ def test_what_nobody_expected_is_a_failure_for_status_too(
 
     monkeypatch.setattr("sparta.cluster.driver.Driver.iterate", broken)
     with pytest.raises(RuntimeError):
-        launch(Asked(recipe=str(write_recipe(tmp_path)), state=tmp_path / "state"), Screen())
+        launch(LaunchRequest(recipe=str(write_recipe(tmp_path)), state=tmp_path / "state"), Screen())
     seen = typed("status", tmp_path / "state")
     assert seen.returncode == 1 and "RuntimeError: CUDA error: an illegal memory access" in seen.stdout
 

@@ -10,13 +10,13 @@ from support.scripted_run import advance, write_adapter
 
 from sparta.commands.begin import begin_or_continue, check_state
 from sparta.errors import SpartaError
-from sparta.phases.init_pool import Found
+from sparta.phases.init_pool import InitPool
 from sparta.phases.train_experts import TrainExperts
-from sparta.pool.expert_data import gather_lessons
+from sparta.pool.expert_data import gather_sft_data
 from sparta.recipes.load import load
 from sparta.store import files
 from sparta.store.layout import StateDir
-from sparta.store.records import Lessons, Taught
+from sparta.store.records import SftDataInfo, TrainedExpert
 from sparta.store.run import Run
 from sparta.store.shards import read_shards
 
@@ -25,8 +25,8 @@ def begin(folder: Path, **options: object) -> Run:
     return begin_or_continue(StateDir(folder / "state"), load(write_school(folder, **options)))  # type: ignore[arg-type]
 
 
-def rows(run: Run) -> dict[str, Taught]:
-    return read_shards(run.iteration(0).training, Taught)
+def rows(run: Run) -> dict[str, TrainedExpert]:
+    return read_shards(run.iteration(0).training, TrainedExpert)
 
 
 def test_every_expert_is_trained_on_its_own_data_and_becomes_a_member(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_pool_without_experts_is_there_as_soon_as_the_run_begins(tmp_path: Pat
         write_adapter(tmp_path / "adapters" / name, seed)
     others = [{"name": name, "adapter": f"./adapters/{name}"} for name in ("one", "two", "three")]
     run = begin(tmp_path, names=(), others=others)
-    assert run.state.committed() == [0] and not run.state.lessons.exists()
+    assert run.state.committed() == [0] and not run.state.sft_data.exists()
 
 
 def test_a_row_that_is_too_long_is_dropped_and_counted(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_work_is_worth_its_characters_and_epochs(tmp_path: Path) -> None:
     write_lessons(tmp_path / "lessons" / "bea.jsonl", 60)
     run = begin(tmp_path)
     costs = {item.key: item.cost for item in TrainExperts().work(run, 0)}
-    assert costs["bea"] == pytest.approx(2 * run.lessons["bea"].characters / 4)
+    assert costs["bea"] == pytest.approx(2 * run.sft_data["bea"].characters / 4)
     assert 8 < costs["bea"] / costs["ada"] < 12
 
 
@@ -119,8 +119,8 @@ def test_data_that_changes_afterwards_does_not_matter(tmp_path: Path) -> None:
 
 def test_what_was_noted_of_the_data_may_not_be_edited(tmp_path: Path) -> None:
     run = begin(tmp_path)
-    noted = files.read_json(run.state.lessons, dict[str, Lessons])
-    files.write_json(run.state.lessons, {**noted, "ada": msgspec.structs.replace(noted["ada"], rows=7)})
+    noted = files.read_json(run.state.sft_data, dict[str, SftDataInfo])
+    files.write_json(run.state.sft_data, {**noted, "ada": msgspec.structs.replace(noted["ada"], rows=7)})
     with pytest.raises(SpartaError, match=r"data/lessons.json is missing or was changed since the run began"):
         begin_or_continue(run.state, None)
 
@@ -135,7 +135,7 @@ def test_a_pool_that_lacks_an_expert_is_not_committed(what: str, tmp_path: Path)
         [path] = run.iteration(0).training.iterdir()
         path.write_text("".join(line for line in path.open() if '"bea"' not in line))
     with pytest.raises(SpartaError, match="adapters/bea is missing: training of bea is not complete"):
-        Found().execute(run, 0)
+        InitPool().execute(run, 0)
     assert not run.iteration(0).manifest.exists()
 
 
@@ -145,7 +145,7 @@ def test_an_expert_that_is_not_what_training_made_is_not_committed(tmp_path: Pat
     weights = run.iteration(0).adapter("cem") / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")
     with pytest.raises(SpartaError, match="adapters/cem is not what training of cem made"):
-        Found().execute(run, 0)
+        InitPool().execute(run, 0)
 
 
 def test_an_edited_row_of_a_training_is_found_after_the_commit(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_data_that_cannot_be_had_names_the_model(tmp_path: Path) -> None:
     recipe = load(write_school(tmp_path))
     (tmp_path / "lessons" / "dov.jsonl").unlink()
     with pytest.raises(SpartaError, match="model dov: .*dov.jsonl"):
-        gather_lessons(recipe)
+        gather_sft_data(recipe)
 
 
 def test_an_expert_of_a_real_base_learns(tiny_base: Path, tmp_path: Path) -> None:

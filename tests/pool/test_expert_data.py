@@ -12,7 +12,7 @@ from support.scripted_run import sentence, typed
 
 from sparta.commands import begin
 from sparta.errors import SpartaError
-from sparta.pool.expert_data import gather_lessons, notes_on_lessons
+from sparta.pool.expert_data import gather_sft_data, notes_on_sft_data
 from sparta.recipes.load import load
 from sparta.store.layout import StateDir
 from sparta.tasks import prepare
@@ -82,8 +82,8 @@ def test_rows_that_hold_a_question_of_the_evaluation_are_counted_and_said_before
 def test_where_nothing_is_scored_nothing_is_said(tmp_path: Path) -> None:
     path = write_lessons(tmp_path / "lessons" / "bea.jsonl", 6)
     add_rows(path, (QUESTIONS[0], "9 pounds."))
-    run = begin.rehearse(StateDir(tmp_path / "state"), load(write_school(tmp_path)))
-    assert list(notes_on_lessons(run)) == []
+    run = begin.dry_run_begin(StateDir(tmp_path / "state"), load(write_school(tmp_path)))
+    assert list(notes_on_sft_data(run)) == []
 
 
 @real_data.needs_raw_data
@@ -98,13 +98,13 @@ def test_a_subset_that_was_prepared_before_the_evaluation_is_to_be_prepared_agai
     others = [{"name": "zoe", "sft": {"data": "cot"}}]
     data = {"train": "prompts.jsonl", "folder": str(folder)}
     recipe = load(write_school(tmp_path, others=others, data=data, evaluation={"tasks": ["gsm8k"]}))
-    [said] = notes_on_lessons(begin.rehearse(StateDir(tmp_path / "state"), recipe))
+    [said] = notes_on_sft_data(begin.dry_run_begin(StateDir(tmp_path / "state"), recipe))
     assert said.startswith(
         "zoe learns 2 of 1,996 rows of cot that hold a question of validation or test of gsm8k"
     )
     assert f"run python jobs/prepare_data.py cot --folder {folder} again before a run begins" in said
     prepare.prepare(SUBSETS["cot"], Origin(tmp_path / "from"), folder)
-    assert gather_lessons(recipe)["zoe"].held_out == 0
+    assert gather_sft_data(recipe)["zoe"].held_out == 0
 
 
 # --- the chat template
@@ -158,4 +158,4 @@ def test_a_system_turn_that_the_chat_template_refuses_is_found_wherever_its_row_
         SpartaError,
         match="model bea: row ruled of .*: the base's chat template refuses a prompt with the roles",
     ):
-        gather_lessons(recipe)
+        gather_sft_data(recipe)

@@ -10,7 +10,7 @@ from support import tiny_models
 from support.tiny_adapters import Member, fresh_folder
 
 from sparta.errors import SpartaError
-from sparta.pool.gpu_memory import GIB, Estimate, describe, of_dpo, of_sft, shapes_of
+from sparta.pool.gpu_memory import GIB, MemoryEstimate, describe, of_dpo, of_sft, shapes_of
 from sparta.recipes.pool import Lora
 from sparta.training.new_adapter import fresh_shapes
 
@@ -34,7 +34,7 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-def sizes(estimate: Estimate) -> dict[str, float]:
+def sizes(estimate: MemoryEstimate) -> dict[str, float]:
     return {part.what: round(part.bytes / GIB, 2) for part in estimate.parts}
 
 

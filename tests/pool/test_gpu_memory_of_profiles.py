@@ -15,11 +15,11 @@ from sparta.commands import begin
 from sparta.errors import SpartaError
 from sparta.pool.gpu_memory import check_memory, longest_pair
 from sparta.recipes.load import load
-from sparta.recipes.pool import Lesson
+from sparta.recipes.pool import SftData
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
 
-TAUGHT = {"name": "cem", "adapter": None, "sft": Lesson(data="embedded:adder", size=1)}
+TAUGHT = {"name": "cem", "adapter": None, "sft": SftData(data="embedded:adder", size=1)}
 PROFILE = {"name": "small", "nodes": 1, "gpus_per_node": 1, "gpu_memory_gib": 40}
 
 
@@ -64,7 +64,7 @@ def recipe_file(folder: Path, base: Path, letters: int) -> Path:
 
 def run_of(folder: Path, base: Path, letters: int, *settings: str) -> Run:
     recipe = load(recipe_file(folder, base, letters), settings)
-    return begin.rehearse(StateDir(folder / "state"), recipe)
+    return begin.dry_run_begin(StateDir(folder / "state"), recipe)
 
 
 def test_the_longest_pair_is_the_longest_prompt_and_all_tokens_of_an_answer(

@@ -11,11 +11,11 @@ import yaml
 from support import tiny_models
 from support.scripted_run import advance, begin
 
-from sparta.commands.begin import begin_or_continue, rehearse
+from sparta.commands.begin import begin_or_continue, dry_run_begin
 from sparta.errors import SpartaError
 from sparta.names import MODELS
 from sparta.pool.checks import check_pool, notes
-from sparta.pool.gpu_memory import Estimate, estimates
+from sparta.pool.gpu_memory import MemoryEstimate, estimates
 from sparta.pool.members import adapters_of, judge_reference, locate, references
 from sparta.recipes.load import adjust, load
 from sparta.recipes.schema import DATASETS, Recipe
@@ -302,9 +302,9 @@ def test_memory_is_reckoned_once_for_members_that_are_trained_alike(
     chat = [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "2"}]
     (tmp_path / "chats.jsonl").write_text(json.dumps({"messages": chat}) + "\n")
 
-    def found_for(new_tokens: int) -> list[Estimate]:
+    def found_for(new_tokens: int) -> list[MemoryEstimate]:
         recipe = recipe_of(tmp_path, tiny_base, models, generation={"max_new_tokens": new_tokens})
-        return estimates(rehearse(StateDir(tmp_path / "state"), recipe))
+        return estimates(dry_run_begin(StateDir(tmp_path / "state"), recipe))
 
     found = found_for(500)
     assert [(estimate.what, estimate.section) for estimate in found] == [

@@ -33,7 +33,7 @@ from support.slurm_runs import (
 from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.slurm.code_snapshot import snapshot
 from sparta.cluster.slurm.detached import latest_chain
-from sparta.cluster.slurm.job_ids import Jobs, Part, job_name, note_jobs
+from sparta.cluster.slurm.job_ids import ArrayPart, Jobs, job_name, note_jobs
 from sparta.methods.registry import phase_named
 from sparta.phases.generate import Generate
 from sparta.store.lock import holder
@@ -277,7 +277,7 @@ def test_a_job_that_was_queued_after_its_chain_had_been_withdrawn_goes_when_the_
         # By the folder it works in a job is known to be this state's.
         done = subprocess.run(asked, capture_output=True, text=True, check=True, cwd=snapshot(run.state))
         job = done.stdout.strip()
-        note_jobs([(attempts, number)], Jobs([Part(name, 0, 1, job if noted else None)]))
+        note_jobs([(attempts, number)], Jobs([ArrayPart(name, 0, 1, job if noted else None)]))
         return job
 
     mine = held(5, noted=True)

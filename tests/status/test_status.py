@@ -14,11 +14,11 @@ from support.scripted_run import Launched, advance, begin, typed, wait_until, wr
 
 from sparta.cluster.attempts import AttemptDir, TaskRecord
 from sparta.cluster.gpu_time import cost_of, measure
-from sparta.cluster.sharding import deal
+from sparta.cluster.sharding import shard_items
 from sparta.cluster.slurm import cli
-from sparta.cluster.slurm.cli import Task
+from sparta.cluster.slurm.cli import QueueEntry
 from sparta.cluster.slurm.detached import Chain, chain_file
-from sparta.cluster.slurm.job_ids import Jobs, Part, note_jobs
+from sparta.cluster.slurm.job_ids import ArrayPart, Jobs, note_jobs
 from sparta.errors import SpartaError
 from sparta.methods.registry import phase_named, phases_of
 from sparta.phases.generate import Generate
@@ -157,10 +157,10 @@ class FakeQueue:
     """What squeue would answer."""
 
     code: Path
-    tasks: list[Task]
+    tasks: list[QueueEntry]
     asked: int = 0
 
-    def __call__(self, names: Iterable[str]) -> list[Task]:
+    def __call__(self, names: Iterable[str]) -> list[QueueEntry]:
         self.asked += 1
         wanted = set(names)
         return [task for task in self.tasks if task.name in wanted]
@@ -171,7 +171,7 @@ class FakeQueue:
         self.code.mkdir(parents=True, exist_ok=True)
         node = "" if state == "PENDING" else f"node{element + 1}"
         self.tasks.append(
-            Task(name, f"{job}_{element}", element, state, reason, node, str(self.code / "copy"))
+            QueueEntry(name, f"{job}_{element}", element, state, reason, node, str(self.code / "copy"))
         )
 
 
@@ -190,8 +190,8 @@ def dealt(tmp_path: Path) -> tuple[Run, AttemptDir]:
     run = begin(tmp_path)
     advance(run, 1, upto="plan")
     attempts = AttemptDir(run, Generate(), 1)
-    attempts.deal(deal(Generate().missing(run, 1), 4), "slurm")
-    note_jobs([(attempts, 0)], Jobs([Part("array", 0, 4, "7")]))
+    attempts.deal(shard_items(Generate().missing(run, 1), 4), "slurm")
+    note_jobs([(attempts, 0)], Jobs([ArrayPart("array", 0, 4, "7")]))
     return run, attempts
 
 
@@ -284,8 +284,8 @@ def test_without_an_answer_the_files_have_the_word_and_that_is_said(
     run, attempts = dealt
     says(attempts, 0)
 
-    def silent(names: Iterable[str]) -> list[Task]:
-        raise cli.Silent("Unable to contact slurm controller")
+    def silent(names: Iterable[str]) -> list[QueueEntry]:
+        raise cli.SlurmUnavailable("Unable to contact slurm controller")
 
     monkeypatch.setattr(cli, "tasks_named", silent)
     monkeypatch.setattr(cli, "installed", lambda: True)
@@ -322,7 +322,7 @@ def test_jobs_of_a_detached_launch_that_nothing_has_been_dealt_to_are_queued(
 ) -> None:
     run, _ = dealt
     chained(run)
-    note_jobs([(AttemptDir(run, Judge(), 2), 0)], Jobs([Part("later", 0, 2, "8")]))
+    note_jobs([(AttemptDir(run, Judge(), 2), 0)], Jobs([ArrayPart("later", 0, 2, "8")]))
     for shard in range(4):
         squeue.has("PENDING", shard)
     for shard in range(2):
@@ -398,8 +398,8 @@ def test_a_chain_whose_submission_was_broken_off_is_stopped(
 def combats_in_job_9(run: Run) -> AttemptDir:
     """What an earlier launch, with combats and judging in one phase, submitted of iteration 1, where today's has submitted nothing."""
     attempts = AttemptDir(run, CombatAndJudge(), 1)
-    attempts.deal(deal(CombatAndJudge().missing(run, 1), 2), "slurm")
-    note_jobs([(attempts, 0)], Jobs([Part("fused", 0, 2, "9")]))
+    attempts.deal(shard_items(CombatAndJudge().missing(run, 1), 2), "slurm")
+    note_jobs([(attempts, 0)], Jobs([ArrayPart("fused", 0, 2, "9")]))
     return attempts
 
 
@@ -409,7 +409,7 @@ def test_tasks_and_jobs_of_a_launch_that_played_the_other_way_are_shown_where_th
     run = begin(tmp_path)
     advance(run, 1, upto="plan")
     attempts = combats_in_job_9(run)
-    note_jobs([(AttemptDir(run, CombatAndJudge(), 2), 0)], Jobs([Part("next", 0, 2, "10")]))
+    note_jobs([(AttemptDir(run, CombatAndJudge(), 2), 0)], Jobs([ArrayPart("next", 0, 2, "10")]))
     says(attempts, 0)
     squeue.has("RUNNING", 0, job="9", name="fused")
     squeue.has("PENDING", 1, "Priority", job="9", name="fused")
@@ -450,7 +450,7 @@ def test_what_was_played_the_other_way_is_measured_and_shown_beside_iterations_t
     assert "combat" not in files.read_json(run.iteration(1).stats, IterationStats).phases
     advance(run, 2, upto="plan")
     attempts = AttemptDir(run, CombatAndJudge(), 2)
-    shards = deal(CombatAndJudge().missing(run, 2), 2)
+    shards = shard_items(CombatAndJudge().missing(run, 2), 2)
     attempts.deal(shards, "local")
     CombatAndJudge().perform(run, 2, [item.key for item in shards[0]], 0, 0, lambda items: None)
     says(attempts, 0, "done", loads=5, ended=NOW + 20)
@@ -488,7 +488,7 @@ def test_tasks_and_model_loads_are_told_of_every_phase(
     run = begin(tmp_path, iterations=1)
     advance(run, 1, upto="plan")
     attempts = AttemptDir(run, Generate(), 1)
-    attempts.deal(deal(Generate().missing(run, 1), 4), "local")
+    attempts.deal(shard_items(Generate().missing(run, 1), 4), "local")
     for shard in range(4):
         says(attempts, shard, "done", loads=2)
     generate = phase(status_of(run), 1, "generate")
@@ -524,8 +524,8 @@ def test_the_total_is_over_measured_and_unfinished_iterations(tmp_path: Path, sq
     files.write_json(path, msgspec.structs.replace(stats, gpu_seconds=60.0, gpu_idle=0.25))
     advance(run, 2, upto="plan")
     attempts = AttemptDir(run, Generate(), 2)
-    attempts.deal(deal(Generate().missing(run, 2), 1), "slurm")
-    note_jobs([(attempts, 0)], Jobs([Part("array", 0, 1, "7")]))
+    attempts.deal(shard_items(Generate().missing(run, 2), 1), "slurm")
+    note_jobs([(attempts, 0)], Jobs([ArrayPart("array", 0, 1, "7")]))
     says(attempts, 0, "done", ended=NOW + 20)
     status = status_of(run)
     assert [entry.gpu_seconds for entry in status.iterations] == pytest.approx([60, 20])
@@ -564,7 +564,7 @@ def test_a_task_that_was_cancelled_after_its_work_is_what_ended_the_chain(
     chained(run)
     judge = AttemptDir(run, Judge(), 1)
     judge.deal([Judge().work(run, 1)], "slurm")
-    note_jobs([(judge, 0)], Jobs([Part("later", 0, 1, "8")]))
+    note_jobs([(judge, 0)], Jobs([ArrayPart("later", 0, 1, "8")]))
     keys = {item.key for item in Generate().missing(run, 1)}
     Generate().perform(run, 1, keys, 0, 0, lambda items: None)
     for shard in range(4):

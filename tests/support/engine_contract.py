@@ -13,8 +13,8 @@ SAMPLED = Sampling(temperature=0.7, top_p=0.95, top_k=50, max_new_tokens=12)
 QUESTIONS = ("add 4 7", "What is the weather like in the mountains?", "abc " * 12, "1")
 
 
-def settings(**values: object) -> recipe_engine.Engine:
-    return recipe_engine.Engine.model_validate({"device": "cpu", "threads": 1, **values})
+def settings(**values: object) -> recipe_engine.EngineSettings:
+    return recipe_engine.EngineSettings.model_validate({"device": "cpu", "threads": 1, **values})
 
 
 def ref(name: str, base: Path, adapter: Path | None, version: str = "0") -> ModelRef:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from sparta.recipes.pool import Lora
-from sparta.training.job import Example, SftExample
+from sparta.training.job import PreferenceExample, SftExample
 from sparta.training.new_adapter import fresh_adapter
 
 VOCABULARY, PAD, EOS = 48, 0, 1
@@ -37,14 +37,14 @@ class Member:
             return self.load(adapter)(torch.tensor([ids])).logits[0]
 
 
-def random_examples(n: int, seed: int = 0) -> tuple[Example, ...]:
+def random_examples(n: int, seed: int = 0) -> tuple[PreferenceExample, ...]:
     """n pairs of different lengths; chosen completions end with EOS, rejected ones were cut off."""
     generator = random.Random(seed)
 
     def ids(count: int) -> tuple[int, ...]:
         return tuple(generator.randrange(2, VOCABULARY) for _ in range(count))
 
-    return tuple(Example(ids(3 + i % 4), (*ids(2 + i % 3), EOS), ids(1 + i % 5)) for i in range(n))
+    return tuple(PreferenceExample(ids(3 + i % 4), (*ids(2 + i % 3), EOS), ids(1 + i % 5)) for i in range(n))
 
 
 def random_rows(n: int, seed: int = 0) -> tuple[SftExample, ...]:

@@ -8,21 +8,21 @@ import pytest
 from sparta.errors import SpartaError
 from sparta.recipes.schema import Data
 from sparta.tasks.base import Item, Split
-from sparta.tasks.user_files import Own
+from sparta.tasks.user_files import UserTask
 
 CHOICES = ["red", "green", "blue"]
 
 
-def own(folder: Path, grading: str = "exact", **files: list[dict]) -> Own:
+def own(folder: Path, grading: str = "exact", **files: list[dict]) -> UserTask:
     """The task of `files`: rows by split; train has a prompt of its own where none is given."""
     paths = {}
     for split, rows in {"train": [{"prompt": "a prompt to learn from"}], **files}.items():
         paths[split] = str(folder / f"{split}.jsonl")
         Path(paths[split]).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return Own(Data(grading=grading, **paths))  # type: ignore[arg-type]
+    return UserTask(Data(grading=grading, **paths))  # type: ignore[arg-type]
 
 
-def items(task: Own, split: Split = "validation") -> list[Item]:
+def items(task: UserTask, split: Split = "validation") -> list[Item]:
     return list(task.items(split, task.data))
 
 

@@ -18,7 +18,7 @@ from sparta.errors import SpartaError
 from sparta.training import dpo
 from sparta.training.adapter_folder import read_starting_adapter
 from sparta.training.dpo import make_trainer, train_dpo, training_order
-from sparta.training.job import Example, TrainingJob, usable_pairs
+from sparta.training.job import PreferenceExample, TrainingJob, usable_pairs
 
 MakeJob = Callable[..., TrainingJob]
 
@@ -31,7 +31,7 @@ def completion_logp(model: Any, prompt: tuple[int, ...], completion: tuple[int, 
     return logp.gather(-1, ids[0, 1:, None])[len(prompt) - 1 :].sum()
 
 
-def loss_by_hand(policy: Any, reference: Any, examples: list[Example], beta: float) -> float:
+def loss_by_hand(policy: Any, reference: Any, examples: list[PreferenceExample], beta: float) -> float:
     losses = []
     for example in examples:
         margin = torch.tensor(0.0)
@@ -127,13 +127,13 @@ def test_only_the_adapter_is_trained_and_the_copy_stays(make_job: MakeJob, membe
 
 
 def test_pairs_that_are_too_long_or_lack_a_completion_are_dropped_and_counted(make_job: MakeJob) -> None:
-    fitting = Example((2, 3, 4, 5), (6, 7, 8, EOS), (9,))
+    fitting = PreferenceExample((2, 3, 4, 5), (6, 7, 8, EOS), (9,))
     examples = (
         fitting,
-        Example((2, 3, 4, 5), (6, 7, 8, 9, EOS), (9,)),
-        Example((2, 3, 4, 5), (6,), (6, 7, 8, 9, EOS)),
-        Example((2, 3), (), (4,)),
-        Example((2, 3), (4,), ()),
+        PreferenceExample((2, 3, 4, 5), (6, 7, 8, 9, EOS), (9,)),
+        PreferenceExample((2, 3, 4, 5), (6,), (6, 7, 8, 9, EOS)),
+        PreferenceExample((2, 3), (), (4,)),
+        PreferenceExample((2, 3), (4,), ()),
     )
     job = make_job(settings={"max_length": 8}, examples=examples)
     assert usable_pairs(job) == (fitting,)
@@ -142,7 +142,7 @@ def test_pairs_that_are_too_long_or_lack_a_completion_are_dropped_and_counted(ma
 
 
 def test_without_a_usable_pair_the_adapter_is_copied(make_job: MakeJob, member: Member) -> None:
-    job = make_job(examples=(Example((2, 3), (), (4,)),))
+    job = make_job(examples=(PreferenceExample((2, 3), (), (4,)),))
     job.work.mkdir(parents=True)
     report = train_dpo(job)
     assert (report.pairs, report.dropped, report.steps, report.first_loss) == (0, 1, 0, None)
@@ -158,7 +158,7 @@ def test_a_single_update_already_learns(make_job: MakeJob, member: Member) -> No
 
 
 def test_chosen_responses_gain_on_rejected_ones(make_job: MakeJob, member: Member) -> None:
-    examples = tuple(Example((2 + i, 3), (5, 6, EOS), (7, 8, EOS)) for i in range(16))
+    examples = tuple(PreferenceExample((2 + i, 3), (5, 6, EOS), (7, 8, EOS)) for i in range(16))
     job = make_job(examples=examples, settings={"epochs": 4, "beta": 0.5})
     report = train_dpo(job)
     assert report.steps == 32
@@ -294,7 +294,7 @@ def test_what_is_missing_or_does_not_fit_is_named(make_job: MakeJob, member: Mem
         with pytest.raises(SpartaError, match="PyTorch sees no GPU"):
             train_dpo(replace(job, device="cuda"))
     with pytest.raises(SpartaError, match="token 48"):
-        train_dpo(replace(job, examples=(Example((2,), (48,), (3,)),)))
+        train_dpo(replace(job, examples=(PreferenceExample((2,), (48,), (3,)),)))
     other = tmp_path / "other"
     other.mkdir()
     config = json.loads((member.adapter / "adapter_config.json").read_text())

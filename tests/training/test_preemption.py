@@ -47,7 +47,7 @@ def test_told_in_an_update_it_saves_that_one_and_goes(
     assert updates == [1, 2, 3] and not job.out.exists()
     assert is_sealed(job.work / "checkpoint-3")
     # Nobody is at work any more: who is told now goes at once.
-    assert not preemption.postpone(go) and not preemption.asked()
+    assert not preemption.postpone(go) and not preemption.requested()
     do(job, "hf", lambda update, total, loss: updates.append(update))
     assert updates == list(range(1, 9))
     assert same(job.out, undisturbed.out) and not Path(job.work).exists()
@@ -78,4 +78,4 @@ def test_a_training_that_fails_is_not_taken_for_one_that_is_to_go(
 
     with pytest.raises(ValueError):
         do(job, "hf", fails)
-    assert not preemption.asked()
+    assert not preemption.requested()

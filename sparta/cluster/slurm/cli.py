@@ -34,7 +34,7 @@ _HOPELESS = {
 _OF_ONE_JOB = re.compile(r"(QOS|Assoc)(Max|Min)\w*PerJob\w*|QOSMinGRES")
 
 
-def hopeless(reason: str) -> str | None:
+def needs_a_person(reason: str) -> str | None:
     """In words, a reason for waiting that time alone does not remove; None for every other. SLURM itself removes a job whose dependency failed."""
     if _OF_ONE_JOB.fullmatch(reason):
         return "it asks for more, or less, than a single job of the account or QOS may"
@@ -46,11 +46,11 @@ _OF_SLURM = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_", "SQUEUE_", "S
 _FORMAT = "%F|%K|%T|%r|%N|%j|%Z"
 
 
-class Silent(Exception):
+class SlurmUnavailable(Exception):
     """A command of SLURM did not answer; str: what it said."""
 
 
-class Task(NamedTuple):
+class QueueEntry(NamedTuple):
     """A job, or one task of an array. job: as scancel takes it. element: its number in the array, 0 where it is none. folder: where it works."""
 
     name: str
@@ -77,7 +77,7 @@ def answering(remedy: str = "try again when it does") -> Iterator[None]:
     """Turns the controller's silence in the block into the SpartaError that says so and what to do."""
     try:
         yield
-    except Silent as error:
+    except SlurmUnavailable as error:
         raise SpartaError(f"SLURM does not answer ({error}): {remedy}") from None
 
 
@@ -93,8 +93,8 @@ def installed() -> bool:
     return shutil.which("sbatch") is not None
 
 
-def tasks_named(names: Iterable[str]) -> list[Task]:
-    """Tasks of the jobs called `names` that squeue knows, those included that ended minutes ago. Raises Silent."""
+def tasks_named(names: Iterable[str]) -> list[QueueEntry]:
+    """Tasks of the jobs called `names` that squeue knows, those included that ended minutes ago. Raises SlurmUnavailable."""
     wanted = sorted(set(names))
     if not wanted:
         return []
@@ -117,10 +117,10 @@ def tasks_named(names: Iterable[str]) -> list[Task]:
     return found
 
 
-def _task(line: str) -> Task:
+def _task(line: str) -> QueueEntry:
     job, index, state, reason, node, name, folder = line.split("|", 6)
     array = index.isdigit()
-    return Task(
+    return QueueEntry(
         name,
         f"{job}_{index}" if array else job,
         int(index) if array else 0,
@@ -167,34 +167,34 @@ def _keeps_accounts() -> bool:
         return False
     try:
         _ask(["sacct", "--allocations", "--noheader", "--jobs=1"])
-    except Silent:
+    except SlurmUnavailable:
         return False
     return True
 
 
 def cancel(jobs: Sequence[str]) -> None:
-    """End `jobs`; those that have ended already do no harm. Raises Silent."""
+    """End `jobs`; those that have ended already do no harm. Raises SlurmUnavailable."""
     for start in range(0, len(jobs), 500):
         _ask(["scancel", *jobs[start : start + 500]])
 
 
 def release(jobs: Sequence[str]) -> None:
-    """Let held jobs start. Raises Silent."""
+    """Let held jobs start. Raises SlurmUnavailable."""
     _ask(["scontrol", "release", *jobs])
 
 
 @cache
 def largest_array() -> int:
-    """Most tasks that an array may have here (MaxArraySize). Raises Silent."""
+    """Most tasks that an array may have here (MaxArraySize). Raises SlurmUnavailable."""
     for line in _ask(["scontrol", "show", "config"]).splitlines():
         name, _, value = line.partition("=")
         if name.strip() == "MaxArraySize":
             return max(1, int(value))
-    raise Silent("scontrol show config names no MaxArraySize")
+    raise SlurmUnavailable("scontrol show config names no MaxArraySize")
 
 
 def partitions() -> dict[str, float]:
-    """Time limit of every partition, in seconds. Raises Silent."""
+    """Time limit of every partition, in seconds. Raises SlurmUnavailable."""
     rows = (line.split("|") for line in _ask(["sinfo", "--all", "--noheader", "--format=%R|%l"]).splitlines())
     return {name: seconds_of(limit) for name, limit in rows}
 
@@ -234,9 +234,9 @@ def _ask(command: list[str], given: str | None = None, keep: Collection[str] = (
     except FileNotFoundError:
         raise missing(command[0]) from None
     except subprocess.TimeoutExpired:
-        raise Silent(f"{command[0]} gave no answer for {SECONDS_TO_ANSWER} s") from None
+        raise SlurmUnavailable(f"{command[0]} gave no answer for {SECONDS_TO_ANSWER} s") from None
     if done.returncode:
         said = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
         # "squeue: error: ..." and "slurm_load_jobs error: ..." are for a terminal, this becomes part of a sentence.
-        raise Silent(re.sub(r"^(\w+: )?((\w+ )?error: )*", "", said))
+        raise SlurmUnavailable(re.sub(r"^(\w+: )?((\w+ )?error: )*", "", said))
     return done.stdout if given is None else " ".join(done.stderr.split())

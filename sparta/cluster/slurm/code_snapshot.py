@@ -24,7 +24,7 @@ def snapshot_folder(state: StateDir) -> Path:
 def snapshot(state: StateDir) -> Path:
     """`snapshot_folder`, with the copy in it. Put it before anything else on sys.path."""
     target = snapshot_folder(state)
-    with files.touching(target):
+    with files.os_errors_named(target):
         if not target.is_dir():
             temporary = files.temporary_beside(target)
             for name, path in _contents().items():

@@ -15,14 +15,14 @@ from pathlib import Path
 import msgspec
 
 from sparta.cluster.attempts import AttemptDir
-from sparta.cluster.parallelism import dealt
+from sparta.cluster.parallelism import sharded
 from sparta.cluster.slurm import cli
-from sparta.cluster.slurm.cli import Silent, Task
+from sparta.cluster.slurm.cli import QueueEntry, SlurmUnavailable
 from sparta.cluster.slurm.code_snapshot import code_folder
-from sparta.cluster.slurm.job_ids import Jobs, own
+from sparta.cluster.slurm.job_ids import Jobs, of_this_state
 from sparta.cluster.slurm.launcher import Slurm
 from sparta.cluster.slurm.submit import withdraw
-from sparta.cluster.slurm.worker import Piece, Work, deal_out
+from sparta.cluster.slurm.worker import Piece, ShardJob, assign_pieces
 from sparta.errors import SpartaError
 from sparta.methods.registry import phase_named, phases_of
 from sparta.phases.base import ArrayPhase, Phase
@@ -48,7 +48,7 @@ class Chain(msgspec.Struct, frozen=True):
 class Link:
     """One submission of a chain."""
 
-    work: Work
+    work: ShardJob
     shards: int
 
     def __str__(self) -> str:
@@ -86,8 +86,8 @@ def links_from(run: Run, first: int, last: int, tasks: int) -> list[Link]:
             for piece in group:
                 phase = phase_named(piece.phase)
                 known = piece.t not in planned or not _needs_plan(phase)
-                shards = dealt(run, phase, piece.t, phase.missing(run, piece.t), tasks) if known else ()
-                work = Work(state, (piece,), tasks=tasks, detached=True)
+                shards = sharded(run, phase, piece.t, phase.missing(run, piece.t), tasks) if known else ()
+                work = ShardJob(state, (piece,), tasks=tasks, detached=True)
                 links.append(Link(work, len(shards) if known else tasks))
         else:
             steps = tuple(group)
@@ -97,7 +97,7 @@ def links_from(run: Run, first: int, last: int, tasks: int) -> list[Link]:
                 if piece.t in {step.t for step in steps if step.phase == "plan"}
                 and _needs_plan(phase_named(piece.phase))
             )
-            links.append(Link(Work(state, steps, deals, tasks, detached=True), 1))
+            links.append(Link(ShardJob(state, steps, deals, tasks, detached=True), 1))
     return links
 
 
@@ -107,7 +107,7 @@ def submit_chain(run: Run, launcher: Slurm, links: Sequence[Link], last: int) ->
     for link in links:
         for piece in link.work.pieces:
             if piece not in later:
-                deal_out(run, piece, link.shards)
+                assign_pieces(run, piece, link.shards)
     names = [array.name for link in links for array in launcher.arrays(link.work, link.shards)]
     chain = Chain([], names, whole=False, last=last, submitted=time.time())
     files.write_json(chain_file(run.state), chain)
@@ -137,20 +137,22 @@ def withdraw_unfinished(run: Run) -> None:
     if chain is not None and not chain.whole:
         withdraw(chain.names, code_folder(run.state))
         path = chain_file(run.state)
-        with files.touching(path):
+        with files.os_errors_named(path):
             path.unlink()
 
 
-def goes_on(chain: Chain, tasks: Sequence[Task]) -> bool:
+def goes_on(chain: Chain, tasks: Sequence[QueueEntry]) -> bool:
     """Whether a chain comes to its end by itself, by what is known of a run's `tasks`: its last jobs are queued, and none before failed."""
     jobs = {job for _, ids in chain.links for job in ids}
     last = chain.links[-1][1] if chain.links else []
-    own = [task for task in tasks if task.whole in jobs]
-    failed = any(not task.live and task.state != "COMPLETED" for task in own)
-    return not failed and any(task.whole in last and task.live and task.state != "COMPLETING" for task in own)
+    mine = [task for task in tasks if task.whole in jobs]
+    failed = any(not task.live and task.state != "COMPLETED" for task in mine)
+    return not failed and any(
+        task.whole in last and task.live and task.state != "COMPLETING" for task in mine
+    )
 
 
-def withdraw_rest(chain: Chain, tasks: Sequence[Task]) -> None:
+def withdraw_rest(chain: Chain, tasks: Sequence[QueueEntry]) -> None:
     """End what is still queued behind the place where a chain broke; tasks that run, or wait for their turn in a running array, go on."""
     jobs = {job for _, ids in chain.links for job in ids}
     rest = {
@@ -164,7 +166,7 @@ def withdraw_rest(chain: Chain, tasks: Sequence[Task]) -> None:
         cli.cancel(sorted(rest))
 
 
-def release(chain: Chain, tasks: Sequence[Task]) -> None:
+def release(chain: Chain, tasks: Sequence[QueueEntry]) -> None:
     """Let the first jobs of a whole chain start, if they are held: whoever submitted it did not come to that."""
     first = chain.links[0][1] if chain.links else []
     held = {task.whole for task in tasks if task.whole in first and task.reason == "JobHeldUser"}
@@ -188,11 +190,11 @@ def withdraw_stragglers(run: Run) -> None:
         return
     known = {job for jobs in _all_noted(run) for job in jobs.ids}
     # They only lie there; a run that is complete is not to fail for them.
-    with suppress(SpartaError, Silent):
+    with suppress(SpartaError, SlurmUnavailable):
         cli.cancel(stragglers(jobs_in_slurm(run), known))
 
 
-def stragglers(tasks: Sequence[Task], known: Collection[str]) -> list[str]:
+def stragglers(tasks: Sequence[QueueEntry], known: Collection[str]) -> list[str]:
     """Ids of whole jobs that are held by their user and not among the `known`."""
     held = {task.whole for task in tasks if task.state == "PENDING" and task.reason == "JobHeldUser"}
     return sorted(held - set(known))
@@ -203,14 +205,14 @@ def _release(jobs: Sequence[str]) -> None:
         cli.release(jobs)
 
 
-def jobs_in_slurm(run: Run) -> list[Task]:
+def jobs_in_slurm(run: Run) -> list[QueueEntry]:
     """Jobs of `run` that SLURM knows, whoever submitted them, those included that ended minutes ago.
 
     Raises SpartaError where SLURM does not answer.
     """
     with cli.answering():
         known = cli.tasks_named(name for jobs in _all_noted(run) for name in jobs.names)
-    return own(code_folder(run.state), known)
+    return of_this_state(code_folder(run.state), known)
 
 
 def _all_noted(run: Run) -> list[Jobs]:
@@ -218,7 +220,7 @@ def _all_noted(run: Run) -> list[Jobs]:
     return [files.read_json(path, Jobs) for path in sorted(run.state.jobs.rglob("a*-jobs.json"))]
 
 
-def living_jobs(run: Run) -> list[Task]:
+def living_jobs(run: Run) -> list[QueueEntry]:
     """Those of `jobs_in_slurm` that are queued or running."""
     return [task for task in jobs_in_slurm(run) if task.live]
 

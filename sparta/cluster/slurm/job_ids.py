@@ -7,13 +7,13 @@ from pathlib import Path
 import msgspec
 
 from sparta.cluster.attempts import AttemptDir
-from sparta.cluster.slurm.cli import Task
+from sparta.cluster.slurm.cli import QueueEntry
 from sparta.store import files
 from sparta.store.driver_jobs import same_folder
 from sparta.store.run import Run
 
 
-class Part(msgspec.Struct, frozen=True):
+class ArrayPart(msgspec.Struct, frozen=True):
     """One array of an attempt: shards first to first + count - 1. job: its id, None until sbatch has said it."""
 
     name: str
@@ -25,7 +25,7 @@ class Part(msgspec.Struct, frozen=True):
 class Jobs(msgspec.Struct, frozen=True):
     """jobs/<place>/aN-jobs.json. There may be no aN.json yet: keys of a detached launch are dealt when what they depend on is there."""
 
-    parts: list[Part]
+    parts: list[ArrayPart]
 
     @property
     def names(self) -> list[str]:
@@ -42,7 +42,7 @@ class Jobs(msgspec.Struct, frozen=True):
                 return f"{part.job}_{shard - part.first}" if part.count > 1 else part.job
         return None
 
-    def by_shard(self, tasks: Iterable[Task]) -> dict[int, Task]:
+    def by_shard(self, tasks: Iterable[QueueEntry]) -> dict[int, QueueEntry]:
         """Those of `tasks` that belong here. Of two with one name, which happens when an iteration was set aside, the noted or living one."""
         parts = {part.name: part for part in self.parts}
         found = {}
@@ -53,7 +53,7 @@ class Jobs(msgspec.Struct, frozen=True):
         return found
 
 
-def own(code: Path, tasks: Iterable[Task]) -> list[Task]:
+def of_this_state(code: Path, tasks: Iterable[QueueEntry]) -> list[QueueEntry]:
     """Those of `tasks` that run a copy of the package below `code`, a state's jobs/code.
 
     A copy of a state has its run's id, and so its jobs' names and its notes of them; where a job works, only SLURM says.
@@ -88,12 +88,12 @@ def all_jobs(attempts: AttemptDir) -> dict[int, Jobs]:
     return {number: files.read_json(path, Jobs) for number, path in sorted(paths.items())}
 
 
-def parts_of(name: str, shards: int, largest: int) -> list[Part]:
+def parts_of(name: str, shards: int, largest: int) -> list[ArrayPart]:
     """`shards` in as few arrays as possible, about equal, none of more than `largest` tasks."""
     count = -(-shards // largest)
     bounds = [shards * part // count for part in range(count + 1)]
     return [
-        Part(f"{name}.{part}" if count > 1 else name, first, end - first)
+        ArrayPart(f"{name}.{part}" if count > 1 else name, first, end - first)
         for part, (first, end) in enumerate(pairwise(bounds))
     ]
 

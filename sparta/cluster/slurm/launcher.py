@@ -17,23 +17,23 @@ from sparta.cluster.attempts import Attempt, AttemptDir, Watch
 from sparta.cluster.launcher import Launcher
 from sparta.cluster.resources import device_of, engine_key, gpus_of, runs_an_engine, trains
 from sparta.cluster.slurm import cli
-from sparta.cluster.slurm.cli import Silent, Task, hopeless
+from sparta.cluster.slurm.cli import QueueEntry, SlurmUnavailable, needs_a_person
 from sparta.cluster.slurm.code_snapshot import code_folder, snapshot, snapshot_folder
 from sparta.cluster.slurm.job_ids import (
+    ArrayPart,
     Jobs,
-    Part,
     all_jobs,
     job_name,
     jobs_file,
     jobs_of,
     note_jobs,
-    own,
+    of_this_state,
     parts_of,
 )
 from sparta.cluster.slurm.profile import DEFAULT_PROFILE, Profile, Resources, load_profile, section_of
 from sparta.cluster.slurm.queue import Queue
 from sparta.cluster.slurm.submit import Array, submit, throttles
-from sparta.cluster.slurm.worker import Piece, Work
+from sparta.cluster.slurm.worker import Piece, ShardJob
 from sparta.errors import SpartaError
 from sparta.methods.registry import phase_named
 from sparta.phases.base import Phase, Step
@@ -61,7 +61,7 @@ class Slurm(Launcher):
         self._run = run
         self._ending: dict[str, float] = {}
         self._absent: dict[tuple[Path, int, int], float] = {}
-        self._ended: dict[tuple[Path, int], dict[int, Task]] = {}
+        self._ended: dict[tuple[Path, int], dict[int, QueueEntry]] = {}
 
     @cached_property
     def profile(self) -> Profile:
@@ -123,14 +123,16 @@ class Slurm(Launcher):
 
     def start(self, attempts: AttemptDir, attempt: Attempt, watch: Watch) -> None:
         piece = Piece(attempt.phase, attempt.t, attempt.number)
-        self.submit(Work(self._run.state.root.resolve(), (piece,)), attempt.shards)
+        self.submit(ShardJob(self._run.state.root.resolve(), (piece,)), attempt.shards)
 
-    def submit(self, work: Work, shards: int, dependency: str | None = None, hold: bool = False) -> list[str]:
+    def submit(
+        self, work: ShardJob, shards: int, dependency: str | None = None, hold: bool = False
+    ) -> list[str]:
         """Submit `work` for so many shards; ids of its jobs. Name, resources and logs are those of its first piece."""
         places = [(self._attempts(piece), piece.number) for piece in work.pieces]
         snapshot(self._run.state)
         arrays = self.arrays(work, shards, dependency, hold)
-        parts = [Part(array.name, array.first, array.count) for array in arrays]
+        parts = [ArrayPart(array.name, array.first, array.count) for array in arrays]
         note_jobs(places, Jobs(parts))
         for index, array in enumerate(arrays):
             parts[index] = msgspec.structs.replace(parts[index], job=submit(array, self.profile, self.say))
@@ -138,7 +140,7 @@ class Slurm(Launcher):
         return [part.job for part in parts if part.job is not None]
 
     def arrays(
-        self, work: Work, shards: int, dependency: str | None = None, hold: bool = False
+        self, work: ShardJob, shards: int, dependency: str | None = None, hold: bool = False
     ) -> list[Array]:
         """What `submit` hands in. Nothing is written, and without SLURM arrays may be of any size."""
         first = work.pieces[0]
@@ -198,7 +200,7 @@ class Slurm(Launcher):
         if self.queue.silence:
             return f"SLURM does not answer ({self.queue.silence}); asking again"
         names = [name for jobs in all_jobs(attempts).values() for name in jobs.names]
-        return in_words(self.queue.tasks(names)) if names else ""
+        return reasons_in_words(self.queue.tasks(names)) if names else ""
 
     def fates(self, attempts: AttemptDir, attempt: Attempt) -> Mapping[int, str]:
         jobs = jobs_of(attempts, attempt.number)
@@ -210,7 +212,7 @@ class Slurm(Launcher):
         lost = [job for shard in silent if shard not in tasks and (job := jobs.id_of(shard))]
         try:
             accounts = cli.ends_in_accounts(lost)
-        except Silent:
+        except SlurmUnavailable:
             accounts = {}
         fates = {}
         for shard in silent:
@@ -230,7 +232,7 @@ class Slurm(Launcher):
     def _attempts(self, piece: Piece) -> AttemptDir:
         return AttemptDir(self._run, phase_named(piece.phase), piece.t)
 
-    def _tasks(self, attempts: AttemptDir, number: int) -> dict[int, Task]:
+    def _tasks(self, attempts: AttemptDir, number: int) -> dict[int, QueueEntry]:
         """What squeue says of every shard of attempt `number`, or said: it forgets tasks minutes after their end, and arrays run for hours."""
         jobs = jobs_of(attempts, number)
         if jobs is None:
@@ -240,7 +242,7 @@ class Slurm(Launcher):
                 f"tasks of {attempts.phase.name} were submitted to SLURM, and there is no squeue here to see whether they run: go on where "
                 f"SLURM is, or, if none of them can be running any more, remove {jobs_file(attempts, number)}"
             )
-        now = jobs.by_shard(own(code_folder(self._run.state), self.queue.tasks(jobs.names)))
+        now = jobs.by_shard(of_this_state(code_folder(self._run.state), self.queue.tasks(jobs.names)))
         ended = self._ended.setdefault((attempts.folder, number), {})
         ended.update({shard: task for shard, task in now.items() if not task.live})
         return {**ended, **now}
@@ -255,7 +257,7 @@ class Slurm(Launcher):
         since = self._absent.setdefault(key, time.monotonic())
         return time.monotonic() - since >= 2 * self.profile.poll_seconds
 
-    def _goes_on(self, task: Task) -> bool:
+    def _goes_on(self, task: QueueEntry) -> bool:
         """Whether more may come of a task: it is in the queue, and not stuck at its end on a node that does not answer."""
         if task.state != "COMPLETING":
             self._ending.pop(task.job, None)
@@ -263,20 +265,20 @@ class Slurm(Launcher):
         since = self._ending.setdefault(task.job, time.monotonic())
         return time.monotonic() - since < SECONDS_TO_COMPLETE
 
-    def _refuse_hopeless(self, tasks: Mapping[int, Task]) -> None:
+    def _refuse_hopeless(self, tasks: Mapping[int, QueueEntry]) -> None:
         """Raises SpartaError, the task and its like withdrawn, where one waits for what never comes."""
-        stuck = [task for task in tasks.values() if task.state == "PENDING" and hopeless(task.reason)]
+        stuck = [task for task in tasks.values() if task.state == "PENDING" and needs_a_person(task.reason)]
         if not stuck:
             return
         first = stuck[0]
-        with suppress(Silent):  # what is left waits as before, and is found at the next launch
+        with suppress(SlurmUnavailable):  # what is left waits as before, and is found at the next launch
             cli.cancel([task.job for task in tasks.values() if task.state == "PENDING"])
         raise SpartaError(
-            f"SLURM will not start job {first.job} ({first.name}): {hopeless(first.reason)} ({first.reason}); it was cancelled. Correct profile "
+            f"SLURM will not start job {first.job} ({first.name}): {needs_a_person(first.reason)} ({first.reason}); it was cancelled. Correct profile "
             f"{self.profile.name} or ask the cluster's administrators, then run the same command again"
         )
 
-    def _withdraw_empty(self, attempts: AttemptDir, number: int, tasks: Mapping[int, Task]) -> set[int]:
+    def _withdraw_empty(self, attempts: AttemptDir, number: int, tasks: Mapping[int, QueueEntry]) -> set[int]:
         """Cancel tasks whose driver died at their submission: submitit hands them their work after sbatch has answered, and nobody will.
 
         Their shards are returned. Only the driver that holds the run's lock may ask: it has noted the ids of all that it submitted itself.
@@ -290,7 +292,7 @@ class Slurm(Launcher):
             and task.live
             and not (attempts.logs / f"{task.job}_submitted.pkl").is_file()
         }
-        with suppress(Silent):  # they end by themselves, having waited for a minute
+        with suppress(SlurmUnavailable):  # they end by themselves, having waited for a minute
             cli.cancel(sorted(empty.values()))
         return set(empty)
 
@@ -318,7 +320,7 @@ class Slurm(Launcher):
         return sorted(bad - set(excluded)) if len(bad) < there else []
 
 
-def in_words(tasks: Sequence[Task]) -> str:
+def reasons_in_words(tasks: Sequence[QueueEntry]) -> str:
     """Why tasks wait: "3 tasks wait (Priority), 1 task waits (Resources)"."""
     reasons = Counter(task.reason for task in tasks if task.state == "PENDING" and task.reason not in USUAL)
     return ", ".join(

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparta.cluster.attempts import AttemptDir, played
+from sparta.cluster.attempts import AttemptDir, with_alternatives
 from sparta.cluster.slurm import cli
-from sparta.cluster.slurm.cli import Silent, Task
+from sparta.cluster.slurm.cli import QueueEntry, SlurmUnavailable
 from sparta.cluster.slurm.code_snapshot import code_folder
-from sparta.cluster.slurm.job_ids import Jobs, all_jobs, own
+from sparta.cluster.slurm.job_ids import Jobs, all_jobs, of_this_state
 from sparta.errors import SpartaError
 from sparta.methods.registry import phases_of
 from sparta.store.layout import StateDir
@@ -24,19 +24,19 @@ class Queue:
     def __init__(self, every: float, patience: float) -> None:
         self._every = every
         self._patience = patience
-        self._known: dict[tuple[str, ...], tuple[float, list[Task]]] = {}
+        self._known: dict[tuple[str, ...], tuple[float, list[QueueEntry]]] = {}
         self._heard = time.monotonic()
         self.silence = ""
         """What the controller's silence looks like, while it lasts."""
 
-    def tasks(self, names: Sequence[str]) -> list[Task]:
+    def tasks(self, names: Sequence[str]) -> list[QueueEntry]:
         """Tasks of the jobs called `names`, those that ended minutes ago included. Raises SpartaError after too long a silence."""
         key = tuple(names)
         asked, known = self._known.get(key, (None, None))
         while asked is None or time.monotonic() - asked >= self._every:
             try:
                 known = cli.tasks_named(key)
-            except Silent as error:
+            except SlurmUnavailable as error:
                 self._note_silence(str(error))
                 if known is None:
                     time.sleep(SECONDS_BETWEEN_TRIES)
@@ -64,20 +64,20 @@ class Seen:
     """
 
     jobs: Mapping[tuple[Path, int], Jobs]
-    tasks: Mapping[str, Sequence[Task]]
+    tasks: Mapping[str, Sequence[QueueEntry]]
     silence: str | None = None
 
     def numbers(self, attempts: AttemptDir) -> list[int]:
         """Attempts that jobs were submitted for, also those that nothing has been dealt to."""
         return sorted(number for folder, number in self.jobs if folder == attempts.folder)
 
-    def of(self, attempts: AttemptDir, number: int) -> dict[int, Task]:
+    def of(self, attempts: AttemptDir, number: int) -> dict[int, QueueEntry]:
         """What squeue says of attempt `number`, by shard."""
         jobs = self.jobs.get((attempts.folder, number))
         return jobs.by_shard(task for name in jobs.names for task in self.tasks.get(name, ())) if jobs else {}
 
     @property
-    def living(self) -> list[Task]:
+    def living(self) -> list[QueueEntry]:
         """Jobs of the run that are queued or running."""
         return [task for found in self.tasks.values() for task in found if task.live]
 
@@ -89,7 +89,7 @@ def ask(run: Run, committed: set[int]) -> Seen:
         # jobs/ has a folder for an iteration, too
         for t in StateDir(run.state.jobs).iterations()
         if t not in committed
-        for phase in played(run, phases_of(run.recipe, t), t)
+        for phase in with_alternatives(run, phases_of(run.recipe, t), t)
     ]
     jobs = {
         (attempts.folder, number): found
@@ -100,11 +100,11 @@ def ask(run: Run, committed: set[int]) -> Seen:
         return Seen({}, {})
     if not cli.installed():
         return Seen(jobs, {}, "its commands are not on PATH here")
-    tasks: dict[str, list[Task]] = {}
+    tasks: dict[str, list[QueueEntry]] = {}
     try:
         known = cli.tasks_named(name for found in jobs.values() for name in found.names)
-        for task in own(code_folder(run.state), known):
+        for task in of_this_state(code_folder(run.state), known):
             tasks.setdefault(task.name, []).append(task)
-    except (Silent, SpartaError) as error:
+    except (SlurmUnavailable, SpartaError) as error:
         return Seen(jobs, {}, str(error))
     return Seen(jobs, tasks)

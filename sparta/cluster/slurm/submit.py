@@ -18,10 +18,10 @@ from typing import Any
 from uuid import uuid4
 
 from sparta.cluster.slurm import cli
-from sparta.cluster.slurm.cli import Silent
-from sparta.cluster.slurm.job_ids import own
+from sparta.cluster.slurm.cli import SlurmUnavailable
+from sparta.cluster.slurm.job_ids import of_this_state
 from sparta.cluster.slurm.profile import Profile, Resources
-from sparta.cluster.slurm.worker import Work
+from sparta.cluster.slurm.worker import ShardJob
 from sparta.errors import SpartaError
 from sparta.store import files
 
@@ -46,7 +46,7 @@ class Array:
     """Tasks to be submitted together: `work` for shards first to first + count - 1, at most `throttle` of them at once."""
 
     name: str
-    work: Work
+    work: ShardJob
     first: int
     count: int
     throttle: int
@@ -140,10 +140,10 @@ def submit(array: Array, profile: Profile, say: Callable[[str], None] = lambda t
     for name in ("sbatch", "srun"):
         if shutil.which(name) is None:
             raise cli.missing(name)
-    with files.touching(array.logs):
+    with files.os_errors_named(array.logs):
         # Pickles lie there, which nobody else may put or read.
         array.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-        prepared = _Prepared(array)
+        prepared = _StagedScript(array)
         try:
             prepared.write(profile)
             job = _queued(array, prepared.script, profile, say)
@@ -153,7 +153,7 @@ def submit(array: Array, profile: Profile, say: Callable[[str], None] = lambda t
     return job
 
 
-class _Prepared:
+class _StagedScript:
     """The script of an array and the pickles of its tasks, under names that say no job yet."""
 
     def __init__(self, array: Array) -> None:
@@ -200,7 +200,7 @@ def _queued(array: Array, path: Path, profile: Profile, say: Callable[[str], Non
                 # Nobody heard that job's id, and without it nobody gives it its work.
                 _end([array.name], array.code.parent)
             job = _ask_sbatch(path, array, profile)
-        except Silent as silence:
+        except SlurmUnavailable as silence:
             left = give_up - time.monotonic()
             if left <= 0:
                 raise SpartaError(
@@ -222,7 +222,9 @@ def _queued(array: Array, path: Path, profile: Profile, say: Callable[[str], Non
             raise
         else:
             if silences:
-                with suppress(Silent):  # a job without its work ends by itself, a minute after it began
+                with suppress(
+                    SlurmUnavailable
+                ):  # a job without its work ends by itself, a minute after it began
                     # One that sbatch was silent about may have come into the queue only now.
                     _end([array.name], array.code.parent, but=job)
             return job
@@ -242,7 +244,7 @@ def _ask_sbatch(path: Path, array: Array, profile: Profile) -> str:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise Silent(f"sbatch gave no answer for {SECONDS_TO_SUBMIT:.0f} s") from None
+        raise SlurmUnavailable(f"sbatch gave no answer for {SECONDS_TO_SUBMIT:.0f} s") from None
     except OSError as error:
         raise SpartaError(
             f"{shutil.which('sbatch') or 'sbatch'} could not be run ({error.strerror}): see to SLURM's commands and run the same command again"
@@ -251,13 +253,13 @@ def _ask_sbatch(path: Path, array: Array, profile: Profile) -> str:
         said = _words(done.stderr) or _words(done.stdout) or f"exit status {done.returncode}"
         # Complaints may precede the verdict.
         if _SILENT.search(said.rpartition("submission failed:")[2]):
-            raise Silent(said)
+            raise SlurmUnavailable(said)
         raise _refused(said, profile)
     answers = re.findall(r"Submitted batch job (\d+)", done.stdout)
     if answers:
         return str(answers[-1])
     # A wrapper that says it in words of its own; the controller knows whom it has queued.
-    tasks = own(array.code.parent, cli.tasks_named([array.name]))
+    tasks = of_this_state(array.code.parent, cli.tasks_named([array.name]))
     living = {task.whole for task in tasks if task.live and task.state != "COMPLETING"}
     jobs = living or {task.whole for task in tasks}
     if len(jobs) != 1:
@@ -277,7 +279,7 @@ def withdraw(names: Sequence[str], code: Path) -> None:
 
 def _end(names: Sequence[str], code: Path, but: str | None = None) -> None:
     """Cancel what lives under these names and works below `code`, the job `but` excepted. Raises Silent."""
-    living = (task for task in own(code, cli.tasks_named(names)) if task.live)
+    living = (task for task in of_this_state(code, cli.tasks_named(names)) if task.live)
     cli.cancel([task.job for task in living if task.whole != but])
 
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.gpu_time import measure
-from sparta.cluster.parallelism import dealt
+from sparta.cluster.parallelism import sharded
 from sparta.cluster.task import leave_for_requeue, run_and_tell
 from sparta.errors import SpartaError
 from sparta.methods.registry import phase_named, phases_of
@@ -37,7 +37,7 @@ class Piece(NamedTuple):
     number: int
 
 
-class Work:
+class ShardJob:
     """`pieces`, in order: the shard that the task is called with.
 
     deals: attempts whose keys are dealt out, to at most `tasks` shards, after the pieces, which make what they depend on. detached: no
@@ -69,7 +69,7 @@ class Work:
                 for piece in self.pieces:
                     self._do(run, piece, shard)
                 for piece in self.deals:
-                    deal_out(run, piece, self.tasks)
+                    assign_pieces(run, piece, self.tasks)
             except (SpartaError, OSError) as error:
                 self._stop(self.pieces[0], shard, str(error))
 
@@ -118,12 +118,12 @@ def _named(piece: Piece, shard: int) -> str:
     return f"{piece.phase} of iteration {piece.t}, shard {shard}: "
 
 
-def deal_out(run: Run, piece: Piece, tasks: int) -> None:
+def assign_pieces(run: Run, piece: Piece, tasks: int) -> None:
     """Deal the missing keys of a phase to at most `tasks` shards, under the reserved number; nothing where that has been done already."""
     phase = phase_named(piece.phase)
     attempts = AttemptDir(run, phase, piece.t)
     if attempts.attempt(piece.number) is None:
-        shards = dealt(run, phase, piece.t, phase.missing(run, piece.t), tasks)
+        shards = sharded(run, phase, piece.t, phase.missing(run, piece.t), tasks)
         attempts.deal(shards, "slurm", piece.number)
 
 

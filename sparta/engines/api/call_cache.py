@@ -14,7 +14,7 @@ import msgspec
 
 from sparta.errors import SpartaError
 from sparta.recipes import engine as recipe_engine
-from sparta.store.files import decoder, touching
+from sparta.store.files import decoder, os_errors_named
 from sparta.store.shards import ShardWriter, shard_files
 
 RESCAN_SECONDS = 3.0
@@ -90,7 +90,7 @@ class Calls:
         if place is None:
             return None
         path, offset = place
-        with touching(path), path.open("rb") as file:
+        with os_errors_named(path), path.open("rb") as file:
             file.seek(offset)
             return decoder(Call).decode(file.readline())
 
@@ -142,7 +142,7 @@ class Calls:
     def _read(self, path: Path) -> None:
         """Take note of the whole lines that have come since the last time."""
         offset, number = self._read_to.get(path, (0, 0))
-        with touching(path), path.open("rb") as file:
+        with os_errors_named(path), path.open("rb") as file:
             file.seek(offset)
             for line in file:
                 # Where a network disk shows the end of a file before its middle, the middle reads as zeros for a while.

@@ -17,8 +17,8 @@ import openai
 
 from sparta.engines.api.errors import (
     PATIENCE,
+    ApiFailure,
     ContextOverflow,
-    Failure,
     answered,
     failure_of,
     said,
@@ -183,13 +183,13 @@ class Endpoint:
         except openai.NotFoundError:
             _log.info("%s has unloaded %s already", self._address, name)
 
-    def _failure(self, error: Exception, name: str) -> Failure:
+    def _failure(self, error: Exception, name: str) -> ApiFailure:
         """What `error` means. An adapter that was loaded and is unknown now will be loaded again. Raises ContextOverflow and PromptFiltered."""
         lost = isinstance(error, openai.NotFoundError) and self._loaded.pop(name, None) is not None
         failure = failure_of(error, self.settings)
         return replace(failure, again=True) if lost else failure
 
-    def _given_up(self, failure: Failure, model: ModelRef, tries: int) -> SpartaError:
+    def _given_up(self, failure: ApiFailure, model: ModelRef, tries: int) -> SpartaError:
         asked = f"{tries} times for {model.name}" if tries > 1 else f"for {model.name}"
         return SpartaError(
             f"{self._address}, asked {asked}, {failure.what}: {failure.remedy} and run the same command again, "

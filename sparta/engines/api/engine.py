@@ -14,14 +14,14 @@ from sparta.chat.renderer import EndpointRenderer, Renderer
 from sparta.engines.api.call_cache import Call, Calls
 from sparta.engines.api.endpoint import Endpoint
 from sparta.engines.api.errors import ContextOverflow, PromptFiltered
-from sparta.engines.api.protocol import Answer, Filtered, Garbled, Usage, body_of, key_of, read_answer
+from sparta.engines.api.protocol import ApiAnswer, Filtered, Garbled, Usage, body_of, key_of, read_answer
 from sparta.engines.base import Completion, Inbox, ModelRef, Request
 from sparta.errors import SpartaError
 from sparta.recipes import engine as recipe_engine
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _PendingCall:
     """A request on its way. key: of the call. name: of the model at the endpoint. began: seconds, on the clock of `perf_counter`."""
 
     request: Request
@@ -33,7 +33,7 @@ class _Asked:
     def seconds(self) -> float:
         return time.perf_counter() - self.began
 
-    def call(self, answer: Answer, spoiled: bool = False) -> Call:
+    def call(self, answer: ApiAnswer, spoiled: bool = False) -> Call:
         """What is kept of it."""
         return Call(
             key=self.key,
@@ -61,7 +61,9 @@ class ApiEngine:
     something is under way.
     """
 
-    def __init__(self, settings: recipe_engine.Engine, calls: Path | None, key: str = "engine") -> None:
+    def __init__(
+        self, settings: recipe_engine.EngineSettings, calls: Path | None, key: str = "engine"
+    ) -> None:
         self.settings = settings
         self.loads = 0
         self.load_seconds = 0.0
@@ -178,7 +180,7 @@ class ApiEngine:
         async with self._asking.setdefault(key, asyncio.Lock()):
             call = self._calls.find(key)
             if call is None:
-                asked = _Asked(request, key, body["model"], time.perf_counter())
+                asked = _PendingCall(request, key, body["model"], time.perf_counter())
                 try:
                     answer = await self._endpoint.chat(request.model, body, partial(self._read, asked))
                 except ContextOverflow:
@@ -198,7 +200,7 @@ class ApiEngine:
             counted=call.new_tokens,
         )
 
-    def _read(self, asked: _Asked, data: str, last: bool) -> Answer:
+    def _read(self, asked: _PendingCall, data: str, last: bool) -> ApiAnswer:
         """The answer in `data`. Where a content filter still ends it at the last try, it is an empty one: asking again gives the same.
 
         Raises Garbled for what is no answer; what that was charged is counted.
@@ -214,6 +216,6 @@ class ApiEngine:
             raise
 
 
-def _nothing(usage: Usage) -> Answer:
+def _nothing(usage: Usage) -> ApiAnswer:
     """An empty answer, and what it was charged."""
-    return Answer("", usage.prompt_tokens, usage.completion_tokens, "stop")
+    return ApiAnswer("", usage.prompt_tokens, usage.completion_tokens, "stop")

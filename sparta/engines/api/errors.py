@@ -50,7 +50,7 @@ class PromptFiltered(Exception):
 
 
 @dataclass(frozen=True)
-class Failure:
+class ApiFailure:
     """Why a try failed. again: another may succeed. wait: seconds that the endpoint asks for. remedy: what a person can do."""
 
     what: str
@@ -59,22 +59,22 @@ class Failure:
     remedy: str = "see that it runs and is not overloaded"
 
 
-def failure_of(error: Exception, settings: recipe_engine.Api) -> Failure:
+def failure_of(error: Exception, settings: recipe_engine.Api) -> ApiFailure:
     """What `error` (of the client, or Garbled) means. Raises ContextOverflow and PromptFiltered."""
     if isinstance(error, Garbled):
-        return Failure(f"answered with {_plain(str(error), settings)}", again=True)
+        return ApiFailure(f"answered with {_plain(str(error), settings)}", again=True)
     if isinstance(error, TimeoutError | openai.APITimeoutError):
-        return Failure(f"gave no answer in {settings.timeout:g} seconds", again=True)
+        return ApiFailure(f"gave no answer in {settings.timeout:g} seconds", again=True)
     if not isinstance(error, openai.APIStatusError):
         cause = error.__cause__ or error
         why = _plain(str(cause), settings) or type(cause).__name__
-        return Failure(f"could not be reached ({why})", again=True)
+        return ApiFailure(f"could not be reached ({why})", again=True)
     status, what = error.status_code, answered(error, settings)
     if status == 429 and "insufficient_quota" not in said(error):
         wait = _retry_after(error)
-        return Failure(what, wait <= PATIENCE, wait, remedy="lower engine.api.concurrency or wait")
+        return ApiFailure(what, wait <= PATIENCE, wait, remedy="lower engine.api.concurrency or wait")
     if status in (408, 409) or status >= 500:
-        return Failure(what, again=True, wait=_retry_after(error))
+        return ApiFailure(what, again=True, wait=_retry_after(error))
     if status == 400 and error.code in _FILTERS:
         raise PromptFiltered
     if status in (400, 413, 422) and _OVERFLOW.search(said(error)):
@@ -85,7 +85,7 @@ def failure_of(error: Exception, settings: recipe_engine.Api) -> Failure:
         404: "correct engine.api.url, or name the model in engine.api.models as the endpoint calls it",
         429: "see to the account that the key belongs to",
     }
-    return Failure(what, again=False, remedy=remedies.get(status, "change the setting that it names"))
+    return ApiFailure(what, again=False, remedy=remedies.get(status, "change the setting that it names"))
 
 
 def answered(error: openai.APIStatusError, settings: recipe_engine.Api) -> str:

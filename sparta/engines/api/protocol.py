@@ -35,7 +35,7 @@ class Filtered(Garbled):
 
 
 @dataclass(frozen=True)
-class Answer:
+class ApiAnswer:
     """An answer that was understood. label_probs: [labels] for label requests, empty where none of them is among the likeliest tokens."""
 
     text: str
@@ -107,7 +107,7 @@ class _Logprobs(msgspec.Struct):
     content: list[_Position] | None = None
 
 
-class _Choice(msgspec.Struct):
+class _ApiChoice(msgspec.Struct):
     message: _Message | None = None
     finish_reason: str | None = None
     stop_reason: int | str | None = None
@@ -119,14 +119,14 @@ class _Bill(msgspec.Struct):
 
 
 class _Body(_Bill, kw_only=True):
-    choices: list[_Choice]
+    choices: list[_ApiChoice]
 
 
 _decoder = msgspec.json.Decoder(_Body)
 _bills = msgspec.json.Decoder(_Bill)
 
 
-def read_answer(data: str, request: Request) -> Answer:
+def read_answer(data: str, request: Request) -> ApiAnswer:
     """The answer in the body `data` of a response. Raises Garbled where there is none.
 
     A model that says nothing has answered with an empty text, which some endpoints write as null.
@@ -149,7 +149,7 @@ def read_answer(data: str, request: Request) -> Answer:
         shares = _label_probs(
             request.labels, [token for position in first for token in position.top_logprobs]
         )
-        return Answer("", usage.prompt_tokens, usage.completion_tokens, "stop", shares)
+        return ApiAnswer("", usage.prompt_tokens, usage.completion_tokens, "stop", shares)
     if choice.finish_reason not in ("stop", "length"):
         raise Garbled(f"a choice that ended with finish_reason {choice.finish_reason}", usage)
     if choice.message is None:
@@ -158,7 +158,7 @@ def read_answer(data: str, request: Request) -> Answer:
     if stop in request.sampling.stop and not text.endswith(str(stop)):
         text += str(stop)
     finished: Literal["stop", "length"] = "stop" if choice.finish_reason == "stop" else "length"
-    return Answer(text, usage.prompt_tokens, usage.completion_tokens, finished)
+    return ApiAnswer(text, usage.prompt_tokens, usage.completion_tokens, finished)
 
 
 def _billed(data: str) -> Usage:

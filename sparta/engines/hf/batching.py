@@ -7,7 +7,7 @@ from sparta.engines.base import ModelRef, Request, Sampling
 
 
 @dataclass(frozen=True)
-class Row:
+class BatchRow:
     """A request ready for a batch.
 
     ids: what the model is fed: prompt, prefix and, where a continuation is weighed, that without its last token. limit: most new tokens, 0
@@ -24,7 +24,7 @@ class Row:
 class Batch:
     """Rows of one way of decoding, for models with the same weights."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[BatchRow, ...]
 
     @property
     def models(self) -> tuple[ModelRef, ...]:
@@ -51,12 +51,12 @@ class Batch:
         return max(row.limit for row in self.rows)
 
 
-def batches(rows: Iterable[Row], batch_tokens: int) -> Iterator[Batch]:
+def batches(rows: Iterable[BatchRow], batch_tokens: int) -> Iterator[Batch]:
     """Batches of at most `batch_tokens` tokens: rows times padded prompt, new tokens and kept logits; one row may be more.
 
     The same weights come once, however many members have them. The longest rows of a model come first: what does not fit into memory fails early.
     """
-    groups: dict[Hashable, dict[Hashable, list[Row]]] = {}
+    groups: dict[Hashable, dict[Hashable, list[BatchRow]]] = {}
     for row in rows:
         request, sampling = row.request, row.request.sampling
         decoding = (
@@ -74,8 +74,8 @@ def batches(rows: Iterable[Row], batch_tokens: int) -> Iterator[Batch]:
             yield from (Batch(tuple(part)) for part in _cut(group, batch_tokens))
 
 
-def _cut(rows: Sequence[Row], batch_tokens: int) -> Iterator[list[Row]]:
-    part: list[Row] = []
+def _cut(rows: Sequence[BatchRow], batch_tokens: int) -> Iterator[list[BatchRow]]:
+    part: list[BatchRow] = []
     width = limit = logits = 0
     for row in sorted(rows, key=lambda row: len(row.ids), reverse=True):
         wider, longer, more = max(width, len(row.ids)), max(limit, row.limit), max(logits, row.logits)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sparta.chat.renderer import Renderer
 from sparta.engines.base import Completion, Inbox, ModelRef, Request
 from sparta.engines.constrained_decoding import Patterns, matcher_of
-from sparta.engines.hf.batching import Batch, Row, batches
+from sparta.engines.hf.batching import Batch, BatchRow, batches
 from sparta.engines.hf.likelihood import logits_in_tokens, scored
 from sparta.engines.hf.sampling import Ending, Sampler, StopStrings
 from sparta.engines.tokenizers import Tokenizers
@@ -33,7 +33,7 @@ class HfEngine:
     its end-of-sequence tokens.
     """
 
-    def __init__(self, settings: recipe_engine.Engine, trust_remote_code: bool = False) -> None:
+    def __init__(self, settings: recipe_engine.EngineSettings, trust_remote_code: bool = False) -> None:
         self.settings = settings
         self.trust_remote_code = trust_remote_code
         self._weights = Weights(settings, trust_remote_code)
@@ -83,19 +83,19 @@ class HfEngine:
         self._stops.clear()
         self._matchers.clear()
 
-    def _row(self, request: Request) -> Row | None:
+    def _row(self, request: Request) -> BatchRow | None:
         assert request.prompt.token_ids is not None, "the prompt was rendered without a tokenizer"
         renderer, continuation = self.renderer(request.model), request.continuation
         ids = request.prompt.token_ids + request.prefix
         room = renderer.context_length - len(ids) - len(continuation)
         if continuation:
             logits = logits_in_tokens(len(continuation), len(renderer.tokenizer))
-            return None if room < 0 else Row(request, ids + continuation[:-1], 0, logits)
+            return None if room < 0 else BatchRow(request, ids + continuation[:-1], 0, logits)
         # The token that a label request asks about is never fed to the model: it needs no room.
         if room < (0 if request.labels else 1):
             return None
         limit = 0 if request.labels else min(room, request.sampling.max_new_tokens)
-        return Row(request, ids, limit)
+        return BatchRow(request, ids, limit)
 
     def _complete(self, batch: Batch) -> list[Completion]:
         import torch

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sparta.engines.base import Completion
-from sparta.engines.hf.batching import Batch, Row
+from sparta.engines.hf.batching import Batch, BatchRow
 from sparta.engines.weights import Weights
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def scored(
     ]
 
 
-def _scored(row: Row) -> Completion:
+def _scored(row: BatchRow) -> Completion:
     prompt_tokens = len(row.request.prompt.token_ids or ())
     return Completion(row.request.key, "", (), prompt_tokens, "stop", 0.0)
 

@@ -15,7 +15,7 @@ from sparta.engines.base import Completion, Inbox, ModelRef, Request
 from sparta.engines.constrained_decoding import grammar_of
 from sparta.engines.tokenizers import Tokenizers, first_line
 from sparta.engines.vllm.instance import VllmBase
-from sparta.engines.vllm.lora_capacity import Room, rooms
+from sparta.engines.vllm.lora_capacity import LoraCapacity, lora_capacities
 from sparta.engines.weights import adapter_name, check_model
 from sparta.errors import SpartaError
 from sparta.recipes import engine as recipe_engine
@@ -40,14 +40,14 @@ class VllmEngine:
     always makes one more token.
     """
 
-    def __init__(self, settings: recipe_engine.Engine, trust_remote_code: bool = False) -> None:
+    def __init__(self, settings: recipe_engine.EngineSettings, trust_remote_code: bool = False) -> None:
         self.settings = settings
         self.trust_remote_code = trust_remote_code
         self.loads = 0
         self.load_seconds = 0.0
         self._open: VllmBase | None = None
         self._expected: dict[ModelRef, None] = {}
-        self._rooms: dict[str, Room] = {}
+        self._rooms: dict[str, LoraCapacity] = {}
         self._tokenizers = Tokenizers(settings.context_length, trust_remote_code)
         self._number = 0
         self._cost = 0.0
@@ -62,7 +62,7 @@ class VllmEngine:
         for model in expected:
             if model not in self._expected:
                 check_model(model)
-        self._rooms = rooms(expected, self.settings.vllm)
+        self._rooms = lora_capacities(expected, self.settings.vllm)
         self._expected = expected
 
     def renderer(self, model: ModelRef) -> Renderer:
@@ -259,9 +259,9 @@ def _parameters(request: Request, room: int, form: Any = None) -> Any:
         )
     sampling, kind = request.sampling, SamplingParams
     if form is not None:
-        from sparta.engines.vllm.grammar_cache import KnownForm
+        from sparta.engines.vllm.grammar_cache import CachedGrammar
 
-        kind = KnownForm
+        kind = CachedGrammar
     elif request.pattern:
         form = StructuredOutputsParams(grammar=grammar_of(request.pattern))
     return kind(

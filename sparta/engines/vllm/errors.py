@@ -41,7 +41,7 @@ def import_error(error: ImportError) -> SpartaError:
 
 
 def load_error(
-    error: BaseException, said: str, base: str, settings: recipe_engine.Engine, gpu: bool
+    error: BaseException, said: str, base: str, settings: recipe_engine.EngineSettings, gpu: bool
 ) -> SpartaError | None:
     """Why `base` could not be loaded; None where another node may well load it.
 
@@ -70,7 +70,7 @@ def load_error(
 
 
 def step_error(
-    error: BaseException, said: str, base: str, settings: recipe_engine.Engine
+    error: BaseException, said: str, base: str, settings: recipe_engine.EngineSettings
 ) -> SpartaError | None:
     """Why requests under way could not be completed; None where another node may well complete them."""
     whole, vllm = f"{type(error).__name__}: {error}\n{said}", settings.vllm

@@ -8,7 +8,7 @@ from typing import Any
 from vllm.sampling_params import SamplingParams
 
 
-class KnownForm(SamplingParams):  # type: ignore[misc]
+class CachedGrammar(SamplingParams):  # type: ignore[misc]
     """Parameters whose `structured_outputs` is one that a request of this engine has been accepted with."""
 
     def verify(self, *args: Any, **kwargs: Any) -> None:

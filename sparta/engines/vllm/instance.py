@@ -16,7 +16,7 @@ from sparta.engines.base import ModelRef
 from sparta.engines.tokenizers import first_line
 from sparta.engines.vllm.child_process import fail_with_child, run_engine_core
 from sparta.engines.vllm.errors import import_error, is_of_adapter, load_error, step_error
-from sparta.engines.vllm.lora_capacity import Room
+from sparta.engines.vllm.lora_capacity import LoraCapacity
 from sparta.engines.weights import adapter_name
 from sparta.errors import SpartaError
 from sparta.recipes import engine as recipe_engine
@@ -29,7 +29,12 @@ class VllmBase:
     """
 
     def __init__(
-        self, base: str, room: Room, context: int, settings: recipe_engine.Engine, trust_remote_code: bool
+        self,
+        base: str,
+        room: LoraCapacity,
+        context: int,
+        settings: recipe_engine.EngineSettings,
+        trust_remote_code: bool,
     ) -> None:
         self.base, self.room, self.settings = base, room, settings
         self.gpu = on_gpu(settings)
@@ -205,7 +210,7 @@ def _log_level(gpu: bool) -> str:
     return os.environ.get("VLLM_LOGGING_LEVEL", "WARNING" if gpu else "ERROR")
 
 
-def on_gpu(settings: recipe_engine.Engine) -> bool:
+def on_gpu(settings: recipe_engine.EngineSettings) -> bool:
     """Whether the vllm installed here works on a GPU. Raises SpartaError where there is none, or not what engine.device asks for."""
     with environment({"VLLM_LOGGING_LEVEL": _log_level(False), **_QUIET}):
         try:

@@ -26,18 +26,18 @@ _UNKNOWN_TO_VLLM = (
 
 
 @dataclass(frozen=True)
-class Room:
+class LoraCapacity:
     """For adapters on one base. rank: the largest, as vLLM counts; 0 for none. mixed: in one batch. kept: in memory."""
 
     rank: int = 0
     mixed: int = 0
     kept: int = 0
 
-    def holds(self, other: "Room") -> bool:
+    def holds(self, other: "LoraCapacity") -> bool:
         return self.rank >= other.rank and self.mixed >= other.mixed
 
 
-def rooms(models: Iterable[ModelRef], settings: recipe_engine.Vllm) -> dict[str, Room]:
+def lora_capacities(models: Iterable[ModelRef], settings: recipe_engine.Vllm) -> dict[str, LoraCapacity]:
     """By base, the room that `models` need together, each version of a model being one of them, and members with the same weights one.
 
     The adapters have been looked at before (`check_model`). Raises SpartaError for one of a rank above
@@ -49,13 +49,13 @@ def rooms(models: Iterable[ModelRef], settings: recipe_engine.Vllm) -> dict[str,
         if model.adapter is not None:
             ranks[adapter_name(model)] = _rank(model, settings.max_rank)
     return {
-        base: Room(
+        base: LoraCapacity(
             _counted(settings.max_rank or max(ranks.values())),
             min(settings.adapters_at_once, len(ranks)),
             min(_KEPT, len(ranks)),
         )
         if ranks
-        else Room()
+        else LoraCapacity()
         for base, ranks in adapters.items()
     }
 

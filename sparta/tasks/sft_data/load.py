@@ -6,16 +6,16 @@ from pathlib import Path
 
 from sparta.chat.template import Message
 from sparta.errors import SpartaError
-from sparta.recipes.pool import EMBEDDED, is_file_of_lessons
+from sparta.recipes.pool import EMBEDDED, is_sft_file
 from sparta.rng import stream
 from sparta.tasks import prepared
 from sparta.tasks.base import Item
 from sparta.tasks.chats import Chat
-from sparta.tasks.sft_data.tulu import LESSONS
+from sparta.tasks.sft_data.tulu import SFT_DATA
 from sparta.tasks.user_files import parse_lines
 
 
-def lessons_of(reference: str, folder: Path, size: int | None, seed: int) -> list[Chat]:
+def sft_rows_of(reference: str, folder: Path, size: int | None, seed: int) -> list[Chat]:
     """The chats that `reference` names, in their order.
 
     reference: a subset prepared in `folder`; embedded:NAME; a JSON Lines file (see sparta.tasks.user_files) whose lines end with an answer: `messages`
@@ -37,7 +37,7 @@ def lessons_of(reference: str, folder: Path, size: int | None, seed: int) -> lis
 
 
 def _chats(reference: str, folder: Path, seed: int) -> Iterator[Chat]:
-    if is_file_of_lessons(reference):
+    if is_sft_file(reference):
         return _own(Path(reference))
     if reference.startswith(EMBEDDED):
         return _embedded(reference.removeprefix(EMBEDDED), seed)
@@ -47,13 +47,13 @@ def _chats(reference: str, folder: Path, seed: int) -> Iterator[Chat]:
 
 def _known(name: str, folder: Path) -> None:
     """Raises SpartaError where `name` is no subset, with the nearest and how to have it."""
-    if name in LESSONS:
+    if name in SFT_DATA:
         return
-    near = difflib.get_close_matches(name, LESSONS, n=1)
+    near = difflib.get_close_matches(name, SFT_DATA, n=1)
     hint = (
         f"did you mean {near[0]}, which {prepared.command_to_prepare(folder, near[0])} prepares?"
         if near
-        else f"known are {', '.join(LESSONS)}, and {prepared.command_to_prepare(folder, 'NAME')} prepares one; a file ends with .jsonl"
+        else f"known are {', '.join(SFT_DATA)}, and {prepared.command_to_prepare(folder, 'NAME')} prepares one; a file ends with .jsonl"
     )
     raise SpartaError(f"there is no subset {name} to learn from; {hint}")
 
@@ -62,7 +62,7 @@ def _embedded(name: str, seed: int) -> Iterator[Chat]:
     from sparta.toy import expert_rows
 
     try:
-        rows = expert_rows.lessons(name, seed)
+        rows = expert_rows.expert_rows(name, seed)
     except ValueError as error:
         raise SpartaError(f"{EMBEDDED}{name} names nothing to learn from: {error}") from None
     for number, (asked, reply) in enumerate(rows):

@@ -300,5 +300,5 @@ DOLLY = Subset(
 )
 """None of the ten: written by people and free, for where LIMA or Open Assistant cannot be had."""
 
-LESSONS: dict[str, Subset] = {**SUBSETS, DOLLY.name: DOLLY}
+SFT_DATA: dict[str, Subset] = {**SUBSETS, DOLLY.name: DOLLY}
 """What experts learn from: the paper's ten, and one more."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sparta.cluster.slurm import cli
-from sparta.cluster.slurm.cli import Silent, Task, seconds_of
+from sparta.cluster.slurm.cli import QueueEntry, SlurmUnavailable, seconds_of
 from sparta.errors import SpartaError
 
 Prints = Callable[..., None]
@@ -59,10 +59,10 @@ def test_tasks_of_arrays_and_jobs_of_their_own_are_told_apart(prints: Prints) ->
         "a line that is something else\n",
     )
     assert cli.tasks_named(["judge", "merge"]) == [
-        Task("merge", "55239261", 0, "PENDING", "JobHeldUser", "", "/state/jobs/code/1"),
-        Task("judge", "55239262_3", 3, "RUNNING", "", "node2", "/a|b"),
-        Task("judge", "55239262_4", 4, "PENDING", "Nodes_required_for_job_are_DOWN", "null", "/"),
-        Task("judge", "55239262_5", 5, "CANCELLED by 0", "", "node1", "/"),
+        QueueEntry("merge", "55239261", 0, "PENDING", "JobHeldUser", "", "/state/jobs/code/1"),
+        QueueEntry("judge", "55239262_3", 3, "RUNNING", "", "node2", "/a|b"),
+        QueueEntry("judge", "55239262_4", 4, "PENDING", "Nodes_required_for_job_are_DOWN", "null", "/"),
+        QueueEntry("judge", "55239262_5", 5, "CANCELLED by 0", "", "node1", "/"),
     ]
     assert [task.live for task in cli.tasks_named(["judge"])] == [True, True, True, False]
 
@@ -95,7 +95,7 @@ def test_nobody_is_asked_about_nothing_and_many_names_are_asked_in_parts(
 )
 def test_a_command_that_fails_is_silence_and_says_why(prints: Prints, err: str, said: str) -> None:
     prints("squeue", err=err, status=1)
-    with pytest.raises(Silent) as caught:
+    with pytest.raises(SlurmUnavailable) as caught:
         cli.tasks_named(["judge"])
     assert str(caught.value) == said
 
@@ -122,7 +122,7 @@ def test_the_largest_array_is_read_from_the_configuration(prints: Prints) -> Non
         assert cli.largest_array() == 1001
         cli.largest_array.cache_clear()
         prints("scontrol", "Configuration data as of now\n")
-        with pytest.raises(Silent, match="names no MaxArraySize"):
+        with pytest.raises(SlurmUnavailable, match="names no MaxArraySize"):
             cli.largest_array()
     finally:
         cli.largest_array.cache_clear()
@@ -160,7 +160,7 @@ def test_a_job_submitted_from_a_job_inherits_nothing_of_it_but_the_cluster(
     ],
 )
 def test_what_time_alone_does_not_remove_is_known(reason: str, known: bool) -> None:
-    assert (cli.hopeless(reason) is not None) == known
+    assert (cli.needs_a_person(reason) is not None) == known
 
 
 def test_nothing_that_slurm_told_a_job_nor_a_persons_defaults_reach_its_commands(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from support.scripted_run import advance, begin
 
-from sparta.cluster.slurm.cli import Task
+from sparta.cluster.slurm.cli import QueueEntry
 from sparta.cluster.slurm.detached import Chain, Link, goes_on, latest_chain, links_from, stragglers
 from sparta.cluster.slurm.worker import Piece
 from sparta.phases.generate import Generate
@@ -96,8 +96,8 @@ CHAIN = Chain(
 )
 
 
-def task(job: str, state: str = "PENDING", reason: str = "Dependency") -> Task:
-    return Task("a name", job, 0, state, reason, "", "")
+def task(job: str, state: str = "PENDING", reason: str = "Dependency") -> QueueEntry:
+    return QueueEntry("a name", job, 0, state, reason, "", "")
 
 
 WAITING = [task("11_0"), task("12_0"), task("13")]
@@ -124,7 +124,7 @@ WAITING = [task("11_0"), task("12_0"), task("13")]
     ],
 )
 def test_a_chain_goes_on_while_its_last_job_is_queued_and_nothing_before_it_has_failed(
-    tasks: list[Task], so: bool
+    tasks: list[QueueEntry], so: bool
 ) -> None:
     assert goes_on(CHAIN, tasks) is so
 

@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 from support.scripted_run import begin
 
 from sparta.cluster.attempts import AttemptDir
-from sparta.cluster.slurm.cli import Task
+from sparta.cluster.slurm.cli import QueueEntry
 from sparta.cluster.slurm.job_ids import (
+    ArrayPart,
     Jobs,
-    Part,
     all_jobs,
     job_name,
     jobs_of,
     note_jobs,
-    own,
+    of_this_state,
     parts_of,
     prefix,
 )
@@ -25,8 +25,8 @@ from sparta.phases.judge import Judge
 from sparta.phases.merge import Merge
 
 
-def task(name: str, job: str, element: int = 0, state: str = "RUNNING") -> Task:
-    return Task(name, job, element, state, "", "", "")
+def task(name: str, job: str, element: int = 0, state: str = "RUNNING") -> QueueEntry:
+    return QueueEntry(name, job, element, state, "", "", "")
 
 
 @given(st.integers(1, 5000), st.integers(1, 1500))
@@ -41,25 +41,25 @@ def test_shards_are_cut_into_as_few_arrays_as_possible_about_equal(shards: int, 
 
 
 def test_an_array_that_is_not_split_has_the_name_of_the_attempt() -> None:
-    assert parts_of("name", 21, 21) == [Part("name", 0, 21)]
-    assert parts_of("name", 22, 21) == [Part("name.0", 0, 11), Part("name.1", 11, 11)]
+    assert parts_of("name", 21, 21) == [ArrayPart("name", 0, 21)]
+    assert parts_of("name", 22, 21) == [ArrayPart("name.0", 0, 11), ArrayPart("name.1", 11, 11)]
 
 
 def test_a_shard_is_named_as_slurm_names_its_task() -> None:
-    jobs = Jobs([Part("n.0", 0, 2, "10"), Part("n.1", 2, 1, "11"), Part("n.2", 3, 2)])
+    jobs = Jobs([ArrayPart("n.0", 0, 2, "10"), ArrayPart("n.1", 2, 1, "11"), ArrayPart("n.2", 3, 2)])
     assert [jobs.id_of(shard) for shard in range(6)] == ["10_0", "10_1", "11", None, None, None]
     assert jobs.ids == ["10", "11"] and jobs.names == ["n.0", "n.1", "n.2"]
 
 
 def test_tasks_find_their_shards_in_split_arrays() -> None:
-    jobs = Jobs([Part("n.0", 0, 2, "10"), Part("n.1", 2, 2, "11")])
+    jobs = Jobs([ArrayPart("n.0", 0, 2, "10"), ArrayPart("n.1", 2, 2, "11")])
     tasks = [task("n.0", "10_1", 1), task("n.1", "11_0", 0), task("other", "12_0", 0)]
     assert jobs.by_shard(tasks) == {1: tasks[0], 2: tasks[1]}
 
 
 def test_of_two_jobs_with_one_name_the_noted_one_counts() -> None:
     """An iteration was set aside while SLURM still remembers its jobs, and the new ones have the same names."""
-    jobs = Jobs([Part("n", 0, 2, "20")])
+    jobs = Jobs([ArrayPart("n", 0, 2, "20")])
     old = [task("n", "10_0", 0, "CANCELLED"), task("n", "10_1", 1, "RUNNING")]
     new = [task("n", "20_0", 0, "PENDING")]
     assert jobs.by_shard([*old, *new]) == {0: new[0]}
@@ -68,7 +68,7 @@ def test_of_two_jobs_with_one_name_the_noted_one_counts() -> None:
 
 def test_of_two_jobs_with_one_name_and_none_noted_the_living_one_counts() -> None:
     """The launcher was killed before sbatch had told it the id."""
-    jobs = Jobs([Part("n", 0, 1)])
+    jobs = Jobs([ArrayPart("n", 0, 1)])
     ended, living = task("n", "10", state="COMPLETED"), task("n", "20")
     assert jobs.by_shard([ended, living]) == jobs.by_shard([living, ended]) == {0: living}
 
@@ -76,7 +76,7 @@ def test_of_two_jobs_with_one_name_and_none_noted_the_living_one_counts() -> Non
 def test_jobs_are_noted_for_every_attempt_they_do(tmp_path: Path) -> None:
     run = begin(tmp_path)
     judge, merge = AttemptDir(run, Judge(), 1), AttemptDir(run, Merge(), 1)
-    jobs = Jobs([Part("n", 0, 1, "10")])
+    jobs = Jobs([ArrayPart("n", 0, 1, "10")])
     note_jobs([(judge, 0), (merge, 2)], jobs)
     assert jobs_of(judge, 0) == jobs_of(merge, 2) == jobs
     assert jobs_of(judge, 1) is None
@@ -99,7 +99,7 @@ def test_a_job_belongs_to_the_state_whose_copy_of_the_code_it_runs(tmp_path: Pat
         (tmp_path / state / "jobs" / "code").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "state")
     tasks = [
-        Task("n", job, 0, "RUNNING", "", "", str(tmp_path / state / "jobs" / "code" / "1"))
+        QueueEntry("n", job, 0, "RUNNING", "", "", str(tmp_path / state / "jobs" / "code" / "1"))
         for job, state in (("1", "state"), ("2", "copy"), ("3", "link"), ("4", "gone"))
     ]
-    assert [task.job for task in own(tmp_path / "state" / "jobs" / "code", tasks)] == ["1", "3"]
+    assert [task.job for task in of_this_state(tmp_path / "state" / "jobs" / "code", tasks)] == ["1", "3"]

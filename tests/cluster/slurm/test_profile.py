@@ -17,7 +17,7 @@ from sparta.cluster.slurm.profile import (
     minutes_of,
 )
 from sparta.errors import SpartaError
-from sparta.methods.registry import FOUNDING, FUSED, METHODS
+from sparta.methods.registry import FUSED, INIT_POOL, METHODS
 from sparta.names import PROFILES
 
 SMALL = {"name": "small", "nodes": 2, "gpus_per_node": 4}
@@ -95,7 +95,7 @@ def test_as_many_tasks_run_together_as_there_are_gpus_or_as_the_profile_allows(t
 
 
 def test_every_phase_of_the_method_may_have_a_shape_of_its_own() -> None:
-    assert {phase.name for phase in METHODS["sparta"] + FUSED["sparta"] + FOUNDING} | {
+    assert {phase.name for phase in METHODS["sparta"] + FUSED["sparta"] + INIT_POOL} | {
         "evaluate",
         "grade",
     } == {

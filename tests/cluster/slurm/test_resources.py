@@ -9,7 +9,7 @@ from support.scripted_run import begin
 from sparta.cluster.slurm import cli
 from sparta.cluster.slurm.launcher import Slurm
 from sparta.cluster.slurm.profile import Resources
-from sparta.cluster.slurm.worker import Piece, Work
+from sparta.cluster.slurm.worker import Piece, ShardJob
 from sparta.errors import SpartaError
 from sparta.evaluation.grade import GradeAnswers
 from sparta.phases.generate import Generate
@@ -35,7 +35,7 @@ def on_slurm(folder: Path, *settings: str, **profile: object) -> Slurm:
 
 
 def asked(launcher: Slurm, run: Run, phase: str) -> Resources:
-    [array] = launcher.arrays(Work(run.state.root, (Piece(phase, 1, 0),)), 4)
+    [array] = launcher.arrays(ShardJob(run.state.root, (Piece(phase, 1, 0),)), 4)
     return array.resources
 
 

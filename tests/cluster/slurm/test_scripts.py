@@ -20,7 +20,7 @@ from sparta.cluster.slurm import cli
 from sparta.cluster.slurm.launcher import Slurm
 from sparta.cluster.slurm.profile import load_profile
 from sparta.cluster.slurm.submit import script
-from sparta.cluster.slurm.worker import Piece, Work
+from sparta.cluster.slurm.worker import Piece, ShardJob
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
 
@@ -51,7 +51,7 @@ def made(name: str, folder: Path) -> str:
     info = msgspec.structs.replace(Run.describe(recipe), run_id="0123456789ab")
     launcher = Slurm(Run(StateDir(STATE), recipe, info))
     pieces, tasks, dependency, hold = SCRIPTS[name]
-    [array] = launcher.arrays(Work(STATE, pieces), tasks, dependency, hold)
+    [array] = launcher.arrays(ShardJob(STATE, pieces), tasks, dependency, hold)
     text = script(array, load_profile("a100-16"))
     text = text.replace(shlex.quote(sys.executable), "PYTHON")
     return re.sub(r"jobs/code/[0-9a-f]{12}", "jobs/code/CODE", text)

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from sparta.cluster.slurm import cli
 from sparta.cluster.slurm import submit as submission
-from sparta.cluster.slurm.cli import Silent, Task
+from sparta.cluster.slurm.cli import QueueEntry, SlurmUnavailable
 from sparta.cluster.slurm.profile import Profile, load_profile
 from sparta.cluster.slurm.submit import Array, parameters, submit, throttles
-from sparta.cluster.slurm.worker import Piece, Work
+from sparta.cluster.slurm.worker import Piece, ShardJob
 from sparta.errors import SpartaError
 
 
@@ -43,7 +43,7 @@ def profile() -> Profile:
 def array(profile: Profile, tmp_path: Path) -> Array:
     return Array(
         name="name",
-        work=Work(tmp_path / "state", (Piece("judge", 1, 0),)),
+        work=ShardJob(tmp_path / "state", (Piece("judge", 1, 0),)),
         first=0,
         count=4,
         throttle=2,
@@ -140,13 +140,13 @@ class Queued:
     def __init__(self, code: Path, *jobs: str, mute: int = 0) -> None:
         self.code, self.jobs, self.mute, self.cancelled = code, set(jobs), mute, list[str]()
 
-    def tasks_named(self, names: Sequence[str]) -> list[Task]:
+    def tasks_named(self, names: Sequence[str]) -> list[QueueEntry]:
         assert list(names) == ["name"]
         self.mute -= 1
         if self.mute >= 0:
-            raise Silent("squeue says nothing")
+            raise SlurmUnavailable("squeue says nothing")
         folder = str(self.code / "copy")
-        return [Task("name", f"{job}_0", 0, "PENDING", "", "", folder) for job in sorted(self.jobs)]
+        return [QueueEntry("name", f"{job}_0", 0, "PENDING", "", "", folder) for job in sorted(self.jobs)]
 
     def cancel(self, jobs: Sequence[str]) -> None:
         self.cancelled += jobs
@@ -224,7 +224,7 @@ def test_a_job_that_appears_after_a_silence_makes_way_for_the_one_that_has_its_w
     there = queued()
     seen = there.tasks_named
 
-    def late(names: Sequence[str]) -> list[Task]:
+    def late(names: Sequence[str]) -> list[QueueEntry]:
         found = seen(names)
         there.jobs = {"76", "77"}
         return found

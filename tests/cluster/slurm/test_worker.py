@@ -136,12 +136,12 @@ signal.signal(signal.SIGUSR2, handler)
 with children_spared(float(sys.argv[1])):
     with preemption.postponable():
         print("trains", flush=True)
-        while not preemption.asked():
+        while not preemption.requested():
             time.sleep(0.01)
         print("told", flush=True)
         if sys.argv[2] == "saves":
             print("saved", flush=True)
-            preemption.depart()
+            preemption.stop_here()
         time.sleep(600)
 """
 

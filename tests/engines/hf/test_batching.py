@@ -9,20 +9,20 @@ from support.engine_contract import SAMPLED, ref
 
 from sparta.chat.renderer import Prompt
 from sparta.engines.base import Request
-from sparta.engines.hf.batching import Row, batches
+from sparta.engines.hf.batching import BatchRow, batches
 
 MODELS = [ref("a", Path("one"), None), ref("b", Path("one"), Path("b")), ref("c", Path("two"), None)]
 
 
-def row(number: int, model: int = 0, length: int = 3, limit: int = 4, temperature: float = 0.7) -> Row:
+def row(number: int, model: int = 0, length: int = 3, limit: int = 4, temperature: float = 0.7) -> BatchRow:
     ids = tuple(range(length))
     sampling = replace(SAMPLED, temperature=temperature)
-    return Row(Request(str(number), MODELS[model], Prompt((), ids), sampling, number), ids, limit)
+    return BatchRow(Request(str(number), MODELS[model], Prompt((), ids), sampling, number), ids, limit)
 
 
-def weighed(number: int, model: int = 0, length: int = 3, logits: int = 4, continuation: int = 2) -> Row:
+def weighed(number: int, model: int = 0, length: int = 3, logits: int = 4, continuation: int = 2) -> BatchRow:
     asked = row(number, model, length).request
-    return Row(replace(asked, continuation=(1,) * continuation), asked.prompt.token_ids or (), 0, logits)
+    return BatchRow(replace(asked, continuation=(1,) * continuation), asked.prompt.token_ids or (), 0, logits)
 
 
 rows = st.lists(
@@ -32,7 +32,7 @@ rows = st.lists(
 
 
 @given(rows, st.integers(1, 400))
-def test_every_row_is_in_one_batch_within_the_budget(given_rows: list[Row], budget: int) -> None:
+def test_every_row_is_in_one_batch_within_the_budget(given_rows: list[BatchRow], budget: int) -> None:
     made = list(batches(given_rows, budget))
     assert sorted(int(r.request.key) for batch in made for r in batch.rows) == list(range(len(given_rows)))
     for batch in made:
@@ -48,7 +48,7 @@ weighed_rows = st.lists(
 
 @given(rows, weighed_rows, st.integers(1, 400))
 def test_logits_count_and_what_is_weighed_is_not_decoded_with_others(
-    decoded: list[Row], given_rows: list[Row], budget: int
+    decoded: list[BatchRow], given_rows: list[BatchRow], budget: int
 ) -> None:
     made = list(batches([*decoded, *given_rows], budget))
     assert sum(len(batch.rows) for batch in made) == len(decoded) + len(given_rows)
@@ -59,7 +59,7 @@ def test_logits_count_and_what_is_weighed_is_not_decoded_with_others(
 
 
 @given(rows, st.integers(1, 400))
-def test_each_model_comes_once(given_rows: list[Row], budget: int) -> None:
+def test_each_model_comes_once(given_rows: list[BatchRow], budget: int) -> None:
     made = [batch.model for batch in batches(given_rows, budget)]
     turns = [model for i, model in enumerate(made) if i == 0 or made[i - 1] != model]
     assert len(turns) == len(set(turns))

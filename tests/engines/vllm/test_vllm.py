@@ -37,7 +37,7 @@ QUESTIONS = [item.question for item in items("validation", 20, 0)]
 EXPECTED = recipe.Judging(mode="expected")
 
 
-def vllm_settings(**values: object) -> recipe_engine.Engine:
+def vllm_settings(**values: object) -> recipe_engine.EngineSettings:
     small = {"own_process": False, "cpu_cache_gib": 0.25, "sequences": 16, **values}
     return settings(context_length=256, vllm=small)
 

@@ -14,7 +14,7 @@ from sparta.engines.base import Inbox
 from sparta.engines.vllm.engine import VllmEngine
 from sparta.engines.vllm.errors import import_error, is_of_adapter, load_error, step_error
 from sparta.engines.vllm.instance import on_gpu
-from sparta.engines.vllm.lora_capacity import Room, rooms
+from sparta.engines.vllm.lora_capacity import LoraCapacity, lora_capacities
 from sparta.errors import SpartaError
 from sparta.recipes.engine import Vllm
 from sparta.recipes.schema import Recipe
@@ -162,16 +162,20 @@ def test_room_is_for_the_largest_rank_as_vllm_counts_ranks(tmp_path: Path) -> No
         ref("d", tmp_path / "y", None),
     ]
     x, y = str(tmp_path / "x"), str(tmp_path / "y")
-    assert rooms(models, Vllm()) == {x: Room(16, 2, 2), y: Room()}
-    assert rooms(models[:1], Vllm())[x] == Room(8, 1, 1)
-    assert rooms(models, Vllm(max_rank=40, adapters_at_once=1))[x] == Room(64, 1, 2)
+    assert lora_capacities(models, Vllm()) == {x: LoraCapacity(16, 2, 2), y: LoraCapacity()}
+    assert lora_capacities(models[:1], Vllm())[x] == LoraCapacity(8, 1, 1)
+    assert lora_capacities(models, Vllm(max_rank=40, adapters_at_once=1))[x] == LoraCapacity(64, 1, 2)
     versions = [replace(models[0], version=str(number)) for number in range(50)]
-    assert rooms(versions, Vllm())[x] == Room(8, 10, 32), "every version is an adapter, and not all are kept"
+    assert lora_capacities(versions, Vllm())[x] == LoraCapacity(8, 10, 32), (
+        "every version is an adapter, and not all are kept"
+    )
     copies = [replace(models[0], name=f"a-{number}") for number in range(2, 7)]
-    assert rooms([*models, *copies], Vllm())[x] == Room(16, 2, 2), "the same weights are one adapter"
-    assert Room(16, 2, 2).holds(Room(8, 2, 9))
-    assert not Room(16, 2, 2).holds(Room(8, 3, 3))
-    assert not Room().holds(Room(8, 1, 1))
+    assert lora_capacities([*models, *copies], Vllm())[x] == LoraCapacity(16, 2, 2), (
+        "the same weights are one adapter"
+    )
+    assert LoraCapacity(16, 2, 2).holds(LoraCapacity(8, 2, 9))
+    assert not LoraCapacity(16, 2, 2).holds(LoraCapacity(8, 3, 3))
+    assert not LoraCapacity().holds(LoraCapacity(8, 1, 1))
 
 
 def test_an_adapter_above_max_rank_is_refused_with_both_ranks(tmp_path: Path, tiny_base: Path) -> None:
@@ -190,4 +194,4 @@ def test_kinds_of_adapters_that_vllm_does_not_know_are_refused(
 ) -> None:
     model = ref("a", tmp_path, adapter_of(tmp_path / "a", **kind))
     with pytest.raises(SpartaError, match=rf"model a: .* {next(iter(kind))}, which vLLM does not know"):
-        rooms([model], Vllm())
+        lora_capacities([model], Vllm())

@@ -11,7 +11,7 @@ from sparta.errors import SpartaError
 from sparta.recipes.load import load
 from sparta.tasks import prepared
 from sparta.tasks.chats import Chat
-from sparta.tasks.sft_data.load import lessons_of
+from sparta.tasks.sft_data.load import sft_rows_of
 
 
 def chat(row_id: str, asked: str, answered: str) -> Chat:
@@ -36,23 +36,23 @@ def put(folder: Path, *rows: dict[str, Any]) -> str:
 
 
 def test_a_prepared_subset_is_read_in_its_order(folder: Path) -> None:
-    rows = lessons_of("lima", folder, None, 0)
+    rows = sft_rows_of("lima", folder, None, 0)
     assert rows == [chat(f"lima-{n}", f"q{n}", f"a{n}") for n in range(10)]
 
 
 def test_a_part_is_drawn_by_seed_and_kept_in_order(folder: Path) -> None:
-    every = lessons_of("lima", folder, None, 0)
-    drawn = {seed: lessons_of("lima", folder, 4, seed) for seed in range(5)}
+    every = sft_rows_of("lima", folder, None, 0)
+    drawn = {seed: sft_rows_of("lima", folder, 4, seed) for seed in range(5)}
     for rows in drawn.values():
         assert len(rows) == 4 and rows == [row for row in every if row in rows]
-    assert lessons_of("lima", folder, 4, 3) == drawn[3]
+    assert sft_rows_of("lima", folder, 4, 3) == drawn[3]
     assert len({tuple(row.row_id for row in rows) for rows in drawn.values()}) > 1
-    assert lessons_of("lima", folder, 10, 1) == every
+    assert sft_rows_of("lima", folder, 10, 1) == every
 
 
 def test_more_rows_than_there_are_are_refused(folder: Path) -> None:
     with pytest.raises(SpartaError, match="lima has 10 rows to learn from, and 11 are asked for"):
-        lessons_of("lima", folder, 11, 0)
+        sft_rows_of("lima", folder, 11, 0)
 
 
 def test_what_is_not_prepared_or_unknown_is_said_with_the_command(folder: Path) -> None:
@@ -60,14 +60,14 @@ def test_what_is_not_prepared_or_unknown_is_said_with_the_command(folder: Path) 
         SpartaError,
         match=f"the data of cot is not prepared in {folder}: run python jobs/prepare_data.py cot --folder",
     ):
-        lessons_of("cot", folder, None, 0)
+        sft_rows_of("cot", folder, None, 0)
     with pytest.raises(
         SpartaError,
         match="there is no subset code_alpacca to learn from; did you mean code_alpaca, which python jobs/prepare_data.py code_alpaca",
     ):
-        lessons_of("code_alpacca", folder, None, 0)
+        sft_rows_of("code_alpacca", folder, None, 0)
     with pytest.raises(SpartaError, match="there is no subset xyz to learn from; known are flan_v2, cot"):
-        lessons_of("xyz", folder, None, 0)
+        sft_rows_of("xyz", folder, None, 0)
 
 
 def test_a_subset_that_was_changed_since_is_refused(folder: Path) -> None:
@@ -76,20 +76,20 @@ def test_a_subset_that_was_changed_since_is_refused(folder: Path) -> None:
     with pytest.raises(
         SpartaError, match="was changed since it was prepared: run python jobs/prepare_data.py lima"
     ):
-        lessons_of("lima", folder, None, 0)
+        sft_rows_of("lima", folder, None, 0)
 
 
 def test_the_lessons_of_the_toy_pool_are_embedded(folder: Path) -> None:
     from sparta.toy import EXPERTS
 
     name = next(iter(EXPERTS))
-    rows = lessons_of(f"embedded:{name}", folder, 50, 0)
+    rows = sft_rows_of(f"embedded:{name}", folder, 50, 0)
     assert len(rows) == 50 and len({row.row_id for row in rows}) == 50
     assert all([turn.role for turn in row.messages] == ["user", "assistant"] for row in rows)
     with pytest.raises(
         SpartaError, match="embedded:nobody names nothing to learn from: there is no toy expert nobody"
     ):
-        lessons_of("embedded:nobody", folder, None, 0)
+        sft_rows_of("embedded:nobody", folder, None, 0)
 
 
 def test_a_file_is_taken_from_the_folder_of_the_recipe_that_names_it(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_file_of_one_s_own_has_messages_or_a_prompt_with_its_reference(
             "answer": None,
         },
     )
-    first, second, third = lessons_of(path, folder, None, 0)
+    first, second, third = sft_rows_of(path, folder, None, 0)
     assert first == chat("p000001", "one", "eins")
     assert (second.row_id, [turn.role for turn in second.messages]) == ("x", ["system", "user", "assistant"])
     assert third == chat("p000003", "three", "drei")
@@ -167,12 +167,12 @@ def test_a_row_that_cannot_be_learned_from_is_named_with_its_line(
 ) -> None:
     path = put(tmp_path, {"id": "first", "prompt": "one", "reference": "eins"}, row)
     with pytest.raises(SpartaError) as error:
-        lessons_of(path, folder, None, 0)
+        sft_rows_of(path, folder, None, 0)
     assert f"{path}, {said}" in str(error.value)
 
 
 def test_a_file_that_is_missing_or_empty_is_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(SpartaError, match="nowhere.jsonl cannot be read .*: check the sft.data"):
-        lessons_of(str(tmp_path / "nowhere.jsonl"), folder, None, 0)
+        sft_rows_of(str(tmp_path / "nowhere.jsonl"), folder, None, 0)
     with pytest.raises(SpartaError, match="has no row to learn from"):
-        lessons_of(put(tmp_path), folder, None, 0)
+        sft_rows_of(put(tmp_path), folder, None, 0)

@@ -18,7 +18,7 @@ from sparta.tasks.dataset import HubSplit, LocalFile
 from sparta.tasks.prepare import Origin
 from sparta.tasks.sft_data import formats
 from sparta.tasks.sft_data.formats import Form
-from sparta.tasks.sft_data.tulu import DOLLY, LESSONS, MIXTURE, REVISION, SUBSETS, Subset
+from sparta.tasks.sft_data.tulu import DOLLY, MIXTURE, REVISION, SFT_DATA, SUBSETS, Subset
 
 
 def turns(form: Form, *rows: dict[str, Any]) -> list[list[tuple[str, str | None]]]:
@@ -113,7 +113,7 @@ def test_the_paper_has_ten_and_all_of_them_are_in_the_mixture_at_one_revision() 
 
 
 def test_every_subset_can_be_made_from_a_file_of_messages() -> None:
-    for subset in LESSONS.values():
+    for subset in SFT_DATA.values():
         described = [file for file in subset.local.files.values() if isinstance(file, LocalFile)]
         assert all(file.origin for file in described)
         if subset is not DOLLY:
@@ -275,7 +275,7 @@ def test_a_subset_without_a_repository_of_its_own_says_so(tmp_path: Path) -> Non
     [("code_alpaca", 2015, 2), ("cot", 1995, 0), ("science", 932, 0), ("dolly", 2994, 2)],
 )
 def test_the_real_samples_are_prepared(name: str, rows: int, dropped: int, tmp_path: Path) -> None:
-    source = preparing.prepare(LESSONS[name], Origin(RAW), tmp_path)
+    source = preparing.prepare(SFT_DATA[name], Origin(RAW), tmp_path)
     chats = prepared.read_chats(tmp_path, name)
     assert (len(chats), sum(source.dropped.values())) == (rows, dropped)
     assert len({chat.row_id for chat in chats}) == rows
@@ -284,7 +284,7 @@ def test_the_real_samples_are_prepared(name: str, rows: int, dropped: int, tmp_p
 
 @needs_raw_data
 def test_the_rationales_of_the_real_table_come_before_the_answers(tmp_path: Path) -> None:
-    preparing.prepare(LESSONS["cot"], Origin(RAW), tmp_path)
+    preparing.prepare(SFT_DATA["cot"], Origin(RAW), tmp_path)
     by_id = {chat.row_id: chat for chat in prepared.read_chats(tmp_path, "cot")}
     path = RAW / "sft_cot" / "raw" / "aqua_train.first285.tsv"
     with path.open(newline="") as file:
