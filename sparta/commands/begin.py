@@ -10,13 +10,13 @@ from sparta.methods.registry import method_of
 from sparta.phases.init_pool import InitPool
 from sparta.pool.checks import check_pool
 from sparta.pool.expert_data import gather_sft_data
-from sparta.pool.members import remove_tree
 from sparta.recipes.schema import Recipe
 from sparta.store import files
 from sparta.store.layout import StateDir
 from sparta.store.manifest import verify
 from sparta.store.records import Instruction
 from sparta.store.run import Run
+from sparta.store.temporaries import is_temporary
 from sparta.tasks.registry import task_named
 
 
@@ -53,7 +53,7 @@ def begin_or_continue(state: StateDir, recipe: Recipe | None) -> Run:
     lessons = gather_sft_data(recipe)
     run = Run.prepare(state, recipe)
     files.write_rows(state.instructions, instructions)
-    remove_tree(run.iteration(0).root)  # left by a launch that was killed before there was a run
+    files.remove(run.iteration(0).root)  # left by a launch that was killed before there was a run
     run.info = msgspec.structs.replace(run.info, instructions_sha256=files.sha256_file(state.instructions))
     if lessons:
         files.write_json(state.sft_data, lessons)
@@ -113,7 +113,7 @@ def scored_paths(state: StateDir) -> list[Path]:
     """
     if not state.evals.is_dir():
         return []
-    found = (path for path in state.evals.iterdir() if not files.is_temporary(path.name))
+    found = (path for path in state.evals.iterdir() if not is_temporary(path.name))
     return sorted(path for path in found if path != holdout_log_file(state))
 
 
@@ -133,7 +133,7 @@ def occupied(state: StateDir, upto: int) -> bool:
     }
     return state.root.exists() and any(
         path.name not in left
-        and not files.is_temporary(path.name)
+        and not is_temporary(path.name)
         and not (path / "run.json").is_file()
         and not (path == state.evals and scored_paths(state) == [])
         for path in state.root.iterdir()

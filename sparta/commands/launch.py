@@ -34,6 +34,7 @@ from sparta.store.failure import forget_failure, note_failure
 from sparta.store.layout import StateDir, parse_iteration
 from sparta.store.lock import RunLock
 from sparta.store.run import Run
+from sparta.store.temporaries import clear_abandoned
 
 DEFAULT_STATE = Path("state")
 DEFAULT_RECIPE = "toy"
@@ -72,6 +73,7 @@ def launch(asked: LaunchRequest, screen: Screen) -> None:
     # Refused before the state directory is touched.
     recipe = _recipe(asked, state, screen)
     with RunLock(state, screen.say) as lock:
+        clear_abandoned(state)
         try:
             run = _open(asked, state, recipe)
             forget_failure(state)

@@ -1,7 +1,6 @@
 """How a run goes back to an earlier iteration, or branches from one. Nothing is ever deleted, only set aside."""
 
 import os
-import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +21,6 @@ from sparta.commands.cancel import attempts_below
 from sparta.errors import SpartaError
 from sparta.evaluation.holdout_log import holdout_log_file
 from sparta.methods.registry import phases_of
-from sparta.pool.members import remove_tree
 from sparta.recipes.schema import Recipe
 from sparta.store import files
 from sparta.store.layout import IterationDir, StateDir
@@ -132,13 +130,7 @@ def _require_same_pool(parent: Run, recipe: Recipe) -> None:
 
 def _copy_iteration(source: IterationDir, target: IterationDir) -> None:
     """`source` in the place of `target`, whole or not at all; one that an earlier launch put there stays."""
-    with files.os_errors_named(target.root):
-        for unfinished in target.root.parent.glob(f".{target.root.name}.*.tmp"):
-            remove_tree(unfinished)
-        if not target.root.exists():
-            temporary = files.temporary_beside(target.root)
-            shutil.copytree(source.root, temporary)
-            temporary.rename(target.root)
+    files.put_tree(target.root, lambda folder: files.copy_tree(source.root, folder))
     if files.sha256_file(target.manifest) != files.sha256_file(source.manifest):
         raise SpartaError(f"{target.root} is not a copy of {source.root}: choose another folder for --fork")
 

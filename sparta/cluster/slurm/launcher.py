@@ -17,7 +17,7 @@ from sparta.cluster.attempts import Attempt, AttemptDir, Watch
 from sparta.cluster.launcher import Launcher
 from sparta.cluster.slurm import cli
 from sparta.cluster.slurm.cli import QueueEntry, SlurmUnavailable, needs_a_person
-from sparta.cluster.slurm.code_snapshot import code_folder, snapshot, snapshot_folder
+from sparta.cluster.slurm.code_snapshot import snapshot, snapshot_folder
 from sparta.cluster.slurm.job_ids import (
     ArrayPart,
     Jobs,
@@ -241,7 +241,7 @@ class Slurm(Launcher):
                 f"tasks of {attempts.phase.name} were submitted to SLURM, and there is no squeue here to see whether they run: go on where "
                 f"SLURM is, or, if none of them can be running any more, remove {jobs_file(attempts, number)}"
             )
-        now = jobs.by_shard(of_this_state(code_folder(self._run.state), self.queue.tasks(jobs.names)))
+        now = jobs.by_shard(of_this_state(self._run.state.code, self.queue.tasks(jobs.names)))
         ended = self._ended.setdefault((attempts.folder, number), {})
         ended.update({shard: task for shard, task in now.items() if not task.live})
         return {**ended, **now}
