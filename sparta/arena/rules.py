@@ -123,6 +123,7 @@ _AUTHORS_REPUTATION: dict[str, Any] = {
 }
 _AUTHORS_ELSEWHERE: dict[str, Any] = {
     "match": {"first": "balanced"},
+    "judging": {"equal": "judge"},
     # Their iterations count from 0: the first down-weighting takes effect at the third. After the eighth their score type is static.
     "reweighting": {"first_iteration": 3, "last_iteration": 8},
 }

@@ -37,6 +37,7 @@ def show_plan(console: Console, run: Run, first: int, last: int, launcher: Launc
     each = sum(forecast.seconds for forecast in expected)
     gpu_seconds = _gpu_seconds(recipe, founding) + left * _gpu_seconds(recipe, expected)
     basis = "as measured in this run" if measured(run) else "assumed, measured after the first iteration"
+    votes = f"{'up to ' * (recipe.judging.equal == 'skip')}{work.votes:,}"
     table = Table.grid(padding=(0, 2))
     for name, value in (
         ("run", f"{recipe.name} ({run.info.run_id}), seed {recipe.seed}, in {run.state.root}"),
@@ -49,7 +50,7 @@ def show_plan(console: Console, run: Run, first: int, last: int, launcher: Launc
             [
                 (
                     "each iteration",
-                    f"{work.combats:,} combats, {work.responses:,} responses, {work.votes:,} votes, {m} trainings of up to {work.combats:,} pairs",
+                    f"{work.combats:,} combats, {work.responses:,} responses, {votes} votes, {m} trainings of up to {work.combats:,} pairs",
                 ),
                 ("iterations", f"{max(first, 1)} to {last}"),
             ]
@@ -132,6 +133,7 @@ def show_iteration(console: Console, run: Run, t: int) -> None:
             sum(judge.cut for judge in stats.judges.values()),
             "votes saw a response whose end was cut to fit the judge's context",
         ),
+        (stats.votes_saved, "votes were not asked for: the two answers were equal, or one was empty"),
         (stats.too_long, "prompts left no room for a response in the context"),
         (
             sum(stats.dropped_pairs.values()),

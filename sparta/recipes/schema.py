@@ -19,6 +19,7 @@ from sparta.arena.rules import (
     Reputation,
     Reweighting,
     Rules,
+    earlier,
     filled_elsewhere,
     overlay,
 )
@@ -104,6 +105,12 @@ class Judging(Rules):
     top_k: int = Field(default=50, ge=0, description="0: off")
     max_new_tokens: int = Field(default=32, ge=1, description="for the working and the score together")
     retries: int = Field(default=2, ge=0, description="more tries for a missing vote, each with another seed")
+    equal: Literal["skip", "judge"] = Field(
+        default="skip",
+        description="combats whose answers are equal, or one of them empty: skip asks for no vote and moves no reputation; judge, as the "
+        "paper's letter has it: votes are asked for and move reputations; authors: judge. Neither makes a pair of them",
+        json_schema_extra=earlier("judge"),
+    )
     max_missing: float = Field(
         default=0.5,
         ge=0,

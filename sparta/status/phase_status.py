@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -18,7 +18,7 @@ from sparta.cluster.slurm.queue import Seen
 from sparta.phases.base import ArrayPhase, Phase
 from sparta.store.manifest import read_manifest
 from sparta.store.run import Run
-from sparta.store.shards import count_keys
+from sparta.store.shards import done_keys
 
 RATE_WINDOW_SECONDS = 1.0
 ON_A_NODE = frozenset(("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"))
@@ -29,7 +29,7 @@ TaskState = Literal["done", "failed", "lost", "running", "queued", "never"]
 
 
 class PhaseStatus(msgspec.Struct, frozen=True):
-    """One phase of one iteration. total is None while it cannot be known. rate: items a second of the latest attempt.
+    """One phase of one iteration. total is None while it cannot be known; upto: it may turn out to be less. rate: items a second of the latest attempt.
 
     failed: tasks that ended without having done their work, `lost` ones included, which did not say so. requeued: how often tasks were
     started again by SLURM, or are to be. nodes: of tasks that run. waiting: why tasks wait, where that is worth saying. jobs: ids of its
@@ -55,6 +55,7 @@ class PhaseStatus(msgspec.Struct, frozen=True):
     gpu_idle: float | None = None
     tasks: int = 0
     loads: int = 0
+    upto: bool = False
 
     @property
     def complete(self) -> bool:
@@ -185,12 +186,20 @@ class PhaseView:
         if all(folder.name in rows for folder in folders):
             count = sum(rows[folder.name].count for folder in folders)
             return msgspec.structs.replace(told_now, done=count, total=count)
-        done = sum(count_keys(folder, kind) for folder, kind in folders.items())
+        found = set[str]().union(*(done_keys(folder, kind) for folder, kind in folders.items()))
         known = t == 0 or run.iteration(t).plan.is_file()
-        total = len(phase.work(run, t)) if known else None
-        rate = self._rate(done, total) if told_now.running else None
+        needed = {item.key for item in phase.work(run, t)} if known else found
+        done, total = len(found & needed), len(needed) if known else None
+        rate = self._rate(done, needed) if told_now.running and known else None
         left = (total - done) / rate if rate and total is not None else None
-        return msgspec.structs.replace(told_now, done=done, total=total, rate=rate, seconds_left=left)
+        return msgspec.structs.replace(
+            told_now,
+            done=done,
+            total=total,
+            rate=rate,
+            seconds_left=left,
+            upto=known and not phase.final(run, t),
+        )
 
     @property
     def spans(self) -> list[list[Span]]:
@@ -199,13 +208,14 @@ class PhaseView:
         running = [key for key, state in self.states.items() if state == "running" and surely]
         return gpu_spans(self.run, self.attempts, self.found, running)
 
-    def _rate(self, done: int, total: int | None) -> float | None:
-        """Since the first task of the latest attempt began: a job may have waited for hours before."""
-        if not self.found or total is None:
+    def _rate(self, done: int, needed: Collection[str]) -> float | None:
+        """Since the first task of the latest attempt began: a job may have waited for hours before. needed: keys, some dealt before."""
+        if not self.found:
             return None
         attempt, records = self.found[-1]
         began = min((record.started - record.spent for record in records), default=attempt.submitted)
-        fresh = done - (total - attempt.items)
+        dealt = {key for shard in range(attempt.shards) for key in self.attempts.keys(attempt.number, shard)}
+        fresh = done - sum(key not in dealt for key in needed)
         return fresh / max(RATE_WINDOW_SECONDS, time.time() - began) if fresh > 0 else None
 
     def _node(self, key: tuple[int, int]) -> str | None:

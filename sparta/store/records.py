@@ -90,7 +90,7 @@ class Vote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """combats.jsonl: what became of a combat in the replay.
 
-    scores: aggregated scores of the two contestants, None where the combat is void. winner: None where there is no pair.
+    scores: aggregated scores of the two contestants, None where no judge scored both. winner: None where there is no pair.
     reason: "pair", or why there is none (see sparta.arena.preferences.REASONS).
     """
 

@@ -177,10 +177,10 @@ def test_every_switch_gives_what_the_specification_derives(rules: Reputation, se
         assert outcome.scores == (None if scores is None else pytest.approx(scores, abs=1e-9))
         assert outcome.jury == jury
         assert (*outcome.before, *outcome.after) == pytest.approx((*before, *after), abs=1e-9)
-        if scores is None:
-            assert (outcome.winner, outcome.reason) == (None, "void")
-        elif texts is not None:
+        if texts is not None:
             assert (outcome.winner, outcome.reason) == (None, texts)
+        elif scores is None:
+            assert (outcome.winner, outcome.reason) == (None, "void")
         elif abs(scores[0] - scores[1]) > 1e-6:
             assert (outcome.winner, outcome.reason) == (int(scores[1] > scores[0]), "pair")
 
@@ -337,6 +337,17 @@ def test_ties_and_unusable_texts_make_no_pair_but_count_for_reputations() -> Non
     assert [outcome.after[0] > outcome.before[0] for outcome in result.outcomes] == [True, True, False]
     assert all(outcome.winner is None for outcome in result.outcomes)
     assert result.outcomes[2].after == result.outcomes[2].before
+
+
+def test_unusable_texts_that_nobody_judged_change_nothing_and_are_counted_by_their_reason() -> None:
+    game = Game(1, m=3, n=3, spread=0.0)
+    game.combats = [(0, 1), (0, 1), (0, 1)]
+    game.votes[:, :, 2] = [(NAN, NAN), (NAN, NAN), (8, 5)]
+    game.unusable = ["empty", "equal", None]
+    result = game.play()
+    assert [outcome.reason for outcome in result.outcomes] == ["empty", "equal", "pair"]
+    assert [outcome.scores for outcome in result.outcomes] == [None, None, (8.0, 5.0)]
+    assert [outcome.before == outcome.after for outcome in result.outcomes] == [True, True, False]
 
 
 def test_every_combat_is_counted_under_one_reason() -> None:

@@ -16,9 +16,12 @@ SMALL = {
     "pool": {"base": "none", "models": [{"name": name} for name in ("ada", "bea", "cem")]},
     "data": {"task": "toy"},
 }
-LACKING = ("reweighting.last_iteration",)
+LACKING = ("reweighting.last_iteration", "judging.equal")
 """Keys that a version lacked, which froze recipes with the hashes below."""
-NAMED: dict[str, object] = {"reweighting": {"enabled": True, "last_iteration": None}}
+NAMED: dict[str, object] = {
+    "reweighting": {"enabled": True, "last_iteration": None},
+    "judging": {"equal": "judge"},
+}
 FILLED = {"match": {"first": "uniform"}, "reweighting": {"enabled": True}}
 """What it filled in whatever the section reputation said."""
 HASHES = {
@@ -53,7 +56,7 @@ def test_a_recipe_frozen_then_is_the_recipe_it_was(
     recipe = thaw(frozen)
     assert recipe.hash == known
     assert (recipe.match.first, recipe.reweighting.enabled) == ("uniform", True)
-    assert recipe.reweighting.last_iteration is None
+    assert (recipe.reweighting.last_iteration, recipe.judging.equal) == (None, "judge")
     assert load(path, begun=recipe) == recipe, "the same command goes on with it"
     assert load(path, ["match.first=balanced"], begun=recipe).match.first == "balanced"
 

@@ -51,7 +51,7 @@ def small(folder: Path, **changes: object) -> Recipe:
         ),
         (
             {"engine": {"scripted": {"zzz": 1}}},
-            "unknown key engine.scripted.zzz; known keys: delay, unreadable",
+            "unknown key engine.scripted.zzz; known keys: delay, equal, unreadable",
         ),
         ({"match": {"alpha": 1.5}}, "match.alpha: input should be less than or equal to 1, not 1.5"),
         ({"match": {"alpha": -0.1}}, "match.alpha: input should be greater than or equal to 0, not -0.1"),
@@ -272,6 +272,7 @@ def test_the_authors_preset_fills_what_is_not_given(tmp_path: Path) -> None:
     paper = small(tmp_path)
     assert (paper.reputation.initial, paper.reweighting.first_iteration) == (1000.0, 2)
     assert (paper.match.first, paper.reweighting.last_iteration) == ("uniform", None)
+    assert (authors.judging.equal, paper.judging.equal) == ("judge", "skip")
 
 
 def test_what_is_given_beside_a_preset_counts(tmp_path: Path) -> None:
@@ -372,6 +373,7 @@ WHAT = [
     "combats=13",
     "match.k=2",
     "judging.retries=0",
+    "judging.equal=judge",
     "judging.labels=[a, b]",
     "pool.models=[{name: ada}, {name: bea}, {name: dea}]",
     "data.size=5",
