@@ -146,18 +146,14 @@ def prepare_fork(parent: Run, t: int, target: StateDir, recipe: Recipe | None) -
         genesis=parent.info.genesis if t > 0 else recipe.hash,
         instructions_sha256=parent.info.instructions_sha256,
         lessons_sha256=parent.info.lessons_sha256,
-        forked_from=_origin(parent, t),
+        forked_from=parent.info.origin(t),
     )
     return Fork(Run(StateAfter(target.root, parent.state, t), recipe, info), target, parent, t)
 
 
 def is_fork_of(run: Run, parent: Run, t: int) -> bool:
     """Whether `run` has branched from `parent` after iteration t."""
-    return run.info.forked_from == _origin(parent, t)
-
-
-def _origin(parent: Run, t: int) -> str:
-    return f"{parent.info.run_id} iteration {t}"
+    return run.info.forked_from == parent.info.origin(t)
 
 
 def _require_room(target: StateDir, t: int) -> None:

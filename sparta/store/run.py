@@ -24,6 +24,7 @@ class RunInfo(msgspec.Struct, frozen=True):
     """run.json. `genesis`: the recipe hash that the chain of manifests begins with (a fork keeps its parent's).
 
     instructions_sha256, lessons_sha256: of data/train.jsonl and data/lessons.json; the latter is empty where no expert is trained from data.
+    forked_from: of a fork its parent and the iteration after which it branched, as `origin` names them.
     """
 
     schema_version: int
@@ -36,6 +37,15 @@ class RunInfo(msgspec.Struct, frozen=True):
     instructions_sha256: str = ""
     lessons_sha256: str = ""
     forked_from: str | None = None
+
+    def origin(self, t: int) -> str:
+        """What a fork of this run after iteration t is forked from."""
+        return f"{self.run_id} iteration {t}"
+
+    @property
+    def inherited(self) -> int:
+        """The last iteration that is its parent's; 0, the initial pool, for a run of its own."""
+        return int(self.forked_from.rpartition(" ")[2]) if self.forked_from else 0
 
 
 class Run:
