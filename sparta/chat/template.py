@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from sparta.chat.options import ChatOptions
 from sparta.errors import SpartaError
 
 
@@ -25,8 +26,8 @@ class ChatTemplate:
     special_tokens, special_ids: those that a text must not spell, and their ids.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: Any, options: ChatOptions) -> None:
+        self.tokenizer, self.options = tokenizer, options
         added: Mapping[int, Any] = tokenizer.added_tokens_decoder
         self.special_tokens = sorted({token.content for token in added.values() if token.special})
         # Text that the vocabulary cannot spell becomes the unknown token, which marks nothing.
@@ -46,9 +47,7 @@ class ChatTemplate:
     def ids_of(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Token ids of `messages` and of the beginning of a reply. Special tokens are the template's: one that a turn spells is text."""
         hidden, marks = self._hidden(messages)
-        if marks:
-            return self._ids(self._text(hidden, reply=True), marks)
-        return tuple(self._applied(messages, add_generation_prompt=True, return_dict=False))
+        return self._ids(self._text(hidden, reply=True), marks)
 
     def lesson(self, messages: Sequence[Message]) -> tuple[tuple[int, ...], tuple[bool, ...]]:
         """A chat as a model learns to answer in it: token ids, and which of them are taught.
@@ -89,20 +88,30 @@ class ChatTemplate:
 
     def _text(self, messages: Sequence[Message], reply: bool) -> str:
         """The text of `messages` in the chat template, `reply`: with the beginning of one."""
-        return str(self._applied(messages, add_generation_prompt=reply, tokenize=False))
-
-    def _applied(self, messages: Sequence[Message], **options: bool) -> Any:
         import jinja2
 
         turns = [{"role": message.role, "content": message.content} for message in messages]
         try:
-            return self.tokenizer.apply_chat_template(turns, **options)
+            return str(
+                self.tokenizer.apply_chat_template(
+                    turns, add_generation_prompt=reply, tokenize=False, strftime_now=self._today
+                )
+            )
         except jinja2.TemplateError as error:
             roles = ", ".join(message.role for message in messages)
             raise SpartaError(
                 f"the base's chat template refuses a prompt with the roles {roles} ({error}): "
                 f"leave out the prompt that begins {_beginning(messages)}, or use another base"
             ) from error
+
+    def _today(self, form: str) -> str:
+        """The day as `strftime` writes it: what templates call in place of the clock."""
+        if self.options.today is None:
+            raise SpartaError(
+                f"the chat template of base {self.tokenizer.name_or_path} prints today's date, and there is no run here that it could be the "
+                "date of: use a base whose template prints none"
+            )
+        return self.options.today.strftime(form)
 
     def _hidden(self, messages: Sequence[Message]) -> tuple[Sequence[Message], dict[str, str]]:
         """`messages` with one private character in the place of every special token that they spell, and the tokens by character."""

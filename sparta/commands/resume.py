@@ -117,6 +117,7 @@ def fork(source: StateDir, t: int, target: StateDir, recipe: Recipe | None) -> R
         instructions_sha256=parent.info.instructions_sha256,
         lessons_sha256=parent.info.lessons_sha256,
         forked_from=origin,
+        day=parent.day.isoformat(),
     )
     run.save()
     return run

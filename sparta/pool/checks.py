@@ -48,7 +48,7 @@ def check_pool(recipe: Recipe) -> None:
         )
         for model in originals
     ]
-    check_engine(recipe.engine, known, recipe.judging, pool.trust_remote_code)
+    check_engine(recipe.engine, known, recipe.judging, pool.trust_remote_code, recipe.chat.options_now())
 
 
 def _check_member(recipe: Recipe, model: Model) -> None:
@@ -72,7 +72,8 @@ def check_judge(recipe: Recipe) -> None:
             if model.adapter is not None:
                 _require_fetched(judge.adapter or "", recipe.pool.folder)
                 check_adapter(model.adapter, Path(model.base))
-        check_engine(judge.engine, [model], Judging(), recipe.pool.trust_remote_code)
+        trusting = recipe.pool.trust_remote_code
+        check_engine(judge.engine, [model], Judging(), trusting, recipe.chat.options_now())
     except SpartaError as error:
         raise SpartaError(f"evaluation.judge: {error}") from None
 

@@ -2,10 +2,13 @@
 
 import re
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import pytest
+from support.chat_templates import LLAMA_LIKE
 
+from sparta.chat.options import ChatOptions
 from sparta.chat.renderer import Renderer
 from sparta.chat.template import Message
 from sparta.engines.tokenizers import load_renderer
@@ -146,3 +149,18 @@ def test_a_template_that_refuses_a_role_is_reported(with_template: Callable[[str
     for ids in (with_template("refuses a role").combat, with_template("refuses a role").lesson):
         with pytest.raises(SpartaError, match=r"roles system.*System role not supported.*'Be brief\.'"):
             ids(CHAT)
+
+
+def test_a_template_that_prints_the_day_prints_that_of_the_run(tiny_base: Path) -> None:
+    def asked(options: ChatOptions) -> str:
+        renderer = load_renderer(str(tiny_base), 512, False, options)
+        renderer.tokenizer.chat_template = LLAMA_LIKE
+        ids = renderer.combat(CHAT[:2]).token_ids
+        assert renderer.lesson(CHAT[:3])[0][: len(ids or ())] == ids
+        return str(renderer.tokenizer.decode(ids))
+
+    first = asked(ChatOptions(today=date(2001, 2, 3)))
+    assert "Today Date: 03 Feb 2001\nBe brief." in first
+    assert asked(ChatOptions(today=date(2001, 2, 4))) == first.replace("03 Feb", "04 Feb")
+    with pytest.raises(SpartaError, match=f"base {re.escape(str(tiny_base))} prints today's date"):
+        asked(ChatOptions())
