@@ -6,6 +6,7 @@ import msgspec
 
 from sparta.errors import SpartaError
 from sparta.evaluation.holdout_log import holdout_log_file
+from sparta.methods.registry import method_of
 from sparta.phases.init_pool import InitPool
 from sparta.pool.checks import check_pool
 from sparta.pool.expert_data import gather_sft_data
@@ -74,6 +75,7 @@ def dry_run_begin(state: StateDir, recipe: Recipe) -> Run:
 def _check(recipe: Recipe) -> None:
     """What a recipe names must be there before anything is written."""
     assert recipe.pool.derived is None, "a derived pool is resolved where its recipe is loaded"
+    method_of(recipe).check(recipe)
     check_pool(recipe)
     data = recipe.data
     for name in recipe.evaluation.tasks:
@@ -96,7 +98,12 @@ def check_state(run: Run) -> None:
             )
     require_frozen_recipe(run)
     _require_founded(run)
-    verify(run.state, run.info.genesis)
+    verify_chain(run)
+
+
+def verify_chain(run: Run, upto: int | None = None) -> None:
+    """Check the committed iterations of `run`, or those up to `upto`; see `sparta.store.manifest.verify`."""
+    verify(run.state, run.info.genesis, upto, method_of(run.recipe).row_types(run))
 
 
 def scored_paths(state: StateDir) -> list[Path]:

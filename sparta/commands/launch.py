@@ -24,7 +24,7 @@ from sparta.engines.factory import close_engine
 from sparta.errors import SpartaError
 from sparta.evaluation.derived_pool import resolved
 from sparta.methods.registry import phases_of
-from sparta.phases.base import Phase, Step
+from sparta.phases.base import Phase
 from sparta.pool.gpu_memory import estimates
 from sparta.pool.hub_download import fetch
 from sparta.recipes.load import adjust, load
@@ -271,7 +271,7 @@ def _light_steps(run: Run, driver: Driver, first: int, last: int) -> int:
     for t in range(first, last + 1):
         phases = phases_of(run.recipe, t)
         for phase in phases:
-            if not (isinstance(phase, Step) and phase.light):
+            if not phase.light:
                 if phase.missing(run, t):
                     return t
             else:

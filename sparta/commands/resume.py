@@ -16,6 +16,7 @@ from sparta.commands.begin import (
     require_frozen_recipe,
     require_same_recipe,
     scored_paths,
+    verify_chain,
 )
 from sparta.commands.cancel import attempts_below
 from sparta.errors import SpartaError
@@ -25,7 +26,6 @@ from sparta.pool.members import remove_tree
 from sparta.recipes.schema import Recipe
 from sparta.store import files
 from sparta.store.layout import IterationDir, StateDir
-from sparta.store.manifest import verify
 from sparta.store.process import slurm_restarts
 from sparta.store.run import Run
 
@@ -35,7 +35,7 @@ def dry_run_resume(source: StateDir, t: int, recipe: Recipe | None, branch: bool
     run = Run.open(source)
     require_frozen_recipe(run)
     _require_committed(run, t)
-    verify(source, run.info.genesis, upto=t)
+    verify_chain(run, upto=t)
     if not branch:
         require_same_recipe(run, recipe)
     elif recipe is not None:
@@ -48,7 +48,7 @@ def resume_from(state: StateDir, t: int) -> Run:
     """The run in `state` as it was after iteration t; what came later is moved to superseded/."""
     run = Run.open(state)
     _require_committed(run, t)
-    verify(state, run.info.genesis, upto=t)
+    verify_chain(run, upto=t)
     later = [state.iteration(n).root for n in reversed(state.iterations()) if n > t]
     for folder in later:
         _require_idle(run, int(folder.name.removeprefix("iter_")))
@@ -98,7 +98,7 @@ def fork(source: StateDir, t: int, target: StateDir, recipe: Recipe | None) -> R
     recipe, origin = recipe or parent.recipe, f"{parent.info.run_id} iteration {t}"
     if target.run_json.is_file() and Run.open(target).info.forked_from == origin:
         return begin_or_continue(target, recipe)
-    verify(source, parent.info.genesis, upto=t)
+    verify_chain(parent, upto=t)
     if target.run_json.is_file() or occupied(target, upto=t):
         raise SpartaError(f"--fork {target.root}: the folder is not empty, choose another")
     _require_same_pool(parent, recipe)

@@ -25,7 +25,7 @@ from sparta.cluster.slurm.submit import withdraw
 from sparta.cluster.slurm.worker import Piece, ShardJob, assign_pieces
 from sparta.errors import SpartaError
 from sparta.methods.registry import phase_named, phases_of
-from sparta.phases.base import ArrayPhase, Phase
+from sparta.phases.base import Phase
 from sparta.store import files
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
@@ -76,16 +76,14 @@ def links_from(run: Run, first: int, last: int, tasks: int) -> list[Link]:
         for phase in phases_of(run.recipe, t)
         if t > first or not _complete(run, phase, t)
     ]
-    planned = {piece.t for piece in pieces if piece.phase == "plan"}
+    planned = {piece.t for piece in pieces if phase_named(piece.phase).gives_plan}
     state = run.state.root.resolve()
     links = []
-    for is_array, group in groupby(
-        pieces, key=lambda piece: isinstance(phase_named(piece.phase), ArrayPhase)
-    ):
+    for is_array, group in groupby(pieces, key=lambda piece: phase_named(piece.phase).is_array):
         if is_array:
             for piece in group:
                 phase = phase_named(piece.phase)
-                known = piece.t not in planned or not _needs_plan(phase)
+                known = piece.t not in planned or not phase.needs_plan
                 shards = sharded(run, phase, piece.t, phase.missing(run, piece.t), tasks) if known else ()
                 work = ShardJob(state, (piece,), tasks=tasks, detached=True)
                 links.append(Link(work, len(shards) if known else tasks))
@@ -94,8 +92,8 @@ def links_from(run: Run, first: int, last: int, tasks: int) -> list[Link]:
             deals = tuple(
                 piece
                 for piece in pieces
-                if piece.t in {step.t for step in steps if step.phase == "plan"}
-                and _needs_plan(phase_named(piece.phase))
+                if piece.t in {step.t for step in steps if phase_named(step.phase).gives_plan}
+                and phase_named(piece.phase).needs_plan
             )
             links.append(Link(ShardJob(state, steps, deals, tasks, detached=True), 1))
     return links
@@ -226,9 +224,4 @@ def living_jobs(run: Run) -> list[QueueEntry]:
 
 
 def _complete(run: Run, phase: Phase, t: int) -> bool:
-    known = not _needs_plan(phase) or run.iteration(t).plan.is_file()
-    return known and not phase.missing(run, t)
-
-
-def _needs_plan(phase: Phase) -> bool:
-    return isinstance(phase, ArrayPhase) and phase.needs_plan
+    return phase.is_countable(run, t) and not phase.missing(run, t)
