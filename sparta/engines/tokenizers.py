@@ -7,10 +7,12 @@ from typing import Any
 
 from sparta.chat.options import UNDATED, ChatOptions
 from sparta.chat.renderer import Renderer
+from sparta.chat.template_check import require_usable
 from sparta.errors import SpartaError
 from sparta.recipes.pool import FETCH, HUB, names_one_of_hub
 
 _VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken", "tekken.json")
+_TEMPLATES = ("chat_template.jinja", "additional_chat_templates/*.jinja")
 
 
 def check_base(base: str) -> None:
@@ -31,7 +33,7 @@ def check_base(base: str) -> None:
         )
     settings = folder / "tokenizer_config.json"
     told = settings.is_file() and _read_object(settings).get("chat_template")
-    if not told and not (folder / "chat_template.jinja").is_file():
+    if not told and not any(map(list, map(folder.glob, _TEMPLATES))):
         raise _cannot_chat(base)
 
 
@@ -85,6 +87,7 @@ def load_renderer(
         raise SpartaError(f"the tokenizer of base {base} cannot be loaded: {first_line(error)}") from error
     if not tokenizer.chat_template:
         raise _cannot_chat(base)
+    require_usable(tokenizer)
     allowed = getattr(config.get_text_config(), "max_position_embeddings", None)
     return Renderer(tokenizer, min(context_length, allowed) if allowed else context_length, chat)
 

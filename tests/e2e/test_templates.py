@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from support import tiny_models
-from support.chat_templates import LLAMA_LIKE
+from support.chat_templates import GEMMA_LIKE, LLAMA_LIKE, PARTS, WITHOUT_SYSTEM
 from support.scripted_run import advance
 from transformers.utils import chat_template_utils
 
 from sparta.commands.begin import begin_or_continue
 from sparta.engines.factory import close_engine
+from sparta.errors import SpartaError
 from sparta.recipes.schema import Recipe
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
@@ -74,6 +75,39 @@ def begin(folder: Path, pool: dict[str, Any], engine: str = "hf", **sections: ob
 
 def manifests(run: Run) -> list[bytes]:
     return [run.iteration(t).manifest.read_bytes() for t in run.state.committed()]
+
+
+@pytest.mark.parametrize(
+    ("template", "turns", "said"),
+    [
+        (PARTS, ["user"], "wants content as a list of parts, .* leaves out the user turn"),
+        (
+            WITHOUT_SYSTEM,
+            ["system", "user"],
+            r"leaves out the system turn, .* \(of those prompts p000002 is one\)",
+        ),
+        (
+            GEMMA_LIKE,
+            ["system", "user"],
+            r"refuses a prompt with the roles system, user .* \(of those prompts p000002 is one\)",
+        ),
+    ],
+)
+def test_a_pool_whose_template_would_not_show_an_instruction_is_refused_before_there_is_a_run(
+    tmp_path: Path, template: str, turns: list[str], said: str
+) -> None:
+    pool = pool_on(tmp_path, template)
+    rows = [["user"], turns]
+    questions = tmp_path / "mixed.jsonl"
+    questions.write_text(
+        "".join(
+            json.dumps({"messages": [{"role": role, "content": f"{n}"} for n, role in enumerate(row)]}) + "\n"
+            for row in rows
+        )
+    )
+    with pytest.raises(SpartaError, match=f"chat template of base {tmp_path}/base {said}"):
+        begin(tmp_path / "state", pool, data={"train": str(questions)})
+    assert list((tmp_path / "state").iterdir()) == []
 
 
 def test_a_run_that_goes_on_after_midnight_is_the_run_that_did_not(

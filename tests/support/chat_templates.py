@@ -11,3 +11,18 @@ LLAMA_LIKE = (
     "{{ '<|im_end|>' }}{% for m in messages %}" + _TURN + "{% endfor %}" + _REPLY
 )
 """Prints the day: date_string where it is given."""
+
+PARTS = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% for part in m.content %}{{ part.text }}{% endfor %}"
+    "{{ '<|im_end|>\n' }}{% endfor %}" + _REPLY
+)
+"""Wants content as a list of parts."""
+
+WITHOUT_SYSTEM = "{% for m in messages if m.role != 'system' %}" + _TURN + "{% endfor %}" + _REPLY
+
+GEMMA_LIKE = (
+    "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Conversation roles must alternate') }}{% endif %}" + _TURN + "{% endfor %}" + _REPLY
+)
+"""Refuses a system turn, and roles that do not alternate."""
