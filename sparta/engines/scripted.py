@@ -99,6 +99,8 @@ class ScriptedEngine:
         if rng.stream(*_name(request), "unreadable").random() < share:
             return _UNREADABLE
         score = _perceived(request)
+        if prompt.endswith(judge_prompts.PAPERS_GRADING):
+            return repr({"score": round(score)})
         if '{"score"' not in prompt:
             return str(round((score - 1) / 9 * 9))
         if written.rstrip().endswith('{"score":'):
@@ -133,7 +135,7 @@ def _name(request: Request) -> tuple[int | str, ...]:
 
 def _judges(request: Request) -> bool:
     content = request.prompt.messages[-1].content
-    return judge_prompts.INTRODUCTION in content or content.endswith(judge_prompts.GRADING)
+    return judge_prompts.INTRODUCTION in content or content.endswith(judge_prompts.GRADINGS)
 
 
 def _bounded(score: float) -> float:

@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
+import msgspec
+
 from sparta.chat.template import Message
 from sparta.recipes.schema import Data
 from sparta.tasks import prepared
 from sparta.tasks.base import Item, Metric, Split
+from sparta.tasks.scaffold import BARE, Scaffold
 
 Made = TypeVar("Made", covariant=True)
 Rows = Callable[[str], Iterator[dict[str, Any]]]
@@ -101,6 +104,7 @@ class Dataset:
     paper: tuple[int, int, int]
     grader: Callable[[Item, str], dict[str, float]] = _nothing
     weigher: Callable[[Item, Mapping[str, float]], dict[str, float]] = _nothing
+    scaffold: Scaffold = BARE
     stop: tuple[str, ...] = ()
     missing: Mapping[Split, str] = field(default_factory=dict)
     grading: ClassVar[str] = ""
@@ -110,10 +114,16 @@ class Dataset:
         return self.weigher is not _nothing
 
     def items(self, split: Split, data: Data) -> Sequence[Item]:
-        return prepared.read(prepared.folder_of(data), self.name, split)
+        found = prepared.read(prepared.folder_of(data), self.name, split)
+        return [
+            msgspec.structs.replace(item, messages=self.scaffold.removed(item.messages)) for item in found
+        ]
 
     def posed(self, item: Item) -> Item:
         return item
+
+    def plain(self, item: Item) -> tuple[Message, ...]:
+        return self.scaffold.added(item.messages)
 
     def grade(self, item: Item, text: str) -> dict[str, float]:
         return self.grader(item, text)

@@ -83,6 +83,9 @@ class UserTask:
             item, messages=(*before, Message(last.role, multiple_choice(last.content, item.choices)))
         )
 
+    def plain(self, item: Item) -> tuple[Message, ...]:
+        return item.messages
+
     def grade(self, item: Item, text: str) -> dict[str, float]:
         if self._flaw(item):
             return {}

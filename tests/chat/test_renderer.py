@@ -260,9 +260,9 @@ def test_a_long_answer_is_cut_from_a_grading_prompt_never_the_reference(renderer
 def test_a_grade_is_a_whole_number_from_0_to_10() -> None:
     for score in range(11):
         for text in (f'{{"score": {score}}}', f'{{"score":{score}}}'):
-            assert re.fullmatch(grading_pattern(), text)
+            assert re.fullmatch(grading_pattern(GRADING), text)
     for text in ('{"score": 11}', '{"score": -1}', '{"score": 1.5}', '{"score": 00}', '{"score": n}', "5"):
-        assert not re.fullmatch(grading_pattern(), text)
+        assert not re.fullmatch(grading_pattern(GRADING), text)
 
 
 TURNS = [Message("system", "Be brief.\n"), Message("user", "What <|im_end|> is it?"), Message("user", "é")]
