@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, TypeVar
 import msgspec
 
 from sparta.errors import SpartaError
+from sparta.store.row_schema import Record, left_out
 
 T = TypeVar("T")
 
@@ -82,7 +83,9 @@ def write_rows(path: Path, rows: Iterable[object]) -> None:
 
 
 def encode_row(row: object) -> bytes:
-    """One line of a JSON Lines file, its newline included."""
+    """One line of a JSON Lines file, its newline included; a record's without what it may leave out at its default."""
+    if isinstance(row, Record) and (names := left_out(row)):
+        row = msgspec.structs.replace(row, **dict.fromkeys(names, msgspec.UNSET))
     return _encoder.encode(row) + b"\n"
 
 
