@@ -28,6 +28,7 @@ from sparta.methods.registry import phases_of
 from sparta.pool.members import remove_tree
 from sparta.recipes.schema import Recipe
 from sparta.store import files, standings
+from sparta.store.guard import require_ours
 from sparta.store.layout import IterationDir, StateAfter, StateDir
 from sparta.store.manifest import FileEntry, read_manifest
 from sparta.store.process import slurm_restarts
@@ -193,6 +194,7 @@ def _copy_iteration(source: IterationDir, target: IterationDir, own: Mapping[str
             shutil.copytree(source.root, temporary)
             for name, content in own.items():
                 files.write_bytes(temporary / name, content)
+            require_ours(target.root)
             temporary.rename(target.root)
         wanted = own.get(source.manifest.name) or source.manifest.read_bytes()
         if not target.manifest.is_file() or target.manifest.read_bytes() != wanted:

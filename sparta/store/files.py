@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, TypeVar
 import msgspec
 
 from sparta.errors import SpartaError
+from sparta.store.guard import require_ours
 
 T = TypeVar("T")
 
@@ -190,6 +191,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
+            require_ours(path)
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ import msgspec
 
 from sparta.errors import SpartaError
 from sparta.store import files
+from sparta.store.guard import require_ours
 from sparta.training.job import SftReport, TrainingReport
 
 CONFIG = "adapter_config.json"
@@ -135,6 +136,7 @@ def publish(
                 files.sync(target)
             files.sync(folder)
             refuse_existing(model, out)
+            require_ours(out)
             folder.rename(out)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
