@@ -34,7 +34,8 @@ def run_task(run: Run, phase_name: str, t: int, number: int, shard: int, watch: 
     try:
         _reporting.begins()
         _refuse_if_dealt_again(attempts, number)
-        phase.perform(run, t, keys, number, shard, _unless_overtaken(_reporting, watch), record.requeues)
+        watching = _unless_overtaken(_reporting, attempts, number, watch)
+        phase.perform(run, t, keys, number, shard, watching, record.requeues)
         loaded = loads_so_far()
         _reporting.done(loaded.bases - before_it.bases, loaded.seconds - before_it.seconds)
     except BaseException as error:
@@ -47,8 +48,10 @@ def run_task(run: Run, phase_name: str, t: int, number: int, shard: int, watch: 
         _reporting = None
 
 
-def _unless_overtaken(report: TaskReporter, watch: Watch) -> Watch:
-    """`watch`, which also ends the task soon after SLURM has started it again elsewhere: it took this node for lost."""
+def _unless_overtaken(report: TaskReporter, attempts: AttemptDir, number: int, watch: Watch) -> Watch:
+    """`watch`, which also ends the task soon after somebody else has its work: SLURM has started it again elsewhere, taking this node for lost, or
+    a driver that cannot see this machine has dealt its keys out again.
+    """
     looked = time.monotonic()
 
     def watching(items: float) -> None:
@@ -58,6 +61,7 @@ def _unless_overtaken(report: TaskReporter, watch: Watch) -> Watch:
             looked = time.monotonic()
             if report.overtaken:
                 raise SystemExit("SLURM has started this task again elsewhere: nothing more is done here")
+            _refuse_if_dealt_again(attempts, number)
 
     return watching
 
@@ -77,13 +81,14 @@ def _refuse_if_dealt_again(attempts: AttemptDir, number: int) -> None:
     """A driver that was killed between starting this task and noting it down leaves its successor to deal the same keys out again.
 
     That one deals first and then looks for tasks that have said they run; this one has said so and now looks. So one of the two notices.
-    The successor may make the same rows in another way: numbers are common to alternatives.
+    The successor may make the same rows in another way: numbers are common to alternatives. It waits for tasks that it can see, and so does not
+    see this one if it deals later.
     """
     for each in (attempts, *attempts.alternatives):
         latest = max((attempt.number for attempt in each.all()), default=number)
         if latest > number:
             raise SpartaError(
-                f"these keys have been dealt out again, in attempt {latest} at {each.phase.name}: nothing was done here"
+                f"these keys have been dealt out again, in attempt {latest} at {each.phase.name}: nothing more is done here"
             )
 
 
