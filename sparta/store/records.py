@@ -107,6 +107,9 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Pair(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """preferences.jsonl: a preference pair. Two-fold fields are in the order chosen, rejected.
 
+    prompt: always null; the question is `messages`. Without such a column TRL takes for the prompt what chosen and rejected begin with, and
+    trains without the question. With it TRL stops, and jobs/export_pairs.py writes what it trains on.
+
     finished: whether the response ended by itself; a response cut off at the token limit is never taught to end there.
     """
 
@@ -120,6 +123,7 @@ class Pair(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     finished: tuple[bool, bool]
     models: tuple[str, str]
     scores: tuple[float, float]
+    prompt: None = None
 
 
 class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
