@@ -124,14 +124,41 @@ def _read_tree(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
     return overlay(_read_tree(find(str(parent), beside=path), (*below, path)), tree)
 
 
-def read_mapping(path: Path, what: str, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> dict[str, Any]:
+class Loader(yaml.SafeLoader):
+    """YAML that refuses a key which one mapping has twice: its own loader takes the last one without a word."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set[tuple[str, str]]()
+        for key, _ in node.value:
+            # Several mappings may be merged into one, by the key <<.
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if (key.tag, key.value) in seen:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"the key {key.value} is there twice", problem_mark=key.start_mark
+                    )
+                seen.add((key.tag, key.value))
+        return node
+
+
+def read_yaml(text: str, loader: type[Loader] = Loader) -> Any:
+    """The value of a YAML text. Raises ValueError saying what is wrong and where."""
+    try:
+        return yaml.load(text, Loader=loader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ValueError("not YAML that is read: it is nested too deep") from None
+
+
+def read_mapping(path: Path, what: str, loader: type[Loader] = Loader) -> dict[str, Any]:
     """The keys and values that the YAML file `path` gives. what: the kind of file it is, for messages. Raises SpartaError naming it."""
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
+        tree = read_yaml(path.read_text(encoding="utf-8"), loader)
     except (OSError, UnicodeDecodeError) as error:
         raise SpartaError(f"{what} {path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise SpartaError(f"{what} {path} is not YAML: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        raise SpartaError(f"{what} {path} is {error}") from error
     if not isinstance(tree, dict):
         raise SpartaError(f"{what} {path} must be a mapping of keys to values, found {type(tree).__name__}")
     return tree
@@ -142,9 +169,9 @@ def _setting(text: str) -> dict[str, Any]:
     if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
         raise SpartaError(f"--set {text}: write it as key=value, for example --set match.k=3")
     try:
-        tree: Any = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise SpartaError(f"--set {text}: the value is not YAML: {' '.join(str(error).split())}") from error
+        tree = read_yaml(value)
+    except ValueError as error:
+        raise SpartaError(f"--set {text[:200]}: the value is {error}") from error
     for part in reversed(key.split(".")):
         tree = {part: tree}
     return _located(tree, Path.cwd())

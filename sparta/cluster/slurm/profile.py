@@ -20,7 +20,7 @@ from sparta.errors import SpartaError
 from sparta.methods.registry import sections
 from sparta.names import PROFILES
 from sparta.phases.base import Device
-from sparta.recipes.load import read_mapping, validated
+from sparta.recipes.load import Loader, read_mapping, validated
 
 DEFAULT_PROFILE = "a100-16"
 
@@ -323,7 +323,7 @@ def find_profile(source: str | Path) -> Path:
     raise SpartaError(f"there is no profile {source}: neither a file nor a name under slurm/profiles; {hint}")
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(Loader):
     """YAML without its numbers to base 60 and 8: 1:30:00 is a time, not 5400, and 060 is not 48."""
 
 
