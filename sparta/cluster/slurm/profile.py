@@ -4,7 +4,6 @@ A profile is a YAML file that says only what differs from the defaults; slurm/pr
 `Profile.shape` and never looks at the sections themselves.
 """
 
-import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from sparta.arena.rules import Rules
 from sparta.errors import SpartaError
-from sparta.names import PROFILES
+from sparta.names import PROFILES, hint
 from sparta.recipes.load import read_mapping, validated
 
 DEFAULT_PROFILE = "a100-16"
@@ -166,9 +165,7 @@ class Profile(Rules):
         known = sorted((*ARRAYS, *STEPS))
         for name in phases:
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"known phases: {', '.join(known)}"
-                raise ValueError(f"there is no phase {name}; {hint}")
+                raise ValueError(f"there is no phase {name}; {hint(name, known, 'phases')}")
         return phases
 
     @field_validator("sbatch", mode="before")
@@ -320,9 +317,9 @@ def find_profile(source: str | Path) -> Path:
         if path.is_file():
             return path.resolve()
     known = sorted(path.stem for path in PROFILES.glob("*.yaml"))
-    near = difflib.get_close_matches(str(source), known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known profiles: {', '.join(known)}"
-    raise SpartaError(f"there is no profile {source}: neither a file nor a name under slurm/profiles; {hint}")
+    raise SpartaError(
+        f"there is no profile {source}: neither a file nor a name under slurm/profiles; {hint(str(source), known, 'profiles')}"
+    )
 
 
 class _Loader(yaml.SafeLoader):
