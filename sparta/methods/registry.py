@@ -1,10 +1,10 @@
-"""Methods by the name in the recipe, phases by the name that a task's process is told."""
+"""Methods by the name in the recipe, phases by name and spec: what an attempt says of its phase, and a task's process is told."""
 
 from sparta.errors import SpartaError
-from sparta.evaluation.answer import Evaluate, OverTasks
+from sparta.evaluation.answer import Evaluate, OverTasks, spec_in
 from sparta.evaluation.grade import GradeAnswers
 from sparta.methods import sparta
-from sparta.phases.base import Phase
+from sparta.phases.base import Phase, PhaseSpec
 from sparta.phases.init_pool import InitPool
 from sparta.phases.train_experts import TrainExperts
 from sparta.recipes.schema import Recipe
@@ -16,7 +16,7 @@ INIT_POOL: tuple[Phase, ...] = (TrainExperts(), InitPool())
 _PHASES: dict[str, Phase] = {
     phase.name: phase for phases in (*METHODS.values(), *FUSED.values(), INIT_POOL) for phase in phases
 }
-_OVER_TASKS: tuple[type[OverTasks], ...] = (Evaluate, GradeAnswers)
+_OVER_TASKS: dict[str, type[OverTasks]] = {kind.name: kind for kind in (Evaluate, GradeAnswers)}
 
 
 def phases_of(recipe: Recipe, t: int) -> tuple[Phase, ...]:
@@ -26,20 +26,24 @@ def phases_of(recipe: Recipe, t: int) -> tuple[Phase, ...]:
     return (FUSED if recipe.cluster.fused else METHODS)[recipe.method]
 
 
-def is_phase(name: str) -> bool:
-    """Whether `name` is a phase's; what an earlier version wrote down may name one that is no more."""
+def is_phase(name: str, spec: PhaseSpec | None = None) -> bool:
+    """Whether there is that phase; what an earlier version wrote down may name one that is no more."""
     try:
-        phase_named(name)
+        phase_named(name, spec)
     except SpartaError:
         return False
     return True
 
 
-def phase_named(name: str) -> Phase:
-    """The phase called `name`. Raises SpartaError where no method has it."""
-    for kind in _OVER_TASKS:
-        if name.startswith(kind.prefix):
-            return kind.named(name)
+def phase_named(name: str, spec: PhaseSpec | None = None) -> Phase:
+    """The phase called `name`, asked for `spec` if it is one that can be asked for different things. Raises SpartaError where there is none.
+
+    In states of version 0.1.0 the name holds the spec.
+    """
+    kind = _OVER_TASKS.get(name.partition(":")[0])
+    asked = spec or spec_in(name)
+    if kind is not None and asked is not None:
+        return kind.of(asked)
     if name not in _PHASES:
         raise SpartaError(f"there is no phase {name}: the state was written by another version of the suite")
     return _PHASES[name]

@@ -11,11 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
+import msgspec
+
 from sparta.recipes import engine as recipe_engine
 from sparta.recipes.schema import Recipe
 from sparta.store.records import Row
 from sparta.store.run import Run
 from sparta.store.shards import ShardWriter, done_keys
+from sparta.tasks.base import Split
+
+
+class PhaseSpec(msgspec.Struct, frozen=True):
+    """What a phase was asked for where its name does not say it all: which split, and of which tasks by whom, in order.
+
+    By whom: iterations ("iter_00": all its models) and checkpoints ("iter_05-adder").
+    """
+
+    split: Split
+    asked: tuple[tuple[str, tuple[str, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,7 @@ class Phase(ABC):
     """A phase of an iteration. `device` says what a task of it needs."""
 
     name: str
+    spec: PhaseSpec | None = None
     device: ClassVar[Literal["gpu", "cpu"]]
     alternatives: ClassVar[tuple[str, ...]] = ()
     """Phases that make the same rows in another way: tasks of theirs, which an earlier launch started, are waited for."""

@@ -227,7 +227,7 @@ class Profile(Rules):
         What the phase says of itself comes first, then the section of the device, then the profile, then the defaults. A phase
         that says nothing of itself has the shape of its device.
         """
-        own = self.phases.get(section_of(phase_name), Shape())
+        own = self.phases.get(phase_name, Shape())
         section, default = (self.gpu, GPU_TASK) if device == "gpu" else (self.cpu, STEP)
         common = Shape(
             partition=self.partition, qos=self.qos, account=self.account, constraint=self.constraint
@@ -246,11 +246,6 @@ class Profile(Rules):
             gpus=asked.gpus,
             gpu_type=self.gpu_type if asked.gpus else None,
         )
-
-
-def section_of(phase_name: str) -> str:
-    """What a profile calls a phase: of a name with parts ("evaluate:test:toy=iter_08") the first."""
-    return phase_name.partition(":")[0]
 
 
 def load_profile(source: str | Path) -> Profile:
