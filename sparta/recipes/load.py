@@ -4,7 +4,6 @@ A file says only what differs from the defaults; `extends:` names another file t
 the same two functions, `read_mapping` and `validated`.
 """
 
-import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from sparta.arena.rules import overlay
 from sparta.errors import SpartaError
-from sparta.names import RECIPES
+from sparta.names import RECIPES, hint
 from sparta.recipes.pool import is_sft_file
 from sparta.recipes.schema import Recipe
 
@@ -108,9 +107,9 @@ def find(source: str | Path, beside: Path | None = None) -> Path:
             return path.resolve()
     # A name that begins with _ is of what recipes share, and no whole one.
     known = sorted(str(path.relative_to(RECIPES).with_suffix("")) for path in RECIPES.rglob("[!_]*.yaml"))
-    near = difflib.get_close_matches(str(source), known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known recipes: {', '.join(known)}"
-    raise SpartaError(f"there is no recipe {source}: neither a file nor a name under sparta/recipes; {hint}")
+    raise SpartaError(
+        f"there is no recipe {source}: neither a file nor a name under sparta/recipes; {hint(str(source), known, 'recipes')}"
+    )
 
 
 def _read_tree(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -235,9 +234,7 @@ def _explain(item: Mapping[str, Any], kind: type[BaseModel]) -> str:
     name = ".".join(place)
     if item["type"] == "extra_forbidden":
         known = _fields_at(kind, place[:-1])
-        near = difflib.get_close_matches(place[-1], known, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
-        return f"unknown key {name}; {hint}"
+        return f"unknown key {name}; {hint(place[-1], known, 'keys')}"
     if item["type"] == "missing":
         return f"{name} is missing"
     message = str(item["msg"]).removeprefix("Value error, ")

@@ -12,6 +12,7 @@ from support import tiny_models
 from support.openings import begin_or_continue, planned
 from support.scripted_run import advance, begin
 
+from sparta.commands.begin import prepare_begin
 from sparta.errors import SpartaError
 from sparta.names import MODELS
 from sparta.pool.checks import check_judge, check_pool, notes
