@@ -183,7 +183,7 @@ class Grader(Asking[Script, Grade]):
         )
 
     def _read(self, pending: Pending[Script], done: Completion) -> Verdict:
-        return Verdict(parse_grade(done.text), done.text)
+        return Verdict(parse_grade(done.text, cut=done.finish_reason == "length"), done.text)
 
     def _row(self, pending: Pending[Script], verdict: Verdict, prompt_tokens: int) -> Grade:
         script = pending.question

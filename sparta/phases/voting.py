@@ -54,7 +54,8 @@ class Jury(Asking[Ballot, Vote]):
     def _read(self, pending: Pending[Ballot], done: Completion) -> Verdict | None:
         judging, working = self._judging, pending.working
         if judging.mode == "text":
-            return Verdict(parse_score(done.text, bare=not judging.working), done.text)
+            cut = done.finish_reason == "length"
+            return Verdict(parse_score(done.text, bare=not judging.working, cut=cut), done.text)
         if judging.working and working is None:
             return None if done.text.endswith("\n") else Verdict(None, done.text)
         score = expected_score(done.label_probs) if any(done.label_probs) else None
