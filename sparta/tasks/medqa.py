@@ -28,6 +28,36 @@ REVISION = "0fb93dd23a7339b6dcd27e241cb9b5eca62d4d18"
 PROMPT = "Answer the medical question. Write the letter of the right option first, then explain your choice.\n\nQuestion: {question}\nAnswer:"
 
 
+SPECIES = (
+    *(
+        "albicans",
+        "anthracis",
+        "botulinum",
+        "burgdorferi",
+        "burnetii",
+        "cereus",
+        "coli",
+        "corrodens",
+        "diff",
+        "difficile",
+    ),
+    *(
+        "diphtheriae",
+        "faecalis",
+        "faecium",
+        "fragilis",
+        "granulosus",
+        "henselae",
+        "histolytica",
+        "immitis",
+        "jejuni",
+        "microti",
+    ),
+    *("neoformans", "perfringens", "pertussis", "psittaci", "tetani", "trachomatis"),
+)
+"""Of germs whose genus is written as one of the letters of the choices: `E. coli` and `C. difficile` are no choices."""
+
+
 def _items(rows: Iterator[dict[str, Any]], part: str) -> Iterator[Item]:
     for number, row in enumerate(rows):
         choices = {label: text.strip() for label, text in sorted(row["options"].items())}
@@ -40,6 +70,10 @@ def _items(rows: Iterator[dict[str, Any]], part: str) -> Iterator[Item]:
             answer=label,
             level=row.get("meta_info"),
         )
+
+
+def _right_letter(item: Item, text: str) -> dict[str, float]:
+    return right_letter(item, text, SPECIES)
 
 
 def _read(rows: Rows, *notes: str) -> Splits:
@@ -71,7 +105,7 @@ MEDQA = Dataset(
     chat_template=False,
     max_new_tokens=512,
     stop=("\nQuestion:",),
-    grader=right_letter,
+    grader=_right_letter,
     local=Source(
         {
             "train": TRAIN,

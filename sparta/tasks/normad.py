@@ -140,9 +140,10 @@ def _read_hub(context: Callable[[Story], str | None], unknown: str, rows: Rows) 
 
 
 def _verdict(item: Item, text: str) -> dict[str, float]:
-    from sparta.tasks.grading.letters import word_of
+    from sparta.tasks.grading.letters import same_word
 
-    return {"accuracy": float(word_of(text, WORDS) == item.answer)}
+    same = same_word(item.answer or "", text, WORDS)
+    return {} if same is None else {"accuracy": float(same)}
 
 
 _TABLE = LocalFile(

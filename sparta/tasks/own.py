@@ -102,7 +102,7 @@ class Own:
             case "letter":
                 from sparta.tasks.grading import letters
 
-                right = letters.letter_of(text, tuple(item.choices)) in (item.right or (answer,))
+                right = letters.same_letter(item.right or (answer,), text, tuple(item.choices))
         return {} if right is None else {"accuracy": float(right)}
 
     def weigh(self, item: Item, logs: Mapping[str, float]) -> dict[str, float]:

@@ -22,7 +22,10 @@ import threading
 from pathlib import Path
 
 from sparta.errors import SpartaError
-from sparta.tasks.grading.boxes import Box, boxes
+from sparta.tasks.grading.boxes import Box, boxes, is_box_open
+from sparta.tasks.grading.inequalities import as_intervals
+from sparta.tasks.grading.letters import same_letter
+from sparta.tasks.grading.passages import is_taken_back, passage_of, statements_in
 
 SECONDS = 10
 """Of computing, for one answer; a real one takes a thousandth of a second, the slowest gold answers of MATH a tenth."""
@@ -35,8 +38,24 @@ _THOUSANDS = re.compile(r",\s*\\!\s*(?=[0-9]{3}(?![0-9]))")
 _NAMING = re.compile(r"=|\\in(?![a-z])")
 _UNIT = re.compile(r"\\(?:text|mathrm|mbox)\s*\{[^{}]*[a-z.]\s*\}\s*\^\s*\{?([0-9])\}?")
 _FULL_STOP = re.compile(r"(?<!\.)\.(?=[\s$]*\Z)")
+_INTERVALS = re.compile(r"\s*(?:\\left\s*)?[\[(].*,", re.DOTALL)
 _BETWEEN = re.compile(r"[\s$,;.]*(?:\band\b|\bor\b)?[\s$]*")
 _BASED = re.compile(r"-?[0-9A-Z.]+_\{?([0-9]+)\}?")
+
+# Right answers in words, and what is stated without a box.
+_LETTERS = "ABCDEFGH"
+_LETTER = re.compile(rf"\\(?:text|textbf|mathrm|mbox)\s*\{{\s*\(?(?P<letter>[{_LETTERS}])\)?\s*\}}")
+_WORDS = re.compile(r"\\(?:text|textbf|mathrm|mbox)\s*\{[A-Za-z' -]*[A-Za-z]{2}[A-Za-z' -]*\}|[A-Z][a-z]{2,}")
+_SILENT_WORDS = re.compile(r"\\(?:text|textbf|mathrm|mbox)(?![a-z])|[${}*_()\[\]\"“”\\]")
+_SAYS = re.compile(r"[0-9\\]|[A-Za-z]")
+_DENIED = re.compile(
+    r"(?:not|never)\b(?:.*?\b(?:but|rather|it\s+is|it['’]s)\b(?:\s+rather\b)?\s*(?P<after>.*))?",
+    re.IGNORECASE | re.DOTALL,
+)
+_FORMULA = re.compile(
+    r"\$+(?P<dollars>[^$]+)\$+|\\[(\[](?P<brackets>(?:(?!\\[)\]]).)+)\\[)\]]|(?P<bare>(?:(?!\\[(\[)\]]|\$|[A-Za-z]{2}).|\\[A-Za-z]+)+)",
+    re.DOTALL,
+)
 
 _asking = threading.Lock()
 _child: "subprocess.Popen[str] | None" = None
@@ -45,27 +64,84 @@ _owner = 0
 
 
 def same_mathematics(gold: str, text: str) -> bool | None:
-    """Whether the answer `text` says what `gold` (LaTeX, without `$` and without box) says; None where it takes too long to tell.
+    """Whether the answer `text` says what `gold` (LaTeX, without `$` and without box) says; None where it takes too long to tell, or a person could
+    not tell.
 
     Raises SpartaError where `gold` is empty, and where math-verify cannot be run.
     """
     if not gold.strip():
         raise SpartaError("a right answer is empty: leave out that item, or grade by another rule")
-    said = _last_boxes(text)
+    passage = passage_of(text)
+    if passage is None:
+        return None
+    answer = passage.answer if boxes(passage.answer) or not boxes(passage.beyond) else passage.whole
     gold = _THOUSANDS.sub("", _FULL_STOP.sub("", gold))
-    if said is None:
-        sides = [f"\\boxed{{{gold}}}", text]
-    else:
-        said = _THOUSANDS.sub("", said)
-        if _SILENT.sub("", gold).rstrip(".") == _SILENT.sub("", said).rstrip("."):
-            return True
-        if _differ(_BASED.fullmatch(gold.strip()), _BASED.fullmatch(said.strip())):
-            return False
-        if _differ(_UNIT.search(gold), _UNIT.search(said)) or not _same_brackets(gold, said):
-            return False
-        sides = [f"\\boxed{{{gold}}}", f"\\boxed{{{said}}}"]
-    with _asking:
-        return _ask(sides)
+    boxed = _last_boxes(answer)
+    if boxed is None:
+        return _same_in_words(gold, answer)
+    said, end = boxed
+    if is_box_open(answer, end) or is_taken_back(answer, end):
+        return None
+    return _same_formula(gold, _THOUSANDS.sub("", said))
+
+
+def _same_formula(gold: str, said: str) -> bool | None:
+    """Of what a box holds."""
+    if _SILENT.sub("", gold).rstrip(".") == _SILENT.sub("", said).rstrip("."):
+        return True
+    if _differ(_BASED.fullmatch(gold.strip()), _BASED.fullmatch(said.strip())):
+        return False
+    gold, said = _alike(gold, said)
+    if _differ(_UNIT.search(gold), _UNIT.search(said)) or not _same_brackets(gold, said):
+        return False
+    return _verified(gold, f"\\boxed{{{said}}}")
+
+
+def _alike(gold: str, said: str) -> tuple[str, str]:
+    """Both sides, an inequality as intervals where the other side is not one."""
+    right, given = as_intervals(gold), as_intervals(said)
+    if right is None and given is not None and _INTERVALS.match(_NAMING.split(gold)[-1]):
+        return gold, given
+    if given is None and right is not None and _INTERVALS.match(_NAMING.split(said)[-1]):
+        return right, _NAMING.split(said)[-1]
+    return gold, said
+
+
+def _same_in_words(gold: str, text: str) -> bool | None:
+    """Of an answer without a box: what it states as the answer, where it does so, else what math-verify finds in it."""
+    if letter := _LETTER.fullmatch(gold.strip()):
+        return same_letter(letter["letter"], text, _LETTERS)
+    stated = [
+        statement for statement in statements_in(text) if _SAYS.search(text, statement.start, statement.end)
+    ]
+    if not stated:
+        return _same_word(gold, text, text) if _WORDS.fullmatch(gold.strip()) else _verified(gold, text)
+    last = stated[-1]
+    if is_taken_back(text, last.end):
+        return None
+    said = text[last.start : last.end].strip(" \t*_\"'`:")
+    denied = _DENIED.match(said)
+    if denied and not denied["after"]:
+        return None
+    said = denied["after"] if denied else said
+    if last.denied:
+        return None
+    if _WORDS.fullmatch(gold.strip()):
+        return _same_word(gold, said, text)
+    formula = _FORMULA.fullmatch(said)
+    return _same_formula(gold, formula[formula.lastgroup or 0]) if formula else _verified(gold, said)
+
+
+def _same_word(gold: str, said: str, text: str) -> bool | None:
+    """Of a right answer in words: whether what is stated begins with it; None where it is in the text otherwise."""
+    word = _plain_words(gold)
+    if re.match(rf"(?:(?:the|an?|on|in|it\s+is)\s+)*{re.escape(word)}(?!\w)(?!\s+or\b)", _plain_words(said)):
+        return True
+    return None if re.search(rf"(?<!\w){re.escape(word)}(?!\w)", _plain_words(text)) else False
+
+
+def _plain_words(text: str) -> str:
+    return " ".join(_SILENT_WORDS.sub(" ", text).lower().split())
 
 
 def _differ(one: re.Match[str] | None, other: re.Match[str] | None) -> bool:
@@ -95,14 +171,20 @@ def _brackets(side: str) -> str | None:
     return None
 
 
-def _last_boxes(text: str) -> str | None:
-    """What the last box holds, and those joined to it; None where there is no box."""
+def _last_boxes(text: str) -> tuple[str, int] | None:
+    """What the last box holds, and those joined to it, and where they end; None where there is no box."""
     run: list[Box] = []
     for box in reversed(boxes(text)):
         if run and not _BETWEEN.fullmatch(text, box.end, run[0].start):
             break
         run.insert(0, box)
-    return ", ".join(_FULL_STOP.sub("", box.content) for box in run) if run else None
+    return (", ".join(_FULL_STOP.sub("", box.content) for box in run), run[-1].end) if run else None
+
+
+def _verified(gold: str, said: str) -> bool | None:
+    """What math-verify says; `said` is a box or a text."""
+    with _asking:
+        return _ask([f"\\boxed{{{gold}}}", said])
 
 
 def _ask(sides: list[str]) -> bool | None:
