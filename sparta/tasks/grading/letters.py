@@ -132,8 +132,9 @@ class _Reading:
     @property
     def speaks(self) -> bool:
         """Whether a name is mentioned so that it may be meant as a choice."""
-        return any(self.mentions.counts(place) for place in self.mentions.all if not place.small) or bool(
-            self._claims
+        large = (place for place in self.mentions.all if not place.small)
+        return bool(self._claims) or any(
+            self.mentions.counts(place) or self.mentions.is_subject(place) for place in large
         )
 
     def decision(self) -> Decision:

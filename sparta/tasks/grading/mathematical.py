@@ -1,11 +1,14 @@
 r"""Whether an answer is mathematically the right one, as in MATH: math-verify's judgement, in a process apart.
 
 What is compared: the last `\boxed{...}` of the answer, together with boxes that only `,`, `;`, `and` or `or` part from it (`\boxed{1}` and
-`\boxed{2}` answer `1, 2`), less a full stop at its end; without a box, what math-verify finds in the text, which is a number or a formula and never words. Two sides are
-equal as math-verify has it: decimals to six places, `50\%` also as 50 and as 0.5, units and degrees passed over, the order of a set free,
-the name of a variable not. Of an equation in the answer the right side counts, where the right answer is no equation.
-Beyond math-verify: what is the same text, apart from spaces and `\text`, is equal; where both name a base (`12_5`) or the power of a unit
-(`\text{m}^3`), it must be the same; and what stands between `(` or `[` and their like must do so in the answer, too, with the same ones.
+`\boxed{2}` answer `1, 2`), less a full stop at its end; without a box, what is stated as the answer (`the answer is $x = 5$`, `Answer: Tuesday`); and
+without that, what math-verify finds in the text, which is a number or a formula and never words. Two sides are equal as math-verify has it: decimals
+to six places, `50\%` also as 50 and as 0.5, units and degrees passed over, the order of a set free, the name of a variable not. Of an equation
+in the answer the right side counts, where the right answer is no equation.
+Beyond math-verify: what is the same text, apart from spaces and `\text`, is equal; an inequality is the interval that it describes; where both name
+a base (`12_5`) or the power of a unit (`\text{m}^3`), it must be the same; and what stands between `(` or `[` and their like must do so in the
+answer, too, with the same ones. Thinking, and another problem that the text runs on with, are no part of the answer. There is no grade where the
+answer is taken back, or another box is begun and not ended.
 
 A few characters can keep a computer algebra system busy for ever (`10^{10^{10}}`), inside C code that no exception reaches, and math-verify's own
 limit is a signal that only a main thread may set. So it runs in a child (`verifier.py`), which the kernel ends after `SECONDS` of its own computing
@@ -25,7 +28,7 @@ from sparta.errors import SpartaError
 from sparta.tasks.grading.boxes import Box, boxes, is_box_open
 from sparta.tasks.grading.inequalities import as_intervals
 from sparta.tasks.grading.letters import same_letter
-from sparta.tasks.grading.passages import is_taken_back, passage_of, statements_in
+from sparta.tasks.grading.passages import Statement, is_taken_back, passage_of, statements_in
 
 SECONDS = 10
 """Of computing, for one answer; a real one takes a thousandth of a second, the slowest gold answers of MATH a tenth."""
@@ -47,13 +50,14 @@ _LETTERS = "ABCDEFGH"
 _LETTER = re.compile(rf"\\(?:text|textbf|mathrm|mbox)\s*\{{\s*\(?(?P<letter>[{_LETTERS}])\)?\s*\}}")
 _WORDS = re.compile(r"\\(?:text|textbf|mathrm|mbox)\s*\{[A-Za-z' -]*[A-Za-z]{2}[A-Za-z' -]*\}|[A-Z][a-z]{2,}")
 _SILENT_WORDS = re.compile(r"\\(?:text|textbf|mathrm|mbox)(?![a-z])|[${}*_()\[\]\"“”\\]")
-_SAYS = re.compile(r"[0-9\\]|[A-Za-z]")
+_FIGURES = re.compile(r"[0-9$\\]")
+_SAYS = re.compile(r"[0-9A-Za-z]")
 _DENIED = re.compile(
     r"(?:not|never)\b(?:.*?\b(?:but|rather|it\s+is|it['’]s)\b(?:\s+rather\b)?\s*(?P<after>.*))?",
     re.IGNORECASE | re.DOTALL,
 )
 _FORMULA = re.compile(
-    r"\$+(?P<dollars>[^$]+)\$+|\\[(\[](?P<brackets>(?:(?!\\[)\]]).)+)\\[)\]]|(?P<bare>(?:(?!\\[(\[)\]]|\$|[A-Za-z]{2}).|\\[A-Za-z]+)+)",
+    r"\$+(?P<dollars>[^$]+)\$+|\\[(\[](?P<brackets>(?:(?!\\[)\]]).)+)\\[)\]]|(?P<bare>(?:(?![A-Za-z]{2})[^\\$]|\\[A-Za-z]++|\\[^A-Za-z()\[\]])++)",
     re.DOTALL,
 )
 
@@ -74,8 +78,16 @@ def same_mathematics(gold: str, text: str) -> bool | None:
     passage = passage_of(text)
     if passage is None:
         return None
-    answer = passage.answer if boxes(passage.answer) or not boxes(passage.beyond) else passage.whole
     gold = _THOUSANDS.sub("", _FULL_STOP.sub("", gold))
+    here = _same(gold, passage.answer)
+    if boxes(passage.answer) or not boxes(passage.beyond) or _stated(passage.answer):
+        return here
+    # The question may have been written once more before it is answered, or another one after the answer.
+    beyond = _same(gold, passage.beyond)
+    return beyond if here == beyond or not _FIGURES.search(passage.answer) else None
+
+
+def _same(gold: str, answer: str) -> bool | None:
     boxed = _last_boxes(answer)
     if boxed is None:
         return _same_in_words(gold, answer)
@@ -86,8 +98,8 @@ def same_mathematics(gold: str, text: str) -> bool | None:
 
 
 def _same_formula(gold: str, said: str) -> bool | None:
-    """Of what a box holds."""
-    if _SILENT.sub("", gold).rstrip(".") == _SILENT.sub("", said).rstrip("."):
+    """Of what a box holds, or of a formula that is stated."""
+    if _is_same_text(gold, said):
         return True
     if _differ(_BASED.fullmatch(gold.strip()), _BASED.fullmatch(said.strip())):
         return False
@@ -95,6 +107,10 @@ def _same_formula(gold: str, said: str) -> bool | None:
     if _differ(_UNIT.search(gold), _UNIT.search(said)) or not _same_brackets(gold, said):
         return False
     return _verified(gold, f"\\boxed{{{said}}}")
+
+
+def _is_same_text(gold: str, said: str) -> bool:
+    return _SILENT.sub("", gold).rstrip(".") == _SILENT.sub("", said).rstrip(".")
 
 
 def _alike(gold: str, said: str) -> tuple[str, str]:
@@ -111,25 +127,26 @@ def _same_in_words(gold: str, text: str) -> bool | None:
     """Of an answer without a box: what it states as the answer, where it does so, else what math-verify finds in it."""
     if letter := _LETTER.fullmatch(gold.strip()):
         return same_letter(letter["letter"], text, _LETTERS)
-    stated = [
-        statement for statement in statements_in(text) if _SAYS.search(text, statement.start, statement.end)
-    ]
-    if not stated:
+    last = _stated(text)
+    if last is None:
         return _same_word(gold, text, text) if _WORDS.fullmatch(gold.strip()) else _verified(gold, text)
-    last = stated[-1]
-    if is_taken_back(text, last.end):
-        return None
     said = text[last.start : last.end].strip(" \t*_\"'`:")
-    denied = _DENIED.match(said)
-    if denied and not denied["after"]:
-        return None
-    said = denied["after"] if denied else said
-    if last.denied:
+    if denied := _DENIED.match(said):
+        said = denied["after"] or ""
+    if not said or last.denied or is_taken_back(text, last.end):
         return None
     if _WORDS.fullmatch(gold.strip()):
         return _same_word(gold, said, text)
+    if _is_same_text(gold, said):
+        return True
     formula = _FORMULA.fullmatch(said)
     return _same_formula(gold, formula[formula.lastgroup or 0]) if formula else _verified(gold, said)
+
+
+def _stated(text: str) -> Statement | None:
+    """The last statement of an answer that has words or figures."""
+    stated = (place for place in reversed(statements_in(text)) if _SAYS.search(text, place.start, place.end))
+    return next(stated, None)
 
 
 def _same_word(gold: str, said: str, text: str) -> bool | None:

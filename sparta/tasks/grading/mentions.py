@@ -104,7 +104,7 @@ class Mentions:
             following.name == place.name
             or following.start - place.end > _REACH
             or self.rejected[following.index]
-            or _STATEMENT.match(self.text, following.end)
+            or self.is_subject(following)
         ):
             return False
         if joined := _JOINED.fullmatch(self.text, place.end, following.start):
@@ -116,6 +116,10 @@ class Mentions:
     def counts(self, place: Mention) -> bool:
         """Whether what follows it is what follows the name of a choice, and not the next word of a sentence."""
         return self.language.linked.match(self.text, place.end) is not None
+
+    def is_subject(self, place: Mention) -> bool:
+        """Whether something is said of it: `B is ...`."""
+        return _STATEMENT.match(self.text, place.end) is not None
 
     def is_marked(self, place: Mention) -> bool:
         """Whether it stands in brackets or markdown, or a dot or colon follows."""

@@ -85,7 +85,7 @@ class Statement:
 
 def statements_in(text: str) -> list[Statement]:
     """Where `text` states an answer: after `the answer is`, `answer:` and their like up to the end of the sentence or line, or else on the next line."""
-    found = []
+    found: list[Statement] = []
     for stated in _STATED.finditer(text):
         if MARKUP.fullmatch(stated["rest"]):
             found += _below(text, stated.start(), stated.end())
@@ -93,7 +93,10 @@ def statements_in(text: str) -> list[Statement]:
             found.append(Statement(stated.start(), *stated.span("rest"), denied=stated["denied"] is not None))
     for heading in _HEADING.finditer(text):
         found += _below(text, heading.start(), heading.end())
-    return sorted(found, key=lambda statement: statement.start)
+    # `**Answer:**` is both.
+    return sorted(
+        {statement.start: statement for statement in found}.values(), key=lambda statement: statement.start
+    )
 
 
 def _below(text: str, place: int, end: int) -> list[Statement]:
@@ -105,7 +108,8 @@ def _below(text: str, place: int, end: int) -> list[Statement]:
 
 def is_taken_back(text: str, end: int) -> bool:
     """Whether what follows an answer that ended at `end` takes it back, or stops before it has upheld it."""
-    found = _TAKEN_BACK.search(text, end)
+    after = text[end:]
+    found = _TAKEN_BACK.search(after)
     if found is None:
         return False
-    return _FAULTED.search(text, found.start()) is not None or not _UPHELD.search(text, found.end())
+    return _FAULTED.search(after, found.start()) is not None or not _UPHELD.search(after, found.end())
