@@ -188,7 +188,7 @@ class Grader(JudgeDialog[GradingRequest, Grade]):
         )
 
     def _read(self, pending: Pending[GradingRequest], done: Completion) -> Reading:
-        return Reading(parse_grade(done.text), done.text)
+        return Reading(parse_grade(done.text, cut=done.finish_reason == "length"), done.text)
 
     def _row(self, pending: Pending[GradingRequest], verdict: Reading, prompt_tokens: int) -> Grade:
         script = pending.question

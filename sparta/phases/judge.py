@@ -65,7 +65,8 @@ class VoteRequests(JudgeDialog[Ballot, Vote]):
     def _read(self, pending: Pending[Ballot], done: Completion) -> Reading | None:
         judging, working = self._judging, pending.working
         if judging.mode == "text":
-            return Reading(parse_score(done.text, bare=not judging.working), done.text)
+            cut = done.finish_reason == "length"
+            return Reading(parse_score(done.text, bare=not judging.working, cut=cut), done.text)
         if judging.working and working is None:
             return None if done.text.endswith("\n") else Reading(None, done.text)
         score = expected_score(done.label_probs) if any(done.label_probs) else None

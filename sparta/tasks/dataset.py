@@ -171,8 +171,12 @@ def multiple_choice(question: str, choices: Mapping[str, str]) -> str:
     return "\n".join([question, *(f"{label}. {text}" for label, text in choices.items())])
 
 
-def right_letter(item: Item, text: str) -> dict[str, float]:
-    """Accuracy of an answer to a multiple-choice item: whether it decides for the right letter, and no other."""
-    from sparta.grading.letters import letter_of
+def right_letter(item: Item, text: str, things: Sequence[str] = ()) -> dict[str, float]:
+    """Accuracy of an answer to a multiple-choice item: whether it decides for the right letter, and no other; ungraded where a person could not tell.
 
-    return {"accuracy": float(letter_of(text, tuple(item.choices)) == item.answer)}
+    things: words that together with a letter before them name something in this data set, and no choice.
+    """
+    from sparta.grading.letters import same_letter
+
+    same = same_letter((item.answer or "",), text, tuple(item.choices), things)
+    return {} if same is None else {"accuracy": float(same)}

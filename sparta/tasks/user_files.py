@@ -111,7 +111,7 @@ class UserTask:
             case "letter":
                 from sparta.grading import letters
 
-                right = letters.letter_of(text, tuple(item.choices)) in (item.right or (answer,))
+                right = letters.same_letter(item.right or (answer,), text, tuple(item.choices))
         return {} if right is None else {"accuracy": float(right)}
 
     def weigh(self, item: Item, logs: Mapping[str, float]) -> dict[str, float]:

@@ -148,9 +148,10 @@ def _with_a_reason(item: Item) -> Item:
 
 
 def _verdict(item: Item, text: str) -> dict[str, float]:
-    from sparta.grading.letters import word_of
+    from sparta.grading.letters import same_word
 
-    return {"accuracy": float(word_of(text, WORDS) == item.answer)}
+    same = same_word(item.answer or "", text, WORDS)
+    return {} if same is None else {"accuracy": float(same)}
 
 
 _TABLE = LocalFile(
