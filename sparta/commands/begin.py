@@ -6,6 +6,7 @@ import msgspec
 
 from sparta.errors import SpartaError
 from sparta.evaluation.holdout_log import holdout_log_file
+from sparta.names import quoted
 from sparta.phases.init_pool import InitPool
 from sparta.pool.checks import check_pool
 from sparta.pool.expert_data import gather_sft_data
@@ -161,6 +162,6 @@ def require_same_recipe(run: Run, recipe: Recipe | None) -> None:
         remedy = (
             "undo the difference, or choose another --state"
             if last is None
-            else f"undo the difference, choose another --state, or branch with --resume {run.iteration(last).root} --fork DIR"
+            else f"undo the difference, choose another --state, or branch with {quoted('--resume', run.iteration(last).root)} --fork DIR"
         )
         raise SpartaError(f"{run.state.root} was begun with another recipe; {remedy}:\n{shown}")

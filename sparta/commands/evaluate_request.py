@@ -7,7 +7,7 @@ from typing import Literal
 
 from sparta.errors import SpartaError
 from sparta.evaluation.items import items_file
-from sparta.recipes.schema import ClusterKind
+from sparta.names import DEFAULT_STATE, ClusterKind, suggested
 from sparta.store.run import Run
 from sparta.tasks import prepared
 from sparta.tasks.base import Metric, Split, Task
@@ -26,7 +26,7 @@ class EvaluateRequest:
     state of another run. cluster, profile: where, this once.
     """
 
-    state: Path = Path("state")
+    state: Path = DEFAULT_STATE
     tasks: str | None = None
     split: Stage = "both"
     every: bool = False
@@ -78,7 +78,7 @@ def plan_evaluation(run: Run, asked: EvaluateRequest) -> EvaluationPlan:
     data, committed = run.recipe.data, run.state.committed()
     if not committed:
         raise SpartaError(
-            f"{run.state.root} has no pool to score yet: make it with python jobs/launch.py --state {run.state.root}"
+            f"{run.state.root} has no pool to score yet: make it with {suggested('launch', '--state', run.state.root)}"
         )
     tasks = {name: task_named(name, data) for name in _names(run, asked)}
     choosing = {asked.select_on: task_named(asked.select_on, data)} if asked.select_on is not None else tasks

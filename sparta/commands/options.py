@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from sparta.errors import SpartaError
-from sparta.recipes.schema import ClusterKind
+from sparta.names import ClusterKind
 
 
 def add_run(parser: ArgumentParser) -> None:

@@ -21,6 +21,7 @@ from sparta.commands.cancel import attempts_below
 from sparta.errors import SpartaError
 from sparta.evaluation.holdout_log import holdout_log_file
 from sparta.methods.registry import phases_of
+from sparta.names import quoted, suggested
 from sparta.pool.members import remove_tree
 from sparta.recipes.schema import Recipe
 from sparta.store import files
@@ -100,7 +101,7 @@ def fork(source: StateDir, t: int, target: StateDir, recipe: Recipe | None) -> R
         return begin_or_continue(target, recipe)
     verify(source, parent.info.genesis, upto=t)
     if target.run_json.is_file() or occupied(target, upto=t):
-        raise SpartaError(f"--fork {target.root}: the folder is not empty, choose another")
+        raise SpartaError(f"{quoted('--fork', target.root)}: the folder is not empty, choose another")
     _require_same_pool(parent, recipe)
     for n in range(t + 1):
         _copy_iteration(source.iteration(n), target.iteration(n))
@@ -158,7 +159,7 @@ def _require_no_scoring(run: Run) -> None:
     for attempts in attempts_below(run, run.state.jobs / "evals"):
         if _in_work(run, attempts):
             raise SpartaError(
-                f"tasks that {attempts.phase.title} are still running: end them with --cancel, or wait for them with jobs/evaluate.py"
+                f"tasks that {attempts.phase.title} are still running: end them with --cancel, or wait for them with {suggested('evaluate', run.state.root)}"
             )
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from sparta.errors import SpartaError
 from sparta.grading.boxes import Box, boxes
+from sparta.names import installed_by
 
 SECONDS = 10
 """Of computing, for one answer; a real one takes a thousandth of a second, the slowest gold answers of MATH a tenth."""
@@ -123,8 +124,8 @@ def _ask(sides: list[str]) -> bool | None:
     if ended in (-signal.SIGPROF, -signal.SIGSEGV):
         return None
     raise SpartaError(
-        f"the process that compares mathematics ended with status {ended}: its own message stands above; if it names math_verify, install "
-        "requirements/base.txt"
+        f"the process that compares mathematics ended with status {ended}: its own message stands above; if it names math_verify, "
+        f"{installed_by('base')}"
     )
 
 

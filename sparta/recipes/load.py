@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from sparta.arena.rules import overlay
 from sparta.errors import SpartaError
-from sparta.names import RECIPES
+from sparta.names import RECIPES, quoted
 from sparta.recipes.pool import is_sft_file
 from sparta.recipes.schema import Recipe
 
@@ -105,11 +105,13 @@ def read_mapping(path: Path, what: str, loader: type[yaml.SafeLoader] = yaml.Saf
 def _setting(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
-        raise SpartaError(f"--set {text}: write it as key=value, for example --set match.k=3")
+        raise SpartaError(f"{quoted('--set', text)}: write it as key=value, for example --set match.k=3")
     try:
         tree: Any = yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise SpartaError(f"--set {text}: the value is not YAML: {' '.join(str(error).split())}") from error
+        raise SpartaError(
+            f"{quoted('--set', text)}: the value is not YAML: {' '.join(str(error).split())}"
+        ) from error
     for part in reversed(key.split(".")):
         tree = {part: tree}
     return _located(tree, Path.cwd())
