@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from sparta.commands.options import Stage
 from sparta.errors import SpartaError
 from sparta.evaluation.items import items_file
 from sparta.names import DEFAULT_STATE, ClusterKind, suggested
@@ -13,8 +13,6 @@ from sparta.tasks import prepared
 from sparta.tasks.base import Metric, Split, Task
 from sparta.tasks.dataset import Dataset
 from sparta.tasks.registry import task_named
-
-Stage = Literal["validation", "test", "both"]
 
 
 @dataclass(frozen=True)
