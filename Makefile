@@ -10,7 +10,7 @@ PIP_ARGS ?=
 
 setup: $(VENV)/.ready
 
-$(VENV)/.ready: requirements/base.txt requirements/cpu.txt requirements/dev.txt requirements/constraints.txt pyproject.toml
+$(VENV)/.ready: requirements/base.txt requirements/cpu.txt requirements/dev.txt requirements/constraints.txt pyproject.toml setup.py
 	@echo "Setting up $(VENV): a minute or two, most of it torch."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c requirements/constraints.txt -r requirements/cpu.txt -r requirements/dev.txt

@@ -24,7 +24,7 @@ from sparta.arena.rules import (
     filled_elsewhere,
     overlay,
 )
-from sparta.names import DATASETS, MODELS
+from sparta.names import DATASETS, MODELS, ClusterKind
 from sparta.recipes.chat import Chat
 from sparta.recipes.engine import HOW, VLLM_HOTTEST, EngineSettings
 from sparta.recipes.pool import HUB, Pool, well_formed
@@ -38,7 +38,7 @@ class Data(Rules):
     task: str | None = Field(default=None, description="a task of sparta.tasks; its training split is X")
     folder: str | None = Field(
         default=None,
-        description="where jobs/prepare_data.py put the tasks' data; null: state/datasets of the checkout",
+        description="where prepare_data puts the tasks' data; null: state/datasets of the checkout (of the working directory for an installed package)",
         json_schema_extra=HOW,
     )
     train: str | None = Field(
@@ -83,10 +83,15 @@ class Data(Rules):
 class Generation(Rules):
     """How contestants answer (section 3)."""
 
-    temperature: float = Field(default=0.7, ge=0, le=5)
-    top_p: float = Field(default=0.95, gt=0, le=1)
-    top_k: int = Field(default=50, ge=0, description="0: off")
-    max_new_tokens: int = Field(default=512, ge=1)
+    temperature: float = Field(default=0.7, ge=0, le=5, description="sampling temperature; 0: greedy")
+    top_p: float = Field(
+        default=0.95,
+        gt=0,
+        le=1,
+        description="sample from the most likely tokens of this total probability; 1: off",
+    )
+    top_k: int = Field(default=50, ge=0, description="sample from so many most likely tokens; 0: off")
+    max_new_tokens: int = Field(default=512, ge=1, description="longest response, in tokens")
 
 
 class Judging(Rules):
@@ -102,9 +107,14 @@ class Judging(Rules):
     labels: tuple[str, ...] = Field(
         default=tuple("0123456789"), min_length=2, description="expected: single-token labels, worst first"
     )
-    temperature: float = Field(default=0.7, ge=0, le=5)
-    top_p: float = Field(default=0.95, gt=0, le=1)
-    top_k: int = Field(default=50, ge=0, description="0: off")
+    temperature: float = Field(default=0.7, ge=0, le=5, description="sampling temperature; 0: greedy")
+    top_p: float = Field(
+        default=0.95,
+        gt=0,
+        le=1,
+        description="sample from the most likely tokens of this total probability; 1: off",
+    )
+    top_k: int = Field(default=50, ge=0, description="sample from so many most likely tokens; 0: off")
     max_new_tokens: int = Field(default=32, ge=1, description="for the working and the score together")
     retries: int = Field(default=2, ge=0, description="more tries for a missing vote, each with another seed")
     equal: Literal["skip", "judge"] = Field(
@@ -125,19 +135,29 @@ class Judging(Rules):
 class Dpo(Rules):
     """How every model learns from the iteration's pairs (section 3)."""
 
-    beta: float = Field(default=0.1, gt=0)
-    learning_rate: float = Field(default=1e-6, gt=0)
-    epochs: int = Field(default=1, ge=1)
+    beta: float = Field(
+        default=0.1,
+        gt=0,
+        description="how strongly a model is held to the one that it was before the training",
+    )
+    learning_rate: float = Field(default=1e-6, gt=0, description="at its peak, after the warm-up")
+    epochs: int = Field(default=1, ge=1, description="passes over the iteration's pairs")
     batch_size: int = Field(default=1, ge=1, description="pairs a step on the device")
     accumulation: int = Field(default=1, ge=1, description="steps a weight update")
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup: float = Field(default=0.1, ge=0, lt=1, description="share of the updates")
-    weight_decay: float = Field(default=0.0, ge=0)
-    max_grad_norm: float = Field(default=1.0, gt=0)
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        default="cosine", description="how the learning rate falls after the warm-up"
+    )
+    warmup: float = Field(
+        default=0.1, ge=0, lt=1, description="share of the updates in which the learning rate rises"
+    )
+    weight_decay: float = Field(default=0.0, ge=0, description="of AdamW")
+    max_grad_norm: float = Field(default=1.0, gt=0, description="gradients are clipped to this norm")
     max_length: int = Field(
         default=2048, ge=8, description="tokens, prompt and completion; a longer pair is dropped and counted"
     )
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool = Field(
+        default=False, description="recompute activations in the backward pass: less memory, more time"
+    )
     save_updates: int = Field(
         default=200,
         ge=1,
@@ -160,9 +180,6 @@ class Assumed(Rules):
         description="to load a base; 0: phases are always dealt to as many tasks as run at once",
     )
     prompt_token: float = Field(default=0.3, ge=0, description="cost of a prompt token, in generated tokens")
-
-
-ClusterKind = Literal["auto", "inline", "local", "slurm"]
 
 
 class Cluster(Rules):
@@ -208,7 +225,7 @@ class JudgeModel(Rules):
         default=None, description="PEFT folder, hub:OWNER/NAME[@REVISION] or embedded:NAME"
     )
     engine: EngineSettings = EngineSettings()
-    max_new_tokens: int = Field(default=32, ge=1)
+    max_new_tokens: int = Field(default=32, ge=1, description="longest grade, in tokens")
     retries: int = Field(
         default=2, ge=0, description="more tries for a grade that cannot be read, at temperature 0.7"
     )
@@ -242,11 +259,11 @@ class Evaluation(Rules):
 class Recipe(Rules):
     """A run, whole."""
 
-    name: str = Field(min_length=1)
+    name: str = Field(min_length=1, description="what the run is called in tables")
     method: str = Field(
         default="sparta", min_length=1, description="how the pool is aligned: a file under sparta/methods"
     )
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, description="every random draw of the run is derived from it")
     iterations: int = Field(
         default=8, ge=1, description="T; more than before continues a finished run", json_schema_extra=HOW
     )
