@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
@@ -28,6 +29,7 @@ from support.house import (
 )
 from support.scripted_run import ROOT, advance, begin
 
+from sparta.methods.registry import sections
 from sparta.recipes.schema import Recipe
 
 HEAVY = {
@@ -159,13 +161,13 @@ def test_every_version_is_exact_and_named_once(name: str) -> None:
     assert len(set(names)) == len(names)
 
 
-def sections(model: type[BaseModel] = Recipe) -> Iterator[type[BaseModel]]:
+def recipe_sections(model: type[BaseModel] = Recipe) -> Iterator[type[BaseModel]]:
     """The recipe's sections."""
     yield model
     for field in model.model_fields.values():
         for kind in (field.annotation, *get_args(field.annotation)):
             if isinstance(kind, type) and issubclass(kind, BaseModel):
-                yield from sections(kind)
+                yield from recipe_sections(kind)
 
 
 def is_bounded(annotation: object, metadata: list[object]) -> bool:
@@ -185,10 +187,23 @@ def is_bounded(annotation: object, metadata: list[object]) -> bool:
     return annotation not in (int, float) or bounded
 
 
-@pytest.mark.parametrize("section", dict.fromkeys(sections()), ids=lambda section: section.__name__)
+@pytest.mark.parametrize("section", dict.fromkeys(recipe_sections()), ids=lambda section: section.__name__)
 def test_every_number_of_the_recipe_is_bounded_and_every_section_closed(section: type[BaseModel]) -> None:
     assert section.model_config.get("extra") == "forbid"
     assert section.model_config.get("frozen") is True
     assert section.__doc__
     for name, field in section.model_fields.items():
         assert is_bounded(field.annotation, field.metadata), f"{section.__name__}.{name} takes any number"
+
+
+ASK_PHASES = {"cluster", "status"}
+"""Rooms that carry out and show whatever phases a method has: they know none by its class or name."""
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if room_of(path) in ASK_PHASES], ids=name_of)
+def test_phases_are_asked_and_not_known(path: Path) -> None:
+    nodes = list(ast.walk(tree_of(path)))
+    spelled = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    assert not spelled & set(chain(*sections())), "a phase's name is spelled out"
+    classes = {name.rpartition(".")[2] for name in imported(iter(nodes)) if name.startswith("sparta.phases.")}
+    assert classes <= {"Phase", "WorkItem", "Expected", "Device"}, "a phase is known by its class"

@@ -15,7 +15,7 @@ from sparta.cluster.launcher import Launcher
 from sparta.cluster.parallelism import sharded
 from sparta.cluster.registry import LAUNCHERS, launcher_named
 from sparta.errors import SpartaError
-from sparta.phases.base import ArrayPhase, Phase
+from sparta.phases.base import Phase
 from sparta.store.run import Run
 from sparta.store.shards import LineCounter
 
@@ -105,9 +105,8 @@ class Driver:
     def _watch(self, launcher: Launcher, attempts: AttemptDir, attempt: Attempt, start: bool = False) -> None:
         """Start `attempt` if asked, and wait until none of its tasks is left, showing progress."""
         phase, run, view, t = attempts.phase, self._run, self._view, attempts.t
-        total = attempt.items if not isinstance(phase, ArrayPhase) else len(phase.work(run, t))
-        parts = phase.parts if isinstance(phase, ArrayPhase) else ()
-        counter = LineCounter(*(part.folder(run, t) for part in parts)) if parts else None
+        total = len(phase.work(run, t)) if phase.is_array else attempt.items
+        counter = LineCounter(*(part.folder(run, t) for part in phase.parts)) if phase.parts else None
         lines = counter.fresh() if counter else 0
         view.phase_begins(t, phase, total, total - attempt.items if start else lines)
         wait = _Wait(launcher, attempts, view)

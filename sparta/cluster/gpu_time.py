@@ -13,8 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from sparta.cluster.attempts import Attempt, AttemptDir, TaskRecord, with_alternatives
-from sparta.cluster.resources import device_of
-from sparta.phases.base import ArrayPhase, Phase
+from sparta.phases.base import Phase
 from sparta.store import files
 from sparta.store.run import Run
 from sparta.store.shards import shard_file
@@ -107,7 +106,7 @@ def gpu_spans(
     running: Collection[tuple[int, int]] = (),
 ) -> list[list[Span]]:
     """Spans of the tasks that hold a GPU, by attempt; none for a phase that needs none. running: number and shard of those that go on."""
-    if device_of(run.recipe, attempts.phase) != "gpu":
+    if attempts.phase.runs_on(run.recipe) != "gpu":
         return []
     return [
         [
@@ -160,8 +159,6 @@ def _at_once(spans: Sequence[Span]) -> int:
 
 def last_sign(run: Run, attempts: AttemptDir, number: int, record: TaskRecord) -> float:
     """When a task wrote its last row, in seconds since 1970; 0 where there is none."""
-    if not isinstance(attempts.phase, ArrayPhase):
-        return 0.0
     paths = (
         shard_file(part.folder(run, attempts.t), number, record.shard, record.requeues)
         for part in attempts.phase.parts

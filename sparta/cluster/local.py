@@ -14,7 +14,6 @@ from pathlib import Path
 from sparta.cluster.attempts import Attempt, AttemptDir, Watch
 from sparta.cluster.gpus import visible_gpus
 from sparta.cluster.launcher import Launcher
-from sparta.cluster.resources import engine_key, gpus_of
 from sparta.cluster.task import main
 from sparta.errors import SpartaError
 from sparta.phases.base import Phase
@@ -43,7 +42,7 @@ class Local(Launcher):
 
     def _gpus(self, phase: Phase) -> list[str]:
         """What the tasks of `phase` that run together are given, each the GPUs that hold one base, by commas; none where they need none."""
-        gpus, together = visible_gpus(), gpus_of(self._run.recipe, phase)
+        gpus, together = visible_gpus(), phase.gpus(self._run.recipe)
         if together == 0:
             return []
         return [
@@ -56,10 +55,10 @@ class Local(Launcher):
     def check(self, phases: Sequence[Phase]) -> None:
         there = len(visible_gpus())
         for phase in phases:
-            together = gpus_of(self._run.recipe, phase)
+            together = phase.gpus(self._run.recipe)
             if 0 < there < together:
                 raise SpartaError(
-                    f"{engine_key(phase)}.vllm.tensor_parallel is {together}, and this machine has {there} GPUs: lower it"
+                    f"{phase.engine_key}.vllm.tensor_parallel is {together}, and this machine has {there} GPUs: lower it"
                 )
 
     def start(self, attempts: AttemptDir, attempt: Attempt, watch: Watch) -> None:

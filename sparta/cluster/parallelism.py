@@ -4,10 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sparta.cluster.resources import runs_an_engine
 from sparta.cluster.sharding import shard_items
 from sparta.cluster.throughput import Rates, rates_of
-from sparta.phases.base import ArrayPhase, Phase, WorkItem
+from sparta.phases.base import Phase, WorkItem
 from sparta.recipes.schema import Cluster
 from sparta.store.run import Run
 
@@ -21,14 +20,14 @@ class TaskCount(NamedTuple):
 
 def sharded(run: Run, phase: Phase, t: int, items: Sequence[WorkItem], most: int) -> list[list[WorkItem]]:
     """`items` of iteration t as shards, at most `most`: priced with what is known by now, as many as they are worth."""
-    priced = phase.priced(run, t, items) if isinstance(phase, ArrayPhase) else items
-    start_cost = rates_of(run, phase).start_cost if runs_an_engine(phase) else 0.0
+    priced = phase.priced(run, t, items)
+    start_cost = rates_of(run, phase).start_cost if phase.runs_an_engine else 0.0
     return shard_items(priced, task_count(run, phase, priced, most), start_cost)
 
 
 def task_count(run: Run, phase: Phase, items: Sequence[WorkItem], most: int) -> int:
     """How many tasks, at most `most`, the priced `items` are dealt to; 1 where there are none."""
-    rates = rates_of(run, phase) if runs_an_engine(phase) else None
+    rates = rates_of(run, phase) if phase.runs_an_engine else None
     cost = math.fsum(item.cost for item in items)
     bundles = len({(item.bundle, "" if item.bundle else item.key) for item in items})
     return task_count_for(run.recipe.cluster, rates, cost, bundles, most).tasks

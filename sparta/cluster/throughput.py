@@ -4,9 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import NamedTuple
 
-from sparta.cluster.resources import runs_an_engine
 from sparta.methods.registry import phase_named
-from sparta.phases.base import ArrayPhase, Phase
+from sparta.phases.base import Phase
 from sparta.store import files
 from sparta.store.run import Run
 from sparta.store.stats import IterationStats, PhaseStats
@@ -37,7 +36,7 @@ def measured(run: Run) -> Measured:
     return [phases for phases in found if phases]
 
 
-def rates_of(run: Run, phase: ArrayPhase, found: Measured | None = None) -> Rates:
+def rates_of(run: Run, phase: Phase, found: Measured | None = None) -> Rates:
     """The rates of `phase`: its own, or those of all phases with an engine where it was never measured, or assumed ones.
 
     found: what `measured` says, where it was asked already. Engines without weights start at once.
@@ -69,7 +68,7 @@ def _of_phase_or_all(
     """Median over iterations of the rate of `phase`, else of all phases with an engine together; None where neither was measured."""
     own = [rate([phases[phase.name]]) for phases in found if phase.name in phases]
     all_of_them = [
-        rate([stats for name, stats in phases.items() if runs_an_engine(phase_named(name))])
+        rate([stats for name, stats in phases.items() if phase_named(name).runs_an_engine])
         for phases in found
     ]
     for values in (own, all_of_them):

@@ -6,16 +6,17 @@ import msgspec
 
 from sparta.errors import SpartaError
 from sparta.evaluation.holdout_log import holdout_log_file
+from sparta.methods.registry import method_of
 from sparta.phases.init_pool import InitPool
 from sparta.pool.checks import check_pool
 from sparta.pool.expert_data import gather_sft_data
-from sparta.pool.members import remove_tree
 from sparta.recipes.schema import Recipe
 from sparta.store import files
 from sparta.store.layout import StateDir
 from sparta.store.manifest import verify
 from sparta.store.records import Instruction
 from sparta.store.run import Run
+from sparta.store.temporaries import is_temporary
 from sparta.tasks.registry import task_named
 
 
@@ -52,7 +53,7 @@ def begin_or_continue(state: StateDir, recipe: Recipe | None) -> Run:
     lessons = gather_sft_data(recipe)
     run = Run.prepare(state, recipe)
     files.write_rows(state.instructions, instructions)
-    remove_tree(run.iteration(0).root)  # left by a launch that was killed before there was a run
+    files.remove(run.iteration(0).root)  # left by a launch that was killed before there was a run
     run.info = msgspec.structs.replace(run.info, instructions_sha256=files.sha256_file(state.instructions))
     if lessons:
         files.write_json(state.sft_data, lessons)
@@ -74,6 +75,7 @@ def dry_run_begin(state: StateDir, recipe: Recipe) -> Run:
 def _check(recipe: Recipe) -> None:
     """What a recipe names must be there before anything is written."""
     assert recipe.pool.derived is None, "a derived pool is resolved where its recipe is loaded"
+    method_of(recipe).check(recipe)
     check_pool(recipe)
     data = recipe.data
     for name in recipe.evaluation.tasks:
@@ -96,7 +98,12 @@ def check_state(run: Run) -> None:
             )
     require_frozen_recipe(run)
     _require_founded(run)
-    verify(run.state, run.info.genesis)
+    verify_chain(run)
+
+
+def verify_chain(run: Run, upto: int | None = None) -> None:
+    """Check the committed iterations of `run`, or those up to `upto`; see `sparta.store.manifest.verify`."""
+    verify(run.state, run.info.genesis, upto, method_of(run.recipe).row_types(run))
 
 
 def scored_paths(state: StateDir) -> list[Path]:
@@ -106,7 +113,7 @@ def scored_paths(state: StateDir) -> list[Path]:
     """
     if not state.evals.is_dir():
         return []
-    found = (path for path in state.evals.iterdir() if not files.is_temporary(path.name))
+    found = (path for path in state.evals.iterdir() if not is_temporary(path.name))
     return sorted(path for path in found if path != holdout_log_file(state))
 
 
@@ -126,7 +133,7 @@ def occupied(state: StateDir, upto: int) -> bool:
     }
     return state.root.exists() and any(
         path.name not in left
-        and not files.is_temporary(path.name)
+        and not is_temporary(path.name)
         and not (path / "run.json").is_file()
         and not (path == state.evals and scored_paths(state) == [])
         for path in state.root.iterdir()

@@ -24,7 +24,7 @@ from sparta.engines.factory import close_engine
 from sparta.errors import SpartaError
 from sparta.evaluation.derived_pool import resolved
 from sparta.methods.registry import phases_of
-from sparta.phases.base import Phase, Step
+from sparta.phases.base import Phase
 from sparta.pool.gpu_memory import estimates
 from sparta.pool.hub_download import fetch
 from sparta.recipes.load import adjust, load
@@ -34,6 +34,7 @@ from sparta.store.failure import forget_failure, note_failure
 from sparta.store.layout import StateDir, parse_iteration
 from sparta.store.lock import RunLock
 from sparta.store.run import Run
+from sparta.store.temporaries import clear_abandoned
 
 DEFAULT_STATE = Path("state")
 DEFAULT_RECIPE = "toy"
@@ -72,6 +73,7 @@ def launch(asked: LaunchRequest, screen: Screen) -> None:
     # Refused before the state directory is touched.
     recipe = _recipe(asked, state, screen)
     with RunLock(state, screen.say) as lock:
+        clear_abandoned(state)
         try:
             run = _open(asked, state, recipe)
             forget_failure(state)
@@ -271,7 +273,7 @@ def _light_steps(run: Run, driver: Driver, first: int, last: int) -> int:
     for t in range(first, last + 1):
         phases = phases_of(run.recipe, t)
         for phase in phases:
-            if not (isinstance(phase, Step) and phase.light):
+            if not phase.light:
                 if phase.missing(run, t):
                     return t
             else:

@@ -1,7 +1,6 @@
 """How a run goes back to an earlier iteration, or branches from one. Nothing is ever deleted, only set aside."""
 
 import os
-import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,16 +15,15 @@ from sparta.commands.begin import (
     require_frozen_recipe,
     require_same_recipe,
     scored_paths,
+    verify_chain,
 )
 from sparta.commands.cancel import attempts_below
 from sparta.errors import SpartaError
 from sparta.evaluation.holdout_log import holdout_log_file
 from sparta.methods.registry import phases_of
-from sparta.pool.members import remove_tree
 from sparta.recipes.schema import Recipe
 from sparta.store import files
 from sparta.store.layout import IterationDir, StateDir
-from sparta.store.manifest import verify
 from sparta.store.process import slurm_restarts
 from sparta.store.run import Run
 
@@ -35,7 +33,7 @@ def dry_run_resume(source: StateDir, t: int, recipe: Recipe | None, branch: bool
     run = Run.open(source)
     require_frozen_recipe(run)
     _require_committed(run, t)
-    verify(source, run.info.genesis, upto=t)
+    verify_chain(run, upto=t)
     if not branch:
         require_same_recipe(run, recipe)
     elif recipe is not None:
@@ -48,7 +46,7 @@ def resume_from(state: StateDir, t: int) -> Run:
     """The run in `state` as it was after iteration t; what came later is moved to superseded/."""
     run = Run.open(state)
     _require_committed(run, t)
-    verify(state, run.info.genesis, upto=t)
+    verify_chain(run, upto=t)
     later = [state.iteration(n).root for n in reversed(state.iterations()) if n > t]
     for folder in later:
         _require_idle(run, int(folder.name.removeprefix("iter_")))
@@ -98,7 +96,7 @@ def fork(source: StateDir, t: int, target: StateDir, recipe: Recipe | None) -> R
     recipe, origin = recipe or parent.recipe, f"{parent.info.run_id} iteration {t}"
     if target.run_json.is_file() and Run.open(target).info.forked_from == origin:
         return begin_or_continue(target, recipe)
-    verify(source, parent.info.genesis, upto=t)
+    verify_chain(parent, upto=t)
     if target.run_json.is_file() or occupied(target, upto=t):
         raise SpartaError(f"--fork {target.root}: the folder is not empty, choose another")
     _require_same_pool(parent, recipe)
@@ -132,13 +130,7 @@ def _require_same_pool(parent: Run, recipe: Recipe) -> None:
 
 def _copy_iteration(source: IterationDir, target: IterationDir) -> None:
     """`source` in the place of `target`, whole or not at all; one that an earlier launch put there stays."""
-    with files.os_errors_named(target.root):
-        for unfinished in target.root.parent.glob(f".{target.root.name}.*.tmp"):
-            remove_tree(unfinished)
-        if not target.root.exists():
-            temporary = files.temporary_beside(target.root)
-            shutil.copytree(source.root, temporary)
-            temporary.rename(target.root)
+    files.put_tree(target.root, lambda folder: files.copy_tree(source.root, folder))
     if files.sha256_file(target.manifest) != files.sha256_file(source.manifest):
         raise SpartaError(f"{target.root} is not a copy of {source.root}: choose another folder for --fork")
 

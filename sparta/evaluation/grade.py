@@ -41,6 +41,7 @@ class GradeAnswers(OverTasks):
 
     prefix = "grade:"
     verb = "grade"
+    engine_key = "evaluation.judge.engine"
 
     @property
     def parts(self) -> "Sequence[Grades]":

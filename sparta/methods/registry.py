@@ -1,29 +1,66 @@
-"""Methods by the name in the recipe, phases by the name that a task's process is told."""
+"""Methods by the name in the recipe, phases by the name that a task's process is given. Each file of this folder that has a METHOD is one."""
 
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from functools import cache
+
+from sparta import methods as folder
 from sparta.errors import SpartaError
 from sparta.evaluation.answer import Evaluate, OverTasks
 from sparta.evaluation.grade import GradeAnswers
-from sparta.methods import sparta
+from sparta.methods.base import INIT_POOL, Method
 from sparta.phases.base import Phase
-from sparta.phases.init_pool import InitPool
-from sparta.phases.train_experts import TrainExperts
 from sparta.recipes.schema import Recipe
 
-METHODS: dict[str, tuple[Phase, ...]] = {"sparta": sparta.PHASES}
-FUSED: dict[str, tuple[Phase, ...]] = {"sparta": sparta.FUSED}
-INIT_POOL: tuple[Phase, ...] = (TrainExperts(), InitPool())
-"""The phases of iteration 0, of every method: they make the initial pool."""
-_PHASES: dict[str, Phase] = {
-    phase.name: phase for phases in (*METHODS.values(), *FUSED.values(), INIT_POOL) for phase in phases
-}
 _OVER_TASKS: tuple[type[OverTasks], ...] = (Evaluate, GradeAnswers)
 
 
+@cache
+def methods() -> dict[str, Method]:
+    """All methods, by name."""
+    modules = (
+        importlib.import_module(f"{folder.__name__}.{info.name}")
+        for info in pkgutil.iter_modules(folder.__path__)
+    )
+    found: list[Method] = [module.METHOD for module in modules if hasattr(module, "METHOD")]
+    return {method.name: method for method in found}
+
+
+def method_of(recipe: Recipe) -> Method:
+    """The method of `recipe`. Raises SpartaError where there is none of its name."""
+    known = methods()
+    if recipe.method not in known:
+        raise SpartaError(
+            f"there is no method {recipe.method}; known methods: {', '.join(sorted(known))}. Set method in the recipe to one of them"
+        )
+    return known[recipe.method]
+
+
 def phases_of(recipe: Recipe, t: int) -> tuple[Phase, ...]:
-    """The phases of iteration t, in order. Where no expert is trained from data, a run begins with iteration 0 made."""
-    if t == 0:
-        return INIT_POOL if recipe.pool.experts else INIT_POOL[-1:]
-    return (FUSED if recipe.cluster.fused else METHODS)[recipe.method]
+    """The phases of iteration t, in order."""
+    return method_of(recipe).phases(recipe, t)
+
+
+@cache
+def _phases() -> dict[str, Phase]:
+    phases = (*INIT_POOL, *(phase for method in methods().values() for phase in method.all_phases))
+    found: dict[str, Phase] = {}
+    for phase in phases:
+        other = found.setdefault(phase.name, phase)
+        assert type(other) is type(phase), f"two phases are called {phase.name}"
+    return found
+
+
+def sections() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What a profile may give a shape of its own: the names of phases that are arrays, those of evaluations among them, and of those that are not."""
+    arrays = [phase.name for phase in _phases().values() if phase.is_array]
+    steps = [phase.name for phase in _phases().values() if not phase.is_array]
+    return (*arrays, *_of_evaluations()), tuple(steps)
+
+
+def _of_evaluations() -> Iterator[str]:
+    return (kind.prefix.removesuffix(":") for kind in _OVER_TASKS)
 
 
 def is_phase(name: str) -> bool:
@@ -40,6 +77,6 @@ def phase_named(name: str) -> Phase:
     for kind in _OVER_TASKS:
         if name.startswith(kind.prefix):
             return kind.named(name)
-    if name not in _PHASES:
+    if name not in _phases():
         raise SpartaError(f"there is no phase {name}: the state was written by another version of the suite")
-    return _PHASES[name]
+    return _phases()[name]

@@ -1,5 +1,8 @@
 """Sparta Alignment: plan, generate, judge, merge, train, commit; Algorithm 1."""
 
+from collections.abc import Iterable
+
+from sparta.methods.base import Method, Summary
 from sparta.phases.base import Phase
 from sparta.phases.commit import Commit
 from sparta.phases.generate import Generate
@@ -8,6 +11,81 @@ from sparta.phases.judge import Judge
 from sparta.phases.merge import Merge
 from sparta.phases.plan import Plan
 from sparta.phases.train import Train
+from sparta.recipes.schema import Recipe
+from sparta.store import files, standings
+from sparta.store.run import Run
+from sparta.store.stats import IterationStats
 
-PHASES: tuple[Phase, ...] = (Plan(), Generate(), Judge(), Merge(), Train(), Commit())
-FUSED: tuple[Phase, ...] = (Plan(), CombatAndJudge(), Merge(), Train(), Commit())
+
+class Sparta(Method):
+    """Every member fights, judges and learns."""
+
+    name = "sparta"
+    fewest_members = 3
+
+    def __init__(self) -> None:
+        self._plan = Plan()
+        self._apart = (Generate(), Judge())
+        self._fused = (CombatAndJudge(),)
+        self._rest = (Merge(), Train(self.learners), Commit(self.learners))
+
+    def iteration(self, recipe: Recipe) -> tuple[Phase, ...]:
+        return (self._plan, *(self._fused if recipe.cluster.fused else self._apart), *self._rest)
+
+    @property
+    def all_phases(self) -> Iterable[Phase]:
+        return (self._plan, *self._apart, *self._fused, *self._rest)
+
+    def summary(self, run: Run, t: int) -> Summary:
+        """Reputation, deviation, judging weight, combats won, missing votes and loss of every model, best reputation first."""
+        stats = files.read_json(run.iteration(t).stats, IterationStats)
+        after, before = standings.at_end(run, t), standings.at_end(run, t - 1)
+        rows = []
+        for name, standing in sorted(after.items(), key=lambda entry: -entry[1].reputation):
+            judge, loss = stats.judges[name], stats.mean_losses.get(name)
+            rows.append(
+                (
+                    name,
+                    f"{standing.reputation:.1f}",
+                    f"{standing.reputation - before[name].reputation:+.1f}",
+                    f"{standing.deviation:.2f}",
+                    f"{standing.weight:.1f}",
+                    f"{stats.wins[name]}/{stats.wins[name] + stats.losses[name]}",
+                    f"{judge.missing}/{judge.votes}",
+                    "" if loss is None else f"{loss:.3f}",
+                )
+            )
+        return Summary(
+            f"iteration {t} of {run.recipe.iterations}",
+            ("model", "reputation", "change", "deviation", "judging weight", "won", "missing votes", "loss"),
+            tuple(rows),
+            tuple(_notes(stats)),
+        )
+
+
+def _notes(stats: IterationStats) -> Iterable[str]:
+    """How many pairs came of the combats, and what went another way than usual."""
+    reasons = ", ".join(
+        f"{count} {reason}" for reason, count in stats.reasons.items() if count and reason != "pair"
+    )
+    pairs = stats.reasons.get("pair", 0)
+    yield f"{pairs} preference pairs from {stats.combats} combats" + (
+        f" (not used: {reasons})" if reasons else ""
+    )
+    for number, what in (
+        (
+            sum(judge.cut for judge in stats.judges.values()),
+            "votes saw a response whose end was cut to fit the judge's context",
+        ),
+        (stats.too_long, "prompts left no room for a response in the context"),
+        (
+            sum(stats.dropped_pairs.values()),
+            "pairs could not be trained on (longer than dpo.max_length, or without a token)",
+        ),
+        (stats.uniform_juries, "juries had no weight and counted equally"),
+    ):
+        if number:
+            yield f"  {number:,} {what}"
+
+
+METHOD = Sparta()

@@ -1,7 +1,7 @@
-"""What a phase is: work with keys, and how to do some of it.
+"""What a phase is: work with keys, how to do some of it, and what it says of itself: resources, cost, rows, what people see.
 
-Complete means that every key is there, not that every shard file is: shards are only how keys were dealt out this time. A phase can be
-started again at any moment by anyone who can read the state.
+Complete means that every key is there, not that every shard file is: shards are only how the keys were assigned this time. Anyone who can
+read the state can start a phase again at any moment. What runs, watches and estimates phases asks them, and knows none by name.
 """
 
 from abc import ABC, abstractmethod
@@ -56,11 +56,45 @@ class Sink:
         self._ahead = share
 
 
+Device = Literal["gpu", "cpu"]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a phase of one iteration comes to, before it is known.
+
+    what: for the plan, such as "2,000 responses"; empty where it is not worth a word. bundles: pieces that it can be sharded into. cost: in the
+    unit of `WorkItem.cost`. tokens: that may be generated at most, prompts not counted. updates: of weights. seconds: of each training, by
+    assumed rates; empty for a phase that trains nothing.
+    """
+
+    what: str = ""
+    bundles: int = 1
+    cost: float = 0.0
+    tokens: int = 0
+    updates: int = 0
+    seconds: tuple[float, ...] = ()
+
+
 class Phase(ABC):
-    """A phase of an iteration. `device` says what a task of it needs."""
+    """A phase of an iteration: an array of tasks (`ArrayPhase`) or one piece of work (`Step`)."""
 
     name: str
-    device: ClassVar[Literal["gpu", "cpu"]]
+    device: ClassVar[Device]
+    """What a task of it needs, where no endpoint does the work; see `runs_on`."""
+    is_array: ClassVar[bool]
+    """Whether it is sharded into an array of tasks; otherwise it is one piece of work."""
+    light: ClassVar[bool] = False
+    """Whether it takes a moment, wherever it is done: a driver does it itself."""
+    trains: ClassVar[bool] = False
+    """Whether its tasks change weights instead of running an engine."""
+    gives_plan: ClassVar[bool] = False
+    """Whether it writes the plan, without which the items of phases that need it (`needs_plan`) are not known."""
+    needs_plan: ClassVar[bool] = False
+    has_column: ClassVar[bool] = True
+    """Whether the table of `status` has a column for it."""
+    engine_key: ClassVar[str] = "engine"
+    """Where in a recipe the settings of its engine are."""
     alternatives: ClassVar[tuple[str, ...]] = ()
     """Phases that make the same rows in another way: tasks of theirs, which an earlier launch started, are waited for."""
 
@@ -68,6 +102,44 @@ class Phase(ABC):
     def title(self) -> str:
         """What people see."""
         return self.name
+
+    @property
+    def parts(self) -> "Sequence[Rows]":
+        """The kinds of rows that it makes; none where its result is whole files."""
+        return ()
+
+    def engine(self, recipe: Recipe) -> recipe_engine.EngineSettings:
+        """The settings of the engine that its tasks use: the pool's, for most."""
+        return recipe.engine
+
+    @property
+    def runs_an_engine(self) -> bool:
+        """Whether its tasks load a base to generate with, and so have a start that only pays with enough work after it."""
+        return self.is_array and not self.trains
+
+    def asks_an_endpoint(self, recipe: Recipe) -> bool:
+        """Whether its tasks have no model of their own: an endpoint generates for them."""
+        return self.runs_an_engine and self.engine(recipe).kind == "api"
+
+    def runs_on(self, recipe: Recipe) -> Device:
+        """What its tasks run on."""
+        return "cpu" if self.asks_an_endpoint(recipe) else self.device
+
+    def gpus(self, recipe: Recipe) -> int:
+        """GPUs that hold one base together, of one task; 0 where it needs none."""
+        return self.engine(recipe).gpus if self.runs_on(recipe) == "gpu" else 0
+
+    def expected(self, run: Run, t: int) -> Expected:
+        """What iteration t of it comes to, before its items are known."""
+        return Expected()
+
+    def is_countable(self, run: Run, t: int) -> bool:
+        """Whether its items are known by now."""
+        return not self.needs_plan or run.iteration(t).plan.is_file()
+
+    def priced(self, run: Run, t: int, items: "Sequence[WorkItem]") -> "Sequence[WorkItem]":
+        """`items` with costs as they are known by now. May read rows: for sharding alone."""
+        return items
 
     def place(self, t: int) -> str:
         """Where below jobs/ the attempts of this phase are kept."""
@@ -114,11 +186,11 @@ class Rows(ABC):
 
 
 class ArrayPhase(Phase):
-    """A phase that is dealt to an array of tasks and whose result is one row a key, in folders of shard files."""
+    """A phase that is sharded into an array of tasks and whose result is one row a key, in folders of shard files."""
 
     device = "gpu"
-    needs_plan: ClassVar[bool] = True
-    """Whether its items are known only when the iteration is planned."""
+    is_array = True
+    needs_plan = True
 
     @property
     @abstractmethod
@@ -128,14 +200,6 @@ class ArrayPhase(Phase):
     @abstractmethod
     def make(self, run: Run, t: int, items: Sequence[WorkItem], sinks: Sequence[Sink]) -> None:
         """Make the rows of `items`, in any order, each written as soon as it is there to the sink of its part; sinks are in the order of `parts`."""
-
-    def engine(self, recipe: Recipe) -> recipe_engine.EngineSettings:
-        """The settings of the engine that its tasks use: the pool's, for most."""
-        return recipe.engine
-
-    def priced(self, run: Run, t: int, items: Sequence[WorkItem]) -> Sequence[WorkItem]:
-        """`items` with costs as they are known by now. May read rows: for dealing alone."""
-        return items
 
     def perform(
         self,
@@ -182,10 +246,10 @@ class RowPhase(Rows, ArrayPhase):
 
 
 class Step(Phase):
-    """A phase that is one piece of work on one CPU and whose result is whole files. A `light` one takes a moment, wherever it is done."""
+    """A phase that is one piece of work on one CPU and whose result is whole files."""
 
     device = "cpu"
-    light: ClassVar[bool] = False
+    is_array = False
 
     @abstractmethod
     def done(self, run: Run, t: int) -> bool:

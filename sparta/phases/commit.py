@@ -1,22 +1,36 @@
 """Commit: the pool of the iteration and, last of all, its manifest. From then on the iteration has happened."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from sparta.phases.base import Step
-from sparta.phases.train import trained
+from sparta.phases.train import Learners, everyone, trained
 from sparta.store import files
 from sparta.store.manifest import commit
-from sparta.store.records import Member, Response, Trained, Vote
+from sparta.store.records import Member, Response, Row, Trained, Vote
 from sparta.store.run import Run
 from sparta.store.stats import IterationStats
 
+FILES = ("plan.jsonl", "combats.jsonl", "preferences.jsonl", "standing.json")
+ROWS: Mapping[str, type[Row]] = {"responses": Response, "votes": Vote, "training": Trained}
+"""What an iteration consists of, beside its pool: whole files, and folders of shards with the type of their rows."""
+
 
 class Commit(Step):
+    """learners: see `Learners`. files, rows: what an iteration of the method consists of."""
+
     name = "commit"
     light = True
+
+    def __init__(
+        self,
+        learners: Learners = everyone,
+        files: Sequence[str] = FILES,
+        rows: Mapping[str, type[Row]] = ROWS,
+    ) -> None:
+        self._learners, self._files, self._rows = learners, files, rows
 
     def done(self, run: Run, t: int) -> bool:
         return run.iteration(t).manifest.is_file()
@@ -24,24 +38,21 @@ class Commit(Step):
     def execute(self, run: Run, t: int) -> None:
         iteration = run.iteration(t)
         before = run.pool(t - 1)
-        rows = trained(run, t, before, Trained)
+        learners = self._learners(run, t)
+        rows = trained(run, t, learners, Trained)
         members = []
         for name, member in before.items():
-            adapter = str(iteration.adapter(name).relative_to(run.state.root))
-            members.append(Member(name, member.base, adapter, rows[name].sha256))
+            if name in learners:
+                adapter = str(iteration.adapter(name).relative_to(run.state.root))
+                member = Member(name, member.base, adapter, rows[name].sha256)
+            members.append(member)
         files.write_json(iteration.pool, members)
         _note_training(iteration.stats, rows.values())
         commit(
             iteration,
             parent=files.sha256_file(run.iteration(t - 1).manifest),
-            files=[
-                iteration.plan,
-                iteration.combats,
-                iteration.preferences,
-                iteration.standing,
-                iteration.pool,
-            ],
-            rows={"responses": Response, "votes": Vote, "training": Trained},
+            files=[iteration.pool, *(iteration.root / name for name in self._files)],
+            rows=self._rows,
         )
 
 

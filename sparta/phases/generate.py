@@ -7,7 +7,7 @@ from sparta import rng
 from sparta.engines.base import Completion, Engine, Inbox, ModelRef, Request, Sampling
 from sparta.engines.label_tokens import check_labels
 from sparta.phases import token_costs
-from sparta.phases.base import RowPhase, Sink, WorkItem
+from sparta.phases.base import Expected, RowPhase, Sink, WorkItem
 from sparta.pool.members import engine_for, references
 from sparta.store.records import Combat, Response, response_key
 from sparta.store.run import Run
@@ -76,6 +76,16 @@ class Generate(RowPhase):
             for combat in run.plan(t)
             for model in combat.models
         ]
+
+    def expected(self, run: Run, t: int) -> Expected:
+        """Two responses a combat, half as long as they may be."""
+        responses, longest = 2 * run.recipe.combats, run.recipe.generation.max_new_tokens
+        return Expected(
+            f"{responses:,} responses",
+            bundles=responses,
+            cost=responses * (longest / 2 + token_costs.expected_reading(run)),
+            tokens=responses * longest,
+        )
 
     def priced(self, run: Run, t: int, items: Sequence[WorkItem]) -> Sequence[WorkItem]:
         return token_costs.of_responses(run, t, items)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from sparta.engines.base import Inbox, ModelRef, Request
-from sparta.phases.base import ArrayPhase, RowPhase, Sink, WorkItem
+from sparta.phases.base import ArrayPhase, Expected, RowPhase, Sink, WorkItem
 from sparta.phases.generate import Generate, ResponseRequests
 from sparta.phases.judge import Judge, VoteRequests, ballots_on, vote_requests
 from sparta.pool.members import engine_for, references
@@ -38,6 +38,15 @@ class CombatAndJudge(ArrayPhase):
 
     def missing(self, run: Run, t: int) -> Sequence[WorkItem]:
         return _by_combat(run, t, [*_GENERATE.missing(run, t), *_JUDGE.missing(run, t)])
+
+    def expected(self, run: Run, t: int) -> Expected:
+        fight, judging = _GENERATE.expected(run, t), _JUDGE.expected(run, t)
+        return Expected(
+            f"{fight.what}, {judging.what}",
+            bundles=run.recipe.combats,
+            cost=fight.cost + judging.cost,
+            tokens=fight.tokens + judging.tokens,
+        )
 
     def priced(self, run: Run, t: int, items: Sequence[WorkItem]) -> Sequence[WorkItem]:
         responses = [item for item in items if _is_response(item)]

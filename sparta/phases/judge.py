@@ -13,7 +13,7 @@ from sparta.engines.base import Completion, Engine, Label, ModelRef, Request, Sa
 from sparta.engines.label_tokens import labels_of
 from sparta.errors import SpartaError
 from sparta.phases import token_costs
-from sparta.phases.base import RowPhase, Sink, WorkItem
+from sparta.phases.base import Expected, RowPhase, Sink, WorkItem
 from sparta.phases.judge_dialog import JudgeDialog, Pending, Reading
 from sparta.pool.members import engine_for, references
 from sparta.recipes.schema import Judging
@@ -136,6 +136,21 @@ class Judge(RowPhase):
             if judge not in combat.models
             for model in combat.models
         ]
+
+    def expected(self, run: Run, t: int) -> Expected:
+        """Two votes of every judge of a combat, who writes all that it may; a prompt and half a response are read for each."""
+        recipe = run.recipe
+        votes = 2 * recipe.combats * (len(run.models) - 2)
+        silent = recipe.judging.mode == "expected" and not recipe.judging.working
+        written = 0 if silent else recipe.judging.max_new_tokens
+        reading = token_costs.expected_reading(run, recipe.generation.max_new_tokens / 2, judging=True)
+        return Expected(
+            f"{votes:,} votes",
+            bundles=votes // 2,
+            # A judge that writes nothing has a token all the same, its label.
+            cost=votes * (max(written, 1) + reading),
+            tokens=votes * written,
+        )
 
     def priced(self, run: Run, t: int, items: Sequence[WorkItem]) -> Sequence[WorkItem]:
         return token_costs.of_votes(run, t, items)

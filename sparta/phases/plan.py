@@ -2,7 +2,7 @@
 
 from sparta import rng
 from sparta.arena.matchmaking import draw_prompts, match
-from sparta.phases.base import Step
+from sparta.phases.base import Expected, Step
 from sparta.store import files, standings
 from sparta.store.records import Combat
 from sparta.store.run import Run
@@ -11,6 +11,11 @@ from sparta.store.run import Run
 class Plan(Step):
     name = "plan"
     light = True
+    gives_plan = True
+    has_column = False
+
+    def expected(self, run: Run, t: int) -> Expected:
+        return Expected(f"{run.recipe.combats:,} combats")
 
     def done(self, run: Run, t: int) -> bool:
         return run.iteration(t).plan.is_file()

@@ -171,6 +171,14 @@ def _wrapping_tokens(run: Run) -> Callable[[str], float]:
     return cache(lambda base: counters(base)(text))
 
 
+def expected_reading(run: Run, response: float = 0.0, judging: bool = False) -> float:
+    """What it costs to read a prompt of the run, about, with a `response` of so many tokens; `judging`: and all that a judge is told."""
+    characters = fmean(len(question_text(instruction.messages)) for instruction in run.instructions)
+    frame = len(wrapping(run.recipe)) if judging else 0
+    tokens = (characters + frame) / CHARACTERS_A_TOKEN + response
+    return run.recipe.cluster.assumed.prompt_token * tokens
+
+
 def wrapping(recipe: Recipe) -> str:
     """The text of a judge prompt without question and response."""
     judging = recipe.judging

@@ -1,6 +1,6 @@
 """Train: every model learns from all of the iteration's preference pairs by DPO (Algorithm 1, lines 16 to 18)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,7 +10,7 @@ from sparta.engines.base import Engine, ModelRef
 from sparta.engines.factory import close_engine_on_gpu
 from sparta.engines.tokenizers import fingerprint, load_renderer
 from sparta.errors import SpartaError
-from sparta.phases.base import RowPhase, Sink, WorkItem
+from sparta.phases.base import Expected, RowPhase, Sink, WorkItem
 from sparta.phases.merge import read_pairs
 from sparta.pool.members import engine_for, references
 from sparta.recipes.schema import Recipe
@@ -22,6 +22,13 @@ from sparta.training.factory import train
 from sparta.training.job import PreferenceExample, TrainingJob
 
 _Row = TypeVar("_Row", TrainedExpert, Trained)
+Learners = Callable[[Run, int], Sequence[str]]
+"""Which members learn in an iteration: a method says."""
+
+
+def everyone(run: Run, t: int) -> Sequence[str]:
+    """All members learn."""
+    return run.models
 
 
 def trained(run: Run, t: int, names: Iterable[str], kind: type[_Row]) -> dict[str, _Row]:
@@ -46,6 +53,10 @@ class Train(RowPhase):
     name = "train"
     rows = Trained
     needs_plan = False
+    trains = True
+
+    def __init__(self, learners: Learners = everyone) -> None:
+        self._learners = learners
 
     def folder(self, run: Run, t: int) -> Path:
         return run.iteration(t).training
@@ -53,7 +64,17 @@ class Train(RowPhase):
     def work(self, run: Run, t: int) -> Sequence[WorkItem]:
         cost = run.recipe.combats * run.recipe.generation.max_new_tokens * 2.0 * run.recipe.dpo.epochs
         bases = run.bases
-        return [WorkItem(model, cost, group=model, base=bases[model]) for model in run.models]
+        return [WorkItem(model, cost, group=model, base=bases[model]) for model in self._learners(run, t)]
+
+    def expected(self, run: Run, t: int) -> Expected:
+        recipe, count = run.recipe, len(self._learners(run, t))
+        step = recipe.dpo.batch_size * recipe.dpo.accumulation
+        return Expected(
+            f"{count} training{'s' * (count != 1)} of up to {recipe.combats:,} pairs",
+            bundles=count,
+            updates=-(-recipe.combats // step) * recipe.dpo.epochs * count,
+            seconds=(recipe.combats * recipe.dpo.epochs / recipe.cluster.assumed.pairs_per_second,) * count,
+        )
 
     def execute(self, run: Run, t: int, items: Sequence[WorkItem], sink: Sink) -> None:
         recipe, iteration = run.recipe, run.iteration(t)

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sparta.engines.token_count import CHARACTERS_A_TOKEN
-from sparta.phases.base import RowPhase, Sink, WorkItem
+from sparta.phases.base import Expected, RowPhase, Sink, WorkItem
 from sparta.pool.expert_data import rendered, seed_of_expert, sft_renderer, sft_rows_of_expert
-from sparta.pool.members import base_folder, remove_tree
+from sparta.pool.members import base_folder
 from sparta.recipes.pool import Model
 from sparta.recipes.schema import Recipe
 from sparta.store import files
@@ -22,6 +22,7 @@ class TrainExperts(RowPhase):
     name = "sft"
     rows = TrainedExpert
     needs_plan = False
+    trains = True
 
     @property
     def title(self) -> str:
@@ -42,6 +43,20 @@ class TrainExperts(RowPhase):
             for model in recipe.pool.experts
         ]
 
+    def expected(self, run: Run, t: int) -> Expected:
+        """If no row is dropped."""
+        recipe = run.recipe
+        experts = [(model, run.sft_data[model.name]) for model in recipe.pool.experts]
+        return Expected(
+            f"{len(experts)} of them trained from data, {sum(data.rows for _, data in experts):,} rows",
+            bundles=len(experts),
+            updates=sum(updates_of(recipe, model, data) for model, data in experts),
+            seconds=tuple(
+                tokens_to_learn(recipe, model, data) / recipe.cluster.assumed.learned_tokens_per_second
+                for model, data in experts
+            ),
+        )
+
     def execute(self, run: Run, t: int, items: Sequence[WorkItem], sink: Sink) -> None:
         experts = {model.name: model for model in run.recipe.pool.experts}
         for item in items:
@@ -54,15 +69,15 @@ def epochs_of(recipe: Recipe, model: Model) -> int:
     return model.sft.epochs or recipe.pool.sft.epochs
 
 
-def tokens_to_learn(recipe: Recipe, model: Model, lessons: SftDataInfo) -> float:
+def tokens_to_learn(recipe: Recipe, model: Model, data: SftDataInfo) -> float:
     """Tokens that `model` is trained on, about: of all rows and epochs, prompts with them."""
-    return epochs_of(recipe, model) * lessons.characters / CHARACTERS_A_TOKEN
+    return epochs_of(recipe, model) * data.characters / CHARACTERS_A_TOKEN
 
 
-def updates_of(recipe: Recipe, model: Model, lessons: SftDataInfo) -> int:
+def updates_of(recipe: Recipe, model: Model, data: SftDataInfo) -> int:
     """Weight updates that the training of `model` has, if no row of it is dropped."""
     step = recipe.pool.sft.batch_size * recipe.pool.sft.accumulation
-    return -(-lessons.rows * epochs_of(recipe, model) // step)
+    return -(-data.rows * epochs_of(recipe, model) // step)
 
 
 def _taught(run: Run, t: int, model: Model, sink: Sink) -> TrainedExpert:
@@ -94,7 +109,7 @@ def _taught(run: Run, t: int, model: Model, sink: Sink) -> TrainedExpert:
         recipe.engine.kind,
         lambda update, updates, loss: sink.advance(0.99 * update / max(updates, 1)),
     )
-    remove_tree(start)
+    files.remove(start)
     return TrainedExpert(
         model=model.name,
         sha256=files.sha256_tree(out),

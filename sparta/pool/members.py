@@ -3,7 +3,6 @@
 Whatever a member is, M^0 is a base and a LoRA adapter on it. What can be wrong with a pool is looked for in `sparta.pool.checks`.
 """
 
-import shutil
 from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
@@ -143,9 +142,3 @@ def judge_engine(run: Run, settings: recipe_engine.EngineSettings, model: ModelR
     )
     engine.expect([model])
     return engine
-
-
-def remove_tree(folder: Path) -> None:
-    """Remove a folder of half-done work, if it is there."""
-    if folder.exists():
-        shutil.rmtree(folder)

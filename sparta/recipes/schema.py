@@ -226,7 +226,9 @@ class Recipe(Rules):
     """A run, whole."""
 
     name: str = Field(min_length=1)
-    method: Literal["sparta"] = "sparta"
+    method: str = Field(
+        default="sparta", min_length=1, description="how the pool is aligned: a file under sparta/methods"
+    )
     seed: int = Field(default=0, ge=0)
     iterations: int = Field(
         default=8, ge=1, description="T; more than before continues a finished run", json_schema_extra=HOW

@@ -3,7 +3,7 @@
 Whether a SLURM job is queued or running only SLURM knows: squeue is asked once. Nothing is written and no engine is loaded.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -13,14 +13,14 @@ from sparta.arena.reputation import Standing
 from sparta.cluster.attempts import AttemptDir, with_alternatives
 from sparta.cluster.driver import last_lines
 from sparta.cluster.gpu_time import GpuTime, gpu_time
-from sparta.cluster.slurm import cli
-from sparta.cluster.slurm.cli import SlurmUnavailable
 from sparta.cluster.slurm.detached import Chain, latest_chain
 from sparta.cluster.slurm.queue import Seen, ask
 from sparta.errors import SpartaError
 from sparta.methods.registry import phases_of
+from sparta.status.ended_tasks import EndedTask, ended_tasks
 from sparta.status.forecast import seconds_an_iteration
-from sparta.status.phase_status import EndedTask, PhaseStatus, PhaseView
+from sparta.status.phase_status import PhaseStatus, phase_status
+from sparta.status.phase_view import PhaseView
 from sparta.store import files, standings
 from sparta.store.failure import LaunchFailure, last_failure
 from sparta.store.layout import StateDir
@@ -28,7 +28,11 @@ from sparta.store.lock import holder
 from sparta.store.run import Run
 from sparta.store.stats import IterationStats
 
-EXIT_CODES = {"done": 0, "failed": 1, "running": 3, "stopped": 3}
+RunState = Literal["done", "failed", "running", "stopped"]
+EXIT_CODES: dict[RunState, int] = {"done": 0, "failed": 1, "running": 3, "stopped": 3}
+
+Views = Sequence[tuple[PhaseView, PhaseStatus]]
+"""Every phase of every iteration that has begun, in order."""
 
 
 class IterationStatus(msgspec.Struct, frozen=True):
@@ -50,7 +54,7 @@ class Status(msgspec.Struct, frozen=True):
 
     run_id: str
     recipe: str
-    state: Literal["done", "failed", "running", "stopped"]
+    state: RunState
     iterations: list[IterationStatus]
     planned: int
     driver: str | None
@@ -71,7 +75,7 @@ class Status(msgspec.Struct, frozen=True):
 
 
 def status_of(run: Run) -> Status:
-    """The status of `run`."""
+    """The status of `run`. Raises SpartaError where nothing is committed that a run begins with."""
     committed = set(run.state.committed())
     if not committed and not run.recipe.pool.experts:
         raise SpartaError(
@@ -82,27 +86,16 @@ def status_of(run: Run) -> Status:
     seen = ask(run, committed)
     now = holder(run.state)
     driver = str(now.claim) if now and now.alive else None
-    looks = [
-        PhaseView(run, phase, t, t in committed, driver is not None, seen)
-        for t in _iterations(run, seen)
-        for phase in with_alternatives(run, phases_of(run.recipe, t), t)
-    ]
+    views = _views(run, committed, driver is not None, seen)
     chain = latest_chain(run)
-    detached = None if driver else _detached(chain, seen, looks)
+    detached = None if driver else _detached(chain, seen, views)
     failure = None if driver else last_failure(run)
-    ended, log = _ended(looks, chain, seen) if driver is None else ([], None)
-    state: Literal["done", "failed", "running", "stopped"] = "stopped"
-    if driver:
-        state = "running"
-    elif last is not None and last >= run.recipe.iterations:
-        state = "done"
-    elif detached and not (failure and seen.silence):
-        state = "running"
-    elif failure or ended:
-        state = "failed"
+    blame = driver is None and chain is not None and chain.whole and seen.silence is None
+    ended, log = ended_tasks(views, chain) if blame and chain else ([], None)
+    finished = last is not None and last >= run.recipe.iterations
+    state = _state(finished, driver, detached, failure, ended, seen)
     wrong = state == "failed" or (state == "running" and failure is not None)
-    each = seconds_an_iteration(run)
-    iterations, gpu = _by_iteration(run, looks)
+    iterations, gpu = _by_iteration(run, views)
     return Status(
         run_id=run.info.run_id,
         recipe=run.recipe.name,
@@ -111,10 +104,8 @@ def status_of(run: Run) -> Status:
         planned=run.recipe.iterations,
         driver=driver,
         failure=failure if wrong else None,
-        log=(log or _failing_log(looks)) if wrong else None,
-        seconds_left=None
-        if each is None or state == "done"
-        else each * (run.recipe.iterations - (last or 0)),
+        log=(log or _failing_log(views)) if wrong else None,
+        seconds_left=None if state == "done" else _seconds_left(run, last or 0),
         standing={} if last is None else standings.at_end(run, last),
         standing_after=last,
         detached=detached if state == "running" else None,
@@ -123,6 +114,39 @@ def status_of(run: Run) -> Status:
         gpu_seconds=gpu.used,
         gpu_idle=gpu.idle,
     )
+
+
+def _views(run: Run, committed: Collection[int], driven: bool, seen: Seen) -> Views:
+    views = (
+        PhaseView(run, phase, t, t in committed, driven, seen)
+        for t in _iterations(run, seen)
+        for phase in with_alternatives(run, phases_of(run.recipe, t), t)
+    )
+    return [(view, phase_status(view)) for view in views]
+
+
+def _state(
+    finished: bool,
+    driver: str | None,
+    detached: str | None,
+    failure: LaunchFailure | None,
+    ended: Sequence[EndedTask],
+    seen: Seen,
+) -> RunState:
+    if driver:
+        return "running"
+    if finished:
+        return "done"
+    # Where SLURM cannot be asked, a noted failure says more than what the files last said of the queue.
+    if detached and not (failure and seen.silence):
+        return "running"
+    return "failed" if failure or ended else "stopped"
+
+
+def _seconds_left(run: Run, last: int) -> float | None:
+    """By the median of the iterations that were measured; None before there is one."""
+    each = seconds_an_iteration(run)
+    return None if each is None else each * (run.recipe.iterations - last)
 
 
 def _iterations(run: Run, seen: Seen) -> list[int]:
@@ -139,7 +163,7 @@ def _iterations(run: Run, seen: Seen) -> list[int]:
     return sorted(begun | {0}) if run.recipe.pool.experts else sorted(begun)
 
 
-def _detached(chain: Chain | None, seen: Seen, looks: Sequence[PhaseView]) -> str | None:
+def _detached(chain: Chain | None, seen: Seen, views: Views) -> str | None:
     """What goes on in SLURM without a driver; None where nothing does."""
     if seen.silence is None:
         # The first job of a chain whose submission was broken off is held: it never starts by itself.
@@ -148,7 +172,7 @@ def _detached(chain: Chain | None, seen: Seen, looks: Sequence[PhaseView]) -> st
         count = sum(task.name in names for task in seen.living)
     else:
         names = {name for jobs in seen.jobs.values() for name in jobs.names}
-        count = sum(look.status.running + look.status.queued for look in looks)
+        count = sum(status.running + status.queued for _, status in views)
     if not names or not count:
         return None
     if chain is not None and chain.whole and names & set(chain.names):
@@ -161,41 +185,12 @@ def _detached(chain: Chain | None, seen: Seen, looks: Sequence[PhaseView]) -> st
     )
 
 
-def _ended(looks: Sequence[PhaseView], chain: Chain | None, seen: Seen) -> tuple[list[EndedTask], str | None]:
-    """The tasks that ended a detached launch and the end of the log of one: those of the first phase that is not complete."""
-    if chain is None or not chain.whole or seen.silence is not None:
-        return [], None
-    first = next((look for look in looks if not look.committed and not look.status.complete), None)
-    if first is None:
-        return [], None
-    # The detached launch may have been made in the other way than the one that is asked for by now.
-    alternatives = [
-        look for look in looks if look.t == first.t and look.phase.name in first.phase.alternatives
-    ]
-    look = next((look for look in (first, *alternatives) if look.blamed(chain)), None)
-    if look is None:
-        return [], None
-    blamed = look.blamed(chain)
-    if look.states[blamed[0]] == "never":
-        for before in looks[: looks.index(look)]:
-            if not before.committed and (spoiled := before.spoiled(chain)):
-                look, blamed = before, spoiled
-                break
-    forgotten = [job for key in blamed if look.forgotten(key) and (job := look.job(key))]
-    try:
-        fates = cli.ends_in_accounts(forgotten)
-    except (SlurmUnavailable, SpartaError):
-        fates = {}
-    log = None if look.states[blamed[0]] == "failed" else look.log(blamed[0])
-    return [look.ended(key, fates) for key in blamed], log
-
-
-def _by_iteration(run: Run, looks: Sequence[PhaseView]) -> tuple[list[IterationStatus], GpuTime]:
+def _by_iteration(run: Run, views: Views) -> tuple[list[IterationStatus], GpuTime]:
     """Iterations, and the GPU time of all of them together."""
     found, gpus = [], []
-    for t in sorted({look.t for look in looks}):
-        mine = [look for look in looks if look.t == t]
-        phases = [look.status for look in mine]
+    for t in sorted({view.t for view, _ in views}):
+        mine = [view for view, _ in views if view.t == t]
+        phases = [status for view, status in views if view.t == t]
         measured = _measured(run, t) if mine[0].committed else None
         if measured is not None:
             gpu = GpuTime(measured.gpu_seconds, measured.gpu_idle)
@@ -206,7 +201,7 @@ def _by_iteration(run: Run, looks: Sequence[PhaseView]) -> tuple[list[IterationS
                 for phase in phases
             ]
         else:
-            gpu = gpu_time(array for look in mine for array in look.spans)
+            gpu = gpu_time(array for view in mine for array in view.spans)
         gpus.append(gpu)
         found.append(IterationStatus(t, mine[0].committed, phases, gpu.used, gpu.idle))
     used, there = sum(gpu.used for gpu in gpus), sum(gpu.there for gpu in gpus)
@@ -220,9 +215,9 @@ def _measured(run: Run, t: int) -> IterationStats | None:
     return stats if stats is not None and stats.phases else None
 
 
-def _failing_log(looks: Sequence[PhaseView]) -> str | None:
+def _failing_log(views: Views) -> str | None:
     """The last lines of the log of the phase that failed last."""
-    for look in reversed(looks):
-        if look.status.failed:
-            return last_lines(look.attempts) if look.attempts.logs.is_dir() else None
+    for view, status in reversed(views):
+        if status.failed:
+            return last_lines(view.attempts) if view.attempts.logs.is_dir() else None
     return None

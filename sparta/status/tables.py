@@ -1,6 +1,6 @@
 """A status for people (tables) and for programs (JSON)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -10,7 +10,8 @@ from rich.table import Table
 
 from sparta.screen import duration, plain_console
 from sparta.status.collect import IterationStatus, Status
-from sparta.status.phase_status import EndedTask, PhaseStatus
+from sparta.status.ended_tasks import EndedTask
+from sparta.status.phase_status import PhaseStatus
 
 HEADLINES = {
     "done": "done",
@@ -20,8 +21,6 @@ HEADLINES = {
     "running": "running",
     "stopped": "stopped: nobody is working on it",
 }
-STEPS = ("found", "plan", "merge", "commit")
-"""Phases that are one piece of work; all others are arrays."""
 ENDED_SHOWN = 5
 
 
@@ -34,33 +33,8 @@ def as_json(status: Status) -> str:
 def show_status(status: Status, state: Path) -> None:
     """Print `status`."""
     console = plain_console()
-    last = max((entry.t for entry in status.iterations if entry.committed), default=0)
-    console.print(
-        f"run {status.run_id} ({status.recipe}) in {state}: {_headline(status)}; {last} of {status.planned} iterations committed",
-        markup=False,
-    )
-    if status.silence:
-        console.print(
-            f"SLURM could not be asked ({status.silence}): what is queued or running is as the files last said",
-            markup=False,
-        )
-    if status.driver:
-        console.print(f"driver: {status.driver}", markup=False)
-    if status.detached:
-        console.print(f"no driver: {status.detached}", markup=False)
-    if status.failure:
-        console.print(f"error ({status.failure.when}): {status.failure.said}", markup=False)
-    for task in status.ended[:ENDED_SHOWN]:
-        console.print(_ending(task, status), markup=False)
-    if len(status.ended) > ENDED_SHOWN:
-        console.print(f"and {len(status.ended) - ENDED_SHOWN} more of its tasks")
-    if status.log:
-        console.print(f"last lines of its log:\n{status.log}", markup=False)
-    if status.seconds_left is not None:
-        console.print(f"time left: about {duration(status.seconds_left)}, as measured in this run")
-    if status.gpu_seconds:
-        idle = "" if status.gpu_idle is None else f", {status.gpu_idle:.0%} idle".replace("%", " %")
-        console.print(f"GPU time: {duration(status.gpu_seconds)} used{idle}")
+    for line in (*_how_it_stands(status, state), *_what_went_wrong(status), *_time(status)):
+        console.print(line, markup=False)
     begun = [entry for entry in status.iterations if _has_begun(entry)]
     # The initial pool is made by phases of its own.
     for entries in ([entry for entry in begun if entry.t == 0], [entry for entry in begun if entry.t > 0]):
@@ -72,6 +46,38 @@ def show_status(status: Status, state: Path) -> None:
     if status.state in ("failed", "stopped"):
         where = "" if state == Path("state") else f" --state {state}"
         console.print(f"continue with: python jobs/launch.py{where}", markup=False)
+
+
+def _how_it_stands(status: Status, state: Path) -> Iterator[str]:
+    last = max((entry.t for entry in status.iterations if entry.committed), default=0)
+    yield (
+        f"run {status.run_id} ({status.recipe}) in {state}: {_headline(status)}; {last} of {status.planned} iterations committed"
+    )
+    if status.silence:
+        yield f"SLURM could not be asked ({status.silence}): what is queued or running is as the files last said"
+    if status.driver:
+        yield f"driver: {status.driver}"
+    if status.detached:
+        yield f"no driver: {status.detached}"
+
+
+def _what_went_wrong(status: Status) -> Iterator[str]:
+    if status.failure:
+        yield f"error ({status.failure.when}): {status.failure.said}"
+    for task in status.ended[:ENDED_SHOWN]:
+        yield _ending(task, status)
+    if len(status.ended) > ENDED_SHOWN:
+        yield f"and {len(status.ended) - ENDED_SHOWN} more of its tasks"
+    if status.log:
+        yield f"last lines of its log:\n{status.log}"
+
+
+def _time(status: Status) -> Iterator[str]:
+    if status.seconds_left is not None:
+        yield f"time left: about {duration(status.seconds_left)}, as measured in this run"
+    if status.gpu_seconds:
+        idle = "" if status.gpu_idle is None else f", {status.gpu_idle:.0%} idle".replace("%", " %")
+        yield f"GPU time: {duration(status.gpu_seconds)} used{idle}"
 
 
 def compressed(names: Iterable[str]) -> str:
@@ -118,7 +124,7 @@ def _ending(task: EndedTask, status: Status) -> str:
 
 def _has_begun(entry: IterationStatus) -> bool:
     return entry.committed or any(
-        phase.done or phase.total is not None for phase in entry.phases if phase.name not in STEPS
+        phase.done or phase.total is not None for phase in entry.phases if phase.is_array
     )
 
 
@@ -157,8 +163,9 @@ def _queue(t: int, phases: list[PhaseStatus]) -> Table:
 
 
 def _phases(iterations: list[IterationStatus]) -> Table:
-    names = [name for name in _columns(iterations) if name != "plan"]
-    arrays = [name for name in names if name not in STEPS]
+    columns = _columns(iterations)
+    names = [phase.name for phase in columns if phase.has_column]
+    arrays = [phase.name for phase in columns if phase.is_array]
     table = Table(
         box=box.SIMPLE_HEAD,
         caption=f"tasks, model loads: of {', '.join(arrays)}",
@@ -176,22 +183,24 @@ def _phases(iterations: list[IterationStatus]) -> Table:
     return table
 
 
-def _columns(iterations: list[IterationStatus]) -> list[str]:
-    """Phases of all iterations, in order: one that was played in two ways has more than the others."""
+def _columns(iterations: list[IterationStatus]) -> list[PhaseStatus]:
+    """A phase of each name, in order: an iteration that was made in two ways has more than the others."""
+    found: dict[str, PhaseStatus] = {}
     names: list[str] = []
     for entry in iterations:
         place = 0
         for phase in entry.phases:
-            if phase.name not in names:
+            if phase.name not in found:
+                found[phase.name] = phase
                 names.insert(place, phase.name)
             place = names.index(phase.name) + 1
-    return names
+    return [found[name] for name in names]
 
 
 def _cell(phase: PhaseStatus | None) -> str:
     if phase is None:
         return "-"
-    if phase.name in STEPS:
+    if not phase.is_array:
         return "done" if phase.done else "-"
     text = f"{phase.done:,}/{phase.total:,}" if phase.total is not None else "-"
     if phase.running:

@@ -113,6 +113,11 @@ class StateDir:
         return self.root / "jobs"
 
     @property
+    def code(self) -> Path:
+        """Copies of the package that jobs run from."""
+        return self.jobs / "code"
+
+    @property
     def lock(self) -> Path:
         return self.jobs / "lock"
 

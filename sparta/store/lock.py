@@ -11,7 +11,6 @@ heartbeat does: it touches its file every 15 seconds, and after 120 seconds with
 import datetime
 import os
 import shlex
-import shutil
 import socket
 import sys
 import threading
@@ -30,14 +29,14 @@ from sparta.store.driver_jobs import DriverJob, DriverJobs, driver_jobs, drivers
 from sparta.store.files import (
     explain,
     os_errors_named,
+    put_tree,
     read_json,
     sync,
-    temporary_beside,
-    write_bytes,
     write_json,
 )
 from sparta.store.layout import StateDir
 from sparta.store.process import machine, process_start, slurm_restarts
+from sparta.store.temporaries import temporary_beside
 
 HEARTBEAT_SECONDS = 15.0
 DEAD_AFTER_SECONDS = 120.0
@@ -212,18 +211,7 @@ def holder(state: StateDir) -> Holder | None:
 
 def _make(folder: Path) -> None:
     """Create `folder` with a free baton in it, at once; nothing where it exists (a folder that is not empty is never replaced)."""
-    if folder.is_dir():
-        return
-    temporary = temporary_beside(folder)
-    temporary.mkdir(parents=True)
-    try:
-        write_bytes(temporary / _FREE, b"")
-        os.rename(temporary, folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    put_tree(folder, lambda made: (made / _FREE).touch())
 
 
 def _baton_name(folder: Path) -> str | None:

@@ -19,7 +19,7 @@ from sparta.store.shards import RowsEntry, ShardReader, rows_digest, shard_files
 
 ROW_TYPES: Mapping[str, type[Row]] = {"responses": Response, "votes": Vote, "training": Trained}
 INIT_POOL_ROW_TYPES: Mapping[str, type[Row]] = {**ROW_TYPES, "training": TrainedExpert}
-"""What the folders of shards hold, and those of iteration 0."""
+"""What the folders of shards hold, and those of iteration 0. What a method brings beside them it says itself, see `verify`."""
 
 
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,8 +88,15 @@ def parent_hash(state: StateDir, t: int, recipe_hash: str) -> str:
     return recipe_hash if t == 0 else whole.sha256_file(state.iteration(t - 1).manifest)
 
 
-def verify(state: StateDir, recipe_hash: str, upto: int | None = None) -> None:
+def verify(
+    state: StateDir,
+    recipe_hash: str,
+    upto: int | None = None,
+    row_types: Mapping[str, type[Row]] = ROW_TYPES,
+) -> None:
     """Check every committed iteration, or those up to `upto`: the chain of manifests, every file, every set of rows.
+
+    row_types: what the folders of shards hold, by their names, from the first iteration on; a method may have kinds of its own.
 
     Raises SpartaError that names the first file which is missing or changed, and what to do. A run that has committed nothing is valid.
     """
@@ -111,7 +118,7 @@ def verify(state: StateDir, recipe_hash: str, upto: int | None = None) -> None:
             if name not in manifest.files:
                 _reject(iteration, f"{iteration.root / name} was added after the commit")
         for name, rows in manifest.rows.items():
-            _verify_rows(iteration, name, rows)
+            _verify_rows(iteration, name, rows, row_types if t else INIT_POOL_ROW_TYPES)
 
 
 def _verify_file(iteration: IterationDir, name: str, entry: FileEntry) -> None:
@@ -127,8 +134,10 @@ def _verify_file(iteration: IterationDir, name: str, entry: FileEntry) -> None:
         _reject(iteration, f"{path} was changed after the commit")
 
 
-def _verify_rows(iteration: IterationDir, name: str, expected: RowsEntry) -> None:
-    of = (ROW_TYPES if iteration.t else INIT_POOL_ROW_TYPES).get(name)
+def _verify_rows(
+    iteration: IterationDir, name: str, expected: RowsEntry, types: Mapping[str, type[Row]]
+) -> None:
+    of = types.get(name)
     if of is None:
         _reject(iteration, f"{iteration.manifest} names rows {name!r}, which this version does not know")
     folder = iteration.root / name

@@ -2,18 +2,19 @@
 
 Fields are documented for users in state/README.md. A row's `key` says which work it is the result of; two rows of one key must be equal
 except for `MEASUREMENTS`. Models are named, never numbered: a file can be read without the pool.
+
+To add a field: put it last, with a default that means what rows without it meant. Nothing else; see row_schema.py.
 """
 
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol
 
 import msgspec
 from msgspec import Meta
 
 from sparta.chat.template import Message
+from sparta.store.row_schema import Record
 
 SCHEMA_VERSION = 1
-MEASUREMENTS = ("seconds",)
-"""Fields that may differ between two rows of one key and that no hash covers."""
 
 Count = Annotated[int, Meta(ge=0)]
 FinishReason = Literal["stop", "length", "prompt_too_long"]
@@ -26,14 +27,14 @@ class Row(Protocol):
     def key(self) -> str: ...
 
 
-class Instruction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Instruction(Record, frozen=True):
     """data/train.jsonl: one instruction of X, as used."""
 
     prompt_id: Annotated[str, Meta(min_length=1)]
     messages: Annotated[tuple[Message, ...], Meta(min_length=1)]
 
 
-class Combat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Combat(Record, frozen=True):
     """plan.jsonl: one prompt and its two contestants, in the order of the plan."""
 
     combat_id: str
@@ -42,7 +43,7 @@ class Combat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: tuple[str, str]
 
 
-class Response(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Response(Record, frozen=True):
     """responses/: what one contestant answered.
 
     token_ids: the completion as sampled, its end-of-sequence token included where it was produced; empty from an endpoint.
@@ -64,7 +65,7 @@ class Response(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return response_key(self.combat_id, self.model)
 
 
-class Vote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Vote(Record, frozen=True):
     """votes/: one judge's score of one response; None is a missing vote, never a default.
 
     raw: what the judge wrote last (for `expected` the working, if any). tries: attempts spent. new_tokens, seconds: of all of them. cut: tokens
@@ -82,12 +83,14 @@ class Vote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cut: Count = 0
     seconds: float = 0.0
 
+    written_at_default: ClassVar[tuple[str, ...]] = ("prompt_tokens", "new_tokens", "cut")
+
     @property
     def key(self) -> str:
         return vote_key(self.combat_id, self.contestant, self.judge)
 
 
-class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Result(Record, frozen=True):
     """combats.jsonl: what became of a combat in the replay.
 
     scores: aggregated scores of the two contestants, None where the combat is void. winner: None where there is no pair.
@@ -104,7 +107,7 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reputations_after: tuple[float, float]
 
 
-class Pair(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Pair(Record, frozen=True):
     """preferences.jsonl: a preference pair. Two-fold fields are in the order chosen, rejected.
 
     finished: whether the response ended by itself; a response cut off at the token limit is never taught to end there.
@@ -122,7 +125,7 @@ class Pair(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scores: tuple[float, float]
 
 
-class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Trained(Record, frozen=True):
     """training/: one pool member has learned from the iteration's pairs; its adapter is in place under adapters/<model>/.
 
     sha256: digest of the adapter's files. pairs: used. dropped: too long for `dpo.max_length`, or without a completion token. first_loss and mean_loss in nats.
@@ -157,7 +160,7 @@ class SftDataInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     held_out: Count = 0
 
 
-class TrainedExpert(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TrainedExpert(Record, frozen=True):
     """iter_00/training/: an expert of the pool has been trained from data; its adapter is in place under adapters/<model>/.
 
     sha256: digest of the adapter's files. rows: used. dropped: too long for `pool.sft.max_length` or the context, or without a token to learn.
@@ -180,7 +183,7 @@ class TrainedExpert(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.model
 
 
-class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Answer(Record, frozen=True):
     """evals/<task>/<split>/answers-...: what a checkpoint answered to one item.
 
     grades: by metric, in the metric's own unit, those that a program gives; a metric that could not be graded is left out, and so are those that
@@ -198,12 +201,14 @@ class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     choice_logs: tuple[float, ...] = ()
     seconds: float = 0.0
 
+    written_at_default: ClassVar[tuple[str, ...]] = ("choice_logs",)
+
     @property
     def key(self) -> str:
         return answer_key(self.task, self.checkpoint, self.item_id)
 
 
-class Grade(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Grade(Record, frozen=True):
     """evals/<task>/<split>/grades-...: what the judge of the evaluation gave an answer by one metric; None where it could not be read.
 
     raw: what the judge wrote last. tries: attempts spent. new_tokens, seconds: of all of them. cut: tokens of the answer left out of the prompt.
@@ -220,6 +225,8 @@ class Grade(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     new_tokens: Count = 0
     cut: Count = 0
     seconds: float = 0.0
+
+    written_at_default: ClassVar[tuple[str, ...]] = ("prompt_tokens", "new_tokens", "cut")
 
     @property
     def key(self) -> str:

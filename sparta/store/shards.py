@@ -17,7 +17,8 @@ import msgspec
 
 from sparta.errors import SpartaError
 from sparta.store.files import decoder, encode_row, explain, os_errors_named
-from sparta.store.records import MEASUREMENTS, Row
+from sparta.store.records import Row
+from sparta.store.row_schema import MEASUREMENTS, Record, left_out
 
 R = TypeVar("R", bound=Row)
 
@@ -257,8 +258,9 @@ def _key_hash(row: Row) -> bytes:
 
 
 def _row_hash(row: Row) -> bytes:
-    fields = msgspec.structs.asdict(cast(msgspec.Struct, row))
-    for name in MEASUREMENTS:
+    record = cast(Record, row)
+    fields = msgspec.structs.asdict(record)
+    for name in (*MEASUREMENTS, *left_out(record)):
         fields.pop(name, None)
     return hashlib.sha256(_canonical.encode(fields)).digest()
 

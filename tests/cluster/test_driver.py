@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.scripted_run import (
+    DEADLINE,
     Launched,
     Silent,
     advance,
@@ -96,7 +97,7 @@ def test_what_a_killed_task_left_undone_is_dealt_out_again(tmp_path: Path, launc
     wait_until(lambda: LineCounter(state.iteration(1).responses).fresh() >= 3)
     run = Run.open(state)
     os.kill(records(run, Generate())[0].process.pid, signal.SIGKILL)
-    out, err = driver.communicate(timeout=60)
+    out, err = driver.communicate(timeout=DEADLINE)
     assert driver.returncode == 0, err
     assert "items are missing (killed); dealing them out again" in out
     first, second = AttemptDir(run, Generate(), 1).all()
@@ -118,7 +119,7 @@ def test_attempts_that_bring_nothing_end_with_the_last_lines_of_the_log(
     )
     recipe = write_recipe(tmp_path, cluster={"kind": "local", "max_attempts": 2, "at_once": 1})
     driver = launched("--recipe", recipe, "--state", tmp_path / "state", PYTHONPATH=str(broken))
-    _, err = driver.communicate(timeout=60)
+    _, err = driver.communicate(timeout=DEADLINE)
     assert driver.returncode == 1
     assert "generate of iteration 1: 24 of its items are missing after 2 attempts (" in err
     assert "\n  no such device\n" in err and "Traceback" not in err
@@ -141,7 +142,7 @@ def test_tasks_that_outlive_a_killed_driver_are_waited_for(tmp_path: Path, launc
     state = StateDir(tmp_path / "state")
     launch_and_kill_the_driver(launched, arguments, state, rows=4)
     again = launched(*arguments, "--set", "engine.scripted.delay=0")
-    out, err = again.communicate(timeout=60)
+    out, err = again.communicate(timeout=DEADLINE)
     assert again.returncode == 0, err
     assert "Taking over the lock" in out
     assert "generate: tasks of an earlier launch are still running, waiting for them" in out
@@ -156,7 +157,7 @@ def test_they_are_waited_for_by_a_driver_of_another_kind_too(tmp_path: Path, lau
     state = StateDir(tmp_path / "state")
     launch_and_kill_the_driver(launched, arguments, state, rows=2)
     again = launched(*arguments, "--cluster", "inline", "--set", "engine.scripted.delay=0")
-    out, err = again.communicate(timeout=60)
+    out, err = again.communicate(timeout=DEADLINE)
     assert again.returncode == 0, err
     assert "waiting for them" in out
     no_key_twice(Run.open(state), 1)
@@ -201,7 +202,7 @@ def test_tasks_are_waited_for_even_when_submitits_own_process_was_killed(
     parent = int(Path(f"/proc/{record.process.pid}/stat").read_text().rpartition(")")[2].split()[1])
     assert parent != driver.pid
     os.kill(parent, signal.SIGKILL)
-    _, err = driver.communicate(timeout=60)
+    _, err = driver.communicate(timeout=DEADLINE)
     assert driver.returncode == 0, err
     no_key_twice(run, 1)
     assert len(AttemptDir(run, Generate(), 1).all()) == 1
@@ -221,7 +222,7 @@ def test_no_more_tasks_run_together_than_allowed(tmp_path: Path, launched: Launc
             most = max(most, sum(record.alive for phase in PHASES[:2] for record in records(run, phase)))
         return driver.poll() is not None
 
-    wait_until(ended, 60)
+    wait_until(ended)
     assert driver.returncode == 0
     assert most == 2
     run = Run.open(state)
@@ -246,7 +247,7 @@ def test_local_and_inline_commit_the_same(tmp_path: Path, launched: Launched) ->
         ),
     ]
     for run in runs:
-        _, err = run.communicate(timeout=60)
+        _, err = run.communicate(timeout=DEADLINE)
         assert run.returncode == 0, err
     assert manifests(tmp_path / "inline") == manifests(tmp_path / "local")
     assert len(manifests(tmp_path / "local")) == 3
@@ -264,6 +265,6 @@ def test_interrupted_tasks_end_whether_they_have_begun_or_not(tmp_path: Path) ->
         if begun:
             wait_until(lambda: len(attempts.records(attempt)) == 2)  # noqa: B023
         launcher.interrupted(attempts, attempt)
-        wait_until(lambda: not launcher.running(attempts, attempt), 5)  # noqa: B023
+        wait_until(lambda: not launcher.running(attempts, attempt))  # noqa: B023
         assert {record.outcome for record in attempts.records(attempt)} <= {"failed"}
     assert len(rows_on_disk(run, Generate(), 1)) < 10

@@ -17,7 +17,7 @@ from sparta.cluster.throughput import Rates, rates_of
 from sparta.commands.launch_tables import tasks_in_words
 from sparta.evaluation.answer import Evaluate
 from sparta.evaluation.grade import GradeAnswers
-from sparta.methods.registry import METHODS
+from sparta.methods.registry import phases_of
 from sparta.phases.base import WorkItem
 from sparta.phases.generate import Generate
 from sparta.phases.judge import Judge
@@ -98,7 +98,7 @@ def measured_run(folder: Path, **phases: PhaseStats) -> Run:
     """A run with one committed iteration that measured so."""
     run = begin(folder)
     advance(run, 1)
-    measure(run, METHODS["sparta"], 1)
+    measure(run, phases_of(run.recipe, 1), 1)
     path = run.iteration(1).stats
     stats = files.read_json(path, IterationStats)
     files.write_json(path, msgspec.structs.replace(stats, phases={**stats.phases, **phases}))
@@ -136,7 +136,7 @@ def test_what_was_dealt_and_what_it_took_is_measured(tmp_path: Path) -> None:
     advance(run, 1)
     [attempt] = AttemptDir(run, Judge(), 1).all()
     assert len(attempt.costs) == attempt.shards and all(cost > 0 for cost in attempt.costs)
-    measure(run, METHODS["sparta"], 1)
+    measure(run, phases_of(run.recipe, 1), 1)
     judge = files.read_json(run.iteration(1).stats, IterationStats).phases["judge"]
     assert judge.cost == pytest.approx(sum(attempt.costs)) and judge.loads >= 0
     assert 0 < judge.work_seconds <= judge.busy and judge.load_seconds == 0

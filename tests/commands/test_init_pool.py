@@ -18,10 +18,10 @@ from sparta.commands.evaluate_request import EvaluateRequest, plan_evaluation
 from sparta.commands.launch_tables import show_plan
 from sparta.errors import SpartaError
 from sparta.methods.registry import phases_of
+from sparta.phases.train_experts import TrainExperts
 from sparta.recipes.load import load
 from sparta.screen import plain_console
 from sparta.status.collect import status_of
-from sparta.status.forecast import init_pool_work_of
 from sparta.status.tables import show_status
 from sparta.store import files
 from sparta.store.layout import StateDir
@@ -181,12 +181,15 @@ def test_a_detached_launch_begins_with_the_pool(tmp_path: Path) -> None:
 
 def test_experts_are_dealt_one_to_a_task(tmp_path: Path) -> None:
     run = begin(tmp_path, cluster={"kind": "local", "at_once": 3})
-    work = init_pool_work_of(run)
-    assert (work.experts, work.rows, work.updates) == (4, 24, 4)
+    work = TrainExperts().expected(run, 0)
+    assert (work.bundles, work.updates, len(work.seconds)) == (4, 4, 4)
     console = plain_console()
     with console.capture() as captured:
         show_plan(console, run, 0, 0, Inline(run))
-    assert "4 of them trained from data" in captured.get() and "each iteration" not in captured.get()
+    assert (
+        "4 of them trained from data, 24 rows, 4 weight updates" in captured.get()
+        and "each iteration" not in captured.get()
+    )
 
 
 def test_what_the_founding_cost_is_measured(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.scripted_run import (
+    DEADLINE,
     ROOT,
     Launched,
     advance,
@@ -159,7 +160,7 @@ def test_a_second_launch_is_refused_and_does_not_disturb_the_first(
     for _ in range(2):
         said = sentence(typed("launch", *arguments))
         assert f"{tmp_path / 'state'} is being driven by process {first.pid}" in said
-    _, err = first.communicate(timeout=60)
+    _, err = first.communicate(timeout=DEADLINE)
     assert first.returncode == 0, err
     assert "nothing to do" in typed("launch", *arguments).stdout
 
@@ -339,13 +340,15 @@ def test_after_ctrl_c_the_command_that_is_printed_goes_on(
     wait_until(lambda: LineCounter(state.iteration(1).responses).fresh() >= 4)
     done_by_then = LineCounter(state.iteration(1).responses).fresh()
     os.killpg(process.pid, sign)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=DEADLINE)
     assert process.returncode == 130, err
     assert "Traceback" not in err and "what is done is on disk" in err
     shown = shlex.split(err.strip().splitlines()[-1])
     assert shown == ["python", "jobs/launch.py", "--state", str(state.root)]
     assert LineCounter(state.iteration(1).responses).fresh() >= done_by_then
     assert typed("status", state.root).returncode == 3
-    again = subprocess.run([sys.executable, *shown[1:]], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    again = subprocess.run(
+        [sys.executable, *shown[1:]], cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE
+    )
     assert again.returncode == 0, again.stderr
     assert state.committed() == [0, 1]

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.scripted_run import advance, begin, command, rows_on_disk, sentence, typed, wait_until
+from support.scripted_run import DEADLINE, advance, begin, command, rows_on_disk, sentence, typed, wait_until
 
 from sparta.cluster.attempts import AttemptDir
 from sparta.commands.evaluate import score
@@ -156,7 +156,7 @@ def test_asked_to_go_scoring_says_so_and_goes_on_by_the_same_command(tmp_path: P
     )
     wait_until(lambda: LineCounter(validation.folder(run, 0)).fresh())
     process.terminate()
-    assert "interrupted: what is done is on disk" in process.communicate(timeout=60)[1]
+    assert "interrupted: what is done is on disk" in process.communicate(timeout=DEADLINE)[1]
     assert process.returncode == 130
     assert typed("evaluate", run.state.root).returncode == 0
     keys = rows_on_disk(run, validation, 0)

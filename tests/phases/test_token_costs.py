@@ -11,7 +11,7 @@ from support.scripted_run import advance, begin
 from sparta.chat.template import Message
 from sparta.cluster.gpu_time import measure
 from sparta.engines import token_count
-from sparta.methods.registry import METHODS
+from sparta.methods.registry import phases_of
 from sparta.phases import token_costs
 from sparta.phases.base import WorkItem
 from sparta.phases.generate import Generate
@@ -76,7 +76,7 @@ def test_a_vote_reads_the_response_as_long_as_it_is_and_as_it_is_expected_before
 def test_a_verdict_is_expected_to_be_as_long_as_the_judge_s_were(planned: Run) -> None:
     assert token_costs.expected_verdicts(planned, 1) == dict.fromkeys(planned.models, 20)
     advance(planned, 1)
-    measure(planned, METHODS["sparta"], 1)
+    measure(planned, phases_of(planned.recipe, 1), 1)
     verdicts = token_costs.expected_verdicts(planned, 2)
     assert all(5 < tokens < 20 for tokens in verdicts.values())
 

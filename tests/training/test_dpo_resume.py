@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.scripted_run import DEADLINE
 from support.tiny_adapters import Stop, Watch, random_examples, read_log, same, without_seconds
 
 from sparta.errors import SpartaError
@@ -121,7 +122,9 @@ def test_a_job_killed_while_it_saves_is_resumed(
     (tmp_path / "job.pickle").write_bytes(pickle.dumps(job))
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", KILLED, str(tmp_path / "job.pickle")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=DEADLINE, check=False
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert (done.stdout, done.stderr) == ("", "")
     assert (job.work / "checkpoint-4").is_dir()

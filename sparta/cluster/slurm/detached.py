@@ -18,14 +18,13 @@ from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.parallelism import sharded
 from sparta.cluster.slurm import cli
 from sparta.cluster.slurm.cli import QueueEntry, SlurmUnavailable
-from sparta.cluster.slurm.code_snapshot import code_folder
 from sparta.cluster.slurm.job_ids import Jobs, of_this_state
 from sparta.cluster.slurm.launcher import Slurm
 from sparta.cluster.slurm.submit import withdraw
 from sparta.cluster.slurm.worker import Piece, ShardJob, assign_pieces
 from sparta.errors import SpartaError
 from sparta.methods.registry import phase_named, phases_of
-from sparta.phases.base import ArrayPhase, Phase
+from sparta.phases.base import Phase
 from sparta.store import files
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
@@ -76,16 +75,14 @@ def links_from(run: Run, first: int, last: int, tasks: int) -> list[Link]:
         for phase in phases_of(run.recipe, t)
         if t > first or not _complete(run, phase, t)
     ]
-    planned = {piece.t for piece in pieces if piece.phase == "plan"}
+    planned = {piece.t for piece in pieces if phase_named(piece.phase).gives_plan}
     state = run.state.root.resolve()
     links = []
-    for is_array, group in groupby(
-        pieces, key=lambda piece: isinstance(phase_named(piece.phase), ArrayPhase)
-    ):
+    for is_array, group in groupby(pieces, key=lambda piece: phase_named(piece.phase).is_array):
         if is_array:
             for piece in group:
                 phase = phase_named(piece.phase)
-                known = piece.t not in planned or not _needs_plan(phase)
+                known = piece.t not in planned or not phase.needs_plan
                 shards = sharded(run, phase, piece.t, phase.missing(run, piece.t), tasks) if known else ()
                 work = ShardJob(state, (piece,), tasks=tasks, detached=True)
                 links.append(Link(work, len(shards) if known else tasks))
@@ -94,8 +91,8 @@ def links_from(run: Run, first: int, last: int, tasks: int) -> list[Link]:
             deals = tuple(
                 piece
                 for piece in pieces
-                if piece.t in {step.t for step in steps if step.phase == "plan"}
-                and _needs_plan(phase_named(piece.phase))
+                if piece.t in {step.t for step in steps if phase_named(step.phase).gives_plan}
+                and phase_named(piece.phase).needs_plan
             )
             links.append(Link(ShardJob(state, steps, deals, tasks, detached=True), 1))
     return links
@@ -135,7 +132,7 @@ def withdraw_unfinished(run: Run) -> None:
     """End what is queued of a chain whose submission was broken off: nothing of it has started, its first job being held."""
     chain = latest_chain(run)
     if chain is not None and not chain.whole:
-        withdraw(chain.names, code_folder(run.state))
+        withdraw(chain.names, run.state.code)
         path = chain_file(run.state)
         with files.os_errors_named(path):
             path.unlink()
@@ -212,7 +209,7 @@ def jobs_in_slurm(run: Run) -> list[QueueEntry]:
     """
     with cli.answering():
         known = cli.tasks_named(name for jobs in _all_noted(run) for name in jobs.names)
-    return of_this_state(code_folder(run.state), known)
+    return of_this_state(run.state.code, known)
 
 
 def _all_noted(run: Run) -> list[Jobs]:
@@ -226,9 +223,4 @@ def living_jobs(run: Run) -> list[QueueEntry]:
 
 
 def _complete(run: Run, phase: Phase, t: int) -> bool:
-    known = not _needs_plan(phase) or run.iteration(t).plan.is_file()
-    return known and not phase.missing(run, t)
-
-
-def _needs_plan(phase: Phase) -> bool:
-    return isinstance(phase, ArrayPhase) and phase.needs_plan
+    return phase.is_countable(run, t) and not phase.missing(run, t)

@@ -15,10 +15,9 @@ import msgspec
 
 from sparta.cluster.attempts import Attempt, AttemptDir, Watch
 from sparta.cluster.launcher import Launcher
-from sparta.cluster.resources import device_of, engine_key, gpus_of, runs_an_engine, trains
 from sparta.cluster.slurm import cli
 from sparta.cluster.slurm.cli import QueueEntry, SlurmUnavailable, needs_a_person
-from sparta.cluster.slurm.code_snapshot import code_folder, snapshot, snapshot_folder
+from sparta.cluster.slurm.code_snapshot import snapshot, snapshot_folder
 from sparta.cluster.slurm.job_ids import (
     ArrayPart,
     Jobs,
@@ -36,7 +35,7 @@ from sparta.cluster.slurm.submit import Array, submit, throttles
 from sparta.cluster.slurm.worker import Piece, ShardJob
 from sparta.errors import SpartaError
 from sparta.methods.registry import phase_named
-from sparta.phases.base import Phase, Step
+from sparta.phases.base import Phase
 from sparta.pool.gpu_memory import check_memory
 from sparta.store.run import Run
 
@@ -94,19 +93,19 @@ class Slurm(Launcher):
 
     def takes(self, phase: Phase) -> bool:
         # A light step is over before a job for it would have begun.
-        return not (isinstance(phase, Step) and phase.light)
+        return not phase.light
 
     def check(self, phases: Sequence[Phase]) -> None:
-        if any(map(trains, phases)):
+        if any(phase.trains for phase in phases):
             check_memory(self._run, self.profile.gpu_memory_gib, self.profile.name)
         with cli.answering("try again when it does, or go without it with --cluster local"):
             known = cli.partitions()
         for phase in phases:
             asked = self._resources(phase)
-            together = gpus_of(self._run.recipe, phase)
-            if together > 1 and runs_an_engine(phase) and asked.gpus < together:
+            together = phase.gpus(self._run.recipe)
+            if together > 1 and phase.runs_an_engine and asked.gpus < together:
                 raise SpartaError(
-                    f"{engine_key(phase)}.vllm.tensor_parallel is {together}, and profile {self.profile.name} gives a task of {section_of(phase.name)} "
+                    f"{phase.engine_key}.vllm.tensor_parallel is {together}, and profile {self.profile.name} gives a task of {section_of(phase.name)} "
                     f"{asked.gpus} GPU{'s' * (asked.gpus != 1)}: set phases.{section_of(phase.name)}.gpus there, or lower it"
                 )
             for partition in asked.partition.split(",") if asked.partition else []:
@@ -227,7 +226,7 @@ class Slurm(Launcher):
 
     def _resources(self, phase: Phase) -> Resources:
         """What a task of `phase` asks for. One that asks an endpoint is like a step: it needs no GPU."""
-        return self.profile.shape(phase.name, device_of(self._run.recipe, phase))
+        return self.profile.shape(phase.name, phase.runs_on(self._run.recipe))
 
     def _attempts(self, piece: Piece) -> AttemptDir:
         return AttemptDir(self._run, phase_named(piece.phase), piece.t)
@@ -242,7 +241,7 @@ class Slurm(Launcher):
                 f"tasks of {attempts.phase.name} were submitted to SLURM, and there is no squeue here to see whether they run: go on where "
                 f"SLURM is, or, if none of them can be running any more, remove {jobs_file(attempts, number)}"
             )
-        now = jobs.by_shard(of_this_state(code_folder(self._run.state), self.queue.tasks(jobs.names)))
+        now = jobs.by_shard(of_this_state(self._run.state.code, self.queue.tasks(jobs.names)))
         ended = self._ended.setdefault((attempts.folder, number), {})
         ended.update({shard: task for shard, task in now.items() if not task.live})
         return {**ended, **now}
@@ -315,7 +314,7 @@ class Slurm(Launcher):
                     (done if record.outcome == "done" else failed)[record.node] += 1
         bad = {node for node, count in failed.items() if count >= FAILURES_TO_AVOID and count > done[node]}
         # Where tasks fail everywhere, no node is to blame.
-        on_gpus = device_of(self._run.recipe, attempts.phase) == "gpu"
+        on_gpus = attempts.phase.runs_on(self._run.recipe) == "gpu"
         there = self.profile.nodes if on_gpus else len({*failed, *done})
         return sorted(bad - set(excluded)) if len(bad) < there else []
 

@@ -8,6 +8,7 @@ import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -16,16 +17,12 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from sparta.arena.rules import Rules
 from sparta.errors import SpartaError
+from sparta.methods.registry import sections
 from sparta.names import PROFILES
+from sparta.phases.base import Device
 from sparta.recipes.load import read_mapping, validated
 
 DEFAULT_PROFILE = "a100-16"
-
-Device = Literal["gpu", "cpu"]
-
-ARRAYS = ("sft", "generate", "judge", "combat", "train", "evaluate", "grade")
-STEPS = ("found", "plan", "merge", "commit")
-"""What a profile may give a shape of its own: the phases that are dealt to array tasks, and what runs as one job."""
 
 _SET_BY_THE_SUITE = (
     "array", "chdir", "clusters", "dependency", "error", "hold", "job-name", "kill-on-invalid-dep", "no-requeue", "nodes", "ntasks", "ntasks-per-core",
@@ -163,7 +160,7 @@ class Profile(Rules):
     @field_validator("phases")
     @classmethod
     def _of_known_phases(cls, phases: dict[str, Shape]) -> dict[str, Shape]:
-        known = sorted((*ARRAYS, *STEPS))
+        known = sorted(chain(*sections()))
         for name in phases:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
@@ -199,7 +196,8 @@ class Profile(Rules):
         for where, shape in self._sections():
             whose = where.removeprefix("phases.")
             if where in ("gpu", "cpu"):
-                names = ARRAYS if where == "gpu" else STEPS
+                arrays, steps = sections()
+                names = arrays if where == "gpu" else steps
                 inherit = [
                     name for name in names if (own := self.phases.get(name)) is None or own.time is None
                 ]

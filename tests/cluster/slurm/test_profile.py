@@ -1,5 +1,6 @@
 """Profiles: what is inherited from where, what is refused and how, and those that are shipped."""
 
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,7 @@ import yaml
 from test_house import is_bounded
 
 from sparta.cluster.slurm.profile import (
-    ARRAYS,
     DEFAULT_PROFILE,
-    STEPS,
     Profile,
     Resources,
     Shape,
@@ -17,7 +16,7 @@ from sparta.cluster.slurm.profile import (
     minutes_of,
 )
 from sparta.errors import SpartaError
-from sparta.methods.registry import FUSED, INIT_POOL, METHODS
+from sparta.methods.registry import sections
 from sparta.names import PROFILES
 
 SMALL = {"name": "small", "nodes": 2, "gpus_per_node": 4}
@@ -95,13 +94,9 @@ def test_as_many_tasks_run_together_as_there_are_gpus_or_as_the_profile_allows(t
 
 
 def test_every_phase_of_the_method_may_have_a_shape_of_its_own() -> None:
-    assert {phase.name for phase in METHODS["sparta"] + FUSED["sparta"] + INIT_POOL} | {
-        "evaluate",
-        "grade",
-    } == {
-        *ARRAYS,
-        *STEPS,
-    }
+    arrays, steps = sections()
+    assert set(arrays) == {"sft", "generate", "judge", "combat", "train", "evaluate", "grade"}
+    assert set(steps) == {"found", "plan", "merge", "commit"}
 
 
 # --- times
@@ -368,7 +363,7 @@ def test_the_template_names_every_key_and_gives_the_defaults(tmp_path: Path) -> 
     tree = yaml.safe_load(text)
     assert list(tree) == list(Profile.model_fields)
     assert list(tree["gpu"]) == list(tree["cpu"]) == list(Shape.model_fields)
-    for name in (*ARRAYS, *STEPS):
+    for name in chain(*sections()):
         assert f" {name}" in text
 
     template, bare = load_profile("template"), small(tmp_path, name="template", nodes=4)

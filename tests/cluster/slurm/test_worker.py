@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.scripted_run import wait_until
+from support.scripted_run import DEADLINE, wait_until
 
 from sparta.cluster.slurm.worker import children_spared
 from sparta.errors import SpartaError
@@ -90,7 +90,7 @@ def test_children_survive_the_signal_and_not_the_task(how: str, tmp_path: Path) 
     assert task.stdout is not None
     assert int(task.stdout.readline()) == signal.SIGUSR2, "the handler woke the main thread"
     assert all(map(alive, children))
-    out, err = task.communicate("\n", timeout=60)
+    out, err = task.communicate("\n", timeout=DEADLINE)
     said = out.splitlines()
     assert json.loads(said[0]) == [signal.SIGUSR2], "once"
     assert (said[1:] == ["left"]) == (how == "ends"), err
@@ -104,7 +104,7 @@ def test_a_thread_that_takes_the_signal_first_changes_nothing(tmp_path: Path) ->
     for _ in range(3):
         os.killpg(task.pid, signal.SIGUSR2)
     # The main thread is not woken: the handler runs when it is next at work.
-    out, err = task.communicate("\n", timeout=60)
+    out, err = task.communicate("\n", timeout=DEADLINE)
     assert out.splitlines() == [str(int(signal.SIGUSR2)), f"[{int(signal.SIGUSR2)}]", "left"], err
     wait_until(lambda: not any(map(alive, children)))
 
@@ -116,7 +116,7 @@ def test_a_requeue_that_slurm_refuses_ends_the_task_all_the_same(tmp_path: Path)
     assert task.stdout is not None
     # All of it: what `readline` had read beyond the first line, `communicate` would not return.
     handled, said = task.stdout.read().splitlines()
-    _, err = task.communicate(timeout=60)
+    _, err = task.communicate(timeout=DEADLINE)
     assert task.returncode == 1, err
     assert int(handled) == signal.SIGUSR2
     assert said.startswith("leaving without having asked for a requeue: ") and "Traceback" not in err
@@ -163,7 +163,7 @@ def test_a_training_that_is_told_may_save_first_but_not_for_ever(
     assert task.stdout is not None and task.stdout.readline() == "trains\n"
     for _ in range(3):
         task.send_signal(signal.SIGUSR2)
-    out, _ = task.communicate(timeout=60)
+    out, _ = task.communicate(timeout=DEADLINE)
     assert (out.split(), task.returncode) == (expected, 3)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 from support.engine_contract import answers, ref, request, settings
+from support.scripted_run import DEADLINE
 
 from sparta import toy
 from sparta.engines.vllm.engine import VllmEngine
@@ -23,7 +24,6 @@ pytestmark = pytest.mark.skipif(
     reason="vllm is not installed: `make unit` installs its CPU build",
 )
 
-DEADLINE = 120.0
 """Seconds until what is waited for has failed, on the slowest machine."""
 
 SCRIPT = '''
