@@ -158,9 +158,12 @@ def parsed(program: Path | str, arguments: list[str]) -> argparse.Namespace:
 def options(command: str) -> frozenset[str]:
     """The long options of a command of jobs/, by its own help."""
     shown = io.StringIO()
-    with mock.patch.object(sys, "stdout", shown), mock.patch.object(sys, "argv", [command, "--help"]):
-        with suppress(SystemExit):
-            runpy.run_path(str(ROOT / "jobs" / f"{command}.py"), run_name="__main__")
+    with (
+        mock.patch.object(sys, "stdout", shown),
+        mock.patch.object(sys, "argv", [command, "--help"]),
+        suppress(SystemExit),
+    ):
+        runpy.run_path(str(ROOT / "jobs" / f"{command}.py"), run_name="__main__")
     return frozenset(re.findall(r"(?<![\w-])--[a-z][\w-]*", shown.getvalue()))
 
 
