@@ -27,7 +27,7 @@ def gather(recipe: Recipe) -> list[Instruction]:
     items = task.items("train", data)[: data.size]
     if not items:
         raise SpartaError(f"{data.task or data.train} has no instructions: at least one is needed")
-    return [Instruction(item.item_id, task.posed(item).messages) for item in items]
+    return [Instruction(item.item_id, task.in_combat(item).messages) for item in items]
 
 
 def begin_or_continue(state: StateDir, recipe: Recipe | None) -> Run:

@@ -152,7 +152,8 @@ def _recipe(asked: LaunchRequest, state: StateDir, screen: Screen) -> Recipe | N
     settings += settings_for(asked.cluster, asked.profile)
     if asked.recipe is None and origin.run_json.is_file():
         return resolved(adjust(Run.open(origin).recipe, settings), screen.say) if settings else None
-    return resolved(load(asked.recipe or DEFAULT_RECIPE, settings), screen.say)
+    begun = Run.open(origin).recipe if asked.fork is None and origin.run_json.is_file() else None
+    return resolved(load(asked.recipe or DEFAULT_RECIPE, settings, begun), screen.say)
 
 
 def _open(asked: LaunchRequest, state: StateDir, recipe: Recipe | None) -> Run:

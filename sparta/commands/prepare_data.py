@@ -182,7 +182,7 @@ def _spoken(row: Item | Chat) -> Iterator[str]:
 
 def _shown(dataset: Dataset, split: Split, item: Item) -> Iterator[str]:
     yield f"=== {dataset.name} {split} {item.item_id}{f', {item.level}' if item.level else ''}"
-    yield from _spoken(item)
+    yield from _spoken(dataset.in_combat(item) if split == "train" else dataset.posed(item))
     for label, text in item.choices.items():
         yield f"[choice {label}] {text}"
     for name, value in (

@@ -75,8 +75,9 @@ def _refuse_known(run: Run, task: Task, split: Split, items: Sequence[Item]) -> 
     if task.name == (run.recipe.data.task or "own") and not task.likelihood:
         learned = {content(Item(row.prompt_id, row.messages)) for row in run.instructions}
     for item in items:
-        asked = content(Item(item.item_id, task.posed(item).messages))
-        place = other if content(item) in scored else run.state.instructions if asked in learned else None
+        # Earlier versions asked in a combat what an evaluation asks.
+        asked = {content(Item(item.item_id, form(item).messages)) for form in (task.posed, task.in_combat)}
+        place = other if content(item) in scored else run.state.instructions if asked & learned else None
         if place is not None:
             raise SpartaError(
                 f"the item {item.item_id} of the {split} split of {task.name} is also in {place}: give the splits the data that they had, "

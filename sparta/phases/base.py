@@ -46,6 +46,10 @@ class Sink:
         self._watch(1.0 - self._ahead)
         self._ahead = 0.0
 
+    def skip(self, items: int) -> None:
+        """Report that so many items have turned out to be unneeded: no row will come."""
+        self._watch(float(items))
+
     def flush(self) -> None:
         """Bring every row to the disk."""
         self._writer.flush()
@@ -152,6 +156,10 @@ class Phase(ABC):
     @abstractmethod
     def missing(self, run: Run, t: int) -> Sequence[WorkItem]:
         """The items of `work` that have no result yet."""
+
+    def final(self, run: Run, t: int) -> bool:
+        """Whether `work` is what it will be. Until then items may turn out to be unneeded, never more of them needed."""
+        return True
 
     @abstractmethod
     def perform(

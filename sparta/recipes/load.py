@@ -22,15 +22,18 @@ from sparta.recipes.schema import Recipe
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
-def load(source: str | Path, settings: Sequence[str] = ()) -> Recipe:
+def load(source: str | Path, settings: Sequence[str] = (), begun: Recipe | None = None) -> Recipe:
     """The recipe called `source` (a name under sparta/recipes, or a YAML file) with `settings` ("a.b=c", YAML values) laid over it.
 
-    Raises SpartaError naming the file and the key.
+    begun: the recipe of the run that is to go on, if one is. What an earlier version filled in there differently stays as it is there, unless
+    it is named here. Raises SpartaError naming the file and the key.
     """
     path = find(source)
     tree = _read_tree(path)
     for setting in settings:
         tree = overlay(tree, _setting(setting))
+    if begun is not None:
+        tree = overlay(_still_earlier(begun), tree)
     return validated(Recipe, tree, f"recipe {path}").placed()
 
 
@@ -40,6 +43,9 @@ def adjust(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     Raises SpartaError also where they change the preset: a whole recipe gives every value, which leaves a preset none to fill.
     """
     tree = recipe.model_dump(mode="json")
+    if recipe.reweighting.enabled != recipe.reputation.frozen:
+        # As it is filled in where nobody names it: it follows reputation.frozen again.
+        del tree["reweighting"]["enabled"]
     for setting in settings:
         tree = overlay(tree, _setting(setting))
     adjusted = validated(Recipe, tree, f"recipe {recipe.name}").placed()
@@ -52,13 +58,42 @@ def adjust(recipe: Recipe, settings: Sequence[str]) -> Recipe:
 
 
 def thaw(path: Path) -> Recipe:
-    """The recipe frozen at `path`, be it by an earlier version, which knew one task of an evaluation at most: `evaluation.task`."""
+    """The recipe frozen at `path`, be it by an earlier version.
+
+    Such a version knew one task of an evaluation at most, `evaluation.task`, and lacked keys, which have what its runs did (see
+    `sparta.arena.rules.earlier`).
+    """
     tree = read_mapping(path, "recipe")
     if isinstance(evaluation := tree.get("evaluation"), dict) and "task" in evaluation:
         rest = {key: value for key, value in evaluation.items() if key != "task"}
         named = evaluation["task"]
         tree["evaluation"] = rest if named is None else {"tasks": [named], **rest}
-    return validated(Recipe, tree, f"recipe {path}")
+    return validated(Recipe, overlay(_earlier(Recipe), tree), f"recipe {path}")
+
+
+def _earlier(section: type[BaseModel]) -> dict[str, Any]:
+    """What runs of earlier versions have in the fields of `section` that are marked so."""
+    values: dict[str, Any] = {}
+    for name, field in section.model_fields.items():
+        extra, kind = field.json_schema_extra, field.annotation
+        if isinstance(extra, dict) and "earlier" in extra:
+            values[name] = extra["earlier"]
+        elif isinstance(kind, type) and issubclass(kind, BaseModel) and (inner := _earlier(kind)):
+            values[name] = inner
+    return values
+
+
+def _still_earlier(recipe: Recipe) -> dict[str, Any]:
+    """Those of the marked fields in which `recipe` has what runs of earlier versions have."""
+
+    def same(marked: dict[str, Any], section: BaseModel) -> dict[str, Any]:
+        return {
+            name: same(value, getattr(section, name)) if isinstance(value, dict) else value
+            for name, value in marked.items()
+            if isinstance(value, dict) or getattr(section, name) == value
+        }
+
+    return same(_earlier(Recipe), recipe)
 
 
 def find(source: str | Path, beside: Path | None = None) -> Path:

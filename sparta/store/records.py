@@ -93,7 +93,7 @@ class Vote(Record, frozen=True):
 class Result(Record, frozen=True):
     """combats.jsonl: what became of a combat in the replay.
 
-    scores: aggregated scores of the two contestants, None where the combat is void. winner: None where there is no pair.
+    scores: aggregated scores of the two contestants, None where no judge scored both. winner: None where there is no pair.
     reason: "pair", or why there is none (see sparta.arena.preferences.REASONS).
     """
 

@@ -192,12 +192,6 @@ def done_keys(folder: Path, of: type[R]) -> set[str]:
     return {row.key for path in shard_files(folder) for _, row in _rows(path, of)}
 
 
-def count_keys(folder: Path, of: type[R]) -> int:
-    """How many keys have a row."""
-    hashes = {_key_hash(row) for path in shard_files(folder) for _, row in _rows(path, of)}
-    return len(hashes)
-
-
 class LineCounter:
     """Counts whole lines of the shards as they grow, for a progress display: work done twice counts twice, nothing is validated."""
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
+import msgspec
+
 from sparta.chat.template import Message
 from sparta.recipes.schema import Data
 from sparta.tasks import prepared
@@ -83,11 +85,15 @@ def _nothing(item: Item, given: Any) -> dict[str, float]:
     return {}
 
 
+def _as_it_is(item: Item) -> Item:
+    return item
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A Task on prepared data. It has one of grader (of a text) and weigher (of log-likelihoods), or neither where a judge gives all metrics.
 
-    paper: numbers of items in the paper's Table 4: train, validation, test. missing: for splits that a source may lack, why, and what to get.
+    combat: how an item is asked in a combat, where an evaluation asks for less. paper: numbers of items in the paper's Table 4: train, validation, test. missing: for splits that a source may lack, why, and what to get.
     """
 
     name: str
@@ -101,6 +107,7 @@ class Dataset:
     paper: tuple[int, int, int]
     grader: Callable[[Item, str], dict[str, float]] = _nothing
     weigher: Callable[[Item, Mapping[str, float]], dict[str, float]] = _nothing
+    combat: Callable[[Item], Item] = _as_it_is
     stop: tuple[str, ...] = ()
     missing: Mapping[Split, str] = field(default_factory=dict)
     grading: ClassVar[str] = ""
@@ -115,6 +122,9 @@ class Dataset:
     def posed(self, item: Item) -> Item:
         return item
 
+    def in_combat(self, item: Item) -> Item:
+        return self.combat(item)
+
     def grade(self, item: Item, text: str) -> dict[str, float]:
         return self.grader(item, text)
 
@@ -125,6 +135,15 @@ class Dataset:
 def asked(text: str) -> tuple[Message, ...]:
     """The messages of an item that is asked in one turn."""
     return (Message("user", text),)
+
+
+def with_another_end(item: Item, end: str, other: str) -> Item:
+    """`item` with `other` where what it asks ends with `end`; one that ends otherwise stays as it is."""
+    *before, last = item.messages
+    if not last.content.endswith(end):
+        return item
+    reworded = Message(last.role, last.content.removesuffix(end) + other)
+    return msgspec.structs.replace(item, messages=(*before, reworded))
 
 
 def lettered(texts: Sequence[str]) -> dict[str, str]:

@@ -83,6 +83,9 @@ class UserTask:
             item, messages=(*before, Message(last.role, multiple_choice(last.content, item.choices)))
         )
 
+    def in_combat(self, item: Item) -> Item:
+        return self.posed(item)
+
     def grade(self, item: Item, text: str) -> dict[str, float]:
         if self._flaw(item):
             return {}

@@ -169,8 +169,8 @@ def test_skills_differ_by_name_and_a_little_by_version() -> None:
 
 def test_importing_it_is_cheap() -> None:
     code = (
-        "import sys; from sparta.engines.factory import open_engine; from sparta.recipes.engine import Engine;"
-        "open_engine(Engine(kind='scripted')); import sparta.engines.hf.engine;"
+        "import sys; from sparta.engines.factory import open_engine; from sparta.recipes.engine import EngineSettings;"
+        "open_engine(EngineSettings(kind='scripted')); import sparta.engines.hf.engine;"
         "assert not {'torch', 'peft', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

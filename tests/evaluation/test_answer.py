@@ -26,13 +26,14 @@ from sparta.evaluation.items import freeze_items, items_file, items_of
 from sparta.evaluation.scores import scores
 from sparta.methods.registry import phase_named
 from sparta.recipes.load import adjust
-from sparta.recipes.schema import Recipe
+from sparta.recipes.schema import Data, Recipe
 from sparta.store.layout import StateDir, parse_checkpoint
-from sparta.store.records import Answer
+from sparta.store.records import Answer, Instruction
 from sparta.store.run import Run
 from sparta.store.shards import read_shards
 from sparta.tasks import registry
 from sparta.tasks.base import Item, Metric
+from sparta.tasks.benchmarks import normad
 from sparta.tasks.registry import task_named
 
 Register = Callable[..., Quiz]
@@ -362,6 +363,21 @@ def test_what_the_run_learned_from_is_not_scored_on(tmp_path: Path) -> None:
         SpartaError, match=r"the item p000001 of the validation split of own is also in .*data/train\.jsonl"
     ):
         freeze_items(run, "own", "validation")
+
+
+@pytest.mark.parametrize("asked", ["in_combat", "posed"])
+def test_an_item_is_known_from_training_in_either_wording(
+    asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """posed: as a run of an earlier version has it, which asked for one word in combats too."""
+    [story] = [Item("s", (Message("user", f"A story.\n\n{normad.ONE_WORD}"),), answer="yes")]
+    run = begin(tmp_path)
+    run.recipe = run.recipe.model_copy(update={"data": Data(task="normad_country", folder=str(tmp_path))})
+    form = getattr(normad.COUNTRY, asked)
+    run.instructions = [Instruction("s", form(story).messages)]
+    monkeypatch.setattr(type(normad.COUNTRY), "items", lambda *_: [story])
+    with pytest.raises(SpartaError, match=r"the item s of the validation split of normad_country is also in"):
+        freeze_items(run, "normad_country", "validation")
 
 
 def test_a_file_of_one_s_own_that_has_changed_since_it_was_scored_on_is_refused(tmp_path: Path) -> None:

@@ -41,6 +41,9 @@ class Quiz:
     def posed(self, item: Item) -> Item:
         return item
 
+    def in_combat(self, item: Item) -> Item:
+        return item
+
     def grade(self, item: Item, text: str) -> dict[str, float]:
         return self.grader(item, text)
 

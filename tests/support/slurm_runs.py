@@ -122,7 +122,8 @@ class HeldBack:
             (self._held / job).touch()
         self.startup = site / "sitecustomize.py"
         self.startup.write_text(HALT.replace("HALTS_AT", str(HALTS_AT)))
-        self.environment = {"PYTHONPATH": str(site), "HELD_BACK": str(self._held)}
+        # The checkout as well: another one may be installed where the tests run.
+        self.environment = {"PYTHONPATH": f"{site}{os.pathsep}{ROOT}", "HELD_BACK": str(self._held)}
 
     def let_go(self, job: str) -> None:
         (self._held / job).unlink()

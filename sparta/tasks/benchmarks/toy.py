@@ -31,6 +31,9 @@ class Toy:
     def posed(self, item: Item) -> Item:
         return item
 
+    def in_combat(self, item: Item) -> Item:
+        return item
+
     def grade(self, item: Item, text: str) -> dict[str, float]:
         return {"accuracy": float(family.is_right(item.answer or "", text))}
 
