@@ -13,16 +13,20 @@ from sparta.pool.gpu_memory import adapter_bytes
 from sparta.pool.members import base_folder, judge_named, judge_reference, locate
 from sparta.recipes.pool import FETCH, HUB, Model
 from sparta.recipes.schema import Judging, Recipe
-from sparta.training.adapter_folder import check_trainable
+from sparta.training.adapter_folder import check_trainable, read_starting_adapter
 from sparta.training.new_adapter import check_shape
 
 
 def check_pool(recipe: Recipe) -> None:
     """Everything about the pool that can be checked without loading a weight. Raises SpartaError naming the model."""
-    if recipe.engine.kind == "scripted":
-        return
     pool = recipe.pool
     originals = [model for model in pool.models if pool.original(model) is model]
+    if recipe.engine.kind == "scripted":
+        # It has no bases, and its adapters need only be there.
+        for model in originals:
+            if model.adapter is not None:
+                read_starting_adapter(model.name, Path(locate(model.adapter, pool.folder)))
+        return
     for model in originals:
         try:
             _check_member(recipe, model)

@@ -92,7 +92,7 @@ def adapters_of(run: Run) -> dict[str, Path]:
     """The adapters of the last pool that is committed, by name: a run needs none of those that it began with from elsewhere."""
     last = run.state.last_committed()
     members = run.pool(last) if last is not None else {}
-    return {name: run.state.root / member.adapter for name, member in members.items()}
+    return {name: run.state.inside(member.adapter) for name, member in members.items()}
 
 
 def references(run: Run, t: int) -> dict[str, ModelRef]:
@@ -101,7 +101,7 @@ def references(run: Run, t: int) -> dict[str, ModelRef]:
         member.name: ModelRef(
             name=member.name,
             base=locate(member.base, run.recipe.pool.folder),
-            adapter=run.state.root / member.adapter,
+            adapter=run.state.inside(member.adapter),
             version=member.sha256[:12],
         )
         for member in run.pool(t).values()

@@ -133,6 +133,12 @@ class RunLock:
                 self._say(f"The lock of {self._state.root} was no longer this process's when it ended.")
             self._file.unlink(missing_ok=True)
 
+    def refuse_if_held(self) -> None:
+        """Raises SpartaError, naming the holder, where a living process holds the lock: what entering would do, with nothing written."""
+        now = holder(self._state)
+        if now is not None and now.alive:
+            raise self._held_by(now)
+
     def check(self) -> None:
         """Raises SpartaError when the lock was lost: to be called before anything that must not be done twice, such as submitting jobs.
 

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 from support.fake_tasks import Quiz, complete, questions
+from support.openings import begin_or_continue, fork
 from support.scripted_run import advance, begin, rows_on_disk
 
 from sparta.chat.renderer import Renderer
 from sparta.chat.template import Message
 from sparta.cluster.attempts import AttemptDir
-from sparta.commands import resume
-from sparta.commands.begin import begin_or_continue
 from sparta.engines.base import Completion, Request
 from sparta.engines.factory import close_engine
 from sparta.engines.scripted import ScriptedEngine
@@ -640,7 +639,7 @@ def test_what_an_endpoint_cannot_weigh_a_branch_of_the_run_can(tmp_path: Path, r
     zero = run.iteration(0).root
     assert f"in a branch of the run (--resume {zero} --fork DIR --set engine.kind=hf)" in str(told.value)
     hf = adjust(run.recipe, ["engine.kind=hf"])
-    branch = resume.fork(run.state, 0, StateDir(tmp_path / "branch"), hf)
+    branch = fork(run.state, 0, StateDir(tmp_path / "branch"), hf)
     Evaluate("validation", {"quiz": ("iter_00",)}).check(branch)
 
 

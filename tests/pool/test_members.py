@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 from support import tiny_models
+from support.openings import begin_or_continue, planned
 from support.scripted_run import advance, begin
 
-from sparta.commands.begin import begin_or_continue, dry_run_begin
 from sparta.errors import SpartaError
 from sparta.names import MODELS
 from sparta.pool.checks import check_pool, notes
@@ -304,7 +304,7 @@ def test_memory_is_reckoned_once_for_members_that_are_trained_alike(
 
     def found_for(new_tokens: int) -> list[MemoryEstimate]:
         recipe = recipe_of(tmp_path, tiny_base, models, generation={"max_new_tokens": new_tokens})
-        return estimates(dry_run_begin(StateDir(tmp_path / "state"), recipe))
+        return estimates(planned(StateDir(tmp_path / "state"), recipe))
 
     found = found_for(500)
     assert [(estimate.what, estimate.section) for estimate in found] == [

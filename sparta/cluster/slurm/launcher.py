@@ -98,6 +98,7 @@ class Slurm(Launcher):
     def check(self, phases: Sequence[Phase]) -> None:
         if any(phase.trains for phase in phases):
             check_memory(self._run, self.profile.gpu_memory_gib, self.profile.name)
+        cli.require("sbatch", "srun")
         with cli.answering("try again when it does, or go without it with --cluster local"):
             known = cli.partitions()
         for phase in phases:
