@@ -11,6 +11,7 @@ from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 ROOT = Path(__file__).parents[2]
@@ -90,9 +91,11 @@ class Page:
 
 
 def _parts(words: list[str]) -> list[list[str]]:
-    """The commands of a line, without the dots that stand for more options."""
+    """The commands of a line, without the dots that stand for more options, and without the file that output goes to."""
     parts: list[list[str]] = [[]]
     for word in words:
+        if word == ">":
+            break
         if word in ("&&", "|"):
             parts.append([])
         elif word != "...":
@@ -126,16 +129,20 @@ class _Parsed(Exception):
 
 
 def parsed(program: Path | str, arguments: list[str]) -> argparse.Namespace:
-    """What the parser of a program (a script, or the name of a module) makes of `arguments`; nothing else of it is run.
+    """What the parser of a program (a script, or the name of a module) makes of `arguments`, options given in full; nothing else of it is run.
 
     Raises AssertionError with the parser's own words where it refuses them.
     """
-    parse, said = argparse.ArgumentParser.parse_args, io.StringIO()
+    make, parse, said = argparse.ArgumentParser.__init__, argparse.ArgumentParser.parse_args, io.StringIO()
 
-    def stop(self: argparse.ArgumentParser, *given: object) -> argparse.Namespace:
-        raise _Parsed(parse(self, *given))  # type: ignore[call-overload]
+    def in_full(self: argparse.ArgumentParser, *given: Any, **named: Any) -> None:
+        make(self, *given, **{**named, "allow_abbrev": False})
+
+    def stop(self: argparse.ArgumentParser, *given: Any) -> argparse.Namespace:
+        raise _Parsed(parse(self, *given))
 
     with (
+        mock.patch.object(argparse.ArgumentParser, "__init__", in_full),
         mock.patch.object(argparse.ArgumentParser, "parse_args", stop),
         mock.patch.object(sys, "argv", [str(program), *arguments]),
         mock.patch.object(sys, "path", [*sys.path]),
