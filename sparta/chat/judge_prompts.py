@@ -24,11 +24,14 @@ EXPECTED_AFTER_WORKING = (
     "that one character only."
 )
 GRADING = 'Give the response a score from 0 (worst) to 10 (best). Reply with JSON only: {"score": n}'
+PAPERS_GRADING = "Please output in the format: {'score': score}"
+"""How the paper's prompts for MedQA end (C.5)."""
+GRADINGS = (GRADING, PAPERS_GRADING)
 
 WORKING_PATTERN = r"[^\n]+\n"
 """A regular expression for the line that a judge writes before its score."""
 _SCORE_PATTERN = r'\{"score": ?(?:10|[1-9])\}'
-_GRADE_PATTERN = r'\{"score": ?(?:10|[0-9])\}'
+_GRADE_PATTERN = r"\{%(quote)sscore%(quote)s: ?(?:10|[0-9])\}"
 
 
 def judging_instruction(mode: JudgingMode, working: bool, labels: Sequence[str]) -> str:
@@ -43,9 +46,9 @@ def judging_pattern(working: bool) -> str:
     return (WORKING_PATTERN if working else "") + _SCORE_PATTERN
 
 
-def grading_pattern() -> str:
-    """A regular expression for what `GRADING` asks a judge to write."""
-    return _GRADE_PATTERN
+def grading_pattern(instruction: str) -> str:
+    """A regular expression for what `instruction`, one of GRADINGS, asks a judge to write."""
+    return _GRADE_PATTERN % {"quote": "'" if instruction == PAPERS_GRADING else '"'}
 
 
 def question_text(messages: Sequence[Message]) -> str:

@@ -14,6 +14,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from sparta.chat.judge_prompts import INTRODUCTION, JudgingCase, judge_content, question_text
+from sparta.chat.options import UNDATED, ChatOptions
 from sparta.chat.sanitize import GRADING_DELIMITERS, JUDGING_DELIMITERS, neutralise
 from sparta.chat.template import ChatTemplate, Message
 from sparta.errors import SpartaError
@@ -44,8 +45,8 @@ class Renderer(ChatTemplate):
     context_length: tokens, prompt and completion together.
     """
 
-    def __init__(self, tokenizer: Any, context_length: int) -> None:
-        super().__init__(tokenizer)
+    def __init__(self, tokenizer: Any, context_length: int, options: ChatOptions = UNDATED) -> None:
+        super().__init__(tokenizer, options)
         self.context_length = context_length
 
     def completion(self, text: str, finished: bool) -> tuple[int, ...]:

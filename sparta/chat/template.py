@@ -5,17 +5,20 @@ What a turn spells is text to the model, be it the name of a special token: spec
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from contextlib import suppress
+from typing import Any
 
 import msgspec
 
+from sparta.chat.options import ChatOptions
+from sparta.chat.template_check import Role, probe, syntax_error
 from sparta.errors import SpartaError
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One turn of a chat. `role` is system, user or assistant."""
 
-    role: Literal["system", "user", "assistant"]
+    role: Role
     content: str
 
 
@@ -25,13 +28,18 @@ class ChatTemplate:
     special_tokens, special_ids: those that a text must not spell, and their ids.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: Any, options: ChatOptions) -> None:
+        self.tokenizer, self.options = tokenizer, options
         added: Mapping[int, Any] = tokenizer.added_tokens_decoder
         self.special_tokens = sorted({token.content for token in added.values() if token.special})
         # Text that the vocabulary cannot spell becomes the unknown token, which marks nothing.
         unknown = getattr(tokenizer, "unk_token_id", None)
         self.special_ids = frozenset(index for index, token in added.items() if token.special) - {unknown}
+
+    @property
+    def base(self) -> str:
+        """The base's folder, for messages."""
+        return str(self.tokenizer.name_or_path)
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Token ids of plain text: nothing is added, and a special token spelled out in `text` is not parsed
@@ -46,9 +54,7 @@ class ChatTemplate:
     def ids_of(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Token ids of `messages` and of the beginning of a reply. Special tokens are the template's: one that a turn spells is text."""
         hidden, marks = self._hidden(messages)
-        if marks:
-            return self._ids(self._text(hidden, reply=True), marks)
-        return tuple(self._applied(messages, add_generation_prompt=True, return_dict=False))
+        return self._ids(self._text(hidden, reply=True), marks)
 
     def lesson(self, messages: Sequence[Message]) -> tuple[tuple[int, ...], tuple[bool, ...]]:
         """A chat as a model learns to answer in it: token ids, and which of them are taught.
@@ -78,7 +84,7 @@ class ChatTemplate:
             ending = self._special_at(whole, place)
             if said is None or not ending:
                 raise SpartaError(
-                    f"the chat template of base {self.tokenizer.name_or_path} does not keep the answers of a chat as they are, each with a "
+                    f"the chat template of base {self.base} does not keep the answers of a chat as they are, each with a "
                     "special token at its end, so nothing can be learnt from it: use another base, or a tokenizer with a plain template, or "
                     f"leave out the chat that begins {_beginning(messages)}"
                 )
@@ -87,22 +93,76 @@ class ChatTemplate:
             taught += [False] * len(before) + [True] * len(answer)
         return tuple(ids), tuple(taught)
 
-    def _text(self, messages: Sequence[Message], reply: bool) -> str:
-        """The text of `messages` in the chat template, `reply`: with the beginning of one."""
-        return str(self._applied(messages, add_generation_prompt=reply, tokenize=False))
+    def check_roles(self, roles: Sequence[Role]) -> None:
+        """Raises SpartaError, naming base and turn, where a prompt of turns with these roles would not hold them all."""
+        turns = [Message(role, text) for role, text in probe(roles)]
+        self._require_all(turns, self._text(turns, reply=True), roles)
 
-    def _applied(self, messages: Sequence[Message], **options: bool) -> Any:
+    def _text(self, messages: Sequence[Message], reply: bool) -> str:
+        """The text of `messages` in the chat template, `reply`: with the beginning of one. Raises SpartaError where it lacks one of them."""
+        text = self._rendered(messages, [message.content for message in messages], reply)
+        # What an assistant thought in an earlier turn, a template may leave out.
+        self._require_all(messages, text, ("system", "user"))
+        return text
+
+    def _require_all(self, messages: Sequence[Message], text: str, roles: Sequence[Role]) -> None:
+        """Raises SpartaError where a turn of `messages` that has one of the roles is not in `text`."""
+        for number, message in enumerate(messages, start=1):
+            if message.role in roles and message.content.strip() not in text:
+                raise self._left_out(messages, number)
+
+    def _rendered(self, messages: Sequence[Message], contents: Sequence[object], reply: bool) -> str:
+        """What the template makes of turns with the roles of `messages` and these contents."""
         import jinja2
 
-        turns = [{"role": message.role, "content": message.content} for message in messages]
+        turns = [
+            {"role": message.role, "content": content}
+            for message, content in zip(messages, contents, strict=True)
+        ]
         try:
-            return self.tokenizer.apply_chat_template(turns, **options)
+            return str(
+                self.tokenizer.apply_chat_template(
+                    turns, add_generation_prompt=reply, tokenize=False, strftime_now=self._today
+                )
+            )
+        except jinja2.TemplateSyntaxError as error:
+            raise syntax_error(self.base, error) from error
         except jinja2.TemplateError as error:
-            roles = ", ".join(message.role for message in messages)
             raise SpartaError(
-                f"the base's chat template refuses a prompt with the roles {roles} ({error}): "
-                f"leave out the prompt that begins {_beginning(messages)}, or use another base"
+                f"the chat template of base {self.base} refuses {_named(messages)} ({error}): leave out such prompts, or use another base"
             ) from error
+        except SpartaError:
+            raise
+        except Exception as error:  # whatever the template does with what it is given
+            raise SpartaError(
+                f"the chat template of base {self.base} fails on {_named(messages)} ({type(error).__name__}: {error}): "
+                "leave out such prompts, correct the template, or use another base"
+            ) from error
+
+    def _left_out(self, messages: Sequence[Message], number: int) -> SpartaError:
+        """What is wrong where turn `number` of `messages`, from 1, is not in the prompt."""
+        role, content = messages[number - 1].role, messages[number - 1].content
+        where = f"the {role} turn, number {number} of {_named(messages)}"
+        parts = [[{"type": "text", "text": message.content}] for message in messages]
+        with suppress(SpartaError):
+            if content.strip() in self._rendered(messages, parts, reply=True):
+                return SpartaError(
+                    f"the chat template of base {self.base} wants content as a list of parts, as those of vision models do, and leaves out {where}: "
+                    "use the base's text-only sibling, or a template for text (chat_template.jinja in its folder)"
+                )
+        return SpartaError(
+            f"the chat template of base {self.base} leaves out {where}: leave out such prompts (a system turn's text may lead the user's), or use "
+            "another base"
+        )
+
+    def _today(self, form: str) -> str:
+        """The day as `strftime` writes it: what templates call in place of the clock."""
+        if self.options.today is None:
+            raise SpartaError(
+                f"the chat template of base {self.base} prints today's date, and there is no run here that it could be the "
+                "date of: use a base whose template prints none"
+            )
+        return self.options.today.strftime(form)
 
     def _hidden(self, messages: Sequence[Message]) -> tuple[Sequence[Message], dict[str, str]]:
         """`messages` with one private character in the place of every special token that they spell, and the tokens by character."""
@@ -134,6 +194,13 @@ class ChatTemplate:
         """The special token that begins at `place` of `text`, or nothing."""
         found = (token for token in self.special_tokens if token.strip() and text.startswith(token, place))
         return max(found, key=len, default="")
+
+
+def _named(messages: Sequence[Message]) -> str:
+    roles = [message.role for message in messages]
+    tried = [(message.role, message.content) for message in messages] == probe(roles)
+    beginning = "" if tried else f" that begins {_beginning(messages)}"
+    return f"a prompt with the roles {', '.join(roles)}{beginning}"
 
 
 def _beginning(messages: Sequence[Message]) -> str:

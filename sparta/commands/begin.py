@@ -13,7 +13,7 @@ from sparta.errors import SpartaError
 from sparta.evaluation.holdout_log import holdout_log_file
 from sparta.methods.registry import method_of
 from sparta.phases.init_pool import InitPool
-from sparta.pool.checks import check_pool
+from sparta.pool.checks import check_pool, check_prompts
 from sparta.pool.expert_data import gather_sft_data
 from sparta.pool.members import references
 from sparta.recipes.schema import Recipe
@@ -27,13 +27,18 @@ from sparta.tasks.registry import task_named
 
 
 def gather(recipe: Recipe) -> list[Instruction]:
-    """The instructions that `recipe` names. Raises SpartaError naming file and line, or where there are none."""
+    """The instructions that `recipe` names.
+
+    Raises SpartaError naming file and line, where there are none, and where a chat template of the pool would not show one whole.
+    """
     data = recipe.data
     task = task_named(data.task or "own", data)
     items = task.items("train", data)[: data.size]
     if not items:
         raise SpartaError(f"{data.task or data.train} has no instructions: at least one is needed")
-    return [Instruction(item.item_id, task.in_combat(item).messages) for item in items]
+    instructions = [Instruction(item.item_id, task.in_combat(item).messages) for item in items]
+    check_prompts(recipe, ((row.prompt_id, row.messages) for row in instructions))
+    return instructions
 
 
 class Opening(ABC):
@@ -123,9 +128,12 @@ def check_changes(run: Run, recipe: Recipe, t: int) -> None:
     if (recipe.evaluation, recipe.data) != (run.recipe.evaluation, run.recipe.data):
         _check_evaluation(recipe)
     engine = recipe.engine
-    if engine.kind != "scripted" and (engine, recipe.judging) != (run.recipe.engine, run.recipe.judging):
+    before = (run.recipe.engine, run.recipe.judging, run.recipe.chat)
+    if engine.kind != "scripted" and (engine, recipe.judging, recipe.chat) != before:
         members = list(references(run, t).values())
-        check_engine(engine, members, recipe.judging, recipe.pool.trust_remote_code)
+        check_engine(
+            engine, members, recipe.judging, recipe.pool.trust_remote_code, recipe.chat.options(run.day)
+        )
 
 
 def _check(recipe: Recipe) -> None:

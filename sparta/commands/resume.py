@@ -145,6 +145,7 @@ def prepare_fork(parent: Run, t: int, target: StateDir, recipe: Recipe | None) -
         instructions_sha256=parent.info.instructions_sha256,
         lessons_sha256=parent.info.lessons_sha256,
         forked_from=parent.info.origin(t),
+        day=parent.day.isoformat(),
     )
     return Fork(Run(StateAfter(target.root, parent.state, t), recipe, info), target, parent, t)
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from sparta.chat.options import UNDATED, ChatOptions
 from sparta.engines.base import Engine, ModelRef
 from sparta.engines.label_tokens import check_labels
 from sparta.engines.vllm.lora_capacity import lora_capacities
@@ -20,7 +21,8 @@ class Loads(NamedTuple):
 
 
 _loads_of_closed = Loads(0, 0.0)
-_current: tuple[tuple[recipe_engine.EngineSettings, bool, Path | None, str], Engine] | None = None
+_Asked = tuple[recipe_engine.EngineSettings, bool, Path | None, str, ChatOptions]
+_current: tuple[_Asked, Engine] | None = None
 
 
 def open_engine(
@@ -28,13 +30,14 @@ def open_engine(
     trust_remote_code: bool = False,
     calls: Path | None = None,
     key: str = "engine",
+    chat: ChatOptions = UNDATED,
 ) -> Engine:
     """The engine for `settings`: the open one where its settings are equal, else a new one in its place.
 
-    calls: the folder where answers of an endpoint are kept; None keeps none. key: where the recipe has `settings`.
+    calls: the folder where answers of an endpoint are kept; None keeps none. key: where the recipe has `settings`. chat: of the run.
     """
     global _current
-    asked = (settings, trust_remote_code, calls, key)
+    asked = (settings, trust_remote_code, calls, key, chat)
     if _current is not None and _current[0] == asked:
         return _current[1]
     close_engine()
@@ -48,16 +51,17 @@ def check_engine(
     models: Sequence[ModelRef],
     judging: recipe.Judging,
     trust_remote_code: bool,
+    chat: ChatOptions,
 ) -> None:
     """Raises SpartaError where an engine could not work for `models`, as far as that can be seen without a GPU or an endpoint."""
     kind = "hf" if settings.kind == "auto" else settings.kind
-    engine = _made(kind, settings, trust_remote_code, None, "engine")
+    engine = _made(kind, settings, trust_remote_code, None, "engine", chat)
     try:
         engine.expect(models)
         if settings.kind == "auto":
             # What a GPU would mean.
             lora_capacities(models, settings.vllm)
-        check_labels(engine, models, judging, trust_remote_code)
+        check_labels(engine, models, judging, trust_remote_code, chat)
     finally:
         engine.close()
 
@@ -96,12 +100,17 @@ def kind_of(settings: recipe_engine.EngineSettings) -> str:
 
 
 def _made(
-    kind: str, settings: recipe_engine.EngineSettings, trust_remote_code: bool, calls: Path | None, key: str
+    kind: str,
+    settings: recipe_engine.EngineSettings,
+    trust_remote_code: bool,
+    calls: Path | None,
+    key: str,
+    chat: ChatOptions,
 ) -> Engine:
     if kind == "scripted":
         from sparta.engines.scripted import ScriptedEngine
 
-        return ScriptedEngine(settings)
+        return ScriptedEngine(settings, chat)
     if kind == "api":
         from sparta.engines.api.engine import ApiEngine
 
@@ -109,7 +118,7 @@ def _made(
     if kind == "vllm":
         from sparta.engines.vllm.engine import VllmEngine
 
-        return VllmEngine(settings, trust_remote_code)
+        return VllmEngine(settings, trust_remote_code, chat)
     from sparta.engines.hf.engine import HfEngine
 
-    return HfEngine(settings, trust_remote_code)
+    return HfEngine(settings, trust_remote_code, chat)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from itertools import takewhile
 
+from sparta.chat.options import UNDATED, ChatOptions
 from sparta.chat.renderer import Renderer
 from sparta.chat.template import Message
 from sparta.engines.base import Engine, Label, ModelRef
@@ -15,7 +16,11 @@ _WORKING = "working\n"
 
 
 def check_labels(
-    engine: Engine, models: Iterable[ModelRef], judging: Judging, trust_remote_code: bool = False
+    engine: Engine,
+    models: Iterable[ModelRef],
+    judging: Judging,
+    trust_remote_code: bool = False,
+    chat: ChatOptions = UNDATED,
 ) -> None:
     """Raises SpartaError, naming the base, where a label of `expected` judging is not one token of its own to every model.
 
@@ -27,7 +32,7 @@ def check_labels(
     for base, model in {model.base: model for model in models}.items():
         renderer = engine.renderer(model)
         if renderer.tokenizer is None:
-            renderer = load_renderer(base, renderer.context_length, trust_remote_code)
+            renderer = load_renderer(base, renderer.context_length, trust_remote_code, chat)
         try:
             labels_of(renderer, judging)
         except SpartaError as error:

@@ -11,9 +11,11 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sparta import rng
 from sparta.chat import judge_prompts
+from sparta.chat.options import UNDATED, ChatOptions
 from sparta.chat.renderer import Renderer
 from sparta.engines.base import Completion, Inbox, ModelRef, Request
 from sparta.recipes import engine as recipe_engine
@@ -26,11 +28,11 @@ _UNREADABLE = "I would rather not say."
 class ScriptedEngine:
     """See `sparta.engines.base.Engine`. A completion depends on its request alone, not on its company."""
 
-    def __init__(self, settings: recipe_engine.EngineSettings) -> None:
+    def __init__(self, settings: recipe_engine.EngineSettings, chat: ChatOptions = UNDATED) -> None:
         self.settings = settings
         self.loads = 0
         self.load_seconds = 0.0
-        self._renderer = Renderer(ByteTokenizer(), settings.context_length)
+        self._renderer = Renderer(ByteTokenizer(), settings.context_length, chat)
 
     def expect(self, models: Iterable[ModelRef]) -> None:
         """Any model will do."""
@@ -100,6 +102,8 @@ class ScriptedEngine:
         if rng.stream(*_name(request), "unreadable").random() < share:
             return _UNREADABLE
         score = _perceived(request)
+        if prompt.endswith(judge_prompts.PAPERS_GRADING):
+            return repr({"score": round(score)})
         if '{"score"' not in prompt:
             return str(round((score - 1) / 9 * 9))
         if written.rstrip().endswith('{"score":'):
@@ -134,7 +138,7 @@ def _name(request: Request) -> tuple[int | str, ...]:
 
 def _judges(request: Request) -> bool:
     content = request.prompt.messages[-1].content
-    return judge_prompts.INTRODUCTION in content or content.endswith(judge_prompts.GRADING)
+    return judge_prompts.INTRODUCTION in content or content.endswith(judge_prompts.GRADINGS)
 
 
 def _bounded(score: float) -> float:
@@ -183,7 +187,7 @@ class ByteTokenizer:
         *,
         add_generation_prompt: bool,
         tokenize: bool = True,
-        return_dict: bool = False,
+        **_: Any,
     ) -> list[int] | str:
         text = "".join(f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in turns)
         text += "<|im_start|>assistant\n" * add_generation_prompt

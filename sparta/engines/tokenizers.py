@@ -5,11 +5,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sparta.chat.options import UNDATED, ChatOptions
 from sparta.chat.renderer import Renderer
+from sparta.chat.template_check import require_usable
 from sparta.errors import SpartaError
 from sparta.recipes.pool import FETCH, HUB, names_one_of_hub
 
 _VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken", "tekken.json")
+_TEMPLATES = ("chat_template.jinja", "additional_chat_templates/*.jinja")
 
 
 def check_base(base: str) -> None:
@@ -30,7 +33,7 @@ def check_base(base: str) -> None:
         )
     settings = folder / "tokenizer_config.json"
     told = settings.is_file() and _read_object(settings).get("chat_template")
-    if not told and not (folder / "chat_template.jinja").is_file():
+    if not told and not any(map(list, map(folder.glob, _TEMPLATES))):
         raise _cannot_chat(base)
 
 
@@ -70,7 +73,9 @@ def _cannot_chat(base: str) -> SpartaError:
     )
 
 
-def load_renderer(base: str, context_length: int, trust_remote_code: bool) -> Renderer:
+def load_renderer(
+    base: str, context_length: int, trust_remote_code: bool, chat: ChatOptions = UNDATED
+) -> Renderer:
     """The renderer of the base in the folder `base`; its context is `context_length`, or less where the base allows less."""
     from transformers import AutoConfig, AutoTokenizer
 
@@ -82,8 +87,9 @@ def load_renderer(base: str, context_length: int, trust_remote_code: bool) -> Re
         raise SpartaError(f"the tokenizer of base {base} cannot be loaded: {first_line(error)}") from error
     if not tokenizer.chat_template:
         raise _cannot_chat(base)
+    require_usable(tokenizer)
     allowed = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return Renderer(tokenizer, min(context_length, allowed) if allowed else context_length)
+    return Renderer(tokenizer, min(context_length, allowed) if allowed else context_length, chat)
 
 
 def fingerprint(tokenizer: Any) -> str:
@@ -113,16 +119,19 @@ def first_line(error: BaseException) -> str:
 class Tokenizers:
     """Renderers and fingerprints of the bases that an engine has met; each tokenizer is loaded once."""
 
-    def __init__(self, context_length: int, trust_remote_code: bool) -> None:
+    def __init__(self, context_length: int, trust_remote_code: bool, chat: ChatOptions) -> None:
         self._context_length = context_length
         self._trust_remote_code = trust_remote_code
+        self._chat = chat
         self._renderers: dict[str, Renderer] = {}
         self._fingerprints: dict[str, str] = {}
 
     def renderer(self, base: str) -> Renderer:
         """The renderer of `base`. Raises SpartaError where the base is missing or cannot chat."""
         if base not in self._renderers:
-            self._renderers[base] = load_renderer(base, self._context_length, self._trust_remote_code)
+            self._renderers[base] = load_renderer(
+                base, self._context_length, self._trust_remote_code, self._chat
+            )
         return self._renderers[base]
 
     def fingerprint(self, base: str) -> str:

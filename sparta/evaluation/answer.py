@@ -15,9 +15,10 @@ from msgspec.structs import replace
 from sparta.engines.base import Inbox, ModelRef
 from sparta.errors import SpartaError
 from sparta.evaluation.answer_requests import AnswerRequests, EvalItem, prompt_format_of
-from sparta.evaluation.items import items_of
+from sparta.evaluation.items import items_file, items_of
 from sparta.phases import token_costs
 from sparta.phases.base import ArrayPhase, Rows, Sink, WorkItem
+from sparta.pool.checks import check_prompts
 from sparta.pool.members import engine_for, references
 from sparta.store.layout import parse_checkpoint
 from sparta.store.records import Answer, answer_key
@@ -189,6 +190,9 @@ class Answers(TaskRows):
             raise SpartaError(
                 f"{self.task} is asked without the chat template, and an endpoint applies its own: set evaluation.chat_template to true"
             )
+        if way.template and items_file(run, self.task, self.split).is_file():
+            asked = items_of(run, self.task, self.split)
+            check_prompts(run.recipe, ((item.item_id, item.messages) for item in asked))
 
 
 def _exercises(

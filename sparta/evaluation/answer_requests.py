@@ -50,6 +50,11 @@ class EvalItem:
     def key(self) -> str:
         return answer_key(self.task.name, self.checkpoint, self.item.item_id)
 
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """Strings that end the answer; through a chat template a model ends it itself."""
+        return () if self.way.template else self.task.stop
+
 
 class _Awaited(NamedTuple):
     """What a request under way is for. label: of the choice that it weighs; None where a text is written."""
@@ -69,13 +74,14 @@ class AnswerRequests:
     def requests(self, exercises: Iterable[EvalItem]) -> Iterator[Request]:
         """What is asked, in the order of `exercises`. Raises SpartaError for an item whose choices cannot be weighed."""
         for exercise in exercises:
-            renderer, messages = self._engine.renderer(exercise.model), exercise.item.messages
-            prompt = renderer.combat(messages) if exercise.way.template else renderer.plain(messages)
+            renderer, item = self._engine.renderer(exercise.model), exercise.item
+            plain = not exercise.way.template
+            prompt = renderer.plain(exercise.task.plain(item)) if plain else renderer.combat(item.messages)
             if exercise.way.limit is None:
                 yield from self._weighings(exercise, prompt)
             else:
                 self._awaited[exercise.key] = _Awaited(exercise, None)
-                sampling = _greedy(exercise.way.limit, exercise.task.stop)
+                sampling = _greedy(exercise.way.limit, exercise.stop)
                 yield Request(exercise.key, exercise.model, prompt, sampling, seed=0)
 
     def hear(self, done: Completion) -> Answer | None:
@@ -117,7 +123,7 @@ def _greedy(limit: int, stop: tuple[str, ...] = ()) -> Sampling:
 
 def _written(exercise: EvalItem, done: Completion) -> Answer:
     """The answer that is a text, graded as far as a program can; one that could not be asked has no grades."""
-    text = before_stop(done.text, exercise.task.stop)
+    text = before_stop(done.text, exercise.stop)
     asked = done.finish_reason != "prompt_too_long"
     return Answer(
         task=exercise.task.name,

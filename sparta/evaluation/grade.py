@@ -107,7 +107,8 @@ class Grades(TaskRows):
 
     def folder(self, run: Run, t: int = 0) -> Path:
         judge = judge_named(run.recipe).identity(judge_reference(run.recipe).version)
-        what = (judge, self.answers.folder(run).name, self.metrics(run), judge_prompts.GRADING)
+        rubrics = {name: rubric.identity() for name, rubric in self.metrics(run).items()}
+        what = (judge, self.answers.folder(run).name, rubrics, judge_prompts.GRADING)
         digest = hashlib.sha256(msgspec.json.encode(what, order="sorted")).hexdigest()[:12]
         return run.state.evaluation(self.task, self.split).grades(digest)
 
@@ -170,7 +171,7 @@ class Grader(JudgeDialog[GradingRequest, Grade]):
             question.item.messages,
             question.reference,
             question.answer.text,
-            judge_prompts.GRADING,
+            question.rubric.instruction,
             self._sampling.max_new_tokens,
         )
 
@@ -183,7 +184,7 @@ class Grader(JudgeDialog[GradingRequest, Grade]):
             sampling=replace(self._sampling, temperature=RETRY_TEMPERATURE) if again else self._sampling,
             # Greedy, all that is the same is asked in the same words: an endpoint is paid for it once.
             seed=rng.seed_of(self._seed, "grade", pending.tries - 1, pending.question.key) if again else 0,
-            pattern=judge_prompts.grading_pattern(),
+            pattern=judge_prompts.grading_pattern(pending.question.rubric.instruction),
         )
 
     def _read(self, pending: Pending[GradingRequest], done: Completion) -> Reading:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from sparta.errors import SpartaError
 from sparta.store import files
 from sparta.store.run import Run
@@ -69,17 +71,24 @@ def _written(path: Path) -> list[Item]:
 def _refuse_known(run: Run, task: Task, split: Split, items: Sequence[Item]) -> None:
     """Raises SpartaError for an item that choices were made on or that the run learned from: the data may have changed since."""
     other = items_file(run, task.name, "validation" if split == "test" else "test")
-    scored = {content(item) for item in _written(other)} if other.is_file() else set()
+    scored = {_asked(task, item) for item in _written(other)} if other.is_file() else set()
     learned: set[str] = set()
     # Of choices that a prompt does not list, instructions know nothing.
     if task.name == (run.recipe.data.task or "own") and not task.likelihood:
-        learned = {content(Item(row.prompt_id, row.messages)) for row in run.instructions}
+        learned = {_asked(task, Item(row.prompt_id, row.messages)) for row in run.instructions}
     for item in items:
         # Earlier versions asked in a combat what an evaluation asks.
-        asked = {content(Item(item.item_id, form(item).messages)) for form in (task.posed, task.in_combat)}
-        place = other if content(item) in scored else run.state.instructions if asked & learned else None
+        forms = (task.posed, task.in_combat)
+        asked = {_asked(task, Item(item.item_id, form(item).messages)) for form in forms}
+        known = _asked(task, item) in scored
+        place = other if known else run.state.instructions if asked & learned else None
         if place is not None:
             raise SpartaError(
                 f"the item {item.item_id} of the {split} split of {task.name} is also in {place}: give the splits the data that they had, "
                 "or begin a new run"
             )
+
+
+def _asked(task: Task, item: Item) -> str:
+    """What `item` asks, the same whether or not it was written down with the scaffolding of bare text, as earlier versions did."""
+    return content(msgspec.structs.replace(item, messages=task.plain(item)))

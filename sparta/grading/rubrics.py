@@ -1,22 +1,30 @@
 """What a judge is asked to grade by, on 0 to 10 and zero-shot, and how its grade is read.
 
-What each rubric looks at is the paper's (section 4.1; C.5 and Table 5 for the three sides of a medical answer); the sentences are ours.
+What each rubric looks at is the paper's (section 4.1). The prompts for the three sides of a medical answer are the paper's own, which C.5
+prints ("Experiment Details", arXiv 2506.04721); the other sentences are ours.
 """
 
 from dataclasses import dataclass
 
 from sparta.arena.votes import HIGHEST, parse_score
+from sparta.chat.judge_prompts import GRADING, PAPERS_GRADING
 
 
 @dataclass(frozen=True)
 class Rubric:
     """How a judge gives a metric, on 0 to 10, zero-shot.
 
-    introduction: the first line of its prompt: what is judged, and by what. reference: whether the item's reference is in view.
+    introduction: how its prompt begins: what is judged, and by what. reference: whether the item's reference is in view. instruction: how it ends.
     """
 
     introduction: str
     reference: bool = True
+    instruction: str = GRADING
+
+    def identity(self) -> dict[str, str | bool]:
+        """All that a grade depends on, as plain values; without the usual instruction, which is the same for all."""
+        own = {} if self.instruction == GRADING else {"instruction": self.instruction}
+        return {"introduction": self.introduction, "reference": self.reference, **own}
 
 
 LOWEST_GRADE = 0.0
@@ -36,21 +44,31 @@ COM2 = Rubric(
 )
 
 MEDQA_INFORMATIVENESS = Rubric(
-    "Grade how much clinical information the response to a medical question carries: how dense and how precise its medical knowledge is, "
-    "whether its terms are exact, and whether the concepts that matter for the question come across.",
+    "Rate the clinical informativeness of the following medical response on a scale of 0 to 10 (10 being most informative). "
+    "Consider the medical information intensity.",
     reference=False,
+    instruction=PAPERS_GRADING,
 )
 
 MEDQA_COHERENCE = Rubric(
-    "Grade how logical the response to a medical question is: whether it is well organised, each idea follows from the one before, "
-    "and its clinical reasoning is sound and free of contradictions.",
+    "Rate the logical coherence of the following medical response on a scale of 0 to 10 (10 being most logical). "
+    "When evaluating, consider the following aspects:\n"
+    "- Structure: Is the response well-organized and easy to follow?\n"
+    "- Flow: Are the ideas presented in a logical sequence, with clear connections between points?\n"
+    "- Reasoning: Is the reasoning sound and aligned with medical principles?",
     reference=False,
+    instruction=PAPERS_GRADING,
 )
 
 MEDQA_COMPREHENSIVENESS = Rubric(
-    "Grade how complete the response to a medical question is: whether it treats every side of the question in enough detail, "
-    "and, where they belong to it, other diagnoses, treatments and underlying mechanisms.",
+    "Rate the comprehensiveness of the following medical response on a scale of 0 to 10 (10 being the most comprehensive). "
+    "When evaluating, consider the following aspects:\n"
+    "- Completeness: Does the response address all relevant aspects of the medical query?\n"
+    "- Detail: Are the explanations sufficiently detailed to convey a clear understanding of the concepts involved?\n"
+    "- Coverage: Does the response encompass the full scope of the question, including differential diagnoses, treatment options, and "
+    "underlying mechanisms where appropriate?",
     reference=False,
+    instruction=PAPERS_GRADING,
 )
 
 

@@ -26,7 +26,9 @@ class ResponseRequests:
         )
         self._asked: dict[str, tuple[Combat, ModelRef]] = {}
         # Not needed before judging; a recipe that cannot be judged is to fail before hours of generation.
-        check_labels(engine, members.values(), run.recipe.judging, run.recipe.pool.trust_remote_code)
+        check_labels(
+            engine, members.values(), run.recipe.judging, run.recipe.pool.trust_remote_code, run.chat
+        )
 
     def request(self, combat: Combat, name: str) -> Request:
         """What the contestant `name` of `combat` is asked."""

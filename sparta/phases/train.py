@@ -13,7 +13,6 @@ from sparta.errors import SpartaError
 from sparta.phases.base import Expected, RowPhase, Sink, WorkItem
 from sparta.phases.merge import read_pairs
 from sparta.pool.members import engine_for, references
-from sparta.recipes.schema import Recipe
 from sparta.store import files
 from sparta.store.records import Pair, Trained, TrainedExpert
 from sparta.store.run import Run
@@ -84,7 +83,7 @@ class Train(RowPhase):
         for item in items:
             model = members[item.key]
             assert model.adapter is not None, "every member has an adapter"
-            renderer, known = _tokenizer(engine, model, recipe)
+            renderer, known = _tokenizer(engine, model, run)
             examples = tuple(example_of(pair, renderer, known) for pair in pairs)
             close_engine_on_gpu()
             out = iteration.adapter(model.name)
@@ -136,10 +135,11 @@ def example_of(pair: Pair, renderer: Renderer, fingerprint: str) -> PreferenceEx
     return PreferenceExample(renderer.combat(pair.messages).token_ids or (), chosen, rejected)
 
 
-def _tokenizer(engine: Engine, model: ModelRef, recipe: Recipe) -> tuple[Renderer, str]:
+def _tokenizer(engine: Engine, model: ModelRef, run: Run) -> tuple[Renderer, str]:
     """The renderer that `model` trains with, and its tokenizer's fingerprint. Where an endpoint answers, the tokenizer is with the weights, here."""
     renderer = engine.renderer(model)
     if renderer.tokenizer is not None:
         return renderer, engine.tokenizer_fingerprint(model)
-    local = load_renderer(model.base, recipe.engine.context_length, recipe.pool.trust_remote_code)
+    recipe = run.recipe
+    local = load_renderer(model.base, recipe.engine.context_length, recipe.pool.trust_remote_code, run.chat)
     return local, fingerprint(local.tokenizer)

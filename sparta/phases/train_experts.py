@@ -87,7 +87,7 @@ def _taught(run: Run, t: int, model: Model, sink: Sink) -> TrainedExpert:
     start = place / f"start-{model.name}"
     for name, content in _start(recipe, base, seed).items():
         files.write_bytes(start / name, content)
-    renderer = sft_renderer(recipe, base)
+    renderer = sft_renderer(recipe, base, run.chat)
     report = train_expert(
         SftJob(
             model=model.name,

@@ -1,8 +1,11 @@
 """What can be wrong with a pool, told before a weight is loaded or a GPU is asked for; and what is worth knowing of it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from sparta.chat.renderer import Renderer
+from sparta.chat.template import Message
+from sparta.chat.template_check import Role
 from sparta.engines.adapter_check import check_adapter
 from sparta.engines.base import ModelRef
 from sparta.engines.factory import check_engine
@@ -52,7 +55,39 @@ def check_pool(recipe: Recipe) -> None:
         )
         for model in originals
     ]
-    check_engine(recipe.engine, known, recipe.judging, pool.trust_remote_code)
+    check_engine(recipe.engine, known, recipe.judging, pool.trust_remote_code, recipe.chat.options_now())
+
+
+def check_prompts(recipe: Recipe, prompts: Iterable[tuple[str, Sequence[Message]]]) -> None:
+    """Raises SpartaError, naming base and turn, where the chat template of a base of the pool would not show every turn of a prompt.
+
+    prompts: their ids and turns. Each order of roles is tried once, and that of a judge prompt, on each chat template.
+    """
+    if recipe.engine.kind == "scripted":
+        return
+    examples: dict[tuple[Role, ...], str] = {("user",): ""}
+    for prompt_id, messages in prompts:
+        examples.setdefault(tuple(message.role for message in messages), prompt_id)
+    for renderer in _renderers(recipe):
+        for roles, prompt_id in examples.items():
+            try:
+                renderer.check_roles(roles)
+            except SpartaError as error:
+                raise SpartaError(
+                    f"{error} (of those prompts {prompt_id} is one)" if prompt_id else str(error)
+                ) from None
+
+
+def _renderers(recipe: Recipe) -> Iterator[Renderer]:
+    """Of the bases of the pool, one for each chat template."""
+    bases = dict.fromkeys(base_folder(recipe, model) for model in recipe.pool.models)
+    loaded = [
+        load_renderer(
+            base, recipe.engine.context_length, recipe.pool.trust_remote_code, recipe.chat.options_now()
+        )
+        for base in bases
+    ]
+    yield from {str(renderer.tokenizer.chat_template): renderer for renderer in loaded}.values()
 
 
 def _check_member(recipe: Recipe, model: Model) -> None:
@@ -76,7 +111,10 @@ def check_judge(recipe: Recipe) -> None:
             if model.adapter is not None:
                 _require_fetched(judge.adapter or "", recipe.pool.folder)
                 check_adapter(model.adapter, Path(model.base))
-        check_engine(judge.engine, [model], Judging(), recipe.pool.trust_remote_code)
+        trusting, chat = recipe.pool.trust_remote_code, recipe.chat.options_now()
+        check_engine(judge.engine, [model], Judging(), trusting, chat)
+        if judge.engine.kind not in ("scripted", "api"):
+            load_renderer(model.base, judge.engine.context_length, trusting, chat).check_roles(["user"])
     except SpartaError as error:
         raise SpartaError(f"evaluation.judge: {error}") from None
 

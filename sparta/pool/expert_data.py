@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from sparta import rng
+from sparta.chat.options import ChatOptions
 from sparta.chat.renderer import Renderer
 from sparta.engines.scripted import ByteTokenizer
 from sparta.engines.tokenizers import load_renderer
@@ -34,7 +35,7 @@ def gather_sft_data(recipe: Recipe) -> dict[str, SftDataInfo]:
     """
     experts = recipe.pool.experts
     bases = {base_folder(recipe, model) for model in experts}
-    renderers = {base: sft_renderer(recipe, base) for base in bases}
+    renderers = {base: sft_renderer(recipe, base, recipe.chat.options_now()) for base in bases}
     scored = held_out((task_named(name, recipe.data) for name in recipe.scored_on if experts), recipe.data)
     found = {}
     for model in experts:
@@ -73,11 +74,11 @@ def sft_rows_of_expert(run: Run, model: Model) -> list[Chat]:
     return chats
 
 
-def sft_renderer(recipe: Recipe, base: str) -> Renderer:
+def sft_renderer(recipe: Recipe, base: str, chat: ChatOptions) -> Renderer:
     """What renders rows for experts on `base`; no row may be longer than its context."""
     if recipe.engine.kind == "scripted":
-        return Renderer(ByteTokenizer(), recipe.pool.sft.max_length)
-    return load_renderer(base, recipe.pool.sft.max_length, recipe.pool.trust_remote_code)
+        return Renderer(ByteTokenizer(), recipe.pool.sft.max_length, chat)
+    return load_renderer(base, recipe.pool.sft.max_length, recipe.pool.trust_remote_code, chat)
 
 
 def rendered(renderer: Renderer, model: Model, chat: Chat) -> tuple[tuple[int, ...], tuple[bool, ...]]:

@@ -110,7 +110,7 @@ def references(run: Run, t: int) -> dict[str, ModelRef]:
 
 def engine_for(run: Run, settings: recipe_engine.EngineSettings, models: Collection[ModelRef]) -> Engine:
     """The process's engine with `settings`, those of a phase, told of `models` of the pool. Raises SpartaError where one of them cannot work."""
-    engine = open_engine(settings, run.recipe.pool.trust_remote_code, run.state.calls)
+    engine = open_engine(settings, run.recipe.pool.trust_remote_code, run.state.calls, chat=run.chat)
     engine.expect(models)
     return engine
 
@@ -138,7 +138,11 @@ def _version_of(adapter: Path) -> str:
 def judge_engine(run: Run, settings: recipe_engine.EngineSettings, model: ModelRef) -> Engine:
     """The process's engine with `settings`, those of the judge of evaluations, told of it. The pool's is closed for it."""
     engine = open_engine(
-        settings, run.recipe.pool.trust_remote_code, run.state.judge_calls, "evaluation.judge.engine"
+        settings,
+        run.recipe.pool.trust_remote_code,
+        run.state.judge_calls,
+        "evaluation.judge.engine",
+        run.chat,
     )
     engine.expect([model])
     return engine

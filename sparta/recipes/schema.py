@@ -8,6 +8,7 @@ Files and `--set` are read in load.py.
 import hashlib
 import json
 from collections.abc import Iterator
+from datetime import date
 from typing import Any, Literal, Self
 
 import yaml
@@ -24,6 +25,7 @@ from sparta.arena.rules import (
     overlay,
 )
 from sparta.names import DATASETS, MODELS
+from sparta.recipes.chat import Chat
 from sparta.recipes.engine import HOW, VLLM_HOTTEST, EngineSettings
 from sparta.recipes.pool import HUB, Pool, well_formed
 
@@ -252,6 +254,7 @@ class Recipe(Rules):
     pool: Pool
     data: Data
     match: MatchMaking = MatchMaking()
+    chat: Chat = Chat()
     generation: Generation = Generation()
     judging: Judging = Judging()
     reputation: Reputation = Reputation()
@@ -387,7 +390,7 @@ def _plain(value: Any, defaults: bool) -> Any:
         return _identity(value, defaults)
     if isinstance(value, tuple):
         return [_plain(item, defaults) for item in value]
-    return value
+    return value.isoformat() if isinstance(value, date) else value
 
 
 def _flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -2,7 +2,7 @@
 
 import platform
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import cached_property
 from importlib import metadata
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from sparta import __version__
+from sparta.chat.options import ChatOptions
 from sparta.errors import SpartaError
 from sparta.recipes.load import thaw
 from sparta.recipes.schema import Recipe
@@ -23,6 +24,7 @@ _PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "submitit", "
 class RunInfo(msgspec.Struct, frozen=True):
     """run.json. `genesis`: the recipe hash that the chain of manifests begins with (a fork keeps its parent's).
 
+    day: what prompts call today where they do; "" in states of earlier versions, whose prompts take that of `created`. A fork keeps its parent's.
     instructions_sha256, lessons_sha256: of data/train.jsonl and data/lessons.json; the latter is empty where no expert is trained from data.
     forked_from: of a fork its parent and the iteration after which it branched, as `origin` names them.
     """
@@ -37,6 +39,7 @@ class RunInfo(msgspec.Struct, frozen=True):
     instructions_sha256: str = ""
     lessons_sha256: str = ""
     forked_from: str | None = None
+    day: str = ""
 
     def origin(self, t: int) -> str:
         """What a fork of this run after iteration t is forked from."""
@@ -76,14 +79,16 @@ class Run:
     @staticmethod
     def describe(recipe: Recipe) -> RunInfo:
         """A new identity for a run of `recipe`."""
+        now = datetime.now(UTC)
         return RunInfo(
             schema_version=SCHEMA_VERSION,
             run_id=uuid.uuid4().hex[:12],
             recipe_hash=recipe.hash,
             genesis=recipe.hash,
             seed=recipe.seed,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            created=now.isoformat(timespec="seconds"),
             packages={"python": platform.python_version(), "sparta": __version__, **_versions()},
+            day=now.date().isoformat(),
         )
 
     def freeze(self) -> None:
@@ -111,6 +116,16 @@ class Run:
         return (
             files.read_json(self.state.sft_data, dict[str, SftDataInfo]) if self.recipe.pool.experts else {}
         )
+
+    @property
+    def day(self) -> date:
+        """The day on which the run began, by UTC."""
+        return date.fromisoformat(self.info.day or self.info.created[:10])
+
+    @property
+    def chat(self) -> ChatOptions:
+        """What every prompt of the run is rendered with."""
+        return self.recipe.chat.options(self.day)
 
     @property
     def models(self) -> tuple[str, ...]:

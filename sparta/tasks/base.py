@@ -62,7 +62,7 @@ class Task(Protocol):
 
     @property
     def stop(self) -> tuple[str, ...]:
-        """Strings that end an answer."""
+        """Strings that end an answer where the chat template is left out: what bare text would go on with."""
         ...
 
     @property
@@ -87,6 +87,10 @@ class Task(Protocol):
         """`item` as contestants are asked it and judges see it. An answer of one word is for graders: most would be equal, and judges learn
         nothing from them.
         """
+        ...
+
+    def plain(self, item: Item) -> tuple[Message, ...]:
+        """The messages of `item`, as it is posed, where the chat template is left out: with what makes a model go on with an answer."""
         ...
 
     def grade(self, item: Item, text: str) -> dict[str, float]:

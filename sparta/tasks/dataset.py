@@ -15,6 +15,7 @@ from sparta.chat.template import Message
 from sparta.recipes.schema import Data
 from sparta.tasks import prepared
 from sparta.tasks.base import Item, Metric, Split
+from sparta.tasks.scaffold import BARE, Scaffold
 
 Made = TypeVar("Made", covariant=True)
 Rows = Callable[[str], Iterator[dict[str, Any]]]
@@ -108,6 +109,7 @@ class Dataset:
     grader: Callable[[Item, str], dict[str, float]] = _nothing
     weigher: Callable[[Item, Mapping[str, float]], dict[str, float]] = _nothing
     combat: Callable[[Item], Item] = _as_it_is
+    scaffold: Scaffold = BARE
     stop: tuple[str, ...] = ()
     missing: Mapping[Split, str] = field(default_factory=dict)
     grading: ClassVar[str] = ""
@@ -117,13 +119,19 @@ class Dataset:
         return self.weigher is not _nothing
 
     def items(self, split: Split, data: Data) -> Sequence[Item]:
-        return prepared.read(prepared.folder_of(data), self.name, split)
+        found = prepared.read(prepared.folder_of(data), self.name, split)
+        return [
+            msgspec.structs.replace(item, messages=self.scaffold.removed(item.messages)) for item in found
+        ]
 
     def posed(self, item: Item) -> Item:
         return item
 
     def in_combat(self, item: Item) -> Item:
         return self.combat(item)
+
+    def plain(self, item: Item) -> tuple[Message, ...]:
+        return self.scaffold.added(item.messages)
 
     def grade(self, item: Item, text: str) -> dict[str, float]:
         return self.grader(item, text)

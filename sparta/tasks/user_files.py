@@ -86,6 +86,9 @@ class UserTask:
     def in_combat(self, item: Item) -> Item:
         return self.posed(item)
 
+    def plain(self, item: Item) -> tuple[Message, ...]:
+        return item.messages
+
     def grade(self, item: Item, text: str) -> dict[str, float]:
         if self._flaw(item):
             return {}

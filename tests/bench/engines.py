@@ -77,7 +77,7 @@ class Bench:
             if phase == "generate":  # its steady state; a judge's is eight times longer
                 settings.append(f"combats={self.generated}")
             run = self.run("phases", *settings)
-            engine = open_engine(run.recipe.engine, False, run.state.calls)
+            engine = open_engine(run.recipe.engine, False, run.state.calls, chat=run.chat)
             requests = _recorded(engine, lambda run=run, phase=phase: _perform(run, phase))  # type: ignore[misc]
             bare, whole = [], []
             for _ in range(REPEATS):
@@ -93,7 +93,7 @@ class Bench:
         """transformers: the hf engine, and static batches in the order of the plan as the authors' scripts make them."""
         for mode, phase in (("text", "generate"), ("text", "judge"), ("expected", "judge")):
             run = self.run("hf", "engine.kind=hf", f"judging.mode={mode}", *FREE)
-            engine = open_engine(run.recipe.engine, False, run.state.calls)
+            engine = open_engine(run.recipe.engine, False, run.state.calls, chat=run.chat)
             requests = _recorded(engine, lambda run=run, phase=phase: _perform(run, phase))  # type: ignore[misc]
             seconds = [_timed(engine, lambda run=run, phase=phase: _perform(run, phase)) for _ in range(3)]  # type: ignore[misc]
             tokens = _tokens(run, phase)
@@ -114,7 +114,7 @@ class Bench:
                 *FREE,
             )
             run = self.run("prefix", *settings)
-            engine = open_engine(run.recipe.engine, False, run.state.calls)
+            engine = open_engine(run.recipe.engine, False, run.state.calls, chat=run.chat)
             _perform(run, "judge")
             seconds = [_timed(engine, lambda run=run: _perform(run, "judge")) for _ in range(3)]  # type: ignore[misc]
             yield _line(
@@ -148,7 +148,7 @@ class Bench:
                 both = [key for key, winner in winners[what].items() if winner and first[key]]
                 same = sum(first[key] == winners[what][key] for key in both) / max(len(both), 1)
                 found = agreement(run, 1)
-                engine = open_engine(run.recipe.engine, False, run.state.calls)
+                engine = open_engine(run.recipe.engine, False, run.state.calls, chat=run.chat)
                 seconds = [_timed(engine, lambda run=run: _perform(run, "judge")) for _ in range(3)]  # type: ignore[misc]
                 yield {
                     **_line(f"judge, {what}", seconds, _tokens(run, "judge")),
@@ -175,7 +175,7 @@ class Bench:
                 f"judging.max_new_tokens={limit}",
             )
             run = self.run("ways", *settings, *FREE)
-            engine = open_engine(run.recipe.engine, False, run.state.calls)
+            engine = open_engine(run.recipe.engine, False, run.state.calls, chat=run.chat)
             _perform(run, "judge")
             seconds = [_timed(engine, lambda run=run: _perform(run, "judge")) for _ in range(3)]  # type: ignore[misc]
             first = first or median(seconds)
@@ -229,7 +229,7 @@ class Bench:
         run.recipe = adjust(run.recipe, ["engine.kind=vllm"])
         freeze_items(run, "toy", "validation")
         name = Evaluate("validation", {"toy": tuple(run.iteration(t).root.name for t in range(9))}).name
-        engine = open_engine(run.recipe.engine, False, run.state.calls)
+        engine = open_engine(run.recipe.engine, False, run.state.calls, chat=run.chat)
         requests = _recorded(engine, lambda: _perform(run, name))
         bare, whole = [], []
         for _ in range(REPEATS):

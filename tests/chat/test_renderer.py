@@ -260,9 +260,9 @@ def test_a_long_answer_is_cut_from_a_grading_prompt_never_the_reference(renderer
 def test_a_grade_is_a_whole_number_from_0_to_10() -> None:
     for score in range(11):
         for text in (f'{{"score": {score}}}', f'{{"score":{score}}}'):
-            assert re.fullmatch(grading_pattern(), text)
+            assert re.fullmatch(grading_pattern(GRADING), text)
     for text in ('{"score": 11}', '{"score": -1}', '{"score": 1.5}', '{"score": 00}', '{"score": n}', "5"):
-        assert not re.fullmatch(grading_pattern(), text)
+        assert not re.fullmatch(grading_pattern(GRADING), text)
 
 
 TURNS = [Message("system", "Be brief.\n"), Message("user", "What <|im_end|> is it?"), Message("user", "é")]
@@ -381,17 +381,18 @@ class Added:
 
 
 class WideTokenizer:
-    """One token a character, but wide brackets are read as plain ones and `<X>` is special, as in NFKC
+    """One token a piece of text, but wide brackets are read as plain ones and `<X>` is special, as in NFKC
     tokenizers.
     """
 
     added_tokens_decoder = {0: Added("<X>")}  # noqa: RUF012
 
-    def apply_chat_template(self, turns: list[dict[str, str]], **_: bool) -> list[int]:
-        text = (
-            "".join(turn["content"] for turn in turns).replace("\uff1c", "<").replace("\uff1e", ">") + "<X>"
-        )
-        return [0 if part == "<X>" else 1 for part in text.replace("<X>", "\0<X>\0").split("\0")]
+    def apply_chat_template(self, turns: list[dict[str, str]], **_: object) -> str:
+        return "".join(turn["content"] for turn in turns) + "<X>"
+
+    def encode(self, text: str, **_: bool) -> list[int]:
+        plain = text.replace("\uff1c", "<").replace("\uff1e", ">")
+        return [0 if part == "<X>" else 1 for part in plain.replace("<X>", "\0<X>\0").split("\0")]
 
 
 def test_tokenizers_that_normalise_first_are_not_tricked() -> None:

@@ -2,10 +2,13 @@
 
 import re
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import pytest
+from support.chat_templates import GEMMA_LIKE, LLAMA_LIKE, PARTS, WITHOUT_SYSTEM
 
+from sparta.chat.options import ChatOptions
 from sparta.chat.renderer import Renderer
 from sparta.chat.template import Message
 from sparta.engines.tokenizers import load_renderer
@@ -111,6 +114,12 @@ TEMPLATES = {
     "never ends": "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}",
     "refuses a role": "{{ raise_exception('System role not supported') }}",
+    "escapes": "{% for m in messages %}{{ m.role + ': ' + (m.content | tojson) }}{% endfor %}",
+    "cannot count": "{{ messages[0].content + 1 }}",
+    "has no end": "{% for m in messages %}{{ m.content }}\n{% if %}",
+    "parts": PARTS,
+    "without system": WITHOUT_SYSTEM,
+    "like Gemma": GEMMA_LIKE,
 }
 
 
@@ -144,5 +153,83 @@ def test_a_template_that_changes_answers_is_named_with_its_base(
 
 def test_a_template_that_refuses_a_role_is_reported(with_template: Callable[[str], Renderer]) -> None:
     for ids in (with_template("refuses a role").combat, with_template("refuses a role").lesson):
-        with pytest.raises(SpartaError, match=r"roles system.*System role not supported.*'Be brief\.'"):
+        with pytest.raises(SpartaError, match=r"roles system.*'Be brief\.'.*System role not supported"):
             ids(CHAT)
+
+
+def test_a_template_that_prints_the_day_prints_that_of_the_run(tiny_base: Path) -> None:
+    def asked(options: ChatOptions) -> str:
+        renderer = load_renderer(str(tiny_base), 512, False, options)
+        renderer.tokenizer.chat_template = LLAMA_LIKE
+        ids = renderer.combat(CHAT[:2]).token_ids
+        assert renderer.lesson(CHAT[:3])[0][: len(ids or ())] == ids
+        return str(renderer.tokenizer.decode(ids))
+
+    first = asked(ChatOptions(today=date(2001, 2, 3)))
+    assert "Today Date: 03 Feb 2001\nBe brief." in first
+    assert asked(ChatOptions(today=date(2001, 2, 4))) == first.replace("03 Feb", "04 Feb")
+    with pytest.raises(SpartaError, match=f"base {re.escape(str(tiny_base))} prints today's date"):
+        asked(ChatOptions())
+
+
+@pytest.mark.parametrize(
+    ("name", "roles", "said"),
+    [
+        (
+            "parts",
+            "user",
+            "wants content as a list of parts, .* leaves out the user turn, number 1 of .* roles user: use",
+        ),
+        (
+            "without system",
+            "system user",
+            "leaves out the system turn, number 1 of a prompt with the roles system, user: ",
+        ),
+        ("escapes", "user", "leaves out the user turn, number 1 of a prompt with the roles user: "),
+        (
+            "like Gemma",
+            "system user",
+            r"refuses a prompt with the roles system, user \(System role not supported\): ",
+        ),
+        (
+            "like Gemma",
+            "user user",
+            r"refuses a prompt with the roles user, user \(Conversation roles must alternate\): ",
+        ),
+        ("cannot count", "user", r"fails on a prompt with the roles user \(TypeError: can only concatenate"),
+        (
+            "has no end",
+            "user",
+            r"has a syntax error in line 2 \(Expected an expression.*\): correct chat_template.jinja",
+        ),
+    ],
+)
+def test_a_template_that_would_not_show_every_turn_is_refused_with_base_and_turn(
+    with_template: Callable[[str], Renderer], tiny_base: Path, name: str, roles: str, said: str
+) -> None:
+    with pytest.raises(SpartaError, match=f"the chat template of base {re.escape(str(tiny_base))} {said}"):
+        with_template(name).check_roles(roles.split())
+
+
+@pytest.mark.parametrize(
+    ("name", "roles"),
+    [
+        ("trims", "system user assistant user"),
+        ("without system", "user user"),
+        ("like Gemma", "user assistant user"),
+    ],
+)
+def test_a_template_that_shows_every_turn_is_fine(
+    with_template: Callable[[str], Renderer], name: str, roles: str
+) -> None:
+    with_template(name).check_roles(roles.split())
+
+
+def test_a_turn_that_is_left_out_of_one_prompt_alone_is_no_prompt(
+    with_template: Callable[[str], Renderer],
+) -> None:
+    renderer = with_template("like Gemma")
+    renderer.tokenizer.chat_template = WITHOUT_SYSTEM.replace("m.role != 'system'", "m.content != 'secret'")
+    renderer.check_roles(["user"])
+    with pytest.raises(SpartaError, match="leaves out the user turn, number 1 of .* that begins 'secret': "):
+        renderer.combat([Message("user", "secret")])

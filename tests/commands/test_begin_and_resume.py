@@ -1,6 +1,7 @@
 """How a run begins, goes on, goes back and branches; nothing is deleted and nothing is mixed up."""
 
 import shutil
+from datetime import date
 from pathlib import Path
 
 import msgspec
@@ -303,6 +304,21 @@ def test_a_fork_may_play_by_other_rules_from_there_on(tmp_path: Path) -> None:
     assert begin_or_continue(target, recipe).state.committed() == [0, 1, 2, 3]
     with pytest.raises(SpartaError, match="combats: 15, now 12"):
         begin_or_continue(target, run.recipe)
+
+
+def test_the_day_of_a_run_is_that_of_its_beginning_for_ever_and_for_its_forks(tmp_path: Path) -> None:
+    run = begin(tmp_path)
+    began = run.day
+    assert run.chat.today == began
+    run.info = msgspec.structs.replace(run.info, created="2024-02-29T23:59:59+00:00", day="")
+    run.save()
+    again = begin_or_continue(run.state, None)
+    assert again.day == date(2024, 2, 29), "as a state of an earlier version has it"
+    branch = resume.fork(run.state, 0, StateDir(tmp_path / "branch"), None)
+    assert branch.info.created[:10] == began.isoformat() and branch.day == date(2024, 2, 29)
+    said = begin_or_continue(StateDir(tmp_path / "said"), adjust(run.recipe, ["chat.date=2026-11-28"]))
+    assert said.chat.today == date(2026, 11, 28)
+    assert said.recipe.hash != run.recipe.hash == run.info.recipe_hash
 
 
 def test_the_same_fork_again_goes_on_with_it(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sparta.engines.tokenizers import check_base
+from sparta.chat.template import Message
+from sparta.engines.tokenizers import check_base, load_renderer
 from sparta.errors import SpartaError
 
 
@@ -60,6 +61,45 @@ def test_a_chat_template_may_be_a_file_of_its_own(base: Path) -> None:
         check_base(str(base))
     (base / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
     check_base(str(base))
+
+
+def with_templates(base: Path, **templates: str) -> str:
+    """`base` with the chat templates of these names."""
+    settings = base / "tokenizer_config.json"
+    named = [{"name": name, "template": template} for name, template in templates.items()]
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"chat_template": named}))
+    return str(base)
+
+
+def test_of_several_named_templates_the_default_is_used_and_there_must_be_one(base: Path) -> None:
+    named = with_templates(base, rag="{{ 'rag' }}", default="{{ messages[0].content }}")
+    assert load_renderer(named, 64, False).combat([Message("user", "ab")]).token_ids
+    named = with_templates(base, tool_use="{{ 'tools' }}", rag="{{ messages[0].content }}")
+    with pytest.raises(SpartaError) as caught:
+        load_renderer(named, 64, False)
+    assert str(caught.value) == (
+        f"base {base} has several chat templates (rag, tool_use) and none of them is called default: copy the one to use to "
+        f"{base}/chat_template.jinja"
+    )
+    (base / "additional_chat_templates").mkdir()
+    (base / "additional_chat_templates" / "rag.jinja").write_text("{{ messages[0].content }}")
+    settings = base / "tokenizer_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"chat_template": None}))
+    with pytest.raises(SpartaError, match=r"\(rag\) and none of them is called default"):
+        load_renderer(named, 64, False)
+    (base / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    assert load_renderer(named, 64, False).combat([Message("user", "ab")]).token_ids
+
+
+@pytest.mark.parametrize("template", ["{{ ['a', 'b'] | random }}", "{% set x = lipsum(n=1) %}{{ x }}"])
+def test_a_template_that_draws_at_random_is_refused(template: str, base: Path) -> None:
+    (base / "chat_template.jinja").write_text(template)
+    with pytest.raises(SpartaError, match="draws at random"):
+        load_renderer(str(base), 64, False)
+    (base / "chat_template.jinja").write_text(
+        "a | random lipsum {{ messages[0].random or messages[0].content }}"
+    )
+    load_renderer(str(base), 64, False).check_roles(["user"])
 
 
 def test_weights_in_parts_must_all_be_there(base: Path) -> None:

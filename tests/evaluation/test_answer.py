@@ -496,7 +496,10 @@ def test_prompts_go_through_the_template_or_are_bare_text_as_the_task_says(
 def test_what_is_graded_ends_before_the_stop_string(tmp_path: Path, register: Register) -> None:
     run, graded = begin(tmp_path), []
     register(
-        "quiz", stop=(" quality", ","), grader=lambda item, text: graded.append(text) or {"accuracy": 1.0}
+        "quiz",
+        chat_template=False,
+        stop=(" quality", ","),
+        grader=lambda item, text: graded.append(text) or {"accuracy": 1.0},
     )
     phase = frozen(run, quiz=("iter_00",))
     complete(run, phase)

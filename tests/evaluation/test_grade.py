@@ -137,10 +137,10 @@ def test_the_judge_reads_question_reference_and_answer_and_says_a_number(
             f"{rubric.introduction}\n<question>\nv question {item[-1]}\n</question>\n{reference}"
             f"<response>\n{texts[f'{task}/{checkpoint}/{item}']}\n</response>\n{GRADING}"
         )
-        assert request.pattern == grading_pattern() and request.sampling.temperature == 0
+        assert request.pattern == grading_pattern(GRADING) and request.sampling.temperature == 0
         assert request.sampling.max_new_tokens == 32
-    assert re.fullmatch(grading_pattern(), '{"score": 0}') and re.fullmatch(
-        grading_pattern(), '{"score": 10}'
+    assert re.fullmatch(grading_pattern(GRADING), '{"score": 0}') and re.fullmatch(
+        grading_pattern(GRADING), '{"score": 10}'
     )
 
 
@@ -459,7 +459,7 @@ def test_an_endpoint_grades_and_no_answer_is_paid_for_twice(
     }
     assert {body["model"] for body in bodies} == {"gemini"}
     assert Counter(body["temperature"] for body in bodies) == {0.0: 24, RETRY_TEMPERATURE: 12}
-    form = {"regex": grading_pattern()} if dialect == "vllm" else None
+    form = {"regex": grading_pattern(GRADING)} if dialect == "vllm" else None
     assert all(body.get("structured_outputs") == form for body in bodies)
     assert list(run.state.judge_calls.glob("*.jsonl")) and not list(run.state.calls.glob("*.jsonl"))
     for path in phase.parts[0].folder(run).iterdir():
@@ -487,4 +487,4 @@ def test_the_judge_is_a_model_of_its_own_with_weights(tmp_path: Path, register: 
     assert record.loads == 1
     found = grades(run, phase)
     assert len(found) == 12 and all(row.score is not None and row.tries == 1 for row in found.values())
-    assert all(re.fullmatch(grading_pattern(), row.raw) for row in found.values())
+    assert all(re.fullmatch(grading_pattern(GRADING), row.raw) for row in found.values())

@@ -1,11 +1,16 @@
 """What a judge is asked to grade by, and how its grade is read."""
 
+import re
+
 import pytest
+from support.real_data import RAW
 
 from sparta.arena.votes import parse_score
+from sparta.chat.judge_prompts import GRADING, GRADINGS, grading_pattern
 from sparta.grading import rubrics
 from sparta.grading.rubrics import Rubric, parse_grade
 
+PAPER = RAW.parent / "paper" / "sparta_alignment.md"
 RUBRICS = {name: value for name, value in vars(rubrics).items() if isinstance(value, Rubric)}
 
 
@@ -17,9 +22,9 @@ def test_there_is_a_rubric_for_every_metric_that_a_judge_gives() -> None:
 
 
 @pytest.mark.parametrize("name", RUBRICS)
-def test_a_rubric_is_one_line_of_its_own_and_speaks_of_a_reference_only_where_one_is_shown(name: str) -> None:
+def test_a_rubric_has_words_of_its_own_and_speaks_of_a_reference_only_where_one_is_shown(name: str) -> None:
     rubric = RUBRICS[name]
-    assert "\n" not in rubric.introduction
+    assert "\n\n" not in rubric.introduction and rubric.instruction in GRADINGS
     assert ("reference" in rubric.introduction.lower()) == rubric.reference
     assert len({other.introduction for other in RUBRICS.values()}) == len(RUBRICS)
 
@@ -72,3 +77,35 @@ def test_a_vote_still_begins_at_1() -> None:
     assert parse_score("0") is None
     assert parse_score('{"score": 0.5}') is None
     assert parse_score("1") == 1
+
+
+@pytest.mark.parametrize("instruction", GRADINGS)
+def test_what_a_judge_is_told_to_write_is_what_it_is_held_to_and_what_is_read(instruction: str) -> None:
+    shown = instruction.partition("{")[2].partition("}")[0]
+    for grade in (0, 7, 10):
+        written = "{" + shown.rpartition(" ")[0] + f" {grade}}}"
+        assert re.fullmatch(grading_pattern(instruction), written)
+        assert parse_grade(written) == grade
+
+
+def test_the_sides_of_a_medical_answer_are_asked_for_in_the_papers_words() -> None:
+    if not PAPER.is_file():
+        pytest.skip(f"the paper's text is not at {PAPER}")
+    printed = plain(PAPER.read_text())
+    for name in ("MEDQA_INFORMATIVENESS", "MEDQA_COHERENCE", "MEDQA_COMPREHENSIVENESS"):
+        rubric = RUBRICS[name]
+        ours = plain(
+            f"{rubric.introduction} Question: {{prompt}} Response: {{response}} {rubric.instruction}"
+        )
+        assert ours in printed
+
+
+def plain(text: str) -> str:
+    """`text` without what lists, emphasis and line breaks are made of."""
+    return " ".join(re.sub(r"[*\u2022]|(?<=\s)-", " ", text).split())
+
+
+def test_usual_rubrics_are_known_by_what_they_always_were() -> None:
+    assert rubrics.GENERAL.identity() == {"introduction": rubrics.GENERAL.introduction, "reference": True}
+    assert GRADING not in rubrics.MEDQA_COHERENCE.identity().values()
+    assert rubrics.MEDQA_COHERENCE.identity()["instruction"] == rubrics.MEDQA_COHERENCE.instruction

@@ -10,6 +10,7 @@ from sparta.phases.base import Phase
 from sparta.recipes.schema import Data
 from sparta.store.run import Run
 from sparta.tasks.base import Item, Metric, Split
+from sparta.tasks.scaffold import BARE, Scaffold
 from support.scripted_run import Silent
 
 
@@ -26,6 +27,7 @@ class Quiz:
     metrics: tuple[Metric, ...] = (Metric("accuracy"),)
     chat_template: bool = True
     max_new_tokens: int = 64
+    scaffold: Scaffold = BARE
     stop: tuple[str, ...] = ()
     likelihood: bool = False
     grading: str = ""
@@ -43,6 +45,9 @@ class Quiz:
 
     def in_combat(self, item: Item) -> Item:
         return item
+
+    def plain(self, item: Item) -> tuple[Message, ...]:
+        return self.scaffold.added(item.messages)
 
     def grade(self, item: Item, text: str) -> dict[str, float]:
         return self.grader(item, text)

@@ -5,7 +5,9 @@ Nothing it writes makes sense. For models that have learned something, see `spar
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 START, END, PAD = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 CHAT_TEMPLATE = (
@@ -18,9 +20,15 @@ MERGES = [("a", "b"), ("t", "h"), ("th", "e"), ("Ċ", "Ċ"), ("1", "0"), (".", "
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-def make_tokenizer(folder: Path, merges: list[tuple[str, str]] = MERGES) -> int:
-    """Write the files of a byte-level BPE with a few merges and a ChatML template; return the number of
-    tokens.
+def make_tokenizer(
+    folder: Path,
+    merges: list[tuple[str, str]] = MERGES,
+    template: str | None = None,
+    added: Mapping[str, bool] = MappingProxyType({}),
+) -> int:
+    """Write the files of a byte-level BPE with a few merges and a chat template, ChatML where none is given; return the number of tokens.
+
+    added: more tokens, and whether each is a special one.
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
@@ -32,6 +40,8 @@ def make_tokenizer(folder: Path, merges: list[tuple[str, str]] = MERGES) -> int:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in (START, END, PAD)])
+    for token, special in added.items():
+        tokenizer.add_tokens([AddedToken(token, special=special, normalized=False)])
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     config = {
@@ -39,7 +49,7 @@ def make_tokenizer(folder: Path, merges: list[tuple[str, str]] = MERGES) -> int:
         "eos_token": END,
         "pad_token": PAD,
         "clean_up_tokenization_spaces": False,
-        "chat_template": CHAT_TEMPLATE,
+        "chat_template": template or CHAT_TEMPLATE,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
     return len(symbols) + 3
@@ -53,14 +63,16 @@ def make_base(
     context: int = 512,
     seed: int = 0,
     merges: list[tuple[str, str]] = MERGES,
+    template: str | None = None,
+    added: Mapping[str, bool] = MappingProxyType({}),
 ) -> Path:
     """Write a random Qwen2 of `layers` layers, `width` wide; return `folder`."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    tokens = make_tokenizer(folder, merges)
+    tokens = make_tokenizer(folder, merges, template, added)
     config = Qwen2Config(
-        vocab_size=tokens,
+        vocab_size=tokens + len(added),
         hidden_size=width,
         intermediate_size=2 * width,
         num_hidden_layers=layers,

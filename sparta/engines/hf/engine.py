@@ -5,6 +5,7 @@ from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from sparta.chat.options import UNDATED, ChatOptions
 from sparta.chat.renderer import Renderer
 from sparta.engines.base import Completion, Inbox, ModelRef, Request
 from sparta.engines.constrained_decoding import Patterns, matcher_of
@@ -33,11 +34,16 @@ class HfEngine:
     its end-of-sequence tokens.
     """
 
-    def __init__(self, settings: recipe_engine.EngineSettings, trust_remote_code: bool = False) -> None:
+    def __init__(
+        self,
+        settings: recipe_engine.EngineSettings,
+        trust_remote_code: bool = False,
+        chat: ChatOptions = UNDATED,
+    ) -> None:
         self.settings = settings
         self.trust_remote_code = trust_remote_code
         self._weights = Weights(settings, trust_remote_code)
-        self._tokenizers = Tokenizers(settings.context_length, trust_remote_code)
+        self._tokenizers = Tokenizers(settings.context_length, trust_remote_code, chat)
         self._stops: dict[tuple[str, tuple[str, ...]], StopStrings] = {}
         self._matchers: dict[tuple[str, str], Any] = {}
 

@@ -9,6 +9,7 @@ from math import exp, fsum
 from time import perf_counter
 from typing import Any
 
+from sparta.chat.options import UNDATED, ChatOptions
 from sparta.chat.renderer import Renderer
 from sparta.engines.adapter_check import adapts_output
 from sparta.engines.base import Completion, Inbox, ModelRef, Request
@@ -40,7 +41,12 @@ class VllmEngine:
     always makes one more token.
     """
 
-    def __init__(self, settings: recipe_engine.EngineSettings, trust_remote_code: bool = False) -> None:
+    def __init__(
+        self,
+        settings: recipe_engine.EngineSettings,
+        trust_remote_code: bool = False,
+        chat: ChatOptions = UNDATED,
+    ) -> None:
         self.settings = settings
         self.trust_remote_code = trust_remote_code
         self.loads = 0
@@ -48,7 +54,7 @@ class VllmEngine:
         self._open: VllmBase | None = None
         self._expected: dict[ModelRef, None] = {}
         self._rooms: dict[str, LoraCapacity] = {}
-        self._tokenizers = Tokenizers(settings.context_length, trust_remote_code)
+        self._tokenizers = Tokenizers(settings.context_length, trust_remote_code, chat)
         self._number = 0
         self._cost = 0.0
 

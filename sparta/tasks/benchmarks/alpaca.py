@@ -8,6 +8,7 @@ from typing import Any
 from sparta.grading import rubrics
 from sparta.tasks.base import Item, Metric
 from sparta.tasks.dataset import Dataset, HubSplit, LocalFile, Rows, Source, Splits, asked
+from sparta.tasks.scaffold import Scaffold
 from sparta.tasks.splits import apart, distinct, halved
 
 PAPER = (52002, 402, 403)
@@ -32,12 +33,7 @@ PARTS_NOTE = f"train is what four published subsets hold together, not all of th
 
 
 def _prompt(instruction: str, given: str = "") -> str:
-    lines = [
-        f"Instruction: {instruction.strip()}",
-        f"Input: {given.strip()}" if given.strip() else "",
-        "Response:",
-    ]
-    return "\n\n".join(filter(None, lines))
+    return f"{instruction.strip()}\n\nInput: {given.strip()}" if given.strip() else instruction.strip()
 
 
 def _train(rows: Iterable[dict[str, Any]]) -> Iterator[Item]:
@@ -79,6 +75,7 @@ ALPACA = Dataset(
     metrics=(Metric("score", top=10.0, rubric=rubrics.ALPACA),),
     chat_template=False,
     max_new_tokens=512,
+    scaffold=Scaffold(before="Instruction: ", after="\n\nResponse:"),
     stop=("\nInstruction:",),
     local=Source(
         {"whole": WHOLE, **PARTS, "scored": REFERENCES},

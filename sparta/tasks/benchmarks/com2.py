@@ -12,10 +12,11 @@ from typing import Any
 from sparta.grading import rubrics
 from sparta.tasks.base import Item, Metric
 from sparta.tasks.dataset import Dataset, LocalFile, Rows, Source, Splits, asked, label_among
+from sparta.tasks.scaffold import Scaffold
 from sparta.tasks.splits import apart, distinct, halved
 
 PAPER = (7200, 400, 400)
-PROMPT = "Use common sense to answer the question about the context, in a few words.\n\nContext: {context}\nQuestion: {question}\nAnswer:"
+PROMPT = "Use common sense to answer the question about the context, in a few words.\n\nContext: {context}\nQuestion: {question}"
 NONE = "None of the answers are correct"
 """The last choice of every question."""
 _QUESTION = re.compile(
@@ -74,6 +75,7 @@ COM2 = Dataset(
     metrics=(Metric("score", top=10.0, rubric=rubrics.COM2),),
     chat_template=False,
     max_new_tokens=128,
+    scaffold=Scaffold(after="\nAnswer:"),
     stop=("\nContext:", "\nQuestion:"),
     local=Source(
         {

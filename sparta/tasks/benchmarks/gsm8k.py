@@ -7,11 +7,12 @@ from typing import Any
 
 from sparta.tasks.base import Item, Metric
 from sparta.tasks.dataset import Dataset, HubSplit, LocalFile, Rows, Source, Splits, asked
+from sparta.tasks.scaffold import Scaffold
 from sparta.tasks.splits import apart, distinct, halved
 
 PAPER = (7473, 660, 659)
 REVISION = "e53f048856ff4f594e959d75785d2c2d37b678ee"
-PROMPT = "Solve the problem step by step. Then write #### and the final number, on a line of their own.\n\nQuestion: {question}\nAnswer:"
+LEAD = "Solve the problem step by step. Then write #### and the final number, on a line of their own.\n\n"
 _CALCULATION = re.compile(r"<<[^<>]*>>")
 """What the data's authors wrote for a calculator, within the worked answers."""
 
@@ -25,7 +26,7 @@ def _items(rows: Iterator[dict[str, Any]], part: str) -> Iterator[Item]:
             raise ValueError("its answer has no number after ####")
         yield Item(
             f"{part}-{number}",
-            asked(PROMPT.format(question=row["question"].strip())),
+            asked(LEAD + row["question"].strip()),
             reference=f"{worked}\n#### {answer}",
             answer=answer,
         )
@@ -64,6 +65,7 @@ GSM8K = Dataset(
     metrics=(Metric("accuracy"),),
     chat_template=False,
     max_new_tokens=512,
+    scaffold=Scaffold(LEAD, "Question: ", "\nAnswer:"),
     stop=("\nQuestion:",),
     grader=_right_number,
     local=Source(_FILES, _read),

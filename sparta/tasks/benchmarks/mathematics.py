@@ -12,6 +12,7 @@ from typing import Any
 from sparta.grading.boxes import boxes
 from sparta.tasks.base import Item, Metric
 from sparta.tasks.dataset import Dataset, HubSplit, LocalFile, Rows, Source, Splits, asked
+from sparta.tasks.scaffold import Scaffold
 from sparta.tasks.splits import apart, distinct, halved
 
 LEVELS: Mapping[str, tuple[str, ...]] = {
@@ -34,7 +35,7 @@ SUBJECTS = (
     "prealgebra",
     "precalculus",
 )
-PROMPT = "Solve the problem step by step and put the final answer, and nothing else, into \\boxed{{}}.\n\nProblem: {problem}\nSolution:"
+LEAD = "Solve the problem step by step and put the final answer, and nothing else, into \\boxed{}.\n\n"
 UNBOXED = r"Let $\boxed{N}$ mean the number of whole number divisors of $N$"
 """How the one problem begins that has boxes of its own and whose solution says that the answer is therefore in none."""
 _BARE = re.compile(r"\\(?:boxed|fbox)\s+(?P<answer>[^\s$.]+)|\\(?:boxed|fbox)(?P<digit>\d)")
@@ -69,7 +70,7 @@ def _items(
             # Files name problems differently, some not at all; a place in a published file does.
             yield Item(
                 f"{part}-{number}",
-                asked(PROMPT.format(problem=row["problem"].strip())),
+                asked(LEAD + row["problem"].strip()),
                 reference=solution,
                 answer=answer,
                 level=row["level"],
@@ -135,6 +136,7 @@ def _dataset(difficulty: str, train: LocalFile) -> Dataset:
         metrics=(Metric("accuracy"),),
         chat_template=False,
         max_new_tokens=1024,
+        scaffold=Scaffold(LEAD, "Problem: ", "\nSolution:"),
         stop=("\nProblem:",),
         grader=_right,
         local=Source(

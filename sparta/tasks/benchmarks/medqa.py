@@ -21,11 +21,14 @@ from sparta.tasks.dataset import (
     multiple_choice,
     right_letter,
 )
+from sparta.tasks.scaffold import Scaffold
 from sparta.tasks.splits import apart, distinct
 
 PAPER = (10178, 636, 637)
 REVISION = "0fb93dd23a7339b6dcd27e241cb9b5eca62d4d18"
-PROMPT = "Answer the medical question. Write the letter of the right option first, then explain your choice.\n\nQuestion: {question}\nAnswer:"
+LEAD = (
+    "Answer the medical question. Write the letter of the right option first, then explain your choice.\n\n"
+)
 
 
 def _items(rows: Iterator[dict[str, Any]], part: str) -> Iterator[Item]:
@@ -34,7 +37,7 @@ def _items(rows: Iterator[dict[str, Any]], part: str) -> Iterator[Item]:
         label = label_among(row["answer_idx"], choices)
         yield Item(
             f"{part}-{number}",
-            asked(PROMPT.format(question=multiple_choice(row["question"].strip(), choices))),
+            asked(LEAD + multiple_choice(row["question"].strip(), choices)),
             reference=f"{label}. {choices[label]}",
             choices=choices,
             answer=label,
@@ -70,6 +73,7 @@ MEDQA = Dataset(
     ),
     chat_template=False,
     max_new_tokens=512,
+    scaffold=Scaffold(LEAD, "Question: ", "\nAnswer:"),
     stop=("\nQuestion:",),
     grader=right_letter,
     local=Source(

@@ -34,6 +34,9 @@ class Toy:
     def in_combat(self, item: Item) -> Item:
         return item
 
+    def plain(self, item: Item) -> tuple[Message, ...]:
+        return item.messages
+
     def grade(self, item: Item, text: str) -> dict[str, float]:
         return {"accuracy": float(family.is_right(item.answer or "", text))}
 

@@ -111,6 +111,7 @@ def test_a_data_set_is_asked_as_the_paper_asks_it(name: str) -> None:
     assert task.chat_template == (name in CHAT)
     # Without a template nothing else ends the answer of a base model that goes on with a question of its own.
     assert bool(task.stop) == (not task.chat_template)
+    assert task.stop == () or task.scaffold.before.rstrip() in "".join(task.stop)
     assert task.likelihood == (name == "truthfulqa")
     assert [metric.top for metric in task.metrics if metric.rubric] == [10.0] * sum(
         metric.rubric is not None for metric in task.metrics
@@ -161,7 +162,7 @@ def test_no_two_items_ask_the_same_or_have_one_id(name: str) -> None:
 def test_items_are_whole(name: str) -> None:
     task = dataset(name)
     for item in everything(name):
-        assert len(text(item).strip()) > 20
+        assert len(text(item).strip()) > 3
         assert item.reference is None or item.reference.strip()
         assert item.answer is None or item.answer.strip() == item.answer != ""
         assert not item.choices or item.answer in item.choices
@@ -206,7 +207,7 @@ def test_published_solutions_give_the_published_answers(name: str) -> None:
     given = {}
     for line in (RAW / "math" / "raw" / "train.jsonl").read_text().splitlines():
         row = json.loads(line)
-        given[mathematics.PROMPT.format(problem=row["problem"].strip())] = row["answer"].strip()
+        given[mathematics.LEAD + row["problem"].strip()] = row["answer"].strip()
     found = items(name, "train")
     assert all(item.reference for item in found)
     assert [item.answer for item in found] == [given[text(item)] for item in found]
@@ -233,7 +234,7 @@ def test_medqa_is_cut_where_the_authors_cut_it() -> None:
     [item] = items("medqa", "validation")[:1]
     assert list(item.choices) == list("ABCDE")
     assert f"\nC. {item.choices['C']}\n" in text(item)
-    assert text(item).endswith("\nAnswer:")
+    assert text(item).endswith(f"\nE. {item.choices['E']}")
 
 
 @needs_raw_data
@@ -302,8 +303,8 @@ def test_no_graph_is_in_both_validation_and_test_and_levels_say_which_training_k
 def test_gsm8k_is_asked_without_the_calculators_marks() -> None:
     [item] = items("gsm8k", "train")[:1]
     assert text(item).endswith(
-        "\n\nQuestion: Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May. "
-        "How many clips did Natalia sell altogether in April and May?\nAnswer:"
+        "\n\nNatalia sold clips to 48 of her friends in April, and then she sold half as many clips in May. "
+        "How many clips did Natalia sell altogether in April and May?"
     )
     assert (item.answer, (item.reference or "").splitlines()[-1]) == ("72", "#### 72")
     assert not any("<<" in (item.reference or "") for item in everything("gsm8k"))
@@ -313,7 +314,7 @@ def test_gsm8k_is_asked_without_the_calculators_marks() -> None:
 def test_com2_is_scored_on_questions_with_one_good_answer_and_none_of_training() -> None:
     from sparta.tasks.benchmarks import com2
 
-    assert all("Context: " in text(item) and text(item).endswith("\nAnswer:") for item in everything("com2"))
+    assert all("Context: " in text(item) and "\nQuestion: " in text(item) for item in everything("com2"))
     assert not any("The answer is" in text(item) for item in everything("com2"))
     assert not any((item.reference or "").endswith(("\\", com2.NONE)) for item in scored("com2"))
     assert made("com2").dropped["validation, test: no right choice to refer to"] == 178
@@ -322,10 +323,7 @@ def test_com2_is_scored_on_questions_with_one_good_answer_and_none_of_training()
 @needs_raw_data
 def test_alpacas_inputs_are_shown_and_alpaca_eval_is_whole() -> None:
     rows = json.loads((RAW / "alpaca" / "raw" / "alpaca_eval_gpt4_1106_preview.json").read_text())
-    shown = {
-        text(item).removeprefix("Instruction: ").removesuffix("\n\nResponse:") for item in scored("alpaca")
-    }
-    assert shown == {row["instruction"].strip() for row in rows}
+    assert {text(item) for item in scored("alpaca")} == {row["instruction"].strip() for row in rows}
     with_input = [item for item in items("alpaca", "train") if "\n\nInput: " in text(item)]
     assert 0.3 < len(with_input) / 18669 < 0.5
 
@@ -334,7 +332,7 @@ def test_alpacas_inputs_are_shown_and_alpaca_eval_is_whole() -> None:
 def test_the_likelihood_of_truthful_answers_is_what_counts() -> None:
     task = dataset("truthfulqa")
     rows = json.loads((RAW / "truthfulqa" / "raw" / "mc_task.json").read_text())
-    targets = {truthfulqa.PROMPT.format(question=row["question"].strip()): row for row in rows}
+    targets = {truthfulqa.LEAD + row["question"].strip(): row for row in rows}
     for item in scored("truthfulqa"):
         row = targets[text(item)]
         true = {choice.strip() for choice, right in row["mc2_targets"].items() if right}

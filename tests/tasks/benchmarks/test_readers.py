@@ -214,7 +214,7 @@ def test_medqa_is_complete_where_its_training_file_is_there() -> None:
     assert ids(splits) == [["train-0"], ["test-0"], []]
     [item] = splits.train or ()
     assert item.messages[0].content.endswith(
-        "Question: What first?\nA. rest\nB. aspirin\nC. surgery\nD. nothing\nE. tea\nAnswer:"
+        "\n\nWhat first?\nA. rest\nB. aspirin\nC. surgery\nD. nothing\nE. tea"
     )
     assert (item.answer, item.reference, item.level) == ("B", "B. aspirin", "step2&3")
 
@@ -228,8 +228,8 @@ def test_the_whole_of_alpaca_is_taken_where_it_is_there() -> None:
     for source in (alpaca.ALPACA.local, hub(alpaca.ALPACA)):
         splits = source.read(rows_of(whole=whole, random_9k=part))
         assert [item.messages[0].content for item in splits.train or ()] == [
-            "Instruction: Add.\n\nInput: 1 and 2\n\nResponse:",
-            "Instruction: Write.\n\nResponse:",
+            "Add.\n\nInput: 1 and 2",
+            "Write.",
         ]
         assert [item.reference for item in splits.train or ()] == ["3", None]
         assert splits.validation is None and splits.test is None

@@ -8,7 +8,7 @@ from sparta.chat.template import Message
 from sparta.recipes.schema import Data
 from sparta.tasks import prepared
 from sparta.tasks.base import Item
-from sparta.tasks.benchmarks.gsm8k import GSM8K, PROMPT
+from sparta.tasks.benchmarks.gsm8k import GSM8K, LEAD
 from sparta.tasks.benchmarks.medqa import MEDQA
 from sparta.tasks.chats import Chat
 from sparta.tasks.sft_data.contamination import HeldOut, held_out
@@ -22,7 +22,7 @@ def items(split: str, *questions: str) -> list[Item]:
     return [
         Item(
             f"{split}-{number}",
-            (Message("user", PROMPT.format(question=question)),),
+            (Message("user", LEAD + question),),
             answer="1",
             reference="1",
         )
@@ -52,7 +52,7 @@ def scored() -> HeldOut:
         (LONG.removesuffix(", how many apples has Ada then?"),),
         (SHORT,),
         ("what is the capital of ruritania",),
-        (PROMPT.format(question=LONG),),
+        (GSM8K.plain(items("test", LONG)[0])[0].content,),
     ],
 )
 def test_a_question_of_an_evaluation_is_found(asked: tuple[str, ...], scored: HeldOut) -> None:
@@ -65,7 +65,7 @@ def test_a_question_of_an_evaluation_is_found(asked: tuple[str, ...], scored: He
         "Eve has 12 apples and eats one of them every day, how many apples has Eve after a week?",
         "What is the capital of Borduria?",
         # The task's form is not its question.
-        PROMPT.format(question="What is 2 + 2?"),
+        GSM8K.plain(items("test", "What is 2 + 2?")[0])[0].content,
         "Hi",
     ],
 )
