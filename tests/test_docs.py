@@ -13,7 +13,7 @@ import msgspec
 import pytest
 import yaml
 from pydantic import BaseModel, TypeAdapter
-from support.house import COMING, LINE
+from support.house import COMING, JOBS, LINE
 from support.pages import BY_NAME, PAGES, ROOT, Page, defined, is_said, options, parsed
 from support.scripted_run import typed
 
@@ -264,7 +264,7 @@ def test_what_looks_at_a_run_works_on_one(script: str, arguments: Command, toy_r
     assert done.stdout
 
 
-@pytest.mark.parametrize("command", ["launch", "init_pool", "status", "evaluate", "prepare_data"])
+@pytest.mark.parametrize("command", [path.stem for path in JOBS])
 def test_every_option_is_on_the_page_of_the_commands(command: str) -> None:
     page = BY_NAME["jobs/README.md"]
     shown = {word for span in page.spans for word in re.findall(r"--[a-z][\w-]*", span)}

@@ -18,6 +18,7 @@ from sparta.pool.expert_data import gather_sft_data
 from sparta.pool.members import references
 from sparta.recipes.schema import Recipe
 from sparta.store import files
+from sparta.store.guard import require_ours
 from sparta.store.layout import StateAfter, StateDir
 from sparta.store.manifest import verify
 from sparta.store.records import Instruction
@@ -267,5 +268,6 @@ def set_aside(state: StateDir, paths: Iterable[Path]) -> Path:
         for path in paths:
             target = folder / path.relative_to(state.root)
             target.parent.mkdir(parents=True, exist_ok=True)
+            require_ours(path)
             path.rename(target)
     return folder

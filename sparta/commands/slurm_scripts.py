@@ -2,12 +2,12 @@
 
 from rich.console import Console
 
-from sparta.cluster.attempts import AttemptDir
+from sparta.cluster.attempts import AttemptDir, Piece
 from sparta.cluster.slurm import cli
 from sparta.cluster.slurm.cli import SlurmUnavailable
 from sparta.cluster.slurm.launcher import Slurm
 from sparta.cluster.slurm.submit import Array, left_to_the_user, script
-from sparta.cluster.slurm.worker import Piece, ShardJob
+from sparta.cluster.slurm.worker import ShardJob
 from sparta.errors import SpartaError
 from sparta.methods.registry import phases_of
 from sparta.pool.gpu_memory import check_memory

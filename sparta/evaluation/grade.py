@@ -39,7 +39,7 @@ RETRY_TEMPERATURE = 0.7
 class GradeAnswers(OverTasks):
     """The judge grades the answers of the checkpoints in `asked`, whose tasks all have metrics that a judge gives. Evaluate comes before."""
 
-    prefix = "grade:"
+    name = "grade"
     verb = "grade"
     engine_key = "evaluation.judge.engine"
 

@@ -11,11 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
+import msgspec
+
 from sparta.recipes import engine as recipe_engine
 from sparta.recipes.schema import Recipe
 from sparta.store.records import Row
 from sparta.store.run import Run
 from sparta.store.shards import ShardWriter, done_keys
+from sparta.tasks.base import Split
+
+
+class PhaseSpec(msgspec.Struct, frozen=True):
+    """What a phase was asked for where its name does not say it all: which split, and of which tasks by whom, in order.
+
+    By whom: iterations ("iter_00": all its models) and checkpoints ("iter_05-adder").
+    """
+
+    split: Split
+    asked: tuple[tuple[str, tuple[str, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -84,6 +97,7 @@ class Phase(ABC):
     """A phase of an iteration: an array of tasks (`ArrayPhase`) or one piece of work (`Step`)."""
 
     name: str
+    spec: PhaseSpec | None = None
     device: ClassVar[Device]
     """What a task of it needs, where no endpoint does the work; see `runs_on`."""
     is_array: ClassVar[bool]

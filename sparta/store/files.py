@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, TypeVar
 import msgspec
 
 from sparta.errors import SpartaError
+from sparta.store.guard import require_ours
 from sparta.store.row_schema import Record, left_out
 from sparta.store.temporaries import abandoned_of, is_temporary, temporary_beside
 
@@ -178,6 +179,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
+            require_ours(path)
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -212,6 +214,7 @@ def move_tree(made: Path, folder: Path) -> bool:
             for name in names:
                 sync(Path(here, name))
             sync(Path(here))
+        require_ours(folder)
         try:
             os.rename(made, folder)
         except OSError as error:

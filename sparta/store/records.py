@@ -110,6 +110,9 @@ class Result(Record, frozen=True):
 class Pair(Record, frozen=True):
     """preferences.jsonl: a preference pair. Two-fold fields are in the order chosen, rejected.
 
+    prompt: always null; the question is `messages`. Without such a column TRL takes for the prompt what chosen and rejected begin with, and
+    trains without the question. With it TRL stops, and jobs/export_pairs.py writes what it trains on.
+
     finished: whether the response ended by itself; a response cut off at the token limit is never taught to end there.
     """
 
@@ -123,6 +126,7 @@ class Pair(Record, frozen=True):
     finished: tuple[bool, bool]
     models: tuple[str, str]
     scores: tuple[float, float]
+    prompt: None = None
 
 
 class Trained(Record, frozen=True):

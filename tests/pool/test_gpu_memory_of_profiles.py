@@ -5,8 +5,10 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from safetensors.numpy import save_file
 from support import tiny_models
 from support.openings import begin_or_continue, planned
 from support.scripted_run import advance, sentence, typed
@@ -38,7 +40,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "vocab_size": 152064,
     }
     (folder / "config.json").write_text(json.dumps(config))
-    (folder / "model.safetensors").touch()
+    save_file({"lm_head.weight": np.zeros((1, 1), dtype=np.float32)}, folder / "model.safetensors")
     return folder
 
 

@@ -117,6 +117,10 @@ def test_a_pool_that_cannot_play_is_refused(names: list[str], said: str, tmp_pat
         ("- 1\n- 2\n", "must be a mapping of keys to values, found list"),
         ("", "must be a mapping of keys to values, found NoneType"),
         ("name: x\n", "pool is missing"),
+        ("name: x\nmatch: {k: 2, alpha: 0, k: 3}\n", "is not YAML: the key k is there twice in .*, line 2"),
+        ("name: x\nseed: 1\nname: y\n", "is not YAML: the key name is there twice in .*, line 3"),
+        pytest.param("name: " + "[" * 1000 + "]" * 1000, "it is nested too deep", id="deep"),
+        pytest.param("[" * 20000, "it is nested too deep|not YAML", id="deeper"),
     ],
 )
 def test_a_file_that_is_no_recipe_is_named(text: str, said: str, tmp_path: Path) -> None:
@@ -131,6 +135,22 @@ def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00name")
     with pytest.raises(SpartaError, match="cannot be read"):
         load(path)
+
+
+def test_mappings_may_be_merged_and_overridden(tmp_path: Path) -> None:
+    merged = yaml.safe_dump(SMALL) + "match: &one {k: 2, alpha: 0.1}\ngeneration: {temperature: 0.5}\n"
+    path = written(
+        tmp_path, merged.replace("generation", "reweighting: {<<: {gamma: 0.2}, gamma: 0.3}\ngeneration")
+    )
+    assert load(path).reweighting.gamma == 0.3
+
+
+@pytest.mark.parametrize("value", ["[" * 2000 + "]" * 2000, "{a: 1, a: 2}"])
+def test_a_setting_that_is_nested_too_deep_or_has_a_key_twice_is_a_sentence(
+    value: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SpartaError, match=r"--set match=.*: the value is not YAML"):
+        load(written(tmp_path, SMALL), [f"match={value}"])
 
 
 def test_a_recipe_that_is_not_there_brings_up_the_nearest_name() -> None:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from sparta.store.records import Vote
 
+EARLIER_STATE = Path(__file__).parents[1] / "fixtures" / "earlier_state"
+"""A run of version 0.1.0: iteration 1 committed and scored, the second one judged and not yet replayed."""
+
 Start = Callable[..., "subprocess.Popen[str]"]
 """The fixture `start`: code and arguments of a Python process."""
 

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import msgspec
 
-from sparta.cluster.attempts import AttemptDir
+from sparta.cluster.attempts import AttemptDir, Piece
 from sparta.cluster.parallelism import sharded
 from sparta.cluster.slurm import cli
 from sparta.cluster.slurm.cli import QueueEntry, SlurmUnavailable
 from sparta.cluster.slurm.job_ids import Jobs, of_this_state
 from sparta.cluster.slurm.launcher import Slurm
 from sparta.cluster.slurm.submit import withdraw
-from sparta.cluster.slurm.worker import Piece, ShardJob, assign_pieces
+from sparta.cluster.slurm.worker import ShardJob, assign_pieces
 from sparta.errors import SpartaError
 from sparta.methods.registry import phase_named, phases_of
 from sparta.phases.base import Phase
