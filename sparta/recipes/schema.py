@@ -193,6 +193,7 @@ class JudgeModel(Rules):
         default=None, description="PEFT folder, hub:OWNER/NAME[@REVISION] or embedded:NAME"
     )
     engine: EngineSettings = EngineSettings()
+    chat: Chat = Field(default=Chat(), description="of this model; the day is the run's where it says none")
     max_new_tokens: int = Field(default=32, ge=1)
     retries: int = Field(
         default=2, ge=0, description="more tries for a grade that cannot be read, at temperature 0.7"
@@ -256,6 +257,20 @@ class Recipe(Rules):
             raise ValueError(
                 "an endpoint does not continue a working with labels: set judging.working to false or judging.mode to text"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _endpoint_takes_kwargs(self) -> Self:
+        judge = self.evaluation.judge
+        for where, chat, engine in (
+            ("", self.chat, self.engine),
+            *([("evaluation.judge.", judge.chat, judge.engine)] if judge else []),
+        ):
+            if engine.kind == "api" and chat.template_kwargs and engine.api.dialect == "openai":
+                raise ValueError(
+                    f"{where}chat.template_kwargs cannot be told to an endpoint in OpenAI's own protocol: set {where}engine.api.dialect to vllm where it "
+                    "is `vllm serve`, or leave them out"
+                )
         return self
 
     @model_validator(mode="after")
