@@ -1,6 +1,8 @@
 """Names that become paths, where the checkout keeps things, and what a person may have meant by a wrong name."""
 
+import difflib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from sparta.errors import SpartaError
@@ -28,3 +30,15 @@ def check_model_name(name: str) -> str:
             "digits, '.', '_' or '-', without '..' and beginning with a letter, digit or '_'."
         )
     return name
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The one of `known` that a person may have meant by `name`; None where none is near."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
+
+
+def hint(name: str, known: Iterable[str], what: str) -> str:
+    """The end of a sentence about an unknown `name`: the nearest of `known`, or all of them, which are `what`."""
+    known = list(known)
+    near = nearest(name, known)
+    return f"did you mean {near}?" if near else f"known {what}: {', '.join(known)}"

@@ -206,4 +206,6 @@ def test_phases_are_asked_and_not_known(path: Path) -> None:
     spelled = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     assert not spelled & set(chain(*sections())), "a phase's name is spelled out"
     classes = {name.rpartition(".")[2] for name in imported(iter(nodes)) if name.startswith("sparta.phases.")}
-    assert classes <= {"Phase", "WorkItem", "Expected", "Device"}, "a phase is known by its class"
+    assert classes <= {"Phase", "PhaseSpec", "WorkItem", "Expected", "Device"}, (
+        "a phase is known by its class"
+    )

@@ -4,12 +4,12 @@ from typing import Final, Literal, get_args
 
 from sparta.arena.rules import Preferences
 
-Reason = Literal["pair", "void", "empty", "equal", "tie", "margin"]
+Reason = Literal["pair", "empty", "equal", "void", "tie", "margin"]
 
 REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 """What can become of a combat.
 
-pair: a preference pair. void: no judge scored both responses. empty: a response has no text. equal: both say the same.
+pair: a preference pair. empty: a response has no text. equal: both say the same. void: no judge scored both responses.
 tie: the scores are the same up to `tie_tolerance`. margin: they are closer than `min_margin`. Where several hold, the first named here.
 """
 
@@ -27,13 +27,13 @@ def label(
 ) -> tuple[Literal[0, 1] | None, Reason]:
     """The winner of a combat (0: first contestant, 1: second, None: no pair) and the reason.
 
-    scores: s_i, s_j, or None where the combat is void. texts: what `unusable` says of the responses. The higher score wins. A tie makes no
+    scores: s_i, s_j, or None where no judge scored both, be it that none was asked. texts: what `unusable` says of the responses. The higher score wins. A tie makes no
     pair, although Algorithm 1's `else` would give it to the second model.
     """
-    if scores is None:
-        return None, "void"
     if texts is not None:
         return None, texts
+    if scores is None:
+        return None, "void"
     gap = scores[0] - scores[1]
     if abs(gap) <= rules.tie_tolerance:
         return None, "tie"

@@ -27,7 +27,7 @@ _BLOCK = 4096
 class Outcome:
     """What became of one combat.
 
-    scores: s_i, s_j on which the label was decided (score points), None where the combat is void. winner: 0 or 1, the contestant
+    scores: s_i, s_j on which the label was decided (score points), None where no judge scored both. winner: 0 or 1, the contestant
     in the order of the plan, None where there is no pair. reason: see preferences.REASONS. jury: judges counted.
     before, after: (R_i, R_j) around the update.
     """
@@ -67,8 +67,8 @@ def replay(
 
     models: the pool, m names. standings: one for each of them, omega of this iteration already set (`reweighting.reweight`).
     combats: [n], indices into `models`, in plan order. votes: [n, 2, m], score points, NaN where missing; what stands in a contestant's own
-    column is ignored. unusable: [n], see `preferences.unusable`; such a combat makes no pair but counts for reputations, like a tie. A
-    void combat changes nothing, but counts in the n of kappa.
+    column is ignored. unusable: [n], see `preferences.unusable`; such a combat makes no pair, but where it has votes it counts for
+    reputations, like a tie. A combat without votes, void or not judged at all, changes nothing, but counts in the n of kappa.
 
     Deterministic, and independent of the names. Raises SpartaError when m < 3 or the standings are not those of the models,
     ValueError when shapes differ or a combat is not between two models of the pool.

@@ -6,12 +6,22 @@ The recipe embeds these models as they are, so a knob is defined once. Values ar
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
+from pydantic.types import JsonValue
 
 
 class Rules(BaseModel):
     """Frozen; a key that nobody knows is refused, and so is a number that is not finite."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def earlier(value: JsonValue) -> JsonDict:
+    """Marks a field whose value an earlier version filled in differently, or that it did not have. value: what runs of that version have.
+
+    Such a run keeps it: where its frozen recipe lacks the key, and where a later launch does not name the key.
+    """
+    return {"earlier": value}
 
 
 class MatchMaking(Rules):
@@ -28,7 +38,8 @@ class MatchMaking(Rules):
     )
     first: Literal["uniform", "balanced"] = Field(
         default="uniform",
-        description="first contestant: uniform over the pool, or every model once per m prompts in random order",
+        description="first contestant: uniform over the pool, or every model once per m prompts in random order; authors: balanced",
+        json_schema_extra=earlier("uniform"),
     )
 
 
@@ -81,7 +92,11 @@ class Reputation(Rules):
         default="judges",
         description="omega multiplies the judges' reputations, or the contestants' own scores in the update (never in labels)",
     )
-    frozen: bool = Field(default=False, description="ablation: reputations never change")
+    frozen: bool = Field(
+        default=False,
+        strict=True,
+        description="ablation: reputations never change; reweighting is off then unless reweighting.enabled is given",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -106,17 +121,44 @@ _AUTHORS_REPUTATION: dict[str, Any] = {
     "labels": "final",
     "omega": "contestants",
 }
+_AUTHORS_ELSEWHERE: dict[str, Any] = {
+    "match": {"first": "balanced"},
+    "judging": {"equal": "judge"},
+    # Their iterations count from 0: the first down-weighting takes effect at the third. After the eighth their score type is static.
+    "reweighting": {"first_iteration": 3, "last_iteration": 8},
+}
+
+
+def filled_elsewhere(reputation: Any) -> dict[str, Any]:
+    """What the section `reputation` of a recipe, as it was given, fills in other sections where these do not say it."""
+    if not isinstance(reputation, dict):
+        return {}
+    filled = _AUTHORS_ELSEWHERE if reputation.get("preset") == "authors" else {}
+    if reputation.get("frozen") is True:
+        # C.1 picks the lowest reputation, and now there is none.
+        filled = overlay(filled, {"reweighting": {"enabled": False}})
+    return filled
 
 
 class Reweighting(Rules):
     """omega, the judging weight (appendix C.1): one more low-ranked model an iteration is weighted down, for good."""
 
-    enabled: bool = Field(default=True, description="false: ablation without down-weighting")
+    enabled: bool = Field(
+        default=True,
+        description="false: ablation without down-weighting; false as well with reputation.frozen, unless it is given",
+        json_schema_extra=earlier(True),
+    )
     gamma: float = Field(default=0.1, ge=0, le=1)
     first_iteration: int = Field(
         default=2,
         ge=1,
-        description="t of the first down-weighting, which gives omega 0; the authors' code: 3",
+        description="t of the first down-weighting, which gives omega 0; authors: 3",
+    )
+    last_iteration: int | None = Field(
+        default=None,
+        ge=1,
+        description="t of the last down-weighting, after which omega stays as it is; null: it goes on; authors: 8",
+        json_schema_extra=earlier(None),
     )
 
 

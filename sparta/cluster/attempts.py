@@ -11,13 +11,13 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from sparta.errors import SpartaError
 from sparta.methods.registry import phase_named
-from sparta.phases.base import Phase, WorkItem
+from sparta.phases.base import Phase, PhaseSpec, WorkItem
 from sparta.store import files
 from sparta.store.process import ProcessId, identify, lives, machine, slurm_restarts
 from sparta.store.run import Run
@@ -26,7 +26,7 @@ from sparta.store.run import Run
 class Attempt(msgspec.Struct, frozen=True):
     """One dealing of a phase's missing keys. cluster: the launcher that has it. submitted: seconds since 1970.
 
-    costs: of each shard as it was dealt, in the unit of `WorkItem.cost`; empty where an earlier version dealt.
+    spec: what the phase was asked for, see `phase_named`. costs: of each shard as it was dealt, in the unit of `WorkItem.cost`; empty where an earlier version dealt.
     """
 
     phase: str
@@ -37,6 +37,24 @@ class Attempt(msgspec.Struct, frozen=True):
     items: int
     submitted: float
     costs: list[float] = []
+    spec: PhaseSpec | None = None
+
+    @property
+    def piece(self) -> "Piece":
+        return Piece(self.phase, self.t, self.number, self.spec)
+
+
+class Piece(NamedTuple):
+    """One attempt at one phase, as a task's process is told of it: before the attempt is dealt out, for one of a detached launch."""
+
+    phase: str
+    t: int
+    number: int
+    spec: PhaseSpec | None = None
+
+    def attempts(self, run: Run) -> "AttemptDir":
+        """Where the attempt is kept."""
+        return AttemptDir(run, phase_named(self.phase, self.spec), self.t)
 
 
 class TaskRecord(msgspec.Struct, frozen=True):
@@ -126,6 +144,7 @@ class AttemptDir:
             items=sum(map(len, shards)),
             submitted=time.time(),
             costs=[round(math.fsum(item.cost for item in items), 3) for items in shards],
+            spec=self.phase.spec,
         )
         files.write_json(self.folder / f"a{number}.json", attempt)
         return attempt

@@ -16,11 +16,14 @@ from sparta.cluster.parallelism import sharded
 from sparta.cluster.registry import LAUNCHERS, launcher_named
 from sparta.errors import SpartaError
 from sparta.phases.base import Phase
+from sparta.store.lock import LockLost
 from sparta.store.run import Run
 from sparta.store.shards import LineCounter
 
 LOG_LINES = 15
 SECONDS_BEFORE_A_REASON = 10.0
+LOOK_EVERY_SECONDS = 2.0
+"""How often a driver that waits, or whose tasks tell of progress, looks whether the run is still its own."""
 
 
 class View(Protocol):
@@ -36,7 +39,11 @@ class View(Protocol):
 
 
 class Driver:
-    """Drives `run` with `launcher`. `still_ours` is called before work is dealt out: it raises where the run's lock was lost."""
+    """Drives `run` with `launcher`.
+
+    `still_ours` raises LockLost where the run's lock was lost. It is called before work is dealt out, and every few seconds while it is done: a
+    driver that has lost its run stops, and ends the tasks that are not to outlive it.
+    """
 
     def __init__(self, run: Run, launcher: Launcher, view: View, still_ours: Callable[[], None]) -> None:
         self._run = run
@@ -44,6 +51,7 @@ class Driver:
         launcher.say = view.say
         self._view = view
         self._still_ours = still_ours
+        self._looked = time.monotonic()
         self._launchers: dict[str, Launcher] = {
             name: launcher_named(name, run) for name in LAUNCHERS if name != launcher.name
         }
@@ -85,6 +93,7 @@ class Driver:
         for launcher in self._launchers.values():
             wait = _Wait(launcher, attempts, self._view)
             while launcher.expected(attempts):
+                self._look()
                 if not said:
                     said = True
                     self._view.say(
@@ -94,7 +103,7 @@ class Driver:
                 time.sleep(launcher.look_seconds)
         for attempt in attempts.all():
             launcher = self._launchers[attempt.cluster]
-            if attempt != but and launcher.running(attempts, attempt):
+            if attempt != but and self._running(launcher, attempts, attempt):
                 if not said:
                     said = True
                     self._view.say(
@@ -112,19 +121,35 @@ class Driver:
         wait = _Wait(launcher, attempts, view)
         try:
             if start:
-                launcher.start(attempts, attempt, view.advanced)
-            while launcher.running(attempts, attempt):
+                launcher.start(attempts, attempt, self._advanced)
+            while self._running(launcher, attempts, attempt):
                 wait.tell()
                 time.sleep(launcher.look_seconds)
                 if counter:
                     view.advanced(counter.fresh())
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, LockLost) as stop:
             launcher.interrupted(attempts, attempt)
-            if launcher.survives:
+            if launcher.survives and isinstance(stop, KeyboardInterrupt):
                 view.say(f"{phase.title}: tasks go on without this driver (--cancel would end them)")
             raise
         finally:
             view.phase_ends()
+
+    def _running(self, launcher: Launcher, attempts: AttemptDir, attempt: Attempt) -> bool:
+        """Whether tasks of `attempt` run. A launcher that is asked may start those that had no room, which is for the holder of the lock."""
+        self._look()
+        return bool(launcher.running(attempts, attempt))
+
+    def _look(self) -> None:
+        """Raises LockLost where the run's lock was lost; what is known of it is a few seconds old at most."""
+        if time.monotonic() - self._looked >= LOOK_EVERY_SECONDS:
+            self._still_ours()
+            self._looked = time.monotonic()
+
+    def _advanced(self, items: float) -> None:
+        """What tasks in this process call as they go on."""
+        self._look()
+        self._view.advanced(items)
 
     def _explain(
         self, launcher: Launcher, attempts: AttemptDir, attempt: Attempt, missing: int, made: int

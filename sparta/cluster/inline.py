@@ -27,7 +27,7 @@ class Inline(Launcher):
 
     def start(self, attempts: AttemptDir, attempt: Attempt, watch: Watch) -> None:
         for shard in range(attempt.shards):
-            run_task(self._run, attempt.phase, attempt.t, attempt.number, shard, watch)
+            run_task(self._run, attempt.piece, shard, watch)
 
     def running(self, attempts: AttemptDir, attempt: Attempt) -> Sequence[int]:
         return []

@@ -120,15 +120,7 @@ class Local(Launcher):
             )
             gpu = gpus[slot % len(gpus)] if gpus else ""
             with _threads_shared(at_once), _deaf_to_the_terminal():
-                job = executor.submit(
-                    main,
-                    str(self._run.state.root.resolve()),
-                    attempt.phase,
-                    attempt.t,
-                    attempt.number,
-                    shard,
-                    gpu,
-                )
+                job = executor.submit(main, str(self._run.state.root.resolve()), attempt.piece, shard, gpu)
             files.write_json(_process_file(attempts, attempt, shard), identify(int(job.job_id)))
             self._slots[shard] = slot
             alive.add(shard)

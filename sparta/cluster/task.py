@@ -6,11 +6,10 @@ import time
 import traceback
 from pathlib import Path
 
-from sparta.cluster.attempts import AttemptDir, TaskReporter, Watch, begin_record
+from sparta.cluster.attempts import AttemptDir, Piece, TaskReporter, Watch, begin_record
 from sparta.cluster.gpu_time import last_sign
 from sparta.engines.factory import loads_so_far
 from sparta.errors import SpartaError
-from sparta.methods.registry import phase_named
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
 
@@ -21,11 +20,10 @@ _reporting: TaskReporter | None = None
 """The report of the task that runs in this process now."""
 
 
-def run_task(run: Run, phase_name: str, t: int, number: int, shard: int, watch: Watch) -> None:
-    """Do shard `shard` of attempt `number`. What it raises is what the phase raised; the task's record says so too."""
+def run_task(run: Run, piece: Piece, shard: int, watch: Watch) -> None:
+    """Do shard `shard` of the attempt `piece`. What it raises is what the phase raised; the task's record says so too."""
     global _reporting
-    phase = phase_named(phase_name)
-    attempts = AttemptDir(run, phase, t)
+    attempts, number = piece.attempts(run), piece.number
     keys = attempts.keys(number, shard)
     before_it = loads_so_far()
     before = attempts.record(number, shard)
@@ -34,7 +32,8 @@ def run_task(run: Run, phase_name: str, t: int, number: int, shard: int, watch: 
     try:
         _reporting.begins()
         _refuse_if_dealt_again(attempts, number)
-        phase.perform(run, t, keys, number, shard, _unless_overtaken(_reporting, watch), record.requeues)
+        watching = _unless_overtaken(_reporting, attempts, number, watch)
+        attempts.phase.perform(run, piece.t, keys, number, shard, watching, record.requeues)
         loaded = loads_so_far()
         _reporting.done(loaded.bases - before_it.bases, loaded.seconds - before_it.seconds)
     except BaseException as error:
@@ -47,8 +46,10 @@ def run_task(run: Run, phase_name: str, t: int, number: int, shard: int, watch: 
         _reporting = None
 
 
-def _unless_overtaken(report: TaskReporter, watch: Watch) -> Watch:
-    """`watch`, which also ends the task soon after SLURM has started it again elsewhere: it took this node for lost."""
+def _unless_overtaken(report: TaskReporter, attempts: AttemptDir, number: int, watch: Watch) -> Watch:
+    """`watch`, which also ends the task soon after somebody else has its work: SLURM has started it again elsewhere, taking this node for lost, or
+    a driver that cannot see this machine has dealt its keys out again.
+    """
     looked = time.monotonic()
 
     def watching(items: float) -> None:
@@ -58,6 +59,7 @@ def _unless_overtaken(report: TaskReporter, watch: Watch) -> Watch:
             looked = time.monotonic()
             if report.overtaken:
                 raise SystemExit("SLURM has started this task again elsewhere: nothing more is done here")
+            _refuse_if_dealt_again(attempts, number)
 
     return watching
 
@@ -77,28 +79,29 @@ def _refuse_if_dealt_again(attempts: AttemptDir, number: int) -> None:
     """A driver that was killed between starting this task and noting it down leaves its successor to deal the same keys out again.
 
     That one deals first and then looks for tasks that have said they run; this one has said so and now looks. So one of the two notices.
-    The successor may make the same rows in another way: numbers are common to alternatives.
+    The successor may make the same rows in another way: numbers are common to alternatives. It waits for tasks that it can see, and so does not
+    see this one if it deals later.
     """
     for each in (attempts, *attempts.alternatives):
         latest = max((attempt.number for attempt in each.all()), default=number)
         if latest > number:
             raise SpartaError(
-                f"these keys have been dealt out again, in attempt {latest} at {each.phase.name}: nothing was done here"
+                f"these keys have been dealt out again, in attempt {latest} at {each.phase.name}: nothing more is done here"
             )
 
 
-def main(state: str, phase_name: str, t: int, number: int, shard: int, gpu: str = "") -> None:
+def main(state: str, piece: Piece, shard: int, gpu: str = "") -> None:
     """A task in a process of its own, started by the local cluster. gpu: the one it may use, where the launcher shares them out."""
     if gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     # Blocked since before this process began, see local.py; what came in the meantime arrives now.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    run_and_tell(Run.open(StateDir(Path(state))), phase_name, t, number, shard)
+    run_and_tell(Run.open(StateDir(Path(state))), piece, shard)
 
 
-def run_and_tell(run: Run, phase_name: str, t: int, number: int, shard: int) -> str | None:
+def run_and_tell(run: Run, piece: Piece, shard: int) -> str | None:
     """`run_task` with its progress and its end in words on standard output, the job's log. Returns what went wrong, None if nothing did."""
-    print(f"{phase_name} of iteration {t}: attempt {number}, shard {shard}", flush=True)
+    print(f"{piece.phase} of iteration {piece.t}: attempt {piece.number}, shard {shard}", flush=True)
     done = 0.0
     shown = time.monotonic()
 
@@ -107,15 +110,15 @@ def run_and_tell(run: Run, phase_name: str, t: int, number: int, shard: int) -> 
         done += items
         if time.monotonic() - shown > SAY_EVERY_SECONDS:
             shown = time.monotonic()
-            print(f"{phase_name}: {done:.1f} items done", flush=True)
+            print(f"{piece.phase}: {done:.1f} items done", flush=True)
 
     try:
-        run_task(run, phase_name, t, number, shard, watch)
+        run_task(run, piece, shard, watch)
     except SpartaError as error:
         print(f"error: {error}", flush=True)
         return str(error)
     except Exception as error:
         traceback.print_exc()
         return f"{type(error).__name__}: {error}"
-    print(f"{phase_name}: {done:.1f} items done; the shard is complete", flush=True)
+    print(f"{piece.phase}: {done:.1f} items done; the shard is complete", flush=True)
     return None

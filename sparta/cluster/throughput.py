@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import NamedTuple
 
+import msgspec
+
 from sparta.methods.registry import phase_named
 from sparta.phases.base import Phase
 from sparta.store import files
@@ -30,10 +32,43 @@ class Rates(NamedTuple):
 
 
 def measured(run: Run) -> Measured:
-    """What was measured in the iterations that are committed; one whose driver was killed before it came to measuring is left out."""
-    paths = (run.iteration(t).stats for t in run.state.committed() if t > 0)
-    found = (files.read_json(path, IterationStats).phases for path in paths if path.is_file())
-    return [phases for phases in found if phases]
+    """What was measured in the iterations that are committed; one whose driver was killed before it came to measuring is left out.
+
+    The past that a fork has of its parent is converted to the work that its own recipe has.
+    """
+    found = []
+    for t in (t for t in run.state.committed() if t > 0):
+        path = run.iteration(t).stats
+        stats = files.read_json(path, IterationStats) if path.is_file() else None
+        if stats is not None and stats.phases:
+            found.append(stats.phases if t > run.info.inherited else _converted(run, t, stats))
+    return found
+
+
+def _converted(run: Run, t: int, stats: IterationStats) -> Mapping[str, PhaseStats]:
+    """The phases of iteration t, made by another recipe, as if they had had the work that they have by that of `run`."""
+    found = {}
+    for name, phase in stats.phases.items():
+        share = _share_of_work(run, t, name, stats)
+        found[name] = msgspec.structs.replace(
+            phase,
+            seconds=phase.seconds * share,
+            busy=phase.busy * share,
+            cost=phase.cost * share,
+            work_seconds=phase.work_seconds * share,
+        )
+    return found
+
+
+def _share_of_work(run: Run, t: int, name: str, stats: IterationStats) -> float:
+    """The work of a phase by the recipe of `run`, in units of what it was when it was measured.
+
+    Of a phase whose items do not depend on the plan, such as training, the recipe says the cost; all others go with the number of combats.
+    """
+    phase, cost = phase_named(name), stats.phases[name].cost
+    if phase.is_array and not phase.needs_plan and cost > 0:
+        return sum(item.cost for item in phase.work(run, t)) / cost
+    return run.recipe.combats / stats.combats
 
 
 def rates_of(run: Run, phase: Phase, found: Measured | None = None) -> Rates:

@@ -1,22 +1,29 @@
-"""How a run begins, goes on, goes back to an earlier iteration, or branches. Nothing is ever deleted, only set aside."""
+"""How a run begins or goes on; resume.py has the ways back. Nothing is ever deleted, only set aside."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
+from sparta.engines.factory import check_engine
 from sparta.errors import SpartaError
 from sparta.evaluation.holdout_log import holdout_log_file
 from sparta.methods.registry import method_of
 from sparta.phases.init_pool import InitPool
 from sparta.pool.checks import check_pool, check_prompts
 from sparta.pool.expert_data import gather_sft_data
-from sparta.pool.members import remove_tree
+from sparta.pool.members import references
 from sparta.recipes.schema import Recipe
 from sparta.store import files
-from sparta.store.layout import StateDir
+from sparta.store.guard import require_ours
+from sparta.store.layout import StateAfter, StateDir
 from sparta.store.manifest import verify
 from sparta.store.records import Instruction
-from sparta.store.run import Run
+from sparta.store.run import Run, refuse_lost_run
+from sparta.store.temporaries import is_temporary
 from sparta.tasks.registry import task_named
 
 
@@ -30,51 +37,104 @@ def gather(recipe: Recipe) -> list[Instruction]:
     items = task.items("train", data)[: data.size]
     if not items:
         raise SpartaError(f"{data.task or data.train} has no instructions: at least one is needed")
-    instructions = [Instruction(item.item_id, task.posed(item).messages) for item in items]
+    instructions = [Instruction(item.item_id, task.in_combat(item).messages) for item in items]
     check_prompts(recipe, ((row.prompt_id, row.messages) for row in instructions))
     return instructions
 
 
-def begin_or_continue(state: StateDir, recipe: Recipe | None) -> Run:
-    """The run in `state`: begun with `recipe` if there is none, else continued.
+class Opening(ABC):
+    """How a launch comes to its run. Everything that can be refused has been when there is one, and nothing is written before `carry_out`."""
 
-    Its initial pool is there and committed as iteration 0, unless experts are to be trained from data: then that iteration is for the driver.
-    With `recipe` None the frozen one is used. Raises SpartaError where the recipe differs from the frozen one in anything that could
-    change a result (the difference is shown), where the state was edited, or where the pool or the instructions are unusable.
-    """
-    if state.run_json.is_file():
-        run = Run.open(state)
-        if recipe is not None:
-            require_same_recipe(run, recipe)
-            run.refreeze(recipe)
-        check_state(run)
+    run: Run
+    """The run as it is going to be, for plans, estimates and launchers to look at."""
+
+    @property
+    def first(self) -> int:
+        """The first iteration that is left to be made."""
+        return self.run.state.next_iteration()
+
+    @abstractmethod
+    def carry_out(self, say: Callable[[str], None]) -> Run:
+        """The run, written as far as it is not there yet. For the holder of its lock."""
+
+
+@dataclass(frozen=True)
+class Beginning(Opening):
+    """A run that is not there yet, in the folder `state`. Its instructions and its experts' data are read already."""
+
+    run: Run
+    state: StateDir
+
+    @property
+    def first(self) -> int:
+        return 0 if self.run.recipe.pool.experts else 1
+
+    def carry_out(self, say: Callable[[str], None]) -> Run:
+        """The run with its initial pool committed as iteration 0, unless experts are to be trained from data: then that is for the driver."""
+        state, run = self.state, Run(self.state, self.run.recipe, self.run.info)
+        _set_pool_aside(state, say)
+        run.freeze()
+        files.write_rows(state.instructions, self.run.instructions)
+        run.info = msgspec.structs.replace(
+            run.info, instructions_sha256=files.sha256_file(state.instructions)
+        )
+        if self.run.sft_data:
+            files.write_json(state.sft_data, self.run.sft_data)
+            run.info = msgspec.structs.replace(run.info, lessons_sha256=files.sha256_file(state.sft_data))
+        else:
+            InitPool().execute(run, 0)
+        run.save()
         return run
-    if recipe is None:
-        raise SpartaError(f"{state.root} holds no run: name a recipe to start one")
+
+
+def prepare_begin(state: StateDir, recipe: Recipe) -> Beginning:
+    """A run of `recipe` in `state`, where there is none. Raises SpartaError where the folder is not free, or pool or instructions are unusable."""
+    refuse_lost_run(state)
     if occupied(state, upto=0):
         raise SpartaError(f"{state.root} is not empty and holds no run: choose another --state or empty it")
     _check(recipe)
-    instructions = gather(recipe)
-    lessons = gather_sft_data(recipe)
-    run = Run.prepare(state, recipe)
-    files.write_rows(state.instructions, instructions)
-    remove_tree(run.iteration(0).root)  # left by a launch that was killed before there was a run
-    run.info = msgspec.structs.replace(run.info, instructions_sha256=files.sha256_file(state.instructions))
-    if lessons:
-        files.write_json(state.sft_data, lessons)
-        run.info = msgspec.structs.replace(run.info, lessons_sha256=files.sha256_file(state.sft_data))
-    else:
-        InitPool().execute(run, 0)
-    run.save()
-    return run
-
-
-def dry_run_begin(state: StateDir, recipe: Recipe) -> Run:
-    """The run that `recipe` would begin in `state`, checked as far as possible and not written."""
-    _check(recipe)
-    run = Run(state, recipe, Run.describe(recipe))
+    run = Run(StateAfter(state.root, state, upto=-1), recipe, Run.describe(recipe))
     run.instructions, run.sft_data = gather(recipe), gather_sft_data(recipe)
-    return run
+    return Beginning(run, state)
+
+
+@dataclass(frozen=True)
+class Continuation(Opening):
+    """A run that is there and goes on. frozen: as it was opened, with the recipe that it has had so far."""
+
+    run: Run
+    frozen: Run
+
+    def carry_out(self, say: Callable[[str], None]) -> Run:
+        self.frozen.refreeze(self.run.recipe)
+        return self.frozen
+
+
+def prepare_continue(run: Run, recipe: Recipe | None) -> Continuation:
+    """`run`, which goes on with `recipe` (None: as it is).
+
+    Raises SpartaError where the recipe differs from the frozen one in anything that could change a result (the difference is shown), or where
+    the state was edited.
+    """
+    require_same_recipe(run, recipe)
+    check_state(run)
+    last = run.state.last_committed()
+    if recipe is not None and last is not None:
+        check_changes(run, recipe, last)
+    return Continuation(Run(run.state, recipe or run.recipe, run.info), run)
+
+
+def check_changes(run: Run, recipe: Recipe, t: int) -> None:
+    """What `recipe` has otherwise than `run` must be usable, as for a run that begins; its members are those of iteration t."""
+    if (recipe.evaluation, recipe.data) != (run.recipe.evaluation, run.recipe.data):
+        _check_evaluation(recipe)
+    engine = recipe.engine
+    before = (run.recipe.engine, run.recipe.judging, run.recipe.chat)
+    if engine.kind != "scripted" and (engine, recipe.judging, recipe.chat) != before:
+        members = list(references(run, t).values())
+        check_engine(
+            engine, members, recipe.judging, recipe.pool.trust_remote_code, recipe.chat.options(run.day)
+        )
 
 
 def _check(recipe: Recipe) -> None:
@@ -82,6 +142,11 @@ def _check(recipe: Recipe) -> None:
     assert recipe.pool.derived is None, "a derived pool is resolved where its recipe is loaded"
     method_of(recipe).check(recipe)
     check_pool(recipe)
+    _check_evaluation(recipe)
+
+
+def _check_evaluation(recipe: Recipe) -> None:
+    """The validation items that a recipe names, and its own test items, must be there."""
     data = recipe.data
     for name in recipe.evaluation.tasks:
         task_named(name, data).items("validation", data)
@@ -91,8 +156,8 @@ def _check(recipe: Recipe) -> None:
             own.items(split, data)
 
 
-def check_state(run: Run) -> None:
-    """Raises SpartaError naming the first file of the committed state that is missing or was changed."""
+def check_state(run: Run, upto: int | None = None) -> None:
+    """Raises SpartaError naming the first file of the committed state, or of that up to iteration `upto`, that is missing or was changed."""
     for path, digest in (
         (run.state.instructions, run.info.instructions_sha256),
         *([(run.state.sft_data, run.info.lessons_sha256)] if run.info.lessons_sha256 else []),
@@ -103,7 +168,7 @@ def check_state(run: Run) -> None:
             )
     require_frozen_recipe(run)
     _require_founded(run)
-    verify_chain(run)
+    verify_chain(run, upto)
 
 
 def verify_chain(run: Run, upto: int | None = None) -> None:
@@ -118,7 +183,7 @@ def scored_paths(state: StateDir) -> list[Path]:
     """
     if not state.evals.is_dir():
         return []
-    found = (path for path in state.evals.iterdir() if not files.is_temporary(path.name))
+    found = (path for path in state.evals.iterdir() if not is_temporary(path.name))
     return sorted(path for path in found if path != holdout_log_file(state))
 
 
@@ -134,11 +199,12 @@ def occupied(state: StateDir, upto: int) -> bool:
         "data",
         "datasets",
         "models",
+        "superseded",
         *(state.iteration(n).root.name for n in range(upto + 1)),
     }
     return state.root.exists() and any(
         path.name not in left
-        and not files.is_temporary(path.name)
+        and not is_temporary(path.name)
         and not (path / "run.json").is_file()
         and not (path == state.evals and scored_paths(state) == [])
         for path in state.root.iterdir()
@@ -166,6 +232,7 @@ def _require_founded(run: Run) -> None:
 
 def require_same_recipe(run: Run, recipe: Recipe | None) -> None:
     """Raises SpartaError showing the difference where `recipe` would not continue `run` but compute something else."""
+    require_frozen_recipe(run)
     differences = run.recipe.differences(recipe) if recipe is not None else []
     if differences:
         shown = "\n".join(f"  {line}" for line in differences)
@@ -176,3 +243,31 @@ def require_same_recipe(run: Run, recipe: Recipe | None) -> None:
             else f"undo the difference, choose another --state, or branch with --resume {run.iteration(last).root} --fork DIR"
         )
         raise SpartaError(f"{run.state.root} was begun with another recipe; {remedy}:\n{shown}")
+
+
+def _set_pool_aside(state: StateDir, say: Callable[[str], None]) -> None:
+    """An initial pool without a run: of a launch that was killed before there was one, or of a run whose run.json was lost; nobody can tell."""
+    pool = state.iteration(0).root
+    if pool.exists():
+        whole = (state.recipe_yaml, state.instructions, state.sft_data, pool)
+        aside = set_aside(state, [path for path in whole if path.exists()])
+        say(
+            f"{pool} was there without a run.json and is set aside in {aside}, and what went with it: if a run was lost here, move all of it back "
+            "and restore run.json from a copy"
+        )
+
+
+def set_aside(state: StateDir, paths: Iterable[Path]) -> Path:
+    """Move `paths` of the state, in this order, into a new folder below superseded/, and return that."""
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    number = 0
+    while (folder := state.superseded / f"{stamp}-{number}").exists():
+        number += 1
+    with files.os_errors_named(folder):
+        folder.mkdir(parents=True)
+        for path in paths:
+            target = folder / path.relative_to(state.root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            require_ours(path)
+            path.rename(target)
+    return folder

@@ -10,7 +10,7 @@ from sparta.cluster.local import Local
 from sparta.cluster.slurm import cli
 from sparta.cluster.slurm.cli import QueueEntry
 from sparta.cluster.slurm.detached import chain_file, living_jobs
-from sparta.methods.registry import is_phase, phase_named
+from sparta.methods.registry import is_phase
 from sparta.store import files
 from sparta.store.driver_jobs import driver_jobs, drivers_file
 from sparta.store.layout import StateDir
@@ -68,9 +68,7 @@ def attempts_below(run: Run, folder: Path) -> list[AttemptDir]:
     # Among the jobs lies the code that they run, with adapters of its own: a number tells an attempt from adapter_config.json.
     latest = {path.parent: path for path in folder.rglob("a*.json") if re.fullmatch(r"a\d+\.json", path.name)}
     dealt = (files.read_json(path, Attempt) for _, path in sorted(latest.items()))
-    return [
-        AttemptDir(run, phase_named(attempt.phase), attempt.t) for attempt in dealt if is_phase(attempt.phase)
-    ]
+    return [attempt.piece.attempts(run) for attempt in dealt if is_phase(attempt.phase, attempt.spec)]
 
 
 def _living(names: dict[str, str]) -> list[QueueEntry]:

@@ -36,6 +36,7 @@ from sparta.screen import Screen
 from sparta.store.layout import StateDir
 from sparta.store.lock import RunLock
 from sparta.store.run import Run
+from sparta.store.temporaries import clear_abandoned
 from sparta.tasks.base import Split
 
 Entries = Mapping[str, tuple[str, ...]]
@@ -101,6 +102,7 @@ def score(asked: EvaluateRequest, screen: Screen) -> dict[str, TaskScores]:
     state = StateDir(asked.state)
     Run.open(state)  # refused before anything is written where there is no run
     with RunLock(state, screen.say) as lock:
+        clear_abandoned(state)
         run = Run.open(state)
         check_state(run)
         # For this process alone: where a run is launched is not decided here, and tasks find nothing in it that depends on where they run.

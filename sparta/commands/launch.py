@@ -14,11 +14,12 @@ from sparta.cluster.gpu_time import measure
 from sparta.cluster.gpus import visible_gpus
 from sparta.cluster.launcher import Launcher
 from sparta.cluster.registry import launcher_for, settings_for
-from sparta.cluster.slurm import detached
+from sparta.cluster.slurm import cli, detached
 from sparta.cluster.slurm.launcher import Slurm
-from sparta.commands import begin, launch_tables
+from sparta.commands import launch_tables
+from sparta.commands.begin import Opening, prepare_begin, prepare_continue
 from sparta.commands.cancel import cancel_all, end_drivers
-from sparta.commands.resume import dry_run_resume, fork, has_resumed, resume_from
+from sparta.commands.resume import has_resumed, is_fork_of, prepare_fork, prepare_resume
 from sparta.commands.slurm_scripts import show_scripts
 from sparta.engines.factory import close_engine
 from sparta.errors import SpartaError
@@ -34,6 +35,7 @@ from sparta.store.failure import forget_failure, note_failure
 from sparta.store.layout import StateDir, parse_iteration
 from sparta.store.lock import RunLock
 from sparta.store.run import Run
+from sparta.store.temporaries import clear_abandoned
 
 DEFAULT_STATE = Path("state")
 DEFAULT_RECIPE = "toy"
@@ -59,7 +61,10 @@ class LaunchRequest:
 
 
 def launch(asked: LaunchRequest, screen: Screen) -> None:
-    """Do what was asked for. Raises SpartaError; what is done stays, and the same command goes on from there."""
+    """Do what was asked for. Raises SpartaError; what is done stays, and the same command goes on from there.
+
+    What is refused before anything is submitted leaves nothing behind: the state directory is not touched until all checks are passed.
+    """
     # Asked to go, by a person or by SLURM: like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     state = _state(asked)
@@ -67,21 +72,18 @@ def launch(asked: LaunchRequest, screen: Screen) -> None:
         _cancel(state, screen)
         return
     if asked.dry_run:
-        _rehearse(asked, state, screen)
+        _show_dry_run(asked, resolve(asked, screen), screen)
         return
-    # Refused before the state directory is touched.
-    recipe = _recipe(asked, state, screen)
-    with RunLock(state, screen.say) as lock:
+    lock = RunLock(state, screen.say)
+    lock.refuse_if_held()
+    seen, opening = _look_of(state), resolve(asked, screen)
+    with lock:
+        clear_abandoned(state)
+        if _look_of(state) != seen:
+            # Another launch had the run in between.
+            opening = resolve(asked, screen)
         try:
-            run = _open(asked, state, recipe)
-            forget_failure(state)
-            last = 0 if asked.pool_only else run.recipe.iterations
-            if _nothing_left(run, last, screen):
-                detached.withdraw_stragglers(run)
-            elif asked.detach:
-                _detach(run, last, screen, lock)
-            else:
-                _drive(run, last, screen, lock)
+            _make(asked, opening, screen, lock)
         except Exception as error:
             said = str(error) if isinstance(error, SpartaError) else f"{type(error).__name__}: {error}"
             # On a full disk, say, the error itself tells more than that this could not be written.
@@ -92,10 +94,110 @@ def launch(asked: LaunchRequest, screen: Screen) -> None:
             close_engine()
 
 
+def resolve(asked: LaunchRequest, screen: Screen) -> Opening:
+    """How the run is opened that was asked for: begun, continued, taken back or branched.
+
+    A run that is there is opened once, and what it has committed is verified once. Writes nothing. Raises SpartaError for all that a launch
+    refuses before it submits anything.
+    """
+    opening = _opening(asked, screen)
+    _require_startable(asked, opening)
+    return opening
+
+
+def _opening(asked: LaunchRequest, screen: Screen) -> Opening:
+    state = _state(asked)
+    if asked.resume is not None:
+        source, t = parse_iteration(asked.resume)
+        run = Run.open(source)
+        if asked.fork is not None:
+            return _branch(asked, run, t, state, screen)
+        if has_resumed(source, t):
+            return prepare_continue(run, _recipe(asked, run, _done(run), screen))
+        return prepare_resume(run, t, _recipe(asked, run, t, screen))
+    if state.run_json.is_file():
+        run = Run.open(state)
+        return prepare_continue(run, _recipe(asked, run, _done(run), screen))
+    recipe = load(asked.recipe or DEFAULT_RECIPE, _settings(asked, 0))
+    return prepare_begin(state, resolved(recipe, screen.say))
+
+
+def _branch(asked: LaunchRequest, parent: Run, t: int, target: StateDir, screen: Screen) -> Opening:
+    """The fork of `parent` in `target`; where it is there already, it is continued."""
+    if target.run_json.is_file() and is_fork_of(there := Run.open(target), parent, t):
+        return prepare_continue(there, _recipe(asked, parent, _done(there), screen) or parent.recipe)
+    return prepare_fork(parent, t, target, _recipe(asked, parent, t, screen))
+
+
+def _done(run: Run) -> int:
+    return run.state.last_committed() or 0
+
+
+def _recipe(asked: LaunchRequest, run: Run, done: int, screen: Screen) -> Recipe | None:
+    """The recipe that was asked for, a derived pool resolved; None where that of `run` is to be used as it is. done: see `_settings`."""
+    settings = _settings(asked, done)
+    if asked.recipe is not None:
+        begun = run.recipe if asked.fork is None else None
+        return resolved(load(asked.recipe, settings, begun), screen.say)
+    return resolved(adjust(run.recipe, settings), screen.say) if settings else None
+
+
+def _settings(asked: LaunchRequest, done: int) -> list[str]:
+    """All that the options change in a recipe. done: the last committed iteration; what is committed stays, whatever is asked for."""
+    iterations = []
+    if asked.iterations is not None:
+        wanted = max(asked.iterations, done) if asked.iterations > 0 else asked.iterations
+        iterations.append(f"iterations={wanted}")
+    return [*asked.settings, *iterations, *settings_for(asked.cluster, asked.profile)]
+
+
+def _require_startable(asked: LaunchRequest, opening: Opening) -> None:
+    """Raises SpartaError where what is left of the run could not be started from here, or not in the way that was asked for."""
+    run, last = opening.run, _last(asked, opening.run)
+    if opening.first > last:
+        return
+    launcher = launcher_for(run)
+    if asked.detach and not isinstance(launcher, Slurm):
+        raise SpartaError(
+            f"--detach leaves the run to SLURM, and this one runs {launcher.name}: add --profile, or leave --detach out"
+        )
+    # Where there is no SLURM a dry run shows what it would be given.
+    if not (asked.dry_run and isinstance(launcher, Slurm) and not cli.installed()):
+        launcher.check(_phases(run, opening.first, last))
+
+
+def _last(asked: LaunchRequest, run: Run) -> int:
+    """The last iteration that was asked for."""
+    return 0 if asked.pool_only else run.recipe.iterations
+
+
+def _look_of(state: StateDir) -> object:
+    """What tells whether another launch has had the run since: its files at the top, and its iterations."""
+    whole = (path.read_bytes() if path.is_file() else None for path in (state.run_json, state.recipe_yaml))
+    return (*whole, state.iterations(), state.committed())
+
+
+def _make(asked: LaunchRequest, opening: Opening, screen: Screen, lock: RunLock) -> None:
+    """Open the run and make what is left of it, here or by the jobs that are submitted."""
+    run, last = opening.carry_out(screen.say), _last(asked, opening.run)
+    forget_failure(run.state)
+    if _nothing_left(run, last, screen):
+        detached.withdraw_stragglers(run)
+    elif asked.detach:
+        _detach(run, last, screen, lock)
+    else:
+        _drive(run, last, screen, lock)
+
+
 def fetch_models(asked: LaunchRequest, update: bool, screen: Screen) -> None:
     """Fetch what the recipe that was asked for names `hub:...`: the frozen one where there is a run already and none was named."""
     state = _state(asked)
-    fetch(_recipe(asked, state, screen) or Run.open(state).recipe, update, screen)
+    if state.run_json.is_file():
+        run = Run.open(state)
+        recipe = _recipe(asked, run, _done(run), screen) or run.recipe
+    else:
+        recipe = resolved(load(asked.recipe or DEFAULT_RECIPE, _settings(asked, 0)), screen.say)
+    fetch(recipe, update, screen)
 
 
 def command_to_continue(asked: LaunchRequest) -> str:
@@ -137,37 +239,8 @@ def _state(asked: LaunchRequest) -> StateDir:
     return StateDir(asked.state or DEFAULT_STATE)
 
 
-def _recipe(asked: LaunchRequest, state: StateDir, screen: Screen) -> Recipe | None:
-    """The recipe that was asked for, a derived pool resolved; None where the frozen one is to be used as it is."""
-    settings = list(asked.settings)
-    origin = parse_iteration(asked.resume)[0] if asked.resume else state
-    if asked.iterations is not None:
-        # What is committed stays, whatever is asked for.
-        done = 0 if asked.resume else origin.last_committed() or 0
-        settings.append(
-            f"iterations={max(asked.iterations, done) if asked.iterations > 0 else asked.iterations}"
-        )
-    settings += settings_for(asked.cluster, asked.profile)
-    if asked.recipe is None and origin.run_json.is_file():
-        return resolved(adjust(Run.open(origin).recipe, settings), screen.say) if settings else None
-    return resolved(load(asked.recipe or DEFAULT_RECIPE, settings), screen.say)
-
-
-def _open(asked: LaunchRequest, state: StateDir, recipe: Recipe | None) -> Run:
-    if asked.resume is None:
-        return begin.begin_or_continue(state, recipe)
-    source, t = parse_iteration(asked.resume)
-    if asked.fork is not None:
-        return fork(source, t, state, recipe)
-    begin.require_same_recipe(Run.open(source), recipe)
-    if not has_resumed(source, t):
-        resume_from(source, t)
-    return begin.begin_or_continue(state, recipe)
-
-
 def _drive(run: Run, last: int, screen: Screen, lock: RunLock) -> None:
     launcher, first = launcher_for(run), run.state.next_iteration()
-    launcher.check(_phases(run, first, last))
     launch_tables.show_plan(screen.console, run, first, last, launcher)
     detached.withdraw_unfinished(run)
     detached.release_held(run)
@@ -226,28 +299,10 @@ def _nothing_left(run: Run, last: int, screen: Screen) -> bool:
 def _detach(run: Run, last: int, screen: Screen, lock: RunLock) -> None:
     """Submit what is left of the run up to iteration `last` as one chain of jobs and leave."""
     launcher, first = launcher_for(run), run.state.next_iteration()
-    if not isinstance(launcher, Slurm):
-        raise SpartaError(
-            f"--detach leaves the run to SLURM, and this one runs {launcher.name}: add --profile, or leave --detach out"
-        )
+    assert isinstance(launcher, Slurm), "every other launcher was refused with --detach"
     detached.withdraw_unfinished(run)
-    before = detached.latest_chain(run)
-    known = detached.jobs_in_slurm(run)
-    if before is not None and not known and before.last >= first:
-        # One empty answer may be wrong, and a second chain beside a living one would do its work twice.
-        time.sleep(2 * launcher.profile.poll_seconds)
-        known = detached.jobs_in_slurm(run)
-    if before is not None and detached.goes_on(before, known):
-        detached.release(before, known)
-        more = " Iterations after it are for the same command, when it is done." * (before.last < last)
-        screen.say(
-            f"{sum(task.live for task in known)} jobs of this run are in SLURM already, up to iteration {before.last}: nothing was "
-            f"submitted. See them with jobs/status.py, end them with --cancel.{more}"
-        )
+    if _goes_on_by_itself(run, first, last, launcher, screen):
         return
-    if before is not None:
-        detached.withdraw_rest(before, known)
-    launcher.check(_phases(run, first, last))
     launch_tables.show_plan(screen.console, run, first, last, launcher)
     driver = Driver(run, launcher, screen, lock.check)
     for phase in phases_of(run.recipe, first):
@@ -266,6 +321,28 @@ def _detach(run: Run, last: int, screen: Screen, lock: RunLock) -> None:
     )
 
 
+def _goes_on_by_itself(run: Run, first: int, last: int, launcher: Slurm, screen: Screen) -> bool:
+    """Whether the chain of an earlier detached launch is in SLURM still, and whole; says so. What is left of a broken one is ended."""
+    before = detached.latest_chain(run)
+    if before is None:
+        return False
+    known = detached.jobs_in_slurm(run)
+    if not known and before.last >= first:
+        # One empty answer may be wrong, and a second chain beside a living one would do its work twice.
+        time.sleep(2 * launcher.profile.poll_seconds)
+        known = detached.jobs_in_slurm(run)
+    if not detached.goes_on(before, known):
+        detached.withdraw_rest(before, known)
+        return False
+    detached.release(before, known)
+    more = " Iterations after it are for the same command, when it is done." * (before.last < last)
+    screen.say(
+        f"{sum(task.live for task in known)} jobs of this run are in SLURM already, up to iteration {before.last}: nothing was "
+        f"submitted. See them with jobs/status.py, end them with --cancel.{more}"
+    )
+    return True
+
+
 def _light_steps(run: Run, driver: Driver, first: int, last: int) -> int:
     """Do here what takes a moment and comes next; the iteration that is to go on. No job needs to wait in a queue for it."""
     for t in range(first, last + 1):
@@ -282,10 +359,10 @@ def _light_steps(run: Run, driver: Driver, first: int, last: int) -> int:
 
 def _cancel(state: StateDir, screen: Screen) -> None:
     """End the tasks and jobs of the run, and only those; what they have finished stays."""
-    Run.open(state)  # refused before anything is written where there is no run
+    run = Run.open(state)  # refused before anything is written where there is no run
     end_drivers(state, screen.say)
     with RunLock(state, screen.say):
-        ended = cancel_all(Run.open(state))
+        ended = cancel_all(run)
     if ended:
         screen.say(
             f"Ended {ended} task{'s' * (ended != 1)} of {state.root}; go on with python jobs/launch.py --state {state.root}"
@@ -294,25 +371,15 @@ def _cancel(state: StateDir, screen: Screen) -> None:
         screen.say(f"{state.root} has no task queued or running.")
 
 
-def _rehearse(asked: LaunchRequest, state: StateDir, screen: Screen) -> None:
-    """Everything that can be checked without starting: recipe, pool, instructions, state."""
-    recipe = _recipe(asked, state, screen)
-    if asked.resume is not None:
-        source, done = parse_iteration(asked.resume)
-        run = dry_run_resume(source, done, recipe, branch=asked.fork is not None)
-    elif recipe is not None and not state.run_json.is_file():
-        run, done = begin.dry_run_begin(state, recipe), -1 if recipe.pool.experts else 0
-    else:
-        run = Run.open(state)
-        begin.require_same_recipe(run, recipe)
-        begin.check_state(run)
-        run.recipe, done = recipe or run.recipe, run.state.next_iteration() - 1
-    launcher, last = launcher_for(run), 0 if asked.pool_only else run.recipe.iterations
-    launch_tables.show_plan(screen.console, run, done + 1, last, launcher)
-    if asked.pool_only or done < last:
+def _show_dry_run(asked: LaunchRequest, opening: Opening, screen: Screen) -> None:
+    """What a launch would do; everything that it would refuse has been refused."""
+    run, first, last = opening.run, opening.first, _last(asked, opening.run)
+    launcher = launcher_for(run)
+    launch_tables.show_plan(screen.console, run, first, last, launcher)
+    if asked.pool_only or first <= last:
         _tell_of_memory(run, launcher, asked.pool_only, screen)
     if isinstance(launcher, Slurm):
-        for t in range(done + 1, min(last, max(done + 1, 1)) + 1):
+        for t in range(first, min(last, max(first, 1)) + 1):
             show_scripts(run, launcher, t, screen.console)
     screen.say("Dry run: the recipe, the pool and the instructions are in order; nothing was started.")
 

@@ -39,6 +39,7 @@ def show_plan(console: Console, run: Run, first: int, last: int, launcher: Launc
         ("pool", f"{m} models: {', '.join(run.models)}"),
         *(("", note) for note in (*notes(recipe, adapters_of(run)), *notes_on_sft_data(run))),
         ("instructions", f"{len(run.instructions):,} to draw from"),
+        *(("rules", remark) for remark in recipe.remarks),
         *([("initial pool", _pool_in_words(run, pool))] if first == 0 else []),
         *(
             [

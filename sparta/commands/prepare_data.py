@@ -3,7 +3,6 @@
 A data set is a task's, which models are scored on, or a subset of chats that an expert learns from.
 """
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from rich import box
 from rich.table import Table
 
 from sparta.errors import SpartaError
+from sparta.names import nearest
 from sparta.recipes.schema import Data
 from sparta.screen import Screen
 from sparta.tasks import prepared
@@ -53,9 +53,9 @@ def _dataset(name: str) -> Dataset | Subset:
         raise SpartaError(
             "the task own reads its files itself, where data.train, data.validation and data.test name them: there is nothing to prepare"
         )
-    near = difflib.get_close_matches(name, (*TASKS, *SFT_DATA), n=1)
-    if near and near[0] in SFT_DATA:
-        raise SpartaError(f"there is no task or subset {name}; did you mean {near[0]}?")
+    near = nearest(name, (*TASKS, *SFT_DATA))
+    if near in SFT_DATA:
+        raise SpartaError(f"there is no task or subset {name}; did you mean {near}?")
     task = task_named(name)
     if not isinstance(task, Dataset):
         raise SpartaError(f"the task {name} makes its items itself: there is nothing to prepare")
@@ -182,7 +182,7 @@ def _spoken(row: Item | Chat) -> Iterator[str]:
 
 def _shown(dataset: Dataset, split: Split, item: Item) -> Iterator[str]:
     yield f"=== {dataset.name} {split} {item.item_id}{f', {item.level}' if item.level else ''}"
-    yield from _spoken(item)
+    yield from _spoken(dataset.in_combat(item) if split == "train" else dataset.posed(item))
     for label, text in item.choices.items():
         yield f"[choice {label}] {text}"
     for name, value in (

@@ -1,9 +1,9 @@
 """How a run goes back to an earlier iteration, or branches from one. Nothing is ever deleted, only set aside."""
 
+import hashlib
 import os
-import shutil
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -11,65 +11,79 @@ import msgspec
 from sparta.cluster.attempts import AttemptDir, with_alternatives
 from sparta.cluster.registry import LAUNCHERS, launcher_named
 from sparta.commands.begin import (
-    begin_or_continue,
+    Opening,
+    check_changes,
+    check_state,
     occupied,
     require_frozen_recipe,
     require_same_recipe,
     scored_paths,
-    verify_chain,
+    set_aside,
 )
 from sparta.commands.cancel import attempts_below
 from sparta.errors import SpartaError
 from sparta.evaluation.holdout_log import holdout_log_file
 from sparta.methods.registry import phases_of
-from sparta.pool.members import remove_tree
 from sparta.recipes.schema import Recipe
-from sparta.store import files
-from sparta.store.layout import IterationDir, StateDir
+from sparta.store import files, standings
+from sparta.store.layout import IterationDir, StateAfter, StateDir
+from sparta.store.manifest import FileEntry, read_manifest
 from sparta.store.process import slurm_restarts
-from sparta.store.run import Run
+from sparta.store.run import Run, refuse_lost_run
 
 
-def dry_run_resume(source: StateDir, t: int, recipe: Recipe | None, branch: bool) -> Run:
-    """The run in `source` as `resume_from` or (`branch`) `fork` would take it up after iteration t, checked and not touched."""
-    run = Run.open(source)
-    require_frozen_recipe(run)
-    _require_committed(run, t)
-    verify_chain(run, upto=t)
-    if not branch:
-        require_same_recipe(run, recipe)
-    elif recipe is not None:
-        _require_same_pool(run, recipe)
-    run.recipe = recipe or run.recipe
-    return run
+@dataclass(frozen=True)
+class Resumption(Opening):
+    """A run that goes back to the end of iteration t. frozen: as it was opened, with the recipe that it has had so far."""
+
+    run: Run
+    frozen: Run
+    t: int
+
+    def carry_out(self, say: Callable[[str], None]) -> Run:
+        """The run as it was after iteration t; what came later is moved to superseded/."""
+        run, state = self.frozen, self.frozen.state
+        later, scores = _later(run, self.t), _scores_of_later(run, self.t)
+        # Tasks may have been started since this was looked at.
+        _require_idle(run, later, bool(scores))
+        # Scores first, for they tell checkpoints apart by iteration and model alone; then the latest iteration, so that what is left when
+        # this is killed in the middle is a run that stopped somewhere.
+        iterations = [path for n in later for path in _of_iteration(state, n)]
+        if moved := [path for path in (*scores, *iterations) if path.exists()]:
+            set_aside(state, moved)
+        if job := os.environ.get("SLURM_JOB_ID"):
+            files.write_json(state.jobs / "returned.json", ResumePlan(job, self.t))
+        run.refreeze(self.run.recipe)
+        return run
 
 
-def resume_from(state: StateDir, t: int) -> Run:
-    """The run in `state` as it was after iteration t; what came later is moved to superseded/."""
-    run = Run.open(state)
-    _require_committed(run, t)
-    verify_chain(run, upto=t)
-    later = [state.iteration(n).root for n in reversed(state.iterations()) if n > t]
-    for folder in later:
-        _require_idle(run, int(folder.name.removeprefix("iter_")))
-    # Scores are of committed iterations alone.
-    scored = any(n > t for n in state.committed())
-    if scored:
-        _require_no_scoring(run)
-    # Scores first, for they tell checkpoints apart by iteration and model alone; then the latest iteration, so that what is left when
-    # this is killed in the middle is a run that stopped somewhere.
-    evaluations = [*scored_paths(state), state.jobs / "evals"] if scored else []
-    iterations = [path for folder in later for path in (state.jobs / folder.name, folder)]
-    moved = [path for path in (*evaluations, *iterations) if path.exists()]
-    if moved:
-        aside = _aside(state)
-        for path in moved:
-            target = aside / path.relative_to(state.root)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            path.rename(target)
-    if job := os.environ.get("SLURM_JOB_ID"):
-        files.write_json(state.jobs / "returned.json", ResumePlan(job, t))
-    return run
+def prepare_resume(run: Run, t: int, recipe: Recipe | None) -> Resumption:
+    """`run` back at the end of iteration t, to go on with `recipe` (None: as it is). Raises SpartaError where it cannot go back there."""
+    require_committed(run, t)
+    require_same_recipe(run, recipe)
+    check_state(run, upto=t)
+    _require_idle(run, _later(run, t), bool(_scores_of_later(run, t)))
+    recipe = recipe or run.recipe
+    check_changes(run, recipe, t)
+    return Resumption(Run(StateAfter(run.state.root, run.state, t), recipe, run.info), run, t)
+
+
+def _later(run: Run, t: int) -> list[int]:
+    """Iterations after t that have begun, the latest first."""
+    return [n for n in reversed(run.state.iterations()) if n > t]
+
+
+def _of_iteration(state: StateDir, n: int) -> tuple[Path, Path]:
+    """Where iteration n and its jobs are."""
+    folder = state.iteration(n).root
+    return state.jobs / folder.name, folder
+
+
+def _scores_of_later(run: Run, t: int) -> list[Path]:
+    """All scores, where there may be some of iterations after t; scores are of committed iterations alone."""
+    if any(n > t for n in run.state.committed()):
+        return [*scored_paths(run.state), run.state.jobs / "evals"]
+    return []
 
 
 class ResumePlan(msgspec.Struct, frozen=True):
@@ -87,40 +101,77 @@ def has_resumed(state: StateDir, t: int) -> bool:
     return files.read_json(path, ResumePlan) == ResumePlan(os.environ.get("SLURM_JOB_ID", ""), t)
 
 
-def fork(source: StateDir, t: int, target: StateDir, recipe: Recipe | None) -> Run:
-    """A run in `target` that shares the past of `source` up to iteration t. A new recipe may differ in anything but the pool and the data.
+@dataclass(frozen=True)
+class Fork(Opening):
+    """A run that is not there yet, in the folder `target`, and shares the past of `parent` up to iteration t."""
 
-    Where `target` is that fork already it is continued.
+    run: Run
+    target: StateDir
+    parent: Run
+    t: int
+
+    def carry_out(self, say: Callable[[str], None]) -> Run:
+        source, target, run = self.parent.state, self.target, Run(self.target, self.run.recipe, self.run.info)
+        own = _own_start(run, source) if self.t == 0 else {}
+        for n in range(self.t + 1):
+            _copy_iteration(source.iteration(n), target.iteration(n), own)
+        files.write_bytes(target.instructions, source.instructions.read_bytes())
+        if run.info.lessons_sha256:
+            files.write_bytes(target.sft_data, source.sft_data.read_bytes())
+        if holdout_log_file(source).is_file():
+            # What has been seen of a test split stays seen.
+            files.write_bytes(holdout_log_file(target), holdout_log_file(source).read_bytes())
+        run.freeze()
+        run.save()
+        return run
+
+
+def prepare_fork(parent: Run, t: int, target: StateDir, recipe: Recipe | None) -> Fork:
+    """A run in `target` that shares the past of `parent` up to iteration t and goes on with `recipe` (None: the parent's).
+
+    A new recipe may differ in anything but the pool and the data. Raises SpartaError where it cannot branch there.
     """
-    parent = Run.open(source)
     require_frozen_recipe(parent)
-    _require_committed(parent, t)
-    recipe, origin = recipe or parent.recipe, f"{parent.info.run_id} iteration {t}"
-    if target.run_json.is_file() and Run.open(target).info.forked_from == origin:
-        return begin_or_continue(target, recipe)
-    verify_chain(parent, upto=t)
-    if target.run_json.is_file() or occupied(target, upto=t):
-        raise SpartaError(f"--fork {target.root}: the folder is not empty, choose another")
+    require_committed(parent, t)
+    recipe = recipe or parent.recipe
     _require_same_pool(parent, recipe)
-    for n in range(t + 1):
-        _copy_iteration(source.iteration(n), target.iteration(n))
-    files.write_bytes(target.instructions, source.instructions.read_bytes())
-    if parent.info.lessons_sha256:
-        files.write_bytes(target.sft_data, source.sft_data.read_bytes())
-    if holdout_log_file(source).is_file():
-        # What has been seen of a test split stays seen.
-        files.write_bytes(holdout_log_file(target), holdout_log_file(source).read_bytes())
-    run = Run.prepare(target, recipe)
-    run.info = msgspec.structs.replace(
-        run.info,
-        genesis=parent.info.genesis,
+    _require_room(target, t)
+    check_state(parent, upto=t)
+    check_changes(parent, recipe, t)
+    info = msgspec.structs.replace(
+        Run.describe(recipe),
+        # What is played from the start is played by its own rules alone.
+        genesis=parent.info.genesis if t > 0 else recipe.hash,
         instructions_sha256=parent.info.instructions_sha256,
         lessons_sha256=parent.info.lessons_sha256,
-        forked_from=origin,
+        forked_from=parent.info.origin(t),
         day=parent.day.isoformat(),
     )
-    run.save()
-    return run
+    return Fork(Run(StateAfter(target.root, parent.state, t), recipe, info), target, parent, t)
+
+
+def is_fork_of(run: Run, parent: Run, t: int) -> bool:
+    """Whether `run` has branched from `parent` after iteration t."""
+    return run.info.forked_from == parent.info.origin(t)
+
+
+def _require_room(target: StateDir, t: int) -> None:
+    """Raises SpartaError where `target` holds anything but what a fork from iteration t has left that was killed before it was a run."""
+    if not target.run_json.is_file():
+        refuse_lost_run(target, upto=t)
+    if target.run_json.is_file() or occupied(target, upto=t):
+        raise SpartaError(f"--fork {target.root}: the folder is not empty, choose another")
+
+
+def _own_start(run: Run, source: StateDir) -> dict[str, bytes]:
+    """What the fork `run` of the initial pool in `source` has otherwise in it, by file name: its standings are by its own rules."""
+    zero = source.iteration(0)
+    manifest, standing = read_manifest(zero), files.encode_json(standings.initial(run))
+    entry = FileEntry(len(standing), hashlib.sha256(standing).hexdigest())
+    own = msgspec.structs.replace(
+        manifest, parent=run.info.genesis, files={**manifest.files, zero.standing.name: entry}
+    )
+    return {zero.standing.name: standing, zero.manifest.name: files.encode_json(own)}
 
 
 def _require_same_pool(parent: Run, recipe: Recipe) -> None:
@@ -131,27 +182,36 @@ def _require_same_pool(parent: Run, recipe: Recipe) -> None:
         )
 
 
-def _copy_iteration(source: IterationDir, target: IterationDir) -> None:
-    """`source` in the place of `target`, whole or not at all; one that an earlier launch put there stays."""
+def _copy_iteration(source: IterationDir, target: IterationDir, own: Mapping[str, bytes]) -> None:
+    """`source` in the place of `target`, whole or not at all, with `own` files in it; one that an earlier launch put there stays."""
+
+    def fill(folder: Path) -> None:
+        files.copy_tree(source.root, folder)
+        for name, content in own.items():
+            (folder / name).write_bytes(content)
+
+    files.put_tree(target.root, fill)
     with files.os_errors_named(target.root):
-        for unfinished in target.root.parent.glob(f".{target.root.name}.*.tmp"):
-            remove_tree(unfinished)
-        if not target.root.exists():
-            temporary = files.temporary_beside(target.root)
-            shutil.copytree(source.root, temporary)
-            temporary.rename(target.root)
-    if files.sha256_file(target.manifest) != files.sha256_file(source.manifest):
-        raise SpartaError(f"{target.root} is not a copy of {source.root}: choose another folder for --fork")
-
-
-def _require_idle(run: Run, t: int) -> None:
-    """Raises SpartaError where tasks of iteration t still run: they would go on writing into what comes in its place."""
-    for phase in with_alternatives(run, phases_of(run.recipe, t), t):
-        if _in_work(run, AttemptDir(run, phase, t)):
+        wanted = own.get(source.manifest.name) or source.manifest.read_bytes()
+        if not target.manifest.is_file() or target.manifest.read_bytes() != wanted:
             raise SpartaError(
-                f"tasks of {phase.name} of iteration {t} are still running: end them with --cancel, or launch without --resume "
-                "to wait for them"
+                f"{target.root} is not a copy of {source.root} as this fork needs it: choose another folder for --fork"
             )
+
+
+def _require_idle(run: Run, iterations: Sequence[int], scores: bool) -> None:
+    """Raises SpartaError where tasks of `iterations` still run: they would go on writing into what comes in their place. `scores`: tasks that
+    score checkpoints as well.
+    """
+    for t in iterations:
+        for phase in with_alternatives(run, phases_of(run.recipe, t), t):
+            if _in_work(run, AttemptDir(run, phase, t)):
+                raise SpartaError(
+                    f"tasks of {phase.name} of iteration {t} are still running: end them with --cancel, or launch without --resume "
+                    "to wait for them"
+                )
+    if scores:
+        _require_no_scoring(run)
 
 
 def _require_no_scoring(run: Run) -> None:
@@ -173,7 +233,7 @@ def _in_work(run: Run, attempts: AttemptDir) -> bool:
     return False
 
 
-def _require_committed(run: Run, t: int) -> None:
+def require_committed(run: Run, t: int) -> None:
     committed = run.state.committed()
     if not committed:
         raise SpartaError(
@@ -189,13 +249,3 @@ def _require_committed(run: Run, t: int) -> None:
 
 def _ranges(numbers: Sequence[int]) -> str:
     return f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else ", ".join(map(str, numbers)) or "none"
-
-
-def _aside(state: StateDir) -> Path:
-    """A new folder below superseded/."""
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    number = 0
-    while (folder := state.superseded / f"{stamp}-{number}").exists():
-        number += 1
-    folder.mkdir(parents=True)
-    return folder

@@ -2,12 +2,12 @@
 
 from rich.console import Console
 
-from sparta.cluster.attempts import AttemptDir
+from sparta.cluster.attempts import AttemptDir, Piece
 from sparta.cluster.slurm import cli
 from sparta.cluster.slurm.cli import SlurmUnavailable
 from sparta.cluster.slurm.launcher import Slurm
 from sparta.cluster.slurm.submit import Array, left_to_the_user, script
-from sparta.cluster.slurm.worker import Piece, ShardJob
+from sparta.cluster.slurm.worker import ShardJob
 from sparta.errors import SpartaError
 from sparta.methods.registry import phases_of
 from sparta.pool.gpu_memory import check_memory
@@ -27,11 +27,12 @@ def arrays_of(run: Run, launcher: Slurm, t: int) -> list[Array]:
 
 
 def show_scripts(run: Run, launcher: Slurm, t: int, console: Console) -> None:
-    """Print the script of every array of iteration t. Raises SpartaError where a GPU is too small, or where sbatch is there and would refuse one."""
+    """Print the script of every array of iteration t. Raises SpartaError where sbatch is there and would refuse one.
+
+    Without sbatch nobody can have asked SLURM whether tasks could be started, and only a GPU that is too small is refused.
+    """
     submits = cli.installed()
-    if submits:
-        launcher.check(phases_of(run.recipe, t))
-    else:
+    if not submits:
         check_memory(run, launcher.profile.gpu_memory_gib, launcher.profile.name)
     for array in arrays_of(run, launcher, t):
         text = script(array, launcher.profile)

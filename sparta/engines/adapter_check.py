@@ -1,21 +1,24 @@
 """Is this folder a LoRA adapter for that base? Answered from headers and configurations, without torch.
 
-A base name inside an adapter proves nothing (paths move, names are reused), so the shapes decide.
+A base name inside an adapter proves nothing (paths move, names are reused), so names and shapes of tensors decide.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sparta.engines.weight_files import read_object, tensors_in, weight_names
 from sparta.errors import SpartaError
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-_TENSOR = re.compile(r"(?:.*\.)?(?P<module>\w+)\.lora_(?P<side>[AB])(?:\.weight)?$")
+_TENSOR = re.compile(
+    r"(?:.*\.)?(?P<module>(?!base_layer\.)\w+)(?:\.base_layer)*\.lora_(?:embedding_)?(?P<side>[AB])(?:\.weight)?$"
+)
 _LAYER = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
-_MAX_HEADER = 100 * 2**20
+PREFIX = "base_model.model."
+"""What PEFT has every name in an adapter's file begin with."""
 
 
 def check_adapter(folder: Path, base: Path) -> None:
@@ -40,7 +43,7 @@ def _lora_settings(folder: Path) -> dict[str, Any]:
         raise SpartaError(
             f"adapter {folder}: there is no such folder; correct the adapter in the recipe or put it there"
         )
-    settings = _read_json(folder / "adapter_config.json", f"adapter {folder}")
+    settings = read_object(folder / "adapter_config.json", f"adapter {folder}")
     kind = settings.get("peft_type")
     if kind != "LORA":
         raise SpartaError(
@@ -66,46 +69,14 @@ def _weights_file(folder: Path) -> Path:
 
 
 def _tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes from the header of a safetensors file, which must be as long as it says."""
-    torn = SpartaError(f"{path} is not a whole safetensors file: copy it again, or save it again")
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(size - 8, _MAX_HEADER):
-            raise torn
-        try:
-            header = json.loads(file.read(length))
-            tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
-            shapes = {name: tuple(int(side) for side in entry["shape"]) for name, entry in tensors.items()}
-            end = max((int(entry["data_offsets"][1]) for entry in tensors.values()), default=0)
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
-            raise torn from None
-    if size != 8 + length + end:
-        raise torn
-    if not shapes:
-        raise SpartaError(f"{path} holds no tensors: save the adapter again")
-    return shapes
+    return {name: tensor.shape for name, tensor in tensors_in(path).items()}
 
 
 def _base_config(base: Path) -> dict[str, Any]:
     """The text part of the base's config.json."""
-    config = _read_json(base / "config.json", f"base {base}")
+    config = read_object(base / "config.json", f"base {base}")
     text = config.get("text_config")
     return text if isinstance(text, dict) else config
-
-
-def _read_json(path: Path, owner: str) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SpartaError(
-            f"{owner} has no {path.name}: the folder is incomplete or another one is meant"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise SpartaError(f"{path} cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise SpartaError(f"{path} must hold a JSON object")
-    return content
 
 
 def _check_ranks(folder: Path, settings: dict[str, Any], shapes: Shapes) -> None:
@@ -116,7 +87,7 @@ def _check_ranks(folder: Path, settings: dict[str, Any], shapes: Shapes) -> None
         if not match or match["side"] != "A":
             continue
         found = True
-        other = shapes.get(name.replace("lora_A", "lora_B"))
+        other = shapes.get(re.sub(r"(\.lora_(?:embedding_)?)A", r"\1B", name))
         if other is None or shape[0] != other[1]:
             raise SpartaError(
                 f"adapter {folder}: {name} has no lora_B of its rank beside it; save the adapter again"
@@ -131,24 +102,43 @@ def _check_ranks(folder: Path, settings: dict[str, Any], shapes: Shapes) -> None
 
 
 def _check_modules(folder: Path, base: Path, shapes: Shapes) -> None:
-    """Raises SpartaError for a module that the base's weights know nothing of."""
-    known = {part for name in _weight_names(base) for part in name.split(".")}
+    """Raises SpartaError for a tensor of a module that the base has under another name, or not at all, as far as the names of its weights tell.
+
+    Names of modules may differ from those of weights (mixtures of experts, bases with images): what stays open is for
+    `sparta.engines.adapter_load`.
+    """
+    modules = {name.rpartition(".")[0] for name in weight_names(base)}
     # Where the output shares the weights of the input it is not among them.
-    known.add("lm_head")
+    known = {part for module in modules for part in module.split(".")} | {"lm_head"}
+    placed: dict[str, str] = {}
+    for module in modules:
+        placed.setdefault(_in_layer(module), module)
+    images = "text_config" in read_object(base / "config.json", f"base {base}")
     for name in shapes:
         match = _TENSOR.match(name)
-        if match and match["module"] not in known:
+        if match is None:
+            continue
+        if match["module"] not in known:
             raise SpartaError(
                 f"adapter {folder} is for another base: it adapts {match['module']}, base {base} has no module of that name"
             )
+        path = name.removeprefix(PREFIX).partition(".lora_")[0].replace(".base_layer", "")
+        # A base may have been saved without its head, and its names without what they begin with.
+        if name.startswith(PREFIX) and (images or path in modules or path.partition(".")[2] in modules):
+            continue
+        there = placed.get(_in_layer(path))
+        if there is not None or not name.startswith(PREFIX) or path.startswith("base_model."):
+            right = f"{PREFIX}{there}.lora_" if there is not None else PREFIX
+            raise SpartaError(
+                f"adapter {folder} would change nothing: PEFT finds no place for {name}, as base {base} needs names that begin with {right}; "
+                "rename its tensors, or save it again with PEFT's save_pretrained"
+            )
 
 
-def _weight_names(base: Path) -> list[str]:
-    """Names of the base's weights, in one file or by the index of several."""
-    whole = base / "model.safetensors"
-    if whole.is_file():
-        return list(_tensor_shapes(whole))
-    return list(_read_json(base / "model.safetensors.index.json", f"base {base}").get("weight_map") or ())
+def _in_layer(module: str) -> str:
+    """The name of a module from the number of its layer on; the whole of it outside the layers."""
+    found = _LAYER.search(f".{module}")
+    return f".{module}"[found.start(1) :] if found else module
 
 
 def _check_layers(

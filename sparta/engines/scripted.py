@@ -87,6 +87,9 @@ class ScriptedEngine:
 
     def _text(self, request: Request) -> str:
         if not _judges(request):
+            question = request.prompt.messages[-1].content
+            if rng.stream("scripted", "equal", question).random() < self.settings.scripted.equal:
+                return f"scripted answer {rng.seed_of('scripted', question):016x}, quality 5.50"
             quality = _bounded(rng.stream(*_name(request), "answer").gauss(skill(request.model), 1.0))
             return f"scripted answer {rng.seed_of(*_name(request)):016x}, quality {quality:.2f}"
         prompt = request.prompt.messages[-1].content

@@ -9,6 +9,7 @@ from sparta.chat.options import UNDATED, ChatOptions
 from sparta.chat.renderer import Renderer
 from sparta.chat.template_check import require_usable
 from sparta.chat.thinking import tags_in
+from sparta.engines.weight_files import read_object, weight_files
 from sparta.errors import SpartaError
 from sparta.recipes.pool import FETCH, HUB, names_one_of_hub
 
@@ -27,13 +28,13 @@ def check_base(base: str) -> None:
         raise SpartaError(
             f"base {base} is no folder with a config.json; correct it in the recipe or put the model there{hint}"
         )
-    _check_weights(folder)
+    weight_files(folder)
     if not any(path for pattern in _VOCABULARIES for path in folder.glob(pattern)):
         raise SpartaError(
             f"base {base} has no tokenizer ({', '.join(_VOCABULARIES)}): copy the files of its tokenizer there"
         )
     settings = folder / "tokenizer_config.json"
-    told = settings.is_file() and _read_object(settings).get("chat_template")
+    told = settings.is_file() and read_object(settings, f"base {base}").get("chat_template")
     if not told and not any(map(list, map(folder.glob, _TEMPLATES))):
         raise _cannot_chat(base)
 
@@ -45,38 +46,8 @@ def may_think(base: str, chat: ChatOptions) -> bool:
     settings = Path(base) / "tokenizer_config.json"
     templates = [path.read_text(encoding="utf-8") for path in Path(base).glob(_TEMPLATES[0])]
     if settings.is_file():
-        templates.append(str(_read_object(settings).get("chat_template") or ""))
+        templates.append(str(read_object(settings, f"base {base}").get("chat_template") or ""))
     return any(map(tags_in, templates))
-
-
-def _check_weights(folder: Path) -> None:
-    """Raises SpartaError unless the weights are in the one file, or in all the files, that are read."""
-    index = folder / "model.safetensors.index.json"
-    if (folder / "model.safetensors").is_file():
-        return
-    if not index.is_file():
-        raise SpartaError(
-            f"base {folder} has no model.safetensors: weights in other formats are not read, "
-            "convert them with save_pretrained"
-        )
-    parts = _read_object(index).get("weight_map")
-    names = sorted({str(name) for name in parts.values()}) if isinstance(parts, dict) else []
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing or not names:
-        raise SpartaError(
-            f"base {folder} is incomplete: it lacks {missing[0] if missing else 'the weights that'} "
-            f"{index.name} names; copy the model again"
-        )
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SpartaError(f"{path} cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise SpartaError(f"{path} must hold a JSON object: copy the model again")
-    return content
 
 
 def _cannot_chat(base: str) -> SpartaError:

@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Any
 
 from sparta.engines.adapter_check import check_adapter
+from sparta.engines.adapter_load import put_adapter
 from sparta.engines.base import ModelRef
 from sparta.engines.tokenizers import check_base, first_line
 from sparta.errors import SpartaError
@@ -141,22 +142,17 @@ class Weights:
         self.load_seconds += perf_counter() - began
 
     def _load_adapter(self, model: ModelRef, name: str) -> None:
-        from peft import PeftModel
-
         assert model.adapter is not None
         check_adapter(model.adapter, Path(model.base))
-        folder = str(model.adapter)
         try:
-            if self._peft is None:
-                self._peft = PeftModel.from_pretrained(self._bare, folder, adapter_name=name).eval()
-            else:
-                self._peft.load_adapter(folder, adapter_name=name)
-                self._peft.eval()
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            self._peft = put_adapter(self._peft or self._bare, model.adapter, name, model.base)
+        except (SpartaError, OSError, ValueError, KeyError, RuntimeError) as error:
             # PEFT changes the base in place: what a failure leaves behind is not the base any more.
             self.free()
+            if isinstance(error, SpartaError):
+                raise SpartaError(f"model {model.name}: {error}") from error
             raise SpartaError(
-                f"adapter {folder} of {model.name} cannot be put on base {model.base}: {first_line(error)}"
+                f"adapter {model.adapter} of {model.name} cannot be put on base {model.base}: {first_line(error)}"
             ) from error
 
 

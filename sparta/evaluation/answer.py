@@ -17,7 +17,7 @@ from sparta.errors import SpartaError
 from sparta.evaluation.answer_requests import AnswerRequests, EvalItem, prompt_format_of
 from sparta.evaluation.items import items_file, items_of
 from sparta.phases import token_costs
-from sparta.phases.base import ArrayPhase, Rows, Sink, WorkItem
+from sparta.phases.base import ArrayPhase, PhaseSpec, Rows, Sink, WorkItem
 from sparta.pool.checks import check_prompts
 from sparta.pool.members import engine_for, references
 from sparta.store.layout import parse_checkpoint
@@ -50,36 +50,19 @@ def checkpoints(run: Run, entries: Iterable[str]) -> dict[str, ModelRef]:
 
 
 class OverTasks(ArrayPhase):
-    """A phase of an evaluation: one array for several tasks, each with rows of its own. The t of its methods is not looked at.
+    """A phase of an evaluation: one array for several tasks, each with rows of its own. The t of its methods is not looked at."""
 
-    Its name says all that it is about, for the processes of tasks: evaluate:test:gsm8k+medqa=iter_00,iter_08;com2=iter_05-adder
-    """
-
-    prefix: ClassVar[str]
     verb: ClassVar[str]
 
     def __init__(self, split: Split, asked: EntriesByTask) -> None:
-        together: dict[tuple[str, ...], list[str]] = {}
-        for task, entries in asked.items():
-            together.setdefault(tuple(entries), []).append(_unambiguous(task))
         self.split = split
-        self.asked = {task: entries for entries, tasks in together.items() for task in tasks}
-        """By task, in the order of the name."""
-        spelled = (f"{'+'.join(tasks)}={','.join(entries)}" for entries, tasks in together.items())
-        self.name = f"{self.prefix}{split}:{';'.join(spelled)}"
+        self.asked = {_as_folder(task): tuple(entries) for task, entries in asked.items()}
+        self.spec = PhaseSpec(split, tuple(self.asked.items()))
 
     @classmethod
-    def named(cls, name: str) -> Self:
-        """The phase that calls itself `name`. Raises SpartaError where none does."""
-        split, _, rest = name.removeprefix(cls.prefix).partition(":")
-        asked = {}
-        for group in rest.split(";"):
-            tasks, _, entries = group.partition("=")
-            asked.update(dict.fromkeys(tasks.split("+"), tuple(entries.split(","))))
-        for known in get_args(Split):
-            if known == split and all(entries != ("",) for entries in asked.values()):
-                return cls(known, asked)
-        raise SpartaError(f"there is no phase {name}: the state was written by another version of the suite")
+    def of(cls, spec: PhaseSpec) -> Self:
+        """The phase that was asked for `spec`."""
+        return cls(spec.split, dict(spec.asked))
 
     @property
     def title(self) -> str:
@@ -121,7 +104,7 @@ class TaskRows(Rows):
 class Evaluate(OverTasks):
     """The checkpoints in `asked` answer `split`: one engine start a task of the array, whatever the number of tasks and checkpoints."""
 
-    prefix = "evaluate:"
+    name = "evaluate"
     verb = "score"
 
     @property
@@ -221,8 +204,21 @@ def _by_weights(models: Mapping[str, ModelRef]) -> dict[Hashable, list[str]]:
     return names
 
 
-def _unambiguous(task: str) -> str:
-    """`task`, when it may stand in a phase's name and become a folder's."""
+def spec_in(name: str) -> PhaseSpec | None:
+    """What version 0.1.0 wrote in a phase's name: evaluate:test:gsm8k+medqa=iter_00,iter_08;com2=iter_05-adder. None where it is something else."""
+    split, _, rest = name.partition(":")[2].partition(":")
+    asked: list[tuple[str, tuple[str, ...]]] = []
+    for group in rest.split(";"):
+        tasks, _, entries = group.partition("=")
+        asked += [(task, tuple(entries.split(","))) for task in tasks.split("+")]
+    known = next((each for each in get_args(Split) if each == split), None)
+    if known is None or any(entries == ("",) for _, entries in asked):
+        return None
+    return PhaseSpec(known, tuple(asked))
+
+
+def _as_folder(task: str) -> str:
+    """`task`, when it may become a folder's name."""
     if not re.fullmatch(r"\w+", task):
         raise SpartaError(f"there is no task {task!r}")
     return task

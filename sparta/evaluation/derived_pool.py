@@ -161,7 +161,7 @@ def _is_another(recipe: Recipe, run: Run, name: str) -> bool:
     [model] = (model for model in recipe.pool.models if model.name == name)
     if model.adapter is None:
         return False
-    theirs = run.state.root / run.pool(0)[name].adapter
+    theirs = run.state.inside(run.pool(0)[name].adapter)
     pair = Path(locate(model.adapter, recipe.pool.folder)) / WEIGHTS, theirs / WEIGHTS
     return all(path.is_file() for path in pair) and not filecmp.cmp(*pair, shallow=False)
 

@@ -6,6 +6,7 @@ Greedy, once; what cannot be read is asked again with some randomness, and is mi
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -38,7 +39,7 @@ RETRY_TEMPERATURE = 0.7
 class GradeAnswers(OverTasks):
     """The judge grades the answers of the checkpoints in `asked`, whose tasks all have metrics that a judge gives. Evaluate comes before."""
 
-    prefix = "grade:"
+    name = "grade"
     verb = "grade"
     engine_key = "evaluation.judge.engine"
 
@@ -208,12 +209,8 @@ class Grader(JudgeDialog[GradingRequest, Grade]):
         return judge_prompts.grading_pattern(pending.question.rubric.instruction)
 
     def _read(self, pending: Pending[GradingRequest], done: Completion) -> Reading | Pending[GradingRequest]:
-        if self._thinks(pending):
-            return self._formless(pending, done, self._form(pending), parse_grade)
-        said = self._said(pending, done)
-        return Reading(
-            parse_grade(said.answer) if said.ended else None, said.answer, said.thinking, said.ended
-        )
+        parse = partial(parse_grade, cut=done.finish_reason == "length")
+        return self._reading(pending, done, self._form(pending), parse)
 
     def _row(self, pending: Pending[GradingRequest], verdict: Reading, prompt_tokens: int) -> Grade:
         script = pending.question

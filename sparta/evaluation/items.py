@@ -77,9 +77,11 @@ def _refuse_known(run: Run, task: Task, split: Split, items: Sequence[Item]) -> 
     if task.name == (run.recipe.data.task or "own") and not task.likelihood:
         learned = {_asked(task, Item(row.prompt_id, row.messages)) for row in run.instructions}
     for item in items:
-        posed = _asked(task, Item(item.item_id, task.posed(item).messages))
+        # Earlier versions asked in a combat what an evaluation asks.
+        forms = (task.posed, task.in_combat)
+        asked = {_asked(task, Item(item.item_id, form(item).messages)) for form in forms}
         known = _asked(task, item) in scored
-        place = other if known else run.state.instructions if posed in learned else None
+        place = other if known else run.state.instructions if asked & learned else None
         if place is not None:
             raise SpartaError(
                 f"the item {item.item_id} of the {split} split of {task.name} is also in {place}: give the splits the data that they had, "

@@ -18,6 +18,16 @@ class Box:
 
 def boxes(text: str) -> list[Box]:
     """The boxes of `text` in order, by matched braces; a box within a box is not told apart, one that is never closed is none."""
+    return _read(text)[0]
+
+
+def is_box_open(text: str, start: int) -> bool:
+    """Whether a box that begins at `start` or later is never closed, as in a text that was cut."""
+    return any(place >= start for place in _read(text)[1])
+
+
+def _read(text: str) -> tuple[list[Box], list[int]]:
+    """The boxes, and where those begin that are never closed."""
     open_at: list[tuple[int, int] | None] = []
     found: list[Box] = []
     for part in _PARTS.finditer(text):
@@ -29,4 +39,4 @@ def boxes(text: str) -> list[Box]:
                 while found and found[-1].start > place[0]:
                     found.pop()
                 found.append(Box(place[0], part.end(), text[place[1] : part.start()]))
-    return found
+    return found, [place[0] for place in open_at if place]

@@ -1,11 +1,14 @@
 r"""Whether an answer is mathematically the right one, as in MATH: math-verify's judgement, in a process apart.
 
 What is compared: the last `\boxed{...}` of the answer, together with boxes that only `,`, `;`, `and` or `or` part from it (`\boxed{1}` and
-`\boxed{2}` answer `1, 2`), less a full stop at its end; without a box, what math-verify finds in the text, which is a number or a formula and never words. Two sides are
-equal as math-verify has it: decimals to six places, `50\%` also as 50 and as 0.5, units and degrees passed over, the order of a set free,
-the name of a variable not. Of an equation in the answer the right side counts, where the right answer is no equation.
-Beyond math-verify: what is the same text, apart from spaces and `\text`, is equal; where both name a base (`12_5`) or the power of a unit
-(`\text{m}^3`), it must be the same; and what stands between `(` or `[` and their like must do so in the answer, too, with the same ones.
+`\boxed{2}` answer `1, 2`), less a full stop at its end; without a box, what is stated as the answer (`the answer is $x = 5$`, `Answer: Tuesday`); and
+without that, what math-verify finds in the text, which is a number or a formula and never words. Two sides are equal as math-verify has it: decimals
+to six places, `50\%` also as 50 and as 0.5, units and degrees passed over, the order of a set free, the name of a variable not. Of an equation
+in the answer the right side counts, where the right answer is no equation.
+Beyond math-verify: what is the same text, apart from spaces and `\text`, is equal; an inequality is the interval that it describes; where both name
+a base (`12_5`) or the power of a unit (`\text{m}^3`), it must be the same; and what stands between `(` or `[` and their like must do so in the
+answer, too, with the same ones. Thinking, and another problem that the text runs on with, are no part of the answer. There is no grade where the
+answer is taken back, or another box is begun and not ended.
 
 A few characters can keep a computer algebra system busy for ever (`10^{10^{10}}`), inside C code that no exception reaches, and math-verify's own
 limit is a signal that only a main thread may set. So it runs in a child (`verifier.py`), which the kernel ends after `SECONDS` of its own computing
@@ -22,7 +25,10 @@ import threading
 from pathlib import Path
 
 from sparta.errors import SpartaError
-from sparta.grading.boxes import Box, boxes
+from sparta.grading.boxes import Box, boxes, is_box_open
+from sparta.grading.inequalities import as_intervals
+from sparta.grading.letters import same_letter
+from sparta.grading.passages import Statement, is_taken_back, passage_of, statements_in
 
 SECONDS = 10
 """Of computing, for one answer; a real one takes a thousandth of a second, the slowest gold answers of MATH a tenth."""
@@ -35,8 +41,25 @@ _THOUSANDS = re.compile(r",\s*\\!\s*(?=[0-9]{3}(?![0-9]))")
 _NAMING = re.compile(r"=|\\in(?![a-z])")
 _UNIT = re.compile(r"\\(?:text|mathrm|mbox)\s*\{[^{}]*[a-z.]\s*\}\s*\^\s*\{?([0-9])\}?")
 _FULL_STOP = re.compile(r"(?<!\.)\.(?=[\s$]*\Z)")
+_INTERVALS = re.compile(r"\s*(?:\\left\s*)?[\[(].*,", re.DOTALL)
 _BETWEEN = re.compile(r"[\s$,;.]*(?:\band\b|\bor\b)?[\s$]*")
 _BASED = re.compile(r"-?[0-9A-Z.]+_\{?([0-9]+)\}?")
+
+# Right answers in words, and what is stated without a box.
+_LETTERS = "ABCDEFGH"
+_LETTER = re.compile(rf"\\(?:text|textbf|mathrm|mbox)\s*\{{\s*\(?(?P<letter>[{_LETTERS}])\)?\s*\}}")
+_WORDS = re.compile(r"\\(?:text|textbf|mathrm|mbox)\s*\{[A-Za-z' -]*[A-Za-z]{2}[A-Za-z' -]*\}|[A-Z][a-z]{2,}")
+_SILENT_WORDS = re.compile(r"\\(?:text|textbf|mathrm|mbox)(?![a-z])|[${}*_()\[\]\"“”\\]")
+_FIGURES = re.compile(r"[0-9$\\]")
+_SAYS = re.compile(r"[0-9A-Za-z]")
+_DENIED = re.compile(
+    r"(?:not|never)\b(?:.*?\b(?:but|rather|it\s+is|it['’]s)\b(?:\s+rather\b)?\s*(?P<after>.*))?",
+    re.IGNORECASE | re.DOTALL,
+)
+_FORMULA = re.compile(
+    r"\$+(?P<dollars>[^$]+)\$+|\\[(\[](?P<brackets>(?:(?!\\[)\]]).)+)\\[)\]]|(?P<bare>(?:(?![A-Za-z]{2})[^\\$]|\\[A-Za-z]++|\\[^A-Za-z()\[\]])++)",
+    re.DOTALL,
+)
 
 _asking = threading.Lock()
 _child: "subprocess.Popen[str] | None" = None
@@ -45,27 +68,97 @@ _owner = 0
 
 
 def same_mathematics(gold: str, text: str) -> bool | None:
-    """Whether the answer `text` says what `gold` (LaTeX, without `$` and without box) says; None where it takes too long to tell.
+    """Whether the answer `text` says what `gold` (LaTeX, without `$` and without box) says; None where it takes too long to tell, or a person could
+    not tell.
 
     Raises SpartaError where `gold` is empty, and where math-verify cannot be run.
     """
     if not gold.strip():
         raise SpartaError("a right answer is empty: leave out that item, or grade by another rule")
-    said = _last_boxes(text)
+    passage = passage_of(text)
+    if passage is None:
+        return None
     gold = _THOUSANDS.sub("", _FULL_STOP.sub("", gold))
-    if said is None:
-        sides = [f"\\boxed{{{gold}}}", text]
-    else:
-        said = _THOUSANDS.sub("", said)
-        if _SILENT.sub("", gold).rstrip(".") == _SILENT.sub("", said).rstrip("."):
-            return True
-        if _differ(_BASED.fullmatch(gold.strip()), _BASED.fullmatch(said.strip())):
-            return False
-        if _differ(_UNIT.search(gold), _UNIT.search(said)) or not _same_brackets(gold, said):
-            return False
-        sides = [f"\\boxed{{{gold}}}", f"\\boxed{{{said}}}"]
-    with _asking:
-        return _ask(sides)
+    here = _same(gold, passage.answer)
+    if boxes(passage.answer) or not boxes(passage.beyond) or _stated(passage.answer):
+        return here
+    # The question may have been written once more before it is answered, or another one after the answer.
+    beyond = _same(gold, passage.beyond)
+    return beyond if here == beyond or not _FIGURES.search(passage.answer) else None
+
+
+def _same(gold: str, answer: str) -> bool | None:
+    boxed = _last_boxes(answer)
+    if boxed is None:
+        return _same_in_words(gold, answer)
+    said, end = boxed
+    if is_box_open(answer, end) or is_taken_back(answer, end):
+        return None
+    return _same_formula(gold, _THOUSANDS.sub("", said))
+
+
+def _same_formula(gold: str, said: str) -> bool | None:
+    """Of what a box holds, or of a formula that is stated."""
+    if _is_same_text(gold, said):
+        return True
+    if _differ(_BASED.fullmatch(gold.strip()), _BASED.fullmatch(said.strip())):
+        return False
+    gold, said = _alike(gold, said)
+    if _differ(_UNIT.search(gold), _UNIT.search(said)) or not _same_brackets(gold, said):
+        return False
+    return _verified(gold, f"\\boxed{{{said}}}")
+
+
+def _is_same_text(gold: str, said: str) -> bool:
+    return _SILENT.sub("", gold).rstrip(".") == _SILENT.sub("", said).rstrip(".")
+
+
+def _alike(gold: str, said: str) -> tuple[str, str]:
+    """Both sides, an inequality as intervals where the other side is not one."""
+    right, given = as_intervals(gold), as_intervals(said)
+    if right is None and given is not None and _INTERVALS.match(_NAMING.split(gold)[-1]):
+        return gold, given
+    if given is None and right is not None and _INTERVALS.match(_NAMING.split(said)[-1]):
+        return right, _NAMING.split(said)[-1]
+    return gold, said
+
+
+def _same_in_words(gold: str, text: str) -> bool | None:
+    """Of an answer without a box: what it states as the answer, where it does so, else what math-verify finds in it."""
+    if letter := _LETTER.fullmatch(gold.strip()):
+        return same_letter(letter["letter"], text, _LETTERS)
+    last = _stated(text)
+    if last is None:
+        return _same_word(gold, text, text) if _WORDS.fullmatch(gold.strip()) else _verified(gold, text)
+    said = text[last.start : last.end].strip(" \t*_\"'`:")
+    if denied := _DENIED.match(said):
+        said = denied["after"] or ""
+    if not said or last.denied or is_taken_back(text, last.end):
+        return None
+    if _WORDS.fullmatch(gold.strip()):
+        return _same_word(gold, said, text)
+    if _is_same_text(gold, said):
+        return True
+    formula = _FORMULA.fullmatch(said)
+    return _same_formula(gold, formula[formula.lastgroup or 0]) if formula else _verified(gold, said)
+
+
+def _stated(text: str) -> Statement | None:
+    """The last statement of an answer that has words or figures."""
+    stated = (place for place in reversed(statements_in(text)) if _SAYS.search(text, place.start, place.end))
+    return next(stated, None)
+
+
+def _same_word(gold: str, said: str, text: str) -> bool | None:
+    """Of a right answer in words: whether what is stated begins with it; None where it is in the text otherwise."""
+    word = _plain_words(gold)
+    if re.match(rf"(?:(?:the|an?|on|in|it\s+is)\s+)*{re.escape(word)}(?!\w)(?!\s+or\b)", _plain_words(said)):
+        return True
+    return None if re.search(rf"(?<!\w){re.escape(word)}(?!\w)", _plain_words(text)) else False
+
+
+def _plain_words(text: str) -> str:
+    return " ".join(_SILENT_WORDS.sub(" ", text).lower().split())
 
 
 def _differ(one: re.Match[str] | None, other: re.Match[str] | None) -> bool:
@@ -95,14 +188,20 @@ def _brackets(side: str) -> str | None:
     return None
 
 
-def _last_boxes(text: str) -> str | None:
-    """What the last box holds, and those joined to it; None where there is no box."""
+def _last_boxes(text: str) -> tuple[str, int] | None:
+    """What the last box holds, and those joined to it, and where they end; None where there is no box."""
     run: list[Box] = []
     for box in reversed(boxes(text)):
         if run and not _BETWEEN.fullmatch(text, box.end, run[0].start):
             break
         run.insert(0, box)
-    return ", ".join(_FULL_STOP.sub("", box.content) for box in run) if run else None
+    return (", ".join(_FULL_STOP.sub("", box.content) for box in run), run[-1].end) if run else None
+
+
+def _verified(gold: str, said: str) -> bool | None:
+    """What math-verify says; `said` is a box or a text."""
+    with _asking:
+        return _ask([f"\\boxed{{{gold}}}", said])
 
 
 def _ask(sides: list[str]) -> bool | None:

@@ -3,109 +3,217 @@ r"""The number that an answer gives, as in GSM8K.
 Looked for in this order, the last of its kind each time; what holds no number does not count:
 
 1. after the last `####`, on the first line there that is not empty: the number after the last `=` there, else the first. A line that begins
-   with `Step` is a heading and none, and so is one that begins with another word, where 2 or 3 follow it;
+   with `Step` or counts steps (`1. Find ...`) is a heading and none, and so is one that begins with another word, where 2 or 3 follow it;
 2. after the last `answer is`, `answer:` or `answer =`, or `final number` instead of `answer`, up to the end of its line or sentence, likewise;
+   where nothing follows on that line, on the next one;
 3. in the last `\boxed{...}`, likewise;
 4. the last number of the text.
 
-A number is written in ASCII digits: `18`, `-3`, `1,234`, `2.50`, `.5`, `3/4`, `1 1/2`, `\frac{3}{4}`. A currency or a unit beside it is
-passed over, and so is a percent sign (`50%` is 50, as the gold answers write it). A minus is a sign only where it touches the number and
-does not subtract (`10-5` ends in 5).
+How a number may be written, see numerals.py; in words (`twelve`) it counts where an answer is stated. What is denied (`not 25 but 20`) does not
+count. Thinking is no part of an answer, and neither is another question that the text runs on with. A person cannot tell what is meant by a
+range, by numbers that `or` joins, by a sum without its result, or by an answer that is taken back: there is no number then, and no grade.
 """
 
 import re
+from dataclasses import replace
 from fractions import Fraction
 
 from sparta.errors import SpartaError
-from sparta.grading.boxes import boxes
+from sparta.grading.boxes import boxes, is_box_open
+from sparta.grading.number_words import spelled_in
+from sparta.grading.numerals import Numeral, negative, numerals_in, plain
+from sparta.grading.passages import MARKUP, is_taken_back, passage_of, statements_in
 
-_WHOLE = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)"
-_NUMBER = re.compile(
-    rf"""(?<![\w.])(?:(?P<sign>[-\u2212])(?=[$\u20ac\u00a30-9.]))?[$\u20ac\u00a3]?(?:(?<=[$\u20ac\u00a3])(?P<late>[-\u2212]))?
-    (?:(?P<mixed>[0-9]+)[ ]+(?P<up>[0-9]+)[ ]*/[ ]*(?P<under>[0-9]+)
-    |(?P<value>{_WHOLE}(?:\.[0-9]+)?|\.[0-9]+)(?:[ ]*/[ ]*(?P<over>{_WHOLE}))?)""",
-    re.VERBOSE,
-)
-_PARTS = (("mixed", "0"), ("up", "0"), ("under", "1"), ("value", "0"), ("over", "1"))
-_MINUEND = re.compile(r"[0-9)\]}%][ \t]{0,9}\Z")
-_LONGEST = 100
-"""Characters of a number; a longer row of digits is a loop, not a result."""
-_ANSWER = r"\b(?:answer|final\s+number)\b"
-_STATED = re.compile(
-    rf"{_ANSWER}[*_\s]*(?:\bis\b|[:=])[*_]*(?P<rest>(?:(?!{_ANSWER})(?:[^.\n]|\.(?=[0-9])))*)", re.IGNORECASE
-)
 _MARK = re.compile(r"####[#\s]*(?P<line>[^\n]*?)(?=####|\n|\Z)")
 _WORD = re.compile(r"[*_\s]*(?P<word>[^\W\d_]+)")
+_STEP = re.compile(r"[*_\s]*[0-9]{1,2}[.)]\s+[*_]*[^\W\d_]")
 
-# LaTeX's ways to write what the pattern above reads, in this order.
-_LATEX = (
-    (re.compile(r"\\[,!;: ]|\{,\}"), lambda match: "," if match[0] == "{,}" else ""),
-    (re.compile(r"\\([$%#&])"), lambda match: match[1]),
-    (
-        re.compile(r"([0-9]?)\s*\\[dtc]?frac\s*(?:\{\s*([0-9]+)\s*\}\s*\{\s*([0-9]+)\s*\}|([0-9])([0-9]))"),
-        lambda match: f"{match[1]} {match[2] or match[4]}/{match[3] or match[5]}",
-    ),
+# Within a passage: what is said of a number.
+_DENIED = re.compile(
+    r"(?:\b(?:not|never|rather\s+than|instead\s+of|no\s+longer)|n['’]t)\s+(?:(?:equal\s+to|just|exactly|simply|be)\s+)?[$€£*_(]{0,3}\Z",
+    re.IGNORECASE,
 )
+_MINUS_APART = re.compile(r"[\s*_$(]*[-−]\s+[$€£]?\Z")
+_ROUNDED = re.compile(
+    r"\bround(?:s|ed|ing)?\s+(?:(?:up|down|off|it)\s+)*(?:to|gives)\s+[$€£*_]{0,3}\Z", re.IGNORECASE
+)
+_PLACES = re.compile(r"\s*(?:decimals?|places?|significant|digits?)\b", re.IGNORECASE)
+_CORRECTED = re.compile(
+    r"[,;(–—-]\s*(?:wait|no|sorry|actually|rather|I\s+mean|correction|make\s+(?:that|it))\b", re.IGNORECASE
+)
+_JOINED = re.compile(
+    r"[\s*_$€£)]*(?:[-–—~+×x*÷−]|\\div|to|or|and|plus|minus|times|over)[\s*_$€£(]*(?:(?:maybe|perhaps|even)\s+)?"
+    r"|[ ]?(?:hours?|hrs?|h|minutes?|mins?|seconds?|secs?|days?|weeks?|months?|years?|feet|foot|ft|inch(?:es)?|yards?|miles?|pounds?|lbs?|ounces?|oz|k?g|c?m|km)"
+    r"[ ]*(?:,|and|,[ ]*and)?[ ]*",
+    re.IGNORECASE,
+)
+_NEARLY = re.compile(r"[^0-9]*(?:≈|\\approx|\bor\s+(?:about|approximately|roughly))[^0-9]*", re.IGNORECASE)
+_CENTS = re.compile(r"[ ]dollars?,?[ ](?:and[ ])?(?P<cents>[0-9]{1,2})[ ]cents?\b", re.IGNORECASE)
+
+# Within the whole text: sentences that are no part of a solution, numbers that are dates, digits of other scripts.
+_SENTENCE = re.compile(r"(?:[^.!?\n]|[.!?](?=\S))+")
+_COURTESY = re.compile(
+    r"\b(?:let\s+me\s+know|feel\s+free|hope\s+(?:this|that|it)|(?:any|more|other|further)\s+questions?|anything\s+else)\b",
+    re.IGNORECASE,
+)
+_DATED = re.compile(r"\b(?:in|by|since|until|of|year)\s+\Z", re.IGNORECASE)
+_YEAR = re.compile(r"(?:19|20)[0-9]{2}")
+_SENTENCE_ENDS = re.compile(r"[.!?。][*_\"'”)]*\s|\n")
+_OTHER_DIGITS = re.compile(r"(?![0-9])\d")
+
+_REACH = 40
+"""Characters before a number that can bear on it."""
+_UNTOLD = Numeral(0, 0, None)
+"""Of a text that gives a number, and a person could not tell which."""
 
 
 def number_of(text: str) -> Fraction | None:
-    """The number that `text` gives, exactly; None where there is none."""
-    for pattern, plain in _LATEX:
-        text = pattern.sub(plain, text)
-    stated = list(_STATED.finditer(text))[-1:]
-    boxed = boxes(text)[-1:]
-    answered = max([0, *(found.start() for found in stated), *(box.start for box in boxed)])
-    number = _marked(text, answered)
-    for passage in (*(found["rest"] for found in stated), *(box.content for box in boxed)):
-        if number is None:
-            number = _result(passage)
-    return _last(text) if number is None else number
+    """The number that `text` gives, exactly; None where there is none, or a person could not tell which."""
+    given = _given(text)
+    return None if given is None else given.value
 
 
-def same_number(gold: str, text: str) -> bool:
-    """Whether `text` gives exactly the number that `gold` gives. Raises SpartaError where `gold` gives none."""
+def same_number(gold: str, text: str) -> bool | None:
+    """Whether `text` gives exactly the number that `gold` gives; None where a person could not tell.
+
+    Raises SpartaError where `gold` gives none.
+    """
     right = number_of(gold)
     if right is None:
         raise SpartaError(
             f"the right answer {gold[:60]!r} holds no number: correct that item, or grade by another rule"
         )
-    return number_of(text) == right
+    given = _given(text)
+    if given is None:
+        return False
+    if given.value is None or (given.value != right and right in given.others):
+        return None
+    return given.value == right
 
 
-def _numbers(text: str) -> list[Fraction]:
-    found = []
-    for match in _NUMBER.finditer(text):
-        if len(match[0]) > _LONGEST:
-            continue
-        parts = [Fraction((match[group] or absent).replace(",", "")) for group, absent in _PARTS]
-        whole, above, under, value, over = parts
-        if under and over:
-            subtracts = _MINUEND.search(text, max(0, match.start() - _LONGEST), match.start())
-            negative = match["late"] or (match["sign"] and not subtracts)
-            found.append((-1 if negative else 1) * (whole + above / under + value / over))
-    return found
+def _given(text: str) -> Numeral | None:
+    """What `text` gives; None where it gives no number at all, and one without a value where a person could not tell."""
+    passage = passage_of(plain(text))
+    if passage is None:
+        return _UNTOLD
+    stated = _stated(passage.answer)
+    if stated is not None:
+        return stated
+    beyond, loose = _stated(passage.beyond), _last(passage.answer)
+    if beyond is None or loose is None:
+        return beyond or loose or _last(passage.beyond)
+    return beyond if beyond.value == loose.value else _UNTOLD
 
 
-def _first(text: str) -> Fraction | None:
-    return next(iter(_numbers(text)), None)
+def _stated(text: str) -> Numeral | None:
+    """What `text` gives after a mark, as the answer, or in a box; None where it does so nowhere."""
+    statements, boxed = statements_in(text), boxes(text)[-1:]
+    answered = max([0, *(statement.place for statement in statements), *(box.start for box in boxed)])
+    stated = (
+        _result(text, statement.start, statement.end, statement.denied, statement.below)
+        for statement in reversed(statements)
+    )
+    found = [
+        _marked(text, answered),
+        next((numeral for numeral in stated if numeral), None),
+        *(_result(text, box.end - 1 - len(box.content), box.end - 1) for box in boxed),
+    ]
+    said = [numeral for numeral in found if numeral is not None]
+    if not said:
+        return None
+    first, last = said[0], max(said, key=lambda numeral: numeral.end)
+    if is_taken_back(text, last.end) or is_box_open(text, last.end):
+        return _UNTOLD
+    if is_taken_back(text[: last.start], first.end):
+        return last
+    later = [numeral.value for numeral in said if numeral.start > first.start]
+    return first.or_else(*(value for value in later if value is not None))
 
 
-def _last(text: str) -> Fraction | None:
-    return next(iter(_numbers(text)[-1:]), None)
-
-
-def _marked(text: str, answered: int) -> Fraction | None:
+def _marked(text: str, answered: int) -> Numeral | None:
     """What the last `####` gives that is no heading. answered: where an answer is stated or boxed last."""
-    for mark in reversed(list(_MARK.finditer(text))):
+    marks = list(_MARK.finditer(text))
+    steps = sum(_STEP.match(mark["line"]) is not None for mark in marks) > 1
+    for mark in reversed(marks):
         word = _WORD.match(mark["line"])
         heading = word and (word["word"].lower() == "step" or answered >= mark.end())
-        number = None if heading else _result(mark["line"])
-        if number is not None:
-            return number
+        numeral = None
+        if not heading and not (steps and _STEP.match(mark["line"])):
+            numeral = _result(text, *mark.span("line"))
+        if numeral is not None:
+            return numeral
     return None
 
 
-def _result(text: str) -> Fraction | None:
-    """After the last `=` where a number follows it, else the first."""
-    last = _first(text.rpartition("=")[2])
-    return _first(text) if last is None else last
+def _result(text: str, start: int, end: int, denied: bool = False, below: bool = False) -> Numeral | None:
+    """The number that a passage gives: after the last `=` where a number follows it, else the first.
+
+    denied: the passage goes on after `is not`. below: it is a line of its own, where a dash before a number may be one of a list.
+    """
+    equals = text.rfind("=", start, end) + 1
+    tail = _first(text, equals, end, denied=False, below=False) if equals else None
+    return tail or _first(text, start, end, denied, below)
+
+
+def _first(text: str, start: int, end: int, denied: bool, below: bool) -> Numeral | None:
+    """The first number between `start` and `end` that is not denied; one without a value where the passage goes on to others."""
+    passage = text[start:end]
+    every = numerals_in(passage)
+    said = [
+        numeral
+        for place, numeral in enumerate(every)
+        if not _DENIED.search(_before(passage, numeral)) and not (denied and place == 0)
+    ]
+    spelled = spelled_in(passage)
+    if spelled and (not every or MARKUP.fullmatch(passage, 0, spelled.start)):
+        return Numeral(start + spelled.start, start + spelled.end, spelled.value)
+    if not said:
+        return _UNTOLD if _OTHER_DIGITS.search(passage) else None
+    for numeral in said:
+        if _ROUNDED.search(_before(passage, numeral)) and not _PLACES.match(passage, numeral.end):
+            return _shifted(numeral, start)
+    first = said[0]
+    if not below and _MINUS_APART.fullmatch(passage, 0, first.start):
+        first = negative(first)
+    if cents := _CENTS.match(passage, first.end):
+        value = None if first.value is None else first.value + Fraction(int(cents["cents"]), 100)
+        return _shifted(replace(first, end=cents.end(), value=value), start)
+    others = [numeral for numeral in every if numeral.start >= first.end]
+    joined = others and _JOINED.fullmatch(passage, first.end, others[0].start)
+    corrected = others and _CORRECTED.search(passage, first.end, others[-1].start)
+    if joined or corrected:
+        first = replace(first, value=None)
+    elif others and others[0].value is not None and _NEARLY.fullmatch(passage, first.end, others[0].start):
+        first = first.or_else(others[0].value)
+    return _shifted(first, start)
+
+
+def _last(text: str) -> Numeral | None:
+    """The last number of the text, apart from courtesies and dates; others in its sentence may be meant as well, where no `=` leads to it."""
+    text = _SENTENCE.sub(lambda found: " " * len(found[0]) if _COURTESY.search(found[0]) else found[0], text)
+    every = [numeral for numeral in numerals_in(text) if not _DENIED.search(_before(text, numeral))]
+    if not every:
+        return _UNTOLD if _OTHER_DIGITS.search(text) or spelled_in(text) else None
+    begins = max((found.end() for found in _SENTENCE_ENDS.finditer(text, 0, every[-1].start)), default=0)
+    sentence = [numeral for numeral in every if numeral.start >= begins]
+    undated = [numeral for numeral in sentence if not _is_year(text, numeral)]
+    last = (undated or sentence)[-1]
+    if is_taken_back(text, last.end):
+        return _UNTOLD
+    if "=" in text[begins : last.start]:
+        return last
+    return last.or_else(*(numeral.value for numeral in sentence if numeral.value is not None))
+
+
+def _is_year(text: str, numeral: Numeral) -> bool:
+    return _YEAR.fullmatch(text, numeral.start, numeral.end) is not None and bool(
+        _DATED.search(_before(text, numeral))
+    )
+
+
+def _before(text: str, numeral: Numeral) -> str:
+    return text[max(0, numeral.start - _REACH) : numeral.start]
+
+
+def _shifted(numeral: Numeral, start: int) -> Numeral:
+    return replace(numeral, start=numeral.start + start, end=numeral.end + start)

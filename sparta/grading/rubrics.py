@@ -72,6 +72,9 @@ MEDQA_COMPREHENSIVENESS = Rubric(
 )
 
 
-def parse_grade(text: str) -> float | None:
-    """The grade in 0..10 that a judge's `text` gives, or None where it is missing; read as strictly as a vote (see sparta.arena.votes)."""
-    return parse_score(text, lowest=LOWEST_GRADE, highest=HIGHEST)
+def parse_grade(text: str, *, cut: bool = False) -> float | None:
+    """The grade in 0..10 that a judge's `text` gives, or None where it is missing; read as strictly as a vote (see sparta.arena.votes).
+
+    cut: the text ends where its token limit was.
+    """
+    return parse_score(text, cut=cut, lowest=LOWEST_GRADE, highest=HIGHEST)

@@ -1,19 +1,19 @@
-"""Methods by the name in the recipe, phases by the name that a task's process is given. Each file of this folder that has a METHOD is one."""
+"""Methods by the name in the recipe, phases by name and spec: what an attempt says of its phase. Each file of this folder with a METHOD is one."""
 
 import importlib
 import pkgutil
-from collections.abc import Iterator
 from functools import cache
 
 from sparta import methods as folder
 from sparta.errors import SpartaError
-from sparta.evaluation.answer import Evaluate, OverTasks
+from sparta.evaluation.answer import Evaluate, OverTasks, spec_in
 from sparta.evaluation.grade import GradeAnswers
 from sparta.methods.base import INIT_POOL, Method
-from sparta.phases.base import Phase
+from sparta.names import hint
+from sparta.phases.base import Phase, PhaseSpec
 from sparta.recipes.schema import Recipe
 
-_OVER_TASKS: tuple[type[OverTasks], ...] = (Evaluate, GradeAnswers)
+_OVER_TASKS: dict[str, type[OverTasks]] = {kind.name: kind for kind in (Evaluate, GradeAnswers)}
 
 
 @cache
@@ -32,7 +32,7 @@ def method_of(recipe: Recipe) -> Method:
     known = methods()
     if recipe.method not in known:
         raise SpartaError(
-            f"there is no method {recipe.method}; known methods: {', '.join(sorted(known))}. Set method in the recipe to one of them"
+            f"there is no method {recipe.method}; {hint(recipe.method, sorted(known), 'methods')}. Set method in the recipe to one of them"
         )
     return known[recipe.method]
 
@@ -56,27 +56,27 @@ def sections() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What a profile may give a shape of its own: the names of phases that are arrays, those of evaluations among them, and of those that are not."""
     arrays = [phase.name for phase in _phases().values() if phase.is_array]
     steps = [phase.name for phase in _phases().values() if not phase.is_array]
-    return (*arrays, *_of_evaluations()), tuple(steps)
+    return (*arrays, *_OVER_TASKS), tuple(steps)
 
 
-def _of_evaluations() -> Iterator[str]:
-    return (kind.prefix.removesuffix(":") for kind in _OVER_TASKS)
-
-
-def is_phase(name: str) -> bool:
-    """Whether `name` is a phase's; what an earlier version wrote down may name one that is no more."""
+def is_phase(name: str, spec: PhaseSpec | None = None) -> bool:
+    """Whether there is that phase; what an earlier version wrote down may name one that is no more."""
     try:
-        phase_named(name)
+        phase_named(name, spec)
     except SpartaError:
         return False
     return True
 
 
-def phase_named(name: str) -> Phase:
-    """The phase called `name`. Raises SpartaError where no method has it."""
-    for kind in _OVER_TASKS:
-        if name.startswith(kind.prefix):
-            return kind.named(name)
+def phase_named(name: str, spec: PhaseSpec | None = None) -> Phase:
+    """The phase called `name`, asked for `spec` if it is one that can be asked for different things. Raises SpartaError where there is none.
+
+    In states of version 0.1.0 the name holds the spec.
+    """
+    kind = _OVER_TASKS.get(name.partition(":")[0])
+    asked = spec or spec_in(name)
+    if kind is not None and asked is not None:
+        return kind.of(asked)
     if name not in _phases():
         raise SpartaError(f"there is no phase {name}: the state was written by another version of the suite")
     return _phases()[name]

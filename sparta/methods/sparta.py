@@ -77,6 +77,7 @@ def _notes(stats: IterationStats) -> Iterable[str]:
             sum(judge.cut for judge in stats.judges.values()),
             "votes saw a response whose end was cut to fit the judge's context",
         ),
+        (stats.votes_saved, "votes were not asked for: the two answers were equal, or one was empty"),
         (stats.too_long, "prompts left no room for a response in the context"),
         (
             sum(stats.dropped_pairs.values()),

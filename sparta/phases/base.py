@@ -11,11 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
+import msgspec
+
 from sparta.recipes import engine as recipe_engine
 from sparta.recipes.schema import Recipe
 from sparta.store.records import Row
 from sparta.store.run import Run
 from sparta.store.shards import ShardWriter, done_keys
+from sparta.tasks.base import Split
+
+
+class PhaseSpec(msgspec.Struct, frozen=True):
+    """What a phase was asked for where its name does not say it all: which split, and of which tasks by whom, in order.
+
+    By whom: iterations ("iter_00": all its models) and checkpoints ("iter_05-adder").
+    """
+
+    split: Split
+    asked: tuple[tuple[str, tuple[str, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -45,6 +58,10 @@ class Sink:
         self._writer.write(row)
         self._watch(1.0 - self._ahead)
         self._ahead = 0.0
+
+    def skip(self, items: int) -> None:
+        """Report that so many items have turned out to be unneeded: no row will come."""
+        self._watch(float(items))
 
     def flush(self) -> None:
         """Bring every row to the disk."""
@@ -80,6 +97,7 @@ class Phase(ABC):
     """A phase of an iteration: an array of tasks (`ArrayPhase`) or one piece of work (`Step`)."""
 
     name: str
+    spec: PhaseSpec | None = None
     device: ClassVar[Device]
     """What a task of it needs, where no endpoint does the work; see `runs_on`."""
     is_array: ClassVar[bool]
@@ -152,6 +170,10 @@ class Phase(ABC):
     @abstractmethod
     def missing(self, run: Run, t: int) -> Sequence[WorkItem]:
         """The items of `work` that have no result yet."""
+
+    def final(self, run: Run, t: int) -> bool:
+        """Whether `work` is what it will be. Until then items may turn out to be unneeded, never more of them needed."""
+        return True
 
     @abstractmethod
     def perform(

@@ -10,9 +10,10 @@ from sparta.engines.base import Inbox, ModelRef, Request
 from sparta.phases.base import ArrayPhase, Expected, RowPhase, Sink, WorkItem
 from sparta.phases.generate import Generate, ResponseRequests
 from sparta.phases.judge import Judge, VoteRequests, ballots_on, vote_requests
+from sparta.phases.undecidable import answer_of, why_undecidable
 from sparta.pool.members import engine_for, references
 from sparta.recipes import engine as recipe_engine
-from sparta.store.records import Combat, Response, response_key
+from sparta.store.records import Combat, Response, response_key, vote_key
 from sparta.store.run import Run
 from sparta.store.shards import iter_shards
 
@@ -38,6 +39,9 @@ class CombatAndJudge(ArrayPhase):
 
     def missing(self, run: Run, t: int) -> Sequence[WorkItem]:
         return _by_combat(run, t, [*_GENERATE.missing(run, t), *_JUDGE.missing(run, t)])
+
+    def final(self, run: Run, t: int) -> bool:
+        return _JUDGE.final(run, t)
 
     def expected(self, run: Run, t: int) -> Expected:
         fight, judging = _GENERATE.expected(run, t), _JUDGE.expected(run, t)
@@ -79,7 +83,8 @@ class _Play:
         self._jury: VoteRequests = vote_requests(run, t, self._engine)
         self._combats: dict[str, Combat] = {combat.combat_id: combat for combat in run.plan(t)}
         # What earlier tasks have made, of combats that are not through.
-        self._texts = {row.key: row.text for row in iter_shards(run.iteration(t).responses, Response)}
+        self._judging = run.recipe.judging
+        self._answers = {row.key: answer_of(row) for row in iter_shards(run.iteration(t).responses, Response)}
 
     def play(self) -> None:
         inbox = Inbox(self._requests())
@@ -87,7 +92,7 @@ class _Play:
             if self._contest.is_asked(done.key):
                 response = self._contest.response(done)
                 self._responses.write(response)
-                self._texts[response.key] = response.text
+                self._answers[response.key] = answer_of(response)
                 votes = list(self._votes_on(self._combats[response.combat_id]))
                 if votes:
                     # No vote may outlast the response that it is on, whatever becomes of this node.
@@ -113,11 +118,22 @@ class _Play:
                 yield from self._votes_on(combat)
 
     def _votes_on(self, combat: Combat) -> Iterator[Request]:
-        """What the judges of `combat` are asked; nothing before both responses exist."""
-        if all(response_key(combat.combat_id, model) in self._texts for model in combat.models):
-            for judge in self._members.values():
-                ballots = ballots_on(combat, judge, self._texts, self._missing)
-                yield from self._jury.requests(ballots, self._votes.write)
+        """What the judges of `combat` are asked; nothing before both responses exist, or where these leave nothing to judge."""
+        keys = [response_key(combat.combat_id, model) for model in combat.models]
+        if not all(key in self._answers for key in keys):
+            return
+        if why_undecidable([self._answers[key] for key in keys], self._judging):
+            self._votes.skip(
+                sum(
+                    vote_key(combat.combat_id, model, judge) in self._missing
+                    for model in combat.models
+                    for judge in self._members
+                )
+            )
+            return
+        for judge in self._members.values():
+            ballots = ballots_on(combat, judge, self._answers, self._missing)
+            yield from self._jury.requests(ballots, self._votes.write)
 
 
 def _is_response(item: WorkItem) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from sparta import rng
@@ -14,7 +15,9 @@ from sparta.engines.label_tokens import labels_of
 from sparta.errors import SpartaError
 from sparta.phases import token_costs
 from sparta.phases.base import Expected, RowPhase, Sink, WorkItem
+from sparta.phases.generate import Generate
 from sparta.phases.judge_dialog import JudgeDialog, Pending, Reading
+from sparta.phases.undecidable import answer_of, undecidable
 from sparta.pool.members import engine_for, references
 from sparta.recipes.schema import Judging
 from sparta.store.records import Combat, Response, Vote, response_key, vote_key
@@ -67,15 +70,9 @@ class VoteRequests(JudgeDialog[Ballot, Vote]):
         judging = self._judging
         if judging.mode == "expected":
             return self._labelled(pending, done)
-        if judging.constrained and self._thinks(pending):
-            return self._formless(pending, done, judging_pattern(judging.working), self._score)
-        said = self._said(pending, done)
-        return Reading(
-            self._score(said.answer) if said.ended else None, said.answer, said.thinking, said.ended
-        )
-
-    def _score(self, answer: str) -> float | None:
-        return parse_score(answer, bare=not self._judging.working)
+        form = judging_pattern(judging.working) if judging.constrained else ""
+        cut = done.finish_reason == "length"
+        return self._reading(pending, done, form, partial(parse_score, bare=not judging.working, cut=cut))
 
     def _labelled(self, pending: Pending[Ballot], done: Completion) -> Reading | Pending[Ballot]:
         """What `done` says where scores are labels: a working, or their probabilities."""
@@ -153,7 +150,8 @@ class Judge(RowPhase):
         return run.iteration(t).votes
 
     def work(self, run: Run, t: int) -> Sequence[WorkItem]:
-        bases = run.bases
+        """Votes on all combats, but for those that turned out to be undecidable (see sparta/phases/undecidable.py)."""
+        bases, settled = run.bases, undecidable(run, t)
         return [
             WorkItem(
                 vote_key(combat.combat_id, model, judge),
@@ -163,10 +161,14 @@ class Judge(RowPhase):
                 bundle=f"{combat.combat_id}/{judge}",
             )
             for combat in run.plan(t)
+            if combat.combat_id not in settled
             for judge, base in bases.items()
             if judge not in combat.models
             for model in combat.models
         ]
+
+    def final(self, run: Run, t: int) -> bool:
+        return run.recipe.judging.equal == "judge" or not Generate().missing(run, t)
 
     def expected(self, run: Run, t: int) -> Expected:
         """Two votes of every judge of a combat, who writes all that it may; a prompt and half a response are read for each."""
@@ -176,7 +178,7 @@ class Judge(RowPhase):
         written = 0 if silent else recipe.judging.max_new_tokens
         reading = token_costs.expected_reading(run, recipe.generation.max_new_tokens / 2, judging=True)
         return Expected(
-            f"{votes:,} votes",
+            f"{'up to ' * (recipe.judging.equal == 'skip')}{votes:,} votes",
             bundles=votes // 2,
             # A judge that writes nothing has a token all the same, its label.
             cost=votes * (max(written, 1) + reading),
@@ -227,7 +229,7 @@ def _texts(run: Run, t: int, wanted: Collection[str]) -> dict[str, str]:
         for model in combat.models
         if any(vote_key(combat.combat_id, model, judge) in wanted for judge in run.models)
     }
-    texts = {row.key: row.text for row in iter_shards(folder, Response) if row.key in judged}
+    texts = {row.key: answer_of(row) for row in iter_shards(folder, Response) if row.key in judged}
     if missing := judged - texts.keys():
         raise SpartaError(
             f"{folder} has no response {min(missing)}: generation is not complete, launch the run again to continue it"

@@ -118,20 +118,22 @@ class JudgeDialog(ABC, Generic[Q, R]):
             return Said(pending.thinking, done.text)
         return self._engine.renderer(self._judge(pending.question)).said(pending.prompt, done.text)
 
-    def _formless(
-        self, pending: Pending[Q], done: Completion, pattern: str, parse: Callable[[str], float | None]
+    def _reading(
+        self, pending: Pending[Q], done: Completion, form: str, parse: Callable[[str], float | None]
     ) -> Reading | Pending[Q]:
-        """What comes of a thought and an answer that was held to no form: the score, where the answer has the form `pattern` all the same.
+        """What `done` says. form: a regular expression that the answer is held to; "": none.
 
-        Else the judge is asked to go on from its thought in that form; an endpoint goes on from nothing, and its answer is taken as it is.
+        Behind a thought nothing was held to it: an answer that does not have it all the same is asked for once more, in that form, from the
+        thought on. An endpoint goes on from nothing, and its answer is taken as it is.
         """
         said = self._said(pending, done)
-        if said.ended and done.token_ids and not re.fullmatch(pattern, said.answer):
-            before = self._engine.renderer(self._judge(pending.question)).up_to_answer(
-                pending.prompt, done.token_ids
-            )
+        if not said.ended:
+            return Reading(None, "", said.thinking, answered=False)
+        if form and self._thinks(pending) and done.token_ids and not re.fullmatch(form, said.answer):
+            renderer = self._engine.renderer(self._judge(pending.question))
+            before = renderer.up_to_answer(pending.prompt, done.token_ids)
             return replace(pending, before=before, thinking=said.thinking, thought=True)
-        return Reading(parse(said.answer) if said.ended else None, said.answer, said.thinking, said.ended)
+        return Reading(parse(said.answer), said.answer, said.thinking)
 
     @abstractmethod
     def _judge(self, question: Q) -> ModelRef:

@@ -12,6 +12,7 @@ from sparta.arena.preferences import Reason, unusable
 from sparta.arena.replay import Replay, replay
 from sparta.errors import SpartaError
 from sparta.phases.base import Step
+from sparta.phases.undecidable import answer_of, why_undecidable
 from sparta.store import files, standings, stats
 from sparta.store.records import Combat, FinishReason, Pair, Response, Result, Vote
 from sparta.store.run import Run
@@ -21,9 +22,10 @@ from sparta.store.stats import IterationStats, JudgeStats
 
 @dataclass(frozen=True)
 class Spoken:
-    """A response as the merge keeps it: ids packed, 4 bytes each."""
+    """A response as the merge keeps it: ids packed, 4 bytes each. answer: of its text, what was judged."""
 
     text: str
+    answer: str
     token_ids: "array[int]"
     tokenizer: str
     new_tokens: int
@@ -46,6 +48,9 @@ class Merge(Step):
         number = {model: index for index, model in enumerate(models)}
         position = {combat.combat_id: index for index, combat in enumerate(plan)}
         spoken = _responses(run, t, plan, position)
+        judged = [
+            why_undecidable([side.answer for side in sides], recipe.judging) is None for sides in spoken
+        ]
         votes = np.full((len(plan), 2, len(models)), np.nan)
         jury = {model: stats.JudgeStats() for model in models}
         received = 0
@@ -55,18 +60,22 @@ class Merge(Step):
                 side, judge = plan[index].models.index(vote.contestant), number[vote.judge]
             except (KeyError, ValueError):
                 raise _unplanned(iteration.votes, vote.key) from None
+            if not judged[index]:
+                # Whoever asked for it knew another response, or another rule: nobody needs it.
+                continue
             received += 1
             if vote.score is not None:
                 votes[index, side, judge] = vote.score
-            judged = spoken[index][side]
-            jury[vote.judge] = jury[vote.judge].counting(vote, readable=bool(judged.text.strip()))
-        expected = 2 * len(plan) * (len(models) - 2)
+            readable = bool(spoken[index][side].answer.strip())
+            jury[vote.judge] = jury[vote.judge].counting(vote, readable)
+        a_combat = 2 * (len(models) - 2)
+        expected = a_combat * sum(judged)
         if received != expected:
             raise SpartaError(
                 f"{iteration.votes} has {received} of {expected} votes: judging is not complete, launch the run again to continue it"
             )
         _check_jury(run, t, jury)
-        reasons: list[Reason | None] = [unusable(first.text, second.text) for first, second in spoken]
+        reasons: list[Reason | None] = [unusable(first.answer, second.answer) for first, second in spoken]
         outcome = replay(
             models,
             standings.at_start(run, t),
@@ -78,7 +87,8 @@ class Merge(Step):
         )
         files.write_rows(iteration.combats, _results(plan, outcome))
         files.write_rows(iteration.preferences, _pairs(plan, spoken, outcome))
-        files.write_json(iteration.stats, merge_stats(plan, outcome, jury, *_counted(spoken)))
+        saved = a_combat * judged.count(False)
+        files.write_json(iteration.stats, merge_stats(plan, outcome, jury, *_counted(spoken), saved))
         files.write_json(iteration.standing, outcome.standings)
 
 
@@ -101,6 +111,7 @@ def _responses(run: Run, t: int, plan: Sequence[Combat], position: dict[str, int
             raise _unplanned(run.iteration(t).responses, row.key) from None
         found[index][side] = Spoken(
             row.text,
+            answer_of(row),
             array("i", row.token_ids),
             row.tokenizer,
             row.new_tokens,
@@ -198,6 +209,7 @@ def merge_stats(
     response_tokens: int,
     too_long: int,
     unanswered: int,
+    votes_saved: int,
 ) -> IterationStats:
     """What the merge knows."""
     wins = dict.fromkeys(jury, 0)
@@ -217,4 +229,5 @@ def merge_stats(
         response_tokens=response_tokens,
         too_long=too_long,
         unanswered=unanswered,
+        votes_saved=votes_saved,
     )

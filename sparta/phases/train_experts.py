@@ -6,7 +6,7 @@ from pathlib import Path
 from sparta.engines.token_count import CHARACTERS_A_TOKEN
 from sparta.phases.base import Expected, RowPhase, Sink, WorkItem
 from sparta.pool.expert_data import rendered, seed_of_expert, sft_renderer, sft_rows_of_expert
-from sparta.pool.members import base_folder, remove_tree
+from sparta.pool.members import base_folder
 from sparta.recipes.pool import Model
 from sparta.recipes.schema import Recipe
 from sparta.store import files
@@ -111,7 +111,7 @@ def _taught(run: Run, t: int, model: Model, sink: Sink) -> TrainedExpert:
         recipe.engine.kind,
         lambda update, updates, loss: sink.advance(0.99 * update / max(updates, 1)),
     )
-    remove_tree(start)
+    files.remove(start)
     return TrainedExpert(
         model=model.name,
         sha256=files.sha256_tree(out),

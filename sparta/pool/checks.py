@@ -14,18 +14,24 @@ from sparta.engines.vllm.lora_capacity import check_rank
 from sparta.errors import SpartaError
 from sparta.pool.gpu_memory import adapter_bytes
 from sparta.pool.members import base_folder, judge_named, judge_reference, locate
+from sparta.pool.quantised import check_unquantised
 from sparta.recipes.pool import FETCH, HUB, Model
 from sparta.recipes.schema import Judging, Recipe
-from sparta.training.adapter_folder import check_trainable
+from sparta.training.adapter_fit import check_fit
+from sparta.training.adapter_folder import check_trainable, read_starting_adapter
 from sparta.training.new_adapter import check_shape
 
 
 def check_pool(recipe: Recipe) -> None:
     """Everything about the pool that can be checked without loading a weight. Raises SpartaError naming the model."""
-    if recipe.engine.kind == "scripted":
-        return
     pool = recipe.pool
     originals = [model for model in pool.models if pool.original(model) is model]
+    if recipe.engine.kind == "scripted":
+        # It has no bases, and its adapters need only be there.
+        for model in originals:
+            if model.adapter is not None:
+                read_starting_adapter(model.name, Path(locate(model.adapter, pool.folder)))
+        return
     for model in originals:
         try:
             _check_member(recipe, model)
@@ -118,11 +124,13 @@ def _check_member(recipe: Recipe, model: Model) -> None:
     folder, base = recipe.pool.folder, base_folder(recipe, model)
     _require_fetched(recipe.pool.base_of(model), folder)
     check_base(base)
+    check_unquantised(Path(base))
     if model.adapter is not None:
         adapter = Path(locate(model.adapter, folder))
         _require_fetched(model.adapter, folder)
         check_adapter(adapter, Path(base))
         check_trainable(model.name, adapter)
+        check_fit(adapter, base, recipe.pool.trust_remote_code)
 
 
 def check_judge(recipe: Recipe) -> None:
@@ -132,9 +140,11 @@ def check_judge(recipe: Recipe) -> None:
         if judge.engine.kind not in ("scripted", "api"):
             _require_fetched(judge.base, recipe.pool.folder)
             check_base(model.base)
+            check_unquantised(Path(model.base))
             if model.adapter is not None:
                 _require_fetched(judge.adapter or "", recipe.pool.folder)
                 check_adapter(model.adapter, Path(model.base))
+                check_fit(model.adapter, model.base, recipe.pool.trust_remote_code)
         trusting, chat = recipe.pool.trust_remote_code, judge.chat.options_now()
         check_engine(judge.engine, [model], Judging(), trusting, chat)
         if judge.engine.kind not in ("scripted", "api"):

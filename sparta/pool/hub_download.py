@@ -155,9 +155,9 @@ def _put(part: Path, folder: Path) -> None:
     """`part` in the place of `folder`. Killed in between, `part` is whole, and the next attempt only moves it."""
     old = _part(folder, "old")
     if folder.exists():
-        shutil.rmtree(old, ignore_errors=True)
+        files.remove(old)
         folder.rename(old)
-    part.rename(folder)
+    files.move_tree(part, folder)
     shutil.rmtree(folder / ".cache", ignore_errors=True)
     for rest in folder.parent.glob(f"{escape(_part(folder, '').name)}*"):
         shutil.rmtree(rest, ignore_errors=True)

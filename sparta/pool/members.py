@@ -3,7 +3,6 @@
 Whatever a member is, M^0 is a base and a LoRA adapter on it. What can be wrong with a pool is looked for in `sparta.pool.checks`.
 """
 
-import shutil
 from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
@@ -93,7 +92,7 @@ def adapters_of(run: Run) -> dict[str, Path]:
     """The adapters of the last pool that is committed, by name: a run needs none of those that it began with from elsewhere."""
     last = run.state.last_committed()
     members = run.pool(last) if last is not None else {}
-    return {name: run.state.root / member.adapter for name, member in members.items()}
+    return {name: run.state.inside(member.adapter) for name, member in members.items()}
 
 
 def references(run: Run, t: int) -> dict[str, ModelRef]:
@@ -102,7 +101,7 @@ def references(run: Run, t: int) -> dict[str, ModelRef]:
         member.name: ModelRef(
             name=member.name,
             base=locate(member.base, run.recipe.pool.folder),
-            adapter=run.state.root / member.adapter,
+            adapter=run.state.inside(member.adapter),
             version=member.sha256[:12],
         )
         for member in run.pool(t).values()
@@ -147,9 +146,3 @@ def judge_engine(run: Run, settings: recipe_engine.EngineSettings, model: ModelR
     )
     engine.expect([model])
     return engine
-
-
-def remove_tree(folder: Path) -> None:
-    """Remove a folder of half-done work, if it is there."""
-    if folder.exists():
-        shutil.rmtree(folder)

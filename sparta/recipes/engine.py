@@ -22,6 +22,7 @@ class Scripted(Rules):
     unreadable: dict[str, Share] = Field(
         default={}, description="judge -> share of its votes that cannot be read"
     )
+    equal: Share = Field(default=0.0, description="share of the questions that all models answer alike")
 
 
 class Vllm(Rules):

@@ -4,7 +4,6 @@ A file says only what differs from the defaults; `extends:` names another file t
 the same two functions, `read_mapping` and `validated`.
 """
 
-import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,22 +14,25 @@ from pydantic import BaseModel, ValidationError
 
 from sparta.arena.rules import overlay
 from sparta.errors import SpartaError
-from sparta.names import RECIPES
+from sparta.names import RECIPES, hint
 from sparta.recipes.pool import is_sft_file
 from sparta.recipes.schema import Recipe
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
-def load(source: str | Path, settings: Sequence[str] = ()) -> Recipe:
+def load(source: str | Path, settings: Sequence[str] = (), begun: Recipe | None = None) -> Recipe:
     """The recipe called `source` (a name under sparta/recipes, or a YAML file) with `settings` ("a.b=c", YAML values) laid over it.
 
-    Raises SpartaError naming the file and the key.
+    begun: the recipe of the run that is to go on, if one is. What an earlier version filled in there differently stays as it is there, unless
+    it is named here. Raises SpartaError naming the file and the key.
     """
     path = find(source)
     tree = _read_tree(path)
     for setting in settings:
         tree = overlay(tree, _setting(setting))
+    if begun is not None:
+        tree = overlay(_still_earlier(begun), tree)
     return validated(Recipe, tree, f"recipe {path}").placed()
 
 
@@ -40,6 +42,9 @@ def adjust(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     Raises SpartaError also where they change the preset: a whole recipe gives every value, which leaves a preset none to fill.
     """
     tree = recipe.model_dump(mode="json")
+    if recipe.reweighting.enabled != recipe.reputation.frozen:
+        # As it is filled in where nobody names it: it follows reputation.frozen again.
+        del tree["reweighting"]["enabled"]
     for setting in settings:
         tree = overlay(tree, _setting(setting))
     adjusted = validated(Recipe, tree, f"recipe {recipe.name}").placed()
@@ -52,13 +57,42 @@ def adjust(recipe: Recipe, settings: Sequence[str]) -> Recipe:
 
 
 def thaw(path: Path) -> Recipe:
-    """The recipe frozen at `path`, be it by an earlier version, which knew one task of an evaluation at most: `evaluation.task`."""
+    """The recipe frozen at `path`, be it by an earlier version.
+
+    Such a version knew one task of an evaluation at most, `evaluation.task`, and lacked keys, which have what its runs did (see
+    `sparta.arena.rules.earlier`).
+    """
     tree = read_mapping(path, "recipe")
     if isinstance(evaluation := tree.get("evaluation"), dict) and "task" in evaluation:
         rest = {key: value for key, value in evaluation.items() if key != "task"}
         named = evaluation["task"]
         tree["evaluation"] = rest if named is None else {"tasks": [named], **rest}
-    return validated(Recipe, tree, f"recipe {path}")
+    return validated(Recipe, overlay(_earlier(Recipe), tree), f"recipe {path}")
+
+
+def _earlier(section: type[BaseModel]) -> dict[str, Any]:
+    """What runs of earlier versions have in the fields of `section` that are marked so."""
+    values: dict[str, Any] = {}
+    for name, field in section.model_fields.items():
+        extra, kind = field.json_schema_extra, field.annotation
+        if isinstance(extra, dict) and "earlier" in extra:
+            values[name] = extra["earlier"]
+        elif isinstance(kind, type) and issubclass(kind, BaseModel) and (inner := _earlier(kind)):
+            values[name] = inner
+    return values
+
+
+def _still_earlier(recipe: Recipe) -> dict[str, Any]:
+    """Those of the marked fields in which `recipe` has what runs of earlier versions have."""
+
+    def same(marked: dict[str, Any], section: BaseModel) -> dict[str, Any]:
+        return {
+            name: same(value, getattr(section, name)) if isinstance(value, dict) else value
+            for name, value in marked.items()
+            if isinstance(value, dict) or getattr(section, name) == value
+        }
+
+    return same(_earlier(Recipe), recipe)
 
 
 def find(source: str | Path, beside: Path | None = None) -> Path:
@@ -73,9 +107,9 @@ def find(source: str | Path, beside: Path | None = None) -> Path:
             return path.resolve()
     # A name that begins with _ is of what recipes share, and no whole one.
     known = sorted(str(path.relative_to(RECIPES).with_suffix("")) for path in RECIPES.rglob("[!_]*.yaml"))
-    near = difflib.get_close_matches(str(source), known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known recipes: {', '.join(known)}"
-    raise SpartaError(f"there is no recipe {source}: neither a file nor a name under sparta/recipes; {hint}")
+    raise SpartaError(
+        f"there is no recipe {source}: neither a file nor a name under sparta/recipes; {hint(str(source), known, 'recipes')}"
+    )
 
 
 def _read_tree(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -89,14 +123,41 @@ def _read_tree(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
     return overlay(_read_tree(find(str(parent), beside=path), (*below, path)), tree)
 
 
-def read_mapping(path: Path, what: str, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> dict[str, Any]:
+class Loader(yaml.SafeLoader):
+    """YAML that refuses a key which one mapping has twice: its own loader takes the last one without a word."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set[tuple[str, str]]()
+        for key, _ in node.value:
+            # Several mappings may be merged into one, by the key <<.
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if (key.tag, key.value) in seen:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"the key {key.value} is there twice", problem_mark=key.start_mark
+                    )
+                seen.add((key.tag, key.value))
+        return node
+
+
+def read_yaml(text: str, loader: type[Loader] = Loader) -> Any:
+    """The value of a YAML text. Raises ValueError saying what is wrong and where."""
+    try:
+        return yaml.load(text, Loader=loader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ValueError("not YAML that is read: it is nested too deep") from None
+
+
+def read_mapping(path: Path, what: str, loader: type[Loader] = Loader) -> dict[str, Any]:
     """The keys and values that the YAML file `path` gives. what: the kind of file it is, for messages. Raises SpartaError naming it."""
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
+        tree = read_yaml(path.read_text(encoding="utf-8"), loader)
     except (OSError, UnicodeDecodeError) as error:
         raise SpartaError(f"{what} {path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise SpartaError(f"{what} {path} is not YAML: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        raise SpartaError(f"{what} {path} is {error}") from error
     if not isinstance(tree, dict):
         raise SpartaError(f"{what} {path} must be a mapping of keys to values, found {type(tree).__name__}")
     return tree
@@ -107,9 +168,9 @@ def _setting(text: str) -> dict[str, Any]:
     if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
         raise SpartaError(f"--set {text}: write it as key=value, for example --set match.k=3")
     try:
-        tree: Any = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise SpartaError(f"--set {text}: the value is not YAML: {' '.join(str(error).split())}") from error
+        tree = read_yaml(value)
+    except ValueError as error:
+        raise SpartaError(f"--set {text[:200]}: the value is {error}") from error
     for part in reversed(key.split(".")):
         tree = {part: tree}
     return _located(tree, Path.cwd())
@@ -173,9 +234,7 @@ def _explain(item: Mapping[str, Any], kind: type[BaseModel]) -> str:
     name = ".".join(place)
     if item["type"] == "extra_forbidden":
         known = _fields_at(kind, place[:-1])
-        near = difflib.get_close_matches(place[-1], known, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
-        return f"unknown key {name}; {hint}"
+        return f"unknown key {name}; {hint(place[-1], known, 'keys')}"
     if item["type"] == "missing":
         return f"{name} is missing"
     message = str(item["msg"]).removeprefix("Value error, ")

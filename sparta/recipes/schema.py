@@ -14,7 +14,16 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from sparta.arena.rules import MatchMaking, Preferences, Reputation, Reweighting, Rules
+from sparta.arena.rules import (
+    MatchMaking,
+    Preferences,
+    Reputation,
+    Reweighting,
+    Rules,
+    earlier,
+    filled_elsewhere,
+    overlay,
+)
 from sparta.names import DATASETS, MODELS
 from sparta.recipes.chat import Chat
 from sparta.recipes.engine import HOW, VLLM_HOTTEST, EngineSettings
@@ -98,6 +107,12 @@ class Judging(Rules):
     top_k: int = Field(default=50, ge=0, description="0: off")
     max_new_tokens: int = Field(default=32, ge=1, description="for the working and the score together")
     retries: int = Field(default=2, ge=0, description="more tries for a missing vote, each with another seed")
+    equal: Literal["skip", "judge"] = Field(
+        default="skip",
+        description="combats whose answers are equal, or one of them empty: skip asks for no vote and moves no reputation; judge, as the "
+        "paper's letter has it: votes are asked for and move reputations; authors: judge. Neither makes a pair of them",
+        json_schema_extra=earlier("judge"),
+    )
     max_missing: float = Field(
         default=0.5,
         ge=0,
@@ -294,18 +309,22 @@ class Recipe(Rules):
 
     @model_validator(mode="before")
     @classmethod
-    def _authors_reweight_later(cls, given: Any) -> Any:
-        """The authors' iterations count from 0: under their preset the first down-weighting takes effect at the third."""
-        if not isinstance(given, dict):
-            return given
-        reputation, reweighting = given.get("reputation"), given.get("reweighting", {})
-        if (
-            isinstance(reputation, dict)
-            and reputation.get("preset") == "authors"
-            and isinstance(reweighting, dict)
-        ):
-            return {**given, "reweighting": {"first_iteration": 3, **reweighting}}
-        return given
+    def _fill_from_reputation(cls, given: Any) -> Any:
+        """The preset of reputations, and frozen ones, decide in other sections what these leave open."""
+        return overlay(filled_elsewhere(given.get("reputation")), given) if isinstance(given, dict) else given
+
+    @property
+    def remarks(self) -> list[str]:
+        """What follows from several keys together and a reader of one of them may not expect, a sentence each."""
+        if not self.reputation.frozen:
+            return []
+        if self.reweighting.enabled:
+            return [
+                "reputations are frozen, so each iteration draws the judge to weight down among equals (reweighting.enabled)"
+            ]
+        return [
+            "no judge is weighted down (C.1): reputations are frozen, so none is the lowest; reweighting.enabled=true turns it on"
+        ]
 
     @property
     def of_the_hub(self) -> tuple[str, ...]:
@@ -341,7 +360,10 @@ class Recipe(Rules):
 
     @property
     def hash(self) -> str:
-        """sha256 (hex) of the identity without what has its default: a key that a later version adds leaves older runs what they were."""
+        """sha256 (hex) of the identity without what has its default: a key that a later version adds leaves older runs what they were.
+
+        Of a field whose default is no longer what it was, what it was is left out (see `sparta.arena.rules.earlier`).
+        """
         return hashlib.sha256(
             json.dumps(_identity(self, defaults=False), sort_keys=True).encode()
         ).hexdigest()
@@ -371,7 +393,8 @@ def _identity(section: BaseModel, defaults: bool = True) -> dict[str, Any]:
             continue
         value = getattr(section, name)
         plain = _plain(value, defaults)
-        usual = not plain if isinstance(value, BaseModel) else value == field.default
+        was = extra.get("earlier", field.default) if isinstance(extra, dict) else field.default
+        usual = not plain if isinstance(value, BaseModel) else value == was
         if defaults or not usual:
             values[name] = plain
     return values

@@ -1,7 +1,8 @@
 """One phase of one iteration in numbers: how much of it is done, how fast, and what its tasks are doing."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -10,15 +11,15 @@ from sparta.cluster.slurm.cli import QueueEntry, needs_a_person
 from sparta.cluster.slurm.launcher import reasons_in_words
 from sparta.status.phase_view import PhaseView
 from sparta.store.manifest import read_manifest
-from sparta.store.shards import count_keys
+from sparta.store.shards import done_keys
 
 RATE_WINDOW_SECONDS = 1.0
 
 
 class PhaseStatus(msgspec.Struct, frozen=True):
-    """One phase of one iteration. total is None while it cannot be known. rate: items a second of the latest attempt.
+    """One phase of one iteration. total is None while it cannot be known; upto: it may turn out to be less.
 
-    failed: tasks that ended without having done their work, `lost` ones included, which did not say so. requeued: how often tasks were
+    rate: items a second of the latest attempt. failed: tasks that ended without having done their work, `lost` ones included, which did not say so. requeued: how often tasks were
     started again by SLURM, or are to be. nodes: of tasks that run. waiting: why tasks wait, where that is worth saying. jobs: ids of its
     SLURM jobs. tasks: of the latest attempt. loads: of bases, by all attempts. gpu_seconds, gpu_idle: see sparta/cluster/gpu_time.py.
     is_array: whether it is sharded into tasks, or one piece of work. has_column: whether the table shows it.
@@ -44,6 +45,7 @@ class PhaseStatus(msgspec.Struct, frozen=True):
     loads: int = 0
     is_array: bool = True
     has_column: bool = True
+    upto: bool = False
 
     @property
     def complete(self) -> bool:
@@ -53,8 +55,7 @@ class PhaseStatus(msgspec.Struct, frozen=True):
 def phase_status(view: PhaseView) -> PhaseStatus:
     """The status of the phase that `view` has looked at."""
     running, queued, lost = view.having("running"), view.having("queued"), view.having("lost")
-    done, total = _progress(view)
-    rate = _rate(view, done, total) if running and view.phase.is_array else None
+    done, total, rate, final = _progress(view)
     entries = (view.queue_entry(key) for key in queued)
     gpu = gpu_time(view.spans)
     return PhaseStatus(
@@ -64,8 +65,8 @@ def phase_status(view: PhaseView) -> PhaseStatus:
         running=len(running),
         attempts=len(view.found),
         failed=len(view.having("failed")) + len(lost),
-        rate=rate,
-        seconds_left=(total - done) / rate if rate and total is not None else None,
+        rate=rate if running else None,
+        seconds_left=(total - done) / rate if running and rate and total is not None else None,
         queued=len(queued),
         requeued=_requeues(view),
         lost=len(lost),
@@ -78,31 +79,45 @@ def phase_status(view: PhaseView) -> PhaseStatus:
         loads=sum(record.loads for record in view.records.values()),
         is_array=view.phase.is_array,
         has_column=view.phase.has_column,
+        upto=not final,
     )
 
 
-def _progress(view: PhaseView) -> tuple[int, int | None]:
-    """How many items are done, and how many there are; None where that is not known yet."""
+class _Progress(NamedTuple):
+    """How many items are done, how many there are (None: not known yet), items a second, and whether there may turn out to be fewer."""
+
+    done: int
+    total: int | None
+    rate: float | None = None
+    final: bool = True
+
+
+def _progress(view: PhaseView) -> _Progress:
     run, phase, t = view.run, view.phase, view.t
     if not phase.is_array:
-        return int(not phase.missing(run, t)), 1
+        return _Progress(int(not phase.missing(run, t)), 1)
     folders = {part.folder(run, t): part.rows for part in phase.parts}
     committed = read_manifest(run.iteration(t)).rows if view.committed else {}
     if all(folder.name in committed for folder in folders):
         count = sum(committed[folder.name].count for folder in folders)
-        return count, count
-    done = sum(count_keys(folder, kind) for folder, kind in folders.items())
-    known = t == 0 or run.iteration(t).plan.is_file()
-    return done, len(phase.work(run, t)) if known else None
+        return _Progress(count, count)
+    found = set[str]().union(*(done_keys(folder, kind) for folder, kind in folders.items()))
+    if t > 0 and not run.iteration(t).plan.is_file():
+        return _Progress(len(found), None)
+    needed = {item.key for item in phase.work(run, t)}
+    done = len(found & needed)
+    return _Progress(done, len(needed), _rate(view, done, needed), phase.final(run, t))
 
 
-def _rate(view: PhaseView, done: int, total: int | None) -> float | None:
+def _rate(view: PhaseView, done: int, needed: Collection[str]) -> float | None:
     """Items a second since the first task of the latest attempt began: a job may have waited for hours before."""
-    if not view.found or total is None:
+    if not view.found:
         return None
     attempt, records = view.found[-1]
     began = min((record.started - record.spent for record in records), default=attempt.submitted)
-    made = done - (total - attempt.items)
+    shards = range(attempt.shards)
+    assigned = {key for shard in shards for key in view.attempts.keys(attempt.number, shard)}
+    made = done - sum(key not in assigned for key in needed)
     return made / max(RATE_WINDOW_SECONDS, time.time() - began) if made > 0 else None
 
 

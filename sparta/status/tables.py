@@ -202,7 +202,8 @@ def _cell(phase: PhaseStatus | None) -> str:
         return "-"
     if not phase.is_array:
         return "done" if phase.done else "-"
-    text = f"{phase.done:,}/{phase.total:,}" if phase.total is not None else "-"
+    upto = "up to " * phase.upto
+    text = f"{phase.done:,}/{upto}{phase.total:,}" if phase.total is not None else "-"
     if phase.running:
         text += f", {phase.running} running"
     if phase.rate and phase.seconds_left is not None:

@@ -6,8 +6,8 @@ Rows that arrive one by one are not for this module but for `sparta.store.shards
 import errno
 import hashlib
 import os
-import re
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -15,7 +15,9 @@ from typing import Any, BinaryIO, TypeVar
 import msgspec
 
 from sparta.errors import SpartaError
+from sparta.store.guard import require_ours
 from sparta.store.row_schema import Record, left_out
+from sparta.store.temporaries import abandoned_of, is_temporary, temporary_beside
 
 T = TypeVar("T")
 
@@ -166,38 +168,88 @@ def tree(folder: Path) -> list[str]:
     return sorted(names)
 
 
-def is_temporary(name: str) -> bool:
-    """Whether `name` is that of a file whose writer was killed before renaming it."""
-    return name.startswith(".") and name.endswith(".tmp")
-
-
-def temporary_beside(path: Path) -> Path:
-    """A name in the folder of `path` that no other process uses."""
-    return path.with_name(f".{path.name[:100]}.{os.urandom(8).hex()}.tmp")
-
-
-def temporaries_of(path: Path) -> list[Path]:
-    """What is left under names that `temporary_beside` gave for `path`, and not for `path` with a longer name."""
-    name = re.compile(rf"\.{re.escape(path.name[:100])}\.[0-9a-f]{{16}}\.tmp")
-    return [other for other in path.parent.iterdir() if name.fullmatch(other.name)]
-
-
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write into that takes the place of `path` when the block ends well, and leaves no trace when it does not."""
     with os_errors_named(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         temporary = temporary_beside(path)
         try:
             with temporary.open("xb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
+            require_ours(path)
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
         sync(path.parent)
+
+
+def put_tree(folder: Path, write: Callable[[Path], None]) -> bool:
+    """Put a folder in the place `folder`, whole and durable, in one rename: `write` fills it where it is given. Parents are created.
+
+    False where something is in the place already, which is left alone. Raises SpartaError, with nothing left behind, where it cannot.
+    """
+    with os_errors_named(folder):
+        if os.path.lexists(folder):
+            return False
+        make_folder(folder.parent)
+        for left in abandoned_of(folder):
+            remove(left)
+        temporary = temporary_beside(folder)
+        try:
+            temporary.mkdir()
+            write(temporary)
+            return move_tree(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def move_tree(made: Path, folder: Path) -> bool:
+    """Move the folder `made`, which nobody writes into any more, to the place `folder` beside it, durable. False as in `put_tree`."""
+    with os_errors_named(folder):
+        for here, _, names in os.walk(made, topdown=False, onerror=_raise):
+            for name in names:
+                sync(Path(here, name))
+            sync(Path(here))
+        require_ours(folder)
+        try:
+            os.rename(made, folder)
+        except OSError as error:
+            if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+                return False
+            raise
+        sync(folder.parent)
+    return True
+
+
+def copy_tree(source: Path, folder: Path) -> None:
+    """Copy what lies below the folder `source` into the folder `folder`, times included. Raises the first OSError."""
+    for here, folders, names in os.walk(source, onerror=_raise):
+        inside = folder / os.path.relpath(here, source)
+        for name in folders:
+            (inside / name).mkdir()
+        for name in names:
+            shutil.copy2(os.path.join(here, name), inside / name)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder and all below it, if it is there. Raises SpartaError where it cannot."""
+    with os_errors_named(path):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Create `folder` and its parents where they are missing, so that they are still there after a power failure."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync(folder.parent)
 
 
 def sync(path: Path) -> None:

@@ -113,6 +113,11 @@ class StateDir:
         return self.root / "jobs"
 
     @property
+    def code(self) -> Path:
+        """Copies of the package that jobs run from."""
+        return self.jobs / "code"
+
+    @property
     def lock(self) -> Path:
         return self.jobs / "lock"
 
@@ -137,6 +142,10 @@ class StateDir:
     def evaluation(self, task: str, split: str) -> EvaluationDir:
         """Folder of one split of a task."""
         return EvaluationDir(self.evals / task / split)
+
+    def inside(self, relative: str) -> Path:
+        """Where a path lies that a file of the state gives relative to the state, as pool.json gives those of adapters."""
+        return self.root / relative
 
     def iteration(self, t: int) -> IterationDir:
         """Folder of iteration `t`: iter_05, iter_12, iter_100."""
@@ -163,6 +172,46 @@ class StateDir:
         """The first iteration without a manifest: 0 until there is a pool."""
         last = self.last_committed()
         return 0 if last is None else last + 1
+
+
+@dataclass(frozen=True)
+class StateAfter(StateDir):
+    """A state as it is going to be, to look at and never to write to: in the folder `root`, with the iterations of `past` up to `upto`.
+
+    `root` is the folder of `past` where a run goes back, and one that need not exist yet where it branches.
+    """
+
+    past: StateDir
+    upto: int
+
+    @property
+    def instructions(self) -> Path:
+        return self.past.instructions
+
+    @property
+    def sft_data(self) -> Path:
+        return self.past.sft_data
+
+    def inside(self, relative: str) -> Path:
+        return self.past.inside(relative)
+
+    def iteration(self, t: int) -> IterationDir:
+        return self.past.iteration(t) if t <= self.upto else super().iteration(t)
+
+    def iterations(self) -> list[int]:
+        return [t for t in self.past.iterations() if t <= self.upto]
+
+
+def traces_of_run(state: StateDir, upto: int | None = None) -> list[Path]:
+    """What only a run leaves, which a launch that was killed before there was one does not: iterations that were played, training, jobs.
+
+    upto: of a launch that was to branch, which leaves iterations up to this one.
+    """
+    played = [state.iteration(t).root for t in state.iterations() if t > (upto or 0)]
+    jobs = StateDir(state.jobs)
+    worked = [*(jobs.iteration(t).root for t in jobs.iterations()), jobs.evals]
+    trained = [state.iteration(0).training] if upto is None else []
+    return [*played, *(path for path in (*trained, *worked) if path.is_dir())]
 
 
 def parse_iteration(path: str | Path) -> tuple[StateDir, int]:

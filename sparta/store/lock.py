@@ -5,13 +5,14 @@ is. The baton changes hands by renaming it from the very name that was judged, s
 local and network disks alike, and no moment exists in which nobody's baton is there. Who the holder is, only the baton says.
 
 Whether a holder lives: on the same boot of the same host (and in the same process namespace) /proc knows. Of any other holder its
-heartbeat does: it touches its file every 15 seconds, and after 120 seconds without, by the file system's own clock, it counts as dead.
+heartbeat does: it touches its file every few seconds, and after 120 seconds without, by the file system's own clock, it counts as dead.
+
+While it is held, the lock guards the state (guard.py): who has lost it writes nothing into the state any more.
 """
 
 import datetime
 import os
 import shlex
-import shutil
 import socket
 import sys
 import threading
@@ -30,16 +31,17 @@ from sparta.store.driver_jobs import DriverJob, DriverJobs, driver_jobs, drivers
 from sparta.store.files import (
     explain,
     os_errors_named,
+    put_tree,
     read_json,
     sync,
-    temporary_beside,
-    write_bytes,
     write_json,
 )
+from sparta.store.guard import Guard, put_up, take_down
 from sparta.store.layout import StateDir
 from sparta.store.process import machine, process_start, slurm_restarts
+from sparta.store.temporaries import temporary_beside
 
-HEARTBEAT_SECONDS = 15.0
+HEARTBEAT_SECONDS = 5.0
 DEAD_AFTER_SECONDS = 120.0
 _SETTLE_SECONDS = 5.0
 _FREE = "free"
@@ -80,6 +82,10 @@ class Holder:
     silent_seconds: float
 
 
+class LockLost(SpartaError):
+    """The lock was taken over by another driver: what is being done is to stop, and nothing more may be written."""
+
+
 class RunLock:
     """Holds the lock of `state` while the block runs.
 
@@ -92,6 +98,8 @@ class RunLock:
         self._say = say
         self._claim = _claim_of_this_process()
         self._stop = threading.Event()
+        self._lost = threading.Event()
+        self._guard = Guard(state.root.absolute(), state.lock.absolute(), self.check)
 
     @property
     def _baton(self) -> Path:
@@ -111,7 +119,8 @@ class RunLock:
             except BaseException:
                 self._file.unlink(missing_ok=True)
                 raise
-        self._stop = threading.Event()
+        self._stop, self._lost = threading.Event(), threading.Event()
+        put_up(self._guard)
         threading.Thread(target=self._beat, args=[self._stop], name="run lock heartbeat", daemon=True).start()
         return self
 
@@ -119,6 +128,7 @@ class RunLock:
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         self._stop.set()
+        take_down(self._guard)
         # A forked child leaves the block as well; the lock is its parent's.
         if os.getpid() != self._claim.pid:
             return
@@ -134,15 +144,24 @@ class RunLock:
                 self._say(f"The lock of {self._state.root} was no longer this process's when it ended.")
             self._file.unlink(missing_ok=True)
 
+    def refuse_if_held(self) -> None:
+        """Raises SpartaError, naming the holder, where a living process holds the lock: what entering would do, with nothing written."""
+        now = holder(self._state)
+        if now is not None and now.alive:
+            raise self._held_by(now)
+
     def check(self) -> None:
-        """Raises SpartaError when the lock was lost: to be called before anything that must not be done twice, such as submitting jobs.
+        """Raises LockLost when the lock was lost: to be called before anything that must not be done twice, such as submitting jobs.
 
         That happens to a process that was suspended for minutes while a driver on another host needed the lock.
         """
-        if not self._baton.exists():
+        with os_errors_named(self._folder):
+            # On a network disk the baton may be seen for a while after it was renamed elsewhere; the heartbeat asks the server.
+            lost = self._lost.is_set() or not self._baton.exists()
+        if lost:
             now = holder(self._state)
             by = f" by {now.claim}" if now else ""
-            raise SpartaError(
+            raise LockLost(
                 f"The lock of {self._state.root} was taken over{by}: this driver stops, watch the other one."
             )
 
@@ -198,7 +217,8 @@ class RunLock:
             try:
                 os.utime(self._file)
             except FileNotFoundError:
-                return  # taken over; `check` tells the driver
+                self._lost.set()  # taken over; `check` tells the driver
+                return
             except OSError as error:
                 self._say(f"The heartbeat of the lock failed, trying again: {explain(error, self._file)}")
 
@@ -212,18 +232,7 @@ def holder(state: StateDir) -> Holder | None:
 
 def _make(folder: Path) -> None:
     """Create `folder` with a free baton in it, at once; nothing where it exists (a folder that is not empty is never replaced)."""
-    if folder.is_dir():
-        return
-    temporary = temporary_beside(folder)
-    temporary.mkdir(parents=True)
-    try:
-        write_bytes(temporary / _FREE, b"")
-        os.rename(temporary, folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    put_tree(folder, lambda made: (made / _FREE).touch())
 
 
 def _baton_name(folder: Path) -> str | None:

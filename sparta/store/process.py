@@ -29,6 +29,17 @@ def lives(process: ProcessId) -> bool:
     )
 
 
+def runs(pid: int) -> bool:
+    """Whether a process of this machine has `pid`, whoever's it is; one of which only the exit status is left does not run."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return process_start(pid) != -1
+
+
 def slurm_restarts() -> int:
     """How often SLURM has requeued the job that this process runs in, if any."""
     return int(os.environ.get("SLURM_RESTART_COUNT", "0"))

@@ -98,7 +98,7 @@ class Vote(Record, frozen=True):
 class Result(Record, frozen=True):
     """combats.jsonl: what became of a combat in the replay.
 
-    scores: aggregated scores of the two contestants, None where the combat is void. winner: None where there is no pair.
+    scores: aggregated scores of the two contestants, None where no judge scored both. winner: None where there is no pair.
     reason: "pair", or why there is none (see sparta.arena.preferences.REASONS).
     """
 
@@ -115,6 +115,9 @@ class Result(Record, frozen=True):
 class Pair(Record, frozen=True):
     """preferences.jsonl: a preference pair. Two-fold fields are in the order chosen, rejected.
 
+    prompt: always null; the question is `messages`. Without such a column TRL takes for the prompt what chosen and rejected begin with, and
+    trains without the question. With it TRL stops, and jobs/export_pairs.py writes what it trains on.
+
     finished: whether the response ended by itself; a response cut off at the token limit is never taught to end there. thinking: what was thought
     before each answer; the token ids hold it too.
     """
@@ -129,6 +132,7 @@ class Pair(Record, frozen=True):
     finished: tuple[bool, bool]
     models: tuple[str, str]
     scores: tuple[float, float]
+    prompt: None = None
     thinking: tuple[str, str] = ("", "")
 
 

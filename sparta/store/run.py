@@ -15,7 +15,7 @@ from sparta.errors import SpartaError
 from sparta.recipes.load import thaw
 from sparta.recipes.schema import Recipe
 from sparta.store import files
-from sparta.store.layout import IterationDir, StateDir
+from sparta.store.layout import IterationDir, StateDir, traces_of_run
 from sparta.store.records import SCHEMA_VERSION, Combat, Instruction, Member, SftDataInfo
 
 _PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "submitit", "numpy")
@@ -26,6 +26,7 @@ class RunInfo(msgspec.Struct, frozen=True):
 
     day: what prompts call today where they do; "" in states of earlier versions, whose prompts take that of `created`. A fork keeps its parent's.
     instructions_sha256, lessons_sha256: of data/train.jsonl and data/lessons.json; the latter is empty where no expert is trained from data.
+    forked_from: of a fork its parent and the iteration after which it branched, as `origin` names them.
     """
 
     schema_version: int
@@ -40,6 +41,15 @@ class RunInfo(msgspec.Struct, frozen=True):
     forked_from: str | None = None
     day: str = ""
 
+    def origin(self, t: int) -> str:
+        """What a fork of this run after iteration t is forked from."""
+        return f"{self.run_id} iteration {t}"
+
+    @property
+    def inherited(self) -> int:
+        """The last iteration that is its parent's; 0, the initial pool, for a run of its own."""
+        return int(self.forked_from.rpartition(" ")[2]) if self.forked_from else 0
+
 
 class Run:
     """An open run. Reads what phases share; files that never change are read once."""
@@ -52,8 +62,9 @@ class Run:
 
     @classmethod
     def open(cls, state: StateDir) -> "Run":
-        """The run in `state`. Raises SpartaError where there is none, or one of another schema version."""
+        """The run in `state`. Raises SpartaError where there is none, its run.json is lost, or it is one of another schema version."""
         if not state.run_json.is_file():
+            refuse_lost_run(state)
             raise SpartaError(
                 f"{state.root} holds no run (no run.json): start one with python jobs/launch.py --state {state.root}"
             )
@@ -64,12 +75,6 @@ class Run:
                 "or choose another --state"
             )
         return cls(state, thaw(state.recipe_yaml), files.read_json(state.run_json, RunInfo))
-
-    @classmethod
-    def prepare(cls, state: StateDir, recipe: Recipe) -> "Run":
-        """Freeze `recipe` into `state` and identify the run. There is no run until `save`."""
-        files.write_bytes(state.recipe_yaml, recipe.to_yaml().encode())
-        return cls(state, recipe, cls.describe(recipe))
 
     @staticmethod
     def describe(recipe: Recipe) -> RunInfo:
@@ -86,6 +91,10 @@ class Run:
             day=now.date().isoformat(),
         )
 
+    def freeze(self) -> None:
+        """Write recipe.yaml. There is no run until `save`."""
+        files.write_bytes(self.state.recipe_yaml, self.recipe.to_yaml().encode())
+
     def save(self) -> None:
         """Write run.json: from now on there is a run in the state."""
         files.write_json(self.state.run_json, self.info)
@@ -93,8 +102,8 @@ class Run:
     def refreeze(self, recipe: Recipe) -> None:
         """Go on with `recipe`, which has the same identity and may carry the run out otherwise; tasks in other processes see it too."""
         if recipe != self.recipe:
-            files.write_bytes(self.state.recipe_yaml, recipe.to_yaml().encode())
             self.recipe = recipe
+            self.freeze()
 
     @cached_property
     def instructions(self) -> list[Instruction]:
@@ -147,6 +156,18 @@ class Run:
     def pool(self, t: int) -> dict[str, Member]:
         """M^t as committed, by name."""
         return {member.name: member for member in files.read_json(self.iteration(t).pool, list[Member])}
+
+
+def refuse_lost_run(state: StateDir, upto: int | None = None) -> None:
+    """Raises SpartaError where `state`, which has no run.json, holds what only a run leaves; upto: see `traces_of_run`."""
+    if traces := traces_of_run(state, upto):
+        left = ", ".join(str(path.relative_to(state.root)) for path in traces[:3]) + ", ..." * (
+            len(traces) > 3
+        )
+        raise SpartaError(
+            f"{state.run_json} is missing, and {state.root} holds what a run has left ({left}): restore run.json from a copy, or choose another "
+            "--state (where it is a --fork that was broken off, type its command again)"
+        )
 
 
 def _versions() -> dict[str, str]:

@@ -17,6 +17,7 @@ import msgspec
 
 from sparta.errors import SpartaError
 from sparta.store.files import decoder, encode_row, explain, os_errors_named
+from sparta.store.guard import require_ours
 from sparta.store.records import Row
 from sparta.store.row_schema import MEASUREMENTS, Record, left_out
 
@@ -59,6 +60,7 @@ class ShardWriter:
     ) -> None:
         self.path = shard_file(folder, attempt, shard, start)
         self._flush_seconds = flush_seconds
+        require_ours(self.path)
         with os_errors_named(self.path):
             folder.mkdir(parents=True, exist_ok=True)
             self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
@@ -72,9 +74,13 @@ class ShardWriter:
         self._synced = time.monotonic()
 
     def write(self, row: Row) -> None:
-        """Append `row`. Raises SpartaError when the disk is full; the file then ends with the last whole row and is closed."""
+        """Append `row`. Raises SpartaError when the disk is full; the file then ends with the last whole row and is closed.
+
+        Raises LockLost, the row not written, where this process has lost the lock of the run.
+        """
         if self._fd < 0:
             raise ValueError(f"{self.path} is closed")
+        require_ours(self.path)
         line = encode_row(row)
         try:
             written = 0
@@ -190,12 +196,6 @@ def rows_digest(rows: Iterable[Row]) -> RowsEntry:
 def done_keys(folder: Path, of: type[R]) -> set[str]:
     """Keys that have a row. Malformed lines raise SpartaError; whether duplicates agree is for the readers of rows to check."""
     return {row.key for path in shard_files(folder) for _, row in _rows(path, of)}
-
-
-def count_keys(folder: Path, of: type[R]) -> int:
-    """How many keys have a row."""
-    hashes = {_key_hash(row) for path in shard_files(folder) for _, row in _rows(path, of)}
-    return len(hashes)
 
 
 class LineCounter:

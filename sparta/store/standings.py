@@ -1,5 +1,6 @@
 """Standings on disk: what the arena computes, as the state keeps it."""
 
+from sparta import rng
 from sparta.arena.reputation import Standing, initial_standing
 from sparta.arena.reweighting import reweight
 from sparta.store import files
@@ -19,4 +20,5 @@ def at_end(run: Run, t: int) -> dict[str, Standing]:
 
 def at_start(run: Run, t: int) -> dict[str, Standing]:
     """The standing that iteration t is planned and judged with: that of t-1, one more model weighted down (appendix C.1)."""
-    return reweight(at_end(run, t - 1), t, run.recipe.reweighting)
+    stream = rng.stream(run.recipe.seed, t, "reweighting")
+    return reweight(at_end(run, t - 1), t, run.recipe.reweighting, stream)

@@ -64,7 +64,8 @@ class PhaseStats(msgspec.Struct, frozen=True):
 class IterationStats(msgspec.Struct, frozen=True):
     """One iteration. reasons: combats by what became of them; wins, losses: by model, of combats that made a pair.
 
-    too_long: prompts that left no room for a response. unanswered: responses whose thinking never ended. dropped_pairs: by model, pairs that could not be trained on. mean_losses: by model, nats.
+    too_long: prompts that left no room for a response. unanswered: responses whose thinking never ended. votes_saved: that nobody was asked for,
+    as the answers were equal or one was empty. dropped_pairs: by model, pairs that could not be trained on. mean_losses: by model, nats.
     gpu_seconds, gpu_idle: as in PhaseStats, of all its phases together.
     """
 
@@ -76,6 +77,7 @@ class IterationStats(msgspec.Struct, frozen=True):
     judges: dict[str, JudgeStats]
     response_tokens: int
     too_long: int = 0
+    votes_saved: int = 0
     dropped_pairs: dict[str, int] = {}
     mean_losses: dict[str, float] = {}
     phases: dict[str, PhaseStats] = {}

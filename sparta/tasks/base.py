@@ -80,7 +80,13 @@ class Task(Protocol):
         ...
 
     def posed(self, item: Item) -> Item:
-        """`item` as models are asked it and judges see it. Items are written down as they were before."""
+        """`item` as models are asked it in an evaluation and its judge sees it. Items are written down as they were before."""
+        ...
+
+    def in_combat(self, item: Item) -> Item:
+        """`item` as contestants are asked it and judges see it. An answer of one word is for graders: most would be equal, and judges learn
+        nothing from them.
+        """
         ...
 
     def plain(self, item: Item) -> tuple[Message, ...]:

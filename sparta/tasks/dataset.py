@@ -86,11 +86,15 @@ def _nothing(item: Item, given: Any) -> dict[str, float]:
     return {}
 
 
+def _as_it_is(item: Item) -> Item:
+    return item
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A Task on prepared data. It has one of grader (of a text) and weigher (of log-likelihoods), or neither where a judge gives all metrics.
 
-    paper: numbers of items in the paper's Table 4: train, validation, test. missing: for splits that a source may lack, why, and what to get.
+    combat: how an item is asked in a combat, where an evaluation asks for less. paper: numbers of items in the paper's Table 4: train, validation, test. missing: for splits that a source may lack, why, and what to get.
     """
 
     name: str
@@ -104,6 +108,7 @@ class Dataset:
     paper: tuple[int, int, int]
     grader: Callable[[Item, str], dict[str, float]] = _nothing
     weigher: Callable[[Item, Mapping[str, float]], dict[str, float]] = _nothing
+    combat: Callable[[Item], Item] = _as_it_is
     scaffold: Scaffold = BARE
     stop: tuple[str, ...] = ()
     missing: Mapping[Split, str] = field(default_factory=dict)
@@ -122,6 +127,9 @@ class Dataset:
     def posed(self, item: Item) -> Item:
         return item
 
+    def in_combat(self, item: Item) -> Item:
+        return self.combat(item)
+
     def plain(self, item: Item) -> tuple[Message, ...]:
         return self.scaffold.added(item.messages)
 
@@ -135,6 +143,15 @@ class Dataset:
 def asked(text: str) -> tuple[Message, ...]:
     """The messages of an item that is asked in one turn."""
     return (Message("user", text),)
+
+
+def with_another_end(item: Item, end: str, other: str) -> Item:
+    """`item` with `other` where what it asks ends with `end`; one that ends otherwise stays as it is."""
+    *before, last = item.messages
+    if not last.content.endswith(end):
+        return item
+    reworded = Message(last.role, last.content.removesuffix(end) + other)
+    return msgspec.structs.replace(item, messages=(*before, reworded))
 
 
 def lettered(texts: Sequence[str]) -> dict[str, str]:
@@ -154,8 +171,12 @@ def multiple_choice(question: str, choices: Mapping[str, str]) -> str:
     return "\n".join([question, *(f"{label}. {text}" for label, text in choices.items())])
 
 
-def right_letter(item: Item, text: str) -> dict[str, float]:
-    """Accuracy of an answer to a multiple-choice item: whether it decides for the right letter, and no other."""
-    from sparta.grading.letters import letter_of
+def right_letter(item: Item, text: str, things: Sequence[str] = ()) -> dict[str, float]:
+    """Accuracy of an answer to a multiple-choice item: whether it decides for the right letter, and no other; ungraded where a person could not tell.
 
-    return {"accuracy": float(letter_of(text, tuple(item.choices)) == item.answer)}
+    things: words that together with a letter before them name something in this data set, and no choice.
+    """
+    from sparta.grading.letters import same_letter
+
+    same = same_letter((item.answer or "",), text, tuple(item.choices), things)
+    return {} if same is None else {"accuracy": float(same)}

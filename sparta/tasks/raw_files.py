@@ -3,7 +3,6 @@
 import csv
 import glob
 import io
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -13,6 +12,7 @@ from typing import Any, Literal, Protocol
 from sparta.errors import SpartaError
 from sparta.store import files
 from sparta.tasks.dataset import HubSplit, LocalFile, Source
+from sparta.tasks.json_text import NotJson, parse_json
 from sparta.tasks.prepared import Read
 
 Row = dict[str, Any]
@@ -222,21 +222,17 @@ def _json_lines(path: Path, text: str) -> Iterator[tuple[str, Any]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise _broken(
-                    path, f"line {number}", f"not JSON ({error.msg} at column {error.colno})"
-                ) from None
+                row = parse_json(line)
+            except NotJson as error:
+                raise _broken(path, f"line {number}", str(error)) from None
             yield f"line {number}", row
 
 
 def _json(parts: Sequence[str], path: Path, text: str) -> Iterator[tuple[str, Any]]:
     try:
-        whole = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise _broken(
-            path, f"line {error.lineno}", f"not JSON ({error.msg} at column {error.colno})"
-        ) from None
+        whole = parse_json(text)
+    except NotJson as error:
+        raise _broken(path, f"line {error.line}", str(error)) from None
     if not parts and isinstance(whole, list):
         yield from _numbered("entry", whole)
     elif not parts or not isinstance(whole, dict):
@@ -265,6 +261,12 @@ def _table(columns: Sequence[str], path: Path, text: str) -> Iterator[tuple[str,
         dialect="excel-tab" if path.suffix == ".tsv" else "excel",
         quoting=csv.QUOTE_NONE if columns else csv.QUOTE_MINIMAL,
     )
+    try:
+        named = reader.fieldnames or ()
+    except csv.Error as error:
+        raise _broken(path, "line 1", str(error)) from None
+    if twice := [name for name in dict.fromkeys(named) if list(named).count(name) > 1]:
+        raise _broken(path, "line 1", f"the column {twice[0]!r} is there twice")
     while True:
         try:
             row = next(reader, None)

@@ -1,8 +1,7 @@
 """Tasks by name, and the subsets that experts learn from."""
 
-import difflib
-
 from sparta.errors import SpartaError
+from sparta.names import nearest
 from sparta.recipes.schema import Data
 from sparta.tasks.base import Task
 from sparta.tasks.benchmarks import (
@@ -50,6 +49,6 @@ def task_named(name: str, data: Data | None = None) -> Task:
         return UserTask(data)
     if name in TASKS:
         return TASKS[name]
-    near = difflib.get_close_matches(name, (*TASKS, "own"), n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known tasks: {', '.join(TASKS)}."
-    raise SpartaError(f"there is no task {name}; {hint} Instructions of your own go into data.train")
+    near = nearest(name, (*TASKS, "own"))
+    meant = f"did you mean {near}?" if near else f"known tasks: {', '.join(TASKS)}."
+    raise SpartaError(f"there is no task {name}; {meant} Instructions of your own go into data.train")

@@ -2,16 +2,17 @@
 
 Experts learn from files of the same form (sparta.tasks.sft_data.load). A line is an object with `prompt` (text) or `messages`, and optionally
   id         text or a whole number; p000012 in line 12 where there is none
-  answer     what is right: a text or a number; where there are choices the label of the right one
+  answer     what is right: a text or a number, whose digits stay as they are typed; where there are choices the label of the right one
   choices    label -> text, or a list of texts, which get the labels A, B, ...
   right      labels of all choices that are right, where several are
   reference  a whole good answer, for a judge
   level      the skill, subject or difficulty it belongs to
 """
 
-import json
+import re
 import string
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from sparta.chat.template import Message
 from sparta.errors import SpartaError
 from sparta.recipes.schema import Data
 from sparta.tasks.base import Item, Metric, Split
+from sparta.tasks.json_text import parse_json
 from sparta.tasks.prepared import SPLITS, content, flaw
 
 OPTIONAL = {"reference", "answer", "choices", "right", "level"}
 """Keys for which null is the same as leaving them out."""
+_EXPONENT = re.compile(r"-?[0-9]+(\.[0-9]+)?[eE][-+]?[0-9]{1,3}")
 KEYS = {"id", "prompt", "messages"} | OPTIONAL
 
 
@@ -83,6 +86,9 @@ class UserTask:
             item, messages=(*before, Message(last.role, multiple_choice(last.content, item.choices)))
         )
 
+    def in_combat(self, item: Item) -> Item:
+        return self.posed(item)
+
     def plain(self, item: Item) -> tuple[Message, ...]:
         return item.messages
 
@@ -97,15 +103,15 @@ class UserTask:
             case "number":
                 from sparta.grading import numbers
 
-                right = numbers.same_number(answer, text)
+                right = numbers.same_number(_in_plain_digits(answer), text)
             case "math":
                 from sparta.grading import mathematical
 
-                right = mathematical.same_mathematics(answer, text)
+                right = mathematical.same_mathematics(_in_plain_digits(answer), text)
             case "letter":
                 from sparta.grading import letters
 
-                right = letters.letter_of(text, tuple(item.choices)) in (item.right or (answer,))
+                right = letters.same_letter(item.right or (answer,), text, tuple(item.choices))
         return {} if right is None else {"accuracy": float(right)}
 
     def weigh(self, item: Item, logs: Mapping[str, float]) -> dict[str, float]:
@@ -158,9 +164,14 @@ class UserTask:
         if grading == "number":
             from sparta.grading import numbers
 
-            if numbers.number_of(item.answer or "") is None:
+            if numbers.number_of(_in_plain_digits(item.answer or "")) is None:
                 return f"has the answer {item.answer!r}, which is no number"
         return None
+
+
+def _in_plain_digits(answer: str) -> str:
+    """A right answer with an exponent, 1e22 or 2.5E-3, as prose has it: all of its digits. Any other stays as it is."""
+    return format(Decimal(answer), "f") if _EXPONENT.fullmatch(answer) else answer
 
 
 def _bare(item: Item) -> Item:
@@ -207,10 +218,7 @@ def parse_lines(path: Path, key: str, answered: bool = False) -> Iterator[tuple[
 
 def _item(line: str, number: int, answered: bool) -> Item:
     """The item of a line. Raises ValueError saying what is wrong with it."""
-    try:
-        row: Any = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON ({error.msg} at column {error.colno})") from None
+    row = parse_json(line)
     if not isinstance(row, dict):
         raise ValueError(f"expected an object, found {type(row).__name__}")
     if unknown := sorted(row.keys() - KEYS):

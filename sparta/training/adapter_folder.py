@@ -120,28 +120,13 @@ def publish(
 
     Raises SpartaError, with nothing left behind, where it cannot or where `out` has appeared in the meantime.
     """
-    with files.os_errors_named(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        _remove_unfinished(out)
-        folder = files.temporary_beside(out)
-        try:
-            folder.mkdir()
-            for name, content in {**contents, REPORT: files.encode_json(report)}.items():
-                target = folder / name
-                if isinstance(content, Path):
-                    shutil.copyfile(content, target)
-                else:
-                    target.write_bytes(content)
-                files.sync(target)
-            files.sync(folder)
-            refuse_existing(model, out)
-            folder.rename(out)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        files.sync(out.parent)
 
+    def write(folder: Path) -> None:
+        for name, content in {**contents, REPORT: files.encode_json(report)}.items():
+            if isinstance(content, Path):
+                shutil.copyfile(content, folder / name)
+            else:
+                (folder / name).write_bytes(content)
 
-def _remove_unfinished(out: Path) -> None:
-    """Folders that earlier tries at `out` left when they were killed."""
-    for path in files.temporaries_of(out):
-        shutil.rmtree(path, ignore_errors=True)
+    if not files.put_tree(out, write):
+        refuse_existing(model, out)

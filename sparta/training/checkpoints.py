@@ -6,7 +6,6 @@ files and their digests; a folder without a seal that holds is not a checkpoint.
 
 import hashlib
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,7 +40,7 @@ def open_work(work: Path, identity: str) -> Path | None:
     Torn checkpoints, and everything of a job with another identity, are removed.
     """
     if _identity_of(work) != identity:
-        close_work(work)
+        files.remove(work)
         files.write_json(work / IDENTITY, {"identity": identity})
         return None
     newest = None
@@ -49,15 +48,8 @@ def open_work(work: Path, identity: str) -> Path | None:
         if update is not None and is_sealed(checkpoint):
             newest = checkpoint
         else:
-            shutil.rmtree(checkpoint)
+            files.remove(checkpoint)
     return newest
-
-
-def close_work(work: Path) -> None:
-    """Removes the work folder, if there is one."""
-    with files.os_errors_named(work):
-        if work.exists():
-            shutil.rmtree(work)
 
 
 def seal(checkpoint: Path) -> None:

@@ -1,7 +1,7 @@
 """The entrance to training: from the engine's kind to the way of training that goes with it."""
 
+from sparta.store import files
 from sparta.training.adapter_folder import read_report
-from sparta.training.checkpoints import close_work
 from sparta.training.job import Progress, SftJob, SftReport, TrainingJob, TrainingReport, silent
 
 
@@ -11,7 +11,7 @@ def train(job: TrainingJob, engine_kind: str, progress: Progress = silent) -> Tr
     A job that was killed between its last two steps, `job.out` there and its report not yet received, is not done again.
     """
     if job.out.is_dir():
-        close_work(job.work)
+        files.remove(job.work)
         return read_report(job.out, TrainingReport)
     if engine_kind == "scripted":
         from sparta.training.scripted import train_scripted
@@ -25,7 +25,7 @@ def train(job: TrainingJob, engine_kind: str, progress: Progress = silent) -> Tr
 def train_expert(job: SftJob, engine_kind: str, progress: Progress = silent) -> SftReport:
     """Makes an expert of a new adapter by supervised training on data, else as `train`."""
     if job.out.is_dir():
-        close_work(job.work)
+        files.remove(job.work)
         return read_report(job.out, SftReport)
     if engine_kind == "scripted":
         from sparta.training.scripted import train_expert_scripted

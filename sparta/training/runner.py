@@ -15,6 +15,7 @@ from typing import Any
 
 from sparta.errors import SpartaError
 from sparta.rng import stream
+from sparta.store import files
 from sparta.training import preemption
 from sparta.training.adapter_folder import (
     CONFIG,
@@ -27,7 +28,7 @@ from sparta.training.adapter_folder import (
     read_starting_adapter,
     refuse_existing,
 )
-from sparta.training.checkpoints import KEPT, close_work, job_identity, open_work
+from sparta.training.checkpoints import KEPT, job_identity, open_work
 from sparta.training.job import AnyJob, PreferenceExample, Progress, SftExample
 from sparta.training.loading import resolve_device, resolve_dtype
 
@@ -51,7 +52,7 @@ def end(
     """
     contents: dict[str, bytes | Path] = {CONFIG: adapter.config_bytes(), WEIGHTS: weights}
     publish(job.model, job.out, {**contents, LOG: encode_log(log)}, report)
-    close_work(job.work)
+    files.remove(job.work)
     return report
 
 

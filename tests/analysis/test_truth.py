@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.openings import begin_or_continue
 from support.scripted_run import rehearsal
 
-from sparta.commands import begin
 from sparta.errors import SpartaError
 from sparta.phases.merge import Merge
 from sparta.phases.plan import Plan
@@ -24,7 +24,7 @@ from truth import agreement
 def judged(folder: Path, right_votes: float, wrong_votes: float) -> Run:
     """A merged iteration: the first contestant is right in every even combat, nobody in the others; judges vote as given."""
     recipe = rehearsal(folder, models=4, combats=10, data={"task": "toy"})
-    run = begin.begin_or_continue(StateDir(folder / "state"), recipe)
+    run = begin_or_continue(StateDir(folder / "state"), recipe)
     Plan().execute(run, 1)
     answers = {item.item_id: item.answer or "" for item in task_named("toy").items("train", recipe.data)}
     iteration = run.iteration(1)
@@ -61,6 +61,6 @@ def test_equal_votes_decide_nothing(tmp_path: Path) -> None:
 
 
 def test_a_run_without_gold_answers_is_refused(tmp_path: Path) -> None:
-    run = begin.begin_or_continue(StateDir(tmp_path / "state"), rehearsal(tmp_path))
+    run = begin_or_continue(StateDir(tmp_path / "state"), rehearsal(tmp_path))
     with pytest.raises(SpartaError, match="gold answers"):
         agreement(run, 1)

@@ -7,7 +7,7 @@ from sparta.arena.rules import Preferences
 
 
 def test_the_reasons_are_those_of_the_records() -> None:
-    assert REASONS == ("pair", "void", "empty", "equal", "tie", "margin")
+    assert REASONS == ("pair", "empty", "equal", "void", "tie", "margin")
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_responses_that_can_be_no_pair(first: str, second: str, reason: str | No
         ((7.0, 5.0), "equal", None, "equal"),
         ((5.0, 5.0), "equal", None, "equal"),
         (None, None, None, "void"),
-        (None, "empty", None, "void"),
+        (None, "empty", None, "empty"),
     ],
 )
 def test_the_higher_score_wins_and_a_tie_is_nobodys(

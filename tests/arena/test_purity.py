@@ -8,7 +8,7 @@ import pytest
 import sparta.arena
 
 MODULES = sorted(Path(sparta.arena.__file__).parent.glob("*.py"))
-ALLOWED = {"collections", "dataclasses", "math", "numpy", "pydantic", "random", "re", "typing"}
+ALLOWED = {"collections", "dataclasses", "itertools", "math", "numpy", "pydantic", "random", "re", "typing"}
 OURS = {"sparta.arena", "sparta.errors", "sparta.rng"}
 
 

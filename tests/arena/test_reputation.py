@@ -1,6 +1,7 @@
 """Equation 1, sigma and omega, against numbers worked by hand."""
 
 import math
+from collections import Counter
 from statistics import NormalDist
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from sparta.arena.reputation import Standing, deviation_after, gap_factor, initial_standing, updated
 from sparta.arena.reweighting import reweight
 from sparta.arena.rules import Deviation, Kappa, Reputation, Reweighting
+from sparta.rng import stream
 
 PAPER = Reputation()
 positive = st.floats(0.01, 1e5)
@@ -109,20 +111,27 @@ def weights(standings: dict[str, Standing]) -> list[float]:
     return [standing.weight for standing in standings.values()]
 
 
+def down(
+    standings: dict[str, Standing], t: int, rules: Reweighting | None = None, seed: int = 0
+) -> dict[str, Standing]:
+    """`reweight` with the stream that a run of that seed has."""
+    return reweight(standings, t, rules or Reweighting(), stream(seed, t, "reweighting"))
+
+
 def test_each_iteration_weights_down_the_lowest_model_that_is_left() -> None:
     standings = pool(30, 10, 20)
-    assert weights(reweight(standings, 1, Reweighting())) == [1, 1, 1]
-    standings = reweight(standings, 2, Reweighting())
+    assert weights(down(standings, 1)) == [1, 1, 1]
+    standings = down(standings, 2)
     assert weights(standings) == [1, 0, 1]
-    standings = reweight(standings, 3, Reweighting())
+    standings = down(standings, 3)
     assert weights(standings) == pytest.approx([1, 0, 0.1])
-    standings = reweight(standings, 8, Reweighting())
+    standings = down(standings, 8)
     assert weights(standings) == pytest.approx([0.6, 0, 0.1])
-    assert reweight(standings, 9, Reweighting()) == standings
+    assert down(standings, 9) == standings
 
 
 def test_reweighting_leaves_reputations_deviations_and_changes_alone() -> None:
-    after = reweight(pool(30, 10, 20), 2, Reweighting())
+    after = down(pool(30, 10, 20), 2)
     assert [(s.reputation, s.deviation, s.changes) for s in after.values()] == [
         (30, 0.5, (1.0,)),
         (10, 0.5, (1.0,)),
@@ -132,20 +141,30 @@ def test_reweighting_leaves_reputations_deviations_and_changes_alone() -> None:
 
 def test_a_model_has_its_turn_even_when_its_weight_stays_one() -> None:
     # gamma (t - 2) = 0.1 * 12 = 1.2, cut to 1: the model is done with, the next turn is another's.
-    standings = reweight(pool(30, 10, 20), 14, Reweighting())
+    standings = down(pool(30, 10, 20), 14)
     assert weights(standings) == [1, 1, 1]
     assert [s.reweighted for s in standings.values()] == [False, True, False]
-    standings = reweight(standings, 3, Reweighting())
+    standings = down(standings, 3)
     assert weights(standings) == pytest.approx([1, 1, 0.1])
 
 
-def test_of_equally_low_models_the_first_of_the_pool_is_taken_whatever_its_name() -> None:
-    for names in (("a", "b", "c"), ("c", "b", "a")):
-        standings = dict(zip(names, pool(20, 10, 10).values(), strict=True))
-        assert weights(reweight(standings, 2, Reweighting())) == [1, 0, 1]
+def test_of_equally_low_models_the_stream_takes_one_whatever_the_order_of_the_pool() -> None:
+    taken = Counter[str]()
+    for seed in range(300):
+        standings = pool(20, 10, 10, 10)
+        [name] = [name for name, s in down(standings, 2, seed=seed).items() if s.reweighted]
+        turned = dict(reversed(standings.items()))
+        assert down(turned, 2, seed=seed)[name].reweighted
+        taken[name] += 1
+    assert set(taken) == {"m1", "m2", "m3"}
+    # Of 300 fair draws among three, fewer than 70 of one happen once in ten thousand times.
+    assert min(taken.values()) >= 70
 
 
-def test_reweighting_can_be_off_or_begin_later() -> None:
-    assert reweight(pool(3, 1, 2), 2, Reweighting(enabled=False)) == pool(3, 1, 2)
-    assert reweight(pool(3, 1, 2), 2, Reweighting(first_iteration=3)) == pool(3, 1, 2)
-    assert weights(reweight(pool(3, 1, 2), 3, Reweighting(first_iteration=3))) == [1, 0, 1]
+def test_reweighting_can_be_off_begin_later_and_end() -> None:
+    assert down(pool(3, 1, 2), 2, Reweighting(enabled=False)) == pool(3, 1, 2)
+    assert down(pool(3, 1, 2), 2, Reweighting(first_iteration=3)) == pool(3, 1, 2)
+    assert weights(down(pool(3, 1, 2), 3, Reweighting(first_iteration=3))) == [1, 0, 1]
+    ending = Reweighting(last_iteration=8)
+    assert weights(down(pool(3, 1, 2), 8, ending)) == pytest.approx([1, 0.6, 1])
+    assert down(pool(3, 1, 2), 9, ending) == pool(3, 1, 2)

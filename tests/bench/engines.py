@@ -21,9 +21,9 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2])]
 from pools import SHAPES, random_pool  # noqa: E402
+from support.openings import begin_or_continue  # noqa: E402
 from support.scripted_run import advance  # noqa: E402
 
-from sparta.commands import begin  # noqa: E402
 from sparta.engines.base import Inbox, Request  # noqa: E402
 from sparta.engines.factory import close_engine, open_engine  # noqa: E402
 from sparta.evaluation.answer import Evaluate  # noqa: E402
@@ -64,7 +64,7 @@ class Bench:
         """A run in iteration 1, carried out up to that phase."""
         state = StateDir(self.folder / "states" / name)
         shutil.rmtree(state.root, ignore_errors=True)
-        run = begin.begin_or_continue(state, load(self.recipe, [*self.settings, *settings]))
+        run = begin_or_continue(state, load(self.recipe, [*self.settings, *settings]))
         advance(run, 1, upto=upto)
         return run
 

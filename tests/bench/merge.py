@@ -47,7 +47,9 @@ def write_state(folder: Path, n: int) -> None:
     """A run whose first iteration is ready to be merged."""
     stream = random.Random(n)
     state = StateDir(folder)
-    run = Run.prepare(state, recipe(n))
+    asked = recipe(n)
+    run = Run(state, asked, Run.describe(asked))
+    run.freeze()
     run.save()
     instructions = (
         Instruction(f"q{index}", (Message("user", f"question {index} " * 20),)) for index in range(2000)

@@ -130,7 +130,8 @@ def write_responses(run: Run, t: int, lengths: Lengths, stream: random.Random) -
 
 def second_iteration(folder: Path, asked: Recipe, lengths: Lengths, seed: int = 0) -> Run:
     """A run whose first iteration has responses and votes and whose second one is planned."""
-    run, stream = Run.prepare(StateDir(folder), asked), random.Random(seed)
+    run, stream = Run(StateDir(folder), asked, Run.describe(asked)), random.Random(seed)
+    run.freeze()
     texts = ["\n\n".join(filter(None, (row["instruction"], row["input"]))) for row in rows(ANSWERS[0][0])]
     files.write_rows(
         run.state.instructions,

@@ -3,23 +3,28 @@
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import msgspec
 import pytest
 from support.scripted_run import advance, begin, rows_on_disk
+from support.store_samples import EARLIER_STATE
 
-from sparta.cluster.attempts import AttemptDir, TaskRecord, TaskReporter, begin_record
+from sparta.cluster.attempts import Attempt, AttemptDir, Piece, TaskRecord, TaskReporter, begin_record
 from sparta.cluster.gpu_time import cost_of
 from sparta.cluster.sharding import shard_items
 from sparta.cluster.slurm.job_ids import ArrayPart, Jobs, note_jobs
 from sparta.cluster.task import run_task
+from sparta.commands.cancel import attempts_below
 from sparta.errors import SpartaError
-from sparta.phases.base import ArrayPhase
+from sparta.evaluation.answer import Evaluate
+from sparta.phases.base import ArrayPhase, PhaseSpec, WorkItem
 from sparta.phases.generate import Generate
 from sparta.phases.generate_and_judge import CombatAndJudge
 from sparta.phases.judge import Judge
 from sparta.store import files
+from sparta.store.layout import StateDir
 from sparta.store.process import ProcessId
 from sparta.store.run import Run
 
@@ -55,7 +60,7 @@ def test_what_each_shard_costs_is_on_disk_and_an_attempt_without_costs_can_be_re
     path = attempts.folder / "a0.json"
     path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "costs"}))
     assert attempts.all()[0].costs == []
-    run_task(planned, "generate", 1, 0, 0, ignore)
+    run_task(planned, Piece("generate", 1, 0), 0, ignore)
     assert cost_of(planned, attempts).cost == 0
 
 
@@ -78,7 +83,7 @@ def test_ways_to_make_the_same_rows_have_common_numbers_so_that_no_two_tasks_hav
     assert AttemptDir(planned, CombatAndJudge(), 2).next_number() == 0
     for attempts, number in ((generate, 0), (combat, 1)):
         with pytest.raises(SpartaError, match="dealt out again"):
-            run_task(planned, attempts.phase.name, 1, number, 0, ignore)
+            run_task(planned, Piece(attempts.phase.name, 1, number), 0, ignore)
 
 
 def test_a_number_that_jobs_of_a_detached_launch_wait_under_is_taken_in_the_other_way_too(
@@ -96,7 +101,7 @@ def test_an_attempt_that_was_not_finished_being_dealt_does_not_count(planned: Ru
 
 def test_a_task_says_that_it_is_done(planned: Run) -> None:
     attempts, keys = dealt(planned)
-    run_task(planned, "generate", 1, 0, 1, ignore)
+    run_task(planned, Piece("generate", 1, 0), 1, ignore)
     [record] = attempts.records(attempts.all()[0])
     assert (record.shard, record.outcome, record.items, record.loads >= 0) == (1, "done", len(keys[1]), True)
     assert record.process.pid == os.getpid() and not record.killed and not record.alive
@@ -111,7 +116,7 @@ def test_a_task_says_why_it_failed(tmp_path: Path) -> None:
     attempts = AttemptDir(run, Generate(), 1)
     attempts.deal(shard_items(Generate().work(run, 1), 1), "inline")
     with pytest.raises(SpartaError, match="line 1 is not a valid Response"):
-        run_task(run, "generate", 1, 1, 0, ignore)
+        run_task(run, Piece("generate", 1, 1), 0, ignore)
     [record] = attempts.records(attempts.all()[1])
     assert record.outcome == "failed" and record.said and "line 1" in record.said
 
@@ -120,7 +125,7 @@ def test_a_task_whose_keys_were_dealt_out_again_does_nothing(planned: Run) -> No
     attempts, _ = dealt(planned)
     dealt(planned)
     with pytest.raises(SpartaError, match="dealt out again, in attempt 1"):
-        run_task(planned, "generate", 1, 0, 0, ignore)
+        run_task(planned, Piece("generate", 1, 0), 0, ignore)
     assert rows_on_disk(planned, Generate(), 1) == []
     assert attempts.records(attempts.all()[0])[0].outcome == "failed"
 
@@ -132,9 +137,9 @@ def test_nor_does_one_whose_keys_were_dealt_out_again_in_another_way(
     for phase in (first, other):
         AttemptDir(planned, phase, 1).deal(shard_items(phase.missing(planned, 1), 1), "inline")
     with pytest.raises(SpartaError, match=f"dealt out again, in attempt 1 at {other.name}"):
-        run_task(planned, first.name, 1, 0, 0, ignore)
+        run_task(planned, Piece(first.name, 1, 0), 0, ignore)
     assert rows_on_disk(planned, Generate(), 1) == []
-    run_task(planned, other.name, 1, 1, 0, ignore)
+    run_task(planned, Piece(other.name, 1, 1), 0, ignore)
     assert len(rows_on_disk(planned, Generate(), 1)) == 24
 
 
@@ -188,3 +193,27 @@ def test_a_disk_that_may_be_well_elsewhere_is_tried_again_and_a_full_one_is_not(
     report.failed(raised.value)
     record = files.read_json(tmp_path / "record.json", TaskRecord)
     assert record.error and (record.said is not None) == final
+
+
+def test_attempts_of_version_0_1_0_say_in_the_phase_s_name_what_it_was_asked_for(tmp_path: Path) -> None:
+    state = StateDir(Path(shutil.copytree(EARLIER_STATE, tmp_path / "state")))
+    run = Run.open(state)
+    found = {attempts.folder.name: attempts for attempts in attempts_below(run, state.jobs / "evals")}
+    phases = {name: attempts.phase for name, attempts in found.items()}
+    assert {name: type(phase) for name, phase in phases.items()} == {"validation": Evaluate, "test": Evaluate}
+    assert phases["validation"].spec == PhaseSpec("validation", (("own", ("iter_00", "iter_01")),))
+    [attempt] = found["validation"].all()
+    assert attempt.phase.startswith("evaluate:validation:") and attempt.spec is None
+    [record] = found["validation"].records(attempt)
+    assert record.outcome == "done"
+
+
+def test_an_attempt_says_as_data_what_its_phase_was_asked_for(tmp_path: Path) -> None:
+    run = begin(tmp_path)
+    phase = Evaluate("test", {"toy": ("iter_00",), "com2": ("iter_00-model1", "iter_00")})
+    attempt = AttemptDir(run, phase, 0).deal([[WorkItem("toy/iter_00-model1/q", 1.0, "g")]], "inline")
+    read = files.read_json(run.state.jobs / "evals" / "test" / "a0.json", Attempt)
+    assert read == attempt and read.phase == "evaluate"
+    again = read.piece.attempts(run)
+    assert isinstance(again.phase, Evaluate) and again.phase.asked == phase.asked
+    assert again.folder == run.state.jobs / "evals" / "test"

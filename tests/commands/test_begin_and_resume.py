@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import yaml
+from support.openings import begin_or_continue, fork, go_back
 from support.scripted_run import advance, begin, committed, manifests, rehearsal
 
 from sparta.cluster.attempts import Attempt, AttemptDir, begin_record
@@ -15,7 +16,6 @@ from sparta.cluster.slurm import cli
 from sparta.cluster.slurm.cli import QueueEntry
 from sparta.cluster.slurm.job_ids import ArrayPart, Jobs, note_jobs
 from sparta.commands import resume
-from sparta.commands.begin import begin_or_continue
 from sparta.commands.cancel import cancel_all
 from sparta.errors import SpartaError
 from sparta.evaluation.answer import Evaluate
@@ -124,7 +124,7 @@ def test_going_back_sets_later_iterations_aside_whole(tmp_path: Path) -> None:
     run = through(begin(tmp_path), 3)
     before = manifests(run.state.root)
     files.write_json(run.state.evals / "toy" / "summary.json", {})
-    resume.resume_from(run.state, 1)
+    go_back(run.state, 1)
     assert run.state.committed() == [0, 1]
     [aside] = run.state.superseded.iterdir()
     assert sorted(path.name for path in aside.iterdir()) == ["evals", "iter_02", "iter_03", "jobs"]
@@ -137,7 +137,7 @@ def test_going_back_sets_later_iterations_aside_whole(tmp_path: Path) -> None:
 def test_going_back_twice_keeps_both_pasts(tmp_path: Path) -> None:
     run = through(begin(tmp_path), 2)
     for _ in range(2):
-        resume.resume_from(run.state, 1)
+        go_back(run.state, 1)
         through(begin_or_continue(run.state, None), 2, first=2)
     assert len(list(run.state.superseded.iterdir())) == 2
 
@@ -145,9 +145,9 @@ def test_going_back_twice_keeps_both_pasts(tmp_path: Path) -> None:
 def test_going_back_to_the_last_iteration_drops_only_what_was_begun(tmp_path: Path) -> None:
     run = through(begin(tmp_path), 1)
     advance(run, 2, upto="judge")
-    resume.resume_from(run.state, 1)
+    go_back(run.state, 1)
     assert run.state.iterations() == [0, 1]
-    resume.resume_from(run.state, 1)
+    go_back(run.state, 1)
     assert len(list(run.state.superseded.iterdir())) == 1
 
 
@@ -156,7 +156,7 @@ def test_going_back_to_what_is_not_committed_is_refused(t: int, tmp_path: Path) 
     run = through(begin(tmp_path), 1)
     advance(run, 2, upto="generate")
     with pytest.raises(SpartaError, match=rf"iteration {t} of .* is not committed \(committed: 0 to 1\)"):
-        resume.resume_from(run.state, t)
+        go_back(run.state, t)
     assert run.state.iterations() == [0, 1, 2]
 
 
@@ -166,8 +166,8 @@ def test_going_back_heals_a_damaged_later_iteration_but_not_an_earlier_one(tmp_p
     with pytest.raises(SpartaError, match="iter_02/standing.json was changed"):
         begin_or_continue(run.state, None)
     with pytest.raises(SpartaError, match="iter_02/standing.json was changed"):
-        resume.resume_from(run.state, 2)
-    resume.resume_from(run.state, 1)
+        go_back(run.state, 2)
+    go_back(run.state, 1)
     through(begin_or_continue(run.state, None), 2, first=2)
 
 
@@ -182,7 +182,7 @@ def test_going_back_is_refused_while_tasks_of_a_later_iteration_run(
     attempts.deal(shard_items(phase.work(run, 2), 1), "local")
     files.write_json(attempts.record_file(0, 0), begin_record(0, 24))
     with pytest.raises(SpartaError, match=f"tasks of {phase.name} of iteration 2 are still running"):
-        resume.resume_from(run.state, 1)
+        go_back(run.state, 1)
     assert run.state.iterations() == [0, 1, 2]
 
 
@@ -198,7 +198,7 @@ def test_going_back_is_refused_while_jobs_of_the_other_way_are_queued_that_nothi
     monkeypatch.setattr(cli, "installed", lambda: True)
     monkeypatch.setattr(cli, "tasks_named", lambda names: [job])
     with pytest.raises(SpartaError, match="tasks of combat of iteration 2 are still running"):
-        resume.resume_from(run.state, 1)
+        go_back(run.state, 1)
 
 
 def test_going_back_is_refused_while_checkpoints_are_scored(tmp_path: Path) -> None:
@@ -208,13 +208,13 @@ def test_going_back_is_refused_while_checkpoints_are_scored(tmp_path: Path) -> N
     attempts.deal([[WorkItem("toy/iter_00-model0/i0", 1.0, "model0")]], "local")
     files.write_json(attempts.record_file(0, 0), begin_record(0, 1))
     with pytest.raises(SpartaError, match="tasks that score toy validation are still running: end them with"):
-        resume.resume_from(run.state, 1)
+        go_back(run.state, 1)
     assert run.state.iterations() == [0, 1, 2] and attempts.all()
     # Where nothing is set aside, scores stay where they are.
-    resume.resume_from(run.state, 2)
+    go_back(run.state, 2)
     record = msgspec.structs.replace(begin_record(0, 1), outcome="done")
     files.write_json(attempts.record_file(0, 0), record)
-    resume.resume_from(run.state, 1)
+    go_back(run.state, 1)
     assert run.state.iterations() == [0, 1]
 
 
@@ -225,7 +225,7 @@ def test_going_back_past_what_was_never_committed_leaves_scores_alone(upto: str,
     attempts = AttemptDir(run, Evaluate("validation", {"toy": ("iter_00", "iter_01")}), 0)
     attempts.deal([[WorkItem("toy/iter_00-model0/i0", 1.0, "model0")]], "local")
     advance(run, 2, upto=upto)
-    resume.resume_from(run.state, 1)
+    go_back(run.state, 1)
     assert run.state.iterations() == [0, 1]
     assert (run.state.evals / "summary.json").is_file() and attempts.all()
 
@@ -253,7 +253,7 @@ def test_a_state_of_the_version_before_tasks_goes_on_goes_back_and_is_cancelled(
     assert (again.recipe.evaluation.validation, again.recipe.evaluation.max_new_tokens) == (6, 512)
     assert again.recipe.hash == run.recipe.hash
     assert cancel_all(again) == 0
-    resume.resume_from(run.state, 1)
+    go_back(run.state, 1)
     assert run.state.committed() == [0, 1] and not place.exists()
 
 
@@ -264,7 +264,7 @@ def test_a_fork_shares_the_past_and_leaves_its_parent_alone(tmp_path: Path) -> N
     run = through(begin(tmp_path), 2)
     before = committed(run.state.root)
     target = StateDir(tmp_path / "branch")
-    branch = through(resume.fork(run.state, 1, target, None), 2, first=2)
+    branch = through(fork(run.state, 1, target, None), 2, first=2)
     assert manifests(target.root) == {
         name: content for name, content in manifests(run.state.root).items() if name <= "iter_02"
     }
@@ -282,23 +282,23 @@ def test_a_fork_knows_what_was_seen_of_test_splits(tmp_path: Path) -> None:
     noted = note_accesses(run.state, [look])
     files.write_json(run.state.evals / "summary.json", {})
     target = StateDir(tmp_path / "branch")
-    resume.fork(run.state, 1, target, None)
+    fork(run.state, 1, target, None)
     assert accesses_so_far(target) == noted
     assert [path.name for path in target.evals.iterdir()] == ["looks.jsonl"]
     # Killed before it was a run, it is made again.
     target.run_json.unlink()
-    resume.fork(run.state, 1, target, None)
+    fork(run.state, 1, target, None)
     target.run_json.unlink()
     files.write_json(target.evals / "summary.json", {})
     with pytest.raises(SpartaError, match="is not empty, choose another"):
-        resume.fork(run.state, 1, target, None)
+        fork(run.state, 1, target, None)
 
 
 def test_a_fork_may_play_by_other_rules_from_there_on(tmp_path: Path) -> None:
     run = through(begin(tmp_path), 2)
     target = StateDir(tmp_path / "branch")
     recipe = adjust(run.recipe, ["match.alpha=1", "combats=15", "seed=9"])
-    branch = through(resume.fork(run.state, 1, target, recipe), 3, first=2)
+    branch = through(fork(run.state, 1, target, recipe), 3, first=2)
     assert len(branch.plan(2)) == 15
     assert manifests(target.root)["iter_01"] == manifests(run.state.root)["iter_01"]
     assert begin_or_continue(target, recipe).state.committed() == [0, 1, 2, 3]
@@ -324,19 +324,19 @@ def test_the_day_of_a_run_is_that_of_its_beginning_for_ever_and_for_its_forks(tm
 def test_the_same_fork_again_goes_on_with_it(tmp_path: Path) -> None:
     run = through(begin(tmp_path), 2)
     target = StateDir(tmp_path / "branch")
-    first = through(resume.fork(run.state, 1, target, None), 2, first=2)
-    again = resume.fork(run.state, 1, target, None)
+    first = through(fork(run.state, 1, target, None), 2, first=2)
+    again = fork(run.state, 1, target, None)
     assert again.info == first.info and again.state.committed() == [0, 1, 2]
 
 
 def test_a_fork_that_was_killed_while_copying_is_finished(tmp_path: Path) -> None:
     run = through(begin(tmp_path), 2)
     target = StateDir(tmp_path / "branch")
-    resume.fork(run.state, 2, target, None)
+    fork(run.state, 2, target, None)
     target.run_json.unlink()
     (target.root / "jobs").mkdir()
     target.iteration(2).root.rename(target.root / ".iter_02.0123456789abcdef.tmp")
-    resume.fork(run.state, 2, target, None)
+    fork(run.state, 2, target, None)
     begin_or_continue(target, None)
     assert not list(target.root.glob(".*.tmp"))
 
@@ -351,10 +351,10 @@ def test_a_fork_into_an_occupied_folder_is_refused(what: str, tmp_path: Path) ->
         (tmp_path / "other").mkdir()
         begin(tmp_path / "other").state.root.rename(target.root)
     else:
-        resume.fork(run.state, 2, target, None)
+        fork(run.state, 2, target, None)
     before = committed(target.root)
     with pytest.raises(SpartaError, match="is not empty, choose another"):
-        resume.fork(run.state, 1, target, None)
+        fork(run.state, 1, target, None)
     assert committed(target.root) == before
 
 
@@ -362,14 +362,14 @@ def test_a_fork_into_an_occupied_folder_is_refused(what: str, tmp_path: Path) ->
 def test_a_fork_keeps_pool_and_data(setting: str, tmp_path: Path) -> None:
     run = through(begin(tmp_path), 1)
     with pytest.raises(SpartaError, match="keeps the pool and the data"):
-        resume.fork(run.state, 1, StateDir(tmp_path / "branch"), adjust(run.recipe, [setting]))
+        fork(run.state, 1, StateDir(tmp_path / "branch"), adjust(run.recipe, [setting]))
     assert not (tmp_path / "branch").exists()
 
 
 def test_a_fork_of_what_is_not_committed_is_refused(tmp_path: Path) -> None:
     run = through(begin(tmp_path), 1)
     with pytest.raises(SpartaError, match="iteration 4 of .* is not committed"):
-        resume.fork(run.state, 4, StateDir(tmp_path / "branch"), None)
+        fork(run.state, 4, StateDir(tmp_path / "branch"), None)
     assert not (tmp_path / "branch").exists()
 
 
@@ -387,7 +387,7 @@ def test_an_edited_recipe_is_noticed(tmp_path: Path) -> None:
     with pytest.raises(SpartaError, match="recipe.yaml was changed since the run began"):
         begin_or_continue(run.state, None)
     with pytest.raises(SpartaError, match="recipe.yaml was changed since the run began"):
-        resume.fork(run.state, 1, StateDir(tmp_path / "branch"), None)
+        fork(run.state, 1, StateDir(tmp_path / "branch"), None)
 
 
 @pytest.mark.parametrize("how", ["edited", "missing"])
@@ -411,7 +411,7 @@ def test_a_requeued_job_goes_back_once_and_another_one_again(
     assert not resume.has_resumed(run.state, 1)
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert not resume.has_resumed(run.state, 1), "told to stop before it went back"
-    resume.resume_from(run.state, 1)
+    go_back(run.state, 1)
     assert resume.has_resumed(run.state, 1)
     assert not resume.has_resumed(run.state, 0), "another iteration"
     monkeypatch.setenv("SLURM_JOB_ID", "78")

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 from support.expert_recipes import write_school
+from support.openings import begin_or_continue, fork, go_back
 from support.scripted_run import Launched, advance, manifests, typed, wait_until
 
 from sparta.cluster.gpu_time import measure
 from sparta.cluster.inline import Inline
 from sparta.cluster.slurm.detached import links_from
-from sparta.commands import resume
-from sparta.commands.begin import begin_or_continue, check_state
+from sparta.commands.begin import check_state
 from sparta.commands.evaluate_request import EvaluateRequest, plan_evaluation
 from sparta.commands.launch_tables import show_plan
 from sparta.errors import SpartaError
@@ -128,8 +128,8 @@ def test_without_a_pool_nothing_is_scored_gone_back_to_or_branched_from(tmp_path
     ):
         plan_evaluation(run, EvaluateRequest(tasks="toy"))
     for ask in (
-        lambda: resume.resume_from(run.state, 0),
-        lambda: resume.fork(run.state, 0, StateDir(tmp_path / "branch"), None),
+        lambda: go_back(run.state, 0),
+        lambda: fork(run.state, 0, StateDir(tmp_path / "branch"), None),
     ):
         with pytest.raises(SpartaError, match="has no pool yet, and so nothing to go back to"):
             ask()
@@ -144,11 +144,11 @@ def test_going_back_to_the_pool_and_branching_from_it_keep_what_it_was_made_of(t
     run = begin(tmp_path)
     for t in (0, 1):
         advance(run, t)
-    branch = resume.fork(run.state, 0, StateDir(tmp_path / "branch"), None)
+    branch = fork(run.state, 0, StateDir(tmp_path / "branch"), None)
     check_state(branch)
     assert branch.sft_data == run.sft_data
     advance(branch, 1)
-    resume.resume_from(run.state, 0)
+    go_back(run.state, 0)
     again = begin_or_continue(run.state, None)
     advance(again, 1)
     assert again.iteration(1).manifest.read_bytes() == branch.iteration(1).manifest.read_bytes()

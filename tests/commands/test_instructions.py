@@ -11,6 +11,10 @@ from sparta.commands.begin import gather
 from sparta.errors import SpartaError
 from sparta.recipes.load import load
 from sparta.store.records import Instruction
+from sparta.tasks import prepared
+from sparta.tasks.base import Item
+from sparta.tasks.benchmarks import normad
+from sparta.tasks.prepared import Provenance
 
 
 def gathered(folder: Path, text: str | bytes, **data: object) -> list[Instruction]:
@@ -36,6 +40,15 @@ def test_prompts_conversations_and_ids_are_understood(tmp_path: Path) -> None:
     assert [row.prompt_id for row in found] == ["p000001", "7", "x"]
     assert found[0].messages == (Message("user", "one"),)
     assert [turn.role for turn in found[1].messages] == ["system", "user", "assistant", "user"]
+
+
+def test_instructions_of_a_task_are_worded_as_a_combat_asks_them(tmp_path: Path) -> None:
+    story = Item("story-1", (Message("user", f"A story.\n\n{normad.ONE_WORD}"),), answer="yes")
+    none = Provenance("normad_country", "local", "CC BY 4.0", {}, {}, (), {})
+    prepared.write(tmp_path, normad.COUNTRY, {"train": [story]}, none)
+    recipe = load(write_recipe(tmp_path, data={"task": "normad_country", "folder": "."}))
+    [found] = gather(recipe)
+    assert found == Instruction("story-1", (Message("user", f"A story.\n\n{normad.REASON_FIRST}"),))
 
 
 def test_size_takes_the_first(tmp_path: Path) -> None:

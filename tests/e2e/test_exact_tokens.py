@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from support import tiny_models
+from support.openings import begin_or_continue
 from support.scripted_run import advance
 from transformers import GenerationMixin
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-from sparta.commands.begin import begin_or_continue
 from sparta.engines.factory import close_engine, loads_so_far
 from sparta.engines.tokenizers import load_renderer
 from sparta.phases.merge import read_pairs

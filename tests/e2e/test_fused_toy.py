@@ -6,9 +6,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from support.openings import begin_or_continue
 from support.scripted_run import advance
 
-from sparta.commands.begin import begin_or_continue
 from sparta.engines.base import Completion, Inbox
 from sparta.engines.factory import close_engine, loads_so_far
 from sparta.engines.hf.engine import HfEngine

@@ -22,6 +22,8 @@ from sparta.store.run import Run
 PHASES: tuple[RowPhase, ...] = (Generate(), Judge(), Train())
 SLOWLY = "engine.scripted.delay=0.03"
 AT_ONCE = "engine.scripted.delay=0"
+ALIKE = {"kind": "scripted", "scripted": {"equal": 0.3}}
+"""Some combats have nothing to judge: how many votes there are shows as responses come."""
 
 
 def undisturbed(recipe: Path, state: Path) -> dict[str, bytes]:
@@ -77,7 +79,7 @@ def kill_driver(process: "subprocess.Popen[str]") -> None:
 def test_killed_twenty_times_a_run_commits_what_an_undisturbed_one_does(
     tmp_path: Path, launched: Launched
 ) -> None:
-    recipe = write_recipe(tmp_path)
+    recipe = write_recipe(tmp_path, engine=ALIKE)
     state = tmp_path / "state"
     moments = kill_and_restart(
         lambda: launched("--recipe", recipe, "--state", state, "--set", SLOWLY),
@@ -114,7 +116,9 @@ def test_killed_at_its_very_beginning_a_run_begins_again(tmp_path: Path, launche
 def test_killed_five_times_a_local_run_commits_the_same(
     kill: Callable[["subprocess.Popen[str]"], None], tmp_path: Path, launched: Launched
 ) -> None:
-    recipe = write_recipe(tmp_path, iterations=2, cluster={"kind": "local", "tasks": 2, "at_once": 2})
+    recipe = write_recipe(
+        tmp_path, iterations=2, engine=ALIKE, cluster={"kind": "local", "tasks": 2, "at_once": 2}
+    )
     state = tmp_path / "state"
     moments = kill_and_restart(
         lambda: launched("--recipe", recipe, "--state", state, "--set", SLOWLY), state, 5, seed=5, kill=kill

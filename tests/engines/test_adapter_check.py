@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from support import tiny_models
 
+from sparta import toy
 from sparta.engines.adapter_check import check_adapter
 from sparta.errors import SpartaError
+from sparta.training.adapter_fit import check_fit
 
 ROOT = Path(__file__).parents[2]
 
@@ -98,3 +100,55 @@ def test_every_width_counts(tmp_path: Path, tiny_base: Path, adapter: Path, key:
     config = json.loads((tiny_base / "config.json").read_text())
     (other / "config.json").write_text(json.dumps({**config, key: value}))
     assert "for another base" in refusal(adapter, other)
+
+
+SPOILED = {
+    "one more prefix": lambda name: f"base_model.model.{name}",
+    "no prefix": lambda name: name.removeprefix("base_model.model."),
+    "less of it": lambda name: name.removeprefix("base_model."),
+    "that of a wrapper": lambda name: f"module.{name}",
+    "without the model's own": lambda name: name.replace("base_model.model.model.", "base_model.model."),
+    "one more of the model's own": lambda name: name.replace("base_model.model.", "base_model.model.a.b."),
+}
+
+
+@pytest.mark.parametrize("how", SPOILED)
+def test_an_adapter_whose_names_do_not_meet_the_bases_modules_is_refused(how: str, tmp_path: Path) -> None:
+    for name, folder in toy.ADAPTERS.items():
+        spoiled = tiny_models.renamed_adapter(tmp_path / name, folder, SPOILED[how])
+        said = refusal(spoiled, toy.BASE)
+        assert said.startswith(f"adapter {spoiled} would change nothing: PEFT finds no place for")
+        assert "names that begin with base_model.model.model.layers." in said
+
+
+def test_one_wrong_name_is_enough(tmp_path: Path) -> None:
+    at = "base_model.model.model.layers.1.self_attn.q_proj."
+    one = tiny_models.renamed_adapter(
+        tmp_path / "one",
+        toy.ADAPTERS["adder"],
+        lambda name: name.replace(at, at.replace("self_attn", "attn")),
+    )
+    with pytest.raises(SpartaError, match="does not fit base"):
+        check_fit(one, str(toy.BASE))
+
+
+def test_names_are_read_from_all_files_of_a_base_in_parts(
+    tmp_path: Path, tiny_base: Path, adapter: Path
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    parts = Path(shutil.copytree(tiny_base, tmp_path / "parts"))
+    (parts / "model.safetensors").unlink()
+    AutoModelForCausalLM.from_pretrained(tiny_base).save_pretrained(parts, max_shard_size="60KB")
+    assert len(list(parts.glob("model-*.safetensors"))) > 1
+    check_adapter(adapter, parts)
+    check_fit(adapter, str(parts))
+    spoiled = tiny_models.renamed_adapter(tmp_path / "spoiled", adapter, SPOILED["one more prefix"])
+    assert "would change nothing" in refusal(spoiled, parts)
+
+
+def test_a_base_of_pickles_is_refused(tmp_path: Path, tiny_base: Path, adapter: Path) -> None:
+    base = Path(shutil.copytree(tiny_base, tmp_path / "base"))
+    (base / "model.safetensors").rename(base / "pytorch_model.bin")
+    (base / "pytorch_model.bin.index.json").write_text('{"weight_map": {}}')
+    assert "has no model.safetensors: weights in other formats are not read" in refusal(adapter, base)

@@ -6,15 +6,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import msgspec
 import pytest
 from support.fake_tasks import Quiz, complete, questions
+from support.openings import begin_or_continue, fork
 from support.scripted_run import advance, begin, rows_on_disk
 
 from sparta.chat.renderer import Renderer
 from sparta.chat.template import Message
 from sparta.cluster.attempts import AttemptDir
-from sparta.commands import resume
-from sparta.commands.begin import begin_or_continue
 from sparta.engines.base import Completion, Request
 from sparta.engines.factory import close_engine
 from sparta.engines.scripted import ScriptedEngine
@@ -25,14 +25,16 @@ from sparta.evaluation.grade import GradeAnswers
 from sparta.evaluation.items import freeze_items, items_file, items_of
 from sparta.evaluation.scores import scores
 from sparta.methods.registry import phase_named
+from sparta.phases.base import PhaseSpec
 from sparta.recipes.load import adjust
-from sparta.recipes.schema import Recipe
+from sparta.recipes.schema import Data, Recipe
 from sparta.store.layout import StateDir, parse_checkpoint
-from sparta.store.records import Answer
+from sparta.store.records import Answer, Instruction
 from sparta.store.run import Run
 from sparta.store.shards import read_shards
 from sparta.tasks import registry
 from sparta.tasks.base import Item, Metric
+from sparta.tasks.benchmarks import normad
 from sparta.tasks.registry import task_named
 
 Register = Callable[..., Quiz]
@@ -208,23 +210,27 @@ def test_answers_do_not_depend_on_how_they_were_dealt(tmp_path: Path, register: 
         {"a": ("iter_100", "iter_05-x"), "b": ("iter_100", "iter_05-x"), "c": ("iter_01",)},
     ],
 )
-def test_a_phase_is_found_by_its_name(
+def test_a_phase_is_found_by_its_name_and_spec(
     kind: type[Evaluate] | type[GradeAnswers], asked: dict[str, tuple[str, ...]]
 ) -> None:
     phase = kind("test", asked)
-    again = phase_named(phase.name)
+    read = msgspec.json.decode(msgspec.json.encode(phase.spec), type=PhaseSpec)
+    again = phase_named(phase.name, read)
     assert type(again) is kind
-    assert (again.asked, again.split, again.name) == (asked, "test", phase.name)
+    assert (again.asked, again.split, again.spec) == (asked, "test", phase.spec)
     assert list(again.asked) == list(phase.asked)
 
 
-def test_tasks_with_the_same_checkpoints_share_their_place_in_the_name() -> None:
-    phase = Evaluate(
+def test_a_name_of_version_0_1_0_holds_the_spec() -> None:
+    phase = phase_named("evaluate:validation:toy+com2=iter_00,iter_08;own=iter_05-adder")
+    pools = ("iter_00", "iter_08")
+    assert isinstance(phase, Evaluate) and phase.name == "evaluate"
+    assert (phase.split, phase.asked) == (
         "validation",
-        {"toy": ("iter_00", "iter_08"), "own": ("iter_05-adder",), "com2": ("iter_00", "iter_08")},
+        {"toy": pools, "com2": pools, "own": ("iter_05-adder",)},
     )
-    assert phase.name == "evaluate:validation:toy+com2=iter_00,iter_08;own=iter_05-adder"
     assert phase.title == "score toy, com2, own validation"
+    assert type(phase_named("grade:test:essay=iter_08")) is GradeAnswers
 
 
 @pytest.mark.parametrize(
@@ -233,9 +239,11 @@ def test_tasks_with_the_same_checkpoints_share_their_place_in_the_name() -> None
         "evaluate:toy:validation:0,8:",
         "evaluate:test:",
         "evaluate:",
+        "evaluate",
         "evaluate:nonsense:toy=iter_00",
         "grade:test:toy=",
         "evaluate:test:toy",
+        "merge:test:toy=iter_00",
     ],
 )
 def test_a_name_of_another_version_is_refused(name: str) -> None:
@@ -244,7 +252,7 @@ def test_a_name_of_another_version_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("task", ["a+b", "a=b", "a;b", "a:b", "a/b", "../a", "a,b", ""])
-def test_a_task_that_would_be_ambiguous_in_a_name_is_no_task(task: str) -> None:
+def test_a_task_that_cannot_be_a_folder_is_no_task(task: str) -> None:
     with pytest.raises(SpartaError, match="there is no task"):
         Evaluate("test", {task: ("iter_00",)})
 
@@ -362,6 +370,21 @@ def test_what_the_run_learned_from_is_not_scored_on(tmp_path: Path) -> None:
         SpartaError, match=r"the item p000001 of the validation split of own is also in .*data/train\.jsonl"
     ):
         freeze_items(run, "own", "validation")
+
+
+@pytest.mark.parametrize("asked", ["in_combat", "posed"])
+def test_an_item_is_known_from_training_in_either_wording(
+    asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """posed: as a run of an earlier version has it, which asked for one word in combats too."""
+    [story] = [Item("s", (Message("user", f"A story.\n\n{normad.ONE_WORD}"),), answer="yes")]
+    run = begin(tmp_path)
+    run.recipe = run.recipe.model_copy(update={"data": Data(task="normad_country", folder=str(tmp_path))})
+    form = getattr(normad.COUNTRY, asked)
+    run.instructions = [Instruction("s", form(story).messages)]
+    monkeypatch.setattr(type(normad.COUNTRY), "items", lambda *_: [story])
+    with pytest.raises(SpartaError, match=r"the item s of the validation split of normad_country is also in"):
+        freeze_items(run, "normad_country", "validation")
 
 
 def test_a_file_of_one_s_own_that_has_changed_since_it_was_scored_on_is_refused(tmp_path: Path) -> None:
@@ -627,7 +650,7 @@ def test_what_an_endpoint_cannot_weigh_a_branch_of_the_run_can(tmp_path: Path, r
     zero = run.iteration(0).root
     assert f"in a branch of the run (--resume {zero} --fork DIR --set engine.kind=hf)" in str(told.value)
     hf = adjust(run.recipe, ["engine.kind=hf"])
-    branch = resume.fork(run.state, 0, StateDir(tmp_path / "branch"), hf)
+    branch = fork(run.state, 0, StateDir(tmp_path / "branch"), hf)
     Evaluate("validation", {"quiz": ("iter_00",)}).check(branch)
 
 

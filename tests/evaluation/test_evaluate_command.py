@@ -10,10 +10,10 @@ import msgspec
 import pytest
 from rich.console import Console
 from support.fake_tasks import Quiz, questions
+from support.openings import go_back
 from support.scripted_run import advance, begin
 
 from sparta.cluster.attempts import AttemptDir
-from sparta.commands import resume
 from sparta.commands.evaluate import score
 from sparta.commands.evaluate_request import EvaluateRequest, plan_evaluation
 from sparta.engines.base import Completion, Request
@@ -377,7 +377,7 @@ def test_going_back_sets_scores_aside_and_keeps_the_looks(tmp_path: Path, regist
     register("quiz")
     scored(run, tasks="quiz")
     noted = holdout_log_file(run.state).read_bytes()
-    resume.resume_from(run.state, 1)
+    go_back(run.state, 1)
     assert [path.name for path in run.state.evals.iterdir()] == ["looks.jsonl"]
     assert holdout_log_file(run.state).read_bytes() == noted
     [aside] = run.state.superseded.iterdir()

@@ -226,6 +226,18 @@ def test_an_empty_answer_is_graded_and_a_prompt_that_was_too_long_is_not(
     assert (scored.values, scored.ungraded) == ({"v/0": 5.0, "v/2": 5.0}, 1)
 
 
+@pytest.mark.parametrize(("limit", "grade"), [(8, None), (9, None), (30, 10)])
+def test_a_grade_that_the_token_limit_may_have_cut_is_missing(
+    limit: int, grade: float | None, tmp_path: Path, register: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register()
+    run = answered(tmp_path, {**JUDGE, "max_new_tokens": limit, "retries": 0})
+    monkeypatch.setattr(ScriptedEngine, "_text", lambda engine, request: "Score: 10")
+    phase = grading()
+    complete(run, phase)
+    assert {row.score for row in grades(run, phase).values()} == {grade}
+
+
 def test_a_question_too_long_for_the_judge_has_no_grade(tmp_path: Path, register: Register) -> None:
     long = Item("long", (Message("user", "word " * 100),), reference="gold")
     register(splits={"validation": [long, *questions("v", 1)]})

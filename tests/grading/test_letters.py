@@ -8,7 +8,7 @@ from support.real_data import RAW, needs_raw_data
 from sparta.grading.letters import letter_of, word_of
 from sparta.tasks.base import Item
 from sparta.tasks.benchmarks.knowledge_crosswords import KCROSS
-from sparta.tasks.benchmarks.medqa import MEDQA
+from sparta.tasks.benchmarks.medqa import MEDQA, SPECIES
 from sparta.tasks.dataset import Dataset
 from sparta.tasks.raw_files import LocalRaw
 
@@ -168,11 +168,6 @@ UNDECIDED = [
     "The answer is B cells",
     "The answer is vitamin B",
     "The answer is hepatitis B",
-    "The answer is C. difficile",
-    "C. difficile is the cause",
-    "E. coli",
-    "The answer is E. coli",
-    "Answer: E. coli",
     "The answer is a patient",
     "The answer is A patient with gout",
     "It is a case of gout",
@@ -312,6 +307,26 @@ def test_a_decision_is_read(text: str, letter: str) -> None:
 @pytest.mark.parametrize("text", UNDECIDED)
 def test_what_decides_for_none_or_several_is_no_letter(text: str) -> None:
     assert letter_of(text, LABELS) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The answer is C. difficile",
+        "C. difficile is the cause",
+        "E. coli",
+        "The answer is E. coli",
+        "Answer: E. coli",
+        "The answer is C diff.",
+    ],
+)
+def test_a_name_that_begins_with_a_letter_is_no_choice_where_a_data_set_knows_it(text: str) -> None:
+    letter = "E" if "coli" in text else "C"
+    assert letter_of(text, LABELS, SPECIES) is None
+    assert MEDQA.grade(Item("x", (), choices=dict.fromkeys(LABELS, "it"), answer=letter), text) != {
+        "accuracy": 1.0
+    }
+    assert letter_of(f"The answer is B.\n\n{text}", LABELS, SPECIES) == "B"
 
 
 @pytest.mark.parametrize(

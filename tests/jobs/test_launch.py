@@ -230,3 +230,11 @@ def test_a_recipe_that_runs_foreign_code_is_shown_as_such(tmp_path: Path) -> Non
         tmp_path / "s",
     )
     assert "pool.trust_remote_code" in done.stdout
+
+
+def test_the_plan_says_that_frozen_reputations_leave_nobody_to_weight_down(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    arguments = ("--recipe", recipe, "--state", tmp_path / "state", "--dry-run")
+    still = typed("launch", *arguments, "--set", "reputation.frozen=true")
+    assert "no judge is weighted down (C.1)" in still.stdout
+    assert "C.1" not in typed("launch", *arguments).stdout

@@ -138,6 +138,18 @@ def test_a_working_before_a_written_score_does_not_count_as_the_score(tmp_path: 
     assert all(vote.score is not None for vote in votes(run).values())
 
 
+@pytest.mark.parametrize(("limit", "score"), [(8, None), (9, None), (30, 10)])
+def test_a_score_that_the_token_limit_may_have_cut_makes_the_vote_missing(
+    limit: int, score: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begin(tmp_path, judging={"max_new_tokens": limit, "retries": 0})
+    advance(run, 1, upto="generate")
+    monkeypatch.setattr(ScriptedEngine, "_text", lambda engine, request: "Score: 10")
+    advance(run, 1, upto="judge")
+    assert {vote.score for vote in votes(run).values()} == {score}
+    assert {vote.raw for vote in votes(run).values()} == {"Score: 10"[:limit]}
+
+
 def test_a_question_too_long_for_a_judge_makes_its_vote_missing_with_nothing_written(tmp_path: Path) -> None:
     run = begin(tmp_path, engine={"kind": "scripted", "context_length": 150}, judging={"retries": 2})
     advance(run, 1, upto="judge")

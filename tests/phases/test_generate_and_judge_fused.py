@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.openings import begin_or_continue
 from support.scripted_run import advance, manifests, rows_on_disk, write_recipe
 
-from sparta.commands import begin
 from sparta.engines.base import Completion, Request
 from sparta.engines.scripted import ScriptedEngine
 from sparta.errors import SpartaError
@@ -39,7 +39,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def separate(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """Manifests of a run whose phases were separate."""
-    run = begin.begin_or_continue(StateDir(tmp_path_factory.mktemp("separate") / "state"), load(recipe))
+    run = begin_or_continue(StateDir(tmp_path_factory.mktemp("separate") / "state"), load(recipe))
     for t in (1, 2):
         advance(run, t)
     return manifests(run.state.root)
@@ -48,7 +48,7 @@ def separate(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 @pytest.fixture
 def run(recipe: Path, tmp_path: Path) -> Run:
     """A fused run of the same recipe, not begun."""
-    return begin.begin_or_continue(StateDir(tmp_path / "state"), load(recipe, ["cluster.fused=true"]))
+    return begin_or_continue(StateDir(tmp_path / "state"), load(recipe, ["cluster.fused=true"]))
 
 
 def test_two_iterations_are_those_of_separate_phases(run: Run, separate: dict[str, bytes]) -> None:

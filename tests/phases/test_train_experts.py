@@ -6,9 +6,10 @@ from pathlib import Path
 import msgspec
 import pytest
 from support.expert_recipes import write_lessons, write_school
+from support.openings import begin_or_continue
 from support.scripted_run import advance, write_adapter
 
-from sparta.commands.begin import begin_or_continue, check_state
+from sparta.commands.begin import check_state
 from sparta.errors import SpartaError
 from sparta.phases.init_pool import InitPool
 from sparta.phases.train_experts import TrainExperts

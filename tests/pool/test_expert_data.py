@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from support import real_data, tiny_models
 from support.expert_recipes import write_lessons, write_school
+from support.openings import planned
 from support.scripted_run import sentence, typed
 
-from sparta.commands import begin
 from sparta.errors import SpartaError
 from sparta.pool.expert_data import gather_sft_data, notes_on_sft_data
 from sparta.recipes.load import load
@@ -82,7 +82,7 @@ def test_rows_that_hold_a_question_of_the_evaluation_are_counted_and_said_before
 def test_where_nothing_is_scored_nothing_is_said(tmp_path: Path) -> None:
     path = write_lessons(tmp_path / "lessons" / "bea.jsonl", 6)
     add_rows(path, (QUESTIONS[0], "9 pounds."))
-    run = begin.dry_run_begin(StateDir(tmp_path / "state"), load(write_school(tmp_path)))
+    run = planned(StateDir(tmp_path / "state"), load(write_school(tmp_path)))
     assert list(notes_on_sft_data(run)) == []
 
 
@@ -98,7 +98,7 @@ def test_a_subset_that_was_prepared_before_the_evaluation_is_to_be_prepared_agai
     others = [{"name": "zoe", "sft": {"data": "cot"}}]
     data = {"train": "prompts.jsonl", "folder": str(folder)}
     recipe = load(write_school(tmp_path, others=others, data=data, evaluation={"tasks": ["gsm8k"]}))
-    [said] = notes_on_sft_data(begin.dry_run_begin(StateDir(tmp_path / "state"), recipe))
+    [said] = notes_on_sft_data(planned(StateDir(tmp_path / "state"), recipe))
     assert said.startswith(
         "zoe learns 2 of 1,996 rows of cot that hold a question of validation or test of gsm8k"
     )

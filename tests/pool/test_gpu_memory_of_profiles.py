@@ -5,13 +5,15 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from safetensors.numpy import save_file
 from support import tiny_models
+from support.openings import begin_or_continue, planned
 from support.scripted_run import advance, sentence, typed
 
 from sparta.cluster.slurm.profile import Profile
-from sparta.commands import begin
 from sparta.errors import SpartaError
 from sparta.pool.gpu_memory import check_memory, longest_pair
 from sparta.recipes.load import load
@@ -38,7 +40,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "vocab_size": 152064,
     }
     (folder / "config.json").write_text(json.dumps(config))
-    (folder / "model.safetensors").touch()
+    save_file({"lm_head.weight": np.zeros((1, 1), dtype=np.float32)}, folder / "model.safetensors")
     return folder
 
 
@@ -64,7 +66,7 @@ def recipe_file(folder: Path, base: Path, letters: int) -> Path:
 
 def run_of(folder: Path, base: Path, letters: int, *settings: str) -> Run:
     recipe = load(recipe_file(folder, base, letters), settings)
-    return begin.dry_run_begin(StateDir(folder / "state"), recipe)
+    return planned(StateDir(folder / "state"), recipe)
 
 
 def test_the_longest_pair_is_the_longest_prompt_and_all_tokens_of_an_answer(
@@ -101,7 +103,7 @@ def test_once_there_is_a_pool_its_own_adapters_are_reckoned_with_and_experts_no_
         model.model_copy(update={"adapter": str(tmp_path / model.name)}) for model in recipe.pool.models[:2]
     ]
     pool = recipe.pool.model_copy(update={"models": (*named, recipe.pool.models[2])})
-    run = begin.begin_or_continue(StateDir(tmp_path / "state"), recipe.model_copy(update={"pool": pool}))
+    run = begin_or_continue(StateDir(tmp_path / "state"), recipe.model_copy(update={"pool": pool}))
     advance(run, 0, upto="found")
     for name in ("ada", "bea"):
         shutil.rmtree(tmp_path / name)

@@ -2,19 +2,20 @@
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from support import tiny_models
+from support.openings import begin_or_continue, planned
 from support.scripted_run import advance, begin
 
-from sparta.commands.begin import begin_or_continue, dry_run_begin
+from sparta.commands.begin import prepare_begin
 from sparta.errors import SpartaError
 from sparta.names import MODELS
-from sparta.pool.checks import check_pool, notes
+from sparta.pool.checks import check_judge, check_pool, notes
 from sparta.pool.gpu_memory import MemoryEstimate, estimates
 from sparta.pool.members import adapters_of, judge_reference, locate, references
 from sparta.recipes.load import adjust, load
@@ -246,6 +247,60 @@ def test_an_adapter_with_a_module_or_a_rank_of_another_is_refused(
     assert f"it adapts c_attn, base {tiny_base} has no module of that name" in said_of(foreign)
 
 
+@pytest.mark.parametrize(
+    ("rename", "words"),
+    [
+        (lambda name: f"base_model.model.{name}", "would change nothing"),
+        (lambda name: name.removeprefix("base_model.model."), "would change nothing"),
+        # Names that vLLM would take for the right ones, and the base's own names do not rule out.
+        (lambda name: name.replace("model.layers", "other.model.layers"), "28 of its tensors found no place"),
+        (
+            lambda name: None if "layers.1.self_attn.k_proj" in name else name,
+            "2 that its adapter_config.json asks",
+        ),
+    ],
+)
+def test_an_adapter_that_would_change_nothing_or_half_is_refused_in_the_dry_run(
+    rename: Callable[[str], str | None],
+    words: str,
+    tmp_path: Path,
+    tiny_base: Path,
+    tiny_adapters: dict[str, Path],
+) -> None:
+    spoiled = tiny_models.renamed_adapter(tmp_path / "spoiled", tiny_adapters["ada"], rename)
+    models = [*full("bea", "cem"), {"name": "ada", "adapter": str(spoiled)}]
+    recipe = recipe_of(tmp_path, tiny_base, models)
+    assert refused(recipe).startswith(f"model ada: adapter {spoiled} ") and words in refused(recipe)
+    with pytest.raises(SpartaError, match=f"^model ada: adapter .*{words}"):
+        prepare_begin(StateDir(tmp_path / "state"), recipe)
+
+
+def test_the_judge_of_evaluations_is_held_to_the_same(
+    tmp_path: Path, tiny_base: Path, tiny_adapters: dict[str, Path]
+) -> None:
+    half = tiny_models.renamed_adapter(
+        tmp_path / "half",
+        tiny_adapters["ada"],
+        lambda name: None if "layers.1.self_attn.k_proj" in name else name,
+    )
+    judge = {"base": str(tiny_base), "adapter": str(half), "engine": {"kind": "hf", "device": "cpu"}}
+    recipe = recipe_of(tmp_path, tiny_base, full("ada", "bea", "cem"), evaluation={"judge": judge})
+    with pytest.raises(
+        SpartaError, match=r"^evaluation.judge: adapter .*2 that its adapter_config.json asks"
+    ):
+        check_judge(recipe)
+
+
+def test_a_quantised_base_is_refused_in_the_dry_run(tmp_path: Path, tiny_base: Path) -> None:
+    small = Path(shutil.copytree(tiny_base, tmp_path / "small"))
+    config = json.loads((small / "config.json").read_text())
+    told = {"quantization_config": {"quant_method": "awq", "bits": 4}}
+    (small / "config.json").write_text(json.dumps(config | told))
+    recipe = recipe_of(tmp_path, tiny_base, [*full("ada", "bea"), {"name": "cem", "base": str(small)}])
+    with pytest.raises(SpartaError, match=f"^model cem: base {small} is quantised .awq in its config.json"):
+        prepare_begin(StateDir(tmp_path / "state"), recipe)
+
+
 # --- what is said
 
 
@@ -304,7 +359,7 @@ def test_memory_is_reckoned_once_for_members_that_are_trained_alike(
 
     def found_for(new_tokens: int) -> list[MemoryEstimate]:
         recipe = recipe_of(tmp_path, tiny_base, models, generation={"max_new_tokens": new_tokens})
-        return estimates(dry_run_begin(StateDir(tmp_path / "state"), recipe))
+        return estimates(planned(StateDir(tmp_path / "state"), recipe))
 
     found = found_for(500)
     assert [(estimate.what, estimate.section) for estimate in found] == [

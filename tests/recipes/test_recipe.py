@@ -51,7 +51,7 @@ def small(folder: Path, **changes: object) -> Recipe:
         ),
         (
             {"engine": {"scripted": {"zzz": 1}}},
-            "unknown key engine.scripted.zzz; known keys: delay, unreadable",
+            "unknown key engine.scripted.zzz; known keys: delay, equal, unreadable",
         ),
         ({"match": {"alpha": 1.5}}, "match.alpha: input should be less than or equal to 1, not 1.5"),
         ({"match": {"alpha": -0.1}}, "match.alpha: input should be greater than or equal to 0, not -0.1"),
@@ -117,6 +117,10 @@ def test_a_pool_that_cannot_play_is_refused(names: list[str], said: str, tmp_pat
         ("- 1\n- 2\n", "must be a mapping of keys to values, found list"),
         ("", "must be a mapping of keys to values, found NoneType"),
         ("name: x\n", "pool is missing"),
+        ("name: x\nmatch: {k: 2, alpha: 0, k: 3}\n", "is not YAML: the key k is there twice in .*, line 2"),
+        ("name: x\nseed: 1\nname: y\n", "is not YAML: the key name is there twice in .*, line 3"),
+        pytest.param("name: " + "[" * 1000 + "]" * 1000, "it is nested too deep", id="deep"),
+        pytest.param("[" * 20000, "it is nested too deep|not YAML", id="deeper"),
     ],
 )
 def test_a_file_that_is_no_recipe_is_named(text: str, said: str, tmp_path: Path) -> None:
@@ -131,6 +135,22 @@ def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00name")
     with pytest.raises(SpartaError, match="cannot be read"):
         load(path)
+
+
+def test_mappings_may_be_merged_and_overridden(tmp_path: Path) -> None:
+    merged = yaml.safe_dump(SMALL) + "match: &one {k: 2, alpha: 0.1}\ngeneration: {temperature: 0.5}\n"
+    path = written(
+        tmp_path, merged.replace("generation", "reweighting: {<<: {gamma: 0.2}, gamma: 0.3}\ngeneration")
+    )
+    assert load(path).reweighting.gamma == 0.3
+
+
+@pytest.mark.parametrize("value", ["[" * 2000 + "]" * 2000, "{a: 1, a: 2}"])
+def test_a_setting_that_is_nested_too_deep_or_has_a_key_twice_is_a_sentence(
+    value: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SpartaError, match=r"--set match=.*: the value is not YAML"):
+        load(written(tmp_path, SMALL), [f"match={value}"])
 
 
 def test_a_recipe_that_is_not_there_brings_up_the_nearest_name() -> None:
@@ -267,9 +287,12 @@ def test_the_authors_preset_fills_what_is_not_given(tmp_path: Path) -> None:
     assert (reputation.initial, reputation.floor, reputation.kappa.start) == (100.0, 10.0, 10.0)
     assert (reputation.update, reputation.labels, reputation.omega) == ("sequential", "final", "contestants")
     assert (reputation.deviation.unit, reputation.deviation.ddof) == ("combat", 0)
-    assert authors.reweighting.first_iteration == 3
+    assert (authors.reweighting.first_iteration, authors.reweighting.last_iteration) == (3, 8)
+    assert authors.match.first == "balanced"
     paper = small(tmp_path)
     assert (paper.reputation.initial, paper.reweighting.first_iteration) == (1000.0, 2)
+    assert (paper.match.first, paper.reweighting.last_iteration) == ("uniform", None)
+    assert (authors.judging.equal, paper.judging.equal) == ("judge", "skip")
 
 
 def test_what_is_given_beside_a_preset_counts(tmp_path: Path) -> None:
@@ -294,6 +317,31 @@ def test_a_preset_cannot_be_changed_where_every_value_is_given_already(tmp_path:
     with pytest.raises(SpartaError, match="name the recipe file again with --recipe"):
         adjust(recipe, ["reputation.preset=authors"])
     assert adjust(recipe, ["reputation.preset=paper", "match.k=2"]).match.k == 2
+
+
+def test_with_frozen_reputations_no_judge_is_weighted_down_unless_it_is_asked_for_by_name(
+    tmp_path: Path,
+) -> None:
+    still = small(tmp_path, reputation={"frozen": True})
+    assert not still.reweighting.enabled
+    assert "no judge is weighted down" in still.remarks[0]
+    named = small(tmp_path, reputation={"frozen": True}, reweighting={"enabled": True})
+    assert named.reweighting.enabled
+    assert "draws the judge to weight down among equals" in named.remarks[0]
+    assert small(tmp_path).reweighting.enabled and not small(tmp_path).remarks
+    assert small(tmp_path, reputation={"frozen": True, "preset": "authors"}).reweighting.last_iteration == 8
+    with pytest.raises(SpartaError, match=r"reputation\.frozen: input should be a valid boolean, not 'true'"):
+        small(tmp_path, reputation={"frozen": "true"})
+
+
+def test_a_branch_that_freezes_reputations_or_thaws_them_has_its_reweighting_follow(tmp_path: Path) -> None:
+    moving = small(tmp_path)
+    still = adjust(moving, ["reputation.frozen=true"])
+    assert not still.reweighting.enabled
+    assert adjust(still, ["reputation.frozen=false"]).reweighting.enabled
+    assert adjust(moving, ["reputation.frozen=true", "reweighting.enabled=true"]).reweighting.enabled
+    ablated = small(tmp_path, reweighting={"enabled": False})
+    assert not adjust(ablated, ["match.k=2"]).reweighting.enabled
 
 
 # --- what makes two recipes the same run
@@ -345,14 +393,17 @@ WHAT = [
     "combats=13",
     "match.k=2",
     "judging.retries=0",
+    "judging.equal=judge",
     "judging.labels=[a, b]",
     "pool.models=[{name: ada}, {name: bea}, {name: dea}]",
     "data.size=5",
     "engine.dtype=float16",
     "engine.context_length=99",
     "dpo.beta=0.2",
-    "reputation.frozen=true",
+    "reputation.floor=2",
     "reweighting.enabled=false",
+    "reweighting.last_iteration=8",
+    "match.first=balanced",
     "preferences.min_margin=1",
     "generation.top_k=0",
 ]

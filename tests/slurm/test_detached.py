@@ -43,7 +43,9 @@ pytestmark = pytest.mark.usefixtures("devcluster")
 
 
 def test_a_chain_completes_the_run_with_no_driver_alive(tmp_path: Path) -> None:
-    recipe, state, asked = scene(tmp_path, "--detach", combats=6, cluster={"tasks": 2})
+    # Some combats turn out to have nothing to judge, long after their votes were dealt out.
+    alike = {"kind": "scripted", "scripted": {"equal": 0.3}}
+    recipe, state, asked = scene(tmp_path, "--detach", combats=6, cluster={"tasks": 2}, engine=alike)
     held = HeldBack(tmp_path, "iter_02-generate-a0")
     done = typed("launch", *asked, **held.environment)
     assert done.returncode == 0, done.stderr
@@ -76,6 +78,7 @@ def test_a_chain_completes_the_run_with_no_driver_alive(tmp_path: Path) -> None:
             "train": 4,
         }
         assert all(phases[name]["attempts"] == 1 and phases[name]["seconds"] > 0 for name in phases), phases
+    assert sum(json.loads(run.iteration(t).stats.read_text())["votes_saved"] for t in (1, 2, 3)) > 0
     assert "nothing to do" in typed("launch", *asked).stdout
 
 

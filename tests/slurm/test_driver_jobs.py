@@ -292,7 +292,10 @@ def test_a_profile_that_the_cluster_does_not_fit_is_refused_before_anything_is_s
     profile = tmp_path / "wrong.yaml"
     profile.write_text(PROFILE.read_text().replace("partition: gpu", "partition: gone"))
     refused = sentence(typed("evaluate", run.state.root, "--profile", profile))
-    assert "sends evaluate:" in refused and "partition gone, which this cluster does not have" in refused
+    assert (
+        "sends evaluate to partition gone" in refused
+        and "partition gone, which this cluster does not have" in refused
+    )
     assert not (run.state.jobs / "evals").exists() and not (run.state.jobs / "failure.json").exists()
 
 

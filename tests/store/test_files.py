@@ -16,6 +16,7 @@ from support.store_samples import Start, vote
 from sparta.errors import SpartaError
 from sparta.store import files
 from sparta.store.records import Vote
+from sparta.store.temporaries import is_temporary
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
@@ -160,7 +161,7 @@ def test_a_reader_never_sees_half_a_file_and_a_killed_writer_leaves_a_whole_one(
     writer.wait()
     data = path.read_bytes()
     assert data == data[:1] * 200_000
-    assert all(files.is_temporary(left.name) for left in tmp_path.iterdir() if left != path)
+    assert all(is_temporary(left.name) for left in tmp_path.iterdir() if left != path)
 
 
 def test_the_digest_of_a_folder_is_that_of_the_output_of_sha256sum(tmp_path: Path) -> None:

@@ -1,7 +1,4 @@
-"""Records can grow: what an earlier version committed stays valid, and a run that uses no later field makes the same bytes.
-
-tests/fixtures/earlier_state is a run of version 0.1.0: iteration 1 committed and scored, the second one judged and not yet replayed.
-"""
+"""Records can grow: what an earlier version committed stays valid, and a run that uses no later field makes the same bytes."""
 
 import shutil
 import subprocess
@@ -11,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from support.scripted_run import DEADLINE, ROOT, manifests, quiet, typed
-from support.store_samples import vote
+from support.store_samples import EARLIER_STATE, vote
 
 from sparta.commands.begin import check_state
 from sparta.store.files import encode_row, read_rows
@@ -21,7 +18,6 @@ from sparta.store.row_schema import Record
 from sparta.store.run import Run
 from sparta.store.shards import ShardReader, rows_digest
 
-EARLIER = ROOT / "tests" / "fixtures" / "earlier_state"
 WHOLE = ("plan.jsonl", "combats.jsonl", "preferences.jsonl", "standing.json", "pool.json")
 
 
@@ -35,7 +31,7 @@ class LaterVote(Vote, frozen=True):
 
 @pytest.fixture
 def earlier(tmp_path: Path) -> StateDir:
-    return StateDir(Path(shutil.copytree(EARLIER, tmp_path / "state")))
+    return StateDir(Path(shutil.copytree(EARLIER_STATE, tmp_path / "state")))
 
 
 def later(name: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
@@ -59,7 +55,7 @@ def test_a_state_of_an_earlier_version_is_valid(earlier: StateDir) -> None:
 def test_a_version_with_more_fields_continues_an_earlier_state_and_makes_the_same_bytes(
     earlier: StateDir, tmp_path: Path
 ) -> None:
-    other = StateDir(Path(shutil.copytree(EARLIER, tmp_path / "other")))
+    other = StateDir(Path(shutil.copytree(EARLIER_STATE, tmp_path / "other")))
     for done in (
         typed("launch", "--state", earlier.root, "--iters", 3),
         later("launch", "--state", other.root, "--iters", 3),

@@ -43,6 +43,9 @@ class Quiz:
     def posed(self, item: Item) -> Item:
         return item
 
+    def in_combat(self, item: Item) -> Item:
+        return item
+
     def plain(self, item: Item) -> tuple[Message, ...]:
         return self.scaffold.added(item.messages)
 

@@ -17,13 +17,13 @@ from safetensors.numpy import save_file
 
 from sparta.cluster.driver import Driver
 from sparta.cluster.inline import Inline
-from sparta.commands.begin import begin_or_continue
 from sparta.methods.registry import phases_of
 from sparta.phases.base import Phase, Rows
 from sparta.recipes.load import load
 from sparta.recipes.schema import Recipe
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
+from support.openings import begin_or_continue
 
 ROOT = Path(__file__).parents[2]
 

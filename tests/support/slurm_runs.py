@@ -14,7 +14,6 @@ import yaml
 from sparta.cluster.attempts import AttemptDir, TaskRecord
 from sparta.cluster.slurm.cli import LIVE
 from sparta.cluster.slurm.job_ids import prefix
-from sparta.commands import begin
 from sparta.phases.base import ArrayPhase, RowPhase
 from sparta.phases.generate import Generate
 from sparta.phases.judge import Judge
@@ -23,6 +22,7 @@ from sparta.recipes.load import load
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
 from sparta.store.shards import LineCounter
+from support.openings import begin_or_continue
 from support.scripted_run import (
     DEADLINE,
     ROOT,
@@ -49,7 +49,7 @@ def scene(folder: Path, *more: str, **recipe: Any) -> tuple[Path, StateDir, tupl
 
 def undisturbed(folder: Path, recipe: Path, last: int) -> dict[str, bytes]:
     """Manifests of a run of `recipe`, up to iteration `last`, that one process carried out."""
-    run = begin.begin_or_continue(StateDir(folder / "undisturbed"), load(recipe, ["engine.scripted.delay=0"]))
+    run = begin_or_continue(StateDir(folder / "undisturbed"), load(recipe, ["engine.scripted.delay=0"]))
     for t in range(run.state.next_iteration(), last + 1):
         advance(run, t)
     return manifests(run.state.root)
@@ -122,7 +122,8 @@ class HeldBack:
             (self._held / job).touch()
         self.startup = site / "sitecustomize.py"
         self.startup.write_text(HALT.replace("HALTS_AT", str(HALTS_AT)))
-        self.environment = {"PYTHONPATH": str(site), "HELD_BACK": str(self._held)}
+        # The checkout as well: another one may be installed where the tests run.
+        self.environment = {"PYTHONPATH": f"{site}{os.pathsep}{ROOT}", "HELD_BACK": str(self._held)}
 
     def let_go(self, job: str) -> None:
         (self._held / job).unlink()

@@ -5,7 +5,8 @@ Nothing it writes makes sense. For models that have learned something, see `spar
 """
 
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -106,4 +107,17 @@ def make_adapter(folder: Path, base: Path, *, seed: int, rank: int = 4) -> Path:
             if "lora_B" in name:
                 torch.nn.init.normal_(weight, std=0.1)
     model.save_pretrained(str(folder))
+    return folder
+
+
+def renamed_adapter(folder: Path, source: Path, rename: Callable[[str], str | None]) -> Path:
+    """Write the adapter in `source` with other names for its tensors, and without those that have none; return `folder`."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(source, folder)
+    tensors = {
+        rename(name): tensor for name, tensor in load_file(source / "adapter_model.safetensors").items()
+    }
+    tensors.pop(None, None)
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     return folder

@@ -50,6 +50,12 @@ def test_rows_are_read_by_the_ending_of_the_file(
     assert [row for _, row in rows_of(put(tmp_path / name, content))] == rows
 
 
+def test_a_table_with_two_columns_of_one_name_is_refused(tmp_path: Path) -> None:
+    path = put(tmp_path / "x.csv", "a,b,a\n1,2,3\n")
+    with pytest.raises(SpartaError, match=r"x\.csv, line 1: the column 'a' is there twice"):
+        list(rows_of(path))
+
+
 def test_rows_come_with_their_places(tmp_path: Path) -> None:
     def places(name: str, content: str, *parts: str) -> list[str]:
         path = put(tmp_path / name, content)

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from peft import LoraConfig, get_peft_model
 from support import tiny_models
+from support.store_samples import left_by_the_dead
 from support.tiny_adapters import Member
 from transformers import AutoModelForCausalLM
 
 from sparta.errors import SpartaError
-from sparta.store import files
 from sparta.training.adapter_folder import check_trainable, publish
 from sparta.training.job import TrainingReport
 
@@ -23,12 +23,10 @@ REPORT = TrainingReport(0, 0, 0, None, None, 0, 0.0)
 def test_publishing_removes_what_earlier_tries_left_and_nothing_of_a_model_with_a_longer_name(
     tmp_path: Path,
 ) -> None:
-    own = files.temporary_beside(tmp_path / "qwen2")
-    others = [files.temporary_beside(tmp_path / name) for name in ("qwen2.5", "qwen2.tmp", "qwen20", "qwen")]
-    for folder in (own, *others):
-        folder.mkdir()
+    names = ("qwen2", "qwen2.5", "qwen2.tmp", "qwen20", "qwen")
+    left = left_by_the_dead(*(tmp_path / name for name in names), kind="folders")
     publish("qwen2", tmp_path / "qwen2", {"adapter_config.json": b"{}"}, REPORT)
-    assert set(tmp_path.iterdir()) == {tmp_path / "qwen2", *others}
+    assert set(tmp_path.iterdir()) == {tmp_path / "qwen2", *left[1:]}
 
 
 def saved(base: Path, folder: Path, **options: Any) -> Path:

@@ -88,6 +88,13 @@ def missing(program: str) -> SpartaError:
     )
 
 
+def require(*programs: str) -> None:
+    """Raises SpartaError for the first of `programs`, commands of SLURM, that is not there."""
+    for program in programs:
+        if shutil.which(program) is None:
+            raise missing(program)
+
+
 def installed() -> bool:
     """Whether jobs can be submitted from this machine."""
     return shutil.which("sbatch") is not None

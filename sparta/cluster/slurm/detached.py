@@ -14,15 +14,14 @@ from pathlib import Path
 
 import msgspec
 
-from sparta.cluster.attempts import AttemptDir
+from sparta.cluster.attempts import AttemptDir, Piece
 from sparta.cluster.parallelism import sharded
 from sparta.cluster.slurm import cli
 from sparta.cluster.slurm.cli import QueueEntry, SlurmUnavailable
-from sparta.cluster.slurm.code_snapshot import code_folder
 from sparta.cluster.slurm.job_ids import Jobs, of_this_state
 from sparta.cluster.slurm.launcher import Slurm
 from sparta.cluster.slurm.submit import withdraw
-from sparta.cluster.slurm.worker import Piece, ShardJob, assign_pieces
+from sparta.cluster.slurm.worker import ShardJob, assign_pieces
 from sparta.errors import SpartaError
 from sparta.methods.registry import phase_named, phases_of
 from sparta.phases.base import Phase
@@ -133,7 +132,7 @@ def withdraw_unfinished(run: Run) -> None:
     """End what is queued of a chain whose submission was broken off: nothing of it has started, its first job being held."""
     chain = latest_chain(run)
     if chain is not None and not chain.whole:
-        withdraw(chain.names, code_folder(run.state))
+        withdraw(chain.names, run.state.code)
         path = chain_file(run.state)
         with files.os_errors_named(path):
             path.unlink()
@@ -210,7 +209,7 @@ def jobs_in_slurm(run: Run) -> list[QueueEntry]:
     """
     with cli.answering():
         known = cli.tasks_named(name for jobs in _all_noted(run) for name in jobs.names)
-    return of_this_state(code_folder(run.state), known)
+    return of_this_state(run.state.code, known)
 
 
 def _all_noted(run: Run) -> list[Jobs]:

@@ -17,7 +17,7 @@ from sparta.cluster.attempts import Attempt, AttemptDir, Watch
 from sparta.cluster.launcher import Launcher
 from sparta.cluster.slurm import cli
 from sparta.cluster.slurm.cli import QueueEntry, SlurmUnavailable, needs_a_person
-from sparta.cluster.slurm.code_snapshot import code_folder, snapshot, snapshot_folder
+from sparta.cluster.slurm.code_snapshot import snapshot, snapshot_folder
 from sparta.cluster.slurm.job_ids import (
     ArrayPart,
     Jobs,
@@ -29,12 +29,11 @@ from sparta.cluster.slurm.job_ids import (
     of_this_state,
     parts_of,
 )
-from sparta.cluster.slurm.profile import DEFAULT_PROFILE, Profile, Resources, load_profile, section_of
+from sparta.cluster.slurm.profile import DEFAULT_PROFILE, Profile, Resources, load_profile
 from sparta.cluster.slurm.queue import Queue
 from sparta.cluster.slurm.submit import Array, submit, throttles
-from sparta.cluster.slurm.worker import Piece, ShardJob
+from sparta.cluster.slurm.worker import ShardJob
 from sparta.errors import SpartaError
-from sparta.methods.registry import phase_named
 from sparta.phases.base import Phase
 from sparta.pool.gpu_memory import check_memory
 from sparta.store.run import Run
@@ -98,6 +97,7 @@ class Slurm(Launcher):
     def check(self, phases: Sequence[Phase]) -> None:
         if any(phase.trains for phase in phases):
             check_memory(self._run, self.profile.gpu_memory_gib, self.profile.name)
+        cli.require("sbatch", "srun")
         with cli.answering("try again when it does, or go without it with --cluster local"):
             known = cli.partitions()
         for phase in phases:
@@ -105,8 +105,8 @@ class Slurm(Launcher):
             together = phase.gpus(self._run.recipe)
             if together > 1 and phase.runs_an_engine and asked.gpus < together:
                 raise SpartaError(
-                    f"{phase.engine_key}.vllm.tensor_parallel is {together}, and profile {self.profile.name} gives a task of {section_of(phase.name)} "
-                    f"{asked.gpus} GPU{'s' * (asked.gpus != 1)}: set phases.{section_of(phase.name)}.gpus there, or lower it"
+                    f"{phase.engine_key}.vllm.tensor_parallel is {together}, and profile {self.profile.name} gives a task of {phase.name} "
+                    f"{asked.gpus} GPU{'s' * (asked.gpus != 1)}: set phases.{phase.name}.gpus there, or lower it"
                 )
             for partition in asked.partition.split(",") if asked.partition else []:
                 if partition not in known:
@@ -121,14 +121,13 @@ class Slurm(Launcher):
                     )
 
     def start(self, attempts: AttemptDir, attempt: Attempt, watch: Watch) -> None:
-        piece = Piece(attempt.phase, attempt.t, attempt.number)
-        self.submit(ShardJob(self._run.state.root.resolve(), (piece,)), attempt.shards)
+        self.submit(ShardJob(self._run.state.root.resolve(), (attempt.piece,)), attempt.shards)
 
     def submit(
         self, work: ShardJob, shards: int, dependency: str | None = None, hold: bool = False
     ) -> list[str]:
         """Submit `work` for so many shards; ids of its jobs. Name, resources and logs are those of its first piece."""
-        places = [(self._attempts(piece), piece.number) for piece in work.pieces]
+        places = [(piece.attempts(self._run), piece.number) for piece in work.pieces]
         snapshot(self._run.state)
         arrays = self.arrays(work, shards, dependency, hold)
         parts = [ArrayPart(array.name, array.first, array.count) for array in arrays]
@@ -143,7 +142,7 @@ class Slurm(Launcher):
     ) -> list[Array]:
         """What `submit` hands in. Nothing is written, and without SLURM arrays may be of any size."""
         first = work.pieces[0]
-        attempts = self._attempts(first)
+        attempts = first.attempts(self._run)
         asked = self._resources(attempts.phase)
         resources = replace(asked, exclude=(*asked.exclude, *self._avoided(attempts, asked.exclude)))
         largest = self._largest_array() if cli.installed() else shards
@@ -228,9 +227,6 @@ class Slurm(Launcher):
         """What a task of `phase` asks for. One that asks an endpoint is like a step: it needs no GPU."""
         return self.profile.shape(phase.name, phase.runs_on(self._run.recipe))
 
-    def _attempts(self, piece: Piece) -> AttemptDir:
-        return AttemptDir(self._run, phase_named(piece.phase), piece.t)
-
     def _tasks(self, attempts: AttemptDir, number: int) -> dict[int, QueueEntry]:
         """What squeue says of every shard of attempt `number`, or said: it forgets tasks minutes after their end, and arrays run for hours."""
         jobs = jobs_of(attempts, number)
@@ -241,7 +237,7 @@ class Slurm(Launcher):
                 f"tasks of {attempts.phase.name} were submitted to SLURM, and there is no squeue here to see whether they run: go on where "
                 f"SLURM is, or, if none of them can be running any more, remove {jobs_file(attempts, number)}"
             )
-        now = jobs.by_shard(of_this_state(code_folder(self._run.state), self.queue.tasks(jobs.names)))
+        now = jobs.by_shard(of_this_state(self._run.state.code, self.queue.tasks(jobs.names)))
         ended = self._ended.setdefault((attempts.folder, number), {})
         ended.update({shard: task for shard, task in now.items() if not task.live})
         return {**ended, **now}

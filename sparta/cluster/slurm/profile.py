@@ -4,7 +4,6 @@ A profile is a YAML file that says only what differs from the defaults; slurm/pr
 `Profile.shape` and never looks at the sections themselves.
 """
 
-import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,9 +17,9 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from sparta.arena.rules import Rules
 from sparta.errors import SpartaError
 from sparta.methods.registry import sections
-from sparta.names import PROFILES
+from sparta.names import PROFILES, hint
 from sparta.phases.base import Device
-from sparta.recipes.load import read_mapping, validated
+from sparta.recipes.load import Loader, read_mapping, validated
 
 DEFAULT_PROFILE = "a100-16"
 
@@ -163,9 +162,7 @@ class Profile(Rules):
         known = sorted(chain(*sections()))
         for name in phases:
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"known phases: {', '.join(known)}"
-                raise ValueError(f"there is no phase {name}; {hint}")
+                raise ValueError(f"there is no phase {name}; {hint(name, known, 'phases')}")
         return phases
 
     @field_validator("sbatch", mode="before")
@@ -228,7 +225,7 @@ class Profile(Rules):
         What the phase says of itself comes first, then the section of the device, then the profile, then the defaults. A phase
         that says nothing of itself has the shape of its device.
         """
-        own = self.phases.get(section_of(phase_name), Shape())
+        own = self.phases.get(phase_name, Shape())
         section, default = (self.gpu, GPU_TASK) if device == "gpu" else (self.cpu, STEP)
         common = Shape(
             partition=self.partition, qos=self.qos, account=self.account, constraint=self.constraint
@@ -247,11 +244,6 @@ class Profile(Rules):
             gpus=asked.gpus,
             gpu_type=self.gpu_type if asked.gpus else None,
         )
-
-
-def section_of(phase_name: str) -> str:
-    """What a profile calls a phase: of a name with parts ("evaluate:test:toy=iter_08") the first."""
-    return phase_name.partition(":")[0]
 
 
 def load_profile(source: str | Path) -> Profile:
@@ -318,12 +310,12 @@ def find_profile(source: str | Path) -> Path:
         if path.is_file():
             return path.resolve()
     known = sorted(path.stem for path in PROFILES.glob("*.yaml"))
-    near = difflib.get_close_matches(str(source), known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known profiles: {', '.join(known)}"
-    raise SpartaError(f"there is no profile {source}: neither a file nor a name under slurm/profiles; {hint}")
+    raise SpartaError(
+        f"there is no profile {source}: neither a file nor a name under slurm/profiles; {hint(str(source), known, 'profiles')}"
+    )
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(Loader):
     """YAML without its numbers to base 60 and 8: 1:30:00 is a time, not 5400, and 060 is not 48."""
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from sparta.cluster.attempts import AttemptDir, with_alternatives
 from sparta.cluster.slurm import cli
 from sparta.cluster.slurm.cli import QueueEntry, SlurmUnavailable
-from sparta.cluster.slurm.code_snapshot import code_folder
 from sparta.cluster.slurm.job_ids import Jobs, all_jobs, of_this_state
 from sparta.errors import SpartaError
 from sparta.methods.registry import phases_of
@@ -103,7 +102,7 @@ def ask(run: Run, committed: set[int]) -> Seen:
     tasks: dict[str, list[QueueEntry]] = {}
     try:
         known = cli.tasks_named(name for found in jobs.values() for name in found.names)
-        for task in of_this_state(code_folder(run.state), known):
+        for task in of_this_state(run.state.code, known):
             tasks.setdefault(task.name, []).append(task)
     except (SlurmUnavailable, SpartaError) as error:
         return Seen(jobs, {}, str(error))

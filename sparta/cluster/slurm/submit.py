@@ -137,9 +137,7 @@ def submit(array: Array, profile: Profile, say: Callable[[str], None] = lambda t
 
     Raises SpartaError with sbatch's own words where it refuses, or where nothing is heard for `profile.patience_minutes`.
     """
-    for name in ("sbatch", "srun"):
-        if shutil.which(name) is None:
-            raise cli.missing(name)
+    cli.require("sbatch", "srun")
     with files.os_errors_named(array.logs):
         # Pickles lie there, which nobody else may put or read.
         array.logs.mkdir(mode=0o700, parents=True, exist_ok=True)

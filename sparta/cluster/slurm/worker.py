@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
-from sparta.cluster.attempts import AttemptDir
+from sparta.cluster.attempts import Piece
 from sparta.cluster.gpu_time import measure
 from sparta.cluster.parallelism import sharded
 from sparta.cluster.task import leave_for_requeue, run_and_tell
 from sparta.errors import SpartaError
-from sparta.methods.registry import phase_named, phases_of
+from sparta.methods.registry import phases_of
 from sparta.store.failure import forget_failure, last_failure, note_failure
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
@@ -27,14 +27,6 @@ from sparta.training.preemption import postpone
 
 SECONDS_TO_END = 5.0
 """What left-over child processes are given before they are killed."""
-
-
-class Piece(NamedTuple):
-    """One attempt at one phase."""
-
-    phase: str
-    t: int
-    number: int
 
 
 class ShardJob:
@@ -81,13 +73,13 @@ class ShardJob:
         return submitit.helpers.DelayedSubmission(self, shard, warning)
 
     def _do(self, run: Run, piece: Piece, shard: int) -> None:
-        attempt = AttemptDir(run, phase_named(piece.phase), piece.t).attempt(piece.number)
+        attempt = piece.attempts(run).attempt(piece.number)
         if attempt is None:
             self._stop(
                 piece, shard, "nothing has been dealt out to it: the job it depends on did not end well"
             )
         elif shard < attempt.shards:
-            wrong = run_and_tell(run, piece.phase, piece.t, piece.number, shard)
+            wrong = run_and_tell(run, piece, shard)
             if wrong is not None:
                 self._stop(piece, shard, wrong)
             phases = phases_of(run.recipe, piece.t)
@@ -120,9 +112,9 @@ def _named(piece: Piece, shard: int) -> str:
 
 def assign_pieces(run: Run, piece: Piece, tasks: int) -> None:
     """Deal the missing keys of a phase to at most `tasks` shards, under the reserved number; nothing where that has been done already."""
-    phase = phase_named(piece.phase)
-    attempts = AttemptDir(run, phase, piece.t)
+    attempts = piece.attempts(run)
     if attempts.attempt(piece.number) is None:
+        phase = attempts.phase
         shards = sharded(run, phase, piece.t, phase.missing(run, piece.t), tasks)
         attempts.deal(shards, "slurm", piece.number)
 

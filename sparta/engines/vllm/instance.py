@@ -12,8 +12,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from sparta.engines.adapter_load import misfit
 from sparta.engines.base import ModelRef
 from sparta.engines.tokenizers import first_line
+from sparta.engines.vllm.adapter_account import AdapterAccount
 from sparta.engines.vllm.child_process import fail_with_child, run_engine_core
 from sparta.engines.vllm.errors import import_error, is_of_adapter, load_error, step_error
 from sparta.engines.vllm.lora_capacity import LoraCapacity
@@ -81,6 +83,11 @@ class VllmBase:
             raise SpartaError(
                 f"adapter {model.adapter} of {model.name} cannot be put on base {model.base}: {first_line(error)}"
             ) from error
+        asked = AdapterAccount.adapter_parts_without_place.__name__
+        answers = self.engine.collective_rpc(asked, args=(request.lora_int_id,))
+        if lost := sorted({part for answer in answers for part in answer}):
+            self.engine.remove_lora(request.lora_int_id)
+            raise SpartaError(f"model {model.name}: {misfit(model.adapter, model.base, [], lost)}")
         self._loras[name] = request
         return request
 
@@ -172,6 +179,7 @@ class VllmBase:
                 "max_lora_rank": room.rank,
                 "max_loras": room.mixed,
                 "max_cpu_loras": max(room.kept, room.mixed),
+                "worker_extension_cls": f"{AdapterAccount.__module__}.{AdapterAccount.__qualname__}",
             }
         threads = None if self.gpu else self.settings.threads
         with environment(self._variables()), _threads(threads), _watched(self._report):

@@ -43,7 +43,8 @@ def _read(rows: Rows) -> Splits:
 def _right_number(item: Item, text: str) -> dict[str, float]:
     from sparta.grading.numbers import same_number
 
-    return {"accuracy": float(same_number(item.answer or "", text))}
+    same = same_number(item.answer or "", text)
+    return {} if same is None else {"accuracy": float(same)}
 
 
 def _on_hub(split: str) -> HubSplit:

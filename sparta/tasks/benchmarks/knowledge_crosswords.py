@@ -26,14 +26,18 @@ from sparta.tasks.dataset import (
     lettered,
     multiple_choice,
     right_letter,
+    with_another_end,
 )
 from sparta.tasks.splits import apart, distinct, shuffled
 
 PAPER = (1200, 200, 200)
-PROMPT = (
-    "Fill in the blanks so that every constraint holds. A constraint is (subject, relation, object).\n\n{question}\n\n"
-    "Answer with the letter of the right choice."
+PROMPT = "Fill in the blanks so that every constraint holds. A constraint is (subject, relation, object).\n\n{question}\n\n"
+ONE_LETTER = "Answer with the letter of the right choice."
+REASON_FIRST = (
+    "First give your reason: which constraints decide between the choices, in a few sentences. "
+    "Then answer with the letter of the right choice on a line of its own."
 )
+"""What a combat asks for in the place of ONE_LETTER."""
 DIFFICULTIES = ("easy", "medium", "hard")
 KNOWN = "graph known from training"
 _CONSTRAINTS = re.compile(r".*?\nConst(?:r)?aints: (?P<constraints>.*)\.\nOptions:.*", re.DOTALL)
@@ -42,12 +46,16 @@ _CONSTRAINTS = re.compile(r".*?\nConst(?:r)?aints: (?P<constraints>.*)\.\nOption
 def _item(item_id: str, constraints: str, choices: dict[str, str], answer: str, level: str) -> Item:
     return Item(
         item_id,
-        asked(PROMPT.format(question=multiple_choice(f"Constraints: {constraints}", choices))),
+        asked(PROMPT.format(question=multiple_choice(f"Constraints: {constraints}", choices)) + ONE_LETTER),
         reference=f"{answer}. {choices[answer]}",
         choices=choices,
         answer=answer,
         level=level,
     )
+
+
+def _with_a_reason(item: Item) -> Item:
+    return with_another_end(item, ONE_LETTER, REASON_FIRST)
 
 
 def _given(row: dict[str, Any]) -> Item:
@@ -136,6 +144,7 @@ KCROSS = Dataset(
     chat_template=True,
     max_new_tokens=512,
     grader=right_letter,
+    combat=_with_a_reason,
     local=Source(
         {
             "train": LocalFile(

@@ -31,6 +31,36 @@ LEAD = (
 )
 
 
+SPECIES = (
+    *(
+        "albicans",
+        "anthracis",
+        "botulinum",
+        "burgdorferi",
+        "burnetii",
+        "cereus",
+        "coli",
+        "corrodens",
+        "diff",
+        "difficile",
+    ),
+    *(
+        "diphtheriae",
+        "faecalis",
+        "faecium",
+        "fragilis",
+        "granulosus",
+        "henselae",
+        "histolytica",
+        "immitis",
+        "jejuni",
+        "microti",
+    ),
+    *("neoformans", "perfringens", "pertussis", "psittaci", "tetani", "trachomatis"),
+)
+"""Of germs whose genus is written as one of the letters of the choices: `E. coli` and `C. difficile` are no choices."""
+
+
 def _items(rows: Iterator[dict[str, Any]], part: str) -> Iterator[Item]:
     for number, row in enumerate(rows):
         choices = {label: text.strip() for label, text in sorted(row["options"].items())}
@@ -43,6 +73,10 @@ def _items(rows: Iterator[dict[str, Any]], part: str) -> Iterator[Item]:
             answer=label,
             level=row.get("meta_info"),
         )
+
+
+def _right_letter(item: Item, text: str) -> dict[str, float]:
+    return right_letter(item, text, SPECIES)
 
 
 def _read(rows: Rows, *notes: str) -> Splits:
@@ -75,7 +109,7 @@ MEDQA = Dataset(
     max_new_tokens=512,
     scaffold=Scaffold(LEAD, "Question: ", "\nAnswer:"),
     stop=("\nQuestion:",),
-    grader=right_letter,
+    grader=_right_letter,
     local=Source(
         {
             "train": TRAIN,

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from sparta.tasks.base import Item, Metric, Split
-from sparta.tasks.dataset import Dataset, HubSplit, LocalFile, Rows, Source, Splits, asked
+from sparta.tasks.dataset import Dataset, HubSplit, LocalFile, Rows, Source, Splits, asked, with_another_end
 from sparta.tasks.splits import shuffled
 
 PAPER = (2370, 132, 132)
@@ -21,8 +21,12 @@ WORDS = ("yes", "no", "neutral")
 NOTE = "2,633 stories are published, the paper's numbers add up to 2,634"
 PROMPT = (
     "Read what is known of the etiquette, then the story, and judge what the person in the story does.\n\nBackground:\n{background}\n\n"
-    "{context}\nStory: {story}\n\nAnswer with one word: Yes if it is acceptable, No if it is not, Neutral if neither can be said."
+    "{context}\nStory: {story}\n\n"
 )
+_WORDS = "Yes if it is acceptable, No if it is not, Neutral if neither can be said."
+ONE_WORD = f"Answer with one word: {_WORDS}"
+REASON_FIRST = f"First give your reason in two or three sentences. Then answer with one word on a line of its own: {_WORDS}"
+"""What a combat asks for in the place of ONE_WORD."""
 
 _AUTHORS = re.compile(
     r"(?P<background>.*)\n\nCountry: (?P<country>[^\n]*)\.\nPlease justify: (?P<story>.*)\.\n Choose from:[^\n]*",
@@ -114,7 +118,7 @@ def _splits(context: Callable[[Story], str | None], unknown: str, stories: Itera
         if told:
             items[story.story_id] = Item(
                 f"story-{story.story_id}",
-                asked(PROMPT.format(background=story.background, context=told, story=story.story)),
+                asked(PROMPT.format(background=story.background, context=told, story=story.story) + ONE_WORD),
                 reference=story.label.capitalize(),
                 answer=story.label,
                 level=heading["heading"].strip() if heading else None,
@@ -139,10 +143,15 @@ def _read_hub(context: Callable[[Story], str | None], unknown: str, rows: Rows) 
     return _splits(context, unknown, _from_table(rows("table")))
 
 
-def _verdict(item: Item, text: str) -> dict[str, float]:
-    from sparta.grading.letters import word_of
+def _with_a_reason(item: Item) -> Item:
+    return with_another_end(item, ONE_WORD, REASON_FIRST)
 
-    return {"accuracy": float(word_of(text, WORDS) == item.answer)}
+
+def _verdict(item: Item, text: str) -> dict[str, float]:
+    from sparta.grading.letters import same_word
+
+    same = same_word(item.answer or "", text, WORDS)
+    return {} if same is None else {"accuracy": float(same)}
 
 
 _TABLE = LocalFile(
@@ -165,6 +174,7 @@ def _dataset(
         chat_template=True,
         max_new_tokens=256,
         grader=_verdict,
+        combat=_with_a_reason,
         local=Source(
             {
                 "table": _TABLE,

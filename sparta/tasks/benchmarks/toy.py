@@ -31,6 +31,9 @@ class Toy:
     def posed(self, item: Item) -> Item:
         return item
 
+    def in_combat(self, item: Item) -> Item:
+        return item
+
     def plain(self, item: Item) -> tuple[Message, ...]:
         return item.messages
 

@@ -1,11 +1,11 @@
 """What an expert learns from, as a recipe names it: a prepared subset, a data set of the toy pool, or a file of one's own."""
 
-import difflib
 from collections.abc import Iterator
 from pathlib import Path
 
 from sparta.chat.template import Message
 from sparta.errors import SpartaError
+from sparta.names import nearest
 from sparta.recipes.pool import EMBEDDED, is_sft_file
 from sparta.rng import stream
 from sparta.tasks import prepared
@@ -49,13 +49,13 @@ def _known(name: str, folder: Path) -> None:
     """Raises SpartaError where `name` is no subset, with the nearest and how to have it."""
     if name in SFT_DATA:
         return
-    near = difflib.get_close_matches(name, SFT_DATA, n=1)
-    hint = (
-        f"did you mean {near[0]}, which {prepared.command_to_prepare(folder, near[0])} prepares?"
+    near = nearest(name, SFT_DATA)
+    meant = (
+        f"did you mean {near}, which {prepared.command_to_prepare(folder, near)} prepares?"
         if near
         else f"known are {', '.join(SFT_DATA)}, and {prepared.command_to_prepare(folder, 'NAME')} prepares one; a file ends with .jsonl"
     )
-    raise SpartaError(f"there is no subset {name} to learn from; {hint}")
+    raise SpartaError(f"there is no subset {name} to learn from; {meant}")
 
 
 def _embedded(name: str, seed: int) -> Iterator[Chat]:

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from support.scripted_run import advance, begin
 
+from sparta.cluster.attempts import Piece
 from sparta.cluster.slurm.cli import QueueEntry
 from sparta.cluster.slurm.detached import Chain, Link, goes_on, latest_chain, links_from, stragglers
-from sparta.cluster.slurm.worker import Piece
 from sparta.phases.generate import Generate
 from sparta.store import files
 from sparta.store.run import Run

@@ -88,7 +88,7 @@ def test_jobs_are_noted_for_every_attempt_they_do(tmp_path: Path) -> None:
 def test_names_say_run_phase_and_attempt(tmp_path: Path) -> None:
     run = begin(tmp_path)
     assert job_name(run, AttemptDir(run, Judge(), 3), 2) == f"sparta-{run.info.run_id}-iter_03-judge-a2"
-    scoring = Evaluate.named("evaluate:validation:toy=iter_00,iter_08")
+    scoring = Evaluate("validation", {"toy": ("iter_00", "iter_08")})
     name = job_name(run, AttemptDir(run, scoring, 0), 0)
     assert name.startswith(prefix(run)) and "/" not in name
 

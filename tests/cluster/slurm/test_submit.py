@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sparta.cluster.attempts import Piece
 from sparta.cluster.slurm import cli
 from sparta.cluster.slurm import submit as submission
 from sparta.cluster.slurm.cli import QueueEntry, SlurmUnavailable
 from sparta.cluster.slurm.profile import Profile, load_profile
 from sparta.cluster.slurm.submit import Array, parameters, submit, throttles
-from sparta.cluster.slurm.worker import Piece, ShardJob
+from sparta.cluster.slurm.worker import ShardJob
 from sparta.errors import SpartaError
 
 

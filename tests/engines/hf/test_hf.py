@@ -511,6 +511,22 @@ def test_missing_and_unusable_files_are_named(
         answers(engine, [request(engine, ref("a", tiny_base, tmp_path / "gone"), "x")])
 
 
+def test_an_adapter_that_peft_puts_on_in_part_is_refused_and_the_base_is_loaded_anew(
+    tmp_path: Path, tiny_base: Path, tiny_adapters: dict[str, Path]
+) -> None:
+    half = tiny_models.renamed_adapter(
+        tmp_path / "half",
+        tiny_adapters["ada"],
+        lambda name: None if "layers.1.self_attn.k_proj" in name else name,
+    )
+    engine, good = HfEngine(settings()), ref("ada", tiny_base, tiny_adapters["ada"])
+    before = answers(engine, [request(engine, good, "x")])
+    for _ in range(2):
+        with pytest.raises(SpartaError, match=f"^model half: adapter {half} does not fit base .*2 that its"):
+            answers(engine, [request(engine, ref("half", tiny_base, half), "x")])
+    assert answers(engine, [request(engine, good, "x")]) == before
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_refused(tiny_base: Path) -> None:
     engine = HfEngine(settings(device="cuda"))

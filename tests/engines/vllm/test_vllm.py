@@ -378,6 +378,27 @@ def test_an_adapter_that_cannot_be_put_on_leaves_the_engine_as_it_was(
     engine.expect(POOL)
 
 
+def test_an_adapter_whose_parts_find_no_module_in_vllm_is_refused_and_the_others_go_on(
+    engine: VllmEngine, tmp_path: Path
+) -> None:
+    def lost(name: str) -> str:
+        return name.replace("model.layers.1.self_attn", "other.model.layers.1.self_attn")
+
+    stray = ref(
+        "stray", toy.BASE, tiny_models.renamed_adapter(tmp_path / "stray", toy.ADAPTERS["adder"], lost)
+    )
+    answers(engine, [request(engine, POOL[0], "1 + 1")])
+    loads = engine.loads
+    engine.expect([*POOL, stray])
+    words = r"^model stray: adapter .* 4 of its tensors found no place there \(other.model.layers.1.self_attn"
+    for _ in range(2):
+        with pytest.raises(SpartaError, match=words):
+            answers(engine, [request(engine, stray, "1 + 1")])
+    assert answers(engine, [request(engine, POOL[0], "1 + 1")])
+    assert engine.loads == loads
+    engine.expect(POOL)
+
+
 def test_the_seconds_of_requests_add_up_to_those_of_the_run(engine: VllmEngine) -> None:
     from time import perf_counter
 

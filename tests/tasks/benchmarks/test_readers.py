@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from sparta.chat.template import Message
 from sparta.errors import SpartaError
 from sparta.tasks import prepare
+from sparta.tasks.base import Item
 from sparta.tasks.benchmarks import (
     alpaca,
     com2,
@@ -90,6 +92,39 @@ def test_each_normad_task_tells_what_it_is_named_for(task: Dataset, context: str
     assert (item.answer, item.level) == ("no", "Visiting")
     assert task.grade(item, "No") == {"accuracy": 1.0}
     assert task.grade(item, "Yes, it is.") == {"accuracy": 0.0}
+
+
+@pytest.mark.parametrize("name", ["normad_country", "normad_rot", "kcross"])
+def test_in_combat_a_reason_is_asked_for_before_the_word_or_letter(name: str) -> None:
+    if name == "kcross":
+        task: Dataset = knowledge_crosswords.KCROSS
+        row = {
+            "id": "1",
+            "domain": "easy",
+            "question": "x\nConstraints: (blank 1, is, x).\nOptions: ...",
+            "choices": {"A": "blank 1: a", "B": "blank 1: b"},
+            "answer": "B",
+        }
+        item = knowledge_crosswords._given(row)
+        short, long = knowledge_crosswords.ONE_LETTER, knowledge_crosswords.REASON_FIRST
+    else:
+        task = {"normad_country": normad.COUNTRY, "normad_rot": normad.ROT}[name]
+        splits = hub(task).read(rows_of(table=[story(7)]))
+        [item] = (*(splits.train or ()), *(splits.validation or ()), *(splits.test or ()))
+        short, long = normad.ONE_WORD, normad.REASON_FIRST
+    before, after = task.posed(item), task.in_combat(item)
+    assert before == item and before.messages[0].content.endswith(f"\n\n{short}")
+    assert after.messages[0].content == before.messages[0].content.removesuffix(short) + long
+    assert "reason" in long and "reason" not in short
+    assert (after.answer, after.choices, after.item_id) == (item.answer, item.choices, item.item_id)
+    # What ends otherwise was prepared otherwise, and stays as it is.
+    assert task.in_combat(after) == after
+
+
+@pytest.mark.parametrize("task", [gsm8k.GSM8K, medqa.MEDQA, alpaca.ALPACA], ids=lambda task: task.name)
+def test_other_data_sets_ask_in_combat_what_they_ask_in_an_evaluation(task: Dataset) -> None:
+    item = Item("a", (Message("user", f"Why?\n\n{normad.ONE_WORD}"),), answer="A")
+    assert task.in_combat(item) == task.posed(item) == item
 
 
 def test_a_label_that_normad_has_not_is_refused() -> None:

@@ -3,16 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
-
 from sparta.phases.base import ArrayPhase, Expected, Rows, Sink, WorkItem
 from sparta.phases.judge import Judge
 from sparta.store.records import Response, Vote
+from sparta.store.row_schema import Record
 from sparta.store.run import Run
 from sparta.store.shards import iter_shards
 
 
-class Length(msgspec.Struct, frozen=True):
+class Length(Record, frozen=True, forbid_unknown_fields=True):
     """lengths/: the sum of the characters of a response."""
 
     combat_id: str

@@ -1,0 +1,180 @@
+"""Where the prose of a judge's text claims a score: `Score: 8` and its like, and `8/10`.
+
+A claim is what looks like a score, also where it is none after all (`Score: 7-8`, `12/10`): then it has no value. One criterion's score
+(`Style score: 3`, `Accuracy: 9/10`, `8/10 for style`) is no claim.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from sparta.arena.vote_labels import headings_in, is_overall, label_of_fraction, label_of_key
+
+# Digits are spelled [0-9] throughout: \d and float() also take the digits of other scripts.
+NUMBER = r"-?[0-9]+(?:\.[0-9]+)?"
+TEN = r"10(?:\.0+)?(?![\w%]|[.,:/][0-9])"
+OF_TEN = rf"(?:\s*/\s*{TEN}|\s+out\s+of\s+{TEN})"
+
+OVER_TEN, KEYED, OBJECT = 1, 2, 3
+"""How firm a claim is: `8/10` in a sentence; `Score: 8`, or an `8/10` that is labelled as the overall one; an object of JSON."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """start, end: the place in the text. value: None where it is no number that counts. overall: whether it is called the overall or final one.
+
+    side: which of several sides of the response it may be about, by a heading above it or its place in a list; "" for the whole. finished:
+    whether nothing that could follow would change the value.
+    """
+
+    start: int
+    end: int
+    value: str | None
+    firmness: int
+    overall: bool = False
+    side: str = ""
+    finished: bool = False
+
+
+# `score` and a colon, with what may stand between: markdown, a closing quote, a scale, whose score it is. Below a colon that ends its line, a
+# number counts that has a line of its own.
+_KEY = re.compile(
+    rf"""(?<![\w-])(?:(?P<json>["'])score(?P=json)\s*:\s*
+    |<score>\s*
+    |(?P<key>score|(?P<other>rating|grade|overall|final|total)|评分|得分|打分)["'”’]?
+        (?P<scale>(?:[ \t]*[(\[（][^()\[\]（）\n]{{0,40}}[)\]）])?
+            (?:[ \t]+(?:out[ \t]+of|from|on)[ \t][^\n:=]{{1,40}}?|[ \t]+(?:for|of)[ \t]+(?:the|this)[ \t][^\n:=]{{1,30}}?)?)
+        (?:["'”’]?[ \t*_]*[:：=|]|[ \t*_]+(?:is|of)\b:?)[ \t]*
+        (?:[*_]*[ \t]*\n\s*(?=[*_]*{NUMBER}[*_]*(?:[ \t]*/[ \t]*10)?[ \t]*(?:\n|\Z)))?[ \t*_`"'“‘(\[$]*)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_CLOSE = r"""[*_`"'”’)\]$]*+"""
+_HEDGE = r"(?:(?:maybe|perhaps|possibly|even|an?)[ \t]+)?"
+_JSON_VALUE = re.compile(
+    rf"""(?P<quote>["']?)\s*(?P<number>{NUMBER}){OF_TEN}?\s*(?P=quote)\s*(?:\}}|,(?![0-9]))""", re.IGNORECASE
+)
+_PLAIN_VALUE = re.compile(
+    rf"""(?P<number>{NUMBER}){_CLOSE}(?:{OF_TEN}|分)?+{_CLOSE}"""
+    # Not a number of its own: part of a word, a longer number, a percentage, a fraction, a sum, a range, a share of something else.
+    rf"""(?![\w/^×~～]|[.:][0-9]|[ \t]*[%/×～]|[ \t]+[0-9]|,[ \t]*(?:or[ \t]+)?{_HEDGE}[0-9]|[ \t]*[-+*–—−][ \t]*[0-9]"""
+    rf"""|[ \t]*(?:\([^()\n]{{0,20}}\)[ \t]*)?(?:to|or|and|through)[ \t]+{_HEDGE}[*(]*[0-9]|[ \t]*[(\[][ \t]*(?:or[ \t]+|to[ \t]+)?{_HEDGE}[0-9]"""
+    r"""|[ \t]+(?:hundred|thousand|million|percent|plus|minus|times)\b|[ \t]*(?:out[ \t]+)?of\b|[ \t]+(?:von|sur|su|из|de)[ \t]+[0-9])""",
+    re.IGNORECASE,
+)
+_ALONE = re.compile(rf"{_CLOSE}[ \t]*(?:points?\b|pts\b)?[ \t]*(?:\Z|[\n.,;!|(<])", re.IGNORECASE)
+# After a key, what claims to be a number or to be no score; other words are prose about the score.
+_CLAIMED = re.compile(r"[-+.−]?(?:\d|[.,][0-9]|nan\b|inf|none\b|null\b|n/a\b)", re.IGNORECASE)
+
+# Scales: where they are named, and the words that make what stands between `score` and its colon one.
+_SCALE_BEFORE = re.compile(r"\b(?:scale|range|out\s+of|from)\b[^.\n]{0,40}\Z", re.IGNORECASE)
+_SCALE_BEHIND = re.compile(
+    r"[ \t,]*[(（\[]?[ \t]*(?:points?[ \t]+|marks?[ \t]+)?(?:(?:on|in|where|out|max|from)\b|满分)[^.\n)）\]]{0,60}",
+    re.IGNORECASE,
+)
+_SCALE = re.compile(
+    r"(?:\b(?:out|of|from|to|on|in|the|a|an|max|maximum|min|minimum|scale|range|overall|worst|best|low|high|lowest|highest|being|is|points?|for|this"
+    r"|response|answer|reply|assistant|candidate|student|between|and|higher|better|total|final|integer|number)\b|[^\w]|[0-9]|['’]s\b)*",
+    re.IGNORECASE,
+)
+
+_OVER = re.compile(rf"/[ \t]*{TEN}")
+# The last word before `/10`, without brackets and markdown around it; a numerator is at most this long.
+_NUMERATOR = re.compile(r"""(?P<number>[^\s\[\](){}<>"'“‘`*=|$]*[0-9])[*`"'”’)\]$]*[ \t]*\Z""")
+_NUMERATOR_REACH = 64
+_RANGE_BEFORE = re.compile(
+    rf"[0-9](?:/10)?{_CLOSE}[ \t]*(?:to|or|and|through|[-–—~])[ \t]*{_HEDGE}[*(\[]*\Z", re.IGNORECASE
+)
+_RANGE_BEHIND = re.compile(
+    rf"{_CLOSE}[ \t,]*(?:to|or|and|through|[-–—~])[ \t]*{_HEDGE}[*(\[]*[0-9]|{_CLOSE},[ \t]*(?:maybe|perhaps|possibly)[ \t]+[0-9]",
+    re.IGNORECASE,
+)
+# `9/10 for style` is one side's score, `9/10 problems` no score.
+_SIDE_BEHIND = re.compile(rf"{_CLOSE}[ \t]+(?:for|on|in)[ \t]+(?P<side>[^\n.,;]{{1,40}})", re.IGNORECASE)
+_WHOLE = re.compile(
+    r"(?:\b(?:an?|the|this|that|its?|my|your|me|entire|whole|overall|given|response|answer|reply|assistant|candidate|student|total|general|effort)\b"
+    r"|['’]s\b|\s)*",
+    re.IGNORECASE,
+)
+_NOUN_BEHIND = re.compile(
+    rf"""{_CLOSE}[ \t]+(?!(?:overall|points?|pts|marks|stars|because|since|as|and|but|or|for|on|in|given|due|with|at|then|from|only|here|is|was|seems|would|so
+        |though|although|while|which|total|score|rating|to|if|too|it|this|i|my|should|could|might|will|says|may)\b)[^\W\d_]""",
+    re.IGNORECASE | re.VERBOSE,
+)
+
+_WINDOW = 80
+"""Characters on its line that can say what a score is called."""
+
+
+def claims_in(text: str) -> list[Claim]:
+    """The claims of `text`, in order."""
+    found: list[Claim] = []
+    for claim in sorted([*_keyed(text), *_over_ten(text)], key=lambda claim: claim.start):
+        # `Score: 8/10` is one claim.
+        if not found or claim.start >= found[-1].end:
+            found.append(claim)
+    return list(_below_headings(text, found))
+
+
+def _keyed(text: str) -> Iterator[Claim]:
+    """Where `score:` claims a value."""
+    for key in _KEY.finditer(text):
+        if key["json"]:
+            value = _JSON_VALUE.match(text, key.end())
+            number = value and value["number"]
+            yield Claim(key.start(), (value or key).end(), number, KEYED, finished=bool(value))
+            continue
+        before, scale = _line_before(text, key.start()), key["scale"] or ""
+        label = label_of_key(before)
+        if label.criterion or not _SCALE.fullmatch(scale):
+            continue
+        value = _PLAIN_VALUE.match(text, key.end())
+        if value and (not key["other"] or _ALONE.match(text, value.end())):
+            scales = (_SCALE_BEFORE.search(before), key["scale"], _SCALE_BEHIND.match(text, value.end()))
+            number = value["number"] if all(map(_is_of_ten, scales)) else None
+            yield Claim(
+                key.start(), value.end(), number, KEYED, label.overall or is_overall(key["other"] or "")
+            )
+        elif not key["other"] and _CLAIMED.match(text, key.end()):
+            yield Claim(key.start(), key.end(), None, KEYED)
+
+
+def _over_ten(text: str) -> Iterator[Claim]:
+    """Where something stands over ten."""
+    for ten in _OVER.finditer(text):
+        place = max(0, ten.start() - _NUMERATOR_REACH)
+        above = _NUMERATOR.search(text[place : ten.start()])
+        if above is None:
+            continue
+        start, whole = place + above.start(), above.start() > 0 or place == 0
+        before = _line_before(text, start)
+        label, side = label_of_fraction(before), _SIDE_BEHIND.match(text, ten.end())
+        if (
+            label is None
+            or label.criterion
+            or (side and not _WHOLE.fullmatch(side["side"]))
+            or _NOUN_BEHIND.match(text, ten.end())
+        ):
+            continue
+        clear = whole and not _RANGE_BEFORE.search(before) and not _RANGE_BEHIND.match(text, ten.end())
+        number = above["number"] if clear and re.fullmatch(NUMBER, above["number"]) else None
+        yield Claim(start, ten.end(), number, KEYED if label.overall else OVER_TEN, label.overall)
+
+
+def _line_before(text: str, start: int) -> str:
+    window = text[max(0, start - _WINDOW) : start]
+    return window[window.rfind("\n") + 1 :]
+
+
+def _is_of_ten(scale: re.Match[str] | str | None) -> bool:
+    """Whether ten is the best score of a scale, as far as it has numbers."""
+    named = scale[0] if isinstance(scale, re.Match) else scale or ""
+    return max(map(float, re.findall(r"[0-9]+(?:\.[0-9]+)?", named)), default=10) == 10
+
+
+def _below_headings(text: str, claims: list[Claim]) -> Iterator[Claim]:
+    headings = iter(headings_in(text))
+    side, following = "", next(headings, None)
+    for claim in claims:
+        while following and following[0] <= claim.start:
+            side, following = following[1], next(headings, None)
+        yield replace(claim, side=side)

@@ -1,0 +1,91 @@
+"""Preference pairs in the form that TRL's trainers take: `prompt`, `chosen` and `rejected`, each a list of messages.
+
+The state's own preferences.jsonl has them as they were sampled, token ids included, and is refused by TRL: see `sparta.store.records.Pair`.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from sparta.chat.template import Message
+from sparta.errors import SpartaError
+from sparta.screen import Screen
+from sparta.store import files
+from sparta.store.layout import IterationDir, StateDir, parse_iteration
+from sparta.store.manifest import read_manifest
+from sparta.store.records import Pair
+from sparta.store.run import Run
+
+
+class TrlPair(msgspec.Struct, frozen=True):
+    """A conversational preference row of TRL."""
+
+    prompt: tuple[Message, ...]
+    chosen: tuple[Message, ...]
+    rejected: tuple[Message, ...]
+
+
+def export_pairs(source: Path, out: Path, finished: bool, screen: Screen) -> None:
+    """Write the pairs of a run, or of one of its iterations, to `out`.
+
+    source: a state directory, whose committed iterations are taken in order, or one iteration in it. finished: leave out pairs of which a
+    response was cut at its token limit: TRL lets every response end where its text ends. Raises SpartaError where `out` exists, where
+    nothing is committed, and where preferences were changed since.
+    """
+    if out.exists():
+        raise SpartaError(f"{out} exists already: name another file with --out, or remove it")
+    iterations = _iterations(source)
+    pairs = [pair for iteration in iterations for pair in _pairs(iteration)]
+    cut = sum(not all(pair.finished) for pair in pairs)
+    kept = [pair for pair in pairs if all(pair.finished) or not finished]
+    if not kept:
+        raise SpartaError(
+            f"{source} has no preference pairs to write{' that ended by themselves' * finished}"
+        )
+    files.write_rows(out, map(_row, kept))
+    screen.say(f"{len(kept):,} preference pairs of {_named(iterations)} written to {out}, in TRL's form")
+    if cut:
+        screen.say(
+            f"{cut:,} pairs in which a response was cut at its token limit were left out"
+            if finished
+            else f"in {cut:,} of them a response was cut at its token limit, and TRL trains it to end there: --finished leaves them out"
+        )
+
+
+def _iterations(source: Path) -> list[IterationDir]:
+    if (source / "run.json").is_file():
+        state = StateDir(source)
+        Run.open(state)
+        committed = [t for t in state.committed() if t > 0]
+        if not committed:
+            raise SpartaError(f"{source} has no committed iteration yet, and so no preference pairs")
+        return [state.iteration(t) for t in committed]
+    state, t = parse_iteration(source)
+    Run.open(state)
+    if t == 0 or not state.iteration(t).manifest.is_file():
+        raise SpartaError(
+            f"{source} {'is the initial pool' if t == 0 else 'is not committed'}: it has no preference pairs to write"
+        )
+    return [state.iteration(t)]
+
+
+def _pairs(iteration: IterationDir) -> Iterator[Pair]:
+    path = iteration.preferences
+    known = read_manifest(iteration).files[path.name]
+    if files.sha256_file(path) != known.sha256:
+        raise SpartaError(f"{path} was changed since its iteration was committed: restore it from a copy")
+    return files.read_rows(path, Pair)
+
+
+def _row(pair: Pair) -> TrlPair:
+    return TrlPair(
+        prompt=pair.messages,
+        chosen=(Message("assistant", pair.chosen),),
+        rejected=(Message("assistant", pair.rejected),),
+    )
+
+
+def _named(iterations: Sequence[IterationDir]) -> str:
+    first, last = iterations[0].root.name, iterations[-1].root.name
+    return first if first == last else f"{first} to {last}"

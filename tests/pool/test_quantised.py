@@ -1,0 +1,79 @@
+"""Quantised bases are told by what they say of themselves, and by their weights where they say nothing."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sparta.errors import SpartaError
+from sparta.pool.quantised import check_unquantised
+
+
+@pytest.fixture
+def base(tiny_base: Path, tmp_path: Path) -> Path:
+    check_unquantised(tiny_base)
+    return Path(shutil.copytree(tiny_base, tmp_path / "base"))
+
+
+def says(base: Path, **told: object) -> None:
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(config | told))
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "gptq in its config.json"),
+        ({"quantization_config": {"quant_method": "awq"}}, "awq in its config.json"),
+        ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}, "bitsandbytes"),
+        ({"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}, "fp8"),
+        ({"quantization_config": {"load_in_8bit": True}}, "quantization_config in its config.json"),
+        ({"compression_config": {"format": "pack-quantized"}}, "compression_config"),
+        ({"quantization": {"group_size": 64, "bits": 4}}, "quantization in its config.json"),
+        ({"text_config": {"quantization_config": {"quant_method": "gptq"}}}, "gptq"),
+    ],
+)
+def test_a_base_that_says_that_it_is_quantised_is_refused(
+    told: dict[str, object], words: str, base: Path
+) -> None:
+    says(base, **told)
+    with pytest.raises(SpartaError, match=f"is quantised .*{words}.*name the model in bfloat16") as caught:
+        check_unquantised(base)
+    assert str(caught.value).startswith(f"base {base} ") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("file", ["quantize_config.json", "quant_config.json", "hf_quant_config.json"])
+def test_so_is_one_that_says_it_in_a_file_of_its_own(file: str, base: Path) -> None:
+    (base / file).write_text("{}")
+    with pytest.raises(SpartaError, match=f"is quantised .it has a {file}"):
+        check_unquantised(base)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [("layers.0.q_proj.qweight", "int32"), ("layers.0.q_proj.weight", "int8"), ("a.weight", "float8_e4m3fn")],
+)
+def test_so_is_one_whose_weights_alone_tell(name: str, dtype: str, base: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(base / "model.safetensors")
+    tensors["position_ids"] = torch.arange(8)
+    save_file(tensors, base / "model.safetensors")
+    check_unquantised(base)
+    save_file(tensors | {name: torch.zeros(4, 4, dtype=getattr(torch, dtype))}, base / "model.safetensors")
+    with pytest.raises(SpartaError, match=f"is quantised .{name} is "):
+        check_unquantised(base)
+
+
+def test_a_base_that_says_that_it_is_not_quantised_is_none(base: Path) -> None:
+    says(base, quantization_config=None, torch_dtype="bfloat16")
+    check_unquantised(base)
+
+
+def test_torn_weights_are_noticed(base: Path) -> None:
+    weights = base / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(SpartaError, match="not a whole safetensors file"):
+        check_unquantised(base)
