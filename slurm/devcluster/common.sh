@@ -1,4 +1,4 @@
-# What up.sh, down.sh and node.sh share: where the cluster lives, which processes are its own. Sourced, never run.
+# What up.sh, down.sh and node.sh share: where the cluster is, and which processes belong to it. Sourced, never run.
 # shellcheck shell=bash disable=SC2034,SC2120  # names and arguments that only the sourcing scripts use
 
 folder=${SPARTA_DEVCLUSTER:-/tmp/sparta-devcluster}
@@ -27,7 +27,7 @@ require_programs() {
     [[ ${#missing[@]} -eq 0 ]] || fail "not found on PATH: ${missing[*]}; SLURM comes with: apt-get install slurm-wlm munge"
 }
 
-# slurm.conf cannot quote a path, and the sockets below the folder may have 107 characters in all.
+# slurm.conf cannot quote a path, and a socket's path may have at most 107 characters.
 require_sane_settings() {
     [[ $folder =~ ^(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$ && ${#folder} -le 64 ]] ||
         fail "SPARTA_DEVCLUSTER must be an absolute path of at most 64 letters, digits, '.', '_', '-' and '/', not '$folder'."
@@ -40,7 +40,7 @@ require_sane_settings() {
         fail "$folder holds something else than a devcluster; name another folder in SPARTA_DEVCLUSTER."
 }
 
-# The lock is on the folder itself, so that nothing outlives it. down.sh may remove the folder while up.sh waits.
+# The lock is on the folder itself, so it leaves nothing behind. down.sh may remove the folder while up.sh waits.
 lock() {
     local create=$1
     while :; do
@@ -52,7 +52,7 @@ lock() {
 }
 
 # daemon PROGRAM [ARGUMENT]: ids of the running PROGRAMs that were started with this cluster's file (and with ARGUMENT).
-# Read from /proc: a pid file may be stale, and its number may be another process's by now.
+# Read from /proc, because a pid file may be stale and its number may belong to another process by now.
 daemon() {
     local file pid name own=$conf
     [[ $1 == munged ]] && own=--socket=$socket
@@ -66,7 +66,7 @@ daemon() {
     done < <(grep -lszFx -- "$own" /proc/[0-9]*/cmdline)
 }
 
-# holders NAME LOG: ids of the processes called NAME that hold a log of this cluster's open; LOG may be a pattern.
+# holders NAME LOG: ids of the processes called NAME that have a log of this cluster open; LOG may be a pattern.
 holders() {
     local entry file name
     for entry in /proc/[0-9]*; do
@@ -81,14 +81,14 @@ holders() {
     done
 }
 
-# The controller and the child that runs its scripts, which outlives a controller killed with -9.
+# The controller, and the child that runs its scripts; the child outlives a controller killed with -9.
 controller() {
     daemon slurmctld
     holders slurmscriptd slurmctld.log
 }
 
-# job_processes [NODE]: ids of the slurmstepds and of everything they started, on NODE or on all nodes.
-# A slurmstepd is known by the slurmd log it holds open, a task by its environment: neither needs a living parent.
+# job_processes [NODE]: ids of the slurmstepds and of everything that they started, on NODE or on all nodes.
+# A slurmstepd is recognised by the slurmd log that it has open, a task by its environment: neither needs a living parent.
 job_processes() {
     local file pid node=${1:-}
     holders slurmstepd "slurmd.${node:-*}.log"
@@ -100,7 +100,7 @@ job_processes() {
     done < <(grep -lszFx -- "SLURM_CONF=$conf" /proc/[0-9]*/environ)
 }
 
-# end SIGNAL SECONDS COMMAND...: signal what COMMAND lists, until it lists nothing; status 1 when something is left.
+# end SIGNAL SECONDS COMMAND...: signals what COMMAND lists, until it lists nothing; status 1 if something is left.
 end() {
     local signal=$1 deadline=$((SECONDS + $2)) pids
     shift 2
@@ -111,10 +111,10 @@ end() {
     done
 }
 
-# Daemons must not hold the lock, nor the pipe of a caller that reads up.sh's output.
+# Daemons must hold neither the lock nor the pipe of a caller that reads up.sh's output.
 start() { "$@" </dev/null >>"$folder/log/start.log" 2>&1 3>&- 9>&- || fail "$1 did not start; $folder/log/start.log ends: $(tail -n 3 "$folder/log/start.log")"; }
 
-# SLURM 22.05 believes a node that returns before it was missed: a job that began seconds before its death "runs" on for minutes.
+# SLURM 22.05 does not notice a node that dies and returns at once: a job that began seconds before would stay "running" for minutes.
 start_node() {
     if [[ -n $(timeout 5 squeue --noheader --nodelist="$1" --states=running,completing 2>/dev/null) && -z $(job_processes "$1") ]]; then
         scontrol update NodeName="$1" State=DOWN Reason="came back without its jobs" || true

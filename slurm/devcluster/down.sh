@@ -24,7 +24,7 @@ fi
 
 export SLURM_CONF=$conf
 if [[ -n $(daemon slurmctld) ]]; then
-    # Cancelled jobs may run their own last words; the daemons end only when no job is left, or after KillWait and a margin.
+    # Cancelled jobs may still clean up. The daemons end only when no job is left, or after KillWait and a margin.
     mapfile -t jobs < <(timeout 10 squeue --noheader --format=%A 2>/dev/null | sort -u)
     if [[ ${#jobs[@]} -gt 0 ]]; then
         say "cancelling ${#jobs[@]} jobs."
@@ -41,7 +41,7 @@ end TERM 10 daemon slurmd || true
 end TERM 5 daemon munged || true
 end KILL 10 everything || fail "these processes cannot be ended: $(everything | tr '\n' ' ')"
 
-# The marker goes last: a removal that was broken off can be repeated.
+# The marker goes last, so that an interrupted removal can be repeated.
 find "$folder" -mindepth 1 ! -path "$marker" -delete
 rm -f "$marker"
 rmdir "$folder"

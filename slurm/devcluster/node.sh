@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Break and mend one node of the development cluster, for fault tests: node.sh stop|cut|start NODE
+# Breaks and repairs one node of the development cluster, for fault tests: node.sh stop|cut|start NODE
 set -euo pipefail
 
 # shellcheck source=slurm/devcluster/common.sh
@@ -16,12 +16,12 @@ export SLURM_CONF=$conf
 lock existing || fail "was just taken down."
 
 case $1 in
-stop) # a power cut: slurmd and all that runs on the node
+stop) # a power cut: slurmd and everything on the node is killed
     end KILL 10 daemon slurmd "$node" || fail "$node's slurmd cannot be ended."
     end KILL 10 job_processes "$node" || fail "$node's jobs cannot be ended."
     say "$node is dead, its jobs as well; SLURM notices in about 20 s and requeues them."
     ;;
-cut) # a network cut: SLURM loses the node, what runs there runs on
+cut) # a network cut: SLURM loses the node, but its jobs continue
     end KILL 10 daemon slurmd "$node" || fail "$node's slurmd cannot be ended."
     say "$node no longer answers, its jobs run on; SLURM notices in about 20 s and starts them a second time elsewhere."
     ;;

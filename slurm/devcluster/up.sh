@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Start the development cluster, or repair it: eval "$(bash slurm/devcluster/up.sh)". See README.md beside this file.
+# Starts the development cluster, or repairs it: eval "$(bash slurm/devcluster/up.sh)". See README.md beside this file.
 set -euo pipefail
-# Standard output carries one line, the export at the end; everything else goes to standard error.
+# Standard output has one line, the export at the end. Everything else goes to standard error.
 exec 3>&1 1>&2
-# Other users may submit jobs as well: they have to reach the configuration and munged's socket.
+# Other users may submit jobs as well, so they must be able to read the configuration and munged's socket.
 umask 022
 
 # shellcheck source=slurm/devcluster/common.sh
@@ -22,10 +22,10 @@ SlurmctldHost=localhost
 SlurmctldPort=$port
 SlurmUser=root
 SlurmdUser=root
-# Ids go on from cluster to cluster: whoever still holds an old one must not take a new job for it.
+# Ids continue from one cluster to the next, so that nobody takes a new job for an old one.
 FirstJobId=$first_job
 AuthType=auth/munge
-# cred_expire is also what a requeued job waits before it may start again: 120 s by default.
+# cred_expire is also how long a requeued job waits before it may start again: 120 s by default.
 AuthInfo=socket=$socket,cred_expire=5
 StateSaveLocation=$folder/state
 SlurmdSpoolDir=$folder/spool/%n
@@ -38,7 +38,7 @@ JobAcctGatherType=jobacct_gather/none
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 MpiDefault=none
-# Nobody outside this machine has business with a cluster that runs jobs as root.
+# This cluster runs jobs as root, so nobody outside of this machine may reach it.
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 SwitchType=switch/none
 PropagateResourceLimits=NONE
@@ -47,7 +47,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 GresTypes=gpu
 DefMemPerCPU=500
-# Tiny on purpose: whoever submits larger arrays has to split them.
+# Tiny on purpose: larger arrays must be split.
 MaxArraySize=21
 
 JobRequeue=1
@@ -73,8 +73,8 @@ PartitionName=urgent Nodes=node[1-4] PriorityTier=10 PreemptMode=OFF
 CONF
 }
 
-# Without cgroups slurmstepd finds a task's processes by their parents, and loses those whose parent is gone. As a subreaper
-# (prctl 36, kept across exec) it becomes their parent instead, and ends them with the step like a cluster with cgroups does.
+# Without cgroups, slurmstepd finds a task's processes by their parents, and loses those whose parent is gone. As a subreaper
+# (prctl 36, kept across exec) it becomes their parent and ends them with the step, as a cluster with cgroups does.
 write_stepd() {
     cat <<PERL
 #!$(command -v perl)
@@ -91,7 +91,7 @@ write_folder() {
     : >"$marker"
     mkdir -p "$folder"/{dev,log,munge,run,spool,state}
     for gpu in 0 1 2 3; do
-        # SLURM wants a character device; the null device does no harm to who opens it.
+        # SLURM requires a character device; the null device is harmless.
         [[ -c $folder/dev/gpu$gpu ]] || mknod -m 0666 "$folder/dev/gpu$gpu" c 1 3 ||
             fail "no device files can be made below $folder (a container without CAP_MKNOD?)."
     done
@@ -104,7 +104,7 @@ write_folder() {
 
 states() { sinfo --noheader --Node --Format='NodeList:20,StateLong:30' 2>/dev/null | sort -u; }
 
-# All five answer and would take a job, now or when the running ones end.
+# All five nodes answer and would accept a job, now or when the running ones end.
 ready() { [[ $(states | grep -cE '^[a-z0-9]+ +(idle|mixed|allocated|completing) *$') -eq ${#nodes[@]} ]]; }
 
 controller_answers() { timeout 10 scontrol ping 2>/dev/null | grep -q ' is UP'; }
@@ -118,7 +118,7 @@ if [[ -s $conf && -n $(daemon slurmctld)$(daemon slurmd) ]]; then
     first_job=$(sed -n 's/^FirstJobId=//p' "$conf")
     cmp -s <(write_slurm_conf) "$conf" || say "runs with another configuration than this version's: down.sh, then up.sh renews it."
 else
-    # Tasks may have outlived all daemons; a restarted controller runs their jobs again.
+    # Tasks may have outlived all daemons, and a restarted controller runs their jobs again.
     end KILL 10 job_processes || fail "processes of earlier jobs cannot be ended: $(job_processes '' | tr '\n' ' ')"
     require_free_port "$port" slurmctld
     for node in "${nodes[@]}"; do require_free_port "$(port_of "$node")" "$node"; done

@@ -46,11 +46,15 @@ class MatchMaking(Rules):
 class Kappa(Rules):
     """The scale of an update as combats go by: max(minimum, start * decay^(n / decay_combats)) / divisor, n from 1 in each iteration."""
 
-    start: float = Field(default=1.0, gt=0)
-    minimum: float = Field(default=0.0, ge=0)
-    decay: float = Field(default=1.0, gt=0, le=1)
-    decay_combats: float = Field(default=10.0, gt=0)
-    divisor: float = Field(default=1.0, gt=0)
+    start: float = Field(default=1.0, gt=0, description="before any decay and division")
+    minimum: float = Field(default=0.0, ge=0, description="the decay stops here; before division")
+    decay: float = Field(
+        default=1.0, gt=0, le=1, description="factor by which it falls every decay_combats; 1: constant"
+    )
+    decay_combats: float = Field(
+        default=10.0, gt=0, description="combats in which it falls by the factor decay"
+    )
+    divisor: float = Field(default=1.0, gt=0, description="divides the whole")
 
     def at(self, n: int) -> float:
         """kappa for the n-th combat of the iteration, n >= 1."""
@@ -74,7 +78,10 @@ class Deviation(Rules):
 class Reputation(Rules):
     """R and its update (equation 1). `preset` fills what is not given: `paper`, or `authors` as their released code behaves."""
 
-    preset: Literal["paper", "authors"] = "paper"
+    preset: Literal["paper", "authors"] = Field(
+        default="paper",
+        description="fills the keys of this section that the recipe leaves out, and reweighting.first_iteration",
+    )
     initial: float = Field(default=1000.0, gt=0, description="R of every model at the start")
     floor: float = Field(default=1.0, gt=0, description="R never falls below it")
     kappa: Kappa = Kappa()
@@ -148,7 +155,12 @@ class Reweighting(Rules):
         description="false: ablation without down-weighting; false as well with reputation.frozen, unless it is given",
         json_schema_extra=earlier(True),
     )
-    gamma: float = Field(default=0.1, ge=0, le=1)
+    gamma: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="a model that iteration t weights down gets omega = min(1, gamma * (t - first_iteration)), for good",
+    )
     first_iteration: int = Field(
         default=2,
         ge=1,

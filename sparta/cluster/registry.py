@@ -11,7 +11,7 @@ from sparta.cluster.slurm import cli
 from sparta.cluster.slurm.launcher import Slurm
 from sparta.cluster.slurm.profile import find_profile, load_profile
 from sparta.errors import SpartaError
-from sparta.recipes.schema import ClusterKind
+from sparta.names import ClusterKind
 from sparta.store.run import Run
 
 LAUNCHERS: dict[str, type[Inline] | type[Local] | type[Slurm]] = {

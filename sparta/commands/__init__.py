@@ -1,1 +1,1 @@
-"""What the programs of jobs/ do, one module each. The only room that speaks to a person."""
+"""What the commands do, one module each; their command lines are in programs/. The only room that speaks to a person."""

@@ -12,6 +12,7 @@ from sparta.engines.factory import check_engine
 from sparta.errors import SpartaError
 from sparta.evaluation.holdout_log import holdout_log_file
 from sparta.methods.registry import method_of
+from sparta.names import quoted
 from sparta.phases.init_pool import InitPool
 from sparta.pool.checks import check_pool, check_prompts
 from sparta.pool.expert_data import gather_sft_data
@@ -240,7 +241,7 @@ def require_same_recipe(run: Run, recipe: Recipe | None) -> None:
         remedy = (
             "undo the difference, or choose another --state"
             if last is None
-            else f"undo the difference, choose another --state, or branch with --resume {run.iteration(last).root} --fork DIR"
+            else f"undo the difference, choose another --state, or branch with {quoted('--resume', run.iteration(last).root)} --fork DIR"
         )
         raise SpartaError(f"{run.state.root} was begun with another recipe; {remedy}:\n{shown}")
 

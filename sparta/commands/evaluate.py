@@ -30,6 +30,7 @@ from sparta.evaluation.summary import (
     format_of_scores,
     merge_into_summary,
 )
+from sparta.names import suggested
 from sparta.phases.base import ArrayPhase
 from sparta.recipes.load import adjust
 from sparta.screen import Screen
@@ -167,10 +168,10 @@ def _require_validation(
         there = items_file(run, name, "validation").is_file()
         grades = {name: pool} if name in graded else {}
         if not there or not driver.is_complete("validation", {name: pool}, grades):
-            every = " --all" if asked.every else ""
+            every = ("--all",) if asked.every else ()
             raise SpartaError(
                 f"checkpoints are chosen on the validation split of {name}, and answers to it are missing: run "
-                f"python jobs/evaluate.py {run.state.root} --tasks {name}{every} --split validation"
+                f"{suggested('evaluate', run.state.root, '--tasks', name, *every, '--split', 'validation')}"
             )
 
 

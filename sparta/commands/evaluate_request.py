@@ -3,18 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from sparta.commands.options import Stage
 from sparta.errors import SpartaError
 from sparta.evaluation.items import items_file
-from sparta.recipes.schema import ClusterKind
+from sparta.names import DEFAULT_STATE, ClusterKind, suggested
 from sparta.store.run import Run
 from sparta.tasks import prepared
 from sparta.tasks.base import Metric, Split, Task
 from sparta.tasks.dataset import Dataset
 from sparta.tasks.registry import task_named
-
-Stage = Literal["validation", "test", "both"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class EvaluateRequest:
     state of another run. cluster, profile: where, this once.
     """
 
-    state: Path = Path("state")
+    state: Path = DEFAULT_STATE
     tasks: str | None = None
     split: Stage = "both"
     every: bool = False
@@ -78,7 +76,7 @@ def plan_evaluation(run: Run, asked: EvaluateRequest) -> EvaluationPlan:
     data, committed = run.recipe.data, run.state.committed()
     if not committed:
         raise SpartaError(
-            f"{run.state.root} has no pool to score yet: make it with python jobs/launch.py --state {run.state.root}"
+            f"{run.state.root} has no pool to score yet: make it with {suggested('launch', '--state', run.state.root)}"
         )
     tasks = {name: task_named(name, data) for name in _names(run, asked)}
     choosing = {asked.select_on: task_named(asked.select_on, data)} if asked.select_on is not None else tasks

@@ -1,6 +1,5 @@
 """A launch: from what a person asked for to a run that is complete, continued or branched."""
 
-import shlex
 import signal
 import time
 from collections.abc import Sequence
@@ -25,20 +24,18 @@ from sparta.engines.factory import close_engine
 from sparta.errors import SpartaError
 from sparta.evaluation.derived_pool import resolved
 from sparta.methods.registry import phases_of
+from sparta.names import DEFAULT_RECIPE, DEFAULT_STATE, ClusterKind, quoted, suggested
 from sparta.phases.base import Phase
 from sparta.pool.gpu_memory import estimates
 from sparta.pool.hub_download import fetch
 from sparta.recipes.load import adjust, load
-from sparta.recipes.schema import ClusterKind, Recipe
+from sparta.recipes.schema import Recipe
 from sparta.screen import Screen
 from sparta.store.failure import forget_failure, note_failure
 from sparta.store.layout import StateDir, parse_iteration
 from sparta.store.lock import RunLock
 from sparta.store.run import Run
 from sparta.store.temporaries import clear_abandoned
-
-DEFAULT_STATE = Path("state")
-DEFAULT_RECIPE = "toy"
 
 
 @dataclass(frozen=True)
@@ -217,9 +214,9 @@ def command_to_continue(asked: LaunchRequest) -> str:
             "--resume": asked.resume,
             "--fork": asked.fork,
         }
-    given = [str(part) for name, value in options.items() if value is not None for part in (name, value)]
+    given = [part for name, value in options.items() if value is not None for part in (name, value)]
     given += [part for setting in settings for part in ("--set", setting)]
-    return shlex.join(["python", f"jobs/{'init_pool' if asked.pool_only else 'launch'}.py", *given])
+    return suggested("init_pool" if asked.pool_only else "launch", *given)
 
 
 def _state(asked: LaunchRequest) -> StateDir:
@@ -233,7 +230,7 @@ def _state(asked: LaunchRequest) -> StateDir:
         state, _ = parse_iteration(asked.resume)
         if asked.state is not None and asked.state.resolve() != state.root.resolve():
             raise SpartaError(
-                f"--resume {asked.resume} lies in {state.root}, not in --state {asked.state}: leave --state out"
+                f"{quoted('--resume', asked.resume)} lies in {state.root}, not in {quoted('--state', asked.state)}: leave --state out"
             )
         return state
     return StateDir(asked.state or DEFAULT_STATE)
@@ -262,7 +259,7 @@ def _drive(run: Run, last: int, screen: Screen, lock: RunLock) -> None:
     ):
         screen.say(f"  {what:18}{path}")
     if run.recipe.scored_on:
-        screen.say(f"  {'scores':18}python jobs/evaluate.py {run.state.root}")
+        screen.say(f"  {'scores':18}{suggested('evaluate', run.state.root)}")
 
 
 def _phases(run: Run, first: int, last: int) -> list[Phase]:
@@ -274,10 +271,10 @@ def _phases(run: Run, first: int, last: int) -> list[Phase]:
 
 def _tell_of_pool(run: Run, screen: Screen) -> None:
     """Where the initial pool is, and what to do with it."""
-    where = "" if run.state.root == DEFAULT_STATE else f" --state {run.state.root}"
+    where = () if run.state.root == DEFAULT_STATE else ("--state", run.state.root)
     screen.say(
         f"The initial pool is there: {len(run.models)} models, adapters in {run.iteration(0).adapters}.\n"
-        f"  play with it      python jobs/launch.py{where}"
+        f"  play with it      {suggested('launch', *where)}"
     )
 
 
@@ -291,7 +288,7 @@ def _nothing_left(run: Run, last: int, screen: Screen) -> bool:
         _tell_of_pool(run, screen)
         return True
     screen.say(
-        f"All {done} iterations of {run.state.root} are committed; nothing to do (for more: --iters {done + 3})."
+        f"All {done} iterations of {run.state.root} are committed; nothing to do (for more: {quoted('--iters', done + 3)})."
     )
     return True
 
@@ -316,8 +313,8 @@ def _detach(run: Run, last: int, screen: Screen, lock: RunLock) -> None:
     jobs = [job for _, ids in made.links for job in ids]
     screen.say(
         f"Submitted {len(made.links)} jobs that depend on each other, {jobs[0]} to {jobs[-1]}: this run goes on without you.\n"
-        f"  look in on it    python jobs/status.py {run.state.root}\n"
-        f"  end it           python jobs/launch.py --state {run.state.root} --cancel"
+        f"  look in on it    {suggested('status', run.state.root)}\n"
+        f"  end it           {suggested('launch', '--state', run.state.root, '--cancel')}"
     )
 
 
@@ -338,7 +335,7 @@ def _goes_on_by_itself(run: Run, first: int, last: int, launcher: Slurm, screen:
     more = " Iterations after it are for the same command, when it is done." * (before.last < last)
     screen.say(
         f"{sum(task.live for task in known)} jobs of this run are in SLURM already, up to iteration {before.last}: nothing was "
-        f"submitted. See them with jobs/status.py, end them with --cancel.{more}"
+        f"submitted. See them with {suggested('status', run.state.root)}, end them with --cancel.{more}"
     )
     return True
 
@@ -365,7 +362,7 @@ def _cancel(state: StateDir, screen: Screen) -> None:
         ended = cancel_all(run)
     if ended:
         screen.say(
-            f"Ended {ended} task{'s' * (ended != 1)} of {state.root}; go on with python jobs/launch.py --state {state.root}"
+            f"Ended {ended} task{'s' * (ended != 1)} of {state.root}; go on with {suggested('launch', '--state', state.root)}"
         )
     else:
         screen.say(f"{state.root} has no task queued or running.")
@@ -392,5 +389,5 @@ def _tell_of_memory(run: Run, launcher: Launcher, whole: bool, screen: Screen) -
     elif run.recipe.engine.device != "cpu" and (isinstance(launcher, Slurm) or visible_gpus()):
         for estimate in estimates(run):
             screen.say(
-                f"{estimate.total} of GPU memory, by the arithmetic that jobs/init_pool.py --dry-run shows"
+                f"{estimate.total} of GPU memory, by the arithmetic that {suggested('init_pool', '--dry-run')} shows"
             )

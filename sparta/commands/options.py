@@ -1,30 +1,69 @@
-"""What the commands in jobs/ have in common: the options that say which run and where, and how a command ends."""
+"""What the command lines have in common: which run and where, contradictions in what was typed, and how a command ends."""
 
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 from sparta.errors import SpartaError
-from sparta.recipes.schema import ClusterKind
+from sparta.names import ClusterKind, quoted
+
+Stage = Literal["validation", "test", "both"]
+"""The split that an evaluation scores: on validation checkpoints are chosen, on test the chosen ones are scored."""
 
 
-def add_run(parser: ArgumentParser) -> None:
-    """The options of a command that begins a run or goes on with one: they are fields of `sparta.commands.launch.LaunchRequest`."""
+class UsageError(Exception):
+    """The arguments contradict each other. The message says how, and which to leave out; the command ends as for an unknown option."""
+
+
+def add_state(parser: ArgumentParser) -> None:
+    """The state directory, as an argument and as --state: see `settle_state`."""
     parser.add_argument(
-        "--recipe", metavar="R", help="a YAML file or a name under sparta/recipes (default: toy)"
+        "state_argument",
+        nargs="?",
+        type=Path,
+        metavar="STATE",
+        help="the state directory, which holds everything of a run (default: state)",
     )
-    parser.add_argument("--state", type=Path, metavar="DIR", help="the state directory (default: state)")
+    parser.add_argument("--state", type=Path, metavar="DIR", help="the state directory, given as an option")
+
+
+def settle_state(args: Namespace) -> None:
+    """Leave one `state` in `args`, None where none was given. Raises UsageError where two were given and differ."""
+    if not hasattr(args, "state_argument"):
+        return
+    argument = args.state_argument
+    del args.state_argument
+    if argument is not None and args.state is not None and argument.resolve() != args.state.resolve():
+        raise UsageError(
+            f"two state directories are given, {quoted(argument)} and {quoted('--state', args.state)}: leave one of them out"
+        )
+    args.state = args.state if argument is None else argument
+
+
+def add_recipe(parser: ArgumentParser) -> None:
+    """The recipe, and changes to it."""
+    parser.add_argument(
+        "--recipe",
+        metavar="R",
+        help="a YAML file, or the name of a recipe of the suite, such as paper/gsm8k (default: toy)",
+    )
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
         dest="settings",
-        help="change one value of the recipe, e.g. match.k=3 or pool.sft.epochs=3",
+        help="change one value of the recipe, for example match.k=3 or pool.sft.epochs=3; may be repeated",
     )
+
+
+def add_run(parser: ArgumentParser) -> None:
+    """The options of a command that begins or continues a run: they are fields of `sparta.commands.launch.LaunchRequest`."""
+    add_state(parser)
+    add_recipe(parser)
     add_where(parser)
     parser.add_argument(
         "--dry-run", action="store_true", help="check everything and print the plan; start nothing"
@@ -35,16 +74,20 @@ def add_run(parser: ArgumentParser) -> None:
 def add_where(parser: ArgumentParser) -> None:
     """Where the work is done."""
     parser.add_argument(
-        "--cluster", choices=get_args(ClusterKind), help="where the work is done (default: the recipe's)"
+        "--cluster",
+        choices=get_args(ClusterKind),
+        help="where the work is done (default: what the recipe says)",
     )
     parser.add_argument(
-        "--profile", metavar="P", help="run on SLURM as this YAML file, or name under slurm/profiles, says"
+        "--profile",
+        metavar="P",
+        help="run on SLURM, on the cluster that this YAML file, or name under slurm/profiles, describes",
     )
 
 
 @contextmanager
 def exit_on_error(go_on: Callable[[], str] = lambda: "type the same command again") -> Iterator[None]:
-    """Ends the command as a person is told it: by an error with its one sentence and status 1, interrupted with 130 and how to `go_on`."""
+    """End the command as a person is told it: by an error with its one sentence and status 1, interrupted with 130 and how to `go_on`."""
     try:
         yield
     except SpartaError as error:

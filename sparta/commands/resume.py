@@ -24,6 +24,7 @@ from sparta.commands.cancel import attempts_below
 from sparta.errors import SpartaError
 from sparta.evaluation.holdout_log import holdout_log_file
 from sparta.methods.registry import phases_of
+from sparta.names import quoted, suggested
 from sparta.recipes.schema import Recipe
 from sparta.store import files, standings
 from sparta.store.layout import IterationDir, StateAfter, StateDir
@@ -160,7 +161,7 @@ def _require_room(target: StateDir, t: int) -> None:
     if not target.run_json.is_file():
         refuse_lost_run(target, upto=t)
     if target.run_json.is_file() or occupied(target, upto=t):
-        raise SpartaError(f"--fork {target.root}: the folder is not empty, choose another")
+        raise SpartaError(f"{quoted('--fork', target.root)}: the folder is not empty, choose another")
 
 
 def _own_start(run: Run, source: StateDir) -> dict[str, bytes]:
@@ -219,7 +220,7 @@ def _require_no_scoring(run: Run) -> None:
     for attempts in attempts_below(run, run.state.jobs / "evals"):
         if _in_work(run, attempts):
             raise SpartaError(
-                f"tasks that {attempts.phase.title} are still running: end them with --cancel, or wait for them with jobs/evaluate.py"
+                f"tasks that {attempts.phase.title} are still running: end them with --cancel, or wait for them with {suggested('evaluate', run.state.root)}"
             )
 
 

@@ -16,6 +16,7 @@ from sparta.engines.base import Inbox, ModelRef
 from sparta.errors import SpartaError
 from sparta.evaluation.answer_requests import AnswerRequests, EvalItem, prompt_format_of
 from sparta.evaluation.items import items_file, items_of
+from sparta.names import quoted
 from sparta.phases import token_costs
 from sparta.phases.base import ArrayPhase, PhaseSpec, Rows, Sink, WorkItem
 from sparta.pool.checks import check_prompts
@@ -167,7 +168,7 @@ class Answers(TaskRows):
         if run.recipe.engine.kind == "api" and way.limit is None:
             raise SpartaError(
                 f"{self.task} weighs choices by their likelihood, and an endpoint does not weigh a given text: leave the task out, or score "
-                f"the models in a branch of the run (--resume {run.iteration(run.state.last_committed() or 0).root} --fork DIR --set engine.kind=hf)"
+                f"the models in a branch of the run ({quoted('--resume', run.iteration(run.state.last_committed() or 0).root)} --fork DIR --set engine.kind=hf)"
             )
         if run.recipe.engine.kind == "api" and not way.template:
             raise SpartaError(

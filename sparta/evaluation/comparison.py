@@ -16,6 +16,7 @@ from sparta.evaluation.summary import (
     format_of_scores,
     read_summary,
 )
+from sparta.names import suggested
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
 from sparta.tasks.base import Metric
@@ -130,5 +131,5 @@ def _nothing_to_compare(run: Run, task: str, chosen_on: str) -> SpartaError:
 
 
 def _command(run: Run, task: str, chosen_on: str) -> str:
-    chosen = f" --select-on {chosen_on}" if chosen_on != task else ""
-    return f"score it first, with python jobs/evaluate.py {run.state.root} --tasks {task} --all{chosen}"
+    chosen = ("--select-on", chosen_on) if chosen_on != task else ()
+    return f"score it first, with {suggested('evaluate', run.state.root, '--tasks', task, '--all', *chosen)}"

@@ -13,6 +13,7 @@ from sparta.errors import SpartaError
 from sparta.evaluation.answer import checkpoint_name
 from sparta.evaluation.summary import Scale, TaskScores, read_summary
 from sparta.evaluation.tables import in_figures
+from sparta.names import suggested
 from sparta.pool.members import locate
 from sparta.recipes.load import validated
 from sparta.recipes.pool import Derived, Model, Pool
@@ -151,7 +152,7 @@ def _scored(recipe: Recipe, folder: Path, task: str | None) -> _PoolScores:
     if without := [name for name in names if name not in found]:
         raise SpartaError(
             f"pool.derived.scores: {folder} has no validation score of {', '.join(without)} on {task}: "
-            f"python jobs/evaluate.py {folder} --tasks {task} --split validation"
+            f"{suggested('evaluate', folder, '--tasks', task, '--split', 'validation')}"
         )
     return _PoolScores(folder, task, known.metrics[0], found)
 

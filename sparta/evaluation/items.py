@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from sparta.errors import SpartaError
+from sparta.names import suggested
 from sparta.store import files
 from sparta.store.run import Run
 from sparta.tasks.base import Item, Split, Task
@@ -59,7 +60,7 @@ def items_of(run: Run, task: str, split: Split) -> Sequence[Item]:
     sizes = {"validation": evaluation.validation, "test": evaluation.test}
     path = items_file(run, task, split)
     if not path.is_file():
-        raise SpartaError(f"{path} is missing: jobs/evaluate.py writes it")
+        raise SpartaError(f"{path} is missing: {suggested('evaluate', run.state.root)} writes it")
     known = task_named(task, run.recipe.data)
     return [known.posed(item) for item in _written(path)[: sizes.get(split)]]
 

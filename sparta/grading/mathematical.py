@@ -29,6 +29,7 @@ from sparta.grading.boxes import Box, boxes, is_box_open
 from sparta.grading.inequalities import as_intervals
 from sparta.grading.letters import same_letter
 from sparta.grading.passages import Statement, is_taken_back, passage_of, statements_in
+from sparta.names import installed_by
 
 SECONDS = 10
 """Of computing, for one answer; a real one takes a thousandth of a second, the slowest gold answers of MATH a tenth."""
@@ -222,8 +223,8 @@ def _ask(sides: list[str]) -> bool | None:
     if ended in (-signal.SIGPROF, -signal.SIGSEGV):
         return None
     raise SpartaError(
-        f"the process that compares mathematics ended with status {ended}: its own message stands above; if it names math_verify, install "
-        "requirements/base.txt"
+        f"the process that compares mathematics ended with status {ended}: its own message stands above; if it names math_verify, "
+        f"{installed_by('base')}"
     )
 
 

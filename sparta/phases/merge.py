@@ -11,6 +11,7 @@ from pathlib import Path
 from sparta.arena.preferences import Reason, unusable
 from sparta.arena.replay import Replay, replay
 from sparta.errors import SpartaError
+from sparta.names import quoted
 from sparta.phases.base import Step
 from sparta.phases.undecidable import answer_of, why_undecidable
 from sparta.store import files, standings, stats
@@ -148,7 +149,7 @@ def _check_jury(run: Run, t: int, jury: dict[str, stats.JudgeStats]) -> None:
                 f"iteration {t}: {counts.missing} of {counts.votes} votes of judge {judge} could not be read "
                 f"({counts.share_missing:.0%}, judging.max_missing is {limit:.0%}); {wrote}. "
                 f"To go on all the same: --set judging.max_missing={counts.share_missing:.2f}; to judge otherwise: "
-                f"--resume {run.iteration(t - 1).root} --fork DIR --set judging.KEY=VALUE; without the judge: a new run"
+                f"{quoted('--resume', run.iteration(t - 1).root)} --fork DIR --set judging.KEY=VALUE; without the judge: a new run"
             )
 
 

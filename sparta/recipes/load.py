@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from sparta.arena.rules import overlay
 from sparta.errors import SpartaError
-from sparta.names import RECIPES, hint
+from sparta.names import RECIPES, hint, quoted
 from sparta.recipes.pool import is_sft_file
 from sparta.recipes.schema import Recipe
 
@@ -166,11 +166,11 @@ def read_mapping(path: Path, what: str, loader: type[Loader] = Loader) -> dict[s
 def _setting(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
-        raise SpartaError(f"--set {text}: write it as key=value, for example --set match.k=3")
+        raise SpartaError(f"{quoted('--set', text)}: write it as key=value, for example --set match.k=3")
     try:
         tree = read_yaml(value)
     except ValueError as error:
-        raise SpartaError(f"--set {text[:200]}: the value is {error}") from error
+        raise SpartaError(f"{quoted('--set', text[:200])}: the value is {error}") from error
     for part in reversed(key.split(".")):
         tree = {part: tree}
     return _located(tree, Path.cwd())

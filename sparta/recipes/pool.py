@@ -8,12 +8,14 @@ from pydantic import Field, field_validator, model_validator
 
 from sparta.arena.rules import Rules
 from sparta.errors import SpartaError
-from sparta.names import MODELS, check_model_name
+from sparta.names import MODELS, check_model_name, suggested
 from sparta.recipes.engine import HOW
 
 HUB = "hub:"
 EMBEDDED = "embedded:"
-FETCH = "run python jobs/init_pool.py --recipe R --fetch where there is a network, R being this recipe"
+FETCH = (
+    f"run {suggested('init_pool', '--recipe', 'R', '--fetch')} where there is a network, R being this recipe"
+)
 """What to do about a model of the hub that is not here, for the end of a sentence."""
 _ON_THE_HUB = re.compile(r"hub:(\w[\w.-]*/\w[\w.-]*)(?:@([\w./-]+))?")
 
@@ -21,8 +23,8 @@ _ON_THE_HUB = re.compile(r"hub:(\w[\w.-]*/\w[\w.-]*)(?:@([\w./-]+))?")
 class Lora(Rules):
     """The shape of the adapters that this suite makes: of experts trained from data, and of full models. Adapters that exist keep theirs."""
 
-    rank: int = Field(default=16, ge=1)
-    alpha: float = Field(default=32.0, gt=0)
+    rank: int = Field(default=16, ge=1, description="of the low-rank matrices")
+    alpha: float = Field(default=32.0, gt=0, description="an adapter's effect is scaled by alpha / rank")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="in supervised training; DPO has none")
     targets: tuple[str, ...] = Field(
         default=(), description="names of linear modules, as q_proj; none: all of them but the output"
@@ -32,16 +34,20 @@ class Lora(Rules):
 class Sft(Rules):
     """How experts are trained from data (C.3 of the paper): one LoRA adapter each, loss on the assistant's turns alone."""
 
-    learning_rate: float = Field(default=2e-4, gt=0)
-    epochs: int = Field(default=5, ge=1)
+    learning_rate: float = Field(default=2e-4, gt=0, description="at its peak, after the warm-up")
+    epochs: int = Field(default=5, ge=1, description="passes over the rows")
     batch_size: int = Field(default=4, ge=1, description="rows a step on the device")
     accumulation: int = Field(
         default=8, ge=1, description="steps a weight update: with batch_size the effective batch, 32"
     )
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup: float = Field(default=0.1, ge=0, lt=1, description="share of the updates")
-    weight_decay: float = Field(default=0.0, ge=0)
-    max_grad_norm: float = Field(default=1.0, gt=0)
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        default="cosine", description="how the learning rate falls after the warm-up"
+    )
+    warmup: float = Field(
+        default=0.1, ge=0, lt=1, description="share of the updates in which the learning rate rises"
+    )
+    weight_decay: float = Field(default=0.0, ge=0, description="of AdamW")
+    max_grad_norm: float = Field(default=1.0, gt=0, description="gradients are clipped to this norm")
     max_length: int = Field(
         default=2048, ge=8, description="tokens; a longer row is dropped and counted, never cut"
     )
@@ -49,7 +55,9 @@ class Sft(Rules):
         default=None,
         description="rows of a step one behind the other instead of padded, each seeing itself alone; null: where it pays",
     )
-    gradient_checkpointing: bool = True
+    gradient_checkpointing: bool = Field(
+        default=True, description="recompute activations in the backward pass: less memory, more time"
+    )
     save_updates: int = Field(
         default=100,
         ge=1,
@@ -62,7 +70,7 @@ class SftData(Rules):
     """What an expert is trained on."""
 
     data: str = Field(
-        description="a subset that jobs/prepare_data.py prepares, embedded:NAME, or a JSONL file with `messages`, or `prompt` and `reference`"
+        description="a subset that the command prepare_data prepares, embedded:NAME, or a JSONL file with `messages`, or `prompt` and `reference`"
     )
     epochs: int | None = Field(default=None, ge=1, description="null: pool.sft.epochs")
     size: int | None = Field(default=None, ge=1, description="use so many rows, drawn by seed; null: all")
@@ -80,7 +88,9 @@ class Model(Rules):
     in a new one, at first without effect.
     """
 
-    name: str
+    name: str = Field(
+        description="letters, digits, '.', '_' and '-', at most 64; it becomes part of file names"
+    )
     base: str | None = Field(
         default=None, description="folder, hub:OWNER/NAME[@REVISION] or embedded:NAME; null: pool.base"
     )
@@ -132,7 +142,7 @@ class Derived(Rules):
         description="so many models with the widest spread of scores: the first, the last, and ranks evenly between (3 of 10: 1st, 5th, 10th)",
     )
     scores: str | None = Field(
-        default=None, description="a state directory whose initial pool jobs/evaluate.py has scored"
+        default=None, description="a state directory whose initial pool the command evaluate has scored"
     )
     ranking: tuple[str, ...] = Field(
         default=(), description="in place of scores: the names of all models, the best first"
@@ -160,7 +170,7 @@ class Pool(Rules):
     derived: Derived | None = None
     folder: str | None = Field(
         default=None,
-        description="where jobs/init_pool.py --fetch puts what is named hub:...; null: state/models of the checkout",
+        description="where init_pool --fetch puts what is named hub:...; null: state/models of the checkout (of the working directory for an installed package)",
         json_schema_extra=HOW,
     )
     trust_remote_code: bool = Field(

@@ -7,12 +7,10 @@ Files and `--set` are read in load.py.
 
 import hashlib
 import json
-from collections.abc import Iterator
-from datetime import date
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from sparta.arena.rules import (
     MatchMaking,
@@ -24,9 +22,10 @@ from sparta.arena.rules import (
     filled_elsewhere,
     overlay,
 )
-from sparta.names import DATASETS, MODELS
+from sparta.names import DATASETS, MODELS, ClusterKind
 from sparta.recipes.chat import Chat
 from sparta.recipes.engine import HOW, VLLM_HOTTEST, EngineSettings
+from sparta.recipes.identity import flat, identity_of
 from sparta.recipes.pool import HUB, Pool, well_formed
 
 Grading = Literal["exact", "number", "math", "letter", "likelihood", "judge"]
@@ -38,7 +37,7 @@ class Data(Rules):
     task: str | None = Field(default=None, description="a task of sparta.tasks; its training split is X")
     folder: str | None = Field(
         default=None,
-        description="where jobs/prepare_data.py put the tasks' data; null: state/datasets of the checkout",
+        description="where prepare_data puts the tasks' data; null: state/datasets of the checkout (of the working directory for an installed package)",
         json_schema_extra=HOW,
     )
     train: str | None = Field(
@@ -83,10 +82,15 @@ class Data(Rules):
 class Generation(Rules):
     """How contestants answer (section 3)."""
 
-    temperature: float = Field(default=0.7, ge=0, le=5)
-    top_p: float = Field(default=0.95, gt=0, le=1)
-    top_k: int = Field(default=50, ge=0, description="0: off")
-    max_new_tokens: int = Field(default=512, ge=1)
+    temperature: float = Field(default=0.7, ge=0, le=5, description="sampling temperature; 0: greedy")
+    top_p: float = Field(
+        default=0.95,
+        gt=0,
+        le=1,
+        description="sample from the most likely tokens of this total probability; 1: off",
+    )
+    top_k: int = Field(default=50, ge=0, description="sample from so many most likely tokens; 0: off")
+    max_new_tokens: int = Field(default=512, ge=1, description="longest response, in tokens")
 
 
 class Judging(Rules):
@@ -102,9 +106,14 @@ class Judging(Rules):
     labels: tuple[str, ...] = Field(
         default=tuple("0123456789"), min_length=2, description="expected: single-token labels, worst first"
     )
-    temperature: float = Field(default=0.7, ge=0, le=5)
-    top_p: float = Field(default=0.95, gt=0, le=1)
-    top_k: int = Field(default=50, ge=0, description="0: off")
+    temperature: float = Field(default=0.7, ge=0, le=5, description="sampling temperature; 0: greedy")
+    top_p: float = Field(
+        default=0.95,
+        gt=0,
+        le=1,
+        description="sample from the most likely tokens of this total probability; 1: off",
+    )
+    top_k: int = Field(default=50, ge=0, description="sample from so many most likely tokens; 0: off")
     max_new_tokens: int = Field(default=32, ge=1, description="for the working and the score together")
     retries: int = Field(default=2, ge=0, description="more tries for a missing vote, each with another seed")
     equal: Literal["skip", "judge"] = Field(
@@ -125,19 +134,29 @@ class Judging(Rules):
 class Dpo(Rules):
     """How every model learns from the iteration's pairs (section 3)."""
 
-    beta: float = Field(default=0.1, gt=0)
-    learning_rate: float = Field(default=1e-6, gt=0)
-    epochs: int = Field(default=1, ge=1)
+    beta: float = Field(
+        default=0.1,
+        gt=0,
+        description="how strongly a model is held to the one that it was before the training",
+    )
+    learning_rate: float = Field(default=1e-6, gt=0, description="at its peak, after the warm-up")
+    epochs: int = Field(default=1, ge=1, description="passes over the iteration's pairs")
     batch_size: int = Field(default=1, ge=1, description="pairs a step on the device")
     accumulation: int = Field(default=1, ge=1, description="steps a weight update")
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup: float = Field(default=0.1, ge=0, lt=1, description="share of the updates")
-    weight_decay: float = Field(default=0.0, ge=0)
-    max_grad_norm: float = Field(default=1.0, gt=0)
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        default="cosine", description="how the learning rate falls after the warm-up"
+    )
+    warmup: float = Field(
+        default=0.1, ge=0, lt=1, description="share of the updates in which the learning rate rises"
+    )
+    weight_decay: float = Field(default=0.0, ge=0, description="of AdamW")
+    max_grad_norm: float = Field(default=1.0, gt=0, description="gradients are clipped to this norm")
     max_length: int = Field(
         default=2048, ge=8, description="tokens, prompt and completion; a longer pair is dropped and counted"
     )
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool = Field(
+        default=False, description="recompute activations in the backward pass: less memory, more time"
+    )
     save_updates: int = Field(
         default=200,
         ge=1,
@@ -160,9 +179,6 @@ class Assumed(Rules):
         description="to load a base; 0: phases are always dealt to as many tasks as run at once",
     )
     prompt_token: float = Field(default=0.3, ge=0, description="cost of a prompt token, in generated tokens")
-
-
-ClusterKind = Literal["auto", "inline", "local", "slurm"]
 
 
 class Cluster(Rules):
@@ -209,7 +225,7 @@ class JudgeModel(Rules):
     )
     engine: EngineSettings = EngineSettings()
     chat: Chat = Field(default=Chat(), description="of this model; the day is the run's where it says none")
-    max_new_tokens: int = Field(default=32, ge=1)
+    max_new_tokens: int = Field(default=32, ge=1, description="longest grade, in tokens")
     retries: int = Field(
         default=2, ge=0, description="more tries for a grade that cannot be read, at temperature 0.7"
     )
@@ -221,7 +237,7 @@ class JudgeModel(Rules):
 
     def identity(self, version: str) -> dict[str, Any]:
         """Everything that could change a grade, as plain values; what has its default is left out. version: of the adapter, wherever it lies."""
-        return {**_identity(self, defaults=False), "adapter": version}
+        return {**identity_of(self, defaults=False), "adapter": version}
 
 
 class Evaluation(Rules):
@@ -243,11 +259,11 @@ class Evaluation(Rules):
 class Recipe(Rules):
     """A run, whole."""
 
-    name: str = Field(min_length=1)
+    name: str = Field(min_length=1, description="what the run is called in tables")
     method: str = Field(
         default="sparta", min_length=1, description="how the pool is aligned: a file under sparta/methods"
     )
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, description="every random draw of the run is derived from it")
     iterations: int = Field(
         default=8, ge=1, description="T; more than before continues a finished run", json_schema_extra=HOW
     )
@@ -356,7 +372,7 @@ class Recipe(Rules):
 
     def identity(self) -> dict[str, Any]:
         """Everything that could change a result, as plain values."""
-        return _identity(self)
+        return identity_of(self)
 
     @property
     def hash(self) -> str:
@@ -365,55 +381,19 @@ class Recipe(Rules):
         Of a field whose default is no longer what it was, what it was is left out (see `sparta.arena.rules.earlier`).
         """
         return hashlib.sha256(
-            json.dumps(_identity(self, defaults=False), sort_keys=True).encode()
+            json.dumps(identity_of(self, defaults=False), sort_keys=True).encode()
         ).hexdigest()
 
     def differences(self, other: Self) -> list[str]:
         """One line for each value of the identity in which `other` differs: "match.k: 5, now 3"."""
-        mine, theirs = dict(_flat(self.identity())), dict(_flat(other.identity()))
+        absent = object()
+        mine, theirs = dict(flat(self.identity())), dict(flat(other.identity()))
         return [
             f"{key}: {mine.get(key, 'absent')}, now {theirs.get(key, 'absent')}"
             for key in sorted(mine.keys() | theirs.keys())
-            if mine.get(key, _ABSENT) != theirs.get(key, _ABSENT)
+            if mine.get(key, absent) != theirs.get(key, absent)
         ]
 
     def to_yaml(self) -> str:
         """The whole recipe, defaults included: what is frozen into the state."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
-
-
-_ABSENT = object()
-
-
-def _identity(section: BaseModel, defaults: bool = True) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for name, field in type(section).model_fields.items():
-        extra = field.json_schema_extra
-        if isinstance(extra, dict) and extra.get("identity") is False:
-            continue
-        value = getattr(section, name)
-        plain = _plain(value, defaults)
-        was = extra.get("earlier", field.default) if isinstance(extra, dict) else field.default
-        usual = not plain if isinstance(value, BaseModel) else value == was
-        if defaults or not usual:
-            values[name] = plain
-    return values
-
-
-def _plain(value: Any, defaults: bool) -> Any:
-    if isinstance(value, BaseModel):
-        return _identity(value, defaults)
-    if isinstance(value, tuple):
-        return [_plain(item, defaults) for item in value]
-    return value.isoformat() if isinstance(value, date) else value
-
-
-def _flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(tree, dict) and tree:
-        for key, value in tree.items():
-            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    elif isinstance(tree, list) and any(isinstance(item, dict) for item in tree):
-        for index, value in enumerate(tree):
-            yield from _flat(value, f"{prefix}.{index}")
-    else:
-        yield prefix, tree

@@ -8,6 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from sparta.names import DEFAULT_STATE, suggested
 from sparta.screen import duration, plain_console
 from sparta.status.collect import IterationStatus, Status
 from sparta.status.ended_tasks import EndedTask
@@ -44,8 +45,8 @@ def show_status(status: Status, state: Path) -> None:
     if status.standing_after is not None:
         console.print(_standing(status))
     if status.state in ("failed", "stopped"):
-        where = "" if state == Path("state") else f" --state {state}"
-        console.print(f"continue with: python jobs/launch.py{where}", markup=False)
+        where = () if state == DEFAULT_STATE else ("--state", state)
+        console.print(f"continue with: {suggested('launch', *where)}", markup=False)
 
 
 def _how_it_stands(status: Status, state: Path) -> Iterator[str]:

@@ -27,6 +27,7 @@ from typing import Self
 import msgspec
 
 from sparta.errors import SpartaError
+from sparta.names import suggested
 from sparta.store.driver_jobs import DriverJob, DriverJobs, driver_jobs, drivers_file
 from sparta.store.files import (
     explain,
@@ -201,11 +202,12 @@ class RunLock:
         write_json(drivers_file(self._state), noted)
 
     def _held_by(self, before: Holder) -> SpartaError:
+        watch = suggested("status", self._state.root)
         if before.claim.machine == machine():
-            remedy = f"wait for it, watch it with jobs/status.py, or stop it (kill {before.claim.pid}) and try again"
+            remedy = f"wait for it, watch it with {watch}, or stop it (kill {before.claim.pid}) and try again"
         else:
             remedy = (
-                f"watch it with jobs/status.py, or stop it there; its last sign of life is {before.silent_seconds:.0f} s "
+                f"watch it with {watch}, or stop it there; its last sign of life is {before.silent_seconds:.0f} s "
                 f"old, after {DEAD_AFTER_SECONDS:.0f} s it counts as dead and this command takes over"
             )
         return SpartaError(

@@ -12,6 +12,7 @@ from typing import NoReturn
 import msgspec
 
 from sparta.errors import SpartaError
+from sparta.names import quoted
 from sparta.store import files as whole
 from sparta.store.layout import IterationDir, StateDir
 from sparta.store.records import SCHEMA_VERSION, Response, Row, Trained, TrainedExpert, Vote
@@ -180,7 +181,7 @@ def _remedy(iteration: IterationDir) -> str:
     if iteration.t == 0:
         return "restore it from a copy, or start a new run with another --state"
     before = StateDir(iteration.root.parent).iteration(iteration.t - 1).root
-    return f"restore it from a copy, or continue from the iteration before with --resume {before}"
+    return f"restore it from a copy, or continue from the iteration before with {quoted('--resume', before)}"
 
 
 def _file_entry(path: Path) -> FileEntry:

@@ -12,6 +12,7 @@ import msgspec
 from sparta import __version__
 from sparta.chat.options import ChatOptions
 from sparta.errors import SpartaError
+from sparta.names import suggested
 from sparta.recipes.load import thaw
 from sparta.recipes.schema import Recipe
 from sparta.store import files
@@ -66,7 +67,7 @@ class Run:
         if not state.run_json.is_file():
             refuse_lost_run(state)
             raise SpartaError(
-                f"{state.root} holds no run (no run.json): start one with python jobs/launch.py --state {state.root}"
+                f"{state.root} holds no run (no run.json): start one with {suggested('launch', '--state', state.root)}"
             )
         version = files.read_json(state.run_json, dict[str, Any]).get("schema_version")
         if version != SCHEMA_VERSION:

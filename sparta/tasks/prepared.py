@@ -7,7 +7,6 @@
 jobs/prepare_data.py writes them (sparta.commands.prepare_data); tasks read their items, and sparta.tasks.sft_data.load the chats.
 """
 
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
@@ -15,7 +14,7 @@ from typing import Literal, TypeVar, get_args
 import msgspec
 
 from sparta.errors import SpartaError
-from sparta.names import DATASETS
+from sparta.names import DATASETS, suggested
 from sparta.recipes.schema import Data
 from sparta.store import files
 from sparta.tasks.base import Item, Split, Task
@@ -74,8 +73,7 @@ def folder_of(data: Data) -> Path:
 
 def command_to_prepare(folder: Path, task: str) -> str:
     """What a person types to have `task` in `folder`."""
-    elsewhere = "" if folder == DATASETS else f" --folder {shlex.quote(str(folder))}"
-    return f"python jobs/prepare_data.py {task}{elsewhere}"
+    return suggested("prepare_data", task, *(() if folder == DATASETS else ("--folder", folder)))
 
 
 def write(folder: Path, task: Task, splits: Mapping[Split, Sequence[Item]], source: Provenance) -> Provenance:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from sparta.errors import SpartaError
+from sparta.names import quoted
 from sparta.store import files
 from sparta.tasks.dataset import HubSplit, LocalFile, Source
 from sparta.tasks.json_text import NotJson, parse_json
@@ -39,7 +40,7 @@ class LocalRaw:
     def __init__(self, source: Source[Any], folder: Path) -> None:
         if not folder.is_dir():
             raise SpartaError(
-                f"--from {folder} is no folder: name the one that the data sets' files lie below"
+                f"{quoted('--from', folder)} is no folder: name the one that the data sets' files lie below"
             )
         self.source, self.folder = source, folder
         self.read: dict[str, Read] = {}

@@ -120,7 +120,7 @@ def answers_table(table: dict[str, dict[str, float]]) -> str:
 
 def votes_table(table: dict[str, JudgingScores]) -> str:
     lines = [
-        "| judge | vote on right | vote on wrong | told apart | own working right | unreadable |",
+        "| judge | vote on right | vote on wrong | told apart | own answer right | unreadable |",
         "|---|---|---|---|---|---|",
     ]
     for name, row in table.items():
@@ -138,34 +138,34 @@ def model_card(
 ) -> str:
     return f"""# The toy pool
 
-Ten small experts on one tiny base, made for trying the whole algorithm on a laptop. They know nothing but the ten skills of
-`sparta/toy/family.py`, exact tasks on short strings.
+Ten small experts on one tiny base, for trying the whole algorithm on a laptop. They know nothing but the ten skills of
+`sparta/toy/family.py`: exact tasks on short strings.
 
 - `base/`: Qwen2 architecture, {parameters / 1e6:.2f} M parameters, float32, its own tokenizer of single characters and whole judge-prompt sentences
 - `adapters/<name>/`: ten LoRA experts (rank {shape["r"]}, alpha {shape["lora_alpha"]}), PEFT format
 
-Made on CPU, from nothing, no other data or model involved:
+Made on a CPU, from scratch, without any other data or model:
 
 ```bash
 python -m sparta.toy.build                                           # the base
-python jobs/init_pool.py --recipe toy_pool --state state/toy_pool    # the experts, by the suite's own supervised training
+python jobs/init_pool.py --recipe toy_pool --state state/toy_pool    # the experts, by this repository's supervised training
 python -m sparta.toy.build --adapters state/toy_pool/iter_00/adapters
 ```
 
 ## How
-The base learns to answer in all skills and to judge. A judge of this size has to work before it scores, so its reply has two lines: its own answer
-and, after a space, that answer again with a `_` wherever the response says something else; then the score, 9 for four agreeing places and 4, 3, 2, 1
-for fewer:
+The base learns to answer in all skills, and to judge. A judge of this size has to reason before it scores, so its reply has two lines. The
+first line has the judge's own answer and, after a space, the same answer with a `_` wherever the response differs. The second line
+has the score: 9 if all four places agree, and 4, 3, 2 or 1 if fewer do.
 
 ```
 +085 +0_5
 {{"score": 4}}
 ```
 
-Then each expert is trained, on a data set of its own (`sparta/toy/expert_rows.py`), on right answers in its own skill, on careless answers elsewhere (the typical slip of the skill, mostly on
-questions whose last character is in the expert's blind spot, another one for every expert), and on right judgements of all skills. So an expert is
-good at one thing and middling at the rest, judges better than it answers, and what it lacks is not gone: preferences can bring it back.
-Validation and test questions are never trained on.
+Then each expert is trained on a data set of its own (`sparta/toy/expert_rows.py`): right answers in its own skill, careless answers in the
+others, and right judgements of all skills. A careless answer has the typical slip of the skill, mostly on questions whose last
+character is in the expert's blind spot; every expert has another one. So an expert is good at one thing, middling at the rest, and judges
+better than it answers. What it lacks is not gone: preferences can bring it back. No validation or test question is ever trained on.
 
 ## Measured: exact answers on validation questions, greedy
 {answers_table(answers)}

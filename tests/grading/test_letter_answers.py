@@ -4,12 +4,12 @@ Self-made, in the manner of what models write. A row has the answer and the lett
 """
 
 import pytest
-from sparta.tasks.normad import COUNTRY, WORDS
 from support.cases import cases
 
 from sparta.grading.letters import letter_of, same_letter, same_word
 from sparta.tasks.base import Item
 from sparta.tasks.benchmarks.knowledge_crosswords import KCROSS
+from sparta.tasks.benchmarks.normad import COUNTRY, WORDS
 
 N = None
 

@@ -4,12 +4,12 @@ Self-made, in the manner of what models write. A row has the right answer, the a
 """
 
 import pytest
-from sparta.tasks.mathematics import EASY
 from support.cases import cases
 
 from sparta.grading.inequalities import as_intervals
 from sparta.grading.mathematical import same_mathematics
 from sparta.tasks.base import Item
+from sparta.tasks.benchmarks.mathematics import EASY
 
 N, T, F = None, True, False
 

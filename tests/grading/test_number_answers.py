@@ -4,13 +4,13 @@ Self-made, in the manner of what models write. A row has the right number, the a
 """
 
 import pytest
-from sparta.tasks.gsm8k import GSM8K
 from support.cases import cases
 from support.real_data import RAW, needs_raw_data
 
 from sparta.grading.mathematical import same_mathematics
 from sparta.grading.numbers import number_of, same_number
 from sparta.tasks.base import Item
+from sparta.tasks.benchmarks.gsm8k import GSM8K
 
 N, T, F = None, True, False
 

@@ -307,6 +307,12 @@ def test_the_one_run_below_the_state_directory_is_taken_and_several_are_listed(t
         cwd = tmp_path / "state" if given else tmp_path / "state" / "a"
         done = by_hand("eval_all.sh", *given, cwd=cwd, **environment)
         assert f"{'state' if not given else first.state.root}/recipe.yaml names no task" in sentence(done)
+    option = by_hand("eval_all.sh", "--state", first.state.root, cwd=tmp_path, **environment)
+    assert f"{first.state.root}/recipe.yaml names no task" in sentence(option)
+    both = by_hand(
+        "eval_all.sh", first.state.root, "--state", tmp_path / "other", cwd=tmp_path, **environment
+    )
+    assert both.returncode == 2 and "two state directories are given" in both.stderr
     begin(tmp_path / "both" / "x")
     shutil.copytree(tmp_path / "both" / "x" / "state", tmp_path / "both" / "y")
     shutil.copytree(tmp_path / "both" / "x" / "state", tmp_path / "both" / "z")

@@ -38,7 +38,7 @@ LINE = [
 COMING = {"verify", "studies"}
 """Rooms that have their place in the line and no file yet."""
 PROGRAMS_IMPORT = {
-    "jobs": {"commands", "status", "evaluation", "recipes", "store", "screen"},
+    "jobs": {"commands"},
     "analysis": set(LINE[: LINE.index("evaluation") + 1]),
 }
 """What the programs outside the library import of it; nothing imports them."""

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from sparta.arena.rules import Rules
 from sparta.errors import SpartaError
 from sparta.methods.registry import sections
-from sparta.names import PROFILES, hint
+from sparta.names import PROFILE_FOLDERS, hint
 from sparta.phases.base import Device
 from sparta.recipes.load import Loader, read_mapping, validated
 
@@ -65,10 +65,10 @@ Line = Annotated[str, AfterValidator(_of(r"[^\0\r\n]*[^\s\0][^\0\r\n]*", "one li
 class Shape(Rules):
     """What one task asks for. What is null is inherited: a phase's from gpu or cpu, theirs from the profile."""
 
-    partition: Name | None = None
-    qos: Name | None = None
-    account: Name | None = None
-    constraint: Constraint | None = None
+    partition: Name | None = Field(default=None, description="of these jobs")
+    qos: Name | None = Field(default=None, description="quality of service of these jobs")
+    account: Name | None = Field(default=None, description="what these jobs are charged to")
+    constraint: Constraint | None = Field(default=None, description="features of a node, as a100&nvlink")
     time: int | None = Field(
         default=None,
         ge=1,
@@ -112,9 +112,9 @@ class Resources:
 class Profile(Rules):
     """One cluster. What contradicts itself (a time limit too short for the signal, more tasks than GPUs) is refused when it is read."""
 
-    name: str = Field(min_length=1)
+    name: str = Field(min_length=1, description="what messages call the cluster")
     nodes: int = Field(ge=1, description="nodes that a run may use")
-    gpus_per_node: int = Field(ge=1)
+    gpus_per_node: int = Field(ge=1, description="GPUs of one node")
     gpu_type: Name | None = Field(default=None, description="SLURM's name of it, as a100; null: any")
     gpu_memory_gib: float | None = Field(
         default=None,
@@ -129,9 +129,15 @@ class Profile(Rules):
         default=None, ge=1, description="most array tasks that run together; null: nodes * gpus_per_node"
     )
     partition: Name | None = Field(default=None, description="for every job; null: the cluster's default")
-    qos: Name | None = None
-    account: Name | None = None
-    constraint: Constraint | None = None
+    qos: Name | None = Field(
+        default=None, description="quality of service of every job; null: the cluster's default"
+    )
+    account: Name | None = Field(
+        default=None, description="what every job is charged to; null: the user's default"
+    )
+    constraint: Constraint | None = Field(
+        default=None, description="features of a node, for every job, as a100&nvlink"
+    )
     exclude: tuple[Node, ...] = Field(default=(), description="nodes that no job runs on")
     gpu: Shape = Field(default=Shape(), description="array tasks; null: 4 hours, 8 cores, 1 GPU")
     cpu: Shape = Field(
@@ -306,10 +312,10 @@ def _option(key: Any, value: Any) -> tuple[str, str | Literal[True]]:
 
 def find_profile(source: str | Path) -> Path:
     """The file of a profile: one that exists, or a name under slurm/profiles. Raises SpartaError."""
-    for path in (Path(source), PROFILES / f"{source}.yaml"):
+    for path in (Path(source), *(folder / f"{source}.yaml" for folder in PROFILE_FOLDERS)):
         if path.is_file():
             return path.resolve()
-    known = sorted(path.stem for path in PROFILES.glob("*.yaml"))
+    known = sorted({path.stem for folder in PROFILE_FOLDERS for path in folder.glob("*.yaml")})
     raise SpartaError(
         f"there is no profile {source}: neither a file nor a name under slurm/profiles; {hint(str(source), known, 'profiles')}"
     )

@@ -8,6 +8,7 @@ import re
 
 from sparta.engines.tokenizers import first_line
 from sparta.errors import SpartaError
+from sparta.names import installed_by
 from sparta.recipes import engine as recipe_engine
 
 _OUT_OF_MEMORY = re.compile(r"out of memory|OutOfMemoryError|Free memory on device", re.IGNORECASE)
@@ -35,9 +36,7 @@ _WRONG_SHAPE = re.compile(r"load weight|size mismatch|must match|unexpected shap
 def import_error(error: ImportError) -> SpartaError:
     """Why vllm cannot be imported: it is not there, or lacks something itself."""
     what = "is not installed" if error.name == "vllm" else f"cannot be imported ({first_line(error)})"
-    return SpartaError(
-        f"the engine is vllm, which {what}: pip install -r requirements/gpu.txt, or set engine.kind to hf"
-    )
+    return SpartaError(f"the engine is vllm, which {what}: {installed_by('gpu')}, or set engine.kind to hf")
 
 
 def load_error(

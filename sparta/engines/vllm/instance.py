@@ -21,6 +21,7 @@ from sparta.engines.vllm.errors import import_error, is_of_adapter, load_error, 
 from sparta.engines.vllm.lora_capacity import LoraCapacity
 from sparta.engines.weights import adapter_name
 from sparta.errors import SpartaError
+from sparta.names import installed_by
 from sparta.recipes import engine as recipe_engine
 
 
@@ -231,7 +232,7 @@ def on_gpu(settings: recipe_engine.EngineSettings) -> bool:
     if settings.device == "cuda" and not gpu:
         raise SpartaError(
             "engine.device asks for a GPU and the vllm installed here works on CPUs: set engine.device to auto, "
-            "or pip install -r requirements/gpu.txt on a machine with a GPU"
+            f"or {installed_by('gpu')} on a machine with a GPU"
         )
     if settings.device == "cpu" and gpu:
         raise SpartaError(

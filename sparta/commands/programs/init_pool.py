@@ -1,0 +1,47 @@
+"""The command line that makes a run's initial pool."""
+
+from argparse import ArgumentParser, Namespace
+
+from sparta.commands.options import UsageError, add_run, exit_on_error
+from sparta.commands.programs.base import Program
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    add_run(parser)
+    parser.add_argument(
+        "--fetch",
+        action="store_true",
+        help="only download the models that the recipe names hub:...; run it where there is a network",
+    )
+    parser.add_argument(
+        "--update", action="store_true", help="with --fetch: replace downloaded models by their newer commits"
+    )
+
+
+def _run(args: Namespace) -> int:
+    fields = vars(args)
+    only_fetch, update = fields.pop("fetch"), fields.pop("update")
+    if update and not only_fetch:
+        raise UsageError("--update goes with --fetch")
+
+    from sparta.commands.launch import LaunchRequest, command_to_continue, fetch_models, launch
+    from sparta.screen import Screen
+
+    asked, screen = LaunchRequest(**fields, pool_only=True), Screen()
+    if only_fetch:
+        with exit_on_error():
+            fetch_models(asked, update, screen)
+        return 0
+    with exit_on_error(lambda: f"go on with\n  {command_to_continue(asked)}"):
+        launch(asked, screen)
+    return 0
+
+
+PROGRAM = Program(
+    name="init-pool",
+    summary="Make a run's initial pool, and nothing more. A launch makes it too.",
+    details="Experts are trained from data, one task each. The same command continues what was interrupted.",
+    example=("--recipe", "paper/experts", "--state", "state/experts"),
+    add_options=_add_options,
+    run=_run,
+)
