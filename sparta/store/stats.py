@@ -6,7 +6,10 @@ from sparta.store.records import Vote
 
 
 class JudgeStats(msgspec.Struct, frozen=True):
-    """Votes of one judge. missing: on responses that had text. cut: with a shortened response. sum: of its scores, for their mean."""
+    """Votes of one judge. missing: on responses that had text. cut: with a shortened response. sum: of its scores, for their mean.
+
+    unanswered: of those missing, where its thinking never ended.
+    """
 
     votes: int = 0
     missing: int = 0
@@ -15,6 +18,7 @@ class JudgeStats(msgspec.Struct, frozen=True):
     sum: float = 0.0
     prompt_tokens: int = 0
     new_tokens: int = 0
+    unanswered: int = 0
 
     def counting(self, vote: Vote, readable: bool) -> "JudgeStats":
         """With one more vote; a missing vote on an empty response is not held against the judge."""
@@ -28,6 +32,7 @@ class JudgeStats(msgspec.Struct, frozen=True):
             sum=self.sum + (vote.score or 0.0),
             prompt_tokens=self.prompt_tokens + vote.prompt_tokens,
             new_tokens=self.new_tokens + vote.new_tokens,
+            unanswered=self.unanswered + (not vote.answered),
         )
 
     @property
@@ -59,7 +64,8 @@ class PhaseStats(msgspec.Struct, frozen=True):
 class IterationStats(msgspec.Struct, frozen=True):
     """One iteration. reasons: combats by what became of them; wins, losses: by model, of combats that made a pair.
 
-    too_long: prompts that left no room for a response. votes_saved: that nobody was asked for, as the answers were equal or one was empty. dropped_pairs: by model, pairs that could not be trained on. mean_losses: by model, nats.
+    too_long: prompts that left no room for a response. unanswered: responses whose thinking never ended. votes_saved: that nobody was asked for,
+    as the answers were equal or one was empty. dropped_pairs: by model, pairs that could not be trained on. mean_losses: by model, nats.
     gpu_seconds, gpu_idle: as in PhaseStats, of all its phases together.
     """
 
@@ -77,3 +83,4 @@ class IterationStats(msgspec.Struct, frozen=True):
     phases: dict[str, PhaseStats] = {}
     gpu_seconds: float = 0.0
     gpu_idle: float | None = None
+    unanswered: int = 0
