@@ -35,6 +35,7 @@ from sparta.store.failure import forget_failure, note_failure
 from sparta.store.layout import StateDir, parse_iteration
 from sparta.store.lock import RunLock
 from sparta.store.run import Run
+from sparta.store.stats import FEW_PAIRS
 from sparta.store.temporaries import clear_abandoned
 
 
@@ -255,6 +256,11 @@ def _drive(run: Run, last: int, screen: Screen, lock: RunLock) -> None:
         _tell_of_pool(run, screen)
         return
     screen.say(f"Done: {last} iterations.")
+    if few := [str(t) for t in range(1, last + 1) if launch_tables.has_few_pairs(run, t)]:
+        screen.say(
+            f"warning: fewer than {100 * FEW_PAIRS:.0f} % of the combats made pairs in iteration{'s' * (len(few) > 1)} {', '.join(few)}: what was "
+            "trained there has hardly learned anything"
+        )
     for what, path in (
         ("last pool", run.iteration(last).adapters),
         ("standing", run.iteration(last).standing),
