@@ -154,7 +154,7 @@ def _type(field: Schema) -> str:
     if field.get("type") == "array":
         return f"list of {_type(field['items'])}"
     if field.get("type") == "object":
-        return f"mapping of names to {_type(field['additionalProperties'])}"
+        return f"mapping of names to {_type(field['additionalProperties']) or 'any value'}"
     return _TYPES.get(field.get("type", ""), "")
 
 
