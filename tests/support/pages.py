@@ -13,6 +13,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 from unittest import mock
+
 from sparta.commands.cli import main as sparta
 
 ROOT = Path(__file__).parents[2]
