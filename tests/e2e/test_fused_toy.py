@@ -58,7 +58,7 @@ def test_fused_and_killed_it_makes_the_rows_of_separate_phases(
 
     def dying(engine: HfEngine, requests: Inbox) -> Iterator[Completion]:
         for number, done in enumerate(whole(engine, requests)):
-            if number == 30:
+            if number == 12:
                 raise KeyboardInterrupt
             yield done
 
@@ -67,7 +67,7 @@ def test_fused_and_killed_it_makes_the_rows_of_separate_phases(
         advance(run, 1, upto="combat")
     monkeypatch.undo()
     responses, votes = rows(run)
-    assert len(responses) + len(votes) == 30 and votes
+    assert len(responses) + len(votes) == 12 and votes
     advance(run, 1, upto="combat")
     assert rows(run) == apart
     close_engine()
