@@ -66,7 +66,7 @@ _DATED = re.compile(r"\b(?:in|by|since|until|of|year)\s+\Z", re.IGNORECASE)
 _YEAR = re.compile(r"(?:19|20)[0-9]{2}")
 _SENTENCE_ENDS = re.compile(r"[.!?。][*_\"'”)]*\s|\n")
 _CONCLUDES = re.compile(
-    r"(?:(?<=[.!?\n])|\A)\s*(?:so|therefore|thus|hence|in\s+total|altogether|finally|in\s+conclusion|overall)\b(?:[^.!?\n]|[.!?](?=\S))*",
+    r"(?:(?<=[.!?\n])|\A)[ \t]*+(?:so|therefore|thus|hence|in\s+total|altogether|finally|in\s+conclusion|overall)\b(?:[^.!?\n]|[.!?](?=\S))*",
     re.IGNORECASE,
 )
 # Digits of other scripts, and words for shares.
