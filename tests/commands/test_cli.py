@@ -158,7 +158,7 @@ def test_bash_completes_commands_options_recipes_profiles_and_folders(
     assert completed(script, "sparta", "launch", "--recipe", "paper/gs") == ["paper/gsm8k"]
     assert "requirements" in completed(script, "sparta", "launch", "--recipe", "requ")
     assert completed(script, "sparta", "evaluate", "--profile", "a100") == ["a100-16"]
-    assert completed(script, "sparta", "status", "spart") == ["sparta"]
+    assert completed(script, "sparta", "status", "analys") == ["analysis"]
     assert completed(script, "sparta", "recipe", "sho") == ["show"]
 
 
