@@ -104,12 +104,13 @@ def _section(heading: str, section: Schema, places: Mapping[str, list[str]]) -> 
         if inner := _inner(field):
             title = _title(places[inner[0]])
             link = f"see [{title}](#{_anchor(title)})"
-            kind, bounds = (
-                {"": "section", "[]": "list of sections", ".NAME": "mapping of names to sections"}[inner[1]],
-                "",
-            )
+            kind = {"": "section", "[]": "list of sections", ".NAME": "mapping of names to sections"}[
+                inner[1]
+            ]
+            words = [_type(alternative) for alternative in field.get("anyOf", ()) if "enum" in alternative]
+            kind, bounds = " or ".join([*words, kind]), ""
             meaning = f"{meaning}; {link}" if meaning else link
-            default = default if default in ("required", "null") or inner[1] else ""
+            default = default if words or default in ("required", "null") or inner[1] else ""
         lines.append(
             _row(
                 f"`{key}`{free}",
@@ -151,7 +152,8 @@ def _type(field: Schema) -> str:
     if field.get("type") == "array":
         return f"list of {_type(field['items'])}"
     if field.get("type") == "object":
-        return f"mapping of names to {_type(field['additionalProperties'])}"
+        values = field["additionalProperties"]
+        return f"mapping of names to {'anything' if values is True else _type(values)}"
     return _TYPES.get(field.get("type", ""), "")
 
 
