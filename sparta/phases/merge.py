@@ -93,12 +93,15 @@ class Merge(Step):
         files.write_json(iteration.standing, outcome.standings)
 
 
-def _counted(spoken: Sequence[Sequence[Spoken]]) -> tuple[int, int, int]:
-    """Tokens of all responses, how many there are none of because the prompt filled the context, and because a thought never ended."""
+def _counted(spoken: Sequence[Sequence[Spoken]]) -> tuple[int, int, int, int]:
+    """Tokens of all responses; how many were cut at the token limit, and how many there are none of, as the prompt filled the context or a
+    thought never ended.
+    """
     responses = [side for sides in spoken for side in sides]
     too_long = sum(response.finish_reason == "prompt_too_long" for response in responses)
     unanswered = sum(not response.answered for response in responses)
-    return sum(response.new_tokens for response in responses), too_long, unanswered
+    cut = sum(response.finish_reason == "length" for response in responses)
+    return sum(response.new_tokens for response in responses), cut, too_long, unanswered
 
 
 def _responses(run: Run, t: int, plan: Sequence[Combat], position: dict[str, int]) -> list[list[Spoken]]:
@@ -216,6 +219,7 @@ def merge_stats(
     outcome: Replay,
     jury: Mapping[str, JudgeStats],
     response_tokens: int,
+    cut_responses: int,
     too_long: int,
     unanswered: int,
     votes_saved: int,
@@ -236,6 +240,7 @@ def merge_stats(
         losses=losses,
         judges=dict(jury),
         response_tokens=response_tokens,
+        cut_responses=cut_responses,
         too_long=too_long,
         unanswered=unanswered,
         votes_saved=votes_saved,

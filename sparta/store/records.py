@@ -135,6 +135,9 @@ class Pair(Record, frozen=True):
     prompt: None = None
     thinking: tuple[str, str] = ("", "")
 
+    # TRL looks for the column, so it is there although it is null.
+    written_at_default: ClassVar[tuple[str, ...]] = ("prompt",)
+
 
 class Trained(Record, frozen=True):
     """training/: one pool member has learned from the iteration's pairs; its adapter is in place under adapters/<model>/.

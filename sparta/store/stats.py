@@ -61,10 +61,14 @@ class PhaseStats(msgspec.Struct, frozen=True):
     work_seconds: float = 0.0
 
 
+FEW_PAIRS = 0.1
+"""The share of combats that must make pairs for an iteration to be worth its training."""
+
+
 class IterationStats(msgspec.Struct, frozen=True):
     """One iteration. reasons: combats by what became of them; wins, losses: by model, of combats that made a pair.
 
-    too_long: prompts that left no room for a response. unanswered: responses whose thinking never ended. votes_saved: that nobody was asked for,
+    too_long: prompts that left no room for a response. unanswered: responses whose thinking never ended. cut_responses: at the token limit. votes_saved: that nobody was asked for,
     as the answers were equal or one was empty. dropped_pairs: by model, pairs that could not be trained on. mean_losses: by model, nats.
     gpu_seconds, gpu_idle: as in PhaseStats, of all its phases together.
     """
@@ -84,3 +88,32 @@ class IterationStats(msgspec.Struct, frozen=True):
     gpu_seconds: float = 0.0
     gpu_idle: float | None = None
     unanswered: int = 0
+    cut_responses: int = 0
+
+    @property
+    def pairs(self) -> int:
+        """Combats that made a preference pair."""
+        return self.reasons.get("pair", 0)
+
+    @property
+    def in_words(self) -> str:
+        """How many pairs came of the combats, and what became of the others."""
+        share = f" ({self.pairs / self.combats:.0%})".replace("%", " %") if self.combats else ""
+        others = [
+            f"{count:,} {reason}" for reason, count in self.reasons.items() if count and reason != "pair"
+        ]
+        cut = f"; {self.cut_responses:,} responses were cut at the token limit" if self.cut_responses else ""
+        unused = f", not used: {', '.join(others)}" if others else ""
+        return f"{self.pairs:,} preference pairs from {self.combats:,} combats{share}{unused}{cut}"
+
+    @property
+    def warning(self) -> str:
+        """A sentence where so few combats made pairs that the models hardly learn; empty otherwise."""
+        if not self.combats or self.pairs >= FEW_PAIRS * self.combats:
+            return ""
+        others = [(count, reason) for reason, count in self.reasons.items() if count and reason != "pair"]
+        most = f"; most of the others are {max(others)[1]}" if others else ""
+        return (
+            f"only {self.pairs:,} of {self.combats:,} combats made a pair{most}: the models learn next to nothing from this iteration. Look at "
+            "its combats.jsonl, and change the prompts, generation.temperature, or how judges vote"
+        )

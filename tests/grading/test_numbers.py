@@ -117,7 +117,27 @@ def test_a_right_answer_without_a_number_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "unit",
-    ["1", "1,", "1 ", "1/", ".", "answer is ", "= ", "####", "#### 1 ", "#### Step\n", "-", "$", "\\boxed{"],
+    [
+        "1",
+        "1,",
+        "1 ",
+        "1/",
+        ".",
+        "answer is ",
+        "= ",
+        "####",
+        "#### 1 ",
+        "#### Step\n",
+        "-",
+        "$",
+        "\\boxed{",
+        "\n",
+        " ",
+        "answer:\n",
+        "so ",
+        "wait 5 ",
+        "not 5 or ",
+    ],
 )
 def test_a_long_text_takes_time_in_proportion(unit: str) -> None:
     start = time.process_time()
