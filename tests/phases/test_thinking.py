@@ -16,7 +16,9 @@ from sparta.engines.scripted import ByteTokenizer, ScriptedEngine
 from sparta.errors import SpartaError
 from sparta.phases.judge import Ballot, VoteRequests
 from sparta.phases.merge import read_pairs
+from sparta.phases.token_costs import expected_tokens, expected_verdicts
 from sparta.phases.train import example_of
+from sparta.pool.gpu_memory import longest_pair
 from sparta.recipes.engine import EngineSettings
 from sparta.recipes.schema import Judging
 from sparta.store import files
@@ -167,3 +169,16 @@ def test_a_jury_that_thinks_without_end_is_told_so(tmp_path: Path) -> None:
         r"chat\.thinking_tokens, 5, and judging\.max_new_tokens, 16\.",
         str(caught.value),
     )
+
+
+def test_thoughts_are_in_estimates_before_anything_is_measured(tmp_path: Path) -> None:
+    run = begin(tmp_path, chat=THINKS, generation={"max_new_tokens": 100}, judging={"max_new_tokens": 30})
+    assert expected_tokens(run, 1) == dict.fromkeys(run.models, 150.0)
+    assert expected_verdicts(run, 1) == dict.fromkeys(run.models, 130.0)
+    assert longest_pair(run) >= 300
+    told = run.recipe.model_copy(
+        update={"chat": run.recipe.chat.model_copy(update={"template_kwargs": {"enable_thinking": False}})}
+    )
+    run.recipe = told
+    assert expected_tokens(run, 1) == dict.fromkeys(run.models, 50.0)
+    assert longest_pair(run) < 300
