@@ -7,7 +7,7 @@ fail() {
     exit 1
 }
 
-# SLURM calls its copy of a batch script slurm_script. Started by hand, be it inside an allocation, a script has its own name.
+# SLURM runs a copy of a batch script that is called slurm_script. A script that a person starts, even in an allocation, has its own name.
 is_job() { [[ ${0##*/} == slurm_script ]]; }
 
 checkout=$(cd "$checkout" && pwd)
@@ -15,9 +15,9 @@ if [[ -x $checkout/.venv/bin/python ]]; then PATH=$checkout/.venv/bin:$PATH; fi
 command -v python >/dev/null ||
     fail "there is no python: run make setup in $checkout, or activate the environment before sbatch (conda activate sparta)"
 
-# drive COMMAND [ARGUMENT]...: jobs/COMMAND.py of the checkout; where there is none, sparta COMMAND of the installed package. In a job it is
-# stopped when SLURM's signal comes (time limit, preemption), and the job goes back into the queue: started again, the same command
-# continues. Tasks of arrays notice nothing of it.
+# drive COMMAND [ARGUMENT]...: runs jobs/COMMAND.py of the checkout or, without one, sparta COMMAND of the installed package. In a job, SLURM's
+# signal (time limit, preemption) stops the command and requeues the job. Started again, the same command continues. Array tasks are not
+# affected.
 drive() {
     local command=(python "$checkout/jobs/$1.py") signals=0 before status asked=nothing
     if [[ ! -f $checkout/jobs/$1.py ]]; then
@@ -27,35 +27,35 @@ drive() {
     fi
     shift
     is_job || exec "${command[@]}" "$@"
-    # By this the lock knows that the job is there for the driver alone and may be ended with it; any job has a SLURM_JOB_ID.
+    # Tells the lock that this job exists for the driver alone and may be ended with it. SLURM_JOB_ID cannot tell: every job has one.
     export SPARTA_DRIVER_JOB=$SLURM_JOB_ID
     trap 'signals=$((signals + 1)) asked=requeue; kill -TERM "${driver:-}" 2>/dev/null || true' USR1
-    # scancel tells every process of the job, the driver too: told twice, it would break off its leave-taking.
+    # scancel signals every process of the job, the driver too. A second signal would interrupt its clean exit.
     trap 'signals=$((signals + 1)) asked=end' TERM
     require_time
     "${command[@]}" "$@" &
     driver=$!
-    # It may have come already.
+    # A signal may have come before the driver started.
     if [[ $signals -gt 0 ]]; then kill -TERM "$driver" 2>/dev/null || true; fi
-    # A signal ends `wait` before the driver has ended.
+    # A signal ends `wait` before the driver has ended, so wait again.
     until
         before=$signals status=0
         wait "$driver" || status=$?
         [[ $signals -eq $before ]]
     do :; done
-    # 130 and 143: interrupted. Another status is an end of its own, whatever was asked in the meantime.
+    # 130 and 143 mean interrupted. With any other status the command ended by itself, and the job is not requeued.
     if [[ $asked == requeue && ($status -eq 130 || $status -eq 143) ]]; then
-        echo "The driver was told to stop; this job goes back into the queue and goes on when SLURM starts it again."
-        scontrol requeue "$SLURM_JOB_ID" || fail "job $SLURM_JOB_ID cannot be requeued: submit the same command again, it goes on"
+        echo "The driver was stopped; this job goes back into the queue and continues when SLURM starts it again."
+        scontrol requeue "$SLURM_JOB_ID" || fail "job $SLURM_JOB_ID cannot be requeued: submit the same command again, it continues"
         status=0
     fi
     exit "$status"
 }
 
-# The signal comes two minutes before the time limit, and up to a minute earlier: a shorter job would be requeued for ever.
+# The signal comes two to three minutes before the time limit, so a shorter job would be requeued for ever.
 require_time() {
     local limit
     limit=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%l) || return 0
     [[ ! $limit =~ ^[0-3]:[0-9]+$ ]] ||
-        fail "a time limit of $limit minutes leaves nothing before the signal to stop: give sbatch --time hours:minutes:seconds"
+        fail "a time limit of $limit minutes leaves no time before the signal to stop: give sbatch --time hours:minutes:seconds"
 }

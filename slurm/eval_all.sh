@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Every checkpoint of a run on its tasks: the best on validation, chosen there, and its score on test. Job arrays answer, one a split for
-# all tasks together; this small job waits for them, prints tables and leaves evals/summary.json in the run's state:
+# Scores every checkpoint of a run: chooses the best on validation and tests it. One job array a split answers, for all tasks together. This
+# small job waits for the arrays, prints tables and writes evals/summary.json into the run's state:
 #   sbatch slurm/eval_all.sh [STATE] [any option of jobs/evaluate.py]
 #   TASKS=gsm8k,medqa SPLIT=validation sbatch --partition=cpu slurm/eval_all.sh state/mine --select-on gsm8k
-# Variables, each for what could be said by an argument:
-#   STATE    the run's state directory; else state/ or the one run in it
-#   TASKS    what to score on, names with commas between, own for data.validation and data.test; else evaluation.tasks of the recipe, or the
-#            task that the run was trained on, or own
-#   SPLIT    validation: stop at the choice; test: go on from there; else both
-#   PROFILE  the cluster, where not the run's own: a file, or a name under slurm/profiles
-# All options of sbatch (--partition, --account, --time) go before the script's name. At its time limit it requeues itself and goes on.
+# Each variable stands for an argument:
+#   STATE    the run's state directory; default: state/, or the one run in it
+#   TASKS    the tasks to score on, separated by commas; own means data.validation and data.test. Default: evaluation.tasks of the recipe, else the
+#            task that the run was trained on, else own
+#   SPLIT    validation: stop once checkpoints are chosen; test: continue from there; default: both
+#   PROFILE  the cluster: a file, or a name under slurm/profiles; default: the run's own
+# All options of sbatch (--partition, --account, --time) go before the script's name. At its time limit it requeues itself and continues.
 # Without SLURM, on this machine: bash slurm/eval_all.sh [STATE]
 #SBATCH --job-name=sparta-eval
 #SBATCH --nodes=1
@@ -22,7 +22,7 @@
 #SBATCH --open-mode=append
 #SBATCH --output=sparta-eval-%j.log
 set -euo pipefail
-# A batch job runs a copy of this script, slurm_script, from a spool folder: the checkout is where it was submitted.
+# A batch job runs a copy of this script (slurm_script) from a spool folder; the checkout is where it was submitted.
 if [[ ${0##*/} == slurm_script ]]; then checkout=$SLURM_SUBMIT_DIR; else checkout=$(dirname "$0")/..; fi
 [[ -f $checkout/slurm/driver.sh ]] || { echo "error: $checkout is no checkout of this project: run sbatch in its top folder, or where sparta scripts put slurm/" >&2; exit 1; }
 # shellcheck source=slurm/driver.sh
