@@ -1,9 +1,10 @@
 """What a person sees: the plan, one progress bar a phase, a table after each iteration. On a terminal bars, in a log plain lines."""
 
 import time
-from typing import Protocol
+from collections.abc import Iterable
+from typing import Any, Protocol
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -13,6 +14,10 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
+from rich.text import Text
+
+from sparta.errors import printable
 
 LOG_EVERY_SECONDS = 15.0
 LOG_WIDTH = 110
@@ -79,10 +84,24 @@ class Screen:
         self.console.print(text, markup=False)
 
 
+class PlainConsole(Console):
+    """Shows texts as they are, whoever wrote them: brackets and colons in them mean nothing, and what is not printable is spelled out."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, soft_wrap=True, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text))
+
+
 def plain_console() -> Console:
     """Standard output; in a log as wide as a table needs, not as some terminal is."""
-    console = Console(highlight=False, soft_wrap=True)
-    return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=LOG_WIDTH)
+    console = PlainConsole()
+    return console if console.is_terminal else PlainConsole(width=LOG_WIDTH)
 
 
 def duration(seconds: float) -> str:

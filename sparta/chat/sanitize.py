@@ -1,63 +1,81 @@
-"""Text of models and users made harmless inside a prompt: delimiters, role markers and invisible characters are neutralised."""
+"""Text of models and users made harmless inside a prompt: delimiters, role markers and tags of thinking are neutralised, however they are disguised.
+
+Patterns are looked for in the text as it reads (see lookalikes.py): without what cannot be seen, with look-alikes of brackets, bars and slashes
+as such. What is found is changed where it stands in the text itself, and nothing else is.
+"""
 
 import re
 from collections.abc import Sequence
 from functools import cache
 
+from sparta.chat.lookalikes import CLOSES, OPENS, places_in, reading
+
 JUDGING_DELIMITERS = ("question", "response")
 GRADING_DELIMITERS = (*JUDGING_DELIMITERS, "reference")
 """What stands in angle brackets around the texts of a prompt. A judge prompt has no reference, so one in its texts is left as it is."""
 
-_HIDDEN = (
-    r"\x00-\x08\x0e-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e"
-    r"\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e01ef"
-)
-_INVISIBLE = rf"[\s{_HIDDEN}]*"
-"""Space, and characters that show as nothing: what somebody could put between the letters of a delimiter."""
+_OPEN, _CLOSE = f"[<{OPENS}]", f"[>{CLOSES}]"
 
 
 def _spelled(word: str) -> str:
-    return _INVISIBLE.join(map(re.escape, word))
+    return r"\s*".join(map(re.escape, word))
 
 
 @cache
 def _delimiting(words: tuple[str, ...]) -> re.Pattern[str]:
     """What would read as the beginning or end of one of these delimiters."""
     spelled = "|".join(map(_spelled, words))
-    return re.compile(rf"<{_INVISIBLE}(?:/{_INVISIBLE})*(?:{spelled})(?![\w-])[^<>\n]*>?", re.IGNORECASE)
+    inside = rf"[^<>{OPENS}{CLOSES}\n]*"
+    return re.compile(rf"{_OPEN}\s*(?:/\s*)*(?:{spelled})(?![\w-]){inside}{_CLOSE}?", re.IGNORECASE)
 
 
-_BAR, _SLASH = r"[|\uff5c]", rf"(?:/{_INVISIBLE})?"
-_ROLE_MARKERS = re.compile(
-    rf"<{_INVISIBLE}{_BAR}[^<>|\uff5c]{{1,48}}{_BAR}{_INVISIBLE}>"
-    rf"|\[{_INVISIBLE}{_SLASH}{_spelled('INST')}{_INVISIBLE}\]"
-    rf"|<{_INVISIBLE}<{_INVISIBLE}{_SLASH}{_spelled('SYS')}{_INVISIBLE}>{_INVISIBLE}>"
-    rf"|<{_INVISIBLE}(?:{_spelled('start_of_turn')}|{_spelled('end_of_turn')}){_INVISIBLE}>"
-    rf"|<[{_HIDDEN}]*(?:/[{_HIDDEN}]*)?s[{_HIDDEN}]*>"
+_SLASH = r"(?:/\s*)?"
+_MARKERS = re.compile(
+    rf"{_OPEN}\s*\|[^<>|{OPENS}{CLOSES}]{{1,48}}\|\s*{_CLOSE}"
+    rf"|{_OPEN}\s*{_SLASH}(?:seed\s*:\s*)?(?:{'|'.join(map(_spelled, ('thinking', 'think', 'thought', 'reasoning')))})\s*{_CLOSE}"
+    rf"|{_OPEN}\s*(?:{_spelled('start_of_turn')}|{_spelled('end_of_turn')})\s*{_CLOSE}"
+    rf"|\[\s*{_SLASH}{_spelled('INST')}\s*\]"
+    rf"|<\s*<\s*{_SLASH}{_spelled('SYS')}\s*>\s*>"
+    r"|<(?:/)?s>"
     # Any word in capitals: [SYSTEM_PROMPT], [TOOL_CALLS]. A [NOTE] loses its brackets too, which says the same to a judge.
-    rf"|\[{_INVISIBLE}{_SLASH}(?-i:[A-Z](?:[{_HIDDEN}]*[A-Z_]){{2,}}){_INVISIBLE}\]",
+    rf"|\[\s*{_SLASH}(?-i:[A-Z][A-Z_]{{2,}})\s*\]",
     re.IGNORECASE,
 )
-_ROUND = str.maketrans("<>[]", "()()")
+_ROUND = str.maketrans(f"<[{OPENS}>]{CLOSES}", "((()))")
 
 
 def neutralise(
     text: str, special_tokens: Sequence[str] = (), delimiters: tuple[str, ...] = JUDGING_DELIMITERS
 ) -> str:
-    """`text` with every delimiter, role marker and special token turned into plain words.
+    """`text` with every delimiter, role marker, tag of thinking and special token turned into plain words.
 
     Angle and square brackets of a match become round ones (`</response>` reads `(/response)`); a special
     token without brackets is split by a space, one of a single character is left out. Nothing in the result
     is one of `delimiters` or of `special_tokens`.
     """
-    exact = [re.escape(token) for token in sorted(special_tokens, key=len, reverse=True) if token.strip()]
-    patterns = [_delimiting(delimiters), _ROLE_MARKERS, *([re.compile("|".join(exact))] if exact else [])]
+    tokens = [re.escape(token) for token in sorted(special_tokens, key=len, reverse=True) if token.strip()]
+    exact = re.compile("|".join(tokens)) if tokens else None
     while True:
         before = text
-        for pattern in patterns:
-            text = pattern.sub(_plain, text)
+        text = _rounded(text, (_delimiting(delimiters), _MARKERS))
+        if exact is not None:
+            text = exact.sub(_plain, text)
         if text == before:
             return text
+
+
+def _rounded(text: str, patterns: Sequence[re.Pattern[str]]) -> str:
+    """`text` with round brackets where it reads like one of `patterns`."""
+    read = reading(text)
+    spans = [match.span() for pattern in patterns for match in pattern.finditer(read)]
+    if not spans:
+        return text
+    characters, places = list(text), places_in(text)
+    for start, end in spans:
+        for at in range(start, end):
+            if (bracket := read[at].translate(_ROUND)) != read[at]:
+                characters[places[at]] = bracket
+    return "".join(characters)
 
 
 def _plain(match: re.Match[str]) -> str:

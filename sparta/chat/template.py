@@ -79,6 +79,8 @@ class ChatTemplate:
 
     def written(self, token_ids: Sequence[int]) -> str:
         """What a model wrote: the text of `token_ids`, without special tokens but for those that its tags of thinking consist of."""
+        if self._tag_tokens.keys().isdisjoint(token_ids):
+            return self.decode(token_ids)
         text, piece = "", list[int]()
         for token in token_ids:
             if token in self._tag_tokens:

@@ -9,7 +9,7 @@ from pathlib import Path
 from sparta.cluster.attempts import AttemptDir, Piece, TaskReporter, Watch, begin_record
 from sparta.cluster.gpu_time import last_sign
 from sparta.engines.factory import loads_so_far
-from sparta.errors import SpartaError
+from sparta.errors import SpartaError, printable
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
 
@@ -118,7 +118,7 @@ def run_and_tell(run: Run, piece: Piece, shard: int) -> str | None:
         print(f"error: {error}", flush=True)
         return str(error)
     except Exception as error:
-        traceback.print_exc()
+        print(printable(traceback.format_exc()), flush=True)
         return f"{type(error).__name__}: {error}"
     print(f"{piece.phase}: {done:.1f} items done; the shard is complete", flush=True)
     return None

@@ -194,6 +194,7 @@ def _chosen(run: Run, todo: EvaluationPlan, name: str, means: Mapping[str, Means
         way=format_of_scores(run, name, judged=bool(_judged(todo, [name]))),
         validation={checkpoint: mean.value for checkpoint, mean in own.items()},
         ungraded={checkpoint: mean.ungraded for checkpoint, mean in own.items()},
+        unanswered={checkpoint: mean.unanswered for checkpoint, mean in own.items() if mean.unanswered},
         choices=choices,
     )
 

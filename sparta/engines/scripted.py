@@ -2,7 +2,7 @@
 
 Every model has a skill, which follows from its name and, a little, its version. Answers state their quality,
 which varies around the skill of who gave them; judges read it back with an error that is larger for the less
-skilled. So reputations move as they would with models.
+skilled. So reputations move as they would with models. Where a prompt invites it they think first, some longer than others.
 """
 
 import json
@@ -76,7 +76,7 @@ class ScriptedEngine:
         if request.labels:
             shares = self._label_shares(request)
             return Completion(request.key, "", (), prompt_tokens, "stop", time.perf_counter() - began, shares)
-        text = _up_to_stop(self._text(request), request.sampling.stop)
+        text = _up_to_stop(self._thought(request) + self._text(request), request.sampling.stop)
         ends = not any(stop in text for stop in request.sampling.stop)
         token_ids = (*self._renderer.encode(text), *((ByteTokenizer.END,) if ends else ()))
         limit = min(room, request.sampling.max_new_tokens)
@@ -84,6 +84,14 @@ class ScriptedEngine:
         token_ids = token_ids[:limit]
         text = self._renderer.decode(token_ids)
         return Completion(request.key, text, token_ids, prompt_tokens, reason, time.perf_counter() - began)
+
+    def _thought(self, request: Request) -> str:
+        """What the model thinks first: what would count for a vote or an answer, if it did count. Nothing where it goes on from something."""
+        tags = self._renderer.tags
+        if tags is None or request.prefix or not request.prompt.invites_thinking:
+            return ""
+        steps = rng.stream(*_name(request), "thought").randrange(20)
+        return tags.thought("hm, " * steps + "quality 9.99, score: 10/10?", request.prompt.state == "opened")
 
     def _text(self, request: Request) -> str:
         if not _judges(request):
@@ -93,8 +101,8 @@ class ScriptedEngine:
             quality = _bounded(rng.stream(*_name(request), "answer").gauss(skill(request.model), 1.0))
             return f"scripted answer {rng.seed_of(*_name(request)):016x}, quality {quality:.2f}"
         prompt = request.prompt.messages[-1].content
-        written = self._renderer.decode(request.prefix)
-        working = "" if "\n" in written or "First work out" not in prompt else "scripted working\n"
+        written = self._renderer.said(request.prompt, self._renderer.decode(request.prefix)).answer
+        working = "" if written or "First work out" not in prompt else "scripted working\n"
         return working + self._verdict(request, prompt, written)
 
     def _verdict(self, request: Request, prompt: str, written: str) -> str:

@@ -50,6 +50,12 @@ def may_think(base: str, chat: ChatOptions) -> bool:
     return any(map(tags_in, templates))
 
 
+def tokens_of_thinking(base: str, chat: ChatOptions) -> int:
+    """What models on the base in the folder `base` may spend on thinking, for estimates: none where the template is told that they are not to."""
+    told = any(value is False for name, value in chat.template_kwargs.items() if "think" in name)
+    return chat.thinking_tokens if may_think(base, chat) and not told else 0
+
+
 def _cannot_chat(base: str) -> SpartaError:
     return SpartaError(
         f"base {base} has no chat template: use an instruction-tuned base, or add one to its tokenizer"

@@ -21,11 +21,12 @@ R = TypeVar("R", bound=Row)
 @dataclass(frozen=True)
 class CheckpointScores:
     """One checkpoint by one metric. values: by item, in the metric's unit. ungraded: items without a value; they count neither as right nor as
-    wrong.
+    wrong. unanswered: those of them where the model's thinking never ended.
     """
 
     values: dict[str, float]
     ungraded: int
+    unanswered: int = 0
 
 
 def scores(
@@ -47,15 +48,16 @@ def scores(
     items = items_of(run, task, split)
     found = {}
     for name in names:
-        values = {}
+        values, unanswered = {}, 0
         for item in items:
             answer = _row(answers, answer_key(task, name, item.item_id), folder)
+            unanswered += not answer.answered
             value = answer.grades.get(metric)
             if graded and has_answer(answer):
                 value = _row(grades, grade_key(task, name, item.item_id, metric), graded).score
             if value is not None:
                 values[item.item_id] = value
-        found[name] = CheckpointScores(values, len(items) - len(values))
+        found[name] = CheckpointScores(values, len(items) - len(values), unanswered)
     return found
 
 

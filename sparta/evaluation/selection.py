@@ -14,11 +14,12 @@ ALL = "best of all checkpoints"
 
 
 class Mean(msgspec.Struct, frozen=True):
-    """The score of one checkpoint. value: mean over the items that were graded; None where none was."""
+    """The score of one checkpoint. value: mean over the items that were graded; None where none was. unanswered: of the ungraded."""
 
     value: float | None
     graded: int
     ungraded: int
+    unanswered: int = 0
 
     @property
     def eligible(self) -> bool:
@@ -29,7 +30,7 @@ class Mean(msgspec.Struct, frozen=True):
 def mean_of(scored: CheckpointScores) -> Mean:
     """The mean of what was graded; what was not is counted."""
     values = scored.values.values()
-    return Mean(fmean(values) if values else None, len(values), scored.ungraded)
+    return Mean(fmean(values) if values else None, len(values), scored.ungraded, scored.unanswered)
 
 
 def pools(iterations: Sequence[int], every: bool) -> dict[str, tuple[int, ...]]:

@@ -76,8 +76,8 @@ class TaskScores(msgspec.Struct, frozen=True):
     """One task. metrics: the first is the one that checkpoints are chosen by. items: how many, by split.
 
     way: how they were asked (with which template, up to how many tokens) and by whom graded, as folders below evals/ are called. validation,
-    ungraded: of every checkpoint that was scored on validation, the mean of the first metric and how many answers have none. looks: at the
-    test split for these choices, without their times.
+    ungraded: of every checkpoint that was scored on validation, the mean of the first metric and how many answers have none. unanswered: in how many
+    of these the thinking never ended, of checkpoints with any. looks: at the test split for these choices, without their times.
     """
 
     metrics: list[Scale]
@@ -85,6 +85,7 @@ class TaskScores(msgspec.Struct, frozen=True):
     way: str
     validation: dict[str, float | None] = {}
     ungraded: dict[str, int] = {}
+    unanswered: dict[str, int] = {}
     choices: list[Choice] = []
     looks: list[HoldoutAccess] = []
     against: list[Comparison] = []
@@ -150,6 +151,10 @@ def merged_scores(before: TaskScores | None, now: TaskScores) -> TaskScores:
         way=now.way,
         validation={**before.validation, **now.validation},
         ungraded={**before.ungraded, **now.ungraded},
+        unanswered={
+            **{name: count for name, count in before.unanswered.items() if name not in now.validation},
+            **now.unanswered,
+        },
         choices=list(choices.values()),
         looks=list(looks.values()),
         against=list(against.values()),

@@ -52,6 +52,8 @@ def remarks(name: str, scores: TaskScores) -> Iterator[str]:
     ungraded = sum(scores.ungraded.values())
     if ungraded:
         yield f"  {name}: {ungraded:,} validation answers are ungraded and left out of the means"
+    if unanswered := sum(scores.unanswered.values()):
+        yield f"  {name}: in {unanswered:,} of these the thinking never ended (chat.thinking_tokens, the answer's own limit beside it, was used up)"
     if barred:
         yield f"  {name}: more than half of the answers of {', '.join(barred)} are ungraded, so that they were not to be chosen"
     for choice in scores.choices:

@@ -146,8 +146,16 @@ def _check_jury(run: Run, t: int, jury: dict[str, stats.JudgeStats]) -> None:
     limit = run.recipe.judging.max_missing
     for judge, counts in jury.items():
         if counts.share_missing > limit:
-            shown = [repr(vote.raw[:120]) for vote in _missing_votes(run, t, judge) if vote.raw]
+            votes = _missing_votes(run, t, judge)
+            shown = [
+                repr(vote.raw[:120] or vote.thinking[-120:]) for vote in votes if vote.raw or vote.thinking
+            ]
             wrote = f"it wrote, for example, {', '.join(shown)}" if shown else "it wrote nothing"
+            if counts.unanswered:
+                wrote += (
+                    f"; in {counts.unanswered} of them its thinking never ended within chat.thinking_tokens, {run.recipe.chat.thinking_tokens}, and "
+                    f"judging.max_new_tokens, {run.recipe.judging.max_new_tokens}"
+                )
             raise SpartaError(
                 f"iteration {t}: {counts.missing} of {counts.votes} votes of judge {judge} could not be read "
                 f"({counts.share_missing:.0%}, judging.max_missing is {limit:.0%}); {wrote}. "

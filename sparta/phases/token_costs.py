@@ -14,6 +14,7 @@ from statistics import fmean
 from sparta.chat.judge_prompts import judge_content, judging_instruction, question_text
 from sparta.chat.template import Message
 from sparta.engines.token_count import CHARACTERS_A_TOKEN, FRAME_TOKENS, Count, by_characters, counter_of
+from sparta.engines.tokenizers import tokens_of_thinking
 from sparta.phases.base import WorkItem
 from sparta.pool.members import locate
 from sparta.recipes.schema import Recipe
@@ -119,7 +120,8 @@ def expected_tokens(run: Run, t: int) -> dict[str, float]:
         if lengths:
             everyone = fmean(length for found in lengths.values() for length in found)
             return {model: fmean(lengths[model]) if lengths[model] else everyone for model in run.models}
-    return dict.fromkeys(run.models, run.recipe.generation.max_new_tokens / 2)
+    answer, thinking = run.recipe.generation.max_new_tokens, _thinking(run)
+    return {model: (answer + thinking(base)) / 2 for model, base in run.bases.items()}
 
 
 def expected_verdicts(run: Run, t: int) -> dict[str, float]:
@@ -128,6 +130,11 @@ def expected_verdicts(run: Run, t: int) -> dict[str, float]:
     label = float(judging.mode == "expected")
     if label and not judging.working:
         return dict.fromkeys(run.models, label)
+    thinking = _thinking(run)
+    unknown = {
+        name: label + judging.max_new_tokens + (0.0 if label else thinking(base) / 2)
+        for name, base in run.bases.items()
+    }
     for earlier in range(t - 1, 0, -1):
         path = run.iteration(earlier).stats
         if path.is_file():
@@ -135,10 +142,10 @@ def expected_verdicts(run: Run, t: int) -> dict[str, float]:
             return {
                 name: label + (judges[name].new_tokens / judges[name].votes)
                 if name in judges and judges[name].votes
-                else label + judging.max_new_tokens
+                else unknown[name]
                 for name in run.models
             }
-    return dict.fromkeys(run.models, label + judging.max_new_tokens)
+    return unknown
 
 
 def tokens_of_answer(row: Response | Answer) -> float:
@@ -188,6 +195,12 @@ def wrapping(recipe: Recipe) -> str:
     """The text of a judge prompt without question and response."""
     judging = recipe.judging
     return judge_content("", "", judging_instruction(judging.mode, judging.working, judging.labels))
+
+
+def _thinking(run: Run) -> Callable[[str], int]:
+    """Tokens, by base as the recipe names it, that its models may think before an answer."""
+    folder, chat = run.recipe.pool.folder, run.chat
+    return cache(lambda base: tokens_of_thinking(locate(base, folder), chat))
 
 
 def _counters(run: Run) -> Callable[[str], Count]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from sparta.chat.judge_prompts import question_text
 from sparta.engines.token_count import FRAME_TOKENS, counter_of
+from sparta.engines.tokenizers import tokens_of_thinking
 from sparta.errors import SpartaError
 from sparta.pool.members import adapters_of, base_folder, locate
 from sparta.recipes.pool import Model
@@ -270,7 +271,8 @@ def longest_pair(run: Run) -> int:
         for folder in (base_folder(run.recipe, model) for model in run.recipe.pool.models)
     }
     prompt = max(count(text) for text in nlargest(_LONGEST, texts, key=len) for count in counters.values())
-    return int(prompt + FRAME_TOKENS) + run.recipe.generation.max_new_tokens
+    thinking = max(tokens_of_thinking(folder, run.chat) for folder in counters)
+    return int(prompt + FRAME_TOKENS) + run.recipe.generation.max_new_tokens + thinking
 
 
 def adapter_bytes(recipe: Recipe, founded: Mapping[str, Path] | None = None) -> int:

@@ -35,8 +35,8 @@ OURS = frozenset(
 class ThinkingTags(Rules):
     """What a model writes around its thinking."""
 
-    open: str = Field(min_length=1, description="<think>, say")
-    close: str = Field(min_length=1, description="</think>, say")
+    open: str = Field(min_length=1, description="`<think>`, say")
+    close: str = Field(min_length=1, description="`</think>`, say")
 
 
 class Chat(Rules):

@@ -107,12 +107,13 @@ def _section(heading: str, section: Schema, places: Mapping[str, list[str]]) -> 
         if inner := _inner(field):
             title = _title(places[inner[0]])
             link = f"see [{title}](#{_anchor(title)})"
-            kind, bounds = (
-                {"": "section", "[]": "list of sections", ".NAME": "mapping of names to sections"}[inner[1]],
-                "",
-            )
+            kind = {"": "section", "[]": "list of sections", ".NAME": "mapping of names to sections"}[
+                inner[1]
+            ]
+            words = [_type(alternative) for alternative in field.get("anyOf", ()) if "enum" in alternative]
+            kind, bounds = " or ".join([*words, kind]), ""
             meaning = f"{meaning}; {link}" if meaning else link
-            default = default if default in ("required", "null") or inner[1] else ""
+            default = default if words or default in ("required", "null") or inner[1] else ""
         lines.append(
             _row(
                 f"`{key}`{free}",

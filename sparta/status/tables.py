@@ -1,5 +1,6 @@
 """A status for people (tables) and for programs (JSON)."""
 
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -28,7 +29,8 @@ ENDED_SHOWN = 5
 def as_json(status: Status) -> str:
     """One JSON object; fields are those of sparta.status.collect.Status, with the exit code."""
     fields = {**msgspec.structs.asdict(status), "exit_code": status.exit_code}
-    return msgspec.json.format(msgspec.json.encode(fields), indent=2).decode()
+    # In ASCII, so that a terminal that shows it is steered by nothing in it.
+    return json.dumps(msgspec.to_builtins(fields), indent=2)
 
 
 def show_status(status: Status, state: Path) -> None:

@@ -177,7 +177,7 @@ class SftDataInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class TrainedExpert(Record, frozen=True):
     """iter_00/training/: an expert of the pool has been trained from data; its adapter is in place under adapters/<model>/.
 
-    sha256: digest of the adapter's files. rows: used. dropped: too long for `pool.sft.max_length` or the context, or without a token to learn.
+    sha256: digest of the adapter's files. rows: used, one for each answer where the chat template knows thinking. dropped: too long for `pool.sft.max_length` or the context, or without a token to learn.
     Losses in nats: of the first update, of the last one, and the mean of all. tokens: of all rows and epochs, prompts with them.
     """
 

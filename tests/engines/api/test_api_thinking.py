@@ -1,0 +1,161 @@
+"""Models at an endpoint that think: told apart by the endpoint or by their tags, it is the same thought and the same answer."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import tiny_models
+from support.api_proxy import Proxy, Reply, complete
+from support.chat_templates import LLAMA_LIKE, QWEN3_LIKE, R1_LIKE, THINKING_TOKENS
+from support.engine_contract import SAMPLED, ref, request, settings
+from support.scripted_run import DEADLINE
+
+from sparta.chat.options import ChatOptions
+from sparta.chat.template import Message
+from sparta.chat.thinking import Said
+from sparta.engines.api.engine import ApiEngine
+from sparta.errors import SpartaError
+from sparta.pool.checks import check_prompts
+from sparta.recipes.load import validated
+from sparta.recipes.schema import Recipe
+
+
+@pytest.fixture
+def proxy() -> Iterator[Proxy]:
+    made = Proxy()
+    yield made
+    made.die()
+
+
+@pytest.fixture
+def ask(proxy: Proxy) -> Iterator[Callable[..., Said]]:
+    """What a model on a base with this template has said, where the endpoint answers with this message."""
+    made: list[ApiEngine] = []
+
+    def asked(base: Path, message: dict[str, Any], finish: str = "stop", **options: Any) -> Said:
+        choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": finish}
+        proxy.replies.append(
+            Reply(body={"choices": [choice], "usage": {"prompt_tokens": 1, "completion_tokens": 1}})
+        )
+        api = {"url": proxy.url, "timeout": DEADLINE, "dialect": "vllm"}
+        engine = ApiEngine(settings(kind="api", api=api), None, chat=ChatOptions(**options))
+        made.append(engine)
+        one = request(engine, ref("m", base, None), "what?", SAMPLED)
+        [done] = complete(engine, [one])
+        return engine.renderer(one.model).said(one.prompt, done.text)
+
+    yield asked
+    for engine in made:
+        engine.close()
+
+
+def base_with(folder: Path, template: str) -> Path:
+    tiny_models.make_tokenizer(folder, template=template, added=THINKING_TOKENS)
+    (folder / "config.json").write_text('{"model_type": "qwen2", "max_position_embeddings": 512}')
+    (folder / "model.safetensors").touch()
+    return folder
+
+
+@pytest.mark.parametrize("template", [QWEN3_LIKE, R1_LIKE])
+@pytest.mark.parametrize(
+    ("message", "finish", "said"),
+    [
+        ({"content": "<think>\nhm\n</think>\n\n11"}, "stop", Said("hm", "11")),
+        ({"content": "hm\n</think>\n\n11"}, "stop", Said("hm", "11")),
+        ({"content": "<think>\nhm"}, "length", Said("hm", "", False)),
+        ({"content": "\n\n11", "reasoning_content": "hm"}, "stop", Said("hm", "11")),
+        ({"content": "11", "reasoning": "\nhm\n", "reasoning_content": None}, "stop", Said("hm", "11")),
+        ({"content": None, "reasoning_content": "hm"}, "length", Said("hm", "", False)),
+        ({"content": ""}, "stop", Said("", "")),
+    ],
+)
+def test_a_thought_at_an_endpoint_is_a_thought(
+    tmp_path: Path, ask: Callable[..., Said], template: str, message: dict[str, Any], finish: str, said: Said
+) -> None:
+    assert ask(base_with(tmp_path / "base", template), message, finish) == said
+
+
+def test_what_a_prompt_has_begun_to_think_is_no_answer(tmp_path: Path, ask: Callable[..., Said]) -> None:
+    cut = {"content": "It may be 11"}
+    assert ask(base_with(tmp_path / "r1", R1_LIKE), cut, "length") == Said("It may be 11", "", False)
+    assert ask(base_with(tmp_path / "qwen3", QWEN3_LIKE), cut, "length") == Said("", "It may be 11")
+    assert ask(tmp_path / "elsewhere", cut, "length") == Said("", "It may be 11")
+
+
+def test_the_endpoint_is_told_what_its_chat_template_is_given(
+    tmp_path: Path, ask: Callable[..., Said], proxy: Proxy
+) -> None:
+    base = base_with(tmp_path / "base", QWEN3_LIKE)
+    ask(base, {"content": "11"}, template_kwargs={"enable_thinking": False})
+    ask(base, {"content": "11"})
+    first, second = (seen.body for seen in proxy.chats)
+    assert first == {**second, "chat_template_kwargs": {"enable_thinking": False}}
+
+
+def recipe(base: Path, **sections: Any) -> Recipe:
+    """Of models at an endpoint; their adapters are not looked at here."""
+    models = [{"name": name, "adapter": f"/adapters/{name}"} for name in "abc"]
+    tree = {
+        "name": "endpoint",
+        "pool": {"base": str(base), "models": models},
+        "data": {"train": "/x.jsonl"},
+        "engine": {"kind": "api", "api": {"url": "http://127.0.0.1:8000/v1", "dialect": "vllm"}},
+        "generation": {"max_new_tokens": 100},
+        **sections,
+        "chat": {"thinking_tokens": 200, **sections.get("chat", {})},
+    }
+    return validated(Recipe, tree, "recipe")
+
+
+ASKED = [("q", (Message("user", "?"),))]
+
+
+def test_a_judge_that_thinks_at_an_endpoint_is_held_to_no_form(tmp_path: Path) -> None:
+    base = base_with(tmp_path / "base", QWEN3_LIKE)
+    with pytest.raises(
+        SpartaError,
+        match=rf"judging\.constrained holds a judge to its form at once, and models of base {base} think first",
+    ):
+        check_prompts(recipe(base), ASKED)
+    with pytest.raises(SpartaError, match=r"judging\.mode expected asks for a label at once"):
+        check_prompts(recipe(base, judging={"mode": "expected"}), ASKED)
+    check_prompts(recipe(base, judging={"constrained": False}), ASKED)
+    check_prompts(recipe(base, chat={"template_kwargs": {"enable_thinking": False}}), ASKED)
+    check_prompts(recipe(base, engine={"kind": "hf"}), ASKED)
+
+
+def test_a_template_that_prints_the_day_is_not_for_an_endpoint_that_knows_another(tmp_path: Path) -> None:
+    base = base_with(tmp_path / "base", LLAMA_LIKE)
+    with pytest.raises(
+        SpartaError,
+        match=r"prints today's date, and an endpoint prints its own: name a date in chat\.template_kwargs",
+    ):
+        check_prompts(recipe(base), ASKED)
+    check_prompts(recipe(base, chat={"template_kwargs": {"date_string": "28 Nov 2026"}}), ASKED)
+    check_prompts(recipe(base, engine={"kind": "hf"}), ASKED)
+
+
+def test_openais_own_protocol_has_no_word_for_what_a_template_is_given(tmp_path: Path) -> None:
+    openai = {"kind": "api", "api": {"url": "http://127.0.0.1:8000/v1"}}
+    with pytest.raises(
+        SpartaError, match=r"chat\.template_kwargs cannot be told .*: set engine\.api\.dialect to vllm"
+    ):
+        recipe(tmp_path, engine=openai, chat={"template_kwargs": {"enable_thinking": False}})
+    judge = {"base": "m", "engine": openai, "chat": {"template_kwargs": {"enable_thinking": False}}}
+    with pytest.raises(
+        SpartaError,
+        match=r"evaluation\.judge\.chat\.template_kwargs cannot .* set evaluation\.judge\.engine\.api\.dialect",
+    ):
+        recipe(tmp_path, evaluation={"judge": judge})
+
+
+def test_a_thought_and_an_answer_must_leave_room_for_a_prompt(tmp_path: Path) -> None:
+    base = base_with(tmp_path / "base", QWEN3_LIKE)
+    local = {"engine": {"kind": "hf"}}
+    with pytest.raises(
+        SpartaError,
+        match=rf"chat\.thinking_tokens, 412\) and an answer \(100\) leave no room .* base {base}, 512 tokens",
+    ):
+        check_prompts(recipe(base, chat={"thinking_tokens": 412}, **local), ASKED)
+    check_prompts(recipe(base, chat={"thinking_tokens": 411}, **local), ASKED)
