@@ -210,8 +210,7 @@ def _by_iteration(run: Run, views: Views) -> tuple[list[IterationStatus], GpuTim
 
 def _measured(run: Run, t: int) -> IterationStats | None:
     """stats.json, where the iteration was measured and not with an earlier version."""
-    path = run.iteration(t).stats
-    stats = files.read_json(path, IterationStats) if path.is_file() else None
+    stats = files.read_measured(run.iteration(t).stats, IterationStats)
     return stats if stats is not None and stats.phases else None
 
 
