@@ -132,6 +132,8 @@ def scripts(page: Page) -> Iterator[tuple[Path | str, Command]]:
             yield arguments[1], arguments[2:]
         elif program == "python" and arguments[0].startswith(TAKE_OPTIONS):
             yield ROOT / arguments[0], arguments[1:]
+        elif program == "sparta":
+            yield program, arguments
 
 
 def batch_scripts(page: Page) -> Iterator[tuple[Path | str, Command]]:
@@ -169,7 +171,12 @@ def test_every_program_of_a_page_is_known_and_its_files_exist(page: Page) -> Non
         if program == "make":
             [target] = [word for word in arguments if "=" not in word]
             assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE), target
-        elif program == ".venv/bin/pytest" or program in KNOWN_PROGRAMS | {"python", "bash", "sbatch"}:
+        elif program == ".venv/bin/pytest" or program in KNOWN_PROGRAMS | {
+            "python",
+            "bash",
+            "sbatch",
+            "sparta",
+        }:
             named = re.findall(r"[\w./*-]+", " ".join(arguments)) if program == "eval" else arguments
             paths = [word for word in named if TOP.fullmatch(word) or FILE.fullmatch(word)]
             assert [path for path in paths if not exists(path)] == []
@@ -208,7 +215,7 @@ def test_recipe_settings_and_profile_of_a_command_are_valid(
 def embedded(arguments: Command) -> bool:
     """Whether a command begins a run that needs nothing but the repository."""
     given = dict(zip_longest(arguments, arguments[1:], fillvalue=""))
-    others = {"--resume", "--fork", "--cancel", "--fetch"} & given.keys()
+    others = {"--resume", "--fork", "--cancel", "--detach", "--fetch"} & given.keys()
     own_profile = given.get("--profile", "").endswith(".yaml")
     return given.get("--recipe", EMBEDDED[0]) in EMBEDDED and not others and not own_profile
 
@@ -264,11 +271,11 @@ def test_what_looks_at_a_run_works_on_one(script: str, arguments: Command, toy_r
     assert done.stdout
 
 
-@pytest.mark.parametrize("command", [path.stem for path in JOBS])
-def test_every_option_is_on_the_page_of_the_commands(command: str) -> None:
+@pytest.mark.parametrize("command", [*([path.stem] for path in JOBS), ["recipe", "show"]], ids="-".join)
+def test_every_option_is_on_the_page_of_the_commands(command: Command) -> None:
     page = BY_NAME["jobs/README.md"]
     shown = {word for span in page.spans for word in re.findall(r"--[a-z][\w-]*", span)}
-    assert options(command) - {"--help"} <= shown
+    assert options(*command) <= shown
 
 
 def test_the_one_node_job_runs_without_slurm(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import yaml
 from support.built_wheel import build_wheel, install, run_outside
 from support.house import ROOT
 from support.requirements import pins
-from support.scripted_run import quiet, write_recipe
+from support.scripted_run import path_without_slurm, quiet, write_recipe
 
 from sparta import __version__
 
@@ -29,10 +29,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sparta(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Sparta:
     """Commands in an environment that has the wheel."""
     binaries = install(wheel, tmp_path_factory.mktemp("environment"))
+    without = path_without_slurm(tmp_path_factory.mktemp("path"))
 
     def run(*arguments: object, cwd: Path, program: str = "sparta") -> "subprocess.CompletedProcess[str]":
         variables = {key: value for key, value in quiet().items() if key != "PYTHONPATH"}
-        path = f"{binaries}{os.pathsep}{os.environ['PATH']}"
+        path = f"{binaries}{os.pathsep}{without}"
         command = [binaries / program if program == "sparta" else program, *arguments]
         return run_outside(command, cwd=cwd, env={**variables, "PATH": path})
 
@@ -57,7 +58,9 @@ def test_the_wheel_holds_all_that_the_suite_ships(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if name.startswith("sparta/")}
     package = {
-        path for path in (ROOT / "sparta").rglob("*") if path.is_file() and "__pycache__" not in path.parts
+        path
+        for path in (ROOT / "sparta").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts and path != ROOT / "sparta" / "README.md"
     }
     beside = {path for pattern in ("*.sh", "profiles/*.yaml") for path in (ROOT / "slurm").glob(pattern)}
     assert held == {str(path.relative_to(ROOT)) for path in package} | {

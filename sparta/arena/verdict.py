@@ -17,7 +17,7 @@ _MOST = 200
 """Scores in one text; a longer row of them is a loop, not a verdict."""
 
 _VALUE = re.compile(rf"\s*(?P<number>{NUMBER}){OF_TEN}?\s*", re.IGNORECASE)
-_SCALE = re.compile(r"(?:max|maximum|out of|scale|best|highest)(?: (?:possible|score|points?|value))*|range")
+_SCALE = re.compile(r".*\b(?:max|maximum|out of|scale|range|best|highest)\b.*")
 _SIDE = re.compile(r"criteri(?:on|a)|aspect|dimension|category|metric|facet|side")
 _RIVAL = re.compile(r"(?:final|overall|total)(?: (?:score|rating|grade))?")
 _OVERALL = re.compile(r"\W*(?:the\s+)?(?:overall|final|total|general)\b", re.IGNORECASE)

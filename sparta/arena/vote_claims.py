@@ -16,7 +16,7 @@ TEN = r"10(?:\.0+)?(?![\w%]|[.,:/][0-9])"
 OF_TEN = rf"(?:\s*/\s*{TEN}|\s+out\s+of\s+{TEN})"
 
 OVER_TEN, KEYED, OBJECT = 1, 2, 3
-"""How firm a claim is: `8/10` in a sentence; `Score: 8`, or an `8/10` that is labelled as the overall one; an object of JSON."""
+"""How firm a claim is: `8/10` in a sentence; `Score: 8`, or an `8/10` that is labelled as the overall one; an object of JSON, or a tag of XML."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Claim:
 # number counts that has a line of its own.
 _KEY = re.compile(
     rf"""(?<![\w-])(?:(?P<json>["'])score(?P=json)\s*:\s*
-    |<score>\s*
+    |(?P<tag><score>)\s*
     |(?P<key>score|(?P<other>rating|grade|overall|final|total)|评分|得分|打分)["'”’]?
         (?P<scale>(?:[ \t]*[(\[（][^()\[\]（）\n]{{0,40}}[)\]）])?
             (?:[ \t]+(?:out[ \t]+of|from|on)[ \t][^\n:=]{{1,40}}?|[ \t]+(?:for|of)[ \t]+(?:the|this)[ \t][^\n:=]{{1,30}}?)?)
@@ -58,9 +58,10 @@ _PLAIN_VALUE = re.compile(
     # Not a number of its own: part of a word, a longer number, a percentage, a fraction, a sum, a range, a share of something else.
     rf"""(?![\w/^×~～]|[.:][0-9]|[ \t]*[%/×～]|[ \t]+[0-9]|,[ \t]*(?:or[ \t]+)?{_HEDGE}[0-9]|[ \t]*[-+*–—−][ \t]*[0-9]"""
     rf"""|[ \t]*(?:\([^()\n]{{0,20}}\)[ \t]*)?(?:to|or|and|through)[ \t]+{_HEDGE}[*(]*[0-9]|[ \t]*[(\[][ \t]*(?:or[ \t]+|to[ \t]+)?{_HEDGE}[0-9]"""
-    r"""|[ \t]+(?:hundred|thousand|million|percent|plus|minus|times)\b|[ \t]*(?:out[ \t]+)?of\b|[ \t]+(?:von|sur|su|из|de)[ \t]+[0-9])""",
+    r"""|[ \t]*(?:->|=>|→|⇒)|[ \t]+(?:hundred|thousand|million|percent|per[ ]cent|plus|minus|times|stars?)\b|[ \t]*(?:out[ \t]+)?of\b|[ \t]+(?:von|sur|su|из|de)[ \t]+[0-9])""",
     re.IGNORECASE,
 )
+_TAG_ENDS = re.compile(r"\s*</score>", re.IGNORECASE)
 _ALONE = re.compile(rf"{_CLOSE}[ \t]*(?:points?\b|pts\b)?[ \t]*(?:\Z|[\n.,;!|(<])", re.IGNORECASE)
 # After a key, what claims to be a number or to be no score; other words are prose about the score.
 _CLAIMED = re.compile(r"[-+.−]?(?:\d|[.,][0-9]|nan\b|inf|none\b|null\b|n/a\b)", re.IGNORECASE)
@@ -128,7 +129,11 @@ def _keyed(text: str) -> Iterator[Claim]:
         if label.criterion or not _SCALE.fullmatch(scale):
             continue
         value = _PLAIN_VALUE.match(text, key.end())
-        if value and (not key["other"] or _ALONE.match(text, value.end())):
+        if key["tag"]:
+            ended = value and _TAG_ENDS.match(text, value.end())
+            number = value["number"] if value and ended else None
+            yield Claim(key.start(), (ended or key).end(), number, OBJECT, finished=bool(ended))
+        elif value and (not key["other"] or _ALONE.match(text, value.end())):
             scales = (_SCALE_BEFORE.search(before), key["scale"], _SCALE_BEHIND.match(text, value.end()))
             number = value["number"] if all(map(_is_of_ten, scales)) else None
             yield Claim(

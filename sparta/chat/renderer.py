@@ -8,8 +8,9 @@ prompt, nor push the instruction out of the context: it is neutralised, and cut 
 
 import sys
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from sparta.chat.judge_prompts import INTRODUCTION, JudgingCase, judge_content, 
 from sparta.chat.options import UNDATED, ChatOptions
 from sparta.chat.sanitize import GRADING_DELIMITERS, JUDGING_DELIMITERS, neutralise
 from sparta.chat.template import ChatTemplate, Message
+from sparta.chat.thinking import THINK, Said, State, Tags, split
 from sparta.errors import SpartaError
 
 
@@ -31,11 +33,18 @@ class Prompt:
     messages: what an endpoint that renders for itself receives.
     token_ids: what a local engine receives; None where there is no local tokenizer.
     cut: tokens of the candidate's text that were left out to fit the context (0 nearly always).
+    state: how it leaves it to the model to think.
     """
 
     messages: tuple[Message, ...]
     token_ids: tuple[int, ...] | None
     cut: int = 0
+    state: State = "none"
+
+    @property
+    def invites_thinking(self) -> bool:
+        """Whether the model may think before it answers."""
+        return self.state in ("free", "opened")
 
 
 class Renderer(ChatTemplate):
@@ -49,17 +58,50 @@ class Renderer(ChatTemplate):
         super().__init__(tokenizer, options)
         self.context_length = context_length
 
-    def completion(self, text: str, finished: bool) -> tuple[int, ...]:
+    def completion(
+        self, text: str, finished: bool, thinking: str = "", state: State = "none"
+    ) -> tuple[int, ...]:
         """Token ids of a response that another tokenizer produced, with the end-of-sequence token if it ended
-        by itself.
+        by itself; behind a prompt in `state`, see `reply`.
         """
-        return self.encode(text) + ((int(self.tokenizer.eos_token_id),) if finished else ())
+        ids = self.reply(thinking, text, state)
+        return ids + ((int(self.tokenizer.eos_token_id),) if finished else ())
+
+    def limit(self, prompt: Prompt, new_tokens: int) -> int:
+        """What a completion may have whose answer may have `new_tokens`: more where the model may think first."""
+        return new_tokens + (self.options.thinking_tokens if prompt.invites_thinking else 0)
+
+    def said(self, prompt: Prompt, text: str) -> Said:
+        """What a model `written` behind `prompt`: thinking and answer."""
+        return split(text, self.tags, prompt.state == "opened")
+
+    def up_to_answer(self, prompt: Prompt, token_ids: Sequence[int]) -> tuple[int, ...]:
+        """What stands before the answer in `token_ids`, sampled behind `prompt`: the thinking, its tags, space; nothing where nothing was thought.
+
+        These very ids, unless a token holds the end of a tag and the beginning of the answer.
+        """
+
+        def answer(count: int) -> str | None:
+            """What the first tokens answer; None before an answer can begin."""
+            text = self.written(token_ids[:count])
+            said = self.said(prompt, text)
+            return said.answer if said.ended and len(said.answer) < len(text) else None
+
+        if answer(len(token_ids)) is None:
+            return ()
+        count = bisect_left(range(len(token_ids)), True, key=lambda count: answer(count) is not None)
+        if begun := answer(count):
+            return self.ids(self.written(token_ids[:count]).removesuffix(begun), {})
+        while count < len(token_ids) and token_ids[count] not in self.special_ids and answer(count + 1) == "":
+            count += 1
+        return tuple(token_ids[:count])
 
     def combat(self, messages: Sequence[Message]) -> Prompt:
         """The prompt that a contestant answers, in generation, in DPO and in evaluation. May be longer than
         the context: see `room`.
         """
-        return Prompt(tuple(messages), self.ids_of(messages))
+        token_ids, state = self.prompted(messages)
+        return Prompt(tuple(messages), token_ids, state=state)
 
     def plain(self, messages: Sequence[Message]) -> Prompt:
         """The bare text of the turns, a blank line between them, to be continued: no chat template, no roles, and of special tokens the
@@ -116,29 +158,35 @@ class Renderer(ChatTemplate):
         return self._judged(case, answer, max_new_tokens)
 
     def _judged(self, case: JudgingCase, response: str, max_new_tokens: int) -> Prompt:
-        neutral = partial(neutralise, special_tokens=self.special_tokens, delimiters=case.delimiters)
+        neutral = partial(neutralise, special_tokens=self._guarded, delimiters=case.delimiters)
         case, response = case.changed(neutral), neutral(response)
-        limit = self.context_length - max_new_tokens
-        turn, token_ids = self._judge_turn(case, response)
-        if len(token_ids) <= limit:
-            return Prompt((turn,), token_ids)
+        prompt = self._judge_prompt(case, response)
+        limit = self.context_length - self.limit(prompt, max_new_tokens)
+        if len(prompt.token_ids or ()) <= limit:
+            return prompt
         whole = self.encode(response)
         keep = len(whole)
         while keep > 0:
-            keep = max(0, keep - (len(token_ids) - limit))
+            keep = max(0, keep - (len(prompt.token_ids or ()) - limit))
             # A cut inside a character leaves the mark of an unreadable one behind.
             kept = neutral(self.decode(whole[:keep]).rstrip("\ufffd"))
-            turn, token_ids = self._judge_turn(case, kept)
-            if len(token_ids) <= limit:
-                return Prompt((turn,), token_ids, cut=len(whole) - keep)
+            prompt = self._judge_prompt(case, kept)
+            if len(prompt.token_ids or ()) <= limit:
+                return replace(prompt, cut=len(whole) - keep)
         raise PromptTooLong(
             f"a judge prompt without its response has more than {limit} tokens, which leaves no room in a "
             f"context of {self.context_length}: raise the judge's engine.context_length or leave out the prompt that "
             f"begins {case.question[:60]!r}"
         )
 
-    def _judge_turn(self, case: JudgingCase, response: str) -> tuple[Message, tuple[int, ...]]:
-        """The turn of a judge prompt and its ids, which hold the special tokens of the template and no other.
+    @cached_property
+    def _guarded(self) -> list[str]:
+        """What no text of a judge prompt may spell: special tokens, and the tags of thinking."""
+        tags = [self.tags.open, self.tags.close] if self.tags else []
+        return [*self.special_tokens, *tags]
+
+    def _judge_prompt(self, case: JudgingCase, response: str) -> Prompt:
+        """A judge prompt whose ids hold the special tokens of the template and no other.
 
         A tokenizer may normalise text before it looks for special tokens (wide brackets become plain ones,
         say), so the ids are checked; where there is one too many, the texts are normalised in the same manner
@@ -146,15 +194,15 @@ class Renderer(ChatTemplate):
         """
 
         def folded(text: str) -> str:
-            return neutralise(unicodedata.normalize("NFKC", text), self.special_tokens, case.delimiters)
+            return neutralise(unicodedata.normalize("NFKC", text), self._guarded, case.delimiters)
 
         for fold in (False, True):
             if fold:
                 case, response = case.changed(folded), folded(response)
             turn = Message("user", case.content(response))
-            token_ids = self.ids_of([turn])
+            token_ids, state = self.prompted([turn])
             if self._specials(token_ids) == self._frame:
-                return turn, token_ids
+                return Prompt((turn,), token_ids, state=state)
         raise SpartaError(
             "the tokenizer finds special tokens in a judge prompt that its text does not spell: leave out "
             f"the prompt that begins {case.question[:60]!r}, or use a base with another tokenizer"
@@ -173,16 +221,32 @@ class Renderer(ChatTemplate):
 
 
 class EndpointRenderer(Renderer):
-    """Renders for an endpoint, which has the tokenizer: prompts are messages, nothing is cut or counted in tokens."""
+    """Renders for an endpoint, which has the tokenizer: prompts are messages, nothing is cut or counted in tokens.
 
-    def __init__(self) -> None:
-        self.tokenizer = None
+    local: of the same base, where it lies here and its chat template knows of thinking.
+    """
+
+    def __init__(self, options: ChatOptions = UNDATED, local: Renderer | None = None) -> None:
+        self.tokenizer, self.options = None, options
         self.context_length = sys.maxsize
         self.special_tokens = []
         self.special_ids = frozenset()
+        self._added = {}
+        self._local = local
+
+    @cached_property
+    def tags(self) -> Tags | None:
+        if self._local is not None:
+            return self._local.tags
+        given = self.options.thinking
+        return given if isinstance(given, Tags) else THINK if given == "auto" else None
+
+    @property
+    def knows_thinking(self) -> bool:
+        return self._local is not None or isinstance(self.options.thinking, Tags)
 
     def combat(self, messages: Sequence[Message]) -> Prompt:
-        return Prompt(tuple(messages), None)
+        return Prompt(tuple(messages), None, state=self._state_of(messages))
 
     def plain(self, messages: Sequence[Message]) -> Prompt:
         raise SpartaError(
@@ -190,9 +254,19 @@ class EndpointRenderer(Renderer):
         )
 
     def _judged(self, case: JudgingCase, response: str, max_new_tokens: int) -> Prompt:
-        """Nothing is cut, and special tokens are not known here: delimiters and role markers alone are neutralised."""
-        neutral = partial(neutralise, delimiters=case.delimiters)
-        return Prompt((Message("user", case.changed(neutral).content(neutral(response))),), None)
+        """Nothing is cut, and special tokens are not known here: delimiters, role markers and tags of thinking alone are neutralised."""
+        neutral = partial(neutralise, special_tokens=self._guarded, delimiters=case.delimiters)
+        turn = Message("user", case.changed(neutral).content(neutral(response)))
+        return Prompt((turn,), None, state=self._state_of([turn]))
+
+    def _state_of(self, messages: Sequence[Message]) -> State:
+        if self._local is not None:
+            return self._local.prompted(messages)[1]
+        return "free" if self.knows_thinking else "none"
+
+    def thought(self, thinking: str, state: State) -> tuple[int, ...]:
+        """Nothing: an endpoint goes on from nothing."""
+        return ()
 
     def room(self, prompt: Prompt) -> int:
         """No limit that is known here."""

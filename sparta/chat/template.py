@@ -1,4 +1,4 @@
-"""From the turns of a chat to token ids, by a tokenizer and its chat template: as a prompt to be answered, and as a lesson to be learnt.
+"""From the turns of a chat to token ids, by a tokenizer and its chat template.
 
 What a turn spells is text to the model, be it the name of a special token: special tokens are the template's alone.
 """
@@ -6,12 +6,16 @@ What a turn spells is text to the model, be it the name of a special token: spec
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from datetime import date
+from functools import cached_property
 from typing import Any
 
 import msgspec
 
 from sparta.chat.options import ChatOptions
 from sparta.chat.template_check import Role, probe, syntax_error
+from sparta.chat.thinking import KNOWN, THINK, State, Tags, split, tags_in
 from sparta.errors import SpartaError
 
 
@@ -30,16 +34,38 @@ class ChatTemplate:
 
     def __init__(self, tokenizer: Any, options: ChatOptions) -> None:
         self.tokenizer, self.options = tokenizer, options
-        added: Mapping[int, Any] = tokenizer.added_tokens_decoder
-        self.special_tokens = sorted({token.content for token in added.values() if token.special})
+        self._added: Mapping[int, Any] = tokenizer.added_tokens_decoder
+        special = {index: token.content for index, token in self._added.items() if token.special}
+        self.special_tokens = sorted(set(special.values()))
         # Text that the vocabulary cannot spell becomes the unknown token, which marks nothing.
-        unknown = getattr(tokenizer, "unk_token_id", None)
-        self.special_ids = frozenset(index for index, token in added.items() if token.special) - {unknown}
+        self.special_ids = frozenset(special) - {getattr(tokenizer, "unk_token_id", None)}
 
     @property
     def base(self) -> str:
         """The base's folder, for messages."""
         return str(self.tokenizer.name_or_path)
+
+    @cached_property
+    def tags(self) -> Tags | None:
+        """What stands around a model's thinking; None where nothing is to be told apart."""
+        if self.options.thinking == "off":
+            return None
+        spelled = {token.content for token in self._added.values()}
+        return self._own_tags or next((tags for tags in KNOWN if tags.close in spelled), THINK)
+
+    @property
+    def knows_thinking(self) -> bool:
+        """Whether recipe or chat template speak of thinking."""
+        return self._own_tags is not None
+
+    @cached_property
+    def _own_tags(self) -> Tags | None:
+        """The tags that the recipe or the chat template speaks of; None where neither does."""
+        if isinstance(self.options.thinking, Tags):
+            return self.options.thinking
+        template = self.tokenizer.chat_template
+        text = template.get("default", "") if isinstance(template, dict) else str(template)
+        return tags_in(text) if self.options.thinking == "auto" else None
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Token ids of plain text: nothing is added, and a special token spelled out in `text` is not parsed
@@ -51,64 +77,75 @@ class ChatTemplate:
         """The text of `token_ids`, special tokens left out."""
         return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
+    def written(self, token_ids: Sequence[int]) -> str:
+        """What a model wrote: the text of `token_ids`, without special tokens but for those that its tags of thinking consist of."""
+        text, piece = "", list[int]()
+        for token in token_ids:
+            if token in self._tag_tokens:
+                text += self.decode(piece) + self._tag_tokens[token]
+                piece = []
+            else:
+                piece.append(token)
+        return text + self.decode(piece)
+
+    @cached_property
+    def _tag_tokens(self) -> dict[int, str]:
+        """The special tokens in the tags, by id."""
+        spelled = self.tags.open + self.tags.close if self.tags else ""
+        return {
+            index: token.content
+            for index, token in self._added.items()
+            if token.special and token.content.strip() and token.content in spelled
+        }
+
     def ids_of(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Token ids of `messages` and of the beginning of a reply. Special tokens are the template's: one that a turn spells is text."""
-        hidden, marks = self._hidden(messages)
-        return self._ids(self._text(hidden, reply=True), marks)
+        return self.prompted(messages)[0]
 
-    def lesson(self, messages: Sequence[Message]) -> tuple[tuple[int, ...], tuple[bool, ...]]:
-        """A chat as a model learns to answer in it: token ids, and which of them are taught.
+    def prompted(self, messages: Sequence[Message]) -> tuple[tuple[int, ...], State]:
+        """`ids_of`, and how it leaves it to the model to think."""
+        hidden, marks = self.hidden(messages)
+        text = self.text(hidden, reply=True)
+        return self.ids(text, marks), self._state(text, hidden[-1].content.strip())
 
-        Taught are the turns of the assistant, each with the special token that ends it. What stands before an answer is what `ids_of`
-        gives, so the first answer follows the very ids that it follows when the model is asked; later ones follow the earlier answers as
-        they were taught. What comes after the last answer is left out. Raises SpartaError where there is no answer, or nothing before
-        one, and where the chat template does not let an answer stand as it was given (leaves out, adds, or sets no token at its end).
-        """
-        turns = [at for at, message in enumerate(messages) if message.role == "assistant"]
-        if not turns or turns[0] == 0:
-            lack = "begins with a turn of the assistant" if turns else "has no turn of the assistant"
-            raise SpartaError(
-                f"a chat to learn from {lack}: leave out the one that begins {_beginning(messages)}"
-            )
-        hidden, marks = self._hidden(messages[: turns[-1] + 1])
-        whole = self._text(hidden, reply=False)
-        ids: list[int] = []
-        taught: list[bool] = []
-        place = 0
-        for at in turns:
-            prompt = self._text(hidden[:at], reply=True)
-            # From the token that ended the answer before, so that what follows it is read as in a whole prompt.
-            before = self._ids(whole[place : len(prompt)], marks)[1:] if ids else self.ids_of(messages[:at])
-            said = _said(hidden[at].content, whole, len(prompt)) if whole.startswith(prompt) else None
-            place = len(prompt) + len(said or "")
-            ending = self._special_at(whole, place)
-            if said is None or not ending:
-                raise SpartaError(
-                    f"the chat template of base {self.base} does not keep the answers of a chat as they are, each with a "
-                    "special token at its end, so nothing can be learnt from it: use another base, or a tokenizer with a plain template, or "
-                    f"leave out the chat that begins {_beginning(messages)}"
-                )
-            answer = self.encode(_shown(said, marks)) + self._ids(ending, {})
-            ids += before + answer
-            taught += [False] * len(before) + [True] * len(answer)
-        return tuple(ids), tuple(taught)
+    def _state(self, text: str, last: str) -> State:
+        """Of the prompt `text`, whose last turn says `last`."""
+        tags = self._own_tags
+        if tags is None:
+            return "none"
+        reply = text.rpartition(last)[2] if last else text
+        opened, closed = reply.rfind(tags.open), reply.rfind(tags.close)
+        if opened > closed:
+            return "opened"
+        return "free" if closed < 0 else "closed"
 
     def check_roles(self, roles: Sequence[Role]) -> None:
         """Raises SpartaError, naming base and turn, where a prompt of turns with these roles would not hold them all."""
         turns = [Message(role, text) for role, text in probe(roles)]
-        self._require_all(turns, self._text(turns, reply=True), roles)
+        self.text(turns, reply=True)
 
-    def _text(self, messages: Sequence[Message], reply: bool) -> str:
+    @property
+    def is_dated(self) -> bool:
+        """Whether prompts say what day it is."""
+        turns = [Message(role, text) for role, text in probe(["user"])]
+        texts = {
+            ChatTemplate(self.tokenizer, replace(self.options, today=day)).text(turns, reply=True)
+            for day in (date(2001, 2, 3), date(2014, 5, 6))
+        }
+        return len(texts) > 1
+
+    def text(self, messages: Sequence[Message], reply: bool) -> str:
         """The text of `messages` in the chat template, `reply`: with the beginning of one. Raises SpartaError where it lacks one of them."""
         text = self._rendered(messages, [message.content for message in messages], reply)
-        # What an assistant thought in an earlier turn, a template may leave out.
-        self._require_all(messages, text, ("system", "user"))
+        self._require_all(messages, text)
         return text
 
-    def _require_all(self, messages: Sequence[Message], text: str, roles: Sequence[Role]) -> None:
-        """Raises SpartaError where a turn of `messages` that has one of the roles is not in `text`."""
+    def _require_all(self, messages: Sequence[Message], text: str) -> None:
+        """Raises SpartaError where a turn of `messages` is not in `text`. What an assistant thought before, a template may leave out."""
         for number, message in enumerate(messages, start=1):
-            if message.role in roles and message.content.strip() not in text:
+            answered = split(message.content, self.tags, opened=False).answer
+            content = answered if message.role == "assistant" else message.content
+            if content.strip() not in text:
                 raise self._left_out(messages, number)
 
     def _rendered(self, messages: Sequence[Message], contents: Sequence[object], reply: bool) -> str:
@@ -119,10 +156,11 @@ class ChatTemplate:
             {"role": message.role, "content": content}
             for message, content in zip(messages, contents, strict=True)
         ]
+        values = {**self.options.template_kwargs, "strftime_now": self._today}
         try:
             return str(
                 self.tokenizer.apply_chat_template(
-                    turns, add_generation_prompt=reply, tokenize=False, strftime_now=self._today
+                    turns, add_generation_prompt=reply, tokenize=False, **values
                 )
             )
         except jinja2.TemplateSyntaxError as error:
@@ -164,7 +202,7 @@ class ChatTemplate:
             )
         return self.options.today.strftime(form)
 
-    def _hidden(self, messages: Sequence[Message]) -> tuple[Sequence[Message], dict[str, str]]:
+    def hidden(self, messages: Sequence[Message]) -> tuple[Sequence[Message], dict[str, str]]:
         """`messages` with one private character in the place of every special token that they spell, and the tokens by character."""
         text = "".join(message.content for message in messages)
         spelled = [token for token in self.special_tokens if token.strip() and token in text]
@@ -180,7 +218,7 @@ class ChatTemplate:
             hidden.append(Message(message.role, content))
         return hidden, marks
 
-    def _ids(self, text: str, marks: Mapping[str, str]) -> tuple[int, ...]:
+    def ids(self, text: str, marks: Mapping[str, str]) -> tuple[int, ...]:
         """Token ids of text that the template made; what a mark stands for is text too."""
         ids: list[int] = []
         for piece in re.split(f"([{''.join(marks)}])", text) if marks else [text]:
@@ -190,33 +228,35 @@ class ChatTemplate:
                 ids += self.tokenizer.encode(piece, add_special_tokens=False)
         return tuple(ids)
 
-    def _special_at(self, text: str, place: int) -> str:
+    def special_at(self, text: str, place: int) -> str:
         """The special token that begins at `place` of `text`, or nothing."""
         found = (token for token in self.special_tokens if token.strip() and text.startswith(token, place))
         return max(found, key=len, default="")
+
+    def reply(self, thinking: str, answer: str, state: State) -> tuple[int, ...]:
+        """Token ids of a reply as a model with this template would write it behind a prompt in `state`, but for what ends it.
+
+        Without the thinking where its prompts leave no room for any, and with an empty thought where they do and there was none.
+        """
+        if state in ("none", "closed"):
+            return self.encode(answer)
+        return self.thought(thinking, state) + self.encode(answer)
+
+    def thought(self, thinking: str, state: State) -> tuple[int, ...]:
+        """Token ids of a whole thought behind a prompt in `state`, up to where the answer begins; of an empty one, those that have it answered at once."""
+        if self.tags is None or state in ("none", "closed"):
+            return ()
+        [hidden], marks = self.hidden([Message("assistant", thinking)])
+        return self.ids(self.tags.thought(hidden.content, state == "opened"), marks)
+
+
+def beginning(messages: Sequence[Message]) -> str:
+    """How the first of `messages` begins, for errors."""
+    return repr(messages[0].content[:60] if messages else "")
 
 
 def _named(messages: Sequence[Message]) -> str:
     roles = [message.role for message in messages]
     tried = [(message.role, message.content) for message in messages] == probe(roles)
-    beginning = "" if tried else f" that begins {_beginning(messages)}"
-    return f"a prompt with the roles {', '.join(roles)}{beginning}"
-
-
-def _beginning(messages: Sequence[Message]) -> str:
-    return repr(messages[0].content[:60] if messages else "")
-
-
-def _said(content: str, text: str, place: int) -> str | None:
-    """What stands at `place` of `text` for a turn with this content: the content, at its ends with the space that the template leaves or sets.
-
-    None where it is not there.
-    """
-    found = re.compile(rf"\s*{re.escape(content.strip())}\s*").match(text, place)
-    return found and found[0]
-
-
-def _shown(text: str, marks: Mapping[str, str]) -> str:
-    for mark, token in marks.items():
-        text = text.replace(mark, token)
-    return text
+    begins = "" if tried else f" that begins {beginning(messages)}"
+    return f"a prompt with the roles {', '.join(roles)}{begins}"

@@ -6,13 +6,22 @@ from typing import Any
 
 from sparta import __version__
 from sparta.commands.options import UsageError, settle_state
-from sparta.commands.programs import evaluate, init_pool, launch, prepare_data, recipe, scripts, status
+from sparta.commands.programs import (
+    evaluate,
+    export_pairs,
+    init_pool,
+    launch,
+    prepare_data,
+    recipe,
+    scripts,
+    status,
+)
 from sparta.commands.programs.base import Program
 from sparta.names import suggested
 
 PROGRAMS = {
     module.PROGRAM.name: module.PROGRAM
-    for module in (launch, status, evaluate, init_pool, prepare_data, recipe, scripts)
+    for module in (launch, status, evaluate, init_pool, prepare_data, export_pairs, recipe, scripts)
 }
 """Every command, by name, in the order of `sparta --help`."""
 

@@ -38,6 +38,7 @@ from sparta.store.failure import forget_failure, note_failure
 from sparta.store.layout import StateDir, parse_iteration
 from sparta.store.lock import RunLock
 from sparta.store.run import Run
+from sparta.store.stats import FEW_PAIRS
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def _opening(asked: LaunchRequest, screen: Screen) -> Opening:
     if present(state.run_json):
         run = Run.open(state)
         return prepare_continue(run, _recipe(asked, run, _done(run), screen))
-    recipe = load(asked.recipe or DEFAULT_RECIPE, _settings(asked, 0))
+    recipe = load(asked.recipe or DEFAULT_RECIPE, _settings(asked))
     return prepare_begin(state, resolved(recipe, screen.say))
 
 
@@ -137,20 +138,23 @@ def _done(run: Run) -> int:
 
 def _recipe(asked: LaunchRequest, run: Run, done: int, screen: Screen) -> Recipe | None:
     """The recipe that was asked for, a derived pool resolved; None where that of `run` is to be used as it is. done: see `_settings`."""
-    settings = _settings(asked, done)
+    settings = _settings(asked, done, None if asked.fork else run.recipe)
     if asked.recipe is not None:
         begun = run.recipe if asked.fork is None else None
         return resolved(load(asked.recipe, settings, begun), screen.say)
     return resolved(adjust(run.recipe, settings), screen.say) if settings else None
 
 
-def _settings(asked: LaunchRequest, done: int) -> list[str]:
-    """All that the options change in a recipe. done: the last committed iteration; what is committed stays, whatever is asked for."""
+def _settings(asked: LaunchRequest, done: int = 0, frozen: Recipe | None = None) -> list[str]:
+    """All that the options change in a recipe.
+
+    done: the last committed iteration; what is committed stays, whatever is asked for. frozen: the recipe of the run that is to go on.
+    """
     iterations = []
     if asked.iterations is not None:
         wanted = max(asked.iterations, done) if asked.iterations > 0 else asked.iterations
         iterations.append(f"iterations={wanted}")
-    return [*asked.settings, *iterations, *settings_for(asked.cluster, asked.profile)]
+    return [*asked.settings, *iterations, *settings_for(asked.cluster, asked.profile, frozen)]
 
 
 def _require_startable(asked: LaunchRequest, opening: Opening) -> None:
@@ -200,7 +204,7 @@ def fetch_models(asked: LaunchRequest, update: bool, screen: Screen) -> None:
         run = Run.open(state)
         recipe = _recipe(asked, run, _done(run), screen) or run.recipe
     else:
-        recipe = resolved(load(asked.recipe or DEFAULT_RECIPE, _settings(asked, 0)), screen.say)
+        recipe = resolved(load(asked.recipe or DEFAULT_RECIPE, _settings(asked)), screen.say)
     fetch(recipe, update, screen)
 
 
@@ -259,6 +263,11 @@ def _drive(run: Run, last: int, screen: Screen, lock: RunLock) -> None:
         _tell_of_pool(run, screen)
         return
     screen.say(f"Done: {last} iterations.")
+    if few := [str(t) for t in range(1, last + 1) if launch_tables.has_few_pairs(run, t)]:
+        screen.say(
+            f"warning: fewer than {100 * FEW_PAIRS:.0f} % of the combats made pairs in iteration{'s' * (len(few) > 1)} {', '.join(few)}: what was "
+            "trained there has hardly learned anything"
+        )
     for what, path in (
         ("last pool", run.iteration(last).adapters),
         ("standing", run.iteration(last).standing),

@@ -118,6 +118,12 @@ def show_iteration(console: Console, run: Run, t: int) -> None:
         console.print(f"tasks (model loads): {loads}")
 
 
+def has_few_pairs(run: Run, t: int) -> bool:
+    """Whether iteration t made so few pairs that its trainings hardly learned."""
+    stats = files.read_measured(run.iteration(t).stats, IterationStats)
+    return stats is not None and bool(stats.warning)
+
+
 def _print_summary(console: Console, summary: Summary) -> None:
     table = Table(title=summary.title, title_justify="left", box=box.SIMPLE_HEAD)
     for number, heading in enumerate(summary.columns):

@@ -114,7 +114,7 @@ def _made(
     if kind == "api":
         from sparta.engines.api.engine import ApiEngine
 
-        return ApiEngine(settings, calls, key)
+        return ApiEngine(settings, calls, key, chat, trust_remote_code)
     if kind == "vllm":
         from sparta.engines.vllm.engine import VllmEngine
 

@@ -66,7 +66,11 @@ def labels_of(renderer: Renderer, judging: Judging) -> tuple[Label, ...]:
 
 
 def _end_of_prompt(renderer: Renderer) -> str:
-    """What every prompt ends with after its last special token: text before that has no part in how a label is cut into tokens."""
-    token_ids = renderer.combat([Message("user", "?")]).token_ids or ()
+    """What every prompt ends with after its last special token, with the empty thought that stands there where a model may think.
+
+    Text before that has no part in how a label is cut into tokens.
+    """
+    prompt = renderer.combat([Message("user", "?")])
+    token_ids = (prompt.token_ids or ()) + renderer.thought("", prompt.state)
     tail = list(takewhile(lambda token: token not in renderer.special_ids, reversed(token_ids)))
     return renderer.decode(tail[::-1])

@@ -8,6 +8,7 @@ from typing import Any
 from sparta.chat.options import UNDATED, ChatOptions
 from sparta.chat.renderer import Renderer
 from sparta.chat.template_check import require_usable
+from sparta.chat.thinking import tags_in
 from sparta.engines.weight_files import read_object, weight_files
 from sparta.errors import SpartaError
 from sparta.recipes.pool import FETCH, HUB, names_one_of_hub
@@ -36,6 +37,17 @@ def check_base(base: str) -> None:
     told = settings.is_file() and read_object(settings, f"base {base}").get("chat_template")
     if not told and not any(map(list, map(folder.glob, _TEMPLATES))):
         raise _cannot_chat(base)
+
+
+def may_think(base: str, chat: ChatOptions) -> bool:
+    """Whether recipe or chat template speak of thinking, by the files in the folder `base` alone."""
+    if chat.thinking != "auto":
+        return chat.thinking != "off"
+    settings = Path(base) / "tokenizer_config.json"
+    templates = [path.read_text(encoding="utf-8") for path in Path(base).glob(_TEMPLATES[0])]
+    if settings.is_file():
+        templates.append(str(read_object(settings, f"base {base}").get("chat_template") or ""))
+    return any(map(tags_in, templates))
 
 
 def _cannot_chat(base: str) -> SpartaError:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from sparta.chat.renderer import Prompt
+from sparta.chat.thinking import Said
 from sparta.engines.base import Completion, Engine, ModelRef, Request, Sampling
 from sparta.errors import SpartaError
 from sparta.recipes.schema import Recipe
@@ -60,6 +61,7 @@ class _Awaited(NamedTuple):
     """What a request under way is for. label: of the choice that it weighs; None where a text is written."""
 
     exercise: EvalItem
+    prompt: Prompt
     label: str | None
 
 
@@ -80,15 +82,16 @@ class AnswerRequests:
             if exercise.way.limit is None:
                 yield from self._weighings(exercise, prompt)
             else:
-                self._awaited[exercise.key] = _Awaited(exercise, None)
-                sampling = _greedy(exercise.way.limit, exercise.stop)
+                self._awaited[exercise.key] = _Awaited(exercise, prompt, None)
+                sampling = _greedy(renderer.limit(prompt, exercise.way.limit), exercise.stop)
                 yield Request(exercise.key, exercise.model, prompt, sampling, seed=0)
 
     def hear(self, done: Completion) -> Answer | None:
         """The answer that `done` completes; None where choices of its item are yet to be weighed."""
-        exercise, label = self._awaited.pop(done.key)
+        exercise, prompt, label = self._awaited.pop(done.key)
         if label is None:
-            return _written(exercise, done)
+            said = self._engine.renderer(exercise.model).said(prompt, done.text)
+            return _written(exercise, done, said)
         weighed = self._weighed.setdefault(exercise.key, {})
         weighed[label] = done
         if len(weighed) < len(exercise.item.choices):
@@ -103,13 +106,17 @@ class AnswerRequests:
                 f"the item {exercise.item.item_id} of {exercise.task.name} has no choices to weigh, or one without text: "
                 "correct the data, or have its answers graded in another way"
             )
-        encode = self._engine.renderer(exercise.model).encode
+        renderer = self._engine.renderer(exercise.model)
         for number, (label, text) in enumerate(choices.items()):
             key = f"{exercise.key}/{number}"
-            self._awaited[key] = _Awaited(exercise, label)
+            self._awaited[key] = _Awaited(exercise, prompt, label)
             # A template ends a line; bare text goes on in it.
-            continuation = encode(text if exercise.way.template else f" {text}")
-            yield Request(key, exercise.model, prompt, _greedy(1), seed=0, continuation=continuation)
+            continuation = renderer.encode(text if exercise.way.template else f" {text}")
+            # A choice is an answer: where a model may think before one, an empty thought stands.
+            before = renderer.thought("", prompt.state)
+            yield Request(
+                key, exercise.model, prompt, _greedy(1), seed=0, prefix=before, continuation=continuation
+            )
 
 
 def before_stop(text: str, stops: Sequence[str]) -> str:
@@ -121,10 +128,10 @@ def _greedy(limit: int, stop: tuple[str, ...] = ()) -> Sampling:
     return Sampling(temperature=0.0, top_p=1.0, top_k=0, max_new_tokens=limit, stop=stop)
 
 
-def _written(exercise: EvalItem, done: Completion) -> Answer:
-    """The answer that is a text, graded as far as a program can; one that could not be asked has no grades."""
-    text = before_stop(done.text, exercise.stop)
-    asked = done.finish_reason != "prompt_too_long"
+def _written(exercise: EvalItem, done: Completion, said: Said) -> Answer:
+    """The answer that is a text, graded as far as a program can; what could not be asked, or thought without end, has no grades."""
+    text = before_stop(said.answer, exercise.stop)
+    asked = said.ended and done.finish_reason != "prompt_too_long"
     return Answer(
         task=exercise.task.name,
         checkpoint=exercise.checkpoint,
@@ -135,6 +142,8 @@ def _written(exercise: EvalItem, done: Completion) -> Answer:
         new_tokens=done.new_tokens,
         finish_reason=done.finish_reason,
         seconds=done.seconds,
+        thinking=said.thinking,
+        answered=said.ended,
     )
 
 

@@ -6,6 +6,7 @@ Greedy, once; what cannot be read is asked again with some randomness, and is mi
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -13,7 +14,6 @@ import msgspec
 from sparta import rng
 from sparta.chat import judge_prompts
 from sparta.chat.renderer import Prompt
-from sparta.engines import token_count
 from sparta.engines.base import Completion, Engine, ModelRef, Request, Sampling
 from sparta.errors import SpartaError
 from sparta.evaluation.answer import Answers, OverTasks, TaskRows, checkpoints
@@ -130,14 +130,14 @@ class Grades(TaskRows):
         read = {
             script.key: (
                 f"{script.rubric.introduction}\n{judge_prompts.question_text(script.item.messages)}\n{script.reference or ''}",
-                script.answer.new_tokens or len(script.answer.text) / token_count.CHARACTERS_A_TOKEN,
+                token_costs.tokens_of_answer(script.answer),
             )
             for script in self.scripts(run)
         }
         return token_costs.of_grades(run, items, read, judge_named(run.recipe).max_new_tokens)
 
     def scripts(self, run: Run) -> Iterator[GradingRequest]:
-        """All that is graded, what prompts share first. An item whose prompt was too long has no answer.
+        """All that is graded, what prompts share first. An item whose prompt was too long has no answer, nor has one whose thinking never ended.
 
         Raises SpartaError where an answer is not there.
         """
@@ -151,8 +151,13 @@ class Grades(TaskRows):
                         raise SpartaError(
                             f"{name} has no answer to {item.item_id} in {folder}: run the evaluation again to complete it"
                         )
-                    if answer.finish_reason != "prompt_too_long":
+                    if has_answer(answer):
                         yield GradingRequest(self.task, name, item, metric, rubric, answer)
+
+
+def has_answer(answer: Answer) -> bool:
+    """Whether there is something to grade."""
+    return answer.answered and answer.finish_reason != "prompt_too_long"
 
 
 class Grader(JudgeDialog[GradingRequest, Grade]):
@@ -165,6 +170,9 @@ class Grader(JudgeDialog[GradingRequest, Grade]):
         self._seed = run.recipe.seed
         self._sampling = Sampling(0.0, top_p=1.0, top_k=0, max_new_tokens=settings.max_new_tokens)
 
+    def _judge(self, question: GradingRequest) -> ModelRef:
+        return self._model
+
     def _prompt(self, question: GradingRequest) -> Prompt:
         return self._engine.renderer(self._model).grading(
             question.rubric.introduction,
@@ -176,19 +184,33 @@ class Grader(JudgeDialog[GradingRequest, Grade]):
         )
 
     def _request(self, pending: Pending[GradingRequest]) -> Request:
-        again = pending.tries > 1
+        again, thinks = pending.tries > 1, self._thinks(pending)
+        limit = self._sampling.max_new_tokens
+        # Not twice the same draws where a thought is gone on from.
+        behind = ("answer",) if pending.thought else ()
+        if thinks:
+            limit = self._engine.renderer(self._model).limit(pending.prompt, limit)
         return Request(
             key=pending.question.key,
             model=self._model,
             prompt=pending.prompt,
-            sampling=replace(self._sampling, temperature=RETRY_TEMPERATURE) if again else self._sampling,
+            sampling=replace(
+                self._sampling, temperature=RETRY_TEMPERATURE if again else 0.0, max_new_tokens=limit
+            ),
             # Greedy, all that is the same is asked in the same words: an endpoint is paid for it once.
-            seed=rng.seed_of(self._seed, "grade", pending.tries - 1, pending.question.key) if again else 0,
-            pattern=judge_prompts.grading_pattern(pending.question.rubric.instruction),
+            seed=rng.seed_of(self._seed, "grade", pending.tries - 1, pending.question.key, *behind)
+            if again
+            else 0,
+            prefix=pending.before,
+            pattern="" if thinks else self._form(pending),
         )
 
-    def _read(self, pending: Pending[GradingRequest], done: Completion) -> Reading:
-        return Reading(parse_grade(done.text, cut=done.finish_reason == "length"), done.text)
+    def _form(self, pending: Pending[GradingRequest]) -> str:
+        return judge_prompts.grading_pattern(pending.question.rubric.instruction)
+
+    def _read(self, pending: Pending[GradingRequest], done: Completion) -> Reading | Pending[GradingRequest]:
+        parse = partial(parse_grade, cut=done.finish_reason == "length")
+        return self._reading(pending, done, self._form(pending), parse)
 
     def _row(self, pending: Pending[GradingRequest], verdict: Reading, prompt_tokens: int) -> Grade:
         script = pending.question
@@ -204,4 +226,6 @@ class Grader(JudgeDialog[GradingRequest, Grade]):
             new_tokens=pending.new_tokens,
             cut=pending.prompt.cut,
             seconds=pending.seconds,
+            thinking=verdict.thinking,
+            answered=verdict.answered,
         )

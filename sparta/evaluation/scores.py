@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from sparta.errors import SpartaError
 from sparta.evaluation.answer import Answers, checkpoints
-from sparta.evaluation.grade import Grades
+from sparta.evaluation.grade import Grades, has_answer
 from sparta.evaluation.items import items_of
 from sparta.store.records import Answer, Grade, Row, answer_key, grade_key
 from sparta.store.run import Run
@@ -51,7 +51,7 @@ def scores(
         for item in items:
             answer = _row(answers, answer_key(task, name, item.item_id), folder)
             value = answer.grades.get(metric)
-            if graded and answer.finish_reason != "prompt_too_long":
+            if graded and has_answer(answer):
                 value = _row(grades, grade_key(task, name, item.item_id, metric), graded).score
             if value is not None:
                 values[item.item_id] = value

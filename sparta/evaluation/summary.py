@@ -1,5 +1,6 @@
 """evals/summary.json: what a run's checkpoints score, of all tasks that were ever asked for. Written by scoring.py, read by whoever wants the numbers."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -99,6 +100,8 @@ class Summary(msgspec.Struct, frozen=True):
 def format_of_scores(run: Run, task: str, judged: bool) -> str:
     """How `task` is asked and graded in `run`, see TaskScores. judged: whether a judge gives any of its metrics."""
     parts = [Answers(task, "validation", ()).folder(run).name]
+    if chat := run.recipe.chat.model_dump(mode="json", exclude_defaults=True):
+        parts.append(json.dumps(chat, sort_keys=True))
     if judged:
         parts += [Grades(task, "validation", ()).folder(run).name, judge_named(run.recipe).base]
     return " ".join(parts)

@@ -31,7 +31,14 @@ from sparta.grading.passages import is_taken_back, passage_of
 
 # Before a mention's cue: what undoes it.
 _SUPPOSED = re.compile(
-    r"\b(?:wrong|incorrect|if|whether|why|unless)\s+(?:that\s+)?(?:(?:the|my|an?)\s+)?(?:(?:correct|right|best|final)\s+)*\Z",
+    r"\b(?:wrong|incorrect|if|whether|why|unless|not|rather\s+than|instead\s+of)\s+(?:that\s+)?(?:(?:the|my|an?)\s+)?(?:(?:correct|right|best|final)\s+)*[$\s*_(]*\Z",
+    re.IGNORECASE,
+)
+# In the sentence before a cue: `if it were so, the answer would be`, `many would say that it is`.
+_CONDITION = re.compile(r"\b(?:if|unless|otherwise|had|were)\b[^.!?\n]*\Z", re.IGNORECASE)
+_HEARSAY = re.compile(
+    r"\b(?:(?:you|one)\s+(?:might|may|could|would)|(?:students?|people|some|many|most|others)\b[^.,;:!?\n]{0,30}?\b(?:would|might|may|could|say|think|choose|pick|answer|believe))\b"
+    r"(?:(?!\b(?:but|however|yet)\b)[^.!?\n])*\Z",
     re.IGNORECASE,
 )
 # Behind a mention: what calls it right; before one: where its clause begins.
@@ -158,8 +165,8 @@ class _Reading:
             cue = firmly or (None if place.small else self._hint(place))
             if (
                 not cue
-                or _SUPPOSED.search(place.before[: cue.start()])
-                or (not firmly and self.mentions.rejected[place.index])
+                or self._is_supposed(place, cue)
+                or (self.mentions.rejected[place.index] and not (firmly and not cue[0].startswith("\\")))
             ):
                 continue
             if cue["both"] or self.mentions.is_several(place):
@@ -169,6 +176,11 @@ class _Reading:
                 yield place.start, place.name
             elif "\n" not in cue[0]:
                 yield place.start, None
+
+    def _is_supposed(self, place: Mention, cue: re.Match[str]) -> bool:
+        before = place.before[: cue.start()]
+        conditional = "would" in cue[0].lower() and _CONDITION.search(before)
+        return bool(_SUPPOSED.search(before) or conditional or _HEARSAY.search(place.before))
 
     def _hint(self, place: Mention) -> re.Match[str] | None:
         return self.language.hint.search(place.before) or (

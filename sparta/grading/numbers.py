@@ -33,13 +33,14 @@ _DENIED = re.compile(
     r"(?:\b(?:not|never|rather\s+than|instead\s+of|no\s+longer)|n['’]t)\s+(?:(?:equal\s+to|just|exactly|simply|be)\s+)?[$€£*_(]{0,3}\Z",
     re.IGNORECASE,
 )
+_ALSO = re.compile(r"[\s*_$€£]*(?:,|\bor|\band|\bnor)[\s*_$€£]*", re.IGNORECASE)
 _MINUS_APART = re.compile(r"[\s*_$(]*[-−]\s+[$€£]?\Z")
 _ROUNDED = re.compile(
     r"\bround(?:s|ed|ing)?\s+(?:(?:up|down|off|it)\s+)*(?:to|gives)\s+[$€£*_]{0,3}\Z", re.IGNORECASE
 )
 _PLACES = re.compile(r"\s*(?:decimals?|places?|significant|digits?)\b", re.IGNORECASE)
 _CORRECTED = re.compile(
-    r"[,;(–—-]\s*(?:wait|no|sorry|actually|rather|I\s+mean|correction|make\s+(?:that|it))\b", re.IGNORECASE
+    r"[,;(–—?!-]\s*(?:wait|no|sorry|actually|rather|I\s+mean|correction|make\s+(?:that|it))\b", re.IGNORECASE
 )
 _JOINED = re.compile(
     r"[\s*_$€£)]*(?:[-–—~+×x*÷−]|\\div|to|or|and|plus|minus|times|over)[\s*_$€£(]*(?:(?:maybe|perhaps|even)\s+)?"
@@ -47,7 +48,12 @@ _JOINED = re.compile(
     r"[ ]*(?:,|and|,[ ]*and)?[ ]*",
     re.IGNORECASE,
 )
-_NEARLY = re.compile(r"[^0-9]*(?:≈|\\approx|\bor\s+(?:about|approximately|roughly))[^0-9]*", re.IGNORECASE)
+_NEARLY = re.compile(
+    r"[^0-9]*(?:≈|\\approx|\bor\s+(?:about|approximately|roughly)|\bwhich\s+(?:is|equals|makes|gives|comes\s+to)|\bthat\s+is|\bi\.e\.)[^0-9]*",
+    re.IGNORECASE,
+)
+_BOUNDED = re.compile(r"\b(?:more|less|fewer|greater|higher|lower)\s+than\s+[$€£*_]{0,3}\Z", re.IGNORECASE)
+_SHARE = re.compile(r"\s*%?\s*\bof\s+(?:the\s+|all\s+)?[$€£*_]{0,3}", re.IGNORECASE)
 _CENTS = re.compile(r"[ ]dollars?,?[ ](?:and[ ])?(?P<cents>[0-9]{1,2})[ ]cents?\b", re.IGNORECASE)
 
 # Within the whole text: sentences that are no part of a solution, numbers that are dates, digits of other scripts.
@@ -59,7 +65,15 @@ _COURTESY = re.compile(
 _DATED = re.compile(r"\b(?:in|by|since|until|of|year)\s+\Z", re.IGNORECASE)
 _YEAR = re.compile(r"(?:19|20)[0-9]{2}")
 _SENTENCE_ENDS = re.compile(r"[.!?。][*_\"'”)]*\s|\n")
-_OTHER_DIGITS = re.compile(r"(?![0-9])\d")
+_CONCLUDES = re.compile(
+    r"(?:(?<=[.!?\n])|\A)\s*(?:so|therefore|thus|hence|in\s+total|altogether|finally|in\s+conclusion|overall)\b(?:[^.!?\n]|[.!?](?=\S))*",
+    re.IGNORECASE,
+)
+# Digits of other scripts, and words for shares.
+_UNREAD = re.compile(
+    r"(?![0-9])\d|\b(?:half|halves|thirds?|quarters?|fourths?|fifths?|sixths?|eighths?|tenths?|dozens?|couple|twice|thrice)\b",
+    re.IGNORECASE,
+)
 
 _REACH = 40
 """Characters before a number that can bear on it."""
@@ -159,16 +173,12 @@ def _first(text: str, start: int, end: int, denied: bool, below: bool) -> Numera
     """The first number between `start` and `end` that is not denied; one without a value where the passage goes on to others."""
     passage = text[start:end]
     every = numerals_in(passage)
-    said = [
-        numeral
-        for place, numeral in enumerate(every)
-        if not _DENIED.search(_before(passage, numeral)) and not (denied and place == 0)
-    ]
+    said = _not_denied(passage, every, denied)
     spelled = spelled_in(passage)
     if spelled and (not every or MARKUP.fullmatch(passage, 0, spelled.start)):
         return Numeral(start + spelled.start, start + spelled.end, spelled.value)
     if not said:
-        return _UNTOLD if _OTHER_DIGITS.search(passage) else None
+        return _UNTOLD if not every and _UNREAD.search(passage) else None
     for numeral in said:
         if _ROUNDED.search(_before(passage, numeral)) and not _PLACES.match(passage, numeral.end):
             return _shifted(numeral, start)
@@ -179,30 +189,62 @@ def _first(text: str, start: int, end: int, denied: bool, below: bool) -> Numera
         value = None if first.value is None else first.value + Fraction(int(cents["cents"]), 100)
         return _shifted(replace(first, end=cents.end(), value=value), start)
     others = [numeral for numeral in every if numeral.start >= first.end]
-    joined = others and _JOINED.fullmatch(passage, first.end, others[0].start)
-    corrected = others and _CORRECTED.search(passage, first.end, others[-1].start)
-    if joined or corrected:
+    if _is_open(passage, first, others):
         first = replace(first, value=None)
     elif others and others[0].value is not None and _NEARLY.fullmatch(passage, first.end, others[0].start):
         first = first.or_else(others[0].value)
     return _shifted(first, start)
 
 
+def _not_denied(text: str, every: list[Numeral], denied: bool = False) -> list[Numeral]:
+    """Those that are not denied, also together with others: `not 20 or 30 but 25`. denied: the first one is."""
+    said = []
+    end = 0
+    for numeral in every:
+        denied = (
+            _DENIED.search(_before(text, numeral)) is not None
+            or (denied and _ALSO.fullmatch(text, end, numeral.start) is not None)
+            or (denied and not end)
+        )
+        end = numeral.end
+        if not denied:
+            said.append(numeral)
+    return said
+
+
+def _is_open(passage: str, first: Numeral, others: list[Numeral]) -> bool:
+    """Whether the first number of a passage is a bound, a part of a sum, a range or a share, or one that is corrected."""
+    if _BOUNDED.search(_before(passage, first)):
+        return True
+    if not others:
+        return False
+    part = first.value is None or first.value.denominator > 1 or "%" in passage[first.end : others[0].start]
+    return bool(
+        _JOINED.fullmatch(passage, first.end, others[0].start)
+        or _CORRECTED.search(passage, first.end, others[-1].start)
+        or (part and _SHARE.fullmatch(passage, first.end, others[0].start))
+    )
+
+
 def _last(text: str) -> Numeral | None:
-    """The last number of the text, apart from courtesies and dates; others in its sentence may be meant as well, where no `=` leads to it."""
+    """The last number of the text, apart from courtesies and dates; others in its sentence, and in one
+    that concludes, may be meant as well, but for those before its last `=`.
+    """
     text = _SENTENCE.sub(lambda found: " " * len(found[0]) if _COURTESY.search(found[0]) else found[0], text)
-    every = [numeral for numeral in numerals_in(text) if not _DENIED.search(_before(text, numeral))]
+    every = _not_denied(text, numerals_in(text))
     if not every:
-        return _UNTOLD if _OTHER_DIGITS.search(text) or spelled_in(text) else None
+        return _UNTOLD if _UNREAD.search(text) or spelled_in(text) else None
     begins = max((found.end() for found in _SENTENCE_ENDS.finditer(text, 0, every[-1].start)), default=0)
     sentence = [numeral for numeral in every if numeral.start >= begins]
     undated = [numeral for numeral in sentence if not _is_year(text, numeral)]
     last = (undated or sentence)[-1]
     if is_taken_back(text, last.end):
         return _UNTOLD
-    if "=" in text[begins : last.start]:
-        return last
-    return last.or_else(*(numeral.value for numeral in sentence if numeral.value is not None))
+    result = text.rfind("=", begins, last.start)
+    meant = [numeral for numeral in sentence if numeral.start > result]
+    if concluded := next(reversed(list(_CONCLUDES.finditer(text))), None):
+        meant += [numeral for numeral in every if concluded.start() <= numeral.start < concluded.end()]
+    return last.or_else(*(numeral.value for numeral in meant if numeral.value not in (None, last.value)))
 
 
 def _is_year(text: str, numeral: Numeral) -> bool:

@@ -154,7 +154,8 @@ def _grouped(digits: str) -> Numeral:
         value = joined if not marks else decimal
     elif len(set(marks)) == 1 and _are_thousands(parts, marks) and marks not in (".", " "):
         value = joined
-        others = {decimal} if marks == "," and decimal is not None else set()
+        # Nobody writes three zeros for no decimals.
+        others = {decimal} if marks == "," and decimal is not None and parts[1] != "000" else set()
     elif marks == "." or (marks == "," and parts[0] == "0"):
         value = decimal
         others = {joined} if _are_thousands(parts, marks) else set()

@@ -14,7 +14,7 @@ _RUNS_ON = re.compile(
 
 _TAKEN_BACK = re.compile(
     r"(?:\A|[.!?\n,;(—–…:]|\b(?:but|oh|hmm))\W{0,6}(?:(?:wait|hold\s+on|on\s+second\s+thoughts?|scratch\s+that|correction|oops|sorry)\b|(?:actually|hmm),?\s+no\b"
-    r"|no,\s+(?:that|this|it)\b|let\s+me\s+(?:re-?(?:check|consider|calculate|do|count|think|compute|examine|evaluate|work|verify)|correct|fix|try\s+again)\b|I\s+(?:made|was\s+wrong|misread|miscounted|miscalculated|forgot)\b)",
+    r"|no,\s+(?:that|this|it)\b|(?:(?<=\.\.)|(?<=[…—–,;-]))\s*no,|let\s+me\s+(?:re-?(?:check|consider|calculate|do|count|think|compute|examine|evaluate|work|verify)|correct|fix|try\s+again)\b|I\s+(?:made|was\s+wrong|misread|miscounted|miscalculated|forgot)\b)",
     re.IGNORECASE,
 )
 _UPHELD = re.compile(
@@ -32,15 +32,21 @@ ABROAD = r"(?:答案|答え|正解|正确答案|정답|Antwort|Lösung|Ergebnis|
 IS_ABROAD = r"(?:应该是|應該是|是|为|為|は|은|는|lautet|ist|beträgt|es|est|è|é|[:：=])"
 """`Is` in other languages, as it follows that word."""
 
-_ANSWER = r"\b(?:answer|final\s+number)\b"
+_ANSWER = r"\b(?:answer|final\s+(?:number|result|value|total|amount|count|price|cost))\b"
+_TO_WHAT = r"(?:\s+(?:to|for|in|of)(?:\s+[\w'’]+){1,6}?)?"
 _STATED = re.compile(
-    rf"(?:{_ANSWER}[*_\s]*(?:\b(?:is|was|would\s+be|equals)\b|(?P<denied>\bis\s*n['’]t\b)|[:：=])|{ABROAD}[*_ ]*{IS_ABROAD})[*_:]*"
+    rf"(?:{_ANSWER}{_TO_WHAT}[*_\"'\s]*(?:\b(?:is|was|(?P<would>would\s+be)|equals)\b|(?P<denied>\bis\s*n['’]t\b)|[:：=])|<answer>|{ABROAD}[*_ ]*{IS_ABROAD})[*_:]*"
     rf"(?P<rest>(?:(?!{_ANSWER}|{ABROAD})(?:[^.\n。！]|\.(?=[0-9])))*)",
     re.IGNORECASE,
 )
 _HEADING = re.compile(
     r"^[ \t]*[#*_]+[ \t]*(?:the[ \t]+)?(?:final[ \t]+)?answer[ \t#*_:：]*$", re.IGNORECASE | re.MULTILINE
 )
+# `If it were so, the answer would be`: what is supposed, up to there in the sentence.
+_SUPPOSES = re.compile(
+    r"\b(?:if|unless|otherwise|suppos\w+|assum\w+|had|were)\b(?:[^.!?\n]|\.(?=[0-9]))*\Z", re.IGNORECASE
+)
+_REACH = 150
 MARKUP = re.compile(r"[\s*_#:：$]*")
 _BLANK = re.compile(r"[\s*_#:：]*\n[\s*_#:：]*")
 _LINE = re.compile(r"[^\n]+")
@@ -87,6 +93,8 @@ def statements_in(text: str) -> list[Statement]:
     """Where `text` states an answer: after `the answer is`, `answer:` and their like up to the end of the sentence or line, or else on the next line."""
     found: list[Statement] = []
     for stated in _STATED.finditer(text):
+        if stated["would"] and _SUPPOSES.search(text[max(0, stated.start() - _REACH) : stated.start()]):
+            continue
         if MARKUP.fullmatch(stated["rest"]):
             found += _below(text, stated.start(), stated.end())
         else:

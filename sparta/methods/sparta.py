@@ -65,13 +65,9 @@ class Sparta(Method):
 
 def _notes(stats: IterationStats) -> Iterable[str]:
     """How many pairs came of the combats, and what went another way than usual."""
-    reasons = ", ".join(
-        f"{count} {reason}" for reason, count in stats.reasons.items() if count and reason != "pair"
-    )
-    pairs = stats.reasons.get("pair", 0)
-    yield f"{pairs} preference pairs from {stats.combats} combats" + (
-        f" (not used: {reasons})" if reasons else ""
-    )
+    yield stats.in_words
+    if stats.warning:
+        yield f"warning: {stats.warning}"
     for number, what in (
         (
             sum(judge.cut for judge in stats.judges.values()),

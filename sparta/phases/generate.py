@@ -1,9 +1,11 @@
 """Generate: both contestants of every combat answer its prompt (Algorithm 1, line 6)."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sparta import rng
+from sparta.chat.renderer import Prompt
 from sparta.engines.base import Completion, Engine, Inbox, ModelRef, Request, Sampling
 from sparta.engines.label_tokens import check_labels
 from sparta.phases import token_costs
@@ -24,7 +26,7 @@ class ResponseRequests:
         self._sampling = Sampling(
             settings.temperature, settings.top_p, settings.top_k, settings.max_new_tokens
         )
-        self._asked: dict[str, tuple[Combat, ModelRef]] = {}
+        self._asked: dict[str, tuple[Combat, ModelRef, Prompt]] = {}
         # Not needed before judging; a recipe that cannot be judged is to fail before hours of generation.
         check_labels(
             engine, members.values(), run.recipe.judging, run.recipe.pool.trust_remote_code, run.chat
@@ -34,12 +36,16 @@ class ResponseRequests:
         """What the contestant `name` of `combat` is asked."""
         model = self._members[name]
         key = response_key(combat.combat_id, name)
-        self._asked[key] = (combat, model)
+        renderer = self._engine.renderer(model)
+        prompt = renderer.combat(combat.messages)
+        self._asked[key] = (combat, model, prompt)
         return Request(
             key=key,
             model=model,
-            prompt=self._engine.renderer(model).combat(combat.messages),
-            sampling=self._sampling,
+            prompt=prompt,
+            sampling=replace(
+                self._sampling, max_new_tokens=renderer.limit(prompt, self._sampling.max_new_tokens)
+            ),
             seed=rng.seed_of(*self._stream, combat.combat_id, name),
         )
 
@@ -49,17 +55,20 @@ class ResponseRequests:
 
     def response(self, done: Completion) -> Response:
         """The row of an answer."""
-        combat, model = self._asked.pop(done.key)
+        combat, model, prompt = self._asked.pop(done.key)
+        said = self._engine.renderer(model).said(prompt, done.text)
         return Response(
             combat_id=combat.combat_id,
             model=model.name,
-            text=done.text,
+            text=said.answer,
             token_ids=done.token_ids,
             tokenizer=self._engine.tokenizer_fingerprint(model) if done.token_ids else "",
             prompt_tokens=done.prompt_tokens,
             new_tokens=done.new_tokens,
             finish_reason=done.finish_reason,
             seconds=done.seconds,
+            thinking=said.thinking,
+            answered=said.ended,
         )
 
 

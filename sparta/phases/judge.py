@@ -1,7 +1,8 @@
 """Judge: every model that does not duel scores each of the two responses alone, on 1..10 (Algorithm 1, lines 7 to 9)."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from sparta import rng
@@ -54,6 +55,9 @@ class VoteRequests(JudgeDialog[Ballot, Vote]):
         self._labels: dict[str, tuple[Label, ...]] = {}
         self._instruction = judging_instruction(judging.mode, judging.working, judging.labels)
 
+    def _judge(self, question: Ballot) -> ModelRef:
+        return question.judge
+
     def _prompt(self, question: Ballot) -> Prompt:
         return self._engine.renderer(question.judge).judging(
             question.messages,
@@ -62,37 +66,56 @@ class VoteRequests(JudgeDialog[Ballot, Vote]):
             max_new_tokens=self._judging.max_new_tokens,
         )
 
-    def _read(self, pending: Pending[Ballot], done: Completion) -> Reading | None:
-        judging, working = self._judging, pending.working
-        if judging.mode == "text":
-            cut = done.finish_reason == "length"
-            return Reading(parse_score(done.text, bare=not judging.working, cut=cut), done.text)
-        if judging.working and working is None:
-            return None if done.text.endswith("\n") else Reading(None, done.text)
+    def _read(self, pending: Pending[Ballot], done: Completion) -> Reading | Pending[Ballot]:
+        judging = self._judging
+        if judging.mode == "expected":
+            return self._labelled(pending, done)
+        form = judging_pattern(judging.working) if judging.constrained else ""
+        cut = done.finish_reason == "length"
+        return self._reading(pending, done, form, partial(parse_score, bare=not judging.working, cut=cut))
+
+    def _labelled(self, pending: Pending[Ballot], done: Completion) -> Reading | Pending[Ballot]:
+        """What `done` says where scores are labels: a working, or their probabilities."""
+        if self._asks_working(pending):
+            if not done.text.endswith("\n"):
+                return Reading(None, done.text)
+            return replace(pending, before=self._before(pending) + done.token_ids, working=done.text)
         score = expected_score(done.label_probs) if any(done.label_probs) else None
-        return Reading(score, working.text if working else "")
+        return Reading(score, pending.working or "")
+
+    def _asks_working(self, pending: Pending[Ballot]) -> bool:
+        """Whether a working is asked for by itself: labels follow it."""
+        return self._judging.mode == "expected" and self._judging.working and pending.working is None
+
+    def _before(self, pending: Pending[Ballot]) -> tuple[int, ...]:
+        """What the judge goes on from. Where scores are labels it does not think: where it might, an empty thought stands."""
+        if self._judging.mode == "expected" and pending.working is None:
+            return self._engine.renderer(pending.question.judge).thought("", pending.prompt.state)
+        return pending.before
 
     def _request(self, pending: Pending[Ballot]) -> Request:
-        ballot, judging, working = pending.question, self._judging, pending.working
-        asks_labels = judging.mode == "expected" and (working is not None or not judging.working)
-        asks_working = judging.mode == "expected" and not asks_labels
-        form = WORKING_PATTERN if asks_working else judging_pattern(judging.working)
+        ballot, judging = pending.question, self._judging
+        working = self._asks_working(pending)
+        labels = judging.mode == "expected" and not working
+        thinks = judging.mode == "text" and self._thinks(pending)
+        # After a working there must be room for a label.
+        limit = max(1, judging.max_new_tokens - 1) if working else judging.max_new_tokens
+        if thinks:
+            limit = self._engine.renderer(ballot.judge).limit(pending.prompt, limit)
+        form = WORKING_PATTERN if working else judging_pattern(judging.working)
+        # Not twice the same draws where a thought is gone on from.
+        again = ("answer",) if pending.thought else ()
         return Request(
             key=ballot.key,
             model=ballot.judge,
             prompt=pending.prompt,
             sampling=Sampling(
-                judging.temperature,
-                judging.top_p,
-                judging.top_k,
-                # After a working there must be room for a label.
-                max(1, judging.max_new_tokens - 1) if asks_working else judging.max_new_tokens,
-                stop=("\n",) if asks_working else (),
+                judging.temperature, judging.top_p, judging.top_k, limit, stop=("\n",) if working else ()
             ),
-            seed=rng.seed_of(*self._stream, pending.tries - 1, ballot.key),
-            labels=self._labels_of(ballot.judge) if asks_labels else (),
-            prefix=working.token_ids if working else (),
-            pattern=form if judging.constrained and not asks_labels else "",
+            seed=rng.seed_of(*self._stream, pending.tries - 1, ballot.key, *again),
+            labels=self._labels_of(ballot.judge) if labels else (),
+            prefix=self._before(pending),
+            pattern=form if judging.constrained and not labels and not thinks else "",
         )
 
     def _labels_of(self, judge: ModelRef) -> tuple[Label, ...]:
@@ -113,6 +136,8 @@ class VoteRequests(JudgeDialog[Ballot, Vote]):
             new_tokens=pending.new_tokens,
             cut=pending.prompt.cut,
             seconds=pending.seconds,
+            thinking=verdict.thinking,
+            answered=verdict.answered,
         )
 
 

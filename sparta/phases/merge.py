@@ -32,6 +32,8 @@ class Spoken:
     tokenizer: str
     new_tokens: int
     finish_reason: FinishReason
+    thinking: str
+    answered: bool
 
 
 class Merge(Step):
@@ -88,17 +90,19 @@ class Merge(Step):
         files.write_rows(iteration.combats, _results(plan, outcome))
         files.write_rows(iteration.preferences, _pairs(plan, spoken, outcome))
         saved = a_combat * judged.count(False)
-        files.write_json(
-            iteration.stats, merge_stats(plan, outcome, jury, *_tokens_and_too_long(spoken), saved)
-        )
+        files.write_json(iteration.stats, merge_stats(plan, outcome, jury, *_counted(spoken), saved))
         files.write_json(iteration.standing, outcome.standings)
 
 
-def _tokens_and_too_long(spoken: Sequence[Sequence[Spoken]]) -> tuple[int, int]:
-    """Tokens of all responses, and how many there are none of because the prompt filled the context."""
+def _counted(spoken: Sequence[Sequence[Spoken]]) -> tuple[int, int, int, int]:
+    """Tokens of all responses; how many were cut at the token limit, and how many there are none of, as the prompt filled the context or a
+    thought never ended.
+    """
     responses = [side for sides in spoken for side in sides]
     too_long = sum(response.finish_reason == "prompt_too_long" for response in responses)
-    return sum(response.new_tokens for response in responses), too_long
+    unanswered = sum(not response.answered for response in responses)
+    cut = sum(response.finish_reason == "length" for response in responses)
+    return sum(response.new_tokens for response in responses), cut, too_long, unanswered
 
 
 def _responses(run: Run, t: int, plan: Sequence[Combat], position: dict[str, int]) -> list[list[Spoken]]:
@@ -117,6 +121,8 @@ def _responses(run: Run, t: int, plan: Sequence[Combat], position: dict[str, int
             row.tokenizer,
             row.new_tokens,
             row.finish_reason,
+            row.thinking,
+            row.answered,
         )
     complete = []
     for combat, sides in zip(plan, found, strict=True):
@@ -192,6 +198,7 @@ def _pairs(plan: Sequence[Combat], spoken: Sequence[Sequence[Spoken]], outcome: 
             finished=(chosen.finish_reason == "stop", rejected.finish_reason == "stop"),
             models=(combat.models[won], combat.models[lost]),
             scores=(result.scores[won], result.scores[lost]),
+            thinking=(chosen.thinking, rejected.thinking),
         )
 
 
@@ -205,7 +212,9 @@ def merge_stats(
     outcome: Replay,
     jury: Mapping[str, JudgeStats],
     response_tokens: int,
+    cut_responses: int,
     too_long: int,
+    unanswered: int,
     votes_saved: int,
 ) -> IterationStats:
     """What the merge knows."""
@@ -224,6 +233,8 @@ def merge_stats(
         losses=losses,
         judges=dict(jury),
         response_tokens=response_tokens,
+        cut_responses=cut_responses,
         too_long=too_long,
+        unanswered=unanswered,
         votes_saved=votes_saved,
     )

@@ -43,7 +43,7 @@ def of_votes(run: Run, t: int, items: Sequence[WorkItem]) -> list[WorkItem]:
     A response that exists counts as long as it is; for one that does not, what its model is expected to write.
     """
     prompt, new = _prompts(run), expected_tokens(run, t)
-    written = {row.key: _length(row) for row in iter_shards(run.iteration(t).responses, Response)}
+    written = {row.key: tokens_of_answer(row) for row in iter_shards(run.iteration(t).responses, Response)}
     judging, room = run.recipe.judging, run.recipe.engine.context_length
     said, frame = expected_verdicts(run, t), _wrapping_tokens(run)
     costs = {}
@@ -66,7 +66,7 @@ def of_answers(
     """
     lengths = defaultdict[str, list[float]](list)
     for row in iter_shards(folder, Answer):
-        length = row.new_tokens or len(row.text) / CHARACTERS_A_TOKEN
+        length = _length(row)
         for known in (row.checkpoint, parse_checkpoint(row.checkpoint)[1], ""):
             lengths[known].append(length)
     usual = {known: fmean(found) for known, found in lengths.items()}
@@ -141,9 +141,14 @@ def expected_verdicts(run: Run, t: int) -> dict[str, float]:
     return dict.fromkeys(run.models, label + judging.max_new_tokens)
 
 
-def _length(row: Response) -> float:
-    """Tokens of a response; an endpoint may not tell them."""
-    return float(row.new_tokens or len(row.text) / CHARACTERS_A_TOKEN)
+def tokens_of_answer(row: Response | Answer) -> float:
+    """Tokens of what a judge reads of it, which is not the thinking."""
+    return len(row.text) / CHARACTERS_A_TOKEN if row.thinking else _length(row)
+
+
+def _length(row: Response | Answer) -> float:
+    """Tokens of all that was written; an endpoint may not tell them."""
+    return float(row.new_tokens or len(row.thinking + row.text) / CHARACTERS_A_TOKEN)
 
 
 def _cost(run: Run, prompt: float, new: float) -> float:

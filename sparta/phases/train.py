@@ -122,17 +122,21 @@ class Train(RowPhase):
 def example_of(pair: Pair, renderer: Renderer, fingerprint: str) -> PreferenceExample:
     """A pair as the model reads it: the prompt as in combat, the responses with the ids that were sampled.
 
-    Where a contestant has another tokenizer its text is encoded anew, with an end-of-sequence token if it ended by itself.
+    Where a contestant has another tokenizer its text is encoded anew, its thinking as this model would write it, with an end-of-sequence token
+    if it ended by itself.
     """
+    prompt = renderer.combat(pair.messages)
     sides = (
-        (pair.chosen, pair.chosen_token_ids, pair.tokenizers[0], pair.finished[0]),
-        (pair.rejected, pair.rejected_token_ids, pair.tokenizers[1], pair.finished[1]),
+        (pair.chosen, pair.thinking[0], pair.chosen_token_ids, pair.tokenizers[0], pair.finished[0]),
+        (pair.rejected, pair.thinking[1], pair.rejected_token_ids, pair.tokenizers[1], pair.finished[1]),
     )
     chosen, rejected = (
-        ids if tokenizer == fingerprint and ids else renderer.completion(text, finished)
-        for text, ids, tokenizer, finished in sides
+        ids
+        if tokenizer == fingerprint and ids
+        else renderer.completion(text, finished, thinking, prompt.state)
+        for text, thinking, ids, tokenizer, finished in sides
     )
-    return PreferenceExample(renderer.combat(pair.messages).token_ids or (), chosen, rejected)
+    return PreferenceExample(prompt.token_ids or (), chosen, rejected)
 
 
 def _tokenizer(engine: Engine, model: ModelRef, run: Run) -> tuple[Renderer, str]:

@@ -94,7 +94,9 @@ def _taught(run: Run, t: int, model: Model, sink: Sink) -> TrainedExpert:
             base=base,
             adapter=start,
             examples=tuple(
-                SftExample(*rendered(renderer, model, chat)) for chat in sft_rows_of_expert(run, model)
+                SftExample(*lesson)
+                for chat in sft_rows_of_expert(run, model)
+                for lesson in rendered(renderer, model, chat)
             ),
             out=out,
             work=place / f"checkpoints-{model.name}",

@@ -71,6 +71,7 @@ def check_prompts(recipe: Recipe, prompts: Iterable[tuple[str, Sequence[Message]
     for prompt_id, messages in prompts:
         examples.setdefault(tuple(message.role for message in messages), prompt_id)
     for renderer in _renderers(recipe):
+        _check_thinking(recipe, renderer)
         for roles, prompt_id in examples.items():
             try:
                 renderer.check_roles(roles)
@@ -78,6 +79,33 @@ def check_prompts(recipe: Recipe, prompts: Iterable[tuple[str, Sequence[Message]
                 raise SpartaError(
                     f"{error} (of those prompts {prompt_id} is one)" if prompt_id else str(error)
                 ) from None
+
+
+def _check_thinking(recipe: Recipe, renderer: Renderer) -> None:
+    """Raises SpartaError where prompts of this base would not be what the models are asked, or leave a judge that thinks no way to vote."""
+    api, judging, base = recipe.engine.kind == "api", recipe.judging, renderer.base
+    if api and renderer.is_dated:
+        raise SpartaError(
+            f"the chat template of base {base} prints today's date, and an endpoint prints its own: name a date in chat.template_kwargs where the "
+            "template takes one (date_string, say), serve the base with a template without one that also lies in its folder, or set engine.kind "
+            "to hf or vllm"
+        )
+    if not renderer.combat([Message("user", "?")]).invites_thinking:
+        return
+    longest = max(recipe.generation.max_new_tokens, judging.max_new_tokens)
+    if recipe.chat.thinking_tokens + longest >= renderer.context_length:
+        raise SpartaError(
+            f"a thought (chat.thinking_tokens, {recipe.chat.thinking_tokens}) and an answer ({longest}) leave no room for a prompt in the context of "
+            f"base {base}, {renderer.context_length} tokens: lower one of them, or raise engine.context_length"
+        )
+    held = "judging.mode expected asks for a label" if judging.mode == "expected" else ""
+    if judging.mode == "text" and judging.constrained and recipe.engine.api.dialect == "vllm":
+        held = "judging.constrained holds a judge to its form"
+    if api and held:
+        raise SpartaError(
+            f"{held} at once, and models of base {base} think first, from which an endpoint does not go on: set chat.template_kwargs to what turns "
+            "thinking off ({enable_thinking: false}, say), or judge with judging.mode text and judging.constrained false"
+        )
 
 
 def _renderers(recipe: Recipe) -> Iterator[Renderer]:
@@ -117,7 +145,7 @@ def check_judge(recipe: Recipe) -> None:
                 _require_fetched(judge.adapter or "", recipe.pool.folder)
                 check_adapter(model.adapter, Path(model.base))
                 check_fit(model.adapter, model.base, recipe.pool.trust_remote_code)
-        trusting, chat = recipe.pool.trust_remote_code, recipe.chat.options_now()
+        trusting, chat = recipe.pool.trust_remote_code, judge.chat.options_now()
         check_engine(judge.engine, [model], Judging(), trusting, chat)
         if judge.engine.kind not in ("scripted", "api"):
             load_renderer(model.base, judge.engine.context_length, trusting, chat).check_roles(["user"])

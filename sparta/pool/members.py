@@ -142,7 +142,7 @@ def judge_engine(run: Run, settings: recipe_engine.EngineSettings, model: ModelR
         run.recipe.pool.trust_remote_code,
         run.state.judge_calls,
         "evaluation.judge.engine",
-        run.chat,
+        run.judge_chat,
     )
     engine.expect([model])
     return engine

@@ -14,6 +14,8 @@ Schema = Mapping[str, Any]
 FREE = "°"
 """Marks keys that may change between two launches of one run."""
 _REF = "#/$defs/"
+_ANY_JSON = "JsonValue"
+"""The definition of a value that may be anything: no section."""
 _BOUNDS = (
     ("minimum", "≥ {}"),
     ("exclusiveMinimum", "> {}"),
@@ -78,7 +80,8 @@ def _places(schema: Schema) -> dict[str, list[str]]:
 def _inner(field: Schema) -> tuple[str, str] | None:
     """The definition of the section that a key holds, and how one gets there: [] through a list, .NAME through a mapping."""
     if "$ref" in field:
-        return str(field["$ref"]).removeprefix(_REF), ""
+        name = str(field["$ref"]).removeprefix(_REF)
+        return None if name == _ANY_JSON else (name, "")
     steps = [("", alternative) for alternative in field.get("anyOf", ())]
     steps += [
         (step, field[key])
@@ -151,7 +154,7 @@ def _type(field: Schema) -> str:
     if field.get("type") == "array":
         return f"list of {_type(field['items'])}"
     if field.get("type") == "object":
-        return f"mapping of names to {_type(field['additionalProperties'])}"
+        return f"mapping of names to {_type(field['additionalProperties']) or 'any value'}"
     return _TYPES.get(field.get("type", ""), "")
 
 

@@ -7,12 +7,10 @@ Files and `--set` are read in load.py.
 
 import hashlib
 import json
-from collections.abc import Iterator
-from datetime import date
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from sparta.arena.rules import (
     MatchMaking,
@@ -27,6 +25,7 @@ from sparta.arena.rules import (
 from sparta.names import DATASETS, MODELS, ClusterKind
 from sparta.recipes.chat import Chat
 from sparta.recipes.engine import HOW, VLLM_HOTTEST, EngineSettings
+from sparta.recipes.identity import flat, identity_of
 from sparta.recipes.pool import HUB, Pool, well_formed
 
 Grading = Literal["exact", "number", "math", "letter", "likelihood", "judge"]
@@ -187,7 +186,7 @@ class Cluster(Rules):
 
     kind: ClusterKind = Field(
         default="auto",
-        description="auto: slurm where there is sbatch (and this is no job), local where there are several GPUs, else inline",
+        description="auto: where the run has been, if that was on this machine; else slurm where there is sbatch (and this is no job), local where there are several GPUs, else inline",
     )
     profile: str | None = Field(
         default=None, description="slurm: a file, or a name under slurm/profiles; null: a100-16"
@@ -225,6 +224,7 @@ class JudgeModel(Rules):
         default=None, description="PEFT folder, hub:OWNER/NAME[@REVISION] or embedded:NAME"
     )
     engine: EngineSettings = EngineSettings()
+    chat: Chat = Field(default=Chat(), description="of this model; the day is the run's where it says none")
     max_new_tokens: int = Field(default=32, ge=1, description="longest grade, in tokens")
     retries: int = Field(
         default=2, ge=0, description="more tries for a grade that cannot be read, at temperature 0.7"
@@ -237,7 +237,7 @@ class JudgeModel(Rules):
 
     def identity(self, version: str) -> dict[str, Any]:
         """Everything that could change a grade, as plain values; what has its default is left out. version: of the adapter, wherever it lies."""
-        return {**_identity(self, defaults=False), "adapter": version}
+        return {**identity_of(self, defaults=False), "adapter": version}
 
 
 class Evaluation(Rules):
@@ -288,6 +288,20 @@ class Recipe(Rules):
             raise ValueError(
                 "an endpoint does not continue a working with labels: set judging.working to false or judging.mode to text"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _endpoint_takes_kwargs(self) -> Self:
+        judge = self.evaluation.judge
+        for where, chat, engine in (
+            ("", self.chat, self.engine),
+            *([("evaluation.judge.", judge.chat, judge.engine)] if judge else []),
+        ):
+            if engine.kind == "api" and chat.template_kwargs and engine.api.dialect == "openai":
+                raise ValueError(
+                    f"{where}chat.template_kwargs cannot be told to an endpoint in OpenAI's own protocol: set {where}engine.api.dialect to vllm where it "
+                    "is `vllm serve`, or leave them out"
+                )
         return self
 
     @model_validator(mode="after")
@@ -358,7 +372,7 @@ class Recipe(Rules):
 
     def identity(self) -> dict[str, Any]:
         """Everything that could change a result, as plain values."""
-        return _identity(self)
+        return identity_of(self)
 
     @property
     def hash(self) -> str:
@@ -367,55 +381,19 @@ class Recipe(Rules):
         Of a field whose default is no longer what it was, what it was is left out (see `sparta.arena.rules.earlier`).
         """
         return hashlib.sha256(
-            json.dumps(_identity(self, defaults=False), sort_keys=True).encode()
+            json.dumps(identity_of(self, defaults=False), sort_keys=True).encode()
         ).hexdigest()
 
     def differences(self, other: Self) -> list[str]:
         """One line for each value of the identity in which `other` differs: "match.k: 5, now 3"."""
-        mine, theirs = dict(_flat(self.identity())), dict(_flat(other.identity()))
+        absent = object()
+        mine, theirs = dict(flat(self.identity())), dict(flat(other.identity()))
         return [
             f"{key}: {mine.get(key, 'absent')}, now {theirs.get(key, 'absent')}"
             for key in sorted(mine.keys() | theirs.keys())
-            if mine.get(key, _ABSENT) != theirs.get(key, _ABSENT)
+            if mine.get(key, absent) != theirs.get(key, absent)
         ]
 
     def to_yaml(self) -> str:
         """The whole recipe, defaults included: what is frozen into the state."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
-
-
-_ABSENT = object()
-
-
-def _identity(section: BaseModel, defaults: bool = True) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for name, field in type(section).model_fields.items():
-        extra = field.json_schema_extra
-        if isinstance(extra, dict) and extra.get("identity") is False:
-            continue
-        value = getattr(section, name)
-        plain = _plain(value, defaults)
-        was = extra.get("earlier", field.default) if isinstance(extra, dict) else field.default
-        usual = not plain if isinstance(value, BaseModel) else value == was
-        if defaults or not usual:
-            values[name] = plain
-    return values
-
-
-def _plain(value: Any, defaults: bool) -> Any:
-    if isinstance(value, BaseModel):
-        return _identity(value, defaults)
-    if isinstance(value, tuple):
-        return [_plain(item, defaults) for item in value]
-    return value.isoformat() if isinstance(value, date) else value
-
-
-def _flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(tree, dict) and tree:
-        for key, value in tree.items():
-            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    elif isinstance(tree, list) and any(isinstance(item, dict) for item in tree):
-        for index, value in enumerate(tree):
-            yield from _flat(value, f"{prefix}.{index}")
-    else:
-        yield prefix, tree

@@ -36,11 +36,18 @@ Views = Sequence[tuple[PhaseView, PhaseStatus]]
 
 
 class IterationStatus(msgspec.Struct, frozen=True):
+    """One iteration. combats, pairs, reasons, cut_responses, warning: what its merge counted, see IterationStats; nothing before it."""
+
     t: int
     committed: bool
     phases: list[PhaseStatus]
     gpu_seconds: float = 0.0
     gpu_idle: float | None = None
+    combats: int = 0
+    pairs: int = 0
+    reasons: dict[str, int] = {}
+    cut_responses: int = 0
+    warning: str = ""
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -203,15 +210,31 @@ def _by_iteration(run: Run, views: Views) -> tuple[list[IterationStatus], GpuTim
         else:
             gpu = gpu_time(array for view in mine for array in view.spans)
         gpus.append(gpu)
-        found.append(IterationStatus(t, mine[0].committed, phases, gpu.used, gpu.idle))
+        status = IterationStatus(t, mine[0].committed, phases, gpu.used, gpu.idle)
+        counted = _counted(run, t)
+        if counted is not None and counted.combats:
+            status = msgspec.structs.replace(
+                status,
+                combats=counted.combats,
+                pairs=counted.pairs,
+                reasons=counted.reasons,
+                cut_responses=counted.cut_responses,
+                warning=counted.warning,
+            )
+        found.append(status)
     used, there = sum(gpu.used for gpu in gpus), sum(gpu.there for gpu in gpus)
     return found, GpuTime(used, max(0.0, 1 - used / there) if there else None)
 
 
 def _measured(run: Run, t: int) -> IterationStats | None:
     """stats.json, where the iteration was measured and not with an earlier version."""
-    stats = files.read_measured(run.iteration(t).stats, IterationStats)
+    stats = _counted(run, t)
     return stats if stats is not None and stats.phases else None
+
+
+def _counted(run: Run, t: int) -> IterationStats | None:
+    """stats.json, from the merge on."""
+    return files.read_measured(run.iteration(t).stats, IterationStats)
 
 
 def _failing_log(views: Views) -> str | None:

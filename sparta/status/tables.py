@@ -69,6 +69,9 @@ def _what_went_wrong(status: Status) -> Iterator[str]:
         yield _ending(task, status)
     if len(status.ended) > ENDED_SHOWN:
         yield f"and {len(status.ended) - ENDED_SHOWN} more of its tasks"
+    for entry in status.iterations:
+        if entry.warning:
+            yield f"warning: iteration {entry.t}: {entry.warning}"
     if status.log:
         yield f"last lines of its log:\n{status.log}"
 
@@ -173,14 +176,18 @@ def _phases(iterations: list[IterationStatus]) -> Table:
         caption_justify="left",
     )
     table.add_column("iteration")
-    for name in (*names, "tasks", "model loads"):
+    counted = any(entry.combats for entry in iterations)
+    for name in (*names, *(["pairs"] if counted else []), "tasks", "model loads"):
         table.add_column(name, justify="right")
     for entry in iterations:
         phases = {phase.name: phase for phase in entry.phases}
         dealt = {name: phases[name] for name in arrays if name in phases and phases[name].tasks}
         tasks = ", ".join(str(dealt[name].tasks) if name in dealt else "-" for name in arrays)
         loads = ", ".join(str(dealt[name].loads) if name in dealt else "-" for name in arrays)
-        table.add_row(str(entry.t), *(_cell(phases.get(name)) for name in names), tasks, loads)
+        cells = [_cell(phases.get(name)) for name in names]
+        if counted:
+            cells.append(f"{entry.pairs:,}/{entry.combats:,}" if entry.combats else "-")
+        table.add_row(str(entry.t), *cells, tasks, loads)
     return table
 
 

@@ -46,6 +46,7 @@ class Combat(Record, frozen=True):
 class Response(Record, frozen=True):
     """responses/: what one contestant answered.
 
+    text: the answer alone; what was thought before it is `thinking`. answered: False where the thinking never ended, so that there is no answer.
     token_ids: the completion as sampled, its end-of-sequence token included where it was produced; empty from an endpoint.
     tokenizer: fingerprint of the tokenizer the ids belong to; empty from an endpoint.
     """
@@ -59,6 +60,8 @@ class Response(Record, frozen=True):
     new_tokens: Count
     finish_reason: FinishReason
     seconds: float = 0.0
+    thinking: str = ""
+    answered: bool = True
 
     @property
     def key(self) -> str:
@@ -69,7 +72,7 @@ class Vote(Record, frozen=True):
     """votes/: one judge's score of one response; None is a missing vote, never a default.
 
     raw: what the judge wrote last (for `expected` the working, if any). tries: attempts spent. new_tokens, seconds: of all of them. cut: tokens
-    of the response left out of the prompt.
+    of the response left out of the prompt. thinking: before `raw`. answered: False where the last try was a thought that never ended.
     """
 
     combat_id: str
@@ -82,6 +85,8 @@ class Vote(Record, frozen=True):
     new_tokens: Count = 0
     cut: Count = 0
     seconds: float = 0.0
+    thinking: str = ""
+    answered: bool = True
 
     written_at_default: ClassVar[tuple[str, ...]] = ("prompt_tokens", "new_tokens", "cut")
 
@@ -113,7 +118,8 @@ class Pair(Record, frozen=True):
     prompt: always null; the question is `messages`. Without such a column TRL takes for the prompt what chosen and rejected begin with, and
     trains without the question. With it TRL stops, and jobs/export_pairs.py writes what it trains on.
 
-    finished: whether the response ended by itself; a response cut off at the token limit is never taught to end there.
+    finished: whether the response ended by itself; a response cut off at the token limit is never taught to end there. thinking: what was thought
+    before each answer; the token ids hold it too.
     """
 
     combat_id: str
@@ -127,6 +133,10 @@ class Pair(Record, frozen=True):
     models: tuple[str, str]
     scores: tuple[float, float]
     prompt: None = None
+    thinking: tuple[str, str] = ("", "")
+
+    # TRL looks for the column, so it is there although it is null.
+    written_at_default: ClassVar[tuple[str, ...]] = ("prompt",)
 
 
 class Trained(Record, frozen=True):
@@ -191,7 +201,8 @@ class Answer(Record, frozen=True):
     """evals/<task>/<split>/answers-...: what a checkpoint answered to one item.
 
     grades: by metric, in the metric's own unit, those that a program gives; a metric that could not be graded is left out, and so are those that
-    a judge gives (see Grade). choice_logs: log-likelihood (nats) of each choice, where choices are weighed and nothing is written.
+    a judge gives (see Grade). choice_logs: log-likelihood (nats) of each choice, where choices are weighed and nothing is written. thinking: before
+    the `text`. answered: False where the thinking never ended, so that there is nothing to grade.
     """
 
     task: str
@@ -204,6 +215,8 @@ class Answer(Record, frozen=True):
     finish_reason: FinishReason
     choice_logs: tuple[float, ...] = ()
     seconds: float = 0.0
+    thinking: str = ""
+    answered: bool = True
 
     written_at_default: ClassVar[tuple[str, ...]] = ("choice_logs",)
 
@@ -216,6 +229,7 @@ class Grade(Record, frozen=True):
     """evals/<task>/<split>/grades-...: what the judge of the evaluation gave an answer by one metric; None where it could not be read.
 
     raw: what the judge wrote last. tries: attempts spent. new_tokens, seconds: of all of them. cut: tokens of the answer left out of the prompt.
+    thinking, answered: as of a vote.
     """
 
     task: str
@@ -229,6 +243,8 @@ class Grade(Record, frozen=True):
     new_tokens: Count = 0
     cut: Count = 0
     seconds: float = 0.0
+    thinking: str = ""
+    answered: bool = True
 
     written_at_default: ClassVar[tuple[str, ...]] = ("prompt_tokens", "new_tokens", "cut")
 

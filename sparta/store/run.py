@@ -132,6 +132,12 @@ class Run:
         return self.recipe.chat.options(self.day)
 
     @property
+    def judge_chat(self) -> ChatOptions:
+        """What every prompt of the evaluation's judge is rendered with."""
+        judge = self.recipe.evaluation.judge
+        return judge.chat.options(self.day) if judge else self.chat
+
+    @property
     def models(self) -> tuple[str, ...]:
         """Names of the pool, in the recipe's order."""
         return tuple(model.name for model in self.recipe.pool.models)

@@ -6,7 +6,10 @@ from sparta.store.records import Vote
 
 
 class JudgeStats(msgspec.Struct, frozen=True):
-    """Votes of one judge. missing: on responses that had text. cut: with a shortened response. sum: of its scores, for their mean."""
+    """Votes of one judge. missing: on responses that had text. cut: with a shortened response. sum: of its scores, for their mean.
+
+    unanswered: of those missing, where its thinking never ended.
+    """
 
     votes: int = 0
     missing: int = 0
@@ -15,6 +18,7 @@ class JudgeStats(msgspec.Struct, frozen=True):
     sum: float = 0.0
     prompt_tokens: int = 0
     new_tokens: int = 0
+    unanswered: int = 0
 
     def counting(self, vote: Vote, readable: bool) -> "JudgeStats":
         """With one more vote; a missing vote on an empty response is not held against the judge."""
@@ -28,6 +32,7 @@ class JudgeStats(msgspec.Struct, frozen=True):
             sum=self.sum + (vote.score or 0.0),
             prompt_tokens=self.prompt_tokens + vote.prompt_tokens,
             new_tokens=self.new_tokens + vote.new_tokens,
+            unanswered=self.unanswered + (not vote.answered),
         )
 
     @property
@@ -56,10 +61,15 @@ class PhaseStats(msgspec.Struct, frozen=True):
     work_seconds: float = 0.0
 
 
+FEW_PAIRS = 0.1
+"""The share of combats that must make pairs for an iteration to be worth its training."""
+
+
 class IterationStats(msgspec.Struct, frozen=True):
     """One iteration. reasons: combats by what became of them; wins, losses: by model, of combats that made a pair.
 
-    too_long: prompts that left no room for a response. votes_saved: that nobody was asked for, as the answers were equal or one was empty. dropped_pairs: by model, pairs that could not be trained on. mean_losses: by model, nats.
+    too_long: prompts that left no room for a response. unanswered: responses whose thinking never ended. cut_responses: at the token limit. votes_saved: that nobody was asked for,
+    as the answers were equal or one was empty. dropped_pairs: by model, pairs that could not be trained on. mean_losses: by model, nats.
     gpu_seconds, gpu_idle: as in PhaseStats, of all its phases together.
     """
 
@@ -77,3 +87,33 @@ class IterationStats(msgspec.Struct, frozen=True):
     phases: dict[str, PhaseStats] = {}
     gpu_seconds: float = 0.0
     gpu_idle: float | None = None
+    unanswered: int = 0
+    cut_responses: int = 0
+
+    @property
+    def pairs(self) -> int:
+        """Combats that made a preference pair."""
+        return self.reasons.get("pair", 0)
+
+    @property
+    def in_words(self) -> str:
+        """How many pairs came of the combats, and what became of the others."""
+        share = f" ({self.pairs / self.combats:.0%})".replace("%", " %") if self.combats else ""
+        others = [
+            f"{count:,} {reason}" for reason, count in self.reasons.items() if count and reason != "pair"
+        ]
+        cut = f"; {self.cut_responses:,} responses were cut at the token limit" if self.cut_responses else ""
+        unused = f", not used: {', '.join(others)}" if others else ""
+        return f"{self.pairs:,} preference pairs from {self.combats:,} combats{share}{unused}{cut}"
+
+    @property
+    def warning(self) -> str:
+        """A sentence where so few combats made pairs that the models hardly learn; empty otherwise."""
+        if not self.combats or self.pairs >= FEW_PAIRS * self.combats:
+            return ""
+        others = [(count, reason) for reason, count in self.reasons.items() if count and reason != "pair"]
+        most = f"; most of the others are {max(others)[1]}" if others else ""
+        return (
+            f"only {self.pairs:,} of {self.combats:,} combats made a pair{most}: the models learn next to nothing from this iteration. Look at "
+            "its combats.jsonl, and change the prompts, generation.temperature, or how judges vote"
+        )

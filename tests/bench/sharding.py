@@ -122,7 +122,7 @@ def write_responses(run: Run, t: int, lengths: Lengths, stream: random.Random) -
         for combat in run.plan(t):
             for model in combat.models:
                 new = lengths.answer(model, stream)
-                row = Response(combat.combat_id, model, "", (), "", 0, new, "stop")
+                row = Response(combat.combat_id, model, f"answer of {model}", (), "", 0, new, "stop")
                 writer.write(row)
                 drawn[row.key] = new
     return drawn

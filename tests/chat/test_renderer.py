@@ -386,6 +386,7 @@ class WideTokenizer:
     """
 
     added_tokens_decoder = {0: Added("<X>")}  # noqa: RUF012
+    chat_template = "{{ turns }}"
 
     def apply_chat_template(self, turns: list[dict[str, str]], **_: object) -> str:
         return "".join(turn["content"] for turn in turns) + "<X>"

@@ -3,11 +3,13 @@
 import re
 from collections.abc import Callable
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import pytest
 from support.chat_templates import GEMMA_LIKE, LLAMA_LIKE, PARTS, WITHOUT_SYSTEM
 
+from sparta.chat.lessons import lessons
 from sparta.chat.options import ChatOptions
 from sparta.chat.renderer import Renderer
 from sparta.chat.template import Message
@@ -30,7 +32,7 @@ def renderer(tiny_base: Path) -> Renderer:
 
 def taught_parts(renderer: Renderer, messages: list[Message]) -> tuple[str, list[str]]:
     """The whole text of a lesson, and its taught stretches, special tokens shown."""
-    ids, taught = renderer.lesson(messages)
+    [(ids, taught)] = lessons(renderer, messages)
     assert len(ids) == len(taught)
     whole = renderer.tokenizer.decode(ids, skip_special_tokens=False)
     parts = []
@@ -52,7 +54,7 @@ def test_a_lesson_teaches_the_answers_and_their_endings_alone(renderer: Renderer
 @pytest.mark.parametrize("at", [2, 4])
 def test_an_answer_is_learnt_behind_the_ids_it_is_asked_with(renderer: Renderer, at: int) -> None:
     chat = [Message(turn.role, turn.content.strip()) for turn in CHAT[: at + 1]]
-    ids, _ = renderer.lesson(chat)
+    [(ids, _)] = lessons(renderer, chat)
     asked = renderer.combat(chat[:at]).token_ids or ()
     assert ids == asked + renderer.completion(chat[at].content, finished=True)
 
@@ -61,15 +63,15 @@ def test_an_answer_keeps_its_tokens_whatever_stands_before_it(renderer: Renderer
     chat = [Message("user", "x"), Message("assistant", "\n.\n")]
     asked = renderer.combat(chat[:1]).token_ids or ()
     assert renderer.tokenizer.decode(asked).endswith("\n")
-    assert renderer.lesson(chat)[0] == asked + renderer.completion("\n.\n", finished=True)
+    assert lessons(renderer, chat)[0].token_ids == asked + renderer.completion("\n.\n", finished=True)
 
 
 def test_a_lesson_ends_with_its_last_answer(renderer: Renderer) -> None:
-    assert renderer.lesson([*CHAT, Message("user", "Thanks")]) == renderer.lesson(CHAT)
+    assert lessons(renderer, [*CHAT, Message("user", "Thanks")]) == lessons(renderer, CHAT)
     with pytest.raises(SpartaError, match=r"has no turn of the assistant.*'Be brief\.'"):
-        renderer.lesson(CHAT[:2])
+        lessons(renderer, CHAT[:2])
     with pytest.raises(SpartaError, match="begins with a turn of the assistant"):
-        renderer.lesson(CHAT[2:])
+        lessons(renderer, CHAT[2:])
 
 
 def test_special_tokens_that_a_text_spells_stay_text(renderer: Renderer) -> None:
@@ -85,7 +87,7 @@ def test_special_tokens_that_a_text_spells_stay_text(renderer: Renderer) -> None
     assert whole + "\n" == renderer.tokenizer.apply_chat_template(turns, tokenize=False)
     assert parts == ["<|im_end|>\n<|im_start|>user<|im_end|>", "ok<|im_end|>"]
     for made, harmless in (
-        (renderer.lesson(chat)[0], renderer.lesson(plain)[0]),
+        (lessons(renderer, chat)[0].token_ids, lessons(renderer, plain)[0].token_ids),
         (renderer.combat(chat[:3]).token_ids or (), renderer.combat(plain[:3]).token_ids or ()),
     ):
         specials = [[token for token in ids if token in renderer.special_ids] for ids in (made, harmless)]
@@ -101,14 +103,9 @@ TEMPLATES = {
         "{% for m in messages %}{% if m.role == 'assistant' %}{{ ' ' + m.content + ' <|im_end|>' }}"
         "{% else %}{{ '[' + m.content + ']' }}{% endif %}{% endfor %}"
     ),
-    "forgets thoughts": (
+    "leaves answers out": (
         "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
-        "{{ m.content if loop.last else m.content.split('</think>')[-1] }}{{ '<|im_end|>\n' }}{% endfor %}"
-        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-    ),
-    "adds thoughts": (
-        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
-        "{{ '<think></think>' if m.role == 'assistant' }}{{ m.content + '<|im_end|>\n' }}{% endfor %}"
+        "{{ m.content if m.role != 'assistant' or loop.last }}{{ '<|im_end|>\n' }}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     ),
     "never ends": "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}"
@@ -141,18 +138,20 @@ def test_space_at_the_ends_of_an_answer_is_as_the_template_has_it(
     assert taught_parts(with_template("pads"), chat)[1] == [" 11, the sum <|im_end|>", " 20 <|im_end|>"]
 
 
-@pytest.mark.parametrize("name", ["forgets thoughts", "adds thoughts", "never ends"])
+@pytest.mark.parametrize("name", ["leaves answers out", "never ends"])
 def test_a_template_that_changes_answers_is_named_with_its_base(
     with_template: Callable[[str], Renderer], tiny_base: Path, name: str
 ) -> None:
-    chat = list(CHAT)
-    chat[2] = Message("assistant", "<think>4 + 7</think>11")
-    with pytest.raises(SpartaError, match=f"base {re.escape(str(tiny_base))} does not keep the answers"):
-        with_template(name).lesson(chat)
+    with pytest.raises(
+        SpartaError,
+        match=f"base {re.escape(str(tiny_base))} (does not keep the answers|leaves out the assistant)",
+    ):
+        lessons(with_template(name), CHAT)
 
 
 def test_a_template_that_refuses_a_role_is_reported(with_template: Callable[[str], Renderer]) -> None:
-    for ids in (with_template("refuses a role").combat, with_template("refuses a role").lesson):
+    renderer = with_template("refuses a role")
+    for ids in (renderer.combat, partial(lessons, renderer)):
         with pytest.raises(SpartaError, match=r"roles system.*'Be brief\.'.*System role not supported"):
             ids(CHAT)
 
@@ -162,7 +161,7 @@ def test_a_template_that_prints_the_day_prints_that_of_the_run(tiny_base: Path) 
         renderer = load_renderer(str(tiny_base), 512, False, options)
         renderer.tokenizer.chat_template = LLAMA_LIKE
         ids = renderer.combat(CHAT[:2]).token_ids
-        assert renderer.lesson(CHAT[:3])[0][: len(ids or ())] == ids
+        assert lessons(renderer, CHAT[:3])[0].token_ids[: len(ids or ())] == ids
         return str(renderer.tokenizer.decode(ids))
 
     first = asked(ChatOptions(today=date(2001, 2, 3)))

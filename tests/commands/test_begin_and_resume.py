@@ -314,7 +314,7 @@ def test_the_day_of_a_run_is_that_of_its_beginning_for_ever_and_for_its_forks(tm
     run.save()
     again = begin_or_continue(run.state, None)
     assert again.day == date(2024, 2, 29), "as a state of an earlier version has it"
-    branch = resume.fork(run.state, 0, StateDir(tmp_path / "branch"), None)
+    branch = fork(run.state, 0, StateDir(tmp_path / "branch"), None)
     assert branch.info.created[:10] == began.isoformat() and branch.day == date(2024, 2, 29)
     said = begin_or_continue(StateDir(tmp_path / "said"), adjust(run.recipe, ["chat.date=2026-11-28"]))
     assert said.chat.today == date(2026, 11, 28)

@@ -177,7 +177,7 @@ def test_the_plan_of_a_branch_that_is_not_there_is_its_own(played: Run, tmp_path
     with console.capture() as captured:
         show_plan(console, opening.run, opening.first, 5, Inline(opening.run))
     said = " ".join(captured.get().split())
-    assert f"in {tmp_path / 'branch'}" in said and "36 combats, 72 responses, 144 votes" in said
+    assert f"in {tmp_path / 'branch'}" in said and "36 combats, 72 responses, up to 144 votes" in said
     assert "2 to 5" in said and played.info.run_id not in said
     # 2 epochs of 36 pairs, 4 members, 4 iterations.
     assert f"{2 * 36 * 4 * 4:,} weight updates" in said

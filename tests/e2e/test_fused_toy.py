@@ -57,8 +57,10 @@ def test_fused_and_killed_it_makes_the_rows_of_separate_phases(
     whole = HfEngine.run
 
     def dying(engine: HfEngine, requests: Inbox) -> Iterator[Completion]:
-        for number, done in enumerate(whole(engine, requests)):
-            if number == 30:
+        judged = 0
+        for done in whole(engine, requests):
+            judged += done.key.count("/") == 2
+            if judged == 3:
                 raise KeyboardInterrupt
             yield done
 
@@ -67,7 +69,7 @@ def test_fused_and_killed_it_makes_the_rows_of_separate_phases(
         advance(run, 1, upto="combat")
     monkeypatch.undo()
     responses, votes = rows(run)
-    assert len(responses) + len(votes) == 30 and votes
+    assert responses and len(votes) == 2
     advance(run, 1, upto="combat")
     assert rows(run) == apart
     close_engine()

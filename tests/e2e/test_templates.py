@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from support import tiny_models
 from support.chat_templates import GEMMA_LIKE, LLAMA_LIKE, PARTS, WITHOUT_SYSTEM
+from support.openings import begin_or_continue
 from support.scripted_run import advance
 from transformers.utils import chat_template_utils
 
-from sparta.commands.begin import begin_or_continue
 from sparta.engines.factory import close_engine
 from sparta.errors import SpartaError
 from sparta.recipes.schema import Recipe

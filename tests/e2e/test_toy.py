@@ -8,7 +8,7 @@ from pathlib import Path
 
 from support.scripted_run import Launched, rows_on_disk, typed, wait_until
 
-from sparta.methods.sparta import PHASES
+from sparta.methods.registry import phases_of
 from sparta.phases.base import RowPhase
 from sparta.store import files, standings
 from sparta.store.layout import StateDir
@@ -57,7 +57,7 @@ def test_killed_and_started_again_the_toy_pool_ends_valid_complete_and_scored(
     verify(state, run.info.genesis)
     assert state.committed() == [0, 1, 2]
     for t in (1, 2):
-        for phase in PHASES:
+        for phase in phases_of(run.recipe, t):
             assert not phase.missing(run, t)
             if isinstance(phase, RowPhase):
                 keys = rows_on_disk(run, phase, t)

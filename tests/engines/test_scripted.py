@@ -11,6 +11,7 @@ import pytest
 from support.engine_contract import SAMPLED, answers, labels, ref, request, weighing
 
 from sparta.chat.judge_prompts import GRADING, JudgingMode, judging_instruction
+from sparta.chat.lessons import lessons
 from sparta.chat.renderer import Renderer
 from sparta.chat.template import Message
 from sparta.engines.base import ModelRef, Request, Sampling
@@ -184,7 +185,7 @@ def test_its_tokenizer_renders_chats_to_learn_from_and_keeps_text_text() -> None
         Message("user", "c"),
         Message("assistant", "d"),
     ]
-    ids, taught = renderer.lesson(chat)
+    [(ids, taught)] = lessons(renderer, chat)
     start, end = ByteTokenizer.START, ByteTokenizer.END
     assert [token for token in ids if token > 255] == [start, end, start, end, start, end, start, end]
     assert [token for token, is_taught in zip(ids, taught, strict=True) if is_taught] == [

@@ -217,6 +217,43 @@ BARE = [
     ("b.", ("B",)),
     ("option c", ("C",)),
 ]
+# What is said beside the answer.
+ASIDES = [
+    ("The answer is B. If it asked for the opposite, the answer would be A.", ("B",)),
+    ("The answer is B. Many students would say the answer is A.", ("B",)),
+    ("Some people choose A, but the answer is B.", ("B",)),
+    ("Answer: B (not A)", ("B",)),
+    ("Between A and B, I choose A.", ("A",)),
+    ("The correct answer is not listed.", (N,)),
+    ("A common mistake is to choose A. The answer is B.", ("B",)),
+    ("The answer is B. A common mistake is to choose A.", ("B",)),
+    ("The answer is B. One might think it is A.", ("B", N)),
+    ("B. You might think the answer is A, but it is not.", ("B", N)),
+    ("I would eliminate A and C. So B or D. I say D.", ("D",)),
+    ("Answer: B\n\nNote that A would be the answer if x were 3.", ("B",)),
+    ("Answer: **B** — A would be right only if x > 3.", ("B",)),
+    ("Not sure, but B.", ("B", N)),
+    ("The answer is either A or B. I go with B.", ("B",)),
+    ("(A) no (B) yes (C) no", ("B", N)),
+    ("Answer: (A) and not (B)", ("A", N)),
+    ("The answer is A rather than B.", ("A",)),
+    ("The answer is A instead of B.", ("A",)),
+    ("The answer is definitely not A; it's C.", ("C", N)),
+    ("Answer: None", (N,)),
+    ("Correct option: B) 5 and not C) 6", ("B", N)),
+    ("A: incorrect.\nB: incorrect.\nC: correct.\nD: incorrect.", ("C", N)),
+    ("The answer is B\n\nExplanation: A patient with", ("B",)),
+    ("Option B is correct. Option A is incorrect.", ("B",)),
+    ("The answer: b", ("B",)),
+    ("ANSWER: B", ("B",)),
+    ("answer:B\nanswer:C", ("C",)),
+    ("So the answer is A... no, B.", ("B", N)),
+    ("I think A is not right. B.", ("B", N)),
+    ("Final answer: A. Final answer: B.", ("B",)),
+    ("The answer is $\\boxed{B}$, not $\\boxed{A}$.", ("B", N)),
+    ("\\boxed{A} is wrong, so \\boxed{B}", ("B",)),
+    ("\\boxed{B} is right; \\boxed{A} is wrong.", ("B", N)),
+]
 EVERY = [
     *SHAPES,
     *ABROAD,
@@ -229,6 +266,7 @@ EVERY = [
     *TAGGED,
     *THINKING,
     *BARE,
+    *ASIDES,
 ]
 
 

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.openings import begin_or_continue
 from support.scripted_run import advance, begin, manifests, rows_on_disk, write_recipe
 
 from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.parallelism import sharded
-from sparta.commands.begin import begin_or_continue
 from sparta.engines.base import Completion, Request
 from sparta.engines.scripted import ScriptedEngine
 from sparta.phases.base import ArrayPhase, Sink

@@ -133,9 +133,7 @@ def test_a_chat_that_the_chat_template_changes_is_refused_before_a_run_begins(
     recipe = write_school(tmp_path, names=("ada", "bea", "cem"), base=str(forgetful), engine=engine)
     for more in (("--dry-run",), ()):
         said = sentence(typed("launch", "--recipe", recipe, "--state", tmp_path / "state", *more))
-        assert said.startswith(
-            f"model bea: row late30 of {path}: the chat template of base {forgetful} does not keep"
-        )
+        assert said.startswith(f"model bea: row late30 of {path}: the chat template of base {forgetful} ")
     assert not (tmp_path / "state" / "run.json").exists()
 
 
@@ -156,6 +154,6 @@ def test_a_system_turn_that_the_chat_template_refuses_is_found_wherever_its_row_
     recipe = load(write_school(tmp_path, names=("ada", "bea", "cem"), base=str(base), engine=engine))
     with pytest.raises(
         SpartaError,
-        match="model bea: row ruled of .*: the base's chat template refuses a prompt with the roles",
+        match="model bea: row ruled of .*: the chat template of base .* refuses a prompt with the roles",
     ):
         gather_sft_data(recipe)

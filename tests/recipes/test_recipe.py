@@ -149,7 +149,7 @@ def test_mappings_may_be_merged_and_overridden(tmp_path: Path) -> None:
 def test_a_setting_that_is_nested_too_deep_or_has_a_key_twice_is_a_sentence(
     value: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(SpartaError, match=r"--set match=.*: the value is not YAML"):
+    with pytest.raises(SpartaError, match=r"--set '?match=.*: the value is not YAML"):
         load(written(tmp_path, SMALL), [f"match={value}"])
 
 

@@ -26,3 +26,41 @@ GEMMA_LIKE = (
     "{{ raise_exception('Conversation roles must alternate') }}{% endif %}" + _TURN + "{% endfor %}" + _REPLY
 )
 """Refuses a system turn, and roles that do not alternate."""
+
+_SPLIT = (
+    "{% set ns = namespace(thinking='', content=m.content, last=-1) %}"
+    "{% for other in messages if other.role == 'user' %}{% set ns.last = messages.index(other) %}{% endfor %}"
+    "{% if m.role == 'assistant' and '</think>' in m.content %}"
+    "{% set ns.thinking = m.content.split('</think>')[0].split('<think>')[-1].strip('\n') %}"
+    "{% set ns.content = m.content.split('</think>')[-1].lstrip('\n') %}{% endif %}"
+)
+QWEN3_LIKE = (
+    "{% for m in messages %}" + _SPLIT + "{{ '<|im_start|>' + m.role + '\n' }}"
+    "{% if m.role == 'assistant' and loop.index0 > ns.last %}{{ '<think>\n' + ns.thinking + '\n</think>\n\n' }}{% endif %}"
+    "{{ ns.content + '<|im_end|>\n' }}{% endfor %}"
+    + _REPLY
+    + "{% if add_generation_prompt and enable_thinking is defined and enable_thinking is false %}"
+    "{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+)
+"""Leaves out earlier thinking, adds an empty thought before a last answer without one, and to a prompt where enable_thinking is false."""
+
+R1_LIKE = (
+    "{% for m in messages %}"
+    + _SPLIT
+    + "{{ '<|im_start|>' + m.role + '\n' + ns.content + '<|im_end|>\n' }}{% endfor %}"
+    + _REPLY
+    + "{% if add_generation_prompt %}{{ '<think>\n' }}{% endif %}"
+)
+"""Opens a thought in the prompt, and leaves out all thinking of answers."""
+
+GPT_OSS_LIKE = (
+    "{% for m in messages %}{% if m.role == 'assistant' %}"
+    "{{ '<|start|>assistant<|channel|>final<|message|>' + m.content + ('<|return|>' if loop.last else '<|end|>') }}"
+    "{% else %}{{ '<|start|>' + m.role + '<|message|>' + m.content + '<|end|>' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif %}"
+)
+"""Thinking and answers are messages on channels of their own, marked by special tokens."""
+
+THINKING_TOKENS = {"<think>": False, "</think>": False}
+"""As Qwen3 and R1 have them: tokens, and no special ones."""
+CHANNEL_TOKENS = dict.fromkeys(("<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|return|>"), True)

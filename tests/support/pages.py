@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from sparta.commands.cli import main as sparta
+
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("analysis", "jobs", "requirements", "slurm", "sparta", "state", "tests")
 """Where pages are, beside the top: no page of a virtual environment, and of state/ its own alone."""
@@ -22,7 +24,7 @@ _FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", flags=re.DOTALL | re.MULTILINE
 _SPAN = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\]\(([^)\s]+)\)|<img src=\"([^\"]+)\"")
 _HEADING = re.compile(r"^#+ (.+)$", flags=re.MULTILINE)
-_TYPED = ("python ", "sbatch ", "bash ", "make ", "pip ", "conda ")
+_TYPED = ("python ", "sbatch ", "bash ", "make ", "pip ", "conda ", "sparta ")
 """What a code span begins with that is a command and no word."""
 
 
@@ -129,7 +131,7 @@ class _Parsed(Exception):
 
 
 def parsed(program: Path | str, arguments: list[str]) -> argparse.Namespace:
-    """What the parser of a program (a script, or the name of a module) makes of `arguments`, options given in full; nothing else of it is run.
+    """What the parser of a program (a script, the name of a module, or sparta) makes of `arguments`, options given in full; nothing else is run.
 
     Raises AssertionError with the parser's own words where it refuses them.
     """
@@ -149,11 +151,13 @@ def parsed(program: Path | str, arguments: list[str]) -> argparse.Namespace:
         redirect_stderr(said),
     ):
         try:
-            if isinstance(program, Path):
+            if program == "sparta":
+                sparta(arguments)
+            elif isinstance(program, Path):
                 sys.path.insert(0, str(program.parent))
                 runpy.run_path(str(program), run_name="__main__")
             else:
-                runpy.run_module(program, run_name="__main__")
+                runpy.run_module(str(program), run_name="__main__")
         except _Parsed as made:
             return made.found
         except SystemExit:
@@ -162,15 +166,15 @@ def parsed(program: Path | str, arguments: list[str]) -> argparse.Namespace:
 
 
 @cache
-def options(command: str) -> frozenset[str]:
-    """The long options of a command of jobs/, by its own help."""
-    shown = io.StringIO()
+def options(*command: str) -> frozenset[str]:
+    """The long options of a command of jobs/, or of one of its actions, by its own help."""
+    shown, (name, *action) = io.StringIO(), command
     with (
         mock.patch.object(sys, "stdout", shown),
-        mock.patch.object(sys, "argv", [command, "--help"]),
+        mock.patch.object(sys, "argv", [name, *action, "--help"]),
         suppress(SystemExit),
     ):
-        runpy.run_path(str(ROOT / "jobs" / f"{command}.py"), run_name="__main__")
+        runpy.run_path(str(ROOT / "jobs" / f"{name}.py"), run_name="__main__")
     return frozenset(re.findall(r"(?<![\w-])--[a-z][\w-]*", shown.getvalue()))
 
 

@@ -23,6 +23,7 @@ from transformers import (
     Qwen2MoeForCausalLM,
 )
 
+from sparta.chat.lessons import lessons
 from sparta.chat.renderer import Renderer
 from sparta.chat.template import Message
 from sparta.engines.tokenizers import load_renderer
@@ -343,4 +344,5 @@ def test_an_expert_learns_from_real_rows(
 
 
 def row_of(renderer: Renderer, question: str, answer: str) -> SftExample:
-    return SftExample(*renderer.lesson([Message("user", question), Message("assistant", answer)]))
+    [lesson] = lessons(renderer, [Message("user", question), Message("assistant", answer)])
+    return SftExample(*lesson)

@@ -1,7 +1,7 @@
 """Which SLURM jobs an attempt has: noted before anything is submitted, under names that say run, phase and attempt, so none is ever unknown."""
 
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import msgspec
@@ -89,14 +89,29 @@ def all_jobs(attempts: AttemptDir) -> dict[int, Jobs]:
     return {number: files.read_json(path, Jobs) for number, path in sorted(paths.items())}
 
 
-def parts_of(name: str, shards: int, largest: int) -> list[ArrayPart]:
-    """`shards` in as few arrays as possible, about equal, none of more than `largest` tasks."""
-    count = -(-shards // largest)
-    bounds = [shards * part // count for part in range(count + 1)]
+def parts_of(name: str, shards: int, largest: int, width: int) -> list[ArrayPart]:
+    """`shards` in arrays of at most `largest` tasks, so that with `width` tasks at once they take no longer than one array would.
+
+    The fewest arrays for which that holds, each with tasks in proportion to its share of `width`. Where even the fewest are more than `width`,
+    they are about equal (`sparta.cluster.slurm.submit.throttles` refuses them).
+    """
+    fewest = -(-shards // largest)
+    sizes = _cut(shards, fewest)
+    for count in range(fewest, min(width, shards) + 1):
+        together = min(width, shards)
+        ends = [shards * end // together for end in accumulate(_cut(together, count))]
+        sizes = [end - first for first, end in pairwise([0, *ends])]
+        if max(sizes) <= largest:
+            break
     return [
-        ArrayPart(f"{name}.{part}" if count > 1 else name, first, end - first)
-        for part, (first, end) in enumerate(pairwise(bounds))
+        ArrayPart(f"{name}.{part}" if len(sizes) > 1 else name, first, end - first)
+        for part, (first, end) in enumerate(pairwise([0, *accumulate(sizes)]))
     ]
+
+
+def _cut(whole: int, count: int) -> list[int]:
+    """`whole` in `count` parts, about equal, the larger ones first."""
+    return [whole // count + (part < whole % count) for part in range(count)]
 
 
 def prefix(run: Run) -> str:

@@ -146,7 +146,7 @@ class Slurm(Launcher):
         asked = self._resources(attempts.phase)
         resources = replace(asked, exclude=(*asked.exclude, *self._avoided(attempts, asked.exclude)))
         largest = self._largest_array() if cli.installed() else shards
-        parts = parts_of(job_name(self._run, attempts, first.number), shards, largest)
+        parts = parts_of(job_name(self._run, attempts, first.number), shards, largest, self.width)
         return [
             Array(
                 name=part.name,
@@ -160,7 +160,9 @@ class Slurm(Launcher):
                 dependency=dependency,
                 hold=hold,
             )
-            for part, throttle in zip(parts, throttles(self.width, len(parts)), strict=True)
+            for part, throttle in zip(
+                parts, throttles(self.width, [part.count for part in parts]), strict=True
+            )
         ]
 
     def running(self, attempts: AttemptDir, attempt: Attempt) -> Sequence[int]:

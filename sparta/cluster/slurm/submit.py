@@ -57,14 +57,25 @@ class Array:
     hold: bool = False
 
 
-def throttles(width: int, parts: int) -> list[int]:
-    """`width` tasks at once shared out to so many arrays, at least one each. Raises SpartaError where those would be more together."""
-    if parts > width:
+def throttles(width: int, sizes: Sequence[int]) -> list[int]:
+    """`width` tasks at once shared out to arrays of these sizes, at least one each, so that the last of them ends as early as it can.
+
+    Raises SpartaError where the arrays are more than that.
+    """
+    if len(sizes) > width:
         raise SpartaError(
-            f"a phase would be {parts} jobs, since arrays are small on this cluster (MaxArraySize), and no array holds those back to the "
+            f"a phase would be {len(sizes)} jobs, since arrays are small on this cluster (MaxArraySize), and no array holds those back to the "
             f"{width} that may run at once: lower cluster.tasks (at most {width} will do), or raise cluster.at_once or the profile's at_once"
         )
-    return [width * (part + 1) // parts - width * part // parts for part in range(parts)]
+    rounds = -(-sum(sizes) // width)
+    while sum(-(-size // rounds) for size in sizes) > width:
+        rounds += 1
+    shares = [-(-size // rounds) for size in sizes]
+    # What is left over spares the arrays with most tasks a place.
+    for _ in range(min(width, sum(sizes)) - sum(shares)):
+        most = max(range(len(sizes)), key=lambda part: sizes[part] / shares[part])
+        shares[most] += 1
+    return shares
 
 
 def parameters(array: Array, profile: Profile) -> dict[str, Any]:

@@ -10,12 +10,15 @@ from pathlib import Path
 from threading import Thread
 from weakref import WeakValueDictionary
 
+from sparta.chat.options import UNDATED, ChatOptions
 from sparta.chat.renderer import EndpointRenderer, Renderer
+from sparta.chat.thinking import Tags
 from sparta.engines.api.call_cache import Call, Calls
 from sparta.engines.api.endpoint import Endpoint
 from sparta.engines.api.errors import ContextOverflow, PromptFiltered
 from sparta.engines.api.protocol import ApiAnswer, Filtered, Garbled, Usage, body_of, key_of, read_answer
 from sparta.engines.base import Completion, Inbox, ModelRef, Request
+from sparta.engines.tokenizers import load_renderer, may_think
 from sparta.errors import SpartaError
 from sparta.recipes import engine as recipe_engine
 
@@ -33,14 +36,14 @@ class _PendingCall:
     def seconds(self) -> float:
         return time.perf_counter() - self.began
 
-    def call(self, answer: ApiAnswer, spoiled: bool = False) -> Call:
-        """What is kept of it."""
+    def call(self, answer: ApiAnswer, tags: Tags | None, spoiled: bool = False) -> Call:
+        """What is kept of it, thinking and answer in one text as other engines have it. tags: around thinking; None: that is left out."""
         return Call(
             key=self.key,
             model=self.name,
             member=self.request.model.name,
             version=self.request.model.version,
-            text=answer.text,
+            text=_whole(answer, tags),
             prompt_tokens=answer.prompt_tokens,
             new_tokens=answer.new_tokens,
             finish_reason=answer.finish_reason,
@@ -62,14 +65,19 @@ class ApiEngine:
     """
 
     def __init__(
-        self, settings: recipe_engine.EngineSettings, calls: Path | None, key: str = "engine"
+        self,
+        settings: recipe_engine.EngineSettings,
+        calls: Path | None,
+        key: str = "engine",
+        chat: ChatOptions = UNDATED,
+        trust_remote_code: bool = False,
     ) -> None:
-        self.settings = settings
+        self.settings, self._chat, self._trust_remote_code = settings, chat, trust_remote_code
         self.loads = 0
         self.load_seconds = 0.0
         self._calls = Calls(calls, settings.api, key)
         self._endpoint = Endpoint(settings.api, self._calls.check_budget)
-        self._renderer = EndpointRenderer()
+        self._renderers: dict[str, EndpointRenderer] = {}
         self._versions: dict[tuple[str, str], str] = {}
         self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -85,7 +93,15 @@ class ApiEngine:
             self._check_version(model)
 
     def renderer(self, model: ModelRef) -> Renderer:
-        return self._renderer
+        if model.base not in self._renderers:
+            self._renderers[model.base] = EndpointRenderer(self._chat, self._local(model.base))
+        return self._renderers[model.base]
+
+    def _local(self, base: str) -> Renderer | None:
+        """A renderer that says of each prompt whether the model may think; None where nothing speaks for that, or the base is not here."""
+        if not Path(base).is_dir() or not may_think(base, self._chat):
+            return None
+        return load_renderer(base, self.settings.context_length, self._trust_remote_code, self._chat)
 
     def tokenizer_fingerprint(self, model: ModelRef) -> str:
         """Empty: an endpoint's token ids are not known here."""
@@ -173,7 +189,12 @@ class ApiEngine:
             raise SpartaError(
                 "an endpoint does not weigh a text that it is given: tasks with likelihoods of choices are for the engines hf and vllm"
             )
-        body = body_of(request, self._endpoint.name_of(request.model), self.settings.api.dialect)
+        body = body_of(
+            request,
+            self._endpoint.name_of(request.model),
+            self.settings.api.dialect,
+            self._chat.template_kwargs,
+        )
         served = request.model.base if self._endpoint.loads(request.model) else body["model"]
         key = key_of(request, body, served)
         # An equal request that is under way is waited for: its answer is then there.
@@ -187,7 +208,7 @@ class ApiEngine:
                     return Completion(request.key, "", (), 0, "prompt_too_long", asked.seconds)
                 except PromptFiltered:
                     return Completion(request.key, "", (), 0, "stop", asked.seconds)
-                call = asked.call(answer)
+                call = asked.call(answer, self.renderer(request.model).tags)
                 self._calls.add(call)
         return Completion(
             request.key,
@@ -212,8 +233,17 @@ class ApiEngine:
             if last and isinstance(error, Filtered):
                 return nothing
             if error.usage != Usage():
-                self._calls.add(asked.call(nothing, spoiled=True))
+                self._calls.add(asked.call(nothing, None, spoiled=True))
             raise
+
+
+def _whole(answer: ApiAnswer, tags: Tags | None) -> str:
+    """What the model wrote, put together again where the endpoint has told its thinking apart."""
+    if not answer.reasoning or tags is None:
+        return answer.text
+    if not answer.text:
+        return tags.open + answer.reasoning
+    return tags.thought(answer.reasoning, opened=False) + answer.text
 
 
 def _nothing(usage: Usage) -> ApiAnswer:

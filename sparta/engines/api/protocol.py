@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -36,23 +36,34 @@ class Filtered(Garbled):
 
 @dataclass(frozen=True)
 class ApiAnswer:
-    """An answer that was understood. label_probs: [labels] for label requests, empty where none of them is among the likeliest tokens."""
+    """An answer that was understood. label_probs: [labels] for label requests, empty where none of them is among the likeliest tokens.
+
+    reasoning: what the model thought, where the endpoint tells it apart; "" where it does not.
+    """
 
     text: str
     prompt_tokens: int
     new_tokens: int
     finish_reason: Literal["stop", "length"]
     label_probs: tuple[float, ...] = ()
+    reasoning: str = ""
 
 
-def body_of(request: Request, name: str, dialect: Literal["openai", "vllm"]) -> dict[str, Any]:
-    """The body of a chat completion. name: of the model at the endpoint.
+def body_of(
+    request: Request,
+    name: str,
+    dialect: Literal["openai", "vllm"],
+    template_kwargs: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The body of a chat completion. name: of the model at the endpoint. template_kwargs: what its chat template is given, by `vllm serve`.
 
     Labels are asked for at temperature 1, where all endpoints agree on what a log-probability is, and without a seed:
     nothing is drawn.
     """
     messages = [{"role": message.role, "content": message.content} for message in request.prompt.messages]
     body: dict[str, Any] = {"model": name, "messages": messages}
+    if dialect == "vllm" and template_kwargs:
+        body["chat_template_kwargs"] = dict(template_kwargs)
     if request.labels:
         return {**body, "temperature": 1.0, "max_tokens": 1, "logprobs": True, "top_logprobs": TOP_LOGPROBS}
     sampling = request.sampling
@@ -91,7 +102,11 @@ def with_room(body: dict[str, Any], left: int | None) -> dict[str, Any] | None:
 
 
 class _Message(msgspec.Struct):
+    """reasoning, reasoning_content: what endpoints call it that tell thinking apart."""
+
     content: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
 
 
 class _Token(msgspec.Struct):
@@ -158,7 +173,8 @@ def read_answer(data: str, request: Request) -> ApiAnswer:
     if stop in request.sampling.stop and not text.endswith(str(stop)):
         text += str(stop)
     finished: Literal["stop", "length"] = "stop" if choice.finish_reason == "stop" else "length"
-    return ApiAnswer(text, usage.prompt_tokens, usage.completion_tokens, finished)
+    reasoning = choice.message.reasoning or choice.message.reasoning_content or ""
+    return ApiAnswer(text, usage.prompt_tokens, usage.completion_tokens, finished, reasoning=reasoning)
 
 
 def _billed(data: str) -> Usage:

@@ -153,7 +153,7 @@ class HfEngine:
         completions = []
         for row, tokens, length, stopped in made:
             token_ids = tuple(tokens[:length])
-            text = tokenizer.decode(token_ids, skip_special_tokens=True)
+            text = self.renderer(batch.model).written(token_ids)
             prompt_tokens = len(row.request.prompt.token_ids or ())
             reason: FinishReason = "stop" if stopped else "length"
             completions.append(Completion(row.request.key, text, token_ids, prompt_tokens, reason, 0.0))

@@ -216,7 +216,7 @@ class VllmEngine:
             return Completion(request.key, "", (), prompt_tokens, "stop", seconds, shares)
         reason: FinishReason = made.finish_reason
         token_ids = tuple(made.token_ids)
-        text = self.renderer(request.model).decode(token_ids)
+        text = self.renderer(request.model).written(token_ids)
         return Completion(request.key, text, token_ids, prompt_tokens, reason, seconds)
 
 

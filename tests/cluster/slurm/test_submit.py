@@ -2,37 +2,63 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sparta.cluster.attempts import Piece
 from sparta.cluster.slurm import cli
 from sparta.cluster.slurm import submit as submission
 from sparta.cluster.slurm.cli import QueueEntry, SlurmUnavailable
+from sparta.cluster.slurm.job_ids import parts_of
 from sparta.cluster.slurm.profile import Profile, load_profile
 from sparta.cluster.slurm.submit import Array, parameters, submit, throttles
 from sparta.cluster.slurm.worker import ShardJob
 from sparta.errors import SpartaError
 
 
-@given(st.integers(1, 60).flatmap(lambda parts: st.tuples(st.integers(parts, 500), st.just(parts))))
-def test_arrays_share_what_may_run_at_once(case: tuple[int, int]) -> None:
-    width, parts = case
-    shares = throttles(width, parts)
-    assert len(shares) == parts and min(shares) >= 1
-    assert max(shares) - min(shares) <= 1
-    assert sum(shares) == width
+def rounds(sizes: Sequence[int], shares: Sequence[int]) -> int:
+    """How often tasks, all equally long, follow one another until the last array is through."""
+    return max(-(-size // share) for size, share in zip(sizes, shares, strict=True))
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 12), st.integers(3, 16))
+def test_arrays_share_what_may_run_at_once_as_well_as_can_be(a: int, b: int, c: int, width: int) -> None:
+    sizes = [a, b, c]
+    shares = throttles(width, sizes)
+    assert min(shares) >= 1 and sum(shares) == max(3, min(width, sum(sizes)))
+    every = product(range(1, width + 1), repeat=3)
+    assert rounds(sizes, shares) == min(rounds(sizes, given) for given in every if sum(given) <= width)
+
+
+@given(st.integers(1, 3000), st.integers(1, 400), st.integers(1, 200))
+def test_arrays_that_are_small_take_no_longer_than_one_large_array(
+    shards: int, largest: int, width: int
+) -> None:
+    assume(shards <= largest * width)
+    parts = parts_of("name", shards, largest, width)
+    sizes = [part.count for part in parts]
+    assert rounds(sizes, throttles(width, sizes)) == -(-shards // width)
+
+
+def test_twenty_tasks_of_arrays_of_eight_take_four_rounds_on_five_gpus() -> None:
+    assert [part.count for part in parts_of("name", 20, 8, 5)] == [8, 8, 4]
+    assert throttles(5, [8, 8, 4]) == [2, 2, 1]
+    # What is spread otherwise is shared by size as well, as far as whole tasks allow.
+    assert throttles(6, [10, 1, 1]) == [4, 1, 1]
 
 
 def test_more_arrays_than_tasks_may_run_at_once_are_refused() -> None:
-    assert throttles(4, 4) == [1, 1, 1, 1]
+    assert throttles(4, [3, 3, 3, 3]) == [1, 1, 1, 1]
+    sizes = [part.count for part in parts_of("name", 41, 8, 4)]
+    assert len(sizes) == 6 and sum(sizes) == 41
     with pytest.raises(
-        SpartaError, match="5 jobs, since arrays are small on this cluster .* the 4 that may run at once"
+        SpartaError, match="6 jobs, since arrays are small on this cluster .* the 4 that may run at once"
     ):
-        throttles(4, 5)
+        throttles(4, sizes)
 
 
 @pytest.fixture

@@ -1,0 +1,43 @@
+"""The command line that writes preference pairs as TRL takes them."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from sparta.commands.options import add_state, exit_on_error
+from sparta.commands.programs.base import Program
+from sparta.names import DEFAULT_STATE
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    add_state(parser)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="JSON Lines of prompt, chosen and rejected, each a list of messages",
+    )
+    parser.add_argument(
+        "--finished",
+        action="store_true",
+        help="leave out pairs of which a response was cut at its token limit",
+    )
+
+
+def _run(args: Namespace) -> int:
+    from sparta.commands.export_pairs import export_pairs
+    from sparta.screen import Screen
+
+    with exit_on_error():
+        export_pairs(args.state or DEFAULT_STATE, args.out, args.finished, Screen())
+    return 0
+
+
+PROGRAM = Program(
+    name="export-pairs",
+    summary="Write preference pairs in the form that TRL trains on.",
+    details="The state is a state directory, whose iterations are taken in order, or one iteration in it, such as state/iter_05.",
+    example=("state/mine/iter_05", "--out", "pairs.jsonl"),
+    add_options=_add_options,
+    run=_run,
+)
