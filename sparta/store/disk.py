@@ -1,11 +1,11 @@
 """What the file system says, in sentences: its errors, and what lies where a file of the suite belongs."""
 
 import errno
+import io
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BufferedReader, FileIO
 from pathlib import Path
 
 from sparta.errors import SpartaError
@@ -106,7 +106,7 @@ def present(path: Path) -> bool:
     return True
 
 
-def opened(path: Path, buffer: int = 8192) -> BufferedReader:
+def opened(path: Path, buffer: int = 8192) -> io.BufferedReader:
     """The file `path`, to be read. Raises SpartaError where it is neither a file nor a link to one; a pipe would be waited for without end.
 
     buffer: bytes that are read at once.
@@ -115,10 +115,10 @@ def opened(path: Path, buffer: int = 8192) -> BufferedReader:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise _strange(path)
-        return BufferedReader(FileIO(descriptor), buffer)
     except BaseException:
         os.close(descriptor)
         raise
+    return io.BufferedReader(io.FileIO(descriptor), buffer)
 
 
 def _strange(path: Path) -> SpartaError:

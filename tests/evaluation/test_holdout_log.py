@@ -94,9 +94,7 @@ def test_a_log_of_version_0_1_0_has_no_seal_until_the_next_look(run: Run) -> Non
 
 def test_a_branch_takes_the_looks_and_their_seal_along(run: Run, tmp_path: Path) -> None:
     target = StateDir(tmp_path / "branch")
-    launch(
-        LaunchRequest(resume=run.iteration(0).root, fork=target.root, iterations=1), Screen()
-    )
+    launch(LaunchRequest(resume=run.iteration(0).root, fork=target.root, iterations=1), Screen())
     assert accesses_so_far(target) == accesses_so_far(run.state)
     shorten(holdout_log_file(target))
     with pytest.raises(SpartaError, match="was changed"):

@@ -37,7 +37,10 @@ def test_every_error_of_a_disk_has_its_remedy(number: int, words: str) -> None:
 
 
 def test_what_nobody_named_is_named_by_its_own_path_else_by_the_place(tmp_path: Path) -> None:
-    with pytest.raises(SpartaError, match=r"/state/iter_01/plan\.jsonl could not"), os_errors_in_words(tmp_path):
+    with (
+        pytest.raises(SpartaError, match=r"/state/iter_01/plan\.jsonl could not"),
+        os_errors_in_words(tmp_path),
+    ):
         raise error(errno.EIO, "/state/iter_01/plan.jsonl")
     with pytest.raises(SpartaError, match=f"{tmp_path} could not"), os_errors_in_words(tmp_path):
         raise error(errno.EIO)
@@ -64,7 +67,12 @@ def strange(place: Path) -> list[tuple[Path, str]]:
     (place / "dangling").symlink_to("nowhere")
     os.mkfifo(place / "pipe")
     (place / "folder").mkdir()
-    kinds = {"link": "a symbolic link", "dangling": "a symbolic link", "pipe": "a named pipe", "folder": "a folder"}
+    kinds = {
+        "link": "a symbolic link",
+        "dangling": "a symbolic link",
+        "pipe": "a named pipe",
+        "folder": "a folder",
+    }
     return [(place / name, kind) for name, kind in kinds.items()]
 
 
