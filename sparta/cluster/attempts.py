@@ -232,8 +232,10 @@ class TaskReporter:
 
     def failed(self, error: BaseException) -> None:
         """Say why the task ends."""
-        said = str(error) if isinstance(error, SpartaError) and not _of_this_node(error) else None
-        self._write(outcome="failed", ended=time.time(), said=said, error=f"{type(error).__name__}: {error}")
+        in_words = str(error) if isinstance(error, SpartaError) else None
+        said = None if isinstance(error, SpartaError) and _of_this_node(error) else in_words
+        why = in_words or f"{type(error).__name__}: {error}"
+        self._write(outcome="failed", ended=time.time(), said=said, error=why)
 
     @property
     def leaves(self) -> bool:

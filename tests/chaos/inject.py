@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -52,11 +52,13 @@ def drawn(dice: random.Random, scene: Scene, known: Reference, workshop: Worksho
         kind = dice.choice([kind for kind in KINDS if kind != "late"])
         role, marker = dice.choice(("task", "driver")), str(workshop.folder / f"marker-{number}")
         return Fault("", kind, dice.randint(1, 120 if role == "task" else 900), role=role, marker=marker)
-    kind = dice.choice(KINDS)
+    kind, passages = "", []
+    while not passages:
+        kind = dice.choice(KINDS)
+        fault = Fault("", kind)
+        passages = [at for at, (operation, _) in enumerate(known.passages, start=1) if fault.applies(operation)]
     if kind == "late":
         return Fault("", kind, seconds=round(dice.uniform(0.05, 1.5), 2))
-    fault = Fault("", kind)
-    passages = [at for at, (operation, _) in enumerate(known.passages, start=1) if fault.applies(operation)]
     lasts = kind in ("ENOSPC", "EDQUOT", "ESTALE", "EIO") and dice.random() < 0.4
     return Fault("", kind, dice.choice(passages), lasts)
 
@@ -122,7 +124,8 @@ def inject(asked: argparse.Namespace, workshop: Workshop) -> int:
     for number in range(1 if only else asked.faults):
         name = dice.choices(wanted, [SHARES[name] for name in wanted])[0]
         if only:
-            faults = only[1]
+            marker = str(workshop.folder / "marker")
+            faults = [replace(fault, marker=marker) if fault.role else fault for fault in only[1]]
         else:
             faults = [drawn(dice, scenes[name], known[name], workshop, number)]
             if faults[0].kind == "late":

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -42,8 +43,8 @@ class Done:
     def complaint(self) -> str:
         """What is wrong with how it ended; "" where it went well, was killed, or ended with one sentence."""
         for text in (self.out, self.err):
-            if "Traceback" in text or "Exception ignored" in text or "Error:" in text:
-                return f"a traceback:\n{text[-3000:]}"
+            if found := re.search(r"Traceback|Exception ignored|Error:", text):
+                return f"a traceback:\n{text[max(0, found.start() - 300) :][:3500]}"
         if self.status == 1 and not (
             self.err.startswith(("error: ", "note: ")) and self.err.count("error: ") == 1
         ):
