@@ -1,11 +1,14 @@
 """The one exception a person is meant to read, and what makes a foreign text fit to be read.
 
 Everything a user can cause (a bad recipe, an edited state, a full disk) is raised as `SpartaError`: one sentence that says what is
-wrong, where, and what to do. The commands print it and exit with status 1. Anything else is a bug and keeps its traceback.
+wrong, where, and what to do. The commands print it and exit with status 1. Anything else is a bug and keeps its traceback. What is wrong and
+stops nothing is a `note`.
 """
 
 import re
+import sys
 import unicodedata
+from functools import cache
 
 _LAYOUT = "\n\t"
 _INVISIBLE = frozenset(("Cc", "Cs", "Zl", "Zp"))
@@ -32,6 +35,12 @@ def printable(text: str) -> str:
     if text.replace("\n", "").isprintable():
         return text
     return "".join(map(_spelled, re.sub("\r+\n", "\n", text)))
+
+
+@cache
+def note(text: str) -> None:
+    """Tell whoever reads standard error, once a process, of something that is not as it should be and stops nothing."""
+    print(f"note: {printable(text)}", file=sys.stderr, flush=True)
 
 
 def _spelled(character: str) -> str:

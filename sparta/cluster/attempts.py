@@ -7,6 +7,7 @@ truth about what is done; these files say who is on it, what it cost and why it 
 import errno
 import math
 import os
+import re
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -109,10 +110,9 @@ class AttemptDir:
 
     def all(self) -> list[Attempt]:
         """Attempts so far, oldest first."""
-        found = [
-            files.read_json(path, Attempt) for path in self.folder.glob("a*.json") if "-" not in path.name
-        ]
-        return sorted(found, key=lambda attempt: attempt.number)
+        names = (path.name for path in self.folder.glob("a*.json"))
+        numbers = sorted(int(name[1:-5]) for name in names if re.fullmatch(r"a\d+\.json", name))
+        return [attempt for number in numbers if (attempt := self.attempt(number)) is not None]
 
     @property
     def numbers(self) -> set[int]:
@@ -126,7 +126,25 @@ class AttemptDir:
     def attempt(self, number: int) -> Attempt | None:
         """The attempt of that number; None where nothing has been dealt under it."""
         path = self.folder / f"a{number}.json"
-        return files.read_json(path, Attempt) if path.is_file() else None
+        found = files.read_measured(path, Attempt)
+        return self._rebuilt(number, path) if found is None and os.path.lexists(path) else found
+
+    def _rebuilt(self, number: int, path: Path) -> Attempt:
+        """The attempt whose file is damaged, as far as what lies around it tells: enough to wait for its tasks, and to end them."""
+        there = {other.name for other in self.folder.glob(f"a{number}-*")}
+        by_slurm = f"a{number}-jobs.json" in there
+        local = any(name.endswith(".process") for name in there)
+        shards = sum(name.endswith(".keys") for name in there)
+        return Attempt(
+            phase=self.phase.name,
+            t=self.t,
+            number=number,
+            cluster="slurm" if by_slurm else "local" if local else "inline",
+            shards=shards,
+            items=sum(len(self.keys(number, shard)) for shard in range(shards)),
+            submitted=path.lstat().st_mtime,
+            spec=self.phase.spec,
+        )
 
     def deal(self, shards: Sequence[Sequence[WorkItem]], cluster: str, number: int | None = None) -> Attempt:
         """Write a new attempt down, under a reserved number where one is given; its keys first, itself last."""
@@ -156,7 +174,9 @@ class AttemptDir:
         return self.folder / f"a{number}-{shard:05d}.json"
 
     def keys(self, number: int, shard: int) -> list[str]:
-        return self.keys_file(number, shard).read_text(encoding="utf-8").split("\n")[:-1]
+        path = self.keys_file(number, shard)
+        with files.os_errors_named(path):
+            return path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
 
     def records(self, attempt: Attempt) -> list[TaskRecord]:
         """What the tasks of `attempt` have said so far; none for a task that never started."""
@@ -165,8 +185,7 @@ class AttemptDir:
 
     def record(self, number: int, shard: int) -> TaskRecord | None:
         """What the task of one shard of attempt `number` has said so far."""
-        path = self.record_file(number, shard)
-        return files.read_json(path, TaskRecord) if path.is_file() else None
+        return files.read_measured(self.record_file(number, shard), TaskRecord)
 
     @property
     def logs(self) -> Path:
@@ -204,9 +223,8 @@ class TaskReporter:
     @property
     def overtaken(self) -> bool:
         """Whether SLURM has started this task again in the meantime."""
-        return (
-            self._path.is_file() and files.read_json(self._path, TaskRecord).requeues > self._record.requeues
-        )
+        noted = files.read_measured(self._path, TaskRecord)
+        return noted is not None and noted.requeues > self._record.requeues
 
     def done(self, loads: int, load_seconds: float = 0.0) -> None:
         """Say that all its keys have been done, and what was loaded for them."""
@@ -214,8 +232,10 @@ class TaskReporter:
 
     def failed(self, error: BaseException) -> None:
         """Say why the task ends."""
-        said = str(error) if isinstance(error, SpartaError) and not _of_this_node(error) else None
-        self._write(outcome="failed", ended=time.time(), said=said, error=f"{type(error).__name__}: {error}")
+        in_words = str(error) if isinstance(error, SpartaError) else None
+        said = None if isinstance(error, SpartaError) and _of_this_node(error) else in_words
+        why = in_words or f"{type(error).__name__}: {error}"
+        self._write(outcome="failed", ended=time.time(), said=said, error=why)
 
     @property
     def leaves(self) -> bool:

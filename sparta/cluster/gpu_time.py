@@ -15,6 +15,7 @@ import msgspec
 from sparta.cluster.attempts import Attempt, AttemptDir, TaskRecord, with_alternatives
 from sparta.phases.base import Phase
 from sparta.store import files
+from sparta.store.disk import present
 from sparta.store.run import Run
 from sparta.store.shards import shard_file
 from sparta.store.stats import IterationStats, PhaseStats
@@ -47,7 +48,9 @@ class GpuTime(NamedTuple):
 def measure(run: Run, phases: Sequence[Phase], t: int) -> None:
     """Complete stats.json of iteration t with the cost of its phases, and of alternatives that did part of it."""
     path = run.iteration(t).stats
-    stats = files.read_json(path, IterationStats)
+    stats = files.read_measured(path, IterationStats)
+    if stats is None:
+        return
     places = {phase.name: AttemptDir(run, phase, t) for phase in with_alternatives(run, phases, t)}
     costs = {name: cost_of(run, attempts) for name, attempts in places.items()}
     gpu = gpu_time(
@@ -163,4 +166,4 @@ def last_sign(run: Run, attempts: AttemptDir, number: int, record: TaskRecord) -
         shard_file(part.folder(run, attempts.t), number, record.shard, record.requeues)
         for part in attempts.phase.parts
     )
-    return max((path.stat().st_mtime for path in paths if path.is_file()), default=0.0)
+    return max((path.stat().st_mtime for path in paths if present(path)), default=0.0)

@@ -154,8 +154,8 @@ def _deaf_to_the_terminal() -> Iterator[None]:
 
 def _process(attempts: AttemptDir, attempt: Attempt, shard: int) -> ProcessId | None:
     """The living process of a shard: submitit's, which ends its task with itself, or the task that outlived it."""
-    path = _process_file(attempts, attempt, shard)
-    if path.is_file() and lives(controller := files.read_json(path, ProcessId)):
+    controller = files.read_measured(_process_file(attempts, attempt, shard), ProcessId)
+    if controller is not None and lives(controller):
         return controller
     record = attempts.record(attempt.number, shard)
     return record.process if record is not None and record.alive else None

@@ -4,12 +4,14 @@ import os
 import signal
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 from sparta.cluster.attempts import AttemptDir, Piece, TaskReporter, Watch, begin_record
 from sparta.cluster.gpu_time import last_sign
 from sparta.engines.factory import loads_so_far
 from sparta.errors import SpartaError, printable
+from sparta.store.disk import os_errors_in_words
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
 
@@ -21,7 +23,12 @@ _reporting: TaskReporter | None = None
 
 
 def run_task(run: Run, piece: Piece, shard: int, watch: Watch) -> None:
-    """Do shard `shard` of the attempt `piece`. What it raises is what the phase raised; the task's record says so too."""
+    """Do shard `shard` of the attempt `piece`. What it raises is what the phase raised, a disk's error in words; the task's record says so too."""
+    with os_errors_in_words(run.state.root):
+        _run_task(run, piece, shard, watch)
+
+
+def _run_task(run: Run, piece: Piece, shard: int, watch: Watch) -> None:
     global _reporting
     attempts, number = piece.attempts(run), piece.number
     keys = attempts.keys(number, shard)
@@ -33,14 +40,17 @@ def run_task(run: Run, piece: Piece, shard: int, watch: Watch) -> None:
         _reporting.begins()
         _refuse_if_dealt_again(attempts, number)
         watching = _unless_overtaken(_reporting, attempts, number, watch)
-        attempts.phase.perform(run, piece.t, keys, number, shard, watching, record.requeues)
+        with os_errors_in_words(run.state.root):
+            attempts.phase.perform(run, piece.t, keys, number, shard, watching, record.requeues)
         loaded = loads_so_far()
         _reporting.done(loaded.bases - before_it.bases, loaded.seconds - before_it.seconds)
     except BaseException as error:
         if _reporting.leaves and not _is_the_end(error):
             # Whatever was in the way of a clean leave, SLURM's own hurry for one: the task is over here and not failed.
             raise SystemExit(1) from error
-        _reporting.failed(error)
+        # On a disk that fails, say, the error itself tells more than that this could not be written.
+        with suppress(SpartaError):
+            _reporting.failed(error)
         raise
     finally:
         _reporting = None
@@ -96,7 +106,13 @@ def main(state: str, piece: Piece, shard: int, gpu: str = "") -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     # Blocked since before this process began, see local.py; what came in the meantime arrives now.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    run_and_tell(Run.open(StateDir(Path(state))), piece, shard)
+    try:
+        with os_errors_in_words(Path(state)):
+            run = Run.open(StateDir(Path(state)))
+    except SpartaError as error:
+        print(f"error: {error}", flush=True)
+        return
+    run_and_tell(run, piece, shard)
 
 
 def run_and_tell(run: Run, piece: Piece, shard: int) -> str | None:

@@ -38,8 +38,7 @@ def measured(run: Run) -> Measured:
     """
     found = []
     for t in (t for t in run.state.committed() if t > 0):
-        path = run.iteration(t).stats
-        stats = files.read_json(path, IterationStats) if path.is_file() else None
+        stats = files.read_measured(run.iteration(t).stats, IterationStats)
         if stats is not None and stats.phases:
             found.append(stats.phases if t > run.info.inherited else _converted(run, t, stats))
     return found

@@ -10,7 +10,7 @@ import msgspec
 
 from sparta.engines.factory import check_engine
 from sparta.errors import SpartaError
-from sparta.evaluation.holdout_log import holdout_log_file
+from sparta.evaluation.holdout_log import accesses_so_far, holdout_log_file, seal_file
 from sparta.methods.registry import method_of
 from sparta.names import quoted
 from sparta.phases.init_pool import InitPool
@@ -19,6 +19,7 @@ from sparta.pool.expert_data import gather_sft_data
 from sparta.pool.members import references
 from sparta.recipes.schema import Recipe
 from sparta.store import files
+from sparta.store.disk import present
 from sparta.store.guard import require_ours
 from sparta.store.layout import StateAfter, StateDir
 from sparta.store.manifest import verify
@@ -163,13 +164,14 @@ def check_state(run: Run, upto: int | None = None) -> None:
         (run.state.instructions, run.info.instructions_sha256),
         *([(run.state.sft_data, run.info.lessons_sha256)] if run.info.lessons_sha256 else []),
     ):
-        if not path.is_file() or files.sha256_file(path) != digest:
+        if not present(path) or files.sha256_file(path) != digest:
             raise SpartaError(
                 f"{path} is missing or was changed since the run began: restore it, or begin anew with another --state"
             )
     require_frozen_recipe(run)
     _require_founded(run)
     verify_chain(run, upto)
+    accesses_so_far(run.state)
 
 
 def verify_chain(run: Run, upto: int | None = None) -> None:
@@ -201,6 +203,7 @@ def occupied(state: StateDir, upto: int) -> bool:
         "datasets",
         "models",
         "superseded",
+        seal_file(state).name,
         *(state.iteration(n).root.name for n in range(upto + 1)),
     }
     return state.root.exists() and any(
@@ -224,7 +227,7 @@ def _require_founded(run: Run) -> None:
     """Raises SpartaError where the initial pool was there and is gone: one that is made anew may be another than that which later rows are from."""
     zero = run.iteration(0)
     was_there = not run.recipe.pool.experts or max(run.state.iterations(), default=0) > 0
-    if was_there and not zero.manifest.is_file():
+    if was_there and not present(zero.manifest):
         raise SpartaError(
             f"{zero.root} is missing or has no {zero.manifest.name}, and it is what the run began with: restore it from a copy, or begin anew "
             "with another --state"

@@ -28,8 +28,8 @@ def cancel_all(run: Run) -> int:
     with cli.answering():
         cli.cancel([task.job for task in living])
     # What is left of a detached launch was ended on purpose: `status` is not to call it broken.
-    chain_file(run.state).unlink(missing_ok=True)
-    drivers_file(run.state).unlink(missing_ok=True)
+    files.remove(chain_file(run.state))
+    files.remove(drivers_file(run.state))
     local = Local(run)
     return len(living) + sum(local.cancel(attempts) for attempts in attempts_below(run, run.state.jobs))
 
@@ -66,9 +66,13 @@ def end_drivers(state: StateDir, say: Callable[[str], None]) -> None:
 def attempts_below(run: Run, folder: Path) -> list[AttemptDir]:
     """Every folder of attempts of `run` at or below `folder`, which lies below jobs/; not of what an earlier version called a phase."""
     # Among the jobs lies the code that they run, with adapters of its own: a number tells an attempt from adapter_config.json.
-    latest = {path.parent: path for path in folder.rglob("a*.json") if re.fullmatch(r"a\d+\.json", path.name)}
-    dealt = (files.read_json(path, Attempt) for _, path in sorted(latest.items()))
-    return [attempt.piece.attempts(run) for attempt in dealt if is_phase(attempt.phase, attempt.spec)]
+    paths = sorted(path for path in folder.rglob("a*.json") if re.fullmatch(r"a\d+\.json", path.name))
+    dealt = {
+        path.parent: attempt for path in paths if (attempt := files.read_measured(path, Attempt)) is not None
+    }
+    return [
+        attempt.piece.attempts(run) for attempt in dealt.values() if is_phase(attempt.phase, attempt.spec)
+    ]
 
 
 def _living(names: dict[str, str]) -> list[QueueEntry]:

@@ -34,10 +34,11 @@ from sparta.names import suggested
 from sparta.phases.base import ArrayPhase
 from sparta.recipes.load import adjust
 from sparta.screen import Screen
+from sparta.store.cleanup import clear_abandoned
+from sparta.store.disk import present
 from sparta.store.layout import StateDir
 from sparta.store.lock import RunLock
 from sparta.store.run import Run
-from sparta.store.temporaries import clear_abandoned
 from sparta.tasks.base import Split
 
 Entries = Mapping[str, tuple[str, ...]]
@@ -164,7 +165,7 @@ def _require_validation(
     run: Run, entries: Entries, graded: Entries, asked: EvaluateRequest, driver: AnswerDriver
 ) -> None:
     for name, pool in entries.items():
-        there = items_file(run, name, "validation").is_file()
+        there = present(items_file(run, name, "validation"))
         grades = {name: pool} if name in graded else {}
         if not there or not driver.is_complete("validation", {name: pool}, grades):
             every = ("--all",) if asked.every else ()

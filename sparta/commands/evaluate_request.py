@@ -8,6 +8,7 @@ from sparta.commands.options import Stage
 from sparta.errors import SpartaError
 from sparta.evaluation.items import items_file
 from sparta.names import DEFAULT_STATE, ClusterKind, suggested
+from sparta.store.disk import present
 from sparta.store.run import Run
 from sparta.tasks import prepared
 from sparta.tasks.base import Metric, Split, Task
@@ -113,7 +114,7 @@ def _names(run: Run, asked: EvaluateRequest) -> Sequence[str]:
 
 def _require_items(run: Run, task: Task, split: Split) -> None:
     """Raises SpartaError where `split` cannot be had, or where no item of it can be graded by the task's first metric."""
-    if items_file(run, task.name, split).is_file():
+    if present(items_file(run, task.name, split)):
         return
     if isinstance(task, Dataset):
         # Items without an answer were refused when it was prepared.

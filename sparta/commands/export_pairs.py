@@ -12,6 +12,7 @@ from sparta.chat.template import Message
 from sparta.errors import SpartaError
 from sparta.screen import Screen
 from sparta.store import files
+from sparta.store.disk import present
 from sparta.store.layout import IterationDir, StateDir, parse_iteration
 from sparta.store.manifest import read_manifest
 from sparta.store.records import Pair
@@ -63,7 +64,7 @@ def _iterations(source: Path) -> list[IterationDir]:
         return [state.iteration(t) for t in committed]
     state, t = parse_iteration(source)
     Run.open(state)
-    if t == 0 or not state.iteration(t).manifest.is_file():
+    if t == 0 or not present(state.iteration(t).manifest):
         raise SpartaError(
             f"{source} {'is the initial pool' if t == 0 else 'is not committed'}: it has no preference pairs to write"
         )

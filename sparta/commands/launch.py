@@ -31,12 +31,14 @@ from sparta.pool.hub_download import fetch
 from sparta.recipes.load import adjust, load
 from sparta.recipes.schema import Recipe
 from sparta.screen import Screen
+from sparta.store import files
+from sparta.store.cleanup import clear_abandoned
+from sparta.store.disk import in_words, present
 from sparta.store.failure import forget_failure, note_failure
 from sparta.store.layout import StateDir, parse_iteration
 from sparta.store.lock import RunLock
 from sparta.store.run import Run
 from sparta.store.stats import FEW_PAIRS
-from sparta.store.temporaries import clear_abandoned
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,10 @@ def launch(asked: LaunchRequest, screen: Screen) -> None:
         try:
             _make(asked, opening, screen, lock)
         except Exception as error:
-            said = str(error) if isinstance(error, SpartaError) else f"{type(error).__name__}: {error}"
+            if isinstance(error, OSError):
+                said = str(in_words(error, state.root))
+            else:
+                said = str(error) if isinstance(error, SpartaError) else f"{type(error).__name__}: {error}"
             # On a full disk, say, the error itself tells more than that this could not be written.
             with suppress(SpartaError):
                 note_failure(state, said)
@@ -113,7 +118,7 @@ def _opening(asked: LaunchRequest, screen: Screen) -> Opening:
         if has_resumed(source, t):
             return prepare_continue(run, _recipe(asked, run, _done(run), screen))
         return prepare_resume(run, t, _recipe(asked, run, t, screen))
-    if state.run_json.is_file():
+    if present(state.run_json):
         run = Run.open(state)
         return prepare_continue(run, _recipe(asked, run, _done(run), screen))
     recipe = load(asked.recipe or DEFAULT_RECIPE, _settings(asked))
@@ -122,7 +127,7 @@ def _opening(asked: LaunchRequest, screen: Screen) -> Opening:
 
 def _branch(asked: LaunchRequest, parent: Run, t: int, target: StateDir, screen: Screen) -> Opening:
     """The fork of `parent` in `target`; where it is there already, it is continued."""
-    if target.run_json.is_file() and is_fork_of(there := Run.open(target), parent, t):
+    if present(target.run_json) and is_fork_of(there := Run.open(target), parent, t):
         return prepare_continue(there, _recipe(asked, parent, _done(there), screen) or parent.recipe)
     return prepare_fork(parent, t, target, _recipe(asked, parent, t, screen))
 
@@ -174,7 +179,9 @@ def _last(asked: LaunchRequest, run: Run) -> int:
 
 def _look_of(state: StateDir) -> object:
     """What tells whether another launch has had the run since: its files at the top, and its iterations."""
-    whole = (path.read_bytes() if path.is_file() else None for path in (state.run_json, state.recipe_yaml))
+    whole = (
+        files.read_bytes(path) if present(path) else None for path in (state.run_json, state.recipe_yaml)
+    )
     return (*whole, state.iterations(), state.committed())
 
 
@@ -193,7 +200,7 @@ def _make(asked: LaunchRequest, opening: Opening, screen: Screen, lock: RunLock)
 def fetch_models(asked: LaunchRequest, update: bool, screen: Screen) -> None:
     """Fetch what the recipe that was asked for names `hub:...`: the frozen one where there is a run already and none was named."""
     state = _state(asked)
-    if state.run_json.is_file():
+    if present(state.run_json):
         run = Run.open(state)
         recipe = _recipe(asked, run, _done(run), screen) or run.recipe
     else:
@@ -204,7 +211,7 @@ def fetch_models(asked: LaunchRequest, update: bool, screen: Screen) -> None:
 def command_to_continue(asked: LaunchRequest) -> str:
     """What to type to go on: where the run is; all over again where there is none yet."""
     state = _state(asked)
-    if state.run_json.is_file():
+    if present(state.run_json):
         options: dict[str, object] = {"--state": None if state.root == DEFAULT_STATE else state.root}
         settings: Sequence[str] = ()
     else:

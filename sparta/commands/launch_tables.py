@@ -105,8 +105,13 @@ def show_iteration(console: Console, run: Run, t: int) -> None:
     if t == 0:
         _print_summary(console, summary_of_pool(run))
         return
+    stats = files.read_measured(run.iteration(t).stats, IterationStats)
+    if stats is None:
+        console.print(
+            f"iteration {t} of {run.recipe.iterations} is committed; its counts are lost", markup=False
+        )
+        return
     _print_summary(console, method_of(run.recipe).summary(run, t))
-    stats = files.read_json(run.iteration(t).stats, IterationStats)
     arrays = [(name, cost) for name, cost in stats.phases.items() if phase_named(name).device == "gpu"]
     if arrays:
         loads = ", ".join(f"{name} {cost.tasks} ({cost.loads})" for name, cost in arrays)
@@ -115,8 +120,8 @@ def show_iteration(console: Console, run: Run, t: int) -> None:
 
 def has_few_pairs(run: Run, t: int) -> bool:
     """Whether iteration t made so few pairs that its trainings hardly learned."""
-    path = run.iteration(t).stats
-    return path.is_file() and bool(files.read_json(path, IterationStats).warning)
+    stats = files.read_measured(run.iteration(t).stats, IterationStats)
+    return stats is not None and bool(stats.warning)
 
 
 def _print_summary(console: Console, summary: Summary) -> None:

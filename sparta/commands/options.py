@@ -86,10 +86,19 @@ def add_where(parser: ArgumentParser) -> None:
 
 
 @contextmanager
-def exit_on_error(go_on: Callable[[], str] = lambda: "type the same command again") -> Iterator[None]:
-    """End the command as a person is told it: by an error with its one sentence and status 1, interrupted with 130 and how to `go_on`."""
+def exit_on_error(
+    go_on: Callable[[], str] = lambda: "type the same command again", place: Path | None = None
+) -> Iterator[None]:
+    """End the command as a person is told it: by an error with its one sentence and status 1, interrupted with 130 and how to `go_on`.
+
+    An error of the operating system that nobody has named ends in a sentence too; place: what it names where the error names no path, the
+    folder that the command works on.
+    """
+    from sparta.store.disk import os_errors_in_words
+
     try:
-        yield
+        with os_errors_in_words(place or Path.cwd()):
+            yield
     except SpartaError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

@@ -12,6 +12,7 @@ from sparta.recipes.load import adjust, load
 from sparta.recipes.reference import FREE, recipe_file_schema
 from sparta.recipes.reference import reference as tables
 from sparta.recipes.schema import Recipe
+from sparta.store.disk import present
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
 
@@ -46,7 +47,7 @@ def shown(source: str | None, state: Path | None, settings: Sequence[str]) -> st
     where `state` is named and holds no run.
     """
     frozen = StateDir(state or DEFAULT_STATE)
-    if source is None and (state is not None or frozen.run_json.is_file()):
+    if source is None and (state is not None or present(frozen.run_json)):
         recipe = adjust(Run.open(frozen).recipe, settings)
     else:
         recipe = load(source or DEFAULT_RECIPE, settings)

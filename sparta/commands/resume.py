@@ -22,11 +22,12 @@ from sparta.commands.begin import (
 )
 from sparta.commands.cancel import attempts_below
 from sparta.errors import SpartaError
-from sparta.evaluation.holdout_log import holdout_log_file
+from sparta.evaluation.holdout_log import copy_accesses
 from sparta.methods.registry import phases_of
 from sparta.names import quoted, suggested
 from sparta.recipes.schema import Recipe
 from sparta.store import files, standings
+from sparta.store.disk import present
 from sparta.store.layout import IterationDir, StateAfter, StateDir
 from sparta.store.manifest import FileEntry, read_manifest
 from sparta.store.process import slurm_restarts
@@ -97,7 +98,7 @@ class ResumePlan(msgspec.Struct, frozen=True):
 def has_resumed(state: StateDir, t: int) -> bool:
     """Whether this process is a SLURM job that was requeued, and has gone back to iteration t before: its command is typed once, and meant once."""
     path = state.jobs / "returned.json"
-    if slurm_restarts() == 0 or not path.is_file():
+    if slurm_restarts() == 0 or not present(path):
         return False
     return files.read_json(path, ResumePlan) == ResumePlan(os.environ.get("SLURM_JOB_ID", ""), t)
 
@@ -116,12 +117,10 @@ class Fork(Opening):
         own = _own_start(run, source) if self.t == 0 else {}
         for n in range(self.t + 1):
             _copy_iteration(source.iteration(n), target.iteration(n), own)
-        files.write_bytes(target.instructions, source.instructions.read_bytes())
+        files.write_bytes(target.instructions, files.read_bytes(source.instructions))
         if run.info.lessons_sha256:
-            files.write_bytes(target.sft_data, source.sft_data.read_bytes())
-        if holdout_log_file(source).is_file():
-            # What has been seen of a test split stays seen.
-            files.write_bytes(holdout_log_file(target), holdout_log_file(source).read_bytes())
+            files.write_bytes(target.sft_data, files.read_bytes(source.sft_data))
+        copy_accesses(source, target)
         run.freeze()
         run.save()
         return run
@@ -158,9 +157,9 @@ def is_fork_of(run: Run, parent: Run, t: int) -> bool:
 
 def _require_room(target: StateDir, t: int) -> None:
     """Raises SpartaError where `target` holds anything but what a fork from iteration t has left that was killed before it was a run."""
-    if not target.run_json.is_file():
+    if not present(target.run_json):
         refuse_lost_run(target, upto=t)
-    if target.run_json.is_file() or occupied(target, upto=t):
+    if present(target.run_json) or occupied(target, upto=t):
         raise SpartaError(f"{quoted('--fork', target.root)}: the folder is not empty, choose another")
 
 
@@ -194,7 +193,7 @@ def _copy_iteration(source: IterationDir, target: IterationDir, own: Mapping[str
     files.put_tree(target.root, fill)
     with files.os_errors_named(target.root):
         wanted = own.get(source.manifest.name) or source.manifest.read_bytes()
-        if not target.manifest.is_file() or target.manifest.read_bytes() != wanted:
+        if not present(target.manifest) or target.manifest.read_bytes() != wanted:
             raise SpartaError(
                 f"{target.root} is not a copy of {source.root} as this fork needs it: choose another folder for --fork"
             )

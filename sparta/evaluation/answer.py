@@ -21,6 +21,7 @@ from sparta.phases import token_costs
 from sparta.phases.base import ArrayPhase, PhaseSpec, Rows, Sink, WorkItem
 from sparta.pool.checks import check_prompts
 from sparta.pool.members import engine_for, references
+from sparta.store.disk import present
 from sparta.store.layout import parse_checkpoint
 from sparta.store.records import Answer, answer_key
 from sparta.store.run import Run
@@ -174,7 +175,7 @@ class Answers(TaskRows):
             raise SpartaError(
                 f"{self.task} is asked without the chat template, and an endpoint applies its own: set evaluation.chat_template to true"
             )
-        if way.template and items_file(run, self.task, self.split).is_file():
+        if way.template and present(items_file(run, self.task, self.split)):
             asked = items_of(run, self.task, self.split)
             check_prompts(run.recipe, ((item.item_id, item.messages) for item in asked))
 

@@ -4,13 +4,16 @@ A test score means what it says at the first look alone for one reason. Whoever 
 other items or in another way (another limit, a judge), may do so; it is told.
 """
 
+import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
+from sparta.errors import SpartaError
 from sparta.store import files
+from sparta.store.disk import present
 from sparta.store.layout import StateDir
 
 
@@ -51,10 +54,56 @@ def holdout_log_file(state: StateDir) -> Path:
     return state.evals / "looks.jsonl"
 
 
+class Seal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """looks.json, beside evals/: how many rows evals/looks.jsonl has at least, and the SHA-256 of these.
+
+    Written after them, so that there may be rows that it does not know of yet. There is none in a state that version 0.1.0 scored last.
+    """
+
+    rows: int
+    sha256: str
+
+
+def seal_file(state: StateDir) -> Path:
+    return state.root / "looks.json"
+
+
 def accesses_so_far(state: StateDir) -> list[HoldoutAccess]:
-    """All looks, oldest first."""
+    """All looks, oldest first. Raises SpartaError where rows are missing or were changed since they were written."""
     path = holdout_log_file(state)
-    return list(files.read_rows(path, HoldoutAccess)) if path.is_file() else []
+    _require_sealed(state, _lines(state))
+    return list(files.read_rows(path, HoldoutAccess)) if present(path) else []
+
+
+def copy_accesses(source: StateDir, target: StateDir) -> None:
+    """What has been seen of a test split stays seen: give a branch of the run in `source` its looks."""
+    for path, copy in (
+        (holdout_log_file(source), holdout_log_file(target)),
+        (seal_file(source), seal_file(target)),
+    ):
+        if present(path):
+            files.write_bytes(copy, files.read_bytes(path))
+
+
+def _lines(state: StateDir) -> list[bytes]:
+    path = holdout_log_file(state)
+    return files.read_bytes(path).splitlines(keepends=True) if present(path) else []
+
+
+def _require_sealed(state: StateDir, lines: Sequence[bytes]) -> None:
+    if not present(seal_file(state)):
+        return
+    seal = files.read_json(seal_file(state), Seal)
+    if len(lines) < seal.rows or _digest(lines[: seal.rows]) != seal.sha256:
+        log = holdout_log_file(state)
+        what = "was changed after it was written" if present(log) else "is missing"
+        raise SpartaError(
+            f"{log} {what}: restore it from a copy, for what it says of {seal.rows} looks at test splits decides what a test score means."
+        )
+
+
+def _digest(lines: Sequence[bytes]) -> str:
+    return hashlib.sha256(b"".join(lines)).hexdigest()
 
 
 def note_accesses(state: StateDir, wanted: Sequence[HoldoutAccess]) -> list[HoldoutAccess]:
@@ -70,5 +119,8 @@ def note_accesses(state: StateDir, wanted: Sequence[HoldoutAccess]) -> list[Hold
             noted.append(known)
         found.append(known)
     if len(noted) > before:
-        files.write_rows(holdout_log_file(state), noted)
+        # The old rows stay byte for byte what they were.
+        lines = [*_lines(state), *map(files.encode_row, noted[before:])]
+        files.write_bytes(holdout_log_file(state), b"".join(lines))
+        files.write_json(seal_file(state), Seal(len(lines), _digest(lines)))
     return found

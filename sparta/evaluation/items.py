@@ -8,6 +8,7 @@ import msgspec
 from sparta.errors import SpartaError
 from sparta.names import suggested
 from sparta.store import files
+from sparta.store.disk import present
 from sparta.store.run import Run
 from sparta.tasks.base import Item, Split, Task
 from sparta.tasks.prepared import content
@@ -27,7 +28,7 @@ def freeze_items(run: Run, task: str, split: Split) -> None:
     also where one is there and has no longer the items that were written down.
     """
     path, data, known = items_file(run, task, split), run.recipe.data, task_named(task, run.recipe.data)
-    if path.is_file():
+    if present(path):
         given = getattr(data, split)
         if task == "own" and given and Path(given).is_file() and _written(path) != known.items(split, data):
             raise SpartaError(
@@ -59,7 +60,7 @@ def items_of(run: Run, task: str, split: Split) -> Sequence[Item]:
     evaluation = run.recipe.evaluation
     sizes = {"validation": evaluation.validation, "test": evaluation.test}
     path = items_file(run, task, split)
-    if not path.is_file():
+    if not present(path):
         raise SpartaError(f"{path} is missing: {suggested('evaluate', run.state.root)} writes it")
     known = task_named(task, run.recipe.data)
     return [known.posed(item) for item in _written(path)[: sizes.get(split)]]
@@ -72,7 +73,7 @@ def _written(path: Path) -> list[Item]:
 def _refuse_known(run: Run, task: Task, split: Split, items: Sequence[Item]) -> None:
     """Raises SpartaError for an item that choices were made on or that the run learned from: the data may have changed since."""
     other = items_file(run, task.name, "validation" if split == "test" else "test")
-    scored = {_asked(task, item) for item in _written(other)} if other.is_file() else set()
+    scored = {_asked(task, item) for item in _written(other)} if present(other) else set()
     learned: set[str] = set()
     # Of choices that a prompt does not list, instructions know nothing.
     if task.name == (run.recipe.data.task or "own") and not task.likelihood:

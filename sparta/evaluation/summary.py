@@ -11,6 +11,7 @@ from sparta.evaluation.grade import Grades
 from sparta.evaluation.holdout_log import HoldoutAccess
 from sparta.pool.members import judge_named
 from sparta.store import files
+from sparta.store.disk import present
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
 
@@ -114,7 +115,7 @@ def summary_file(state: StateDir) -> Path:
 def read_summary(state: StateDir) -> Summary:
     """What has been summed up so far; nothing where nothing was scored."""
     path = summary_file(state)
-    return files.read_json(path, Summary) if path.is_file() else Summary()
+    return files.read_json(path, Summary) if present(path) else Summary()
 
 
 def merge_into_summary(state: StateDir, fresh: Mapping[str, TaskScores]) -> None:

@@ -15,6 +15,7 @@ import msgspec
 
 from sparta.recipes import engine as recipe_engine
 from sparta.recipes.schema import Recipe
+from sparta.store.disk import present
 from sparta.store.records import Row
 from sparta.store.run import Run
 from sparta.store.shards import ShardWriter, done_keys
@@ -153,7 +154,7 @@ class Phase(ABC):
 
     def is_countable(self, run: Run, t: int) -> bool:
         """Whether its items are known by now."""
-        return not self.needs_plan or run.iteration(t).plan.is_file()
+        return not self.needs_plan or present(run.iteration(t).plan)
 
     def priced(self, run: Run, t: int, items: "Sequence[WorkItem]") -> "Sequence[WorkItem]":
         """`items` with costs as they are known by now. May read rows: for sharding alone."""

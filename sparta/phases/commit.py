@@ -8,6 +8,7 @@ import msgspec
 from sparta.phases.base import Step
 from sparta.phases.train import Learners, everyone, trained
 from sparta.store import files
+from sparta.store.disk import present
 from sparta.store.manifest import commit
 from sparta.store.records import Member, Response, Row, Trained, Vote
 from sparta.store.run import Run
@@ -33,7 +34,7 @@ class Commit(Step):
         self._learners, self._files, self._rows = learners, files, rows
 
     def done(self, run: Run, t: int) -> bool:
-        return run.iteration(t).manifest.is_file()
+        return present(run.iteration(t).manifest)
 
     def execute(self, run: Run, t: int) -> None:
         iteration = run.iteration(t)
@@ -57,7 +58,9 @@ class Commit(Step):
 
 
 def _note_training(path: Path, rows: Collection[Trained]) -> None:
-    stats = files.read_json(path, IterationStats)
+    stats = files.read_measured(path, IterationStats)
+    if stats is None:
+        return
     dropped = {row.model: row.dropped for row in rows if row.dropped}
     mean = {row.model: row.mean_loss for row in rows if row.mean_loss is not None}
     files.write_json(path, msgspec.structs.replace(stats, mean_losses=mean, dropped_pairs=dropped))

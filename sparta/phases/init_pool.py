@@ -6,6 +6,7 @@ from sparta.phases.base import Step
 from sparta.phases.train import trained
 from sparta.pool.members import install_pool
 from sparta.store import files, standings
+from sparta.store.disk import present
 from sparta.store.manifest import commit
 from sparta.store.records import TrainedExpert
 from sparta.store.run import Run
@@ -17,7 +18,7 @@ class InitPool(Step):
     light = True
 
     def done(self, run: Run, t: int) -> bool:
-        return run.iteration(t).manifest.is_file()
+        return present(run.iteration(t).manifest)
 
     def execute(self, run: Run, t: int) -> None:
         zero = run.iteration(t)

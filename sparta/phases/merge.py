@@ -15,6 +15,7 @@ from sparta.names import quoted
 from sparta.phases.base import Step
 from sparta.phases.undecidable import answer_of, why_undecidable
 from sparta.store import files, standings, stats
+from sparta.store.disk import present
 from sparta.store.records import Combat, FinishReason, Pair, Response, Result, Vote
 from sparta.store.run import Run
 from sparta.store.shards import iter_shards
@@ -39,7 +40,7 @@ class Merge(Step):
     name = "merge"
 
     def done(self, run: Run, t: int) -> bool:
-        return run.iteration(t).standing.is_file()
+        return present(run.iteration(t).standing)
 
     def execute(self, run: Run, t: int) -> None:
         import numpy as np

@@ -4,6 +4,7 @@ from sparta import rng
 from sparta.arena.matchmaking import draw_prompts, match
 from sparta.phases.base import Expected, Step
 from sparta.store import files, standings
+from sparta.store.disk import present
 from sparta.store.records import Combat
 from sparta.store.run import Run
 
@@ -18,7 +19,7 @@ class Plan(Step):
         return Expected(f"{run.recipe.combats:,} combats")
 
     def done(self, run: Run, t: int) -> bool:
-        return run.iteration(t).plan.is_file()
+        return present(run.iteration(t).plan)
 
     def execute(self, run: Run, t: int) -> None:
         recipe = run.recipe

@@ -136,9 +136,9 @@ def expected_verdicts(run: Run, t: int) -> dict[str, float]:
         for name, base in run.bases.items()
     }
     for earlier in range(t - 1, 0, -1):
-        path = run.iteration(earlier).stats
-        if path.is_file():
-            judges = files.read_json(path, IterationStats).judges
+        stats = files.read_measured(run.iteration(earlier).stats, IterationStats)
+        if stats is not None:
+            judges = stats.judges
             return {
                 name: label + (judges[name].new_tokens / judges[name].votes)
                 if name in judges and judges[name].votes

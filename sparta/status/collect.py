@@ -234,8 +234,7 @@ def _measured(run: Run, t: int) -> IterationStats | None:
 
 def _counted(run: Run, t: int) -> IterationStats | None:
     """stats.json, from the merge on."""
-    path = run.iteration(t).stats
-    return files.read_json(path, IterationStats) if path.is_file() else None
+    return files.read_measured(run.iteration(t).stats, IterationStats)
 
 
 def _failing_log(views: Views) -> str | None:

@@ -10,6 +10,7 @@ from sparta.cluster.gpu_time import gpu_time
 from sparta.cluster.slurm.cli import QueueEntry, needs_a_person
 from sparta.cluster.slurm.launcher import reasons_in_words
 from sparta.status.phase_view import PhaseView
+from sparta.store.disk import present
 from sparta.store.manifest import read_manifest
 from sparta.store.shards import done_keys
 
@@ -102,7 +103,7 @@ def _progress(view: PhaseView) -> _Progress:
         count = sum(committed[folder.name].count for folder in folders)
         return _Progress(count, count)
     found = set[str]().union(*(done_keys(folder, kind) for folder, kind in folders.items()))
-    if t > 0 and not run.iteration(t).plan.is_file():
+    if t > 0 and not present(run.iteration(t).plan):
         return _Progress(len(found), None)
     needed = {item.key for item in phase.work(run, t)}
     done = len(found & needed)

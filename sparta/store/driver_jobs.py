@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 
-from sparta.store.files import read_json
+from sparta.store.files import read_measured
 from sparta.store.layout import StateDir
 
 
@@ -31,11 +31,8 @@ def drivers_file(state: StateDir) -> Path:
 
 def driver_jobs(state: StateDir) -> list[DriverJob]:
     """Batch jobs that have driven the run in `state` and may be running or waiting to go on with it; none in a copy of the state."""
-    path = drivers_file(state)
-    if not path.is_file():
-        return []
-    noted = read_json(path, DriverJobs)
-    return noted.jobs if same_folder(Path(noted.state), state.root) else []
+    noted = read_measured(drivers_file(state), DriverJobs)
+    return noted.jobs if noted and same_folder(Path(noted.state), state.root) else []
 
 
 def same_folder(one: Path, other: Path) -> bool:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from sparta.store import files
+from sparta.store.disk import present
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
 
@@ -16,16 +17,15 @@ class LaunchFailure(msgspec.Struct, frozen=True):
 
 def note_failure(state: StateDir, said: str) -> None:
     """Remember why a launch ended. Nothing is written where there is no run yet."""
-    if state.run_json.is_file():
+    if present(state.run_json):
         files.write_json(
             state.jobs / "failure.json", LaunchFailure(datetime.now(UTC).isoformat(timespec="seconds"), said)
         )
 
 
 def forget_failure(state: StateDir) -> None:
-    (state.jobs / "failure.json").unlink(missing_ok=True)
+    files.remove(state.jobs / "failure.json")
 
 
 def last_failure(run: Run) -> LaunchFailure | None:
-    path = run.state.jobs / "failure.json"
-    return files.read_json(path, LaunchFailure) if path.is_file() else None
+    return files.read_measured(run.state.jobs / "failure.json", LaunchFailure)

@@ -14,7 +14,10 @@ from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
-from sparta.errors import SpartaError
+from sparta.errors import SpartaError, note
+from sparta.store.disk import explain as explain
+from sparta.store.disk import opened, present
+from sparta.store.disk import os_errors_named as os_errors_named
 from sparta.store.guard import require_ours
 from sparta.store.row_schema import Record, left_out
 from sparta.store.temporaries import abandoned_of, is_temporary, temporary_beside
@@ -24,41 +27,8 @@ T = TypeVar("T")
 MEASURED_FILES = ("log.jsonl", "report.json")
 """Names of files in an adapter's folder that hold measurements; no digest covers them."""
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _encoder = msgspec.json.Encoder(order="deterministic")
 _decoders: dict[object, msgspec.json.Decoder[Any]] = {}
-
-
-def explain(error: OSError, path: Path) -> SpartaError:
-    """The sentence for a person whose disk or rights made touching `path` fail."""
-    if error.errno in _FULL:
-        return SpartaError(
-            f"The disk or quota that holds {path} is full: free space and run the same command again, "
-            "nothing committed is lost."
-        )
-    if error.errno in _FORBIDDEN:
-        return SpartaError(
-            f"{path} may not be read or written by this user ({error.strerror}): correct its owner or permissions, "
-            "or choose another --state, and run the same command again."
-        )
-    if error.errno == errno.ENOENT:
-        return SpartaError(
-            f"{path} is missing: restore it from a copy, or run the command that makes it again."
-        )
-    return SpartaError(
-        f"{path} could not be read or written ({error.strerror or error}): see to the disk that holds it "
-        "and run the same command again."
-    )
-
-
-@contextmanager
-def os_errors_named(path: Path) -> Iterator[None]:
-    """Turns an OSError of the block into the SpartaError that names `path` and the remedy."""
-    try:
-        yield
-    except OSError as error:
-        raise explain(error, path) from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -91,14 +61,34 @@ def encode_row(row: object) -> bytes:
     return _encoder.encode(row) + b"\n"
 
 
+def read_bytes(path: Path) -> bytes:
+    """The bytes at `path`. Raises SpartaError where there are none to be had."""
+    with os_errors_named(path), opened(path) as file:
+        return file.read()
+
+
 def read_json(path: Path, of: type[T]) -> T:
     """The value at `path`. Raises SpartaError where the file is missing or does not hold an `of`."""
-    with os_errors_named(path):
-        data = path.read_bytes()
+    data = read_bytes(path)
     try:
         return decoder(of).decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise SpartaError(f"{path} is not a valid {_name(of)} ({error}): restore it from a copy.") from error
+
+
+def read_measured(path: Path, of: type[T]) -> T | None:
+    """The value at `path`, on which no result depends: None where the file is missing, and, with a note, where it is damaged.
+
+    Raises SpartaError where the disk cannot be asked: what a disk does not tell now it may tell the same command later.
+    """
+    try:
+        return read_json(path, of) if present(path) else None
+    except SpartaError as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno != errno.EIO:
+            raise
+        note(f"{path} is damaged and counts as missing, no result depends on it ({error})")
+        return None
 
 
 def read_rows(path: Path, of: type[T]) -> Iterator[T]:
@@ -108,7 +98,7 @@ def read_rows(path: Path, of: type[T]) -> Iterator[T]:
     """
     decode = decoder(of).decode
     number, line = 0, b"\n"
-    with os_errors_named(path), path.open("rb") as file:
+    with os_errors_named(path), opened(path) as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 break
@@ -132,7 +122,7 @@ def decoder(of: type[T]) -> msgspec.json.Decoder[T]:
 
 def sha256_file(path: Path) -> str:
     """SHA-256 of the file's bytes, in hex."""
-    with os_errors_named(path), path.open("rb") as file:
+    with os_errors_named(path), opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sparta.errors import SpartaError
 from sparta.names import MODEL_NAME, check_model_name
+from sparta.store.disk import present
 
 _ITERATION = re.compile(r"iter_([0-9]{2}|[1-9][0-9]{2,})")
 
@@ -162,7 +163,7 @@ class StateDir:
 
     def committed(self) -> list[int]:
         """Iterations that have a manifest, ascending. Whether the manifest holds is for `manifest.verify` to say."""
-        return [t for t in self.iterations() if self.iteration(t).manifest.is_file()]
+        return [t for t in self.iterations() if present(self.iteration(t).manifest)]
 
     def last_committed(self) -> int | None:
         """The latest iteration with a manifest; None where nothing is committed."""

@@ -14,6 +14,7 @@ import msgspec
 from sparta.errors import SpartaError
 from sparta.names import quoted
 from sparta.store import files as whole
+from sparta.store.disk import opened, present
 from sparta.store.layout import IterationDir, StateDir
 from sparta.store.records import SCHEMA_VERSION, Response, Row, Trained, TrainedExpert, Vote
 from sparta.store.shards import RowsEntry, ShardReader, rows_digest, shard_files
@@ -67,7 +68,7 @@ def commit(
     with whole.os_errors_named(iteration.root):
         for folder in {(iteration.root / name).parent for name in names}:
             whole.sync(folder)
-    if iteration.manifest.exists() and read_manifest(iteration) != manifest:
+    if present(iteration.manifest) and read_manifest(iteration) != manifest:
         raise SpartaError(f"{iteration.root} is committed already, with other content: {_remedy(iteration)}.")
     whole.write_json(iteration.manifest, manifest)
     return manifest
@@ -104,7 +105,7 @@ def verify(
     last = state.last_committed() if upto is None else upto
     for t in range(0 if last is None else last + 1):
         iteration = state.iteration(t)
-        if not iteration.manifest.is_file():
+        if not present(iteration.manifest):
             _reject(iteration, f"{iteration.manifest} is missing")
         manifest = read_manifest(iteration)
         if manifest.iteration != t:
@@ -127,7 +128,7 @@ def _verify_file(iteration: IterationDir, name: str, entry: FileEntry) -> None:
     if relative.is_absolute() or ".." in relative.parts:
         _reject(iteration, f"{iteration.manifest} names the file {name!r}, which is outside of the iteration")
     path = iteration.root / name
-    if not path.is_file():
+    if not present(path):
         _reject(iteration, f"{path} is missing")
     with whole.os_errors_named(path):
         size = path.stat().st_size
@@ -186,7 +187,7 @@ def _remedy(iteration: IterationDir) -> str:
 
 def _file_entry(path: Path) -> FileEntry:
     """Of a file that is on the disk when this returns: others than ourselves (safetensors) write without syncing."""
-    with whole.os_errors_named(path), path.open("rb") as file:
+    with whole.os_errors_named(path), opened(path) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         size = file.tell()
         whole.sync(path)

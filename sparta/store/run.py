@@ -16,6 +16,7 @@ from sparta.names import suggested
 from sparta.recipes.load import thaw
 from sparta.recipes.schema import Recipe
 from sparta.store import files
+from sparta.store.disk import present
 from sparta.store.layout import IterationDir, StateDir, traces_of_run
 from sparta.store.records import SCHEMA_VERSION, Combat, Instruction, Member, SftDataInfo
 
@@ -64,7 +65,7 @@ class Run:
     @classmethod
     def open(cls, state: StateDir) -> "Run":
         """The run in `state`. Raises SpartaError where there is none, its run.json is lost, or it is one of another schema version."""
-        if not state.run_json.is_file():
+        if not present(state.run_json):
             refuse_lost_run(state)
             raise SpartaError(
                 f"{state.root} holds no run (no run.json): start one with {suggested('launch', '--state', state.root)}"
@@ -75,6 +76,8 @@ class Run:
                 f"{state.run_json} has schema version {version}, this code reads version {SCHEMA_VERSION}: use the release that wrote it, "
                 "or choose another --state"
             )
+        # A pipe in its place would be read without end.
+        present(state.recipe_yaml)
         return cls(state, thaw(state.recipe_yaml), files.read_json(state.run_json, RunInfo))
 
     @staticmethod

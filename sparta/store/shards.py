@@ -16,7 +16,8 @@ from typing import Generic, NoReturn, Self, TypeVar, cast
 import msgspec
 
 from sparta.errors import SpartaError
-from sparta.store.files import decoder, encode_row, explain, os_errors_named
+from sparta.store.disk import explain, opened, os_errors_named, present
+from sparta.store.files import decoder, encode_row
 from sparta.store.guard import require_ours
 from sparta.store.records import Row
 from sparta.store.row_schema import MEASUREMENTS, Record, left_out
@@ -209,7 +210,7 @@ class LineCounter:
         """Lines that have come since the last call; the first call counts all."""
         count = 0
         for path in (path for folder in self._folders for path in shard_files(folder)):
-            with os_errors_named(path), path.open("rb") as file:
+            with os_errors_named(path), opened(path) as file:
                 file.seek(self._read.get(path, 0))
                 while block := file.read(1 << 20):
                     count += block.count(b"\n")
@@ -222,7 +223,7 @@ def shard_files(folder: Path) -> list[Path]:
     with os_errors_named(folder):
         if not folder.is_dir():
             return []
-        return sorted(path for path in folder.iterdir() if _SHARD.fullmatch(path.name))
+        return sorted(path for path in folder.iterdir() if _SHARD.fullmatch(path.name) and present(path))
 
 
 class _Digests:
@@ -268,7 +269,7 @@ def _row_hash(row: Row) -> bytes:
 def _rows(path: Path, of: type[R]) -> Iterator[tuple[int, R]]:
     """Line number and row of every whole line."""
     decode = decoder(of).decode
-    with os_errors_named(path), path.open("rb", buffering=1 << 20) as file:
+    with os_errors_named(path), opened(path, 1 << 20) as file:
         for number, line in enumerate(file, start=1):
             if line[-1] != 0x0A:
                 return

@@ -7,14 +7,11 @@ process writes the same file.
 import hashlib
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from sparta.store.layout import StateDir
 from sparta.store.process import machine, runs
 
 ABANDONED_AFTER_SECONDS = 3600.0
@@ -49,33 +46,6 @@ def is_abandoned(path: Path) -> bool:
     if name["pid"] is None or (name["machine"] == _machine() and not runs(int(name["pid"]))):
         return True
     return time.time() - _last_change(path) > ABANDONED_AFTER_SECONDS
-
-
-def clear_abandoned(state: StateDir) -> None:
-    """Remove what killed writers have left anywhere in the run of `state`: it takes room and helps nobody.
-
-    What cannot be removed stays for the next time: it is in nobody's way.
-    """
-    run = (state.instructions.parent, state.jobs, state.evals, state.calls)
-    # Beside its own files the folder may hold other runs, data sets and models.
-    iterations = [state.iteration(t).root for t in state.iterations()]
-    for folder in (state.root, *run, *iterations):
-        for here, folders, names in os.walk(folder):
-            for left in (Path(here, name) for name in (*folders, *names) if is_temporary(name)):
-                _clear(left)
-            if Path(here) in (state.root, state.code):
-                folders.clear()
-            folders[:] = [name for name in folders if not is_temporary(name)]
-
-
-def _clear(path: Path) -> None:
-    with suppress(OSError):
-        if not is_abandoned(path):
-            return
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def _last_change(path: Path) -> float:

@@ -13,6 +13,7 @@ from support.store_samples import EARLIER_STATE
 
 from sparta.cluster.attempts import Attempt, AttemptDir, Piece, TaskRecord, TaskReporter, begin_record
 from sparta.cluster.gpu_time import cost_of
+from sparta.cluster.local import Local
 from sparta.cluster.sharding import shard_items
 from sparta.cluster.slurm.job_ids import ArrayPart, Jobs, note_jobs
 from sparta.cluster.task import run_task
@@ -25,7 +26,7 @@ from sparta.phases.generate_and_judge import CombatAndJudge
 from sparta.phases.judge import Judge
 from sparta.store import files
 from sparta.store.layout import StateDir
-from sparta.store.process import ProcessId
+from sparta.store.process import ProcessId, identify
 from sparta.store.run import Run
 
 
@@ -217,3 +218,46 @@ def test_an_attempt_says_as_data_what_its_phase_was_asked_for(tmp_path: Path) ->
     again = read.piece.attempts(run)
     assert isinstance(again.phase, Evaluate) and again.phase.asked == phase.asked
     assert again.folder == run.state.jobs / "evals" / "test"
+
+
+def test_of_an_attempt_whose_file_is_damaged_the_files_around_it_tell(
+    planned: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attempts, _ = dealt(planned)
+    [before] = attempts.all()
+    files.write_json(attempts.folder / "a0-00001.process", identify(os.getpid()))
+    (attempts.folder / "a0.json").write_text("{")
+    [found] = attempts.all()
+    assert (found.number, found.shards, found.items, found.cluster) == (0, 3, before.items, "local")
+    assert attempts.next_number() == 1
+    # Its living tasks are waited for.
+    assert Local(planned).running(attempts, found) == [1]
+    assert "a0.json is damaged and counts as missing" in capsys.readouterr().err
+    note_jobs([(attempts, 0)], Jobs([ArrayPart("name", 0, 3, "7")]))
+    assert attempts.all()[0].cluster == "slurm"
+
+
+def test_a_damaged_record_counts_as_none(planned: Run) -> None:
+    attempts, _ = dealt(planned)
+    attempts.record_file(0, 2).write_text('{"shard": 2')
+    assert attempts.record(0, 2) is None and attempts.records(attempts.all()[0]) == []
+    run_task(planned, Piece("generate", 1, 0), 2, ignore)
+    record = attempts.record(0, 2)
+    assert record is not None and record.outcome == "done"
+
+
+@pytest.mark.parametrize(("number", "tried_again"), [(errno.EIO, True), (errno.ENOSPC, False)])
+def test_a_disk_s_error_that_nobody_named_ends_a_task_with_a_sentence(
+    planned: Run, monkeypatch: pytest.MonkeyPatch, number: int, tried_again: bool
+) -> None:
+    attempts, _ = dealt(planned)
+
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Generate, "perform", fail)
+    with pytest.raises(SpartaError, match=str(planned.state.root)):
+        run_task(planned, Piece("generate", 1, 0), 0, ignore)
+    record = attempts.record(0, 0)
+    assert record is not None and record.outcome == "failed"
+    assert (record.said is None) is tried_again

@@ -8,9 +8,10 @@ from support.scripted_run import typed, write_recipe
 from support.store_samples import left_by_the_dead
 
 from sparta.store import temporaries
+from sparta.store.cleanup import clear_abandoned
 from sparta.store.files import put_tree, write_bytes
 from sparta.store.layout import StateDir
-from sparta.store.temporaries import clear_abandoned, temporary_beside
+from sparta.store.temporaries import temporary_beside
 
 
 def test_what_the_dead_left_goes_wherever_it_lies_and_what_the_living_write_stays(tmp_path: Path) -> None:

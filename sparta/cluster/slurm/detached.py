@@ -26,6 +26,7 @@ from sparta.errors import SpartaError
 from sparta.methods.registry import phase_named, phases_of
 from sparta.phases.base import Phase
 from sparta.store import files
+from sparta.store.disk import present
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
 
@@ -61,7 +62,7 @@ def chain_file(state: StateDir) -> Path:
 def latest_chain(run: Run) -> Chain | None:
     """The latest detached launch of `run`; None where there was none."""
     path = chain_file(run.state)
-    return files.read_json(path, Chain) if path.is_file() else None
+    return files.read_json(path, Chain) if present(path) else None
 
 
 def links_from(run: Run, first: int, last: int, tasks: int) -> list[Link]:
@@ -133,9 +134,7 @@ def withdraw_unfinished(run: Run) -> None:
     chain = latest_chain(run)
     if chain is not None and not chain.whole:
         withdraw(chain.names, run.state.code)
-        path = chain_file(run.state)
-        with files.os_errors_named(path):
-            path.unlink()
+        files.remove(chain_file(run.state))
 
 
 def goes_on(chain: Chain, tasks: Sequence[QueueEntry]) -> bool:

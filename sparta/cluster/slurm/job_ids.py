@@ -9,6 +9,7 @@ import msgspec
 from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.slurm.cli import QueueEntry
 from sparta.store import files
+from sparta.store.disk import present
 from sparta.store.driver_jobs import same_folder
 from sparta.store.run import Run
 
@@ -77,7 +78,7 @@ def note_jobs(places: Sequence[tuple[AttemptDir, int]], jobs: Jobs) -> None:
 def jobs_of(attempts: AttemptDir, number: int) -> Jobs | None:
     """The jobs of attempt `number`; None where none were submitted for it."""
     path = jobs_file(attempts, number)
-    return files.read_json(path, Jobs) if path.is_file() else None
+    return files.read_json(path, Jobs) if present(path) else None
 
 
 def all_jobs(attempts: AttemptDir) -> dict[int, Jobs]:

@@ -20,6 +20,7 @@ from sparta.cluster.parallelism import sharded
 from sparta.cluster.task import leave_for_requeue, run_and_tell
 from sparta.errors import SpartaError
 from sparta.methods.registry import phases_of
+from sparta.store.disk import os_errors_in_words
 from sparta.store.failure import forget_failure, last_failure, note_failure
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
@@ -57,12 +58,13 @@ class ShardJob:
         # The other half is for the requeue.
         with children_spared(warning / 2):
             try:
-                run = Run.open(StateDir(Path(self.state)))
-                for piece in self.pieces:
-                    self._do(run, piece, shard)
-                for piece in self.deals:
-                    assign_pieces(run, piece, self.tasks)
-            except (SpartaError, OSError) as error:
+                with os_errors_in_words(Path(self.state)):
+                    run = Run.open(StateDir(Path(self.state)))
+                    for piece in self.pieces:
+                        self._do(run, piece, shard)
+                    for piece in self.deals:
+                        assign_pieces(run, piece, self.tasks)
+            except SpartaError as error:
                 self._stop(self.pieces[0], shard, str(error))
 
     def checkpoint(self, shard: int, warning: float) -> Any:

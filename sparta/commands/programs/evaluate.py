@@ -52,7 +52,7 @@ def _run(args: Namespace) -> int:
 
     args.state = args.state or DEFAULT_STATE
     asked, screen = EvaluateRequest(**vars(args)), Screen()
-    with exit_on_error():
+    with exit_on_error(place=args.state):
         found = score(asked, screen)
         show_scores(screen.console, found)
         screen.say(f"written to {summary_file(StateDir(asked.state))}")

@@ -32,7 +32,7 @@ def _run(args: Namespace) -> int:
         with exit_on_error():
             fetch_models(asked, update, screen)
         return 0
-    with exit_on_error(lambda: f"go on with\n  {command_to_continue(asked)}"):
+    with exit_on_error(lambda: f"go on with\n  {command_to_continue(asked)}", asked.state):
         launch(asked, screen)
     return 0
 

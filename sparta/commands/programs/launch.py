@@ -35,7 +35,7 @@ def _run(args: Namespace) -> int:
     from sparta.screen import Screen
 
     asked = LaunchRequest(**vars(args))
-    with exit_on_error(lambda: f"go on with\n  {command_to_continue(asked)}"):
+    with exit_on_error(lambda: f"go on with\n  {command_to_continue(asked)}", asked.fork or asked.state):
         launch(asked, Screen())
     return 0
 

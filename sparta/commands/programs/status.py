@@ -19,12 +19,12 @@ def _run(args: Namespace) -> int:
     from sparta.store.run import Run
 
     state = args.state or DEFAULT_STATE
-    with exit_on_error():
+    with exit_on_error(place=state):
         status = status_of(Run.open(StateDir(state)))
-    if args.json:
-        print(as_json(status))
-    else:
-        show_status(status, state)
+        if args.json:
+            print(as_json(status))
+        else:
+            show_status(status, state)
     return status.exit_code
 
 

@@ -1,0 +1,36 @@
+"""What killed writers have left in a run, removed."""
+
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from sparta.store.layout import StateDir
+from sparta.store.temporaries import is_abandoned, is_temporary
+
+
+def clear_abandoned(state: StateDir) -> None:
+    """Remove what killed writers have left anywhere in the run of `state`: it takes room and helps nobody.
+
+    What cannot be removed stays for the next time: it is in nobody's way.
+    """
+    run = (state.instructions.parent, state.jobs, state.evals, state.calls)
+    # Beside its own files the folder may hold other runs, data sets and models.
+    iterations = [state.iteration(t).root for t in state.iterations()]
+    for folder in (state.root, *run, *iterations):
+        for here, folders, names in os.walk(folder):
+            for left in (Path(here, name) for name in (*folders, *names) if is_temporary(name)):
+                _clear(left)
+            if Path(here) in (state.root, state.code):
+                folders.clear()
+            folders[:] = [name for name in folders if not is_temporary(name)]
+
+
+def _clear(path: Path) -> None:
+    with suppress(OSError):
+        if not is_abandoned(path):
+            return
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

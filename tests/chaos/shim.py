@@ -1,0 +1,356 @@
+"""A file system that fails: what this process does to files below one folder is numbered, and one passage goes wrong.
+
+It stands between Python and the system calls: the functions of `os` that take a path or a descriptor, and `open`. What compiled libraries do
+by themselves is not seen. Nothing of the suite is imported here: `site/sitecustomize.py` installs it in processes that a command starts.
+"""
+
+import builtins
+import errno
+import io
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+ERRORS = {name: getattr(errno, name) for name in ("ESTALE", "EIO", "ENOSPC", "EDQUOT")}
+KINDS = (*ERRORS, "short", "kill before", "kill inside", "kill after", "late")
+LOOKS = ("stat", "lstat", "listdir", "scandir", "readlink", "open")
+"""Operations that do not find what is not seen yet."""
+TAKES_ROOM = ("create", "write", "fsync", "mkdir", "replace", "rename")
+
+Note = Callable[[str, str], None]
+"""Told of every passage: operation and path."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong, at passage `at` below `folder`; 0: nothing.
+
+    kind: an error of the system; `short`: half of the bytes are read or written; `kill before`, `kill inside` (a write comes half) or
+    `kill after` it; `late`: for `seconds` from its start the process does not see what others have made in the last minute. lasts: an error
+    stays until the process ends. role: of the processes that a command starts, only `task` or `driver` ones; marker: a file that the first
+    of them makes, so that the fault comes once.
+    """
+
+    folder: str
+    kind: str = ""
+    at: int = 0
+    lasts: bool = False
+    seconds: float = 1.0
+    role: str = ""
+    marker: str = ""
+
+    def __str__(self) -> str:
+        what = f"{self.kind} for {self.seconds} s" if self.kind == "late" else f"{self.kind} at {self.at}"
+        return what + " and on" * self.lasts + f" in a {self.role}" * bool(self.role)
+
+    def applies(self, operation: str) -> bool:
+        """Whether it can come to a passage that does `operation`."""
+        if self.kind in ("ENOSPC", "EDQUOT"):
+            return operation in TAKES_ROOM
+        if self.kind == "short":
+            return operation in ("read", "write")
+        return self.kind != "kill inside" or operation == "write"
+
+
+class Shim:
+    """Counts passages, and lets one of them fail."""
+
+    def __init__(self, fault: Fault, note: Note) -> None:
+        self.fault, self._note = fault, note
+        self.passed = 0
+        self._root = os.path.abspath(fault.folder)
+        self._paths: dict[int, str] = {}
+        self._began = time.time()
+        self._seen: set[str] = set()
+
+    def below(self, path: Any, folder: int | None = None) -> str | None:
+        """`path`, or what a descriptor is open for, where it lies below the folder; else None. folder: a descriptor that it is relative to."""
+        if isinstance(path, int):
+            return self._paths.get(path)
+        name = os.fsdecode(path)
+        if folder is not None:
+            if folder not in self._paths:
+                return None
+            name = os.path.join(self._paths[folder], name)
+        name = os.path.abspath(name)
+        return name if name == self._root or name.startswith(self._root + os.sep) else None
+
+    def opened(self, descriptor: int, path: str) -> None:
+        self._paths[descriptor] = path
+
+    def closed(self, descriptor: int) -> None:
+        self._paths.pop(descriptor, None)
+
+    def enter(self, operation: str, path: str) -> bool:
+        """A passage begins. Whether it is to come half; raises, or ends the process, where the fault says so."""
+        fault = self.fault
+        self.passed += 1
+        self._note(operation, path)
+        if fault.kind == "late":
+            if operation in LOOKS and self.hides(path):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+            return False
+        here = self.passed == fault.at or (fault.lasts and self.passed > fault.at > 0)
+        if not here or fault.kind == "kill after" or not fault.applies(operation) or not self._first():
+            return False
+        if fault.kind in ERRORS:
+            raise OSError(ERRORS[fault.kind], os.strerror(ERRORS[fault.kind]), path)
+        if fault.kind == "kill before":
+            die()
+        return True
+
+    def leave(self, path: str, half: bool = False) -> None:
+        """A passage is over; the process knows of `path` now. half: it came half."""
+        self._seen.add(path)
+        if half and self.fault.kind == "kill inside":
+            die()
+        if self.fault.kind == "kill after" and self.passed == self.fault.at and self._first():
+            die()
+
+    def hides(self, path: str) -> bool:
+        """Whether another process has just made `path`, and this one does not see it yet."""
+        if self.fault.kind != "late" or path in self._seen or path == self._root:
+            return False
+        if time.time() - self._began > self.fault.seconds:
+            return False
+        try:
+            made = REAL["lstat"](path).st_ctime
+        except OSError:
+            return False
+        return bool(made > self._began - 60)
+
+    def _first(self) -> bool:
+        """Whether no other process has had the fault."""
+        if not self.fault.marker or self.fault.lasts:
+            return True
+        try:
+            os.close(REAL["open"](self.fault.marker, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        except FileExistsError:
+            return False
+        return True
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)
+
+
+REAL: dict[str, Any] = {
+    name: getattr(os, name)
+    for name in (
+        "open", "close", "read", "pread", "write", "sendfile", "fsync", "ftruncate", "replace", "rename", "mkdir", "unlink", "remove",
+        "rmdir", "utime", "stat", "lstat", "listdir", "scandir", "readlink",
+    )
+}  # fmt: skip
+_real_open, _RealFile = io.open, io.FileIO
+
+
+class _Listing:
+    """What os.scandir gives, less what is not seen yet."""
+
+    def __init__(self, shim: Shim, entries: Any, path: str) -> None:
+        self._entries, self._shim, self._path = entries, shim, path
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        while self._shim.hides(os.path.join(self._path, (entry := next(self._entries)).name)):
+            pass
+        return entry
+
+    def __enter__(self) -> "_Listing":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._entries.close()
+
+
+def install(fault: Fault, note: Note = lambda operation, path: None) -> Shim:
+    """From now on this process has the fault."""
+    shim = Shim(fault, note)
+    for name, operation in (
+        ("mkdir", "mkdir"), ("unlink", "unlink"), ("remove", "unlink"), ("rmdir", "rmdir"), ("utime", "utime"), ("stat", "stat"),
+        ("lstat", "lstat"), ("listdir", "listdir"), ("scandir", "scandir"), ("readlink", "readlink"),
+    ):  # fmt: skip
+        setattr(os, name, _on_path(shim, REAL[name], operation))
+    for name in ("replace", "rename"):
+        setattr(os, name, _on_two_paths(shim, REAL[name], name))
+    for name, operation in (("fsync", "fsync"), ("ftruncate", "truncate")):
+        setattr(os, name, _on_descriptor(shim, REAL[name], operation))
+    _on_bytes(shim)
+    _on_files(shim)
+    return shim
+
+
+def _on_path(shim: Shim, real: Any, operation: str) -> Any:
+    def patched(path: Any = ".", *args: Any, **kwargs: Any) -> Any:
+        where = shim.below(path, kwargs.get("dir_fd"))
+        if where is None:
+            return real(path, *args, **kwargs)
+        shim.enter(operation, where)
+        try:
+            result = real(path, *args, **kwargs)
+        except FileExistsError:
+            shim.leave(where)
+            raise
+        shim.leave(where)
+        if operation == "listdir":
+            return [entry for entry in result if not shim.hides(os.path.join(where, entry))]
+        return _Listing(shim, result, where) if operation == "scandir" else result
+
+    return patched
+
+
+def _on_two_paths(shim: Shim, real: Any, operation: str) -> Any:
+    def patched(source: Any, target: Any, **kwargs: Any) -> None:
+        where = shim.below(target)
+        if where is None:
+            real(source, target, **kwargs)
+            return
+        shim.enter(operation, where)
+        real(source, target, **kwargs)
+        shim.leave(where)
+
+    return patched
+
+
+def _on_descriptor(shim: Shim, real: Any, operation: str) -> Any:
+    def patched(descriptor: Any, *args: Any) -> Any:
+        where = shim.below(descriptor) if isinstance(descriptor, int) else None
+        if where is None:
+            return real(descriptor, *args)
+        shim.enter(operation, where)
+        result = real(descriptor, *args)
+        shim.leave(where)
+        return result
+
+    return patched
+
+
+def _on_bytes(shim: Shim) -> None:
+    """Reading and writing through descriptors."""
+
+    def write(descriptor: int, data: Any) -> int:
+        where = shim.below(descriptor)
+        if where is None:
+            return int(REAL["write"](descriptor, data))
+        half = shim.enter("write", where)
+        written = int(REAL["write"](descriptor, data[: max(1, len(data) // 2)] if half else data))
+        shim.leave(where, half)
+        return written
+
+    def sendfile(out: int, source: int, offset: Any, count: int, *rest: Any) -> int:
+        where = shim.below(out)
+        if where is None:
+            return int(REAL["sendfile"](out, source, offset, count, *rest))
+        half = shim.enter("write", where)
+        size = max(1, min(count, os.fstat(source).st_size) // 2) if half else count
+        sent = int(REAL["sendfile"](out, source, offset, size, *rest))
+        shim.leave(where, half)
+        return sent
+
+    def reading(name: str) -> Any:
+        def patched(descriptor: int, count: int, *rest: Any) -> Any:
+            where = shim.below(descriptor)
+            if where is None:
+                return REAL[name](descriptor, count, *rest)
+            half = shim.enter("read", where)
+            result = REAL[name](descriptor, max(1, count // 2) if half else count, *rest)
+            shim.leave(where, half)
+            return result
+
+        return patched
+
+    def close(descriptor: int) -> None:
+        shim.closed(descriptor)
+        REAL["close"](descriptor)
+
+    def open_(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        where = shim.below(path, dir_fd)
+        if where is None:
+            return int(REAL["open"](path, flags, mode, dir_fd=dir_fd))
+        shim.enter("create" if flags & os.O_CREAT else "open", where)
+        descriptor = int(REAL["open"](path, flags, mode, dir_fd=dir_fd))
+        shim.opened(descriptor, where)
+        shim.leave(where)
+        return descriptor
+
+    os.write, os.close, os.open = write, close, open_  # type: ignore[assignment]
+    os.sendfile = sendfile  # type: ignore[assignment]
+    os.read, os.pread = reading("read"), reading("pread")
+
+
+def _on_files(shim: Shim) -> None:
+    """`open`, and the files that it gives."""
+
+    class File(_RealFile):
+        def __init__(self, file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> None:
+            self.where = shim.below(file)
+            if self.where is not None and not isinstance(file, int):
+                shim.enter("create" if mode[0] in "wax" else "open", self.where)
+            super().__init__(file, mode, *args, **kwargs)
+            if self.where is not None:
+                shim.opened(self.fileno(), self.where)
+                shim.leave(self.where)
+
+        def write(self, data: Any) -> int:
+            if self.where is None:
+                return super().write(data)
+            half = shim.enter("write", self.where)
+            written = super().write(memoryview(data)[: max(1, len(data) // 2)] if half else data)
+            shim.leave(self.where, half)
+            return written
+
+        def readinto(self, buffer: Any) -> int:
+            if self.where is None:
+                return super().readinto(buffer)
+            half = shim.enter("read", self.where)
+            count = super().readinto(memoryview(buffer)[: max(1, len(buffer) // 2)] if half else buffer)
+            shim.leave(self.where, half)
+            return count
+
+        def readall(self) -> bytes:
+            if self.where is None:
+                return super().readall()
+            shim.enter("read", self.where)
+            content = super().readall()
+            shim.leave(self.where)
+            return content
+
+        def close(self) -> None:
+            if not self.closed and self.where is not None:
+                shim.closed(self.fileno())
+            super().close()
+
+    def open_(
+        file: Any,
+        mode: str = "r",
+        buffering: int = -1,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+        closefd: bool = True,
+        opener: Any = None,
+    ) -> Any:
+        if isinstance(file, int) or shim.below(file) is None:
+            return _real_open(file, mode, buffering, encoding, errors, newline, closefd, opener)
+        raw = File(file, mode.replace("b", "").replace("t", ""), closefd, opener)
+        if buffering == 0:
+            return raw
+        size = buffering if buffering > 1 else io.DEFAULT_BUFFER_SIZE
+        buffered: Any
+        if "+" in mode:
+            buffered = io.BufferedRandom(raw, size)
+        else:
+            buffered = io.BufferedReader(raw, size) if mode[0] == "r" else io.BufferedWriter(raw, size)
+        return buffered if "b" in mode else io.TextIOWrapper(buffered, encoding, errors, newline)
+
+    io.FileIO = File  # type: ignore[misc]
+    io.open = builtins.open = open_

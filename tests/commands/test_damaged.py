@@ -1,0 +1,186 @@
+"""What lies in a state and is not what it should be: measurements never stop a run, and everything else is named, whatever it is."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.scripted_run import DEADLINE, advance, begin, manifests, sentence, typed
+
+from sparta.commands.launch import LaunchRequest, launch
+from sparta.errors import SpartaError
+from sparta.screen import Screen
+from sparta.status.collect import status_of
+from sparta.store.failure import note_failure
+from sparta.store.layout import StateDir
+from sparta.store.run import Run
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state with iteration 1 committed and the second one played, counted and not yet trained on."""
+    run = begin(tmp_path_factory.mktemp("original"), models=3, combats=4)
+    advance(run, 1)
+    advance(run, 2, upto="merge")
+    note_failure(run.state, "the last launch failed")
+    return run.state.root
+
+
+@pytest.fixture
+def state(original: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(original, tmp_path / "state"))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def zeros(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def of_another_kind(path: Path) -> None:
+    path.write_text('{"unheard": "of"}\n')
+
+
+def link(path: Path) -> None:
+    """To the very file that was there."""
+    elsewhere = Path(os.environ["ELSEWHERE"]) / path.name
+    shutil.move(path, elsewhere)
+    path.symlink_to(elsewhere)
+
+
+def dangling(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+MEASURED = (
+    "iter_01/stats.json",
+    "iter_02/stats.json",
+    "jobs/failure.json",
+    "jobs/iter_01/generate/a0.json",
+    "jobs/iter_02/judge/a0.json",
+    "jobs/iter_02/judge/a0-00000.json",
+)
+STRANGE: tuple[Callable[[Path], None], ...] = (link, dangling, pipe, folder)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setenv("ELSEWHERE", str(tmp_path / "elsewhere"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(original: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    state = Path(shutil.copytree(original, tmp_path_factory.mktemp("undisturbed") / "state"))
+    launch(LaunchRequest(state=state, iterations=3), Screen())
+    return manifests(state)
+
+
+@pytest.mark.parametrize("damage", [cut, zeros, of_another_kind, link, dangling, pipe])
+@pytest.mark.parametrize("name", MEASURED)
+def test_a_damaged_measurement_counts_as_missing_and_is_noted(
+    name: str,
+    damage: Callable[[Path], None],
+    state: Path,
+    undisturbed: dict[str, bytes],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    damage(state / name)
+    status_of(Run.open(StateDir(state)))
+    launch(LaunchRequest(state=state, iterations=3), Screen())
+    assert manifests(state) == undisturbed
+    noted = [line for line in capfd.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert any(f"{state / name} is damaged and counts as missing" in line for line in noted), noted
+
+
+STATE_FILES = (
+    "run.json",
+    "recipe.yaml",
+    "data/train.jsonl",
+    "iter_00/MANIFEST.json",
+    "iter_00/adapters/model0/adapter_model.safetensors",
+    "iter_01/MANIFEST.json",
+    "iter_01/plan.jsonl",
+    "iter_01/pool.json",
+    "iter_01/responses/a0-00000.jsonl",
+    "iter_02/plan.jsonl",
+    "iter_02/responses/a0-00000.jsonl",
+    "iter_02/votes/a0-00000.jsonl",
+    "iter_02/standing.json",
+)
+
+
+@pytest.mark.parametrize("change", STRANGE)
+@pytest.mark.parametrize("name", STATE_FILES)
+def test_what_is_no_file_in_the_place_of_one_is_named(
+    name: str, change: Callable[[Path], None], state: Path
+) -> None:
+    before = manifests(state)
+    change(state / name)
+    with pytest.raises(SpartaError) as caught:
+        launch(LaunchRequest(state=state, iterations=3), Screen())
+    kind = {"link": "a symbolic link", "dangling": "a symbolic link", "pipe": "a named pipe"}
+    said = kind.get(change.__name__, "a folder")
+    assert str(state / name) in str(caught.value) and said in str(caught.value), caught.value
+    others = {folder: content for folder, content in before.items() if name != f"{folder}/MANIFEST.json"}
+    assert all((state / folder / "MANIFEST.json").read_bytes() == others[folder] for folder in others)
+
+
+def test_a_pipe_in_the_place_of_a_file_is_waited_for_by_no_command(state: Path) -> None:
+    pipe(state / "iter_02" / "responses" / "a0-00000.jsonl")
+    said = sentence(typed("status", state))
+    assert "a0-00000.jsonl is a named pipe where a file belongs" in said
+
+
+FAILING = """
+import errno, os, sys
+def failing(real):
+    def listed(path="."):
+        if str(path).endswith(sys.argv[2]):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+        return real(path)
+    return listed
+os.scandir, os.listdir = failing(os.scandir), failing(os.listdir)
+from sparta.commands.cli import main
+sys.exit(main([sys.argv[1], "--state", sys.argv[3]]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("launch", "jobs/iter_02/judge"),
+        ("launch", "state"),
+        ("launch", "jobs/lock"),
+        ("status", "jobs/iter_02/judge"),
+        ("status", "state"),
+        ("evaluate", "jobs/lock"),
+    ],
+)
+def test_a_disk_that_does_not_answer_ends_a_command_with_a_sentence(
+    name: str, place: str, state: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FAILING, name, place, str(state)],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+    )
+    said = sentence(done)
+    assert place in said and "Stale file handle" in said, said
