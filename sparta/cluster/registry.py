@@ -3,6 +3,7 @@
 import json
 import os
 
+from sparta.cluster.attempts import AttemptDir, with_alternatives
 from sparta.cluster.gpus import visible_gpus
 from sparta.cluster.inline import Inline
 from sparta.cluster.launcher import Launcher
@@ -11,12 +12,18 @@ from sparta.cluster.slurm import cli
 from sparta.cluster.slurm.launcher import Slurm
 from sparta.cluster.slurm.profile import find_profile, load_profile
 from sparta.errors import SpartaError
-from sparta.recipes.schema import ClusterKind
+from sparta.methods.registry import phases_of
+from sparta.recipes.schema import ClusterKind, Recipe
+from sparta.store.layout import StateDir
 from sparta.store.run import Run
 
 LAUNCHERS: dict[str, type[Inline] | type[Local] | type[Slurm]] = {
     kind.name: kind for kind in (Inline, Local, Slurm)
 }
+
+
+HERE = (Inline.name, Local.name)
+"""Launchers whose tasks run on the driver's own machine."""
 
 
 def launcher_named(name: str, run: Run) -> Launcher:
@@ -28,13 +35,21 @@ def launcher_named(name: str, run: Run) -> Launcher:
     return LAUNCHERS[name](run)
 
 
-def settings_for(cluster: ClusterKind | None, profile: str | None) -> list[str]:
-    """What --cluster and --profile change in a recipe, as --set would. Raises SpartaError where the profile is not usable."""
+def settings_for(cluster: ClusterKind | None, profile: str | None, frozen: Recipe | None = None) -> list[str]:
+    """What --cluster and --profile change in a recipe, as --set would. Raises SpartaError where the profile is not usable.
+
+    frozen: the recipe of the run that is to go on, if one is. `auto` follows it where it says that the run is on this machine, unless a profile
+    says that SLURM is meant.
+    """
     settings = []
     if profile is not None:
         # Read now, so that a fault in it is told before anything is written; found now, for the next command may be typed in another folder.
         load_profile(profile)
         settings += ["cluster.kind=slurm", f"cluster.profile={json.dumps(str(find_profile(profile)))}"]
+    if cluster == "auto" and (
+        _submits() if profile is not None else frozen is not None and frozen.cluster.kind in HERE
+    ):
+        return settings
     if cluster is not None:
         settings.append(f"cluster.kind={cluster}")
     return settings
@@ -43,12 +58,35 @@ def settings_for(cluster: ClusterKind | None, profile: str | None) -> list[str]:
 def launcher_for(run: Run) -> Launcher:
     """Where the recipe wants its tasks to run.
 
-    auto: on SLURM where jobs can be submitted and this is not one; else a process for each GPU where there are several; else this process.
+    auto: where the run has been, if that was this process or this machine; else on SLURM where jobs can be submitted and this is not one; else a
+    process for each GPU where there are several; else this process.
     """
-    kind = run.recipe.cluster.kind
+    kind: str = run.recipe.cluster.kind
     if kind == "auto":
-        if cli.installed() and "SLURM_JOB_ID" not in os.environ:
-            kind = "slurm"
+        before = _latest(run)
+        if before in HERE:
+            kind = before
+        elif _submits():
+            kind = Slurm.name
         else:
-            kind = "local" if len(visible_gpus()) > 1 else "inline"
+            kind = Local.name if len(visible_gpus()) > 1 else Inline.name
     return launcher_named(kind, run)
+
+
+def _submits() -> bool:
+    """Whether jobs are submitted from here where nobody says otherwise."""
+    return cli.installed() and "SLURM_JOB_ID" not in os.environ
+
+
+def _latest(run: Run) -> str | None:
+    """The launcher of the latest array in the iterations of `run`, by its name; None before there was any.
+
+    Steps do not count: a driver does them itself, wherever its arrays run.
+    """
+    for t in reversed(StateDir(run.state.jobs).iterations()):
+        phases = with_alternatives(run, phases_of(run.recipe, t), t)
+        arrays = [AttemptDir(run, phase, t) for phase in phases if phase.device == "gpu"]
+        attempts = [attempt for array in arrays for attempt in array.all()]
+        if attempts:
+            return max(attempts, key=lambda attempt: attempt.submitted).cluster
+    return None

@@ -99,12 +99,11 @@ def score(asked: EvaluateRequest, screen: Screen) -> dict[str, TaskScores]:
     # Asked to go, by a person or by SLURM: like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     state = StateDir(asked.state)
-    Run.open(state)  # refused before anything is written where there is no run
+    run = Run.open(state)  # refused before anything is written where there is no run
     with RunLock(state, screen.say) as lock:
-        run = Run.open(state)
         check_state(run)
         # For this process alone: where a run is launched is not decided here, and tasks find nothing in it that depends on where they run.
-        run.recipe = adjust(run.recipe, settings_for(asked.cluster, asked.profile))
+        run.recipe = adjust(run.recipe, settings_for(asked.cluster, asked.profile, run.recipe))
         todo = plan_evaluation(run, asked)
         others = [
             other_run(asked.against, name, todo.chosen_on(name)) for name in todo.tasks if asked.against

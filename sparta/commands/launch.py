@@ -116,7 +116,7 @@ def _opening(asked: LaunchRequest, screen: Screen) -> Opening:
     if state.run_json.is_file():
         run = Run.open(state)
         return prepare_continue(run, _recipe(asked, run, _done(run), screen))
-    recipe = load(asked.recipe or DEFAULT_RECIPE, _settings(asked, 0))
+    recipe = load(asked.recipe or DEFAULT_RECIPE, _settings(asked))
     return prepare_begin(state, resolved(recipe, screen.say))
 
 
@@ -133,19 +133,22 @@ def _done(run: Run) -> int:
 
 def _recipe(asked: LaunchRequest, run: Run, done: int, screen: Screen) -> Recipe | None:
     """The recipe that was asked for, a derived pool resolved; None where that of `run` is to be used as it is. done: see `_settings`."""
-    settings = _settings(asked, done)
+    settings = _settings(asked, done, None if asked.fork else run.recipe)
     if asked.recipe is not None:
         return resolved(load(asked.recipe, settings), screen.say)
     return resolved(adjust(run.recipe, settings), screen.say) if settings else None
 
 
-def _settings(asked: LaunchRequest, done: int) -> list[str]:
-    """All that the options change in a recipe. done: the last committed iteration; what is committed stays, whatever is asked for."""
+def _settings(asked: LaunchRequest, done: int = 0, frozen: Recipe | None = None) -> list[str]:
+    """All that the options change in a recipe.
+
+    done: the last committed iteration; what is committed stays, whatever is asked for. frozen: the recipe of the run that is to go on.
+    """
     iterations = []
     if asked.iterations is not None:
         wanted = max(asked.iterations, done) if asked.iterations > 0 else asked.iterations
         iterations.append(f"iterations={wanted}")
-    return [*asked.settings, *iterations, *settings_for(asked.cluster, asked.profile)]
+    return [*asked.settings, *iterations, *settings_for(asked.cluster, asked.profile, frozen)]
 
 
 def _require_startable(asked: LaunchRequest, opening: Opening) -> None:
@@ -193,7 +196,7 @@ def fetch_models(asked: LaunchRequest, update: bool, screen: Screen) -> None:
         run = Run.open(state)
         recipe = _recipe(asked, run, _done(run), screen) or run.recipe
     else:
-        recipe = resolved(load(asked.recipe or DEFAULT_RECIPE, _settings(asked, 0)), screen.say)
+        recipe = resolved(load(asked.recipe or DEFAULT_RECIPE, _settings(asked)), screen.say)
     fetch(recipe, update, screen)
 
 

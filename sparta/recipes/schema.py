@@ -153,7 +153,7 @@ class Cluster(Rules):
 
     kind: ClusterKind = Field(
         default="auto",
-        description="auto: slurm where there is sbatch (and this is no job), local where there are several GPUs, else inline",
+        description="auto: where the run has been, if that was on this machine; else slurm where there is sbatch (and this is no job), local where there are several GPUs, else inline",
     )
     profile: str | None = Field(
         default=None, description="slurm: a file, or a name under slurm/profiles; null: a100-16"
