@@ -2,7 +2,8 @@
 
 import argparse
 
-from sparta.commands.launch import LaunchRequest, command_to_continue, fetch_models, launch
+from sparta.commands.launch import command_to_continue, fetch_models, launch
+from sparta.commands.launch_request import LaunchRequest
 from sparta.commands.options import add_run, exit_on_error
 from sparta.screen import Screen
 

@@ -12,7 +12,8 @@ from support.expert_recipes import write_school
 from support.scripted_run import advance, begin, write_recipe
 
 from sparta.cluster.attempts import AttemptDir, begin_record
-from sparta.commands.launch import LaunchRequest, launch
+from sparta.commands.launch import launch
+from sparta.commands.launch_request import LaunchRequest
 from sparta.errors import SpartaError
 from sparta.phases.plan import Plan
 from sparta.screen import Screen
