@@ -84,11 +84,11 @@ name = os.environ.get("SLURM_JOB_NAME", "no job").split("-", 2)[-1] + f"+{restar
 held = os.path.join(os.environ["HELD_BACK"], name)
 if "submitit.core._submit" in sys.orig_argv and os.path.exists(held):
     from sparta.engines import scripted
-    from sparta.training import departure, factory
+    from sparta.training import factory, preemption
     answers, train_expert = scripted.ScriptedEngine.run, factory.train_expert
     def halt():
         open(held + "@" + os.environ.get("SLURM_ARRAY_TASK_ID", "0"), "w").close()
-        while os.path.exists(held) and not departure.asked():
+        while os.path.exists(held) and not preemption.requested():
             time.sleep(0.05)
     def halting(engine, requests):
         for done, completion in enumerate(answers(engine, requests), start=1):
@@ -122,7 +122,8 @@ class HeldBack:
             (self._held / job).touch()
         self.startup = site / "sitecustomize.py"
         self.startup.write_text(HALT.replace("HALTS_AT", str(HALTS_AT)))
-        self.environment = {"PYTHONPATH": str(site), "HELD_BACK": str(self._held)}
+        # The checkout as well: another one may be installed where the tests run.
+        self.environment = {"PYTHONPATH": f"{site}{os.pathsep}{ROOT}", "HELD_BACK": str(self._held)}
 
     def let_go(self, job: str) -> None:
         (self._held / job).unlink()
