@@ -4,7 +4,6 @@ import signal
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from sparta.cluster.attempts import AttemptDir
@@ -12,52 +11,32 @@ from sparta.cluster.driver import Driver
 from sparta.cluster.gpu_time import measure
 from sparta.cluster.gpus import visible_gpus
 from sparta.cluster.launcher import Launcher
-from sparta.cluster.registry import launcher_for, settings_for
-from sparta.cluster.slurm import cli, detached
+from sparta.cluster.registry import launcher_for
+from sparta.cluster.slurm import detached
 from sparta.cluster.slurm.launcher import Slurm
 from sparta.commands import launch_tables
-from sparta.commands.begin import Opening, prepare_begin, prepare_continue
+from sparta.commands.begin import Opening
 from sparta.commands.cancel import cancel_all, end_drivers
-from sparta.commands.resume import has_resumed, is_fork_of, prepare_fork, prepare_resume
+from sparta.commands.launch_request import LaunchRequest, last_of, recipe_of, resolve, state_of
 from sparta.commands.slurm_scripts import show_scripts
 from sparta.engines.factory import close_engine
 from sparta.errors import SpartaError
-from sparta.evaluation.derived_pool import resolved
 from sparta.methods.registry import phases_of
-from sparta.names import DEFAULT_RECIPE, DEFAULT_STATE, ClusterKind, quoted, suggested
-from sparta.phases.base import Phase
+from sparta.names import DEFAULT_STATE, quoted, suggested
 from sparta.pool.gpu_memory import estimates
 from sparta.pool.hub_download import fetch
-from sparta.recipes.load import adjust, load
-from sparta.recipes.schema import Recipe
 from sparta.screen import Screen
 from sparta.store import files
 from sparta.store.cleanup import clear_abandoned
 from sparta.store.disk import in_words, present
 from sparta.store.failure import forget_failure, note_failure
-from sparta.store.layout import StateDir, parse_iteration
+from sparta.store.layout import StateDir
 from sparta.store.lock import RunLock
 from sparta.store.run import Run
 from sparta.store.stats import FEW_PAIRS
 
-
-@dataclass(frozen=True)
-class LaunchRequest:
-    """What a person typed. None: not given."""
-
-    recipe: str | None = None
-    state: Path | None = None
-    iterations: int | None = None
-    settings: Sequence[str] = ()
-    cluster: ClusterKind | None = None
-    profile: str | None = None
-    resume: Path | None = None
-    fork: Path | None = None
-    dry_run: bool = False
-    detach: bool = False
-    cancel: bool = False
-    pool_only: bool = False
-    """Stop when the initial pool is there: what jobs/init_pool.py asks for."""
+_opened: Path | None = None
+"""The state whose run this process has opened as it was asked to: all that was asked for is on disk then."""
 
 
 def launch(asked: LaunchRequest, screen: Screen) -> None:
@@ -67,7 +46,8 @@ def launch(asked: LaunchRequest, screen: Screen) -> None:
     """
     # Asked to go, by a person or by SLURM: like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    state = _state(asked)
+    global _opened
+    _opened, state = None, state_of(asked)
     if asked.cancel:
         _cancel(state, screen)
         return
@@ -97,86 +77,6 @@ def launch(asked: LaunchRequest, screen: Screen) -> None:
             close_engine()
 
 
-def resolve(asked: LaunchRequest, screen: Screen) -> Opening:
-    """How the run is opened that was asked for: begun, continued, taken back or branched.
-
-    A run that is there is opened once, and what it has committed is verified once. Writes nothing. Raises SpartaError for all that a launch
-    refuses before it submits anything.
-    """
-    opening = _opening(asked, screen)
-    _require_startable(asked, opening)
-    return opening
-
-
-def _opening(asked: LaunchRequest, screen: Screen) -> Opening:
-    state = _state(asked)
-    if asked.resume is not None:
-        source, t = parse_iteration(asked.resume)
-        run = Run.open(source)
-        if asked.fork is not None:
-            return _branch(asked, run, t, state, screen)
-        if has_resumed(source, t):
-            return prepare_continue(run, _recipe(asked, run, _done(run), screen))
-        return prepare_resume(run, t, _recipe(asked, run, t, screen))
-    if present(state.run_json):
-        run = Run.open(state)
-        return prepare_continue(run, _recipe(asked, run, _done(run), screen))
-    recipe = load(asked.recipe or DEFAULT_RECIPE, _settings(asked))
-    return prepare_begin(state, resolved(recipe, screen.say))
-
-
-def _branch(asked: LaunchRequest, parent: Run, t: int, target: StateDir, screen: Screen) -> Opening:
-    """The fork of `parent` in `target`; where it is there already, it is continued."""
-    if present(target.run_json) and is_fork_of(there := Run.open(target), parent, t):
-        return prepare_continue(there, _recipe(asked, parent, _done(there), screen) or parent.recipe)
-    return prepare_fork(parent, t, target, _recipe(asked, parent, t, screen))
-
-
-def _done(run: Run) -> int:
-    return run.state.last_committed() or 0
-
-
-def _recipe(asked: LaunchRequest, run: Run, done: int, screen: Screen) -> Recipe | None:
-    """The recipe that was asked for, a derived pool resolved; None where that of `run` is to be used as it is. done: see `_settings`."""
-    settings = _settings(asked, done, None if asked.fork else run.recipe)
-    if asked.recipe is not None:
-        begun = run.recipe if asked.fork is None else None
-        return resolved(load(asked.recipe, settings, begun), screen.say)
-    return resolved(adjust(run.recipe, settings), screen.say) if settings else None
-
-
-def _settings(asked: LaunchRequest, done: int = 0, frozen: Recipe | None = None) -> list[str]:
-    """All that the options change in a recipe.
-
-    done: the last committed iteration; what is committed stays, whatever is asked for. frozen: the recipe of the run that is to go on.
-    """
-    iterations = []
-    if asked.iterations is not None:
-        wanted = max(asked.iterations, done) if asked.iterations > 0 else asked.iterations
-        iterations.append(f"iterations={wanted}")
-    return [*asked.settings, *iterations, *settings_for(asked.cluster, asked.profile, frozen)]
-
-
-def _require_startable(asked: LaunchRequest, opening: Opening) -> None:
-    """Raises SpartaError where what is left of the run could not be started from here, or not in the way that was asked for."""
-    run, last = opening.run, _last(asked, opening.run)
-    if opening.first > last:
-        return
-    launcher = launcher_for(run)
-    if asked.detach and not isinstance(launcher, Slurm):
-        raise SpartaError(
-            f"--detach leaves the run to SLURM, and this one runs {launcher.name}: add --profile, or leave --detach out"
-        )
-    # Where there is no SLURM a dry run shows what it would be given.
-    if not (asked.dry_run and isinstance(launcher, Slurm) and not cli.installed()):
-        launcher.check(_phases(run, opening.first, last))
-
-
-def _last(asked: LaunchRequest, run: Run) -> int:
-    """The last iteration that was asked for."""
-    return 0 if asked.pool_only else run.recipe.iterations
-
-
 def _look_of(state: StateDir) -> object:
     """What tells whether another launch has had the run since: its files at the top, and its iterations."""
     whole = (
@@ -187,7 +87,9 @@ def _look_of(state: StateDir) -> object:
 
 def _make(asked: LaunchRequest, opening: Opening, screen: Screen, lock: RunLock) -> None:
     """Open the run and make what is left of it, here or by the jobs that are submitted."""
-    run, last = opening.carry_out(screen.say), _last(asked, opening.run)
+    global _opened
+    run, last = opening.carry_out(screen.say), last_of(asked, opening.run)
+    _opened = run.state.root
     forget_failure(run.state)
     if _nothing_left(run, last, screen):
         detached.withdraw_stragglers(run)
@@ -199,21 +101,15 @@ def _make(asked: LaunchRequest, opening: Opening, screen: Screen, lock: RunLock)
 
 def fetch_models(asked: LaunchRequest, update: bool, screen: Screen) -> None:
     """Fetch what the recipe that was asked for names `hub:...`: the frozen one where there is a run already and none was named."""
-    state = _state(asked)
-    if present(state.run_json):
-        run = Run.open(state)
-        recipe = _recipe(asked, run, _done(run), screen) or run.recipe
-    else:
-        recipe = resolved(load(asked.recipe or DEFAULT_RECIPE, _settings(asked)), screen.say)
-    fetch(recipe, update, screen)
+    fetch(recipe_of(asked, screen), update, screen)
 
 
 def command_to_continue(asked: LaunchRequest) -> str:
-    """What to type to go on: where the run is; all over again where there is none yet."""
-    state = _state(asked)
-    if present(state.run_json):
-        options: dict[str, object] = {"--state": None if state.root == DEFAULT_STATE else state.root}
-        settings: Sequence[str] = ()
+    """What to type after an interrupt: where the run is, once it was opened as it was asked for; before that all of it over again."""
+    settings: Sequence[str] = ()
+    options: dict[str, object] = {}
+    if _opened is not None:
+        options["--state"] = None if _opened == DEFAULT_STATE else _opened
     else:
         settings = asked.settings
         options = {
@@ -227,24 +123,9 @@ def command_to_continue(asked: LaunchRequest) -> str:
         }
     given = [part for name, value in options.items() if value is not None for part in (name, value)]
     given += [part for setting in settings for part in ("--set", setting)]
+    flags = (("--detach", asked.detach), ("--dry-run", asked.dry_run), ("--cancel", asked.cancel))
+    given += [name for name, wanted in flags if wanted]
     return suggested("init_pool" if asked.pool_only else "launch", *given)
-
-
-def _state(asked: LaunchRequest) -> StateDir:
-    if asked.fork is not None:
-        if asked.resume is None:
-            raise SpartaError("--fork needs the iteration to branch from: add --resume state/iter_05")
-        if asked.state is not None:
-            raise SpartaError("--fork names the new run's state directory itself: leave --state out")
-        return StateDir(asked.fork)
-    if asked.resume is not None:
-        state, _ = parse_iteration(asked.resume)
-        if asked.state is not None and asked.state.resolve() != state.root.resolve():
-            raise SpartaError(
-                f"{quoted('--resume', asked.resume)} lies in {state.root}, not in {quoted('--state', asked.state)}: leave --state out"
-            )
-        return state
-    return StateDir(asked.state or DEFAULT_STATE)
 
 
 def _drive(run: Run, last: int, screen: Screen, lock: RunLock) -> None:
@@ -276,13 +157,6 @@ def _drive(run: Run, last: int, screen: Screen, lock: RunLock) -> None:
         screen.say(f"  {what:18}{path}")
     if run.recipe.scored_on:
         screen.say(f"  {'scores':18}{suggested('evaluate', run.state.root)}")
-
-
-def _phases(run: Run, first: int, last: int) -> list[Phase]:
-    """The phases of iterations `first` to `last`, each once."""
-    return list(
-        {phase.name: phase for t in range(first, last + 1) for phase in phases_of(run.recipe, t)}.values()
-    )
 
 
 def _tell_of_pool(run: Run, screen: Screen) -> None:
@@ -386,7 +260,7 @@ def _cancel(state: StateDir, screen: Screen) -> None:
 
 def _show_dry_run(asked: LaunchRequest, opening: Opening, screen: Screen) -> None:
     """What a launch would do; everything that it would refuse has been refused."""
-    run, first, last = opening.run, opening.first, _last(asked, opening.run)
+    run, first, last = opening.run, opening.first, last_of(asked, opening.run)
     launcher = launcher_for(run)
     launch_tables.show_plan(screen.console, run, first, last, launcher)
     if asked.pool_only or first <= last:

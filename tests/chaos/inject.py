@@ -56,7 +56,9 @@ def drawn(dice: random.Random, scene: Scene, known: Reference, workshop: Worksho
     while not passages:
         kind = dice.choice(KINDS)
         fault = Fault("", kind)
-        passages = [at for at, (operation, _) in enumerate(known.passages, start=1) if fault.applies(operation)]
+        passages = [
+            at for at, (operation, _) in enumerate(known.passages, start=1) if fault.applies(operation)
+        ]
     if kind == "late":
         return Fault("", kind, seconds=round(dice.uniform(0.05, 1.5), 2))
     lasts = kind in ("ENOSPC", "EDQUOT", "ESTALE", "EIO") and dice.random() < 0.4

@@ -12,7 +12,7 @@ from support.scripted_run import DEADLINE, ROOT, advance, manifests, quiet, sent
 from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.registry import launcher_for, settings_for
 from sparta.cluster.sharding import shard_items
-from sparta.commands.launch import LaunchRequest, resolve
+from sparta.commands.launch_request import LaunchRequest, resolve
 from sparta.errors import SpartaError
 from sparta.phases.generate import Generate
 from sparta.recipes.load import adjust, load

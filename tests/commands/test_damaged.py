@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from support.scripted_run import DEADLINE, advance, begin, manifests, sentence, typed
 
-from sparta.commands.launch import LaunchRequest, launch
+from sparta.commands.launch import launch
+from sparta.commands.launch_request import LaunchRequest
 from sparta.errors import SpartaError
 from sparta.screen import Screen
 from sparta.status.collect import status_of

@@ -10,7 +10,7 @@ from support.scripted_run import advance, begin, manifests, typed
 from sparta.cluster.gpu_time import measure
 from sparta.cluster.inline import Inline
 from sparta.cluster.throughput import measured
-from sparta.commands.launch import LaunchRequest, resolve
+from sparta.commands.launch_request import LaunchRequest, resolve
 from sparta.commands.launch_tables import show_plan
 from sparta.errors import SpartaError
 from sparta.methods.registry import phases_of

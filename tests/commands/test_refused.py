@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 import yaml
 from support.expert_recipes import write_school
+from support.openings import begin_or_continue
 from support.scripted_run import advance, begin, write_recipe
 
 from sparta.cluster.attempts import AttemptDir, begin_record
-from sparta.commands.launch import LaunchRequest, launch
+from sparta.commands.launch import launch
+from sparta.commands.launch_request import LaunchRequest
 from sparta.errors import SpartaError
 from sparta.phases.plan import Plan
+from sparta.recipes.load import load
 from sparta.screen import Screen
 from sparta.store import files
 from sparta.store.layout import StateDir
@@ -337,6 +340,17 @@ def test_a_branch_that_cannot_be_leaves_nothing_behind(case: Case, there: Place)
     asked = {**WAYS["branch"](there), "settings": case.settings, **case.asked(there)}
     assert case.says in refused(LaunchRequest(**asked), there)
     assert (there / "branch").exists() == before
+
+
+def test_a_branch_whose_judges_cannot_vote_as_its_recipe_says_is_refused_before_it_is_made(
+    place: Place,
+) -> None:
+    """As a run that begins so would be; its members are those of its parent."""
+    begin_or_continue(StateDir(place / "parent"), load(toy(place), ["cluster.kind=inline"]))
+    settings = ("judging.mode=expected", "judging.labels=[bad, good]")
+    asked = LaunchRequest(resume=place / "parent/iter_00", fork=place / "branch", settings=settings)
+    assert "judging label 'bad' is not one token" in refused(asked, place)
+    assert not (place / "branch").exists()
 
 
 def test_a_run_that_is_driven_stays_as_it_is(there: Place) -> None:

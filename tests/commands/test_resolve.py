@@ -8,7 +8,8 @@ import pytest
 from support.scripted_run import advance, begin
 
 from sparta.commands import launch as launching
-from sparta.commands.launch import LaunchRequest, launch
+from sparta.commands.launch import launch
+from sparta.commands.launch_request import LaunchRequest
 from sparta.errors import SpartaError
 from sparta.screen import Screen
 from sparta.store import manifest

@@ -153,7 +153,7 @@ def test_going_back_to_what_is_not_committed_is_refused(
 def test_a_second_launch_is_refused_and_does_not_disturb_the_first(
     tmp_path: Path, launched: Launched
 ) -> None:
-    recipe = write_recipe(tmp_path, engine={"kind": "scripted", "scripted": {"delay": 0.03}}, iterations=1)
+    recipe = write_recipe(tmp_path, engine={"kind": "scripted", "scripted": {"delay": 0.2}}, iterations=1)
     arguments = ("--recipe", recipe, "--state", tmp_path / "state")
     first = launched(*arguments)
     wait_until((tmp_path / "state/run.json").exists)

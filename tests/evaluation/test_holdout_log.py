@@ -7,7 +7,8 @@ import pytest
 from support.scripted_run import begin
 
 from sparta.commands.begin import check_state
-from sparta.commands.launch import LaunchRequest, launch
+from sparta.commands.launch import launch
+from sparta.commands.launch_request import LaunchRequest
 from sparta.errors import SpartaError
 from sparta.evaluation.holdout_log import (
     HoldoutAccess,

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from support.scripted_run import (
     ROOT,
+    advance,
     begin,
     committed,
     manifests,
@@ -14,7 +15,8 @@ from support.scripted_run import (
     write_recipe,
 )
 
-from sparta.commands.launch import LaunchRequest, command_to_continue, launch
+from sparta.commands.launch import command_to_continue, launch
+from sparta.commands.launch_request import LaunchRequest
 from sparta.screen import Screen
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
@@ -114,28 +116,68 @@ def test_a_state_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     assert str(tmp_path / "file") in said
 
 
-def test_the_command_to_go_on_names_the_run(tmp_path: Path) -> None:
-    run = begin(tmp_path)
-    asked = LaunchRequest(recipe="r.yaml", state=run.state.root, settings=("match.k=3",), iterations=4)
-    assert command_to_continue(asked) == f"python jobs/launch.py --state {run.state.root}"
+def interrupted(monkeypatch: pytest.MonkeyPatch, at: str, asked: LaunchRequest) -> str:
+    """What is suggested after Ctrl-C at `at`, a function that a launch calls."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(at, stop)
+        with pytest.raises(KeyboardInterrupt):
+            launch(asked, Screen())
+    return command_to_continue(asked)
 
 
-def test_the_command_to_go_on_is_the_same_one_where_there_is_no_run_yet(tmp_path: Path) -> None:
-    asked = LaunchRequest(
-        recipe="my recipe.yaml",
-        state=tmp_path,
-        settings=("match.k=3", "seed=1"),
-        iterations=4,
-        cluster="local",
-    )
-    assert command_to_continue(asked) == (
-        f"python jobs/launch.py --iters 4 --recipe 'my recipe.yaml' --state {tmp_path} --cluster local --set match.k=3 --set seed=1"
-    )
+DRIVING = "sparta.cluster.driver.Driver.iterate"
+CHECKING = "sparta.commands.launch_request._require_startable"
+
+
+def test_the_command_to_go_on_names_the_run_once_it_is_as_it_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, state = str(write_recipe(tmp_path)), tmp_path / "state"
+    asked = LaunchRequest(recipe=recipe, state=state, settings=("match.k=3", "seed=1"), iterations=4)
+    again = f"python jobs/launch.py --iters 4 --recipe {recipe} --state {state} --set match.k=3 --set seed=1"
+    assert interrupted(monkeypatch, CHECKING, asked) == again
+    assert interrupted(monkeypatch, DRIVING, asked) == f"python jobs/launch.py --state {state}"
+    # The run is there, and does not know of the fifth iteration yet.
+    more = LaunchRequest(state=state, iterations=5)
+    assert interrupted(monkeypatch, CHECKING, more) == f"python jobs/launch.py --iters 5 --state {state}"
+    assert Run.open(StateDir(state)).recipe.iterations == 4
+    assert interrupted(monkeypatch, DRIVING, more) == f"python jobs/launch.py --state {state}"
+    assert Run.open(StateDir(state)).recipe.iterations == 5
+
+
+def test_the_command_to_go_on_goes_back_or_branches_where_that_was_not_done_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = begin(tmp_path)
-    branch = LaunchRequest(resume=run.iteration(0).root, fork=tmp_path / "branch")
-    assert command_to_continue(branch) == (
-        f"python jobs/launch.py --resume {run.iteration(0).root} --fork {tmp_path / 'branch'}"
+    advance(run, 1)
+    zero, state, branch = run.iteration(0).root, run.state.root, tmp_path / "the branch"
+    back = LaunchRequest(resume=zero)
+    assert interrupted(monkeypatch, CHECKING, back) == f"python jobs/launch.py --resume {zero}"
+    assert interrupted(monkeypatch, DRIVING, back) == f"python jobs/launch.py --state {state}"
+    assert run.state.committed() == [0]
+    fork = LaunchRequest(resume=zero, fork=branch, settings=("dpo.beta=0.2",))
+    assert interrupted(monkeypatch, CHECKING, fork) == (
+        f"python jobs/launch.py --resume {zero} --fork '{branch}' --set dpo.beta=0.2"
     )
+    assert interrupted(monkeypatch, DRIVING, fork) == f"python jobs/launch.py --state '{branch}'"
+
+
+def test_the_command_to_go_on_does_what_was_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = begin(tmp_path).state.root
+    looking = LaunchRequest(state=state, dry_run=True)
+    assert interrupted(monkeypatch, CHECKING, looking).endswith(f"--state {state} --dry-run")
+    ending = LaunchRequest(state=state, cancel=True)
+    assert interrupted(monkeypatch, "sparta.commands.launch.cancel_all", ending).endswith(
+        f"--state {state} --cancel"
+    )
+    leaving = LaunchRequest(state=state, detach=True)
+    assert interrupted(monkeypatch, CHECKING, leaving).endswith(f"--state {state} --detach")
 
 
 def test_paths_of_a_person_in_another_folder_are_theirs(tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ def _run(args: Namespace) -> int:
     if update and not only_fetch:
         raise UsageError("--update goes with --fetch")
 
-    from sparta.commands.launch import LaunchRequest, command_to_continue, fetch_models, launch
+    from sparta.commands.launch import command_to_continue, fetch_models, launch
+    from sparta.commands.launch_request import LaunchRequest
     from sparta.screen import Screen
 
     asked, screen = LaunchRequest(**fields, pool_only=True), Screen()

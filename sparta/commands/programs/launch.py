@@ -31,7 +31,8 @@ def _add_options(parser: ArgumentParser) -> None:
 
 
 def _run(args: Namespace) -> int:
-    from sparta.commands.launch import LaunchRequest, command_to_continue, launch
+    from sparta.commands.launch import command_to_continue, launch
+    from sparta.commands.launch_request import LaunchRequest
     from sparta.screen import Screen
 
     asked = LaunchRequest(**vars(args))
