@@ -40,7 +40,8 @@ drive() {
     # 130 and 143: interrupted. Another status is an end of its own, whatever was asked in the meantime.
     if [[ $asked == requeue && ($status -eq 130 || $status -eq 143) ]]; then
         echo "The driver was told to stop; this job goes back into the queue and goes on when SLURM starts it again."
-        scontrol requeue "$SLURM_JOB_ID" || fail "job $SLURM_JOB_ID cannot be requeued: submit the same command again, it goes on"
+        # A choice of clusters for what is submitted is none for what is asked about this very job.
+        env -u SLURM_CLUSTERS scontrol requeue "$SLURM_JOB_ID" || fail "job $SLURM_JOB_ID cannot be requeued: submit the same command again, it goes on"
         status=0
     fi
     exit "$status"
@@ -49,7 +50,7 @@ drive() {
 # The signal comes two minutes before the time limit, and up to a minute earlier: a shorter job would be requeued for ever.
 require_time() {
     local limit
-    limit=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%l) || return 0
+    limit=$(env -u SLURM_CLUSTERS squeue --noheader --jobs="$SLURM_JOB_ID" --format=%l) || return 0
     [[ ! $limit =~ ^[0-3]:[0-9]+$ ]] ||
         fail "a time limit of $limit minutes leaves nothing before the signal to stop: give sbatch --time hours:minutes:seconds"
 }

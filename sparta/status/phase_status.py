@@ -10,7 +10,7 @@ import msgspec
 from sparta.cluster.attempts import Attempt, AttemptDir, TaskRecord
 from sparta.cluster.driver import LOG_LINES
 from sparta.cluster.gpu_time import Span, gpu_spans, gpu_time, records_of
-from sparta.cluster.slurm.cli import QueueEntry, needs_a_person
+from sparta.cluster.slurm.cli import QueueEntry, needs_a_person, number_of
 from sparta.cluster.slurm.detached import Chain
 from sparta.cluster.slurm.job_ids import job_name
 from sparta.cluster.slurm.launcher import reasons_in_words
@@ -277,7 +277,7 @@ class PhaseView:
         path = self.attempts.log(record) if record else None
         if path is None and job is not None:
             # As submitit calls it: of a job that ended before Python had begun.
-            path = self.attempts.logs / f"{job}_0_log.out"
+            path = self.attempts.logs / f"{number_of(job)}_0_log.out"
         if path is None or not os.access(path, os.R_OK):
             return []
         return path.read_text(encoding="utf-8", errors="replace").splitlines()
