@@ -46,7 +46,8 @@ drive() {
     # 130 and 143 mean interrupted. With any other status the command ended by itself, and the job is not requeued.
     if [[ $asked == requeue && ($status -eq 130 || $status -eq 143) ]]; then
         echo "The driver was stopped; this job goes back into the queue and continues when SLURM starts it again."
-        scontrol requeue "$SLURM_JOB_ID" || fail "job $SLURM_JOB_ID cannot be requeued: submit the same command again, it continues"
+        # A choice of clusters for what is submitted is none for what is asked about this very job.
+        env -u SLURM_CLUSTERS scontrol requeue "$SLURM_JOB_ID" || fail "job $SLURM_JOB_ID cannot be requeued: submit the same command again, it continues"
         status=0
     fi
     exit "$status"
@@ -55,7 +56,7 @@ drive() {
 # The signal comes two to three minutes before the time limit, so a shorter job would be requeued for ever.
 require_time() {
     local limit
-    limit=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%l) || return 0
+    limit=$(env -u SLURM_CLUSTERS squeue --noheader --jobs="$SLURM_JOB_ID" --format=%l) || return 0
     [[ ! $limit =~ ^[0-3]:[0-9]+$ ]] ||
         fail "a time limit of $limit minutes leaves no time before the signal to stop: give sbatch --time hours:minutes:seconds"
 }

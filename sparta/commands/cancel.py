@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sparta.cluster.attempts import Attempt, AttemptDir
@@ -12,7 +12,7 @@ from sparta.cluster.slurm.cli import QueueEntry
 from sparta.cluster.slurm.detached import chain_file, living_jobs
 from sparta.methods.registry import is_phase
 from sparta.store import files
-from sparta.store.driver_jobs import driver_jobs, drivers_file
+from sparta.store.driver_jobs import DriverJob, driver_jobs, drivers_file
 from sparta.store.layout import StateDir
 from sparta.store.lock import Holder, holder
 from sparta.store.run import Run
@@ -40,26 +40,27 @@ def end_drivers(state: StateDir, say: Callable[[str], None]) -> None:
     Nothing is ended where another driver holds the run, be it in an allocation: that one is for its owner to stop. Raises SpartaError where
     SLURM does not answer.
     """
-    names = {driver.job: driver.name for driver in driver_jobs(state)}
+    drivers = driver_jobs(state)
     now = holder(state)
     alive = now is not None and now.alive
-    if not names or not cli.installed() or (alive and not _holds(names, now)):
+    if not drivers or not cli.installed() or (alive and not _holds(drivers, now)):
         return
     if now is not None and alive:
         say(f"Ending the driver, {now.claim}.")
+    # Of the job that holds the run it is said already.
     told = {now.claim.driver_job} if now is not None and alive else set()
     give_up = time.monotonic() + SECONDS_TO_GO
     with cli.answering():
         # One that was about to requeue itself may be back in the queue after its end.
-        while (living := _living(names)) and time.monotonic() < give_up:
+        while (living := _living(drivers)) and time.monotonic() < give_up:
             there = [task for task in living if task.state != "COMPLETING"]
             for task in there:
-                if task.job not in told:
+                if not told & {task.job, cli.number_of(task.job)}:
                     say(f"Ending job {task.job} ({task.name}), which was to go on with this run.")
                     told.add(task.job)
             cli.cancel([task.job for task in there])
             time.sleep(SECONDS_BETWEEN_LOOKS)
-    while _holds(names, holder(state)) and time.monotonic() < give_up:
+    while _holds(drivers, holder(state)) and time.monotonic() < give_up:
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
@@ -75,13 +76,22 @@ def attempts_below(run: Run, folder: Path) -> list[AttemptDir]:
     ]
 
 
-def _living(names: dict[str, str]) -> list[QueueEntry]:
-    """Those of the jobs, by id and name, that are queued or running. Raises SlurmUnavailable."""
-    return [
-        task for task in cli.tasks_named(names.values()) if task.live and names.get(task.job) == task.name
-    ]
+def _living(drivers: Sequence[DriverJob]) -> list[QueueEntry]:
+    """Those of the jobs that are queued or running. Raises SlurmUnavailable."""
+    several = cli.several_clusters()
+    names = {
+        cli.job_on(driver.job, driver.cluster if driver.cluster in several else None): driver.name
+        for driver in drivers
+    }
+    found = cli.tasks_named(names.values(), set(map(cli.cluster_of, names)))
+    return [task for task in found if task.live and names.get(task.job) == task.name]
 
 
-def _holds(jobs: Collection[str], now: Holder | None) -> bool:
-    """Whether the lock is in the hands of one of `jobs`."""
-    return now is not None and now.alive and now.claim.driver_job in jobs
+def _holds(drivers: Sequence[DriverJob], now: Holder | None) -> bool:
+    """Whether the lock is in the hands of one of `drivers`."""
+    if now is None or not now.alive:
+        return False
+    return any(
+        driver.job == now.claim.driver_job and driver.cluster in (None, now.claim.slurm_cluster)
+        for driver in drivers
+    )

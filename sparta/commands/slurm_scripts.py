@@ -6,7 +6,7 @@ from sparta.cluster.attempts import AttemptDir, Piece
 from sparta.cluster.slurm import cli
 from sparta.cluster.slurm.cli import SlurmUnavailable
 from sparta.cluster.slurm.launcher import Slurm
-from sparta.cluster.slurm.submit import Array, left_to_the_user, script
+from sparta.cluster.slurm.submit import Array, left_to_the_user, remedy_for, script
 from sparta.cluster.slurm.worker import ShardJob
 from sparta.errors import SpartaError
 from sparta.methods.registry import phases_of
@@ -52,5 +52,5 @@ def _said(array: Array, text: str, launcher: Slurm) -> str:
         return cli.submit_dry(text, left_to_the_user(array, launcher.profile))
     except SlurmUnavailable as error:
         raise SpartaError(
-            f"sbatch would refuse {array.name}: {error}; correct profile {launcher.profile.name}"
+            f"sbatch would refuse {array.name} of profile {launcher.profile.name}: {error}; {remedy_for(str(error)).rstrip(',')}"
         ) from None

@@ -1,12 +1,12 @@
 """Experts from data: members of the initial pool that are trained on a data set each, one LoRA adapter a member (C.3 of the paper)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from sparta.engines.token_count import CHARACTERS_A_TOKEN
 from sparta.phases.base import Expected, RowPhase, Sink, WorkItem
 from sparta.pool.expert_data import rendered, seed_of_expert, sft_renderer, sft_rows_of_expert
-from sparta.pool.members import base_folder
+from sparta.pool.members import base_folder, starting_adapter
 from sparta.recipes.pool import Model
 from sparta.recipes.schema import Recipe
 from sparta.store import files
@@ -14,8 +14,6 @@ from sparta.store.records import SftDataInfo, TrainedExpert
 from sparta.store.run import Run
 from sparta.training.factory import train_expert
 from sparta.training.job import SftExample, SftJob
-from sparta.training.new_adapter import fresh_adapter
-from sparta.training.scripted import scripted_start
 
 
 class TrainExperts(RowPhase):
@@ -85,7 +83,7 @@ def _taught(run: Run, t: int, model: Model, sink: Sink) -> TrainedExpert:
     base, seed = base_folder(recipe, model), seed_of_expert(recipe, model.name)
     place = run.state.jobs / f"iter_{t:02d}" / "sft"
     start = place / f"start-{model.name}"
-    for name, content in _start(recipe, base, seed).items():
+    for name, content in starting_adapter(recipe, model, seed).items():
         files.write_bytes(start / name, content)
     renderer = sft_renderer(recipe, base, run.chat)
     report = train_expert(
@@ -124,10 +122,3 @@ def _taught(run: Run, t: int, model: Model, sink: Sink) -> TrainedExpert:
         tokens=report.tokens,
         seconds=report.seconds,
     )
-
-
-def _start(recipe: Recipe, base: str, seed: int) -> Mapping[str, bytes]:
-    """The files of the adapter that an expert begins with, by name."""
-    if recipe.engine.kind == "scripted":
-        return scripted_start(seed)
-    return fresh_adapter(base, recipe.pool.lora, seed, recipe.pool.trust_remote_code)

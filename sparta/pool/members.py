@@ -11,6 +11,7 @@ from sparta import rng, toy
 from sparta.engines.base import Engine, ModelRef
 from sparta.engines.factory import open_engine
 from sparta.errors import SpartaError
+from sparta.pool.base_name import naming_base
 from sparta.recipes import engine as recipe_engine
 from sparta.recipes.pool import EMBEDDED, HUB, Model, hub_folder
 from sparta.recipes.schema import JudgeModel, Recipe
@@ -81,11 +82,20 @@ def _contents(recipe: Recipe, model: Model) -> Mapping[str, bytes]:
         for name in (CONFIG, WEIGHTS):
             with files.os_errors_named(source / name):
                 contents[name] = (source / name).read_bytes()
-        return contents
-    seed = rng.seed_of(recipe.seed, 0, "pool", model.name)
+        return (
+            contents
+            if recipe.engine.kind == "scripted"
+            else naming_base(contents, recipe.pool.base_of(model))
+        )
+    return starting_adapter(recipe, model, rng.seed_of(recipe.seed, 0, "pool", model.name))
+
+
+def starting_adapter(recipe: Recipe, model: Model, seed: int) -> Mapping[str, bytes]:
+    """The files of a new adapter of `model`, by name."""
     if recipe.engine.kind == "scripted":
         return scripted_start(seed)
-    return fresh_adapter(base_folder(recipe, model), recipe.pool.lora, seed, recipe.pool.trust_remote_code)
+    made = fresh_adapter(base_folder(recipe, model), recipe.pool.lora, seed, recipe.pool.trust_remote_code)
+    return naming_base(made, recipe.pool.base_of(model))
 
 
 def adapters_of(run: Run) -> dict[str, Path]:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from sparta.cluster.attempts import Attempt, AttemptDir, TaskRecord
 from sparta.cluster.gpu_time import Span, gpu_spans, records_of
-from sparta.cluster.slurm.cli import QueueEntry
+from sparta.cluster.slurm.cli import QueueEntry, number_of
 from sparta.cluster.slurm.job_ids import Jobs, job_name
 from sparta.cluster.slurm.queue import Seen
 from sparta.phases.base import Phase
@@ -77,7 +77,7 @@ class PhaseView:
         path = self.attempts.log(record) if record else None
         if path is None and job is not None:
             # As submitit calls it: of a job that ended before Python had begun.
-            path = self.attempts.logs / f"{job}_0_log.out"
+            path = self.attempts.logs / f"{number_of(job)}_0_log.out"
         if path is None or not os.access(path, os.R_OK):
             return []
         return path.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -9,10 +9,14 @@ from sparta.store.layout import StateDir
 
 
 class DriverJob(msgspec.Struct, frozen=True):
-    """A batch job of slurm/ that has driven the run, and may be in the queue to go on with it. Ids are given out again; the name is of the job too."""
+    """A batch job of slurm/ that has driven the run, and may be in the queue to go on with it. Ids are given out again; the name is of the job too.
+
+    cluster: the one that has it, as it calls itself; None where an earlier version noted the job.
+    """
 
     job: str
     name: str
+    cluster: str | None = None
 
 
 class DriverJobs(msgspec.Struct, frozen=True):

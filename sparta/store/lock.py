@@ -55,7 +55,7 @@ class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     process_start: clock ticks from boot to the process's start, telling two processes of one pid apart; None where there is no /proc.
     machine: boot id and process namespace; processes of another `machine` cannot be looked up here. slurm_restarts: how often SLURM had
     requeued the job by then. driver_job: the job where it is a batch job of slurm/, there for this driver alone; None for a driver that a
-    person started, be it inside an allocation.
+    person started, be it inside an allocation. slurm_cluster: the cluster of the job, whose id may be another's on another cluster.
     """
 
     token: str
@@ -68,6 +68,7 @@ class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     slurm_job_id: str | None
     slurm_restarts: int = 0
     driver_job: str | None = None
+    slurm_cluster: str | None = None
 
     def __str__(self) -> str:
         job = f", SLURM job {self.slurm_job_id}" if self.slurm_job_id else ""
@@ -196,8 +197,13 @@ class RunLock:
         """Put the job of this driver, where it is one, into jobs/drivers.json, or take it out. For the holder of the lock."""
         if self._claim.driver_job is None:
             return
-        mine = DriverJob(self._claim.driver_job, os.environ.get("SLURM_JOB_NAME", ""))
-        others = [driver for driver in driver_jobs(self._state) if driver.job != mine.job]
+        name, cluster = os.environ.get("SLURM_JOB_NAME", ""), self._claim.slurm_cluster
+        mine = DriverJob(self._claim.driver_job, name, cluster)
+        others = [
+            driver
+            for driver in driver_jobs(self._state)
+            if driver.job != mine.job or driver.cluster not in (None, cluster)
+        ]
         noted = DriverJobs(str(self._state.root.absolute()), [*others, mine] if stays else others)
         write_json(drivers_file(self._state), noted)
 
@@ -272,7 +278,8 @@ def _now(folder: Path) -> float:
 
 
 def _lives(claim: Claim, silent: float) -> bool:
-    ours = claim.slurm_job_id is not None and claim.slurm_job_id == os.environ.get("SLURM_JOB_ID")
+    job = (os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_CLUSTER_NAME"))
+    ours = claim.slurm_job_id is not None and job == (claim.slurm_job_id, claim.slurm_cluster or job[1])
     if ours and claim.slurm_restarts < slurm_restarts():
         # An earlier start of this very job, perhaps on a node that is no more: SLURM has ended it.
         return False
@@ -306,4 +313,5 @@ def _claim_of_this_process() -> Claim:
         slurm_restarts=slurm_restarts(),
         # Of a job within the job, an interactive one say, the variable is inherited and not meant.
         driver_job=job if os.environ.get("SPARTA_DRIVER_JOB") == job else None,
+        slurm_cluster=os.environ.get("SLURM_CLUSTER_NAME") if job is not None else None,
     )

@@ -196,7 +196,7 @@ def test_going_back_is_refused_while_jobs_of_the_other_way_are_queued_that_nothi
     code.mkdir()
     job = QueueEntry("n", "10", 0, "PENDING", "Dependency", "", str(code / "copy"))
     monkeypatch.setattr(cli, "installed", lambda: True)
-    monkeypatch.setattr(cli, "tasks_named", lambda names: [job])
+    monkeypatch.setattr(cli, "tasks_named", lambda names, clusters: [job])
     with pytest.raises(SpartaError, match="tasks of combat of iteration 2 are still running"):
         go_back(run.state, 1)
 

@@ -160,7 +160,7 @@ class FakeQueue:
     tasks: list[QueueEntry]
     asked: int = 0
 
-    def __call__(self, names: Iterable[str]) -> list[QueueEntry]:
+    def __call__(self, names: Iterable[str], clusters: object = None) -> list[QueueEntry]:
         self.asked += 1
         wanted = set(names)
         return [task for task in self.tasks if task.name in wanted]
@@ -284,7 +284,7 @@ def test_without_an_answer_the_files_have_the_word_and_that_is_said(
     run, attempts = dealt
     says(attempts, 0)
 
-    def silent(names: Iterable[str]) -> list[QueueEntry]:
+    def silent(names: Iterable[str], clusters: object) -> list[QueueEntry]:
         raise cli.SlurmUnavailable("Unable to contact slurm controller")
 
     monkeypatch.setattr(cli, "tasks_named", silent)

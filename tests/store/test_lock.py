@@ -13,7 +13,7 @@ from support.store_samples import Start
 
 from sparta.errors import SpartaError
 from sparta.store import lock
-from sparta.store.driver_jobs import DriverJob, driver_jobs
+from sparta.store.driver_jobs import DriverJob, DriverJobs, driver_jobs, drivers_file
 from sparta.store.files import read_json, write_json
 from sparta.store.layout import StateDir
 from sparta.store.lock import DEAD_AFTER_SECONDS, Claim, Holder, RunLock, holder
@@ -166,6 +166,18 @@ def test_a_requeued_job_takes_the_lock_of_its_own_earlier_start_over_at_once(
         assert "node7" in said[0]
 
 
+def test_the_job_of_that_id_on_another_cluster_is_no_earlier_start(
+    state: StateDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = {"slurm_job_id": "42", "slurm_cluster": "alpha"}
+    leave_behind(state, silent=5, machine="elsewhere", host="node7", **job)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    monkeypatch.setenv("SLURM_JOB_ID", "42")
+    for cluster, alive in (("beta", True), ("alpha", False)):
+        monkeypatch.setenv("SLURM_CLUSTER_NAME", cluster)
+        assert who(state).alive == alive
+
+
 # --- drivers that are batch jobs
 
 
@@ -216,6 +228,20 @@ def test_a_driver_job_is_noted_until_it_comes_to_an_end_of_its_own(
         if how is not None:
             raise how
     assert driver_jobs(state) == ([first, mine] if stays else [first])
+
+
+def test_a_driver_job_is_noted_with_its_cluster_once(
+    state: StateDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the same id there are a job of another cluster and its own note by a version that noted no cluster."""
+    old, other = DriverJob("42", "sparta-driver"), DriverJob("42", "sparta-driver", "beta")
+    write_json(drivers_file(state), DriverJobs(str(state.root.absolute()), [old, other]))
+    as_driver_job(monkeypatch, "42")
+    monkeypatch.setenv("SLURM_CLUSTER_NAME", "alpha")
+    with RunLock(state, print):
+        assert who(state).claim.slurm_cluster == "alpha"
+        assert driver_jobs(state) == [other, DriverJob("42", "sparta-driver", "alpha")]
+    assert driver_jobs(state) == [other]
 
 
 def test_the_driver_jobs_of_a_state_are_not_those_of_its_copy(

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import groupby
 from typing import NamedTuple
 
 from sparta.errors import SpartaError
@@ -50,8 +51,23 @@ class SlurmUnavailable(Exception):
     """A command of SLURM did not answer; str: what it said."""
 
 
+def job_on(number: str, cluster: str | None) -> str:
+    """The name of a job here: its number, or NUMBER@CLUSTER where it is on a cluster that had to be named: numbers of two clusters may be equal."""
+    return number if cluster is None else f"{number}@{cluster}"
+
+
+def number_of(job: str) -> str:
+    """A job as its own cluster calls it."""
+    return job.partition("@")[0]
+
+
+def cluster_of(job: str) -> str | None:
+    """The cluster to ask about a job; None for the one that SLURM's commands ask by themselves."""
+    return job.partition("@")[2] or None
+
+
 class QueueEntry(NamedTuple):
-    """A job, or one task of an array. job: as scancel takes it. element: its number in the array, 0 where it is none. folder: where it works."""
+    """A job, or one task of an array. job: see `job_on`. element: its number in the array, 0 where it is none. folder: where it works."""
 
     name: str
     job: str
@@ -69,7 +85,7 @@ class QueueEntry(NamedTuple):
     @property
     def whole(self) -> str:
         """The id of the job that it is part of."""
-        return self.job.partition("_")[0]
+        return job_on(number_of(self.job).partition("_")[0], cluster_of(self.job))
 
 
 @contextmanager
@@ -100,36 +116,83 @@ def installed() -> bool:
     return shutil.which("sbatch") is not None
 
 
-def tasks_named(names: Iterable[str]) -> list[QueueEntry]:
-    """Tasks of the jobs called `names` that squeue knows, those included that ended minutes ago. Raises SlurmUnavailable."""
+def clusters_of_user() -> tuple[str, ...]:
+    """The clusters that a person's environment has sbatch choose from, in sbatch's own variables; none where they are silent."""
+    named = os.environ.get("SBATCH_CLUSTERS") or os.environ.get("SLURM_CLUSTERS") or ""
+    return tuple(name.strip() for name in named.split(",") if name.strip())
+
+
+def clusters_to_ask(chosen: Sequence[str]) -> tuple[str, ...]:
+    """The clusters that may have a job for which sbatch chooses from these, `all` or none; none where there is but one. Raises SlurmUnavailable.
+
+    Where there are several, the one that is asked by itself has to be named, too: somebody on another's machines may ask about the job.
+    """
+    if "all" in chosen:
+        return known_clusters()
+    if chosen or not several_clusters():
+        return tuple(dict.fromkeys(chosen))
+    return (_setting("ClusterName", None),)
+
+
+@cache
+def known_clusters() -> tuple[str, ...]:
+    """The clusters that SLURM's accounting knows. Raises SlurmUnavailable where there is none."""
+    out = _ask(["sacctmgr", "--noheader", "--parsable2", "show", "clusters", "format=Cluster"])
+    return tuple(line.strip() for line in out.splitlines() if line.strip())
+
+
+def several_clusters() -> tuple[str, ...]:
+    """Those that SLURM's accounting knows, where they are several; none where it knows one or there is no accounting to be asked."""
+    try:
+        known = known_clusters() if shutil.which("sacctmgr") else ()
+    except SlurmUnavailable:
+        return ()
+    return known if len(known) > 1 else ()
+
+
+def tasks_named(names: Iterable[str], clusters: Collection[str | None] = (None,)) -> list[QueueEntry]:
+    """Tasks of the jobs called `names` that squeue knows on these clusters, those included that ended minutes ago. Raises SlurmUnavailable.
+
+    Each cluster is asked alone: of several, squeue leaves out without an error those that do not answer.
+    """
     wanted = sorted(set(names))
-    if not wanted:
-        return []
     found = []
-    # A command line is finite: a run of hundreds of iterations has thousands of jobs.
-    for start in range(0, len(wanted), 500):
-        chosen = ",".join(wanted[start : start + 500])
-        out = _ask(
-            [
-                "squeue",
-                "--all",
-                "--array",
-                "--noheader",
-                "--states=all",
-                f"--name={chosen}",
-                f"--format={_FORMAT}",
-            ]
-        )
-        found += [_task(line) for line in out.splitlines() if line.count("|") >= 6]
+    for cluster in sorted(clusters, key=str):
+        # A command line is finite: a run of hundreds of iterations has thousands of jobs.
+        for start in range(0, len(wanted), 500):
+            chosen = ",".join(wanted[start : start + 500])
+            out = _ask(
+                [
+                    *_asking("squeue", cluster),
+                    "--all",
+                    "--array",
+                    "--noheader",
+                    "--states=all",
+                    f"--name={chosen}",
+                    f"--format={_FORMAT}",
+                ]
+            )
+            found += [_task(line, cluster) for line in out.splitlines() if line.count("|") >= 6]
     return found
 
 
-def _task(line: str) -> QueueEntry:
+def _asking(program: str, cluster: str | None) -> list[str]:
+    """The beginning of a command to one cluster."""
+    return [program] if cluster is None else [program, f"--clusters={cluster}"]
+
+
+def _by_cluster(jobs: Iterable[str]) -> Iterator[tuple[str | None, list[str]]]:
+    """Clusters, each with the numbers of those of `jobs` that it has."""
+    for name, mine in groupby(sorted(jobs, key=lambda job: cluster_of(job) or ""), key=cluster_of):
+        yield name, [number_of(job) for job in mine]
+
+
+def _task(line: str, cluster: str | None) -> QueueEntry:
     job, index, state, reason, node, name, folder = line.split("|", 6)
     array = index.isdigit()
     return QueueEntry(
         name,
-        f"{job}_{index}" if array else job,
+        job_on(f"{job}_{index}" if array else job, cluster),
         int(index) if array else 0,
         state,
         reason.replace(" ", "_") if reason != "None" else "",
@@ -151,21 +214,24 @@ def seconds_of(text: str) -> float:
 
 
 def ends_in_accounts(jobs: Sequence[str]) -> dict[str, str]:
-    """State in which tasks ended, by job id, from sacct: it remembers what squeue has forgotten. Empty where the cluster keeps no accounts."""
+    """State in which tasks ended, by job, from sacct: it remembers what squeue has forgotten. Empty where the cluster keeps no accounts."""
     if not jobs or not _keeps_accounts():
         return {}
-    out = _ask(
-        [
-            "sacct",
-            "--allocations",
-            "--noheader",
-            "--parsable2",
-            "--format=JobID,State",
-            f"--jobs={','.join(jobs)}",
-        ]
-    )
-    rows = (line.split("|") for line in out.splitlines() if "|" in line)
-    return {job: state.split(" ")[0] for job, state in rows}
+    ends = {}
+    for cluster, numbers in _by_cluster(jobs):
+        out = _ask(
+            [
+                *_asking("sacct", cluster),
+                "--allocations",
+                "--noheader",
+                "--parsable2",
+                "--format=JobID,State",
+                f"--jobs={','.join(numbers)}",
+            ]
+        )
+        rows = (line.split("|") for line in out.splitlines() if "|" in line)
+        ends.update({job_on(number, cluster): state.split(" ")[0] for number, state in rows})
+    return ends
 
 
 @cache
@@ -181,29 +247,40 @@ def _keeps_accounts() -> bool:
 
 def cancel(jobs: Sequence[str]) -> None:
     """End `jobs`; those that have ended already do no harm. Raises SlurmUnavailable."""
-    for start in range(0, len(jobs), 500):
-        _ask(["scancel", *jobs[start : start + 500]])
+    for cluster, numbers in _by_cluster(jobs):
+        for start in range(0, len(numbers), 500):
+            _ask([*_asking("scancel", cluster), *numbers[start : start + 500]])
 
 
 def release(jobs: Sequence[str]) -> None:
     """Let held jobs start. Raises SlurmUnavailable."""
-    _ask(["scontrol", "release", *jobs])
+    for cluster, numbers in _by_cluster(jobs):
+        _ask([*_asking("scontrol", cluster), "release", *numbers])
 
 
 @cache
-def largest_array() -> int:
-    """Most tasks that an array may have here (MaxArraySize). Raises SlurmUnavailable."""
-    for line in _ask(["scontrol", "show", "config"]).splitlines():
+def largest_array(cluster: str | None = None) -> int:
+    """Most tasks that an array may have there (MaxArraySize). Raises SlurmUnavailable."""
+    return max(1, int(_setting("MaxArraySize", cluster)))
+
+
+def _setting(key: str, cluster: str | None) -> str:
+    """From the configuration of a cluster."""
+    for line in _ask([*_asking("scontrol", cluster), "show", "config"]).splitlines():
         name, _, value = line.partition("=")
-        if name.strip() == "MaxArraySize":
-            return max(1, int(value))
-    raise SlurmUnavailable("scontrol show config names no MaxArraySize")
+        if name.strip() == key:
+            return value.strip()
+    raise SlurmUnavailable(f"scontrol show config names no {key}")
 
 
-def partitions() -> dict[str, float]:
-    """Time limit of every partition, in seconds. Raises SlurmUnavailable."""
-    rows = (line.split("|") for line in _ask(["sinfo", "--all", "--noheader", "--format=%R|%l"]).splitlines())
-    return {name: seconds_of(limit) for name, limit in rows}
+def partitions(clusters: Collection[str | None] = (None,)) -> dict[str, float]:
+    """Time limit of every partition, in seconds, the longest where several clusters have it: sbatch takes one that fits. Raises SlurmUnavailable."""
+    limits: dict[str, float] = {}
+    for cluster in clusters:
+        out = _ask([*_asking("sinfo", cluster), "--all", "--noheader", "--format=%R|%l"])
+        for name, _, limit in (line.partition("|") for line in out.splitlines() if "|" in line):
+            limits[name] = max(limits.get(name, 0.0), seconds_of(limit))
+    return limits
 
 
 def submit_dry(script: str, keep: Collection[str]) -> str:
@@ -218,7 +295,8 @@ def free_of_this_job(keep: Collection[str] = ()) -> dict[str, str]:
     """The environment without what SLURM told the job that this process may run in, and without the user's defaults for its commands.
 
     A job submitted from another must not inherit that, an answer must not depend on SQUEUE_PARTITION, and SBATCH_TIMELIMIT would override
-    every script; variables in `keep` stay.
+    every script; variables in `keep` stay. A person's choice of clusters is said in scripts and commands: a task that inherited it would be
+    requeued elsewhere.
     """
     kept = ("SLURM_CONF", *keep)
     return {

@@ -18,7 +18,7 @@ from sparta.cluster.attempts import AttemptDir, Piece
 from sparta.cluster.parallelism import sharded
 from sparta.cluster.slurm import cli
 from sparta.cluster.slurm.cli import QueueEntry, SlurmUnavailable
-from sparta.cluster.slurm.job_ids import Jobs, of_this_state
+from sparta.cluster.slurm.job_ids import Jobs, names_and_places, of_this_state
 from sparta.cluster.slurm.launcher import Slurm
 from sparta.cluster.slurm.submit import withdraw
 from sparta.cluster.slurm.worker import ShardJob, assign_pieces
@@ -35,6 +35,7 @@ class Chain(msgspec.Struct, frozen=True):
     """jobs/chain.json: the latest detached launch. whole: all of it was submitted; until then its first job is held back.
 
     links: per link what it does and its job ids. names: of all its jobs. last: its last iteration. submitted: seconds since 1970.
+    clusters: those that may have them; none where SLURM's commands ask the right one by themselves.
     """
 
     links: list[tuple[str, list[str]]]
@@ -42,6 +43,7 @@ class Chain(msgspec.Struct, frozen=True):
     whole: bool
     last: int
     submitted: float
+    clusters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,13 +109,16 @@ def submit_chain(run: Run, launcher: Slurm, links: Sequence[Link], last: int) ->
             if piece not in later:
                 assign_pieces(run, piece, link.shards)
     names = [array.name for link in links for array in launcher.arrays(link.work, link.shards)]
-    chain = Chain([], names, whole=False, last=last, submitted=time.time())
+    chain = Chain(
+        [], names, whole=False, last=last, submitted=time.time(), clusters=launcher.places(launcher.clusters)
+    )
     files.write_json(chain_file(run.state), chain)
     before: list[str] = []
     try:
         for link in links:
-            dependency = f"afterok:{':'.join(before)}" if before else None
-            before = launcher.submit(link.work, link.shards, dependency, hold=not before)
+            dependency = f"afterok:{':'.join(map(cli.number_of, before))}" if before else None
+            on = cli.cluster_of(before[0]) if before and launcher.clusters else None
+            before = launcher.submit(link.work, link.shards, dependency, hold=not before, on=on)
             chain = msgspec.structs.replace(chain, links=[*chain.links, (str(link), before)])
             files.write_json(chain_file(run.state), chain)
         chain = msgspec.structs.replace(chain, whole=True)
@@ -133,7 +138,7 @@ def withdraw_unfinished(run: Run) -> None:
     """End what is queued of a chain whose submission was broken off: nothing of it has started, its first job being held."""
     chain = latest_chain(run)
     if chain is not None and not chain.whole:
-        withdraw(chain.names, run.state.code)
+        withdraw(chain.names, run.state.code, chain.clusters)
         files.remove(chain_file(run.state))
 
 
@@ -207,7 +212,7 @@ def jobs_in_slurm(run: Run) -> list[QueueEntry]:
     Raises SpartaError where SLURM does not answer.
     """
     with cli.answering():
-        known = cli.tasks_named(name for jobs in _all_noted(run) for name in jobs.names)
+        known = cli.tasks_named(*names_and_places(_all_noted(run)))
     return of_this_state(run.state.code, known)
 
 

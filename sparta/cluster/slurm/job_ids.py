@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from sparta.cluster.attempts import AttemptDir
-from sparta.cluster.slurm.cli import QueueEntry
+from sparta.cluster.slurm.cli import QueueEntry, cluster_of, job_on, number_of
 from sparta.store import files
 from sparta.store.disk import present
 from sparta.store.driver_jobs import same_folder
@@ -15,12 +15,21 @@ from sparta.store.run import Run
 
 
 class ArrayPart(msgspec.Struct, frozen=True):
-    """One array of an attempt: shards first to first + count - 1. job: its id, None until sbatch has said it."""
+    """One array of an attempt: shards first to first + count - 1. job: its id (`cli.job_on`), None until sbatch has said it.
+
+    clusters: those that may have it; none where SLURM's commands ask the right one by themselves.
+    """
 
     name: str
     first: int
     count: int
     job: str | None = None
+    clusters: tuple[str, ...] = ()
+
+    @property
+    def places(self) -> tuple[str | None, ...]:
+        """The clusters to ask for it: the one that has it, or all that may have it."""
+        return (cluster_of(self.job),) if self.job is not None else self.clusters or (None,)
 
 
 class Jobs(msgspec.Struct, frozen=True):
@@ -40,7 +49,8 @@ class Jobs(msgspec.Struct, frozen=True):
         """The job that has `shard`, as SLURM names it."""
         for part in self.parts:
             if part.job is not None and part.first <= shard < part.first + part.count:
-                return f"{part.job}_{shard - part.first}" if part.count > 1 else part.job
+                element = f"_{shard - part.first}" if part.count > 1 else ""
+                return job_on(f"{number_of(part.job)}{element}", cluster_of(part.job))
         return None
 
     def by_shard(self, tasks: Iterable[QueueEntry]) -> dict[int, QueueEntry]:
@@ -52,6 +62,12 @@ class Jobs(msgspec.Struct, frozen=True):
             if part is not None and part.job in (None, task.whole):
                 found[part.first + task.element] = task
         return found
+
+
+def names_and_places(known: Iterable[Jobs]) -> tuple[frozenset[str], frozenset[str | None]]:
+    """What these jobs are called, and the clusters to ask for them."""
+    parts = [part for jobs in known for part in jobs.parts]
+    return frozenset(part.name for part in parts), frozenset(place for part in parts for place in part.places)
 
 
 def of_this_state(code: Path, tasks: Iterable[QueueEntry]) -> list[QueueEntry]:

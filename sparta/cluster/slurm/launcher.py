@@ -71,6 +71,16 @@ class Slurm(Launcher):
         return Queue(self.profile.poll_seconds, self.profile.patience_minutes * 60)
 
     @property
+    def clusters(self) -> tuple[str, ...]:
+        """The clusters that sbatch chooses from for each job; none for the one that SLURM's commands ask by themselves."""
+        return self.profile.clusters or cli.clusters_of_user()
+
+    def places(self, clusters: Sequence[str]) -> tuple[str, ...]:
+        """See `cli.clusters_to_ask`. Raises SpartaError."""
+        with cli.answering("try again when it does"):
+            return cli.clusters_to_ask(clusters)
+
+    @property
     def where(self) -> str:
         return f"slurm, profile {self.profile.name}"
 
@@ -99,7 +109,7 @@ class Slurm(Launcher):
             check_memory(self._run, self.profile.gpu_memory_gib, self.profile.name)
         cli.require("sbatch", "srun")
         with cli.answering("try again when it does, or go without it with --cluster local"):
-            known = cli.partitions()
+            known = cli.partitions(self.places(self.clusters) or (None,))
         for phase in phases:
             asked = self._resources(phase)
             together = phase.gpus(self._run.recipe)
@@ -110,9 +120,14 @@ class Slurm(Launcher):
                 )
             for partition in asked.partition.split(",") if asked.partition else []:
                 if partition not in known:
+                    there = ", ".join(sorted(known))
+                    unknown = (
+                        f"partition {partition}, which no chosen cluster has (on {', '.join(self.clusters)}: {there})"
+                        if self.clusters
+                        else f"partition {partition}, which this cluster does not have (it has {there})"
+                    )
                     raise SpartaError(
-                        f"profile {self.profile.name} sends {phase.name} to partition {partition}, which this cluster does not have "
-                        f"(it has {', '.join(sorted(known))}): correct the profile"
+                        f"profile {self.profile.name} sends {phase.name} to {unknown}: correct the profile"
                     )
                 if asked.minutes * 60 > known[partition]:
                     raise SpartaError(
@@ -124,17 +139,32 @@ class Slurm(Launcher):
         self.submit(ShardJob(self._run.state.root.resolve(), (attempt.piece,)), attempt.shards)
 
     def submit(
-        self, work: ShardJob, shards: int, dependency: str | None = None, hold: bool = False
+        self,
+        work: ShardJob,
+        shards: int,
+        dependency: str | None = None,
+        hold: bool = False,
+        on: str | None = None,
     ) -> list[str]:
-        """Submit `work` for so many shards; ids of its jobs. Name, resources and logs are those of its first piece."""
+        """Submit `work` for so many shards; ids of its jobs. Name, resources and logs are those of its first piece.
+
+        Jobs that depend on others, and those that are held until all that depends on them is there, are on one cluster, as SLURM knows no
+        dependencies between clusters: `on`, where one of them is there already.
+        """
         places = [(piece.attempts(self._run), piece.number) for piece in work.pieces]
         snapshot(self._run.state)
         arrays = self.arrays(work, shards, dependency, hold)
-        parts = [ArrayPart(array.name, array.first, array.count) for array in arrays]
+        clusters = self.clusters if on is None else (on,)
+        possible = self.places(clusters)
+        parts = [ArrayPart(array.name, array.first, array.count, None, possible) for array in arrays]
         note_jobs(places, Jobs(parts))
         for index, array in enumerate(arrays):
-            parts[index] = msgspec.structs.replace(parts[index], job=submit(array, self.profile, self.say))
+            job = submit(replace(array, clusters=clusters, places=possible), self.profile, self.say)
+            parts[index] = msgspec.structs.replace(parts[index], job=job)
             note_jobs(places, Jobs(parts))
+            there = cli.cluster_of(job)
+            if clusters and there is not None and (hold or dependency is not None):
+                clusters = possible = (there,)
         return [part.job for part in parts if part.job is not None]
 
     def arrays(
@@ -159,6 +189,7 @@ class Slurm(Launcher):
                 code=snapshot_folder(self._run.state),
                 dependency=dependency,
                 hold=hold,
+                clusters=self.clusters,
             )
             for part, throttle in zip(
                 parts, throttles(self.width, [part.count for part in parts]), strict=True
@@ -199,8 +230,8 @@ class Slurm(Launcher):
     def waiting(self, attempts: AttemptDir) -> str:
         if self.queue.silence:
             return f"SLURM does not answer ({self.queue.silence}); asking again"
-        names = [name for jobs in all_jobs(attempts).values() for name in jobs.names]
-        return reasons_in_words(self.queue.tasks(names)) if names else ""
+        jobs = all_jobs(attempts).values()
+        return reasons_in_words(self.queue.tasks(jobs)) if jobs else ""
 
     def fates(self, attempts: AttemptDir, attempt: Attempt) -> Mapping[int, str]:
         jobs = jobs_of(attempts, attempt.number)
@@ -239,7 +270,7 @@ class Slurm(Launcher):
                 f"tasks of {attempts.phase.name} were submitted to SLURM, and there is no squeue here to see whether they run: go on where "
                 f"SLURM is, or, if none of them can be running any more, remove {jobs_file(attempts, number)}"
             )
-        now = jobs.by_shard(of_this_state(self._run.state.code, self.queue.tasks(jobs.names)))
+        now = jobs.by_shard(of_this_state(self._run.state.code, self.queue.tasks([jobs])))
         ended = self._ended.setdefault((attempts.folder, number), {})
         ended.update({shard: task for shard, task in now.items() if not task.live})
         return {**ended, **now}
@@ -287,7 +318,7 @@ class Slurm(Launcher):
             for shard, task in tasks.items()
             if task.name in unnoted
             and task.live
-            and not (attempts.logs / f"{task.job}_submitted.pkl").is_file()
+            and not (attempts.logs / f"{cli.number_of(task.job)}_submitted.pkl").is_file()
         }
         with suppress(SlurmUnavailable):  # they end by themselves, having waited for a minute
             cli.cancel(sorted(empty.values()))
@@ -295,7 +326,7 @@ class Slurm(Launcher):
 
     def _largest_array(self) -> int:
         with cli.answering("run the same command again when it does"):
-            return cli.largest_array()
+            return min(map(cli.largest_array, self.places(self.clusters) or (None,)))
 
     def _avoided(self, attempts: AttemptDir, excluded: Sequence[str]) -> list[str]:
         """Nodes on which tasks of this phase failed again and again, while others did their work."""

@@ -24,7 +24,7 @@ from sparta.recipes.load import Loader, read_mapping, validated
 DEFAULT_PROFILE = "a100-16"
 
 _SET_BY_THE_SUITE = (
-    "array", "chdir", "clusters", "dependency", "error", "hold", "job-name", "kill-on-invalid-dep", "no-requeue", "nodes", "ntasks", "ntasks-per-core",
+    "array", "chdir", "dependency", "error", "hold", "job-name", "kill-on-invalid-dep", "no-requeue", "nodes", "ntasks", "ntasks-per-core",
     "ntasks-per-gpu", "ntasks-per-node", "ntasks-per-socket", "open-mode", "output", "parsable", "requeue", "signal", "test-only", "wait", "wrap",
 )  # fmt: skip
 _HAS_A_KEY = {
@@ -32,6 +32,7 @@ _HAS_A_KEY = {
     **dict.fromkeys(("cpus-per-task", "cpus-per-gpu"), "cpus"),
     **dict.fromkeys(("gpus", "gpus-per-node", "gpus-per-task", "gpus-per-socket", "gres"), "gpus"),
     "mem": "memory",
+    **dict.fromkeys(("clusters", "cluster"), "clusters"),
 }
 """sbatch option -> the key of a profile that says it."""
 
@@ -48,6 +49,7 @@ def _of(pattern: str, what: str) -> Callable[[str], str]:
 Name = Annotated[
     str, AfterValidator(_of(r"[\w.,@+:-]+", "a name SLURM knows: no spaces, no characters of the shell"))
 ]
+Cluster = Annotated[str, AfterValidator(_of(r"[A-Za-z0-9][\w.-]*", "the name of a cluster, or all"))]
 Node = Annotated[
     str, AfterValidator(_of(r"[A-Za-z][\w.,\[\]-]*", "a node name, such as node7 or node[1-4,7]"))
 ]
@@ -127,6 +129,10 @@ class Profile(Rules):
     )
     at_once: int | None = Field(
         default=None, ge=1, description="most array tasks that run together; null: nodes * gpus_per_node"
+    )
+    clusters: tuple[Cluster, ...] = Field(
+        default=(),
+        description="where SLURM has several clusters: those that sbatch chooses from; []: those in SLURM_CLUSTERS, or the one you are on",
     )
     partition: Name | None = Field(default=None, description="for every job; null: the cluster's default")
     qos: Name | None = Field(

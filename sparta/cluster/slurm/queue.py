@@ -1,14 +1,14 @@
 """squeue, asked seldom, believed for a while, and not given up on at its first silence."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sparta.cluster.attempts import AttemptDir, with_alternatives
 from sparta.cluster.slurm import cli
 from sparta.cluster.slurm.cli import QueueEntry, SlurmUnavailable
-from sparta.cluster.slurm.job_ids import Jobs, all_jobs, of_this_state
+from sparta.cluster.slurm.job_ids import Jobs, all_jobs, names_and_places, of_this_state
 from sparta.errors import SpartaError
 from sparta.methods.registry import phases_of
 from sparta.store.layout import StateDir
@@ -23,18 +23,18 @@ class Queue:
     def __init__(self, every: float, patience: float) -> None:
         self._every = every
         self._patience = patience
-        self._known: dict[tuple[str, ...], tuple[float, list[QueueEntry]]] = {}
+        self._known: dict[tuple[frozenset[str], frozenset[str | None]], tuple[float, list[QueueEntry]]] = {}
         self._heard = time.monotonic()
         self.silence = ""
         """What the controller's silence looks like, while it lasts."""
 
-    def tasks(self, names: Sequence[str]) -> list[QueueEntry]:
-        """Tasks of the jobs called `names`, those that ended minutes ago included. Raises SpartaError after too long a silence."""
-        key = tuple(names)
+    def tasks(self, of: Iterable[Jobs]) -> list[QueueEntry]:
+        """Tasks of these jobs, those that ended minutes ago included. Raises SpartaError after too long a silence."""
+        key = names_and_places(of)
         asked, known = self._known.get(key, (None, None))
         while asked is None or time.monotonic() - asked >= self._every:
             try:
-                known = cli.tasks_named(key)
+                known = cli.tasks_named(*key)
             except SlurmUnavailable as error:
                 self._note_silence(str(error))
                 if known is None:
@@ -101,7 +101,7 @@ def ask(run: Run, committed: set[int]) -> Seen:
         return Seen(jobs, {}, "its commands are not on PATH here")
     tasks: dict[str, list[QueueEntry]] = {}
     try:
-        known = cli.tasks_named(name for found in jobs.values() for name in found.names)
+        known = cli.tasks_named(*names_and_places(jobs.values()))
         for task in of_this_state(run.state.code, known):
             tasks.setdefault(task.name, []).append(task)
     except (SlurmUnavailable, SpartaError) as error:

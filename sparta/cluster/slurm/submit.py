@@ -35,10 +35,45 @@ _SILENT = re.compile(
     re.IGNORECASE,
 )
 """What sbatch says where the controller has not decided anything, or nobody knows what."""
-_TOO_MANY = re.compile(
-    r"(QOS|Assoc)\w*(Max|Limit)|job submit limit|MaxJobCount|violates accounting", re.IGNORECASE
+_ANSWER = re.compile(
+    r"Submitted batch job (\d+)(?: on cluster ([\w.-]+))?|^(\d+)(?:;([\w.-]+))?\s*$", re.MULTILINE
 )
-"""What sbatch says where the job would be all right, were there fewer of them."""
+"""What sbatch says to a job that it has queued: in words, or, asked for --parsable, its number and the cluster."""
+_REMEDIES = [
+    (re.compile(words, re.IGNORECASE), remedy)
+    for words, remedy in (
+        (
+            r"(QOS|Assoc)\w*(Max|Limit)|job submit limit|MaxJobCount|violates accounting",
+            "a limit of the cluster is reached: wait until other jobs have ended, or submit fewer at once (a smaller cluster.tasks, fewer --iters),",
+        ),
+        (
+            r"writing script/environment",
+            "the disk of SLURM's controller is full or fails: tell the cluster's administrators,",
+        ),
+        (
+            r"quota|no space left|read-only file system|input/output error|stale file handle",
+            "a disk or a quota is full, or a disk fails: free space there",
+        ),
+        (
+            r"munge|credential|authentication|invalid user|access/permission denied",
+            "SLURM does not accept you on this machine: log in where you may submit jobs, or ask the cluster's administrators,",
+        ),
+        (
+            r"known by database|any of the specified clusters|entry for --cluster|problem talking to the database",
+            "correct the clusters in the profile or in SLURM_CLUSTERS (sacctmgr show clusters lists them), or what the job asks for there,",
+        ),
+        (
+            r"dependency",
+            "a job that this one depends on is gone: wait for what is queued, or end it with --cancel,",
+        ),
+        (
+            r"\b(account|partition|qos|constraint|feature|reservation|gres|gpus?|memory|cpus?|processors?|nodes?|time ?limit|option|argument|license|wckey)s?\b",
+            "correct the profile",
+        ),
+    )
+]
+"""By what sbatch says, the first that fits: whose fault it is, and what helps."""
+_OTHERWISE = "correct what it names, in the profile or on the cluster,"
 
 
 @dataclass(frozen=True)
@@ -55,6 +90,10 @@ class Array:
     code: Path
     dependency: str | None = None
     hold: bool = False
+    clusters: tuple[str, ...] = ()
+    """Those that sbatch chooses from; none for the one that SLURM's commands ask by themselves."""
+    places: tuple[str, ...] = ()
+    """Those to ask for its job; none as above."""
 
 
 def throttles(width: int, sizes: Sequence[int]) -> list[int]:
@@ -84,6 +123,8 @@ def parameters(array: Array, profile: Profile) -> dict[str, Any]:
     more: dict[str, Any] = {"requeue": True, "kill-on-invalid-dep": "yes", "chdir": str(array.code)}
     if array.hold:
         more["hold"] = True
+    if array.clusters:
+        more["clusters"] = ",".join(array.clusters)
     gpus = f"{asked.gpu_type}:{asked.gpus}" if asked.gpus and asked.gpu_type else asked.gpus
     return {
         "job_name": array.name,
@@ -144,7 +185,7 @@ def left_to_the_user(array: Array, profile: Profile) -> list[str]:
 
 
 def submit(array: Array, profile: Profile, say: Callable[[str], None] = lambda text: None) -> str:
-    """Hand `array` in; the job's id. `say` is told, once, that SLURM does not answer.
+    """Hand `array` in; the job's id (`cli.job_on`). `say` is told, once, that SLURM does not answer.
 
     Raises SpartaError with sbatch's own words where it refuses, or where nothing is heard for `profile.patience_minutes`.
     """
@@ -182,13 +223,26 @@ class _StagedScript:
             task.dump(path)
 
     def hand_over(self, job: str) -> None:
-        """Put everything where the tasks of `job`, which may have started, look for it."""
+        """Put everything where the tasks of `job`, which may have started, look for it.
+
+        Raises SpartaError, the job withdrawn, where a job of another cluster has its number, and so its files.
+        """
         from submitit.core.utils import JobPaths
 
-        for index, path in enumerate(self._pickles):
-            paths = JobPaths(self._array.logs, f"{job}_{index}" if len(self._pickles) > 1 else job)
-            path.rename(paths.submitted_pickle)
-        self.script.rename(paths.submission_file)
+        number, several = cli.number_of(job), len(self._pickles) > 1
+        targets = [
+            JobPaths(self._array.logs, f"{number}_{index}" if several else number)
+            for index in range(len(self._pickles))
+        ]
+        if cli.cluster_of(job) and any(target.submitted_pickle.exists() for target in targets):
+            with cli.answering(f"end job {job} when it does"):
+                cli.cancel([job])
+            raise SpartaError(
+                f"job {job} has the number of another job of this phase on another cluster, and was withdrawn: run the same command again"
+            )
+        for path, target in zip(self._pickles, targets, strict=True):
+            path.rename(target.submitted_pickle)
+        self.script.rename(targets[0].submission_file)
 
     def remove(self) -> None:
         """Leave nothing that was not handed over."""
@@ -207,7 +261,7 @@ def _queued(array: Array, path: Path, profile: Profile, say: Callable[[str], Non
         try:
             if silences:
                 # Nobody heard that job's id, and without it nobody gives it its work.
-                _end([array.name], array.code.parent)
+                _end([array.name], array.code.parent, array.places)
             job = _ask_sbatch(path, array, profile)
         except SlurmUnavailable as silence:
             left = give_up - time.monotonic()
@@ -225,7 +279,7 @@ def _queued(array: Array, path: Path, profile: Profile, say: Callable[[str], Non
             pause = min(1.5 * pause, most)
         except SpartaError as error:
             try:
-                withdraw([array.name], array.code.parent)
+                withdraw([array.name], array.code.parent, array.places)
             except SpartaError as more:
                 raise SpartaError(f"{error}; {more}") from None
             raise
@@ -235,7 +289,7 @@ def _queued(array: Array, path: Path, profile: Profile, say: Callable[[str], Non
                     SlurmUnavailable
                 ):  # a job without its work ends by itself, a minute after it began
                     # One that sbatch was silent about may have come into the queue only now.
-                    _end([array.name], array.code.parent, but=job)
+                    _end([array.name], array.code.parent, array.places, but=job)
             return job
 
 
@@ -264,11 +318,14 @@ def _ask_sbatch(path: Path, array: Array, profile: Profile) -> str:
         if _SILENT.search(said.rpartition("submission failed:")[2]):
             raise SlurmUnavailable(said)
         raise _refused(said, profile)
-    answers = re.findall(r"Submitted batch job (\d+)", done.stdout)
-    if answers:
-        return str(answers[-1])
-    # A wrapper that says it in words of its own; the controller knows whom it has queued.
-    tasks = of_this_state(array.code.parent, cli.tasks_named([array.name]))
+    if answers := _ANSWER.findall(done.stdout):
+        number, cluster, parsable, other = answers[-1]
+        only = array.places[0] if len(array.places) == 1 else None
+        there = cluster or other or only
+        if there or not array.places:
+            return cli.job_on(number or parsable, there)
+    # A wrapper that says it in words of its own, or not where; the controller knows whom it has queued.
+    tasks = of_this_state(array.code.parent, cli.tasks_named([array.name], array.places or (None,)))
     living = {task.whole for task in tasks if task.live and task.state != "COMPLETING"}
     jobs = living or {task.whole for task in tasks}
     if len(jobs) != 1:
@@ -279,17 +336,20 @@ def _ask_sbatch(path: Path, array: Array, profile: Profile) -> str:
     return jobs.pop()
 
 
-def withdraw(names: Sequence[str], code: Path) -> None:
-    """End what is queued or running under these names and works below `code`. Raises SpartaError where SLURM does not answer."""
+def withdraw(names: Sequence[str], code: Path, places: Sequence[str]) -> None:
+    """End what is queued or running under these names and works below `code`. Raises SpartaError where SLURM does not answer.
+
+    places: the clusters to ask; none for the one that SLURM's commands ask by themselves.
+    """
     listed = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
     with cli.answering(f"jobs may be left ({listed}), the same command or --cancel ends them when it does"):
-        _end(names, code)
+        _end(names, code, places)
 
 
-def _end(names: Sequence[str], code: Path, but: str | None = None) -> None:
+def _end(names: Sequence[str], code: Path, places: Sequence[str], but: str | None = None) -> None:
     """Cancel what lives under these names and works below `code`, the job `but` excepted. Raises Silent."""
-    living = (task for task in of_this_state(code, cli.tasks_named(names)) if task.live)
-    cli.cancel([task.job for task in living if task.whole != but])
+    tasks = of_this_state(code, cli.tasks_named(names, places or (None,)))
+    cli.cancel([task.job for task in tasks if task.live and task.whole != but])
 
 
 def _words(text: str) -> str:
@@ -299,10 +359,11 @@ def _words(text: str) -> str:
 
 
 def _refused(said: str, profile: Profile) -> SpartaError:
-    remedy = (
-        "a limit of the cluster is reached: wait until other jobs have ended, or submit fewer at once (a smaller cluster.tasks; with --detach "
-        "fewer --iters), and run the same command again, nothing is lost"
-        if _TOO_MANY.search(said)
-        else "correct the profile and run the same command again, nothing is lost"
+    return SpartaError(
+        f"sbatch refused a job of profile {profile.name}: {said}; {remedy_for(said)} and run the same command again, nothing is lost"
     )
-    return SpartaError(f"sbatch refused a job of profile {profile.name}: {said}; {remedy}")
+
+
+def remedy_for(said: str) -> str:
+    """What to do when sbatch has refused a job with these words."""
+    return next((remedy for cause, remedy in _REMEDIES if cause.search(said)), _OTHERWISE)

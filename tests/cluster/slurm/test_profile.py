@@ -379,3 +379,14 @@ def test_every_number_is_bounded_and_every_section_closed(section: type[Profile]
     assert section.model_config.get("frozen") is True
     for name, field in section.model_fields.items():
         assert is_bounded(field.annotation, field.metadata), f"{section.__name__}.{name} takes any number"
+
+
+def test_clusters_are_named_by_a_key_of_their_own(tmp_path: Path) -> None:
+    assert small(tmp_path, clusters=["alpha", "beta-2"]).clusters == ("alpha", "beta-2")
+    for option in ("clusters", "cluster"):
+        with pytest.raises(
+            SpartaError, match=f"{option} has a key of its own in a profile, clusters: say it there"
+        ):
+            small(tmp_path, sbatch={option: "alpha"})
+    with pytest.raises(SpartaError, match="'a b' is not the name of a cluster, or all"):
+        small(tmp_path, clusters=["a b"])

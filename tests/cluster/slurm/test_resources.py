@@ -44,7 +44,7 @@ def asked(launcher: Slurm, run: Run, phase: str) -> Resources:
 @pytest.fixture(autouse=True)
 def no_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "installed", lambda: False)
-    monkeypatch.setattr(cli, "partitions", lambda: {"gpu": 1e6, "cpu": 1e6, "net": 1e6})
+    monkeypatch.setattr(cli, "partitions", lambda clusters: {"gpu": 1e6, "cpu": 1e6, "net": 1e6})
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,8 @@ class Queued:
     def __init__(self, code: Path, *jobs: str, mute: int = 0) -> None:
         self.code, self.jobs, self.mute, self.cancelled = code, set(jobs), mute, list[str]()
 
-    def tasks_named(self, names: Sequence[str]) -> list[QueueEntry]:
+    def tasks_named(self, names: Sequence[str], places: Sequence[str | None]) -> list[QueueEntry]:
+        assert list(places) == [None]
         assert list(names) == ["name"]
         self.mute -= 1
         if self.mute >= 0:
@@ -204,14 +205,14 @@ def test_a_job_gets_its_script_and_the_work_of_its_tasks(
     array: Array, profile: Profile, sbatch: Sbatch
 ) -> None:
     sbatch('grep -q "job-name=name" "$1" && echo "Submitted batch job 77 on cluster big"')
-    assert submit(array, profile) == "77"
+    assert submit(array, profile) == "77@big"
     assert {path.name for path in array.logs.iterdir()} == {
         "77_submission.sh",
         *(f"77_{index}_submitted.pkl" for index in range(4)),
     }
     # Others may neither put nor read what a task is going to do.
     assert array.logs.stat().st_mode & 0o077 == 0
-    assert submit(replace(array, count=1), profile) == "77"
+    assert submit(replace(array, count=1), profile) == "77@big"
     assert (array.logs / "77_submitted.pkl").is_file()
 
 
@@ -251,8 +252,8 @@ def test_a_job_that_appears_after_a_silence_makes_way_for_the_one_that_has_its_w
     there = queued()
     seen = there.tasks_named
 
-    def late(names: Sequence[str]) -> list[QueueEntry]:
-        found = seen(names)
+    def late(names: Sequence[str], places: Sequence[str | None]) -> list[QueueEntry]:
+        found = seen(names, places)
         there.jobs = {"76", "77"}
         return found
 
@@ -298,10 +299,29 @@ def test_an_sbatch_that_hangs_is_ended_and_asked_again(
             "Slurm temporarily unable to accept job, sleeping and retrying\nsbatch: error: Batch job submission failed: Invalid qos specification",
             "correct the profile and run",
         ),
+        (
+            "Batch job submission failed: Requested node configuration is not available",
+            "correct the profile and run",
+        ),
+        ("unrecognized option '--nosuch'", "correct the profile and run"),
         (LIMIT, "a limit of the cluster is reached: wait until other jobs have ended, or submit fewer"),
         ("QOSMaxSubmitJobPerUserLimit\nsbatch: error: " + LIMIT, "submit fewer at once"),
         ("AssocMaxSubmitJobLimit", "submit fewer at once"),
         ("Reached MaxJobCount", "submit fewer at once"),
+        ("Your home is over its disk quota: submission is refused", "free space there and run"),
+        ("Unable to write to file: No space left on device", "free space there and run"),
+        (
+            "Batch job submission failed: I/O error writing script/environment to file",
+            "the disk of SLURM's controller is full or fails: tell the cluster's administrators",
+        ),
+        ("Batch job submission failed: Access/permission denied", "log in where you may submit jobs"),
+        ("Munge encode failed: Failed to access socket", "or ask the cluster's administrators, and run"),
+        ("No cluster 'alpah' known by database.", "correct the clusters in the profile or in SLURM_CLUSTERS"),
+        ("Batch job submission failed: Job dependency problem", "a job that this one depends on is gone"),
+        (
+            "Batch job submission failed: Unspecified error",
+            "correct what it names, in the profile or on the cluster",
+        ),
     ],
 )
 def test_a_refusal_is_told_of_in_sbatchs_words_with_the_remedy_that_helps(
@@ -313,6 +333,9 @@ def test_a_refusal_is_told_of_in_sbatchs_words_with_the_remedy_that_helps(
         submit(array, profile)
     assert said.splitlines()[-1].removeprefix("sbatch: error: ") in str(caught.value)
     assert remedy in str(caught.value)
+    assert str(caught.value).endswith("run the same command again, nothing is lost")
+    # What is no fault of the profile is not laid at its door.
+    assert ("correct the profile" in str(caught.value)) == ("correct the profile" in remedy)
     assert len(calls.read_text()) == 1
 
 
