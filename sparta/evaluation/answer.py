@@ -168,7 +168,7 @@ class Answers(TaskRows):
         way = prompt_format_of(run.recipe, task_named(self.task, run.recipe.data))
         if run.recipe.engine.kind == "api" and way.limit is None:
             raise SpartaError(
-                f"{self.task} weighs choices by their likelihood, and an endpoint does not weigh a given text: leave the task out, or score "
+                f"{self.task} scores choices by their log-likelihood, which an endpoint cannot compute: leave the task out, or score "
                 f"the models in a branch of the run ({quoted('--resume', run.iteration(run.state.last_committed() or 0).root)} --fork DIR --set engine.kind=hf)"
             )
         if run.recipe.engine.kind == "api" and not way.template:

@@ -117,7 +117,7 @@ def test_an_adapter_whose_names_do_not_meet_the_bases_modules_is_refused(how: st
     for name, folder in toy.ADAPTERS.items():
         spoiled = tiny_models.renamed_adapter(tmp_path / name, folder, SPOILED[how])
         said = refusal(spoiled, toy.BASE)
-        assert said.startswith(f"adapter {spoiled} would change nothing: PEFT finds no place for")
+        assert said.startswith(f"adapter {spoiled} would change nothing: PEFT finds no module for")
         assert "names that begin with base_model.model.model.layers." in said
 
 
@@ -151,4 +151,4 @@ def test_a_base_of_pickles_is_refused(tmp_path: Path, tiny_base: Path, adapter: 
     base = Path(shutil.copytree(tiny_base, tmp_path / "base"))
     (base / "model.safetensors").rename(base / "pytorch_model.bin")
     (base / "pytorch_model.bin.index.json").write_text('{"weight_map": {}}')
-    assert "has no model.safetensors: weights in other formats are not read" in refusal(adapter, base)
+    assert "has no model.safetensors: other weight formats are not supported" in refusal(adapter, base)

@@ -22,7 +22,7 @@ def base(tiny_base: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("missing", "words"),
     [
-        ("config.json", r"is no folder with a config\.json"),
+        ("config.json", r"is not a folder with a config\.json"),
         ("model.safetensors", r"no model\.safetensors"),
         ("tokenizer.json", "no tokenizer"),
         ("tokenizer_config.json", "no chat template"),
@@ -40,7 +40,7 @@ def test_a_base_that_reads_like_one_of_the_hub_is_refused_with_how_to_name_and_f
     with pytest.raises(SpartaError) as caught:
         check_base(named)
     assert str(caught.value).startswith(
-        f"base {named} is no folder with a config.json; correct it in the recipe or put the model there, or name hub:{named} and "
+        f"base {named} is not a folder with a config.json; correct it in the recipe or put the model there, or name hub:{named} and "
         "fetch it: run python jobs/init_pool.py --recipe R --fetch"
     )
 
@@ -50,7 +50,7 @@ def test_a_base_that_is_no_folder_is_refused(named: str) -> None:
     with pytest.raises(SpartaError) as caught:
         check_base(named)
     assert str(caught.value) == (
-        f"base {named} is no folder with a config.json; correct it in the recipe or put the model there"
+        f"base {named} is not a folder with a config.json; correct it in the recipe or put the model there"
     )
 
 

@@ -619,7 +619,7 @@ def test_one_choice_that_does_not_fit_leaves_its_item_ungraded(tmp_path: Path, r
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"likelihood": True}, "an endpoint does not weigh a given text"),
+        ({"likelihood": True}, "scores choices by their log-likelihood, which an endpoint cannot compute"),
         ({"chat_template": False}, "set evaluation.chat_template to true"),
     ],
 )

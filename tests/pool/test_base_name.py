@@ -9,11 +9,11 @@ import pytest
 import torch
 from peft import AutoPeftModelForCausalLM, PeftModel
 from support import tiny_models
+from support.openings import begin_or_continue
 from support.scripted_run import advance
 from transformers import AutoModelForCausalLM
 
 from sparta import toy
-from sparta.commands.begin import begin_or_continue
 from sparta.pool.base_name import naming_base
 from sparta.pool.members import starting_adapter
 from sparta.recipes.load import load

@@ -160,7 +160,7 @@ def test_a_full_model_whose_base_is_missing_is_refused(tmp_path: Path, tiny_base
     models = [*full("ada", "bea"), {"name": "cem", "base": str(tmp_path / "nowhere")}]
     said = refused(recipe_of(tmp_path, tiny_base, models))
     assert said == (
-        f"model cem: base {tmp_path / 'nowhere'} is no folder with a config.json; correct it in the recipe or put the model there"
+        f"model cem: base {tmp_path / 'nowhere'} is not a folder with a config.json; correct it in the recipe or put the model there"
     )
 
 
@@ -170,7 +170,7 @@ def test_a_base_that_reads_like_one_of_the_hub_is_refused_with_how_to_name_and_f
     said = refused(
         recipe_of(tmp_path, tiny_base, [*full("ada", "bea"), {"name": "cem", "base": "own/model"}])
     )
-    assert said.startswith("model cem: base own/model is no folder with a config.json")
+    assert said.startswith("model cem: base own/model is not a folder with a config.json")
     assert "name hub:own/model and fetch it: run python jobs/init_pool.py --recipe R --fetch" in said
 
 
@@ -222,7 +222,7 @@ def test_a_shape_that_a_base_cannot_take_is_refused(tmp_path: Path, tiny_base: P
     said = refused(recipe_of(tmp_path, tiny_base, full("ada", "bea", "cem"), engine=engine))
     assert (
         said
-        == "pool.lora has rank 4, more than engine.vllm.max_rank, which is 2: raise that, or leave it null"
+        == "pool.lora has rank 4, more than engine.vllm.max_rank, which is 2: raise it, or set it to null"
     )
 
 
@@ -238,13 +238,13 @@ def test_an_adapter_with_a_module_or_a_rank_of_another_is_refused(
     ranked = Path(shutil.copytree(tiny_adapters["ada"], tmp_path / "ranked"))
     config = ranked / "adapter_config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"r": 8}))
-    assert "has rank 4, its adapter_config.json says 8" in said_of(ranked)
+    assert "has rank 4, but its adapter_config.json says 8" in said_of(ranked)
     foreign = Path(shutil.copytree(tiny_adapters["ada"], tmp_path / "foreign"))
     weights = foreign / "adapter_model.safetensors"
     save_file(
         {name.replace("q_proj", "c_attn"): value for name, value in load_file(weights).items()}, weights
     )
-    assert f"it adapts c_attn, base {tiny_base} has no module of that name" in said_of(foreign)
+    assert f"it adapts c_attn, but base {tiny_base} has no module of that name" in said_of(foreign)
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_an_adapter_with_a_module_or_a_rank_of_another_is_refused(
         (lambda name: f"base_model.model.{name}", "would change nothing"),
         (lambda name: name.removeprefix("base_model.model."), "would change nothing"),
         # Names that vLLM would take for the right ones, and the base's own names do not rule out.
-        (lambda name: name.replace("model.layers", "other.model.layers"), "28 of its tensors found no place"),
+        (lambda name: name.replace("model.layers", "other.model.layers"), "28 of its tensors have no module"),
         (
             lambda name: None if "layers.1.self_attn.k_proj" in name else name,
             "2 that its adapter_config.json asks",

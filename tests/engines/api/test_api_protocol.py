@@ -58,12 +58,12 @@ def test_an_empty_text_is_an_answer_and_none_is_not() -> None:
             assert (answer.text, answer.finish_reason, answer.new_tokens) == ("", finish_reason, 1)
     for broken, words in [
         (data(message=None), "without a message"),
-        (data(message={"content": 3}), "no chat completion"),
+        (data(message={"content": 3}), "an invalid chat completion"),
         (data(finish_reason="tool_calls"), "finish_reason tool_calls"),
         (data(finish_reason=None), "finish_reason None"),
-        ("", "no chat completion"),
+        ("", "an invalid chat completion"),
         ('{"choices": []}', "without a choice"),
-        ("[1]", "no chat completion"),
+        ("[1]", "an invalid chat completion"),
     ]:
         with pytest.raises(Garbled, match=words):
             read_answer(broken, asked())

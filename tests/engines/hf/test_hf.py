@@ -494,7 +494,7 @@ def test_missing_and_unusable_files_are_named(
     tmp_path: Path, tiny_base: Path, tiny_adapters: dict[str, Path]
 ) -> None:
     engine = HfEngine(settings())
-    with pytest.raises(SpartaError, match=r"nowhere is no folder with a config\.json"):
+    with pytest.raises(SpartaError, match=r"nowhere is not a folder with a config\.json"):
         engine.renderer(ref("a", tmp_path / "nowhere", None))
     pickled = tmp_path / "pickled"
     shutil.copytree(tiny_base, pickled)
@@ -530,7 +530,7 @@ def test_an_adapter_that_peft_puts_on_in_part_is_refused_and_the_base_is_loaded_
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_refused(tiny_base: Path) -> None:
     engine = HfEngine(settings(device="cuda"))
-    with pytest.raises(SpartaError, match="asks for a GPU and there is none"):
+    with pytest.raises(SpartaError, match="asks for a GPU, but there is none"):
         answers(engine, [request(engine, ref("a", tiny_base, None), "x")])
 
 

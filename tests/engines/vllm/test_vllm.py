@@ -335,8 +335,8 @@ def test_copies_are_one_adapter_and_answer_each_with_its_own_seed(engine: VllmEn
     copies = [replace(POOL[0], name=f"adder-{number}") for number in range(2, 7)]
     apart = replace(copies[-1], version="learned")
     engine.expect([*POOL[:3], *copies])
-    room, loads, together = engine._rooms[str(toy.BASE)], engine.loads, []
-    assert (room.mixed, room.kept) == (3, 3)
+    capacity, loads, together = engine._capacities[str(toy.BASE)], engine.loads, []
+    assert (capacity.mixed, capacity.kept) == (3, 3)
     asked = [request(engine, model, question) for question in QUESTIONS[:5] for model in (POOL[0], *copies)]
     made = {}
     for done in engine.run(Inbox(asked)):
@@ -369,7 +369,7 @@ def test_an_adapter_that_cannot_be_put_on_leaves_the_engine_as_it_was(
     model, weights, loads = ref("late", toy.BASE, folder), folder / "adapter_model.safetensors", engine.loads
     engine.expect([*POOL, model])
     weights.rename(tmp_path / "weights")
-    with pytest.raises(SpartaError, match=rf"adapter {folder} of late cannot be put on base"):
+    with pytest.raises(SpartaError, match=rf"adapter {folder} of late cannot be loaded on base"):
         answers(engine, [request(engine, model, "1 + 1")])
     assert answers(engine, [request(engine, POOL[0], "1 + 1")])
     (tmp_path / "weights").rename(weights)
@@ -390,7 +390,7 @@ def test_an_adapter_whose_parts_find_no_module_in_vllm_is_refused_and_the_others
     answers(engine, [request(engine, POOL[0], "1 + 1")])
     loads = engine.loads
     engine.expect([*POOL, stray])
-    words = r"^model stray: adapter .* 4 of its tensors found no place there \(other.model.layers.1.self_attn"
+    words = r"^model stray: adapter .* 4 of its tensors have no module there \(other.model.layers.1.self_attn"
     for _ in range(2):
         with pytest.raises(SpartaError, match=words):
             answers(engine, [request(engine, stray, "1 + 1")])
@@ -481,7 +481,9 @@ def test_choices_that_vllm_cannot_weigh_are_told_of(tmp_path: Path) -> None:
     engine = VllmEngine(vllm_settings())
     engine.expect([model])
     assert answers(engine, [request(engine, model, "1 + 1")])
-    with pytest.raises(SpartaError, match=r"cannot weigh choices with adapters .*: set engine.kind to hf"):
+    with pytest.raises(
+        SpartaError, match=r"cannot score log-likelihoods with adapters .*: set engine.kind to hf"
+    ):
         answers(engine, [weighing(engine, model, "1 + 1", "2", True)])
     assert engine.loads == 1
     engine.close()

@@ -125,7 +125,7 @@ def test_a_process_that_is_killed_is_no_error_of_the_user_and_the_next_run_start
             with pytest.raises(EngineDeadError) as caught:
                 answers(engine, met)
             assert not isinstance(caught.value, SpartaError)
-            assert caught.value.__notes__ == [f"vLLM was at work on requests to base {toy.BASE}"]
+            assert caught.value.__notes__ == [f"vLLM was processing requests to base {toy.BASE}"]
             assert engine.loads == loads
             assert answers(engine, asked) == expected
             assert engine.loads == loads + 1
