@@ -1,4 +1,4 @@
-"""Adapters of a state name their base so that PEFT finds it, or says what to set; equal recipes make equal adapters."""
+"""Adapters of a state name their base so that PEFT finds it or shows what to set; equal recipes make equal adapters."""
 
 import json
 import shutil
@@ -56,7 +56,7 @@ def told(adapter: Path) -> dict[str, Any]:
 def test_peft_alone_loads_what_a_run_has_trained_as_the_run_does(
     tmp_path: Path, tiny_base: Path, tiny_adapters: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Adapters that came with another machine's base, or none; asked for in any working folder."""
+    """Adapters that name another machine's base, or none; loaded from any working directory."""
     foreign = Path(shutil.copytree(tiny_adapters["ada"], tmp_path / "foreign"))
     config = told(foreign) | {"base_model_name_or_path": "org/base", "revision": "v7", "task_type": None}
     (foreign / "adapter_config.json").write_text(json.dumps(config))

@@ -1,4 +1,4 @@
-"""What a person reads when vLLM cannot work: the sentence names the setting to change. None of it needs vllm."""
+"""Error messages when vLLM cannot work: they name the setting to change. Needs no vllm."""
 
 import json
 import sys
@@ -189,9 +189,9 @@ def test_an_adapter_above_max_rank_is_refused_with_both_ranks(tmp_path: Path, ti
 
 
 @pytest.mark.parametrize("kind", [{"use_dora": True}, {"bias": "all"}, {"modules_to_save": ["lm_head"]}])
-def test_kinds_of_adapters_that_vllm_does_not_know_are_refused(
+def test_kinds_of_adapters_that_vllm_does_not_support_are_refused(
     tmp_path: Path, kind: dict[str, object]
 ) -> None:
     model = ref("a", tmp_path, adapter_of(tmp_path / "a", **kind))
-    with pytest.raises(SpartaError, match=rf"model a: .* {next(iter(kind))}, which vLLM does not know"):
+    with pytest.raises(SpartaError, match=rf"model a: .* {next(iter(kind))}, which vLLM does not support"):
         lora_capacities([model], Vllm())
