@@ -26,6 +26,10 @@ class SpartaError(Exception):
         return printable(super().__str__())
 
 
+class UsageError(Exception):
+    """The arguments of a command contradict each other. The message says how, and which to leave out; the command exits as for an unknown option."""
+
+
 def printable(text: str) -> str:
     """`text` of a model, a log or an endpoint as a terminal may have it: what would steer one, or turn the order of letters around, is spelled out.
 

@@ -18,7 +18,7 @@ from sparta.errors import SpartaError
 from sparta.evaluation.answer import Evaluate, checkpoint_name, checkpoints
 from sparta.evaluation.comparison import other_run
 from sparta.evaluation.grade import GradeAnswers
-from sparta.evaluation.holdout_log import HoldoutAccess, note_accesses
+from sparta.evaluation.holdout_log import HoldoutAccess, record_accesses
 from sparta.evaluation.items import freeze_items, items_file, items_of
 from sparta.evaluation.scores import CheckpointScores, scores
 from sparta.evaluation.selection import Mean, best, mean_of, pools
@@ -129,9 +129,9 @@ def score(asked: EvaluateRequest, screen: Screen) -> dict[str, TaskScores]:
             screen.say(f"tasks (model loads): {', '.join(driver.loads)}")
         for other in others:
             scored = found[other.task]
-            if other.scores.way != scored.way:
+            if other.scores.prompt_format != scored.prompt_format:
                 screen.say(
-                    f"{other.task}: {other.title} was asked or graded otherwise ({other.scores.way}, here {scored.way})"
+                    f"{other.task}: {other.title} was asked or graded otherwise ({other.scores.prompt_format}, here {scored.prompt_format})"
                 )
             compared = other.compare(run, scored.choices, todo.metrics(other.task), screen.say)
             found[other.task] = msgspec.structs.replace(scored, against=compared)
@@ -192,7 +192,7 @@ def _chosen(run: Run, todo: EvaluationPlan, name: str, means: Mapping[str, Means
     return TaskScores(
         metrics=_scales(todo, name),
         items={"validation": len(items_of(run, name, "validation"))} if own else {},
-        way=format_of_scores(run, name, judged=bool(_judged(todo, [name]))),
+        prompt_format=format_of_scores(run, name, judged=bool(_judged(todo, [name]))),
         validation={checkpoint: mean.value for checkpoint, mean in own.items()},
         ungraded={checkpoint: mean.ungraded for checkpoint, mean in own.items()},
         unanswered={checkpoint: mean.unanswered for checkpoint, mean in own.items() if mean.unanswered},
@@ -228,9 +228,9 @@ def _tested(
     for name in todo.tasks:
         freeze_items(run, name, "test")
     if not driver.is_complete("test", entries, graded):
-        # What cannot be asked is no look.
+        # Check before recording: a request that fails is not an access.
         driver.check("test", entries, graded)
-    looks = {name: note_accesses(run.state, _looks(run, name, found[name])) for name in todo.tasks}
+    accesses = {name: record_accesses(run.state, _accesses(run, name, found[name])) for name in todo.tasks}
     driver.complete("test", entries, graded)
     tested = {}
     for name in todo.tasks:
@@ -241,7 +241,7 @@ def _tested(
         tested[name] = msgspec.structs.replace(
             found[name],
             items={**found[name].items, "test": len(items_of(run, name, "test"))},
-            looks=[msgspec.structs.replace(look, time="") for look in looks[name]],
+            accesses=[msgspec.structs.replace(access, time="") for access in accesses[name]],
             choices=[
                 msgspec.structs.replace(
                     choice,
@@ -255,8 +255,8 @@ def _tested(
     return tested
 
 
-def _looks(run: Run, name: str, scored: TaskScores) -> list[HoldoutAccess]:
-    """The looks at the test split of the task `name` that its choices ask for."""
+def _accesses(run: Run, name: str, scored: TaskScores) -> list[HoldoutAccess]:
+    """The accesses to the test split of the task `name` that scoring its choices needs."""
     models = checkpoints(run, tuple(choice.checkpoint for choice in scored.choices))
     return [
         HoldoutAccess(
@@ -267,7 +267,7 @@ def _looks(run: Run, name: str, scored: TaskScores) -> list[HoldoutAccess]:
             chosen_on=choice.chosen_on,
             iterations=choice.iterations,
             items=len(items_of(run, name, "test")),
-            way=scored.way,
+            prompt_format=scored.prompt_format,
         )
         for choice in scored.choices
     ]

@@ -1,46 +1,18 @@
 """What the command lines have in common: which run and where, contradictions in what was typed, and how a command ends."""
 
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args
 
 from sparta.errors import SpartaError
-from sparta.names import ClusterKind, quoted
+from sparta.names import ClusterKind
+from sparta.store.state_argument import add_state
 
 Stage = Literal["validation", "test", "both"]
 """The split that an evaluation scores: on validation checkpoints are chosen, on test the chosen ones are scored."""
-
-
-class UsageError(Exception):
-    """The arguments contradict each other. The message says how, and which to leave out; the command ends as for an unknown option."""
-
-
-def add_state(parser: ArgumentParser) -> None:
-    """The state directory, as an argument and as --state: see `settle_state`."""
-    parser.add_argument(
-        "state_argument",
-        nargs="?",
-        type=Path,
-        metavar="STATE",
-        help="the state directory, which holds everything of a run (default: state)",
-    )
-    parser.add_argument("--state", type=Path, metavar="DIR", help="the state directory, given as an option")
-
-
-def settle_state(args: Namespace) -> None:
-    """Leave one `state` in `args`, None where none was given. Raises UsageError where two were given and differ."""
-    if not hasattr(args, "state_argument"):
-        return
-    argument = args.state_argument
-    del args.state_argument
-    if argument is not None and args.state is not None and argument.resolve() != args.state.resolve():
-        raise UsageError(
-            f"two state directories are given, {quoted(argument)} and {quoted('--state', args.state)}: leave one of them out"
-        )
-    args.state = args.state if argument is None else argument
 
 
 def add_recipe(parser: ArgumentParser) -> None:

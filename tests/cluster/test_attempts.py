@@ -216,7 +216,7 @@ def test_an_attempt_says_as_data_what_its_phase_was_asked_for(tmp_path: Path) ->
     read = files.read_json(run.state.jobs / "evals" / "test" / "a0.json", Attempt)
     assert read == attempt and read.phase == "evaluate"
     again = read.piece.attempts(run)
-    assert isinstance(again.phase, Evaluate) and again.phase.asked == phase.asked
+    assert isinstance(again.phase, Evaluate) and again.phase.requested == phase.requested
     assert again.folder == run.state.jobs / "evals" / "test"
 
 

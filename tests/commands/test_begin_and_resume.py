@@ -19,7 +19,7 @@ from sparta.commands import resume
 from sparta.commands.cancel import cancel_all
 from sparta.errors import SpartaError
 from sparta.evaluation.answer import Evaluate
-from sparta.evaluation.holdout_log import HoldoutAccess, accesses_so_far, note_accesses
+from sparta.evaluation.holdout_log import HoldoutAccess, accesses_so_far, record_accesses
 from sparta.phases.base import ArrayPhase, WorkItem
 from sparta.phases.generate import Generate
 from sparta.phases.generate_and_judge import CombatAndJudge
@@ -279,7 +279,7 @@ def test_a_fork_knows_what_was_seen_of_test_splits(tmp_path: Path) -> None:
     look = HoldoutAccess(
         "quiz", "iter_01-model0", "v1", "best of the last pool", "quiz", (0, 1), 5, "answers-chat-5"
     )
-    noted = note_accesses(run.state, [look])
+    noted = record_accesses(run.state, [look])
     files.write_json(run.state.evals / "summary.json", {})
     target = StateDir(tmp_path / "branch")
     fork(run.state, 1, target, None)

@@ -1,4 +1,4 @@
-"""The log of looks at test splits: what was noted down stays, and a change of it is found."""
+"""The log of test-set accesses: rows stay, and a change is detected."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from sparta.evaluation.holdout_log import (
     HoldoutAccess,
     accesses_so_far,
     holdout_log_file,
-    note_accesses,
+    record_accesses,
     seal_file,
 )
 from sparta.screen import Screen
@@ -29,13 +29,13 @@ def look(checkpoint: str) -> HoldoutAccess:
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     run = begin(tmp_path, models=3, combats=4)
-    note_accesses(run.state, [look("iter_00-a"), look("iter_01-b")])
+    record_accesses(run.state, [look("iter_00-a"), look("iter_01-b")])
     return run
 
 
 def test_rows_are_added_and_the_old_ones_stay_as_they_are(run: Run) -> None:
     before = holdout_log_file(run.state).read_bytes()
-    [noted] = note_accesses(run.state, [look("iter_02-c")])
+    [noted] = record_accesses(run.state, [look("iter_02-c")])
     assert noted.number == 3
     assert holdout_log_file(run.state).read_bytes().startswith(before)
     assert len(accesses_so_far(run.state)) == 3
@@ -69,7 +69,7 @@ def test_a_row_that_was_changed_or_is_gone_stops_the_next_command(
     change(holdout_log_file(run.state))
     for attempt in (
         lambda: launch(LaunchRequest(state=run.state.root, iterations=1), Screen()),
-        lambda: note_accesses(run.state, [look("iter_02-c")]),
+        lambda: record_accesses(run.state, [look("iter_02-c")]),
     ):
         with pytest.raises(SpartaError, match=rf"looks\.jsonl {words}: restore it"):
             attempt()
@@ -77,23 +77,23 @@ def test_a_row_that_was_changed_or_is_gone_stops_the_next_command(
 
 def test_a_row_whose_writer_died_before_the_seal_counts(run: Run) -> None:
     seal = seal_file(run.state).read_bytes()
-    note_accesses(run.state, [look("iter_02-c")])
+    record_accesses(run.state, [look("iter_02-c")])
     seal_file(run.state).write_bytes(seal)
     assert [each.checkpoint for each in accesses_so_far(run.state)] == ["iter_00-a", "iter_01-b", "iter_02-c"]
-    note_accesses(run.state, [look("iter_03-d")])
+    record_accesses(run.state, [look("iter_03-d")])
     edit(holdout_log_file(run.state))
     with pytest.raises(SpartaError, match="was changed"):
         accesses_so_far(run.state)
 
 
-def test_a_log_of_version_0_1_0_has_no_seal_until_the_next_look(run: Run) -> None:
+def test_a_log_of_version_0_1_0_has_no_seal_until_the_next_access(run: Run) -> None:
     seal_file(run.state).unlink()
     check_state(run)
-    note_accesses(run.state, [look("iter_02-c")])
+    record_accesses(run.state, [look("iter_02-c")])
     assert seal_file(run.state).is_file()
 
 
-def test_a_branch_takes_the_looks_and_their_seal_along(run: Run, tmp_path: Path) -> None:
+def test_a_branch_inherits_the_accesses_and_their_seal(run: Run, tmp_path: Path) -> None:
     target = StateDir(tmp_path / "branch")
     launch(LaunchRequest(resume=run.iteration(0).root, fork=target.root, iterations=1), Screen())
     assert accesses_so_far(target) == accesses_so_far(run.state)

@@ -4,9 +4,10 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import get_args
 
-from sparta.commands.options import Stage, add_state, add_where, exit_on_error
+from sparta.commands.options import Stage, add_where, exit_on_error
 from sparta.commands.programs.base import Program
 from sparta.names import DEFAULT_STATE
+from sparta.store.state_argument import add_state
 
 
 def _add_options(parser: ArgumentParser) -> None:

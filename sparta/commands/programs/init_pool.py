@@ -2,8 +2,9 @@
 
 from argparse import ArgumentParser, Namespace
 
-from sparta.commands.options import UsageError, add_run, exit_on_error
+from sparta.commands.options import add_run, exit_on_error
 from sparta.commands.programs.base import Program
+from sparta.errors import UsageError
 
 
 def _add_options(parser: ArgumentParser) -> None:

@@ -3,8 +3,9 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from sparta.commands.options import UsageError, exit_on_error
+from sparta.commands.options import exit_on_error
 from sparta.commands.programs.base import Program
+from sparta.errors import UsageError
 from sparta.names import DATASETS
 
 

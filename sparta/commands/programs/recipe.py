@@ -2,8 +2,10 @@
 
 from argparse import ArgumentParser, Namespace
 
-from sparta.commands.options import UsageError, add_recipe, add_state, exit_on_error
+from sparta.commands.options import add_recipe, exit_on_error
 from sparta.commands.programs.base import Program
+from sparta.errors import UsageError
+from sparta.store.state_argument import add_state
 
 
 def _add_options(parser: ArgumentParser) -> None:

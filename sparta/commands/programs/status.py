@@ -2,9 +2,10 @@
 
 from argparse import ArgumentParser, Namespace
 
-from sparta.commands.options import add_state, exit_on_error
+from sparta.commands.options import exit_on_error
 from sparta.commands.programs.base import Program
 from sparta.names import DEFAULT_STATE
+from sparta.store.state_argument import add_state
 
 
 def _add_options(parser: ArgumentParser) -> None:
