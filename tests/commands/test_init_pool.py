@@ -167,7 +167,10 @@ def test_a_deleted_pool_is_retrained_identically_unless_iterations_were_played_w
     assert run.iteration(0).manifest.read_bytes() == before
     advance(run, 1, upto="plan")
     shutil.rmtree(run.iteration(0).root)
-    with pytest.raises(SpartaError, match=f"{run.iteration(0).root} is missing or has no MANIFEST.json"):
+    with pytest.raises(
+        SpartaError,
+        match=f"{run.iteration(0).root}, the run's initial pool, is missing or has no MANIFEST.json",
+    ):
         begin_or_continue(run.state, None)
 
 
@@ -176,7 +179,7 @@ def test_a_detached_launch_begins_with_the_pool(tmp_path: Path) -> None:
     found = links_from(run, 0, 1, 16)
     assert [str(link) for link in found][:3] == ["sft 0", "found 0 and plan 1", "generate 1"]
     assert found[0].shards == 4, "one task an expert"
-    assert [piece.phase for piece in found[1].work.deals] == ["generate", "judge"]
+    assert [piece.phase for piece in found[1].work.assigns] == ["generate", "judge"]
     advance(run, 0, upto="sft")
     assert [str(link) for link in links_from(run, 0, 0, 16)] == ["found 0"]
 
