@@ -1,4 +1,4 @@
-"""What the command lines have in common: which run and where, contradictions in what was typed, and how a command ends."""
+"""What the command lines share: options for run and cluster, contradicting arguments, and how a command exits."""
 
 import sys
 from argparse import ArgumentParser
@@ -12,11 +12,11 @@ from sparta.names import ClusterKind
 from sparta.store.state_argument import add_state
 
 Stage = Literal["validation", "test", "both"]
-"""The split that an evaluation scores: on validation checkpoints are chosen, on test the chosen ones are scored."""
+"""The splits that an evaluation scores: checkpoints are chosen on validation, the chosen ones are scored on test."""
 
 
 def add_recipe(parser: ArgumentParser) -> None:
-    """The recipe, and changes to it."""
+    """Add --recipe and --set."""
     parser.add_argument(
         "--recipe",
         metavar="R",
@@ -33,38 +33,37 @@ def add_recipe(parser: ArgumentParser) -> None:
 
 
 def add_run(parser: ArgumentParser) -> None:
-    """The options of a command that begins or continues a run: they are fields of `sparta.commands.launch.LaunchRequest`."""
+    """Add the options of a command that starts or continues a run: fields of `sparta.commands.launch_request.LaunchRequest`."""
     add_state(parser)
     add_recipe(parser)
     add_where(parser)
     parser.add_argument(
         "--dry-run", action="store_true", help="check everything and print the plan; start nothing"
     )
-    parser.add_argument("--detach", action="store_true", help="submit all jobs to SLURM at once, and leave")
+    parser.add_argument("--detach", action="store_true", help="submit all jobs to SLURM at once, and exit")
 
 
 def add_where(parser: ArgumentParser) -> None:
-    """Where the work is done."""
+    """Add --cluster and --profile."""
     parser.add_argument(
         "--cluster",
         choices=get_args(ClusterKind),
-        help="where the work is done (default: what the recipe says)",
+        help="where tasks run (default: cluster.kind of the recipe)",
     )
     parser.add_argument(
         "--profile",
         metavar="P",
-        help="run on SLURM, on the cluster that this YAML file, or name under slurm/profiles, describes",
+        help="run on SLURM, with the cluster profile P: a YAML file, or a name under slurm/profiles",
     )
 
 
 @contextmanager
 def exit_on_error(
-    go_on: Callable[[], str] = lambda: "type the same command again", place: Path | None = None
+    next_step: Callable[[], str] = lambda: "type the same command again", place: Path | None = None
 ) -> Iterator[None]:
-    """End the command as a person is told it: by an error with its one sentence and status 1, interrupted with 130 and how to `go_on`.
+    """Exit with one clear message: after an error with status 1; after an interrupt with status 130, saying how to continue (`next_step`).
 
-    An error of the operating system that nobody has named ends in a sentence too; place: what it names where the error names no path, the
-    folder that the command works on.
+    Errors of the operating system become a sentence too. place: the folder that the command works on, named where such an error has no path.
     """
     from sparta.store.disk import os_errors_in_words
 
@@ -75,5 +74,5 @@ def exit_on_error(
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print(f"\ninterrupted: what is done is on disk; {go_on()}", file=sys.stderr)
+        print(f"\ninterrupted: finished work is on disk; {next_step()}", file=sys.stderr)
         sys.exit(130)

@@ -1,4 +1,4 @@
-"""What lies in a state and is not what it should be: measurements never stop a run, and everything else is named, whatever it is."""
+"""Damaged files in a state: measurements never stop a run, and everything else is an error that names the file."""
 
 import os
 import shutil
@@ -129,7 +129,7 @@ STATE_FILES = (
 
 @pytest.mark.parametrize("change", STRANGE)
 @pytest.mark.parametrize("name", STATE_FILES)
-def test_what_is_no_file_in_the_place_of_one_is_named(
+def test_something_else_in_the_place_of_a_file_is_named(
     name: str, change: Callable[[Path], None], state: Path
 ) -> None:
     before = manifests(state)
@@ -143,7 +143,7 @@ def test_what_is_no_file_in_the_place_of_one_is_named(
     assert all((state / folder / "MANIFEST.json").read_bytes() == others[folder] for folder in others)
 
 
-def test_a_pipe_in_the_place_of_a_file_is_waited_for_by_no_command(state: Path) -> None:
+def test_no_command_blocks_on_a_pipe_in_the_place_of_a_file(state: Path) -> None:
     pipe(state / "iter_02" / "responses" / "a0-00000.jsonl")
     said = sentence(typed("status", state))
     assert "a0-00000.jsonl is a named pipe where a file belongs" in said

@@ -411,7 +411,7 @@ def test_a_task_that_only_a_judge_can_score_is_refused_without_one(
     run = played(tmp_path, iterations=1)
     register("essay", metrics=(SCORE,))
     with pytest.raises(
-        SpartaError, match=r"essay is scored by score, which a judge gives, .*: set evaluation\.judge"
+        SpartaError, match=r"essay is scored by score, which needs a judge, .*: set evaluation\.judge"
     ):
         scored(run, tasks="essay")
     assert not run.state.evals.exists()
@@ -423,7 +423,7 @@ def test_other_metrics_that_need_a_judge_are_left_out_without_one_and_reported(
     run = played(tmp_path, iterations=1)
     register("quiz", metrics=(Metric("accuracy"), SCORE))
     found, told = scored(run, tasks="quiz")
-    assert "quiz: score left out, for a judge gives that and the recipe names none (evaluation.judge)" in told
+    assert "quiz: score left out: it needs a judge, and the recipe names none (evaluation.judge)" in told
     assert all(set(choice.test) == {"accuracy"} for choice in found["quiz"].choices)
 
 
@@ -516,7 +516,7 @@ def test_another_run_with_another_prompt_format_is_reported(tmp_path: Path, regi
     one, other = played(tmp_path / "one", 1), played(tmp_path / "other", 1, evaluation={"max_new_tokens": 50})
     scored(other, tasks="quiz")
     _, told = scored(one, tasks="quiz", against=other.state.root)
-    assert "was asked or graded otherwise (answers-chat-50, here answers-chat-64)" in told
+    assert "used another prompt format or grading (answers-chat-50, here answers-chat-64)" in told
 
 
 def test_runs_whose_items_only_share_their_ids_are_not_compared(tmp_path: Path, register: Register) -> None:
@@ -605,7 +605,7 @@ def test_the_tasks_are_the_recipes_or_the_trained_one_or_the_users_own(tmp_path:
         ({"tasks": "quizz"}, "there is no task quizz; did you mean quiz"),
         ({"tasks": "quiz", "select_on": "quis"}, "there is no task quis; did you mean quiz"),
         ({"tasks": " , "}, "--tasks names no task"),
-        ({"tasks": "quiz,bare"}, "bare: no item of its validation split has an answer to tell accuracy by"),
+        ({"tasks": "quiz,bare"}, "bare: no item of its validation split has an answer, which accuracy needs"),
         ({"tasks": "quiz,half"}, "half: no item of its test split has an answer"),
     ],
 )

@@ -162,5 +162,5 @@ def test_a_launch_freezes_the_members_and_the_same_command_goes_on_while_the_sco
 
     summed_up(run, {**SCORES, "model1": 0.0, "model5": 1.0})
     said = sentence(typed(*launch))
-    assert "was begun with another recipe" in said and "pool.models" in said and "model5" in said
+    assert "was started with another recipe" in said and "pool.models" in said and "model5" in said
     assert "nothing to do" in typed("launch", "--state", state.root).stdout

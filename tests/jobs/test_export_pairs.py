@@ -126,7 +126,7 @@ def test_pairs_with_a_response_that_was_cut_are_counted_and_can_be_left_out(
     export_pairs(run.iteration(1).root, tmp_path / "all.jsonl", False, Screen())
     assert "in 2 of them a response was cut at its token limit" in capsys.readouterr().out
     export_pairs(run.iteration(1).root, tmp_path / "some.jsonl", True, Screen())
-    assert "2 pairs in which a response was cut" in capsys.readouterr().out
+    assert "2 pairs were left out: a response was cut at its token limit" in capsys.readouterr().out
     assert len((tmp_path / "some.jsonl").read_text().splitlines()) == len(pairs) - 2
 
 

@@ -228,7 +228,7 @@ def test_votes_assigned_before_their_responses_existed_are_made_only_if_necessar
     advance(run, 1, upto="plan")
     # As a detached launch deals: both arrays at once, behind the plan.
     dealt = [
-        AttemptDir(run, phase, 1).deal(sharded(run, phase, 1, phase.missing(run, 1), 3), "slurm")
+        AttemptDir(run, phase, 1).assign(sharded(run, phase, 1, phase.missing(run, 1), 3), "slurm")
         for phase in (Generate(), Judge())
     ]
     assert [attempt.items for attempt in dealt] == [40, 120]

@@ -137,7 +137,7 @@ def test_a_dry_run_on_gpus_shows_the_total_and_that_of_the_pool_the_arithmetic(
 
     [total] = memory("launch", *on_gpus)
     said = re.fullmatch(
-        rf"(DPO of ada, bea, cem on {re.escape(str(base))}: 45\.\d GiB) of GPU memory, by the .*", total
+        rf"(DPO of ada, bea, cem on {re.escape(str(base))}: 45\.\d GiB) of GPU memory; .*", total
     )
     assert said is not None and "jobs/init_pool.py --dry-run" in total
     first, weights, lora, *_ = memory("init_pool", *on_gpus)

@@ -89,7 +89,7 @@ def test_a_lock_is_released_when_the_block_fails(state: StateDir, said: list[str
     assert holder(state) is None
 
 
-def test_a_second_driver_is_told_who_holds_the_lock_and_what_to_do(state: StateDir, start: Start) -> None:
+def test_the_error_of_a_second_driver_names_the_holder_and_the_remedy(state: StateDir, start: Start) -> None:
     first = start(HOLD, state.root)
     assert line(first) == "held"
     second = start(HOLD, state.root).communicate()[0]
@@ -135,9 +135,7 @@ def test_a_lock_from_another_machine_holds_while_its_heartbeat_is_young(
     )
     assert who(state).alive
     with (
-        pytest.raises(
-            SpartaError, match=r"process 1 on node7 .*SLURM job 42.* last sign of life is 100 s old"
-        ),
+        pytest.raises(SpartaError, match=r"process 1 on node7 .*SLURM job 42.* last heartbeat was 100 s ago"),
         RunLock(state, said.append),
     ):
         pass
@@ -189,7 +187,7 @@ def as_driver_job(patch: pytest.MonkeyPatch, job: str) -> None:
 
 
 @pytest.mark.parametrize(("driver", "noted"), [("42", "42"), ("41", None), (None, None)])
-def test_a_job_is_a_drivers_own_where_the_batch_script_says_so_of_this_very_job(
+def test_a_job_counts_as_a_driver_job_where_its_own_batch_script_says_so(
     state: StateDir, driver: str | None, noted: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     as_driver_job(monkeypatch, "42")
@@ -215,7 +213,7 @@ def test_a_claim_that_does_not_say_whose_the_job_is_is_read(state: StateDir) -> 
 
 
 @pytest.mark.parametrize(("how", "stays"), [(None, False), (ValueError, False), (KeyboardInterrupt, True)])
-def test_a_driver_job_is_noted_until_it_comes_to_an_end_of_its_own(
+def test_a_driver_job_is_noted_until_it_completes(
     state: StateDir, how: type[BaseException] | None, stays: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     as_driver_job(monkeypatch, "41")
@@ -271,7 +269,7 @@ def test_the_heartbeat_keeps_the_file_of_the_holder_young(
         assert who(state).silent_seconds < 5
 
 
-def test_a_driver_that_lost_its_lock_is_told_and_does_not_release_that_of_its_successor(
+def test_a_driver_that_lost_its_lock_does_not_release_its_successors(
     state: StateDir, said: list[str]
 ) -> None:
     first = RunLock(state, said.append)
@@ -370,7 +368,7 @@ def test_drivers_that_come_and_go_never_hold_the_lock_together(state: StateDir, 
     assert sum(int(output[0]) for output in outputs) > 10
 
 
-def test_a_lock_that_says_nothing_is_refused_with_the_remedy(
+def test_a_lock_without_a_baton_is_refused_with_the_remedy(
     state: StateDir, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lock, "_SETTLE_SECONDS", 0.1)

@@ -1,4 +1,4 @@
-"""The commit: what it covers, what it does not, and what is said when something was edited."""
+"""The commit: what it covers, what it does not, and the errors for edited files."""
 
 import shutil
 from collections.abc import Callable

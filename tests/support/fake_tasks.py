@@ -1,4 +1,4 @@
-"""Tasks for tests of the evaluation: what they ask, how they grade and what ends an answer is said where they are made."""
+"""Tasks for tests of the evaluation; each test sets the questions, the grading and the stop strings."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from support.scripted_run import Silent
 
 
 def nothing(item: Item, text: str) -> dict[str, float]:
-    """No grade that a program could give."""
+    """A grader that gives no grade."""
     return {}
 
 
@@ -64,7 +64,7 @@ def questions(split: str, count: int, **fields: object) -> list[Item]:
 
 
 def complete(run: Run, phase: Phase) -> Driver:
-    """All rows of `phase`, in this process: a task that a test has registered is known to no other."""
+    """Make all rows of `phase` in this process: other processes do not know a task that a test has registered."""
     driver = Driver(run, Inline(run), Silent(), lambda: None)
     driver.complete(phase, 0)
     return driver

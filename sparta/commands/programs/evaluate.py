@@ -52,11 +52,11 @@ def _run(args: Namespace) -> int:
     from sparta.store.layout import StateDir
 
     args.state = args.state or DEFAULT_STATE
-    asked, screen = EvaluateRequest(**vars(args)), Screen()
+    request, screen = EvaluateRequest(**vars(args)), Screen()
     with exit_on_error(place=args.state):
-        found = score(asked, screen)
+        found = score(request, screen)
         show_scores(screen.console, found)
-        screen.say(f"written to {summary_file(StateDir(asked.state))}")
+        screen.say(f"written to {summary_file(StateDir(request.state))}")
     return 0
 
 

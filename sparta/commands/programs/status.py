@@ -32,7 +32,7 @@ def _run(args: Namespace) -> int:
 PROGRAM = Program(
     name="status",
     summary="Show where a run stands.",
-    details="Exit status: 0 done, 1 failed, 3 in progress. It only reads: run it at any time, from any machine that sees the state.",
+    details="Exit status: 0 done, 1 failed, 3 in progress. It only reads: run it at any time, on any machine that sees the state.",
     example=("state/mine",),
     add_options=_add_options,
     run=_run,
