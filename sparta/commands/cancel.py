@@ -10,7 +10,7 @@ from sparta.cluster.local import Local
 from sparta.cluster.slurm import cli
 from sparta.cluster.slurm.cli import QueueEntry
 from sparta.cluster.slurm.detached import chain_file, living_jobs
-from sparta.methods.registry import is_phase
+from sparta.methods.registry import is_phase, phase_at
 from sparta.store import files
 from sparta.store.driver_jobs import DriverJob, driver_jobs, drivers_file
 from sparta.store.layout import StateDir
@@ -68,12 +68,19 @@ def attempts_below(run: Run, folder: Path) -> list[AttemptDir]:
     """Every folder of attempts of `run` at or below `folder`, which lies below jobs/; not of what an earlier version called a phase."""
     # Among the jobs lies the code that they run, with adapters of its own: a number tells an attempt from adapter_config.json.
     paths = sorted(path for path in folder.rglob("a*.json") if re.fullmatch(r"a\d+\.json", path.name))
-    dealt = {
-        path.parent: attempt for path in paths if (attempt := files.read_measured(path, Attempt)) is not None
-    }
-    return [
-        attempt.piece.attempts(run) for attempt in dealt.values() if is_phase(attempt.phase, attempt.spec)
-    ]
+    dealt: dict[Path, Attempt | None] = {}
+    for path in paths:
+        dealt[path.parent] = files.read_measured(path, Attempt) or dealt.get(path.parent)
+    found = (_attempts_in(run, place, attempt) for place, attempt in dealt.items())
+    return [attempts for attempts in found if attempts is not None]
+
+
+def _attempts_in(run: Run, place: Path, attempt: Attempt | None) -> AttemptDir | None:
+    """The attempts in the folder `place`, one of which is `attempt`; where all their files are damaged the folder's name tells whose they are."""
+    if attempt is not None:
+        return attempt.piece.attempts(run) if is_phase(attempt.phase, attempt.spec) else None
+    known = phase_at(place.relative_to(run.state.jobs).as_posix())
+    return AttemptDir(run, *known) if known else None
 
 
 def _living(drivers: Sequence[DriverJob]) -> list[QueueEntry]:

@@ -249,6 +249,7 @@ def _cancel(state: StateDir, screen: Screen) -> None:
     run = Run.open(state)  # refused before anything is written where there is no run
     end_drivers(state, screen.say)
     with RunLock(state, screen.say):
+        clear_abandoned(state)
         ended = cancel_all(run)
     if ended:
         screen.say(

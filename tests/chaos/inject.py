@@ -8,6 +8,7 @@ repeated with --only "SCENE: FAULT".
 import argparse
 import random
 import re
+import shlex
 import shutil
 import sys
 import tempfile
@@ -19,10 +20,22 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from chaos.scenes import Scene, Workshop, contents, difference, leftovers, valid  # noqa: E402
+from chaos.scenes import Scene, Workshop  # noqa: E402
 from chaos.shim import KINDS, Fault  # noqa: E402
+from chaos.states import (  # noqa: E402
+    committed_bytes,
+    contents,
+    difference,
+    leftovers,
+    lost,
+    not_set_aside,
+    set_aside,
+    valid,
+)
 
-SHARES = {"begin": 10, "experts": 4, "back": 3, "branch": 3, "score": 4, "look": 1, "parts": 1}
+SHARES = {
+    "begin": 10, "experts": 4, "pool": 2, "back": 4, "branch": 4, "score": 4, "look": 2, "watch": 2, "export": 2, "end": 3, "parts": 2,
+}  # fmt: skip
 """How often a scene has its turn."""
 TRIES = 3
 """A command may need so many until it ends well, as one after a fault may meet a second one or not see all yet."""
@@ -30,10 +43,13 @@ TRIES = 3
 
 @dataclass(frozen=True)
 class Reference:
-    """A scene undisturbed: its passages, and what its state comes to."""
+    """A scene undisturbed: its passages, what its state comes to and has set aside, what it printed, and the file that it made."""
 
     passages: tuple[tuple[str, str], ...]
     contents: dict[str, object]
+    aside: dict[str, set[bytes]]
+    out: str
+    made: bytes
 
 
 def reference(workshop: Workshop, scene: Scene) -> Reference:
@@ -41,8 +57,14 @@ def reference(workshop: Workshop, scene: Scene) -> Reference:
     place = workshop.place(f"reference-{scene.name}")
     scene.start(place)
     done = workshop.run(scene, place, count=not scene.processes)
-    assert done.status == 0 and not done.complaint, (scene.name, done.complaint, done.err)
-    return Reference(done.passages, contents(place / scene.state))
+    wrong = done.complaint(scene, place) or scene.after(place)
+    assert done.status == scene.status and not wrong, (scene.name, wrong, done.err)
+    state = place / scene.state
+    return Reference(done.passages, contents(state), set_aside(state), done.out, _made(scene, place))
+
+
+def _made(scene: Scene, place: Path) -> bytes:
+    return (place / scene.makes).read_bytes() if scene.makes else b""
 
 
 def drawn(dice: random.Random, scene: Scene, known: Reference, workshop: Workshop, number: int) -> Fault:
@@ -68,23 +90,34 @@ def drawn(dice: random.Random, scene: Scene, known: Reference, workshop: Worksho
 def tried(workshop: Workshop, scene: Scene, known: Reference, faults: list[Fault], place: Path) -> str:
     """The scene with `faults`, one a command, and then without until it ends well. What went wrong; "" if nothing did."""
     scene.start(place)
-    for fault in faults:
+    kept, state = committed_bytes(place), place / scene.state
+    for fault in [*faults, *[None] * TRIES]:
         done = workshop.run(scene, place, fault)
-        if done.complaint:
-            return done.complaint
-    for _ in range(TRIES):
-        done = workshop.run(scene, place)
-        if done.complaint or done.status == 0:
+        if wrong := done.complaint(scene, place) or lost(kept, place) or valid(state):
+            return wrong
+        sees_all = fault is None or fault.kind != "late"
+        well = done.status == scene.status
+        if well and scene.reads and sees_all and "note: " not in done.err and done.out != known.out:
+            return f"it shows something else:\n{done.out}"
+        if fault is None and well:
             break
-    if done.complaint or done.status != 0:
-        return done.complaint or f"the same command does not end well: {done.err}"
-    state = place / scene.state
+        if scene.makes and "exists already" in done.err:
+            break
+    else:
+        return f"the same command does not end well: {done.err}"
     left = leftovers(place)
     return (
         difference(known.contents, contents(state))
-        or valid(state)
-        or (f"left behind: {', '.join(left)}" if left and scene.name != "look" else "")
+        or not_set_aside(known.aside, set_aside(state))
+        or ("another file" if _made(scene, place) != known.made else "")
+        or scene.after(place)
+        or (f"left behind: {', '.join(left)}" if left and not scene.reads else "")
     )
+
+
+def again(what: str) -> str:
+    """The command that repeats one."""
+    return f"python tests/chaos/inject.py --only {shlex.quote(what)}"
 
 
 def parsed(text: str) -> tuple[str, list[Fault]]:
@@ -122,7 +155,7 @@ def inject(asked: argparse.Namespace, workshop: Workshop) -> int:
     for name in wanted:
         print(f"{name}: {len(known[name].passages) or 'many'} passages", flush=True)
     dice, began = random.Random(asked.seed), time.monotonic()
-    counts, wrong = Counter[str](), 0
+    counts, seconds, wrong = Counter[tuple[str, str]](), Counter[str](), 0
     for number in range(1 if only else asked.faults):
         name = dice.choices(wanted, [SHARES[name] for name in wanted])[0]
         if only:
@@ -135,19 +168,23 @@ def inject(asked: argparse.Namespace, workshop: Workshop) -> int:
                 faults.insert(0, Fault("", "kill before", dice.randint(1, len(known[name].passages))))
             elif dice.random() < 0.2 and not scenes[name].processes:
                 faults.append(drawn(dice, scenes[name], known[name], workshop, number))
-        place = workshop.place(f"place-{number}")
+        place, started = workshop.place(f"place-{number}"), time.monotonic()
         said = tried(workshop, scenes[name], known[name], faults, place)
-        counts.update([fault.kind for fault in faults])
+        counts.update([(name, fault.kind) for fault in faults])
+        seconds[name] += time.monotonic() - started
         if said:
             wrong += 1
-            print(f"\n{name}: {', then '.join(map(str, faults))}\n  {said}", flush=True)
+            what = f"{name}: {', then '.join(map(str, faults))}"
+            print(f"\n{what}\n  {said}\n  once more: {again(what)}", flush=True)
         if not (said and asked.keep):
             shutil.rmtree(place)
-    total = counts.total()
-    print(
-        f"{total} faults in {time.monotonic() - began:.0f} s: "
-        + ", ".join(f"{n} {kind}" for kind, n in sorted(counts.items()))
-    )
+    print(f"\n{counts.total()} faults, seed {asked.seed}, in {time.monotonic() - began:.0f} s:")
+    print(f"{'':8}" + "".join(f"{kind:>13}" for kind in KINDS) + f"{'together':>13}{'s each':>8}")
+    for name in wanted:
+        each = [counts[name, kind] for kind in KINDS]
+        slow = seconds[name] / max(1, sum(each))
+        print(f"{name:8}" + "".join(f"{number:13}" for number in (*each, sum(each))) + f"{slow:8.1f}")
+    print(f"{'':8}" + "".join(f"{sum(counts[name, kind] for name in wanted):13}" for kind in KINDS))
     print(f"{wrong} came out wrong")
     return 1 if wrong else 0
 

@@ -18,7 +18,7 @@ ERRORS = {name: getattr(errno, name) for name in ("ESTALE", "EIO", "ENOSPC", "ED
 KINDS = (*ERRORS, "short", "kill before", "kill inside", "kill after", "late")
 LOOKS = ("stat", "lstat", "listdir", "scandir", "readlink", "open")
 """Operations that do not find what is not seen yet."""
-TAKES_ROOM = ("create", "write", "fsync", "mkdir", "replace", "rename")
+TAKES_ROOM = ("create", "write", "fsync", "close", "mkdir", "replace", "rename")
 
 Note = Callable[[str, str], None]
 """Told of every passage: operation and path."""
@@ -142,7 +142,7 @@ REAL: dict[str, Any] = {
     name: getattr(os, name)
     for name in (
         "open", "close", "read", "pread", "write", "sendfile", "fsync", "ftruncate", "replace", "rename", "mkdir", "unlink", "remove",
-        "rmdir", "utime", "stat", "lstat", "listdir", "scandir", "readlink",
+        "rmdir", "utime", "stat", "fstat", "lstat", "listdir", "scandir", "readlink", "chmod",
     )
 }  # fmt: skip
 _real_open, _RealFile = io.open, io.FileIO
@@ -177,12 +177,12 @@ def install(fault: Fault, note: Note = lambda operation, path: None) -> Shim:
     shim = Shim(fault, note)
     for name, operation in (
         ("mkdir", "mkdir"), ("unlink", "unlink"), ("remove", "unlink"), ("rmdir", "rmdir"), ("utime", "utime"), ("stat", "stat"),
-        ("lstat", "lstat"), ("listdir", "listdir"), ("scandir", "scandir"), ("readlink", "readlink"),
+        ("lstat", "lstat"), ("listdir", "listdir"), ("scandir", "scandir"), ("readlink", "readlink"), ("chmod", "chmod"),
     ):  # fmt: skip
         setattr(os, name, _on_path(shim, REAL[name], operation))
     for name in ("replace", "rename"):
         setattr(os, name, _on_two_paths(shim, REAL[name], name))
-    for name, operation in (("fsync", "fsync"), ("ftruncate", "truncate")):
+    for name, operation in (("fsync", "fsync"), ("fstat", "fstat"), ("ftruncate", "truncate")):
         setattr(os, name, _on_descriptor(shim, REAL[name], operation))
     _on_bytes(shim)
     _on_files(shim)
@@ -251,7 +251,7 @@ def _on_bytes(shim: Shim) -> None:
         if where is None:
             return int(REAL["sendfile"](out, source, offset, count, *rest))
         half = shim.enter("write", where)
-        size = max(1, min(count, os.fstat(source).st_size) // 2) if half else count
+        size = max(1, min(count, REAL["fstat"](source).st_size) // 2) if half else count
         sent = int(REAL["sendfile"](out, source, offset, size, *rest))
         shim.leave(where, half)
         return sent
@@ -269,8 +269,13 @@ def _on_bytes(shim: Shim) -> None:
         return patched
 
     def close(descriptor: int) -> None:
+        where = shim.below(descriptor)
         shim.closed(descriptor)
+        # It is closed all the same, as by the system.
         REAL["close"](descriptor)
+        if where is not None:
+            shim.enter("close", where)
+            shim.leave(where)
 
     def open_(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         where = shim.below(path, dir_fd)
@@ -325,9 +330,13 @@ def _on_files(shim: Shim) -> None:
             return content
 
         def close(self) -> None:
-            if not self.closed and self.where is not None:
+            where = None if self.closed else self.where
+            if where is not None:
                 shim.closed(self.fileno())
             super().close()
+            if where is not None:
+                shim.enter("close", where)
+                shim.leave(where)
 
     def open_(
         file: Any,

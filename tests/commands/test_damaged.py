@@ -10,13 +10,19 @@ from pathlib import Path
 import pytest
 from support.scripted_run import DEADLINE, advance, begin, manifests, sentence, typed
 
+from sparta.cluster.attempts import AttemptDir
 from sparta.commands.launch import launch
 from sparta.commands.launch_request import LaunchRequest
 from sparta.errors import SpartaError
+from sparta.evaluation.answer import Evaluate
+from sparta.phases.base import Phase
+from sparta.phases.train import Train
 from sparta.screen import Screen
 from sparta.status.collect import status_of
+from sparta.store import files
 from sparta.store.failure import note_failure
 from sparta.store.layout import StateDir
+from sparta.store.process import identify, lives
 from sparta.store.run import Run
 
 
@@ -108,6 +114,32 @@ def test_a_damaged_measurement_counts_as_missing_and_is_noted(
     assert manifests(state) == undisturbed
     noted = [line for line in capfd.readouterr().err.splitlines() if line.startswith("note: ")]
     assert any(f"{state / name} is damaged and counts as missing" in line for line in noted), noted
+
+
+@pytest.mark.parametrize("damage", [cut, zeros, of_another_kind, dangling, pipe])
+@pytest.mark.parametrize("phase", [Train(), Evaluate("test", {"own": ("iter_01",)})])
+def test_tasks_of_an_attempt_whose_file_is_damaged_are_cancelled(
+    phase: Phase, damage: Callable[[Path], None], state: Path
+) -> None:
+    attempts = AttemptDir(Run.open(StateDir(state)), phase, 2)
+    attempts.deal([[]], "local")
+    damage(attempts.folder / "a0.json")
+    with subprocess.Popen(["sleep", "600"]) as task:
+        try:
+            process = identify(task.pid)
+            files.write_json(attempts.folder / "a0-00000.process", process)
+            launch(LaunchRequest(state=state, cancel=True), Screen())
+            task.wait(DEADLINE)
+        finally:
+            task.kill()
+    assert not lives(process)
+
+
+def test_a_cancelled_run_is_left_without_what_killed_writers_had_begun(state: Path) -> None:
+    left = state / "jobs" / f".failure.json.{'0' * 16}.tmp"
+    left.touch()
+    launch(LaunchRequest(state=state, cancel=True), Screen())
+    assert not left.exists()
 
 
 STATE_FILES = (
