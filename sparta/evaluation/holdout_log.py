@@ -57,7 +57,8 @@ def holdout_log_file(state: StateDir) -> Path:
 class Seal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """looks.json, beside evals/: how many rows evals/looks.jsonl has at least, and the SHA-256 of these.
 
-    Written after them, so that there may be rows that it does not know of yet. There is none in a state that version 0.1.0 scored last.
+    Written after them, so that there may be rows that it does not know of yet; before the first row it knows of none. There is none in a state that
+    version 0.1.0 scored last.
     """
 
     rows: int
@@ -69,20 +70,31 @@ def seal_file(state: StateDir) -> Path:
 
 
 def accesses_so_far(state: StateDir) -> list[HoldoutAccess]:
-    """All looks, oldest first. Raises SpartaError where rows are missing or were changed since they were written."""
+    """All looks, oldest first. Raises SpartaError where rows are missing, were changed since they were written, or were added by somebody else."""
     path = holdout_log_file(state)
-    _require_sealed(state, _lines(state))
-    return list(files.read_rows(path, HoldoutAccess)) if present(path) else []
+    sealed = _require_sealed(state, _lines(state))
+    looks = list(files.read_rows(path, HoldoutAccess)) if present(path) else []
+    for at in range(len(looks) if sealed is None else sealed, len(looks)):
+        look, before = looks[at], looks[:at]
+        if look.number != _number(look, before) or any(look.repeats(other) for other in before):
+            raise _changed(state, at)
+    return looks
+
+
+def require_seal(state: StateDir) -> None:
+    """Raises SpartaError where there are looks and not their seal: for a run that no version began which wrote none."""
+    log, seal = holdout_log_file(state), seal_file(state)
+    if present(log) and not present(seal):
+        raise SpartaError(
+            f"{seal} is missing: restore it from a copy, for without it nobody can tell whether {log} was changed."
+        )
 
 
 def copy_accesses(source: StateDir, target: StateDir) -> None:
-    """What has been seen of a test split stays seen: give a branch of the run in `source` its looks."""
-    for path, copy in (
-        (holdout_log_file(source), holdout_log_file(target)),
-        (seal_file(source), seal_file(target)),
-    ):
-        if present(path):
-            files.write_bytes(copy, files.read_bytes(path))
+    """What has been seen of a test split stays seen: give a branch of the run in `source` its looks, sealed."""
+    if lines := _lines(source):
+        files.write_bytes(holdout_log_file(target), b"".join(lines))
+        _seal(target, lines)
 
 
 def _lines(state: StateDir) -> list[bytes]:
@@ -90,16 +102,31 @@ def _lines(state: StateDir) -> list[bytes]:
     return files.read_bytes(path).splitlines(keepends=True) if present(path) else []
 
 
-def _require_sealed(state: StateDir, lines: Sequence[bytes]) -> None:
+def _require_sealed(state: StateDir, lines: Sequence[bytes]) -> int | None:
+    """How many rows the seal knows of; None where there is none."""
     if not present(seal_file(state)):
-        return
+        return None
     seal = files.read_json(seal_file(state), Seal)
     if len(lines) < seal.rows or _digest(lines[: seal.rows]) != seal.sha256:
-        log = holdout_log_file(state)
-        what = "was changed after it was written" if present(log) else "is missing"
-        raise SpartaError(
-            f"{log} {what}: restore it from a copy, for what it says of {seal.rows} looks at test splits decides what a test score means."
-        )
+        raise _changed(state, seal.rows)
+    return seal.rows
+
+
+def _changed(state: StateDir, rows: int) -> SpartaError:
+    log, seal = holdout_log_file(state), seal_file(state)
+    what = f"was changed after it was written, or {seal} was" if present(log) else "is missing"
+    return SpartaError(
+        f"{log} {what}: restore it from a copy, for what it says of {rows} looks at test splits decides what a test score means."
+    )
+
+
+def _seal(state: StateDir, lines: Sequence[bytes]) -> None:
+    files.write_json(seal_file(state), Seal(len(lines), _digest(lines)))
+
+
+def _number(look: HoldoutAccess, before: Sequence[HoldoutAccess]) -> int:
+    """Which look it is for the same reason."""
+    return 1 + sum(look.same_choice(other) for other in before)
 
 
 def _digest(lines: Sequence[bytes]) -> str:
@@ -114,13 +141,14 @@ def note_accesses(state: StateDir, wanted: Sequence[HoldoutAccess]) -> list[Hold
     for look in wanted:
         known = next((other for other in noted if look.repeats(other)), None)
         if known is None:
-            earlier = sum(look.same_choice(other) for other in noted)
-            known = msgspec.structs.replace(look, number=earlier + 1, time=now)
+            known = msgspec.structs.replace(look, number=_number(look, noted), time=now)
             noted.append(known)
         found.append(known)
     if len(noted) > before:
         # The old rows stay byte for byte what they were.
         lines = [*_lines(state), *map(files.encode_row, noted[before:])]
+        if not before:
+            _seal(state, [])
         files.write_bytes(holdout_log_file(state), b"".join(lines))
-        files.write_json(seal_file(state), Seal(len(lines), _digest(lines)))
+        _seal(state, lines)
     return found

@@ -186,8 +186,7 @@ def put_tree(folder: Path, write: Callable[[Path], None]) -> bool:
         if os.path.lexists(folder):
             return False
         make_folder(folder.parent)
-        for left in abandoned_of(folder):
-            remove(left)
+        remove_abandoned(folder)
         temporary = temporary_beside(folder)
         try:
             temporary.mkdir()
@@ -232,6 +231,12 @@ def remove(path: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove what killed writers of `path` have left beside it."""
+    for left in abandoned_of(path):
+        remove(left)
 
 
 def make_folder(folder: Path) -> None:

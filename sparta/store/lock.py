@@ -34,6 +34,7 @@ from sparta.store.files import (
     os_errors_named,
     put_tree,
     read_json,
+    read_measured,
     sync,
     write_json,
 )
@@ -114,9 +115,10 @@ class RunLock:
     def __enter__(self) -> Self:
         with os_errors_named(self._folder):
             _make(self._folder)
-            write_json(self._file, self._claim)
             try:
+                write_json(self._file, self._claim)
                 self._take()
+                self._clear_claims()
                 self._note_driver_job(stays=True)
             except BaseException:
                 self._file.unlink(missing_ok=True)
@@ -193,6 +195,19 @@ class RunLock:
             f"{self._state.root}, delete {self._folder} and run the same command again."
         )
 
+    def _clear_claims(self) -> None:
+        """Remove what processes have left here that were killed before they had the lock. For its holder.
+
+        One that is wrongly counted as dead has no heartbeat without its claim, and takes the lock for lost.
+        """
+        for path in self._folder.glob("*.json"):
+            silent = _silent_seconds(path)
+            if path == self._file or silent is None:
+                continue
+            claim = read_measured(path, Claim)
+            if not (_lives(claim, silent) if claim else silent < DEAD_AFTER_SECONDS):
+                path.unlink(missing_ok=True)
+
     def _note_driver_job(self, stays: bool) -> None:
         """Put the job of this driver, where it is one, into jobs/drivers.json, or take it out. For the holder of the lock."""
         if self._claim.driver_job is None:
@@ -254,15 +269,25 @@ def _claim_file(folder: Path, token: str) -> Path:
 def _holder(folder: Path, baton: str) -> Holder | None:
     """None where the claim is gone: its holder has just released or lost the lock."""
     path = _claim_file(folder, baton.removeprefix(_HELD))
+    silent = _silent_seconds(path)
+    if silent is None:
+        return None
     try:
-        touched = path.stat().st_mtime
         claim = read_json(path, Claim)
-    except (FileNotFoundError, SpartaError):
+    except SpartaError:
         if path.exists():
             raise
         return None
-    silent = max(0.0, _now(folder) - touched)
     return Holder(claim, _lives(claim, silent), silent)
+
+
+def _silent_seconds(claim_file: Path) -> float | None:
+    """How long nobody has touched it; None where it is gone."""
+    try:
+        touched = claim_file.stat().st_mtime
+    except FileNotFoundError:
+        return None
+    return max(0.0, _now(claim_file.parent) - touched)
 
 
 def _now(folder: Path) -> float:

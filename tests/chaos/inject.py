@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from chaos.scenes import Scene, Workshop  # noqa: E402
-from chaos.shim import KINDS, Fault  # noqa: E402
+from chaos.shim import KINDS, THIRDS, Fault  # noqa: E402
 from chaos.states import (  # noqa: E402
     committed_bytes,
     contents,
@@ -67,24 +68,38 @@ def _made(scene: Scene, place: Path) -> bytes:
     return (place / scene.makes).read_bytes() if scene.makes else b""
 
 
-def drawn(dice: random.Random, scene: Scene, known: Reference, workshop: Workshop, number: int) -> Fault:
-    """A fault for `scene`, at a passage to which it can come."""
+def drawn(dice: random.Random, kinds: Sequence[str], scene: Scene, known: Reference, marker: Path) -> Fault:
+    """A fault of one of `kinds` for `scene`, at a passage to which it can come. marker: see Fault."""
     if scene.processes:
         # Its passages are not numbered: tasks and driver have their own.
-        kind = dice.choice([kind for kind in KINDS if kind != "late"])
-        role, marker = dice.choice(("task", "driver")), str(workshop.folder / f"marker-{number}")
-        return Fault("", kind, dice.randint(1, 120 if role == "task" else 900), role=role, marker=marker)
-    kind, passages = "", []
-    while not passages:
-        kind = dice.choice(KINDS)
-        fault = Fault("", kind)
-        passages = [
-            at for at, (operation, _) in enumerate(known.passages, start=1) if fault.applies(operation)
-        ]
+        kind, role = dice.choice(kinds), dice.choice(("task", "driver"))
+        return Fault("", kind, dice.randint(1, 120 if role == "task" else 900), role=role, marker=str(marker))
+    kind = dice.choice(kinds)
     if kind == "late":
-        return Fault("", kind, seconds=round(dice.uniform(0.05, 1.5), 2))
+        return Fault("", kind, dice.randint(0, THIRDS), seconds=round(dice.uniform(0.05, 1.5), 2))
+    # Most passages look or read: every operation has its turn.
+    found: dict[str, list[int]] = {}
+    for at, (operation, _) in enumerate(known.passages, start=1):
+        if Fault("", kind).applies(operation):
+            found.setdefault(operation, []).append(at)
+    if not found:
+        return drawn(dice, kinds, scene, known, marker)
+    passages = found[dice.choice(sorted(found))]
     lasts = kind in ("ENOSPC", "EDQUOT", "ESTALE", "EIO") and dice.random() < 0.4
     return Fault("", kind, dice.choice(passages), lasts)
+
+
+def several(
+    dice: random.Random, kinds: Sequence[str], scene: Scene, known: Reference, marker: Path
+) -> list[Fault]:
+    """A fault, and now and then a second one for the command that is to heal what the first one did."""
+    if scene.processes:
+        return [drawn(dice, [kind for kind in kinds if kind != "late"], scene, known, marker)]
+    faults = [drawn(dice, kinds, scene, known, marker)]
+    if faults[0].kind == "late":
+        # There must be something that was just made.
+        return [Fault("", "kill before", dice.randint(1, len(known.passages))), *faults]
+    return [*faults, drawn(dice, kinds, scene, known, marker)] if dice.random() < 0.2 else faults
 
 
 def tried(workshop: Workshop, scene: Scene, known: Reference, faults: list[Fault], place: Path) -> str:
@@ -125,8 +140,8 @@ def parsed(text: str) -> tuple[str, list[Fault]]:
     scene, _, rest = text.partition(": ")
     found = []
     for part in rest.split(", then "):
-        if late := re.fullmatch(r"late for ([\d.]+) s", part):
-            found.append(Fault("", "late", seconds=float(late[1])))
+        if late := re.fullmatch(r"late for ([\d.]+) s(?: in part (\d))?", part):
+            found.append(Fault("", "late", int(late[2] or 0), seconds=float(late[1])))
             continue
         match = re.fullmatch(r"([\w ]+?) at (\d+)( and on)?(?: in a (\w+))?", part)
         if match is None:
@@ -141,6 +156,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", metavar="SCENE: FAULT", help="this one alone")
     parser.add_argument("--scene", action="append", help="of these scenes alone")
+    parser.add_argument("--kind", action="append", choices=KINDS, help="of these kinds alone")
     parser.add_argument("--keep", type=Path, help="a new folder that keeps the states that came out wrong")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -158,16 +174,11 @@ def inject(asked: argparse.Namespace, workshop: Workshop) -> int:
     counts, seconds, wrong = Counter[tuple[str, str]](), Counter[str](), 0
     for number in range(1 if only else asked.faults):
         name = dice.choices(wanted, [SHARES[name] for name in wanted])[0]
+        marker = workshop.folder / f"marker-{number}"
         if only:
-            marker = str(workshop.folder / "marker")
-            faults = [replace(fault, marker=marker) if fault.role else fault for fault in only[1]]
+            faults = [replace(fault, marker=str(marker)) if fault.role else fault for fault in only[1]]
         else:
-            faults = [drawn(dice, scenes[name], known[name], workshop, number)]
-            if faults[0].kind == "late":
-                # There must be something that was just made.
-                faults.insert(0, Fault("", "kill before", dice.randint(1, len(known[name].passages))))
-            elif dice.random() < 0.2 and not scenes[name].processes:
-                faults.append(drawn(dice, scenes[name], known[name], workshop, number))
+            faults = several(dice, asked.kind or KINDS, scenes[name], known[name], marker)
         place, started = workshop.place(f"place-{number}"), time.monotonic()
         said = tried(workshop, scenes[name], known[name], faults, place)
         counts.update([(name, fault.kind) for fault in faults])

@@ -13,11 +13,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from zlib import crc32
 
 ERRORS = {name: getattr(errno, name) for name in ("ESTALE", "EIO", "ENOSPC", "EDQUOT")}
 KINDS = (*ERRORS, "short", "kill before", "kill inside", "kill after", "late")
 LOOKS = ("stat", "lstat", "listdir", "scandir", "readlink", "open")
 """Operations that do not find what is not seen yet."""
+THIRDS = 3
 TAKES_ROOM = ("create", "write", "fsync", "close", "mkdir", "replace", "rename")
 
 Note = Callable[[str, str], None]
@@ -29,7 +31,8 @@ class Fault:
     """What goes wrong, at passage `at` below `folder`; 0: nothing.
 
     kind: an error of the system; `short`: half of the bytes are read or written; `kill before`, `kill inside` (a write comes half) or
-    `kill after` it; `late`: for `seconds` from its start the process does not see what others have made in the last minute. lasts: an error
+    `kill after` it; `late`: for `seconds` from its start the process does not see what others have made in the last minute, all of it (`at` is 0) or one of
+    THIRDS of all names. lasts: an error
     stays until the process ends. role: of the processes that a command starts, only `task` or `driver` ones; marker: a file that the first
     of them makes, so that the fault comes once.
     """
@@ -43,7 +46,9 @@ class Fault:
     marker: str = ""
 
     def __str__(self) -> str:
-        what = f"{self.kind} for {self.seconds} s" if self.kind == "late" else f"{self.kind} at {self.at}"
+        if self.kind == "late":
+            return f"late for {self.seconds} s" + f" in part {self.at}" * (self.at > 0)
+        what = f"{self.kind} at {self.at}"
         return what + " and on" * self.lasts + f" in a {self.role}" * bool(self.role)
 
     def applies(self, operation: str) -> bool:
@@ -65,6 +70,7 @@ class Shim:
         self._paths: dict[int, str] = {}
         self._began = time.time()
         self._seen: set[str] = set()
+        self._moved: tuple[str, ...] = ()
 
     def below(self, path: Any, folder: int | None = None) -> str | None:
         """`path`, or what a descriptor is open for, where it lies below the folder; else None. folder: a descriptor that it is relative to."""
@@ -110,11 +116,19 @@ class Shim:
         if self.fault.kind == "kill after" and self.passed == self.fault.at and self._first():
             die()
 
+    def moved(self, path: str) -> None:
+        """The process has put a folder at `path`, and knows what is in it."""
+        self._moved += (path + os.sep,)
+
     def hides(self, path: str) -> bool:
         """Whether another process has just made `path`, and this one does not see it yet."""
         if self.fault.kind != "late" or path in self._seen or path == self._root:
             return False
+        if f"{path}{os.sep}".startswith(self._moved):
+            return False
         if time.time() - self._began > self.fault.seconds:
+            return False
+        if self.fault.at not in (0, 1 + crc32(path[len(self._root) :].encode()) % THIRDS):
             return False
         try:
             made = REAL["lstat"](path).st_ctime
@@ -216,6 +230,7 @@ def _on_two_paths(shim: Shim, real: Any, operation: str) -> Any:
             return
         shim.enter(operation, where)
         real(source, target, **kwargs)
+        shim.moved(where)
         shim.leave(where)
 
     return patched

@@ -74,9 +74,8 @@ def committed_bytes(place: Path) -> dict[str, str]:
     """Digest of every file below `place` that must never be lost, with its name: of committed iterations, and what was seen of test splits."""
     folders = [path.parent for path in place.rglob("MANIFEST.json")]
     kept = [path for folder in folders for path in _files(folder) if path.name not in MEASURED]
-    return {
-        _digest(path): str(path.relative_to(place)) for path in (*kept, *place.rglob("evals/looks.jsonl"))
-    }
+    looks = [path for path in place.rglob("evals/looks.jsonl") if path.is_file()]
+    return {_digest(path): str(path.relative_to(place)) for path in (*kept, *looks)}
 
 
 def lost(before: dict[str, str], place: Path) -> str:
