@@ -68,12 +68,12 @@ def _made(scene: Scene, place: Path) -> bytes:
     return (place / scene.makes).read_bytes() if scene.makes else b""
 
 
-def drawn(dice: random.Random, kinds: Sequence[str], scene: Scene, known: Reference, marker: Path) -> Fault:
-    """A fault of one of `kinds` for `scene`, at a passage to which it can come. marker: see Fault."""
+def drawn(dice: random.Random, kinds: Sequence[str], scene: Scene, known: Reference) -> Fault:
+    """A fault of one of `kinds` for `scene`, at a passage to which it can come."""
     if scene.processes:
         # Its passages are not numbered: tasks and driver have their own.
         kind, role = dice.choice(kinds), dice.choice(("task", "driver"))
-        return Fault("", kind, dice.randint(1, 120 if role == "task" else 900), role=role, marker=str(marker))
+        return Fault("", kind, dice.randint(1, 120 if role == "task" else 1500), role=role)
     kind = dice.choice(kinds)
     if kind == "late":
         return Fault("", kind, dice.randint(0, THIRDS), seconds=round(dice.uniform(0.05, 1.5), 2))
@@ -83,23 +83,21 @@ def drawn(dice: random.Random, kinds: Sequence[str], scene: Scene, known: Refere
         if Fault("", kind).applies(operation):
             found.setdefault(operation, []).append(at)
     if not found:
-        return drawn(dice, kinds, scene, known, marker)
+        return drawn(dice, kinds, scene, known)
     passages = found[dice.choice(sorted(found))]
     lasts = kind in ("ENOSPC", "EDQUOT", "ESTALE", "EIO") and dice.random() < 0.4
     return Fault("", kind, dice.choice(passages), lasts)
 
 
-def several(
-    dice: random.Random, kinds: Sequence[str], scene: Scene, known: Reference, marker: Path
-) -> list[Fault]:
+def several(dice: random.Random, kinds: Sequence[str], scene: Scene, known: Reference) -> list[Fault]:
     """A fault, and now and then a second one for the command that is to heal what the first one did."""
     if scene.processes:
-        return [drawn(dice, [kind for kind in kinds if kind != "late"], scene, known, marker)]
-    faults = [drawn(dice, kinds, scene, known, marker)]
+        return [drawn(dice, [kind for kind in kinds if kind != "late"], scene, known)]
+    faults = [drawn(dice, kinds, scene, known)]
     if faults[0].kind == "late":
         # There must be something that was just made.
         return [Fault("", "kill before", dice.randint(1, len(known.passages))), *faults]
-    return [*faults, drawn(dice, kinds, scene, known, marker)] if dice.random() < 0.2 else faults
+    return [*faults, drawn(dice, kinds, scene, known)] if dice.random() < 0.2 else faults
 
 
 def tried(workshop: Workshop, scene: Scene, known: Reference, faults: list[Fault], place: Path) -> str:
@@ -171,17 +169,19 @@ def inject(asked: argparse.Namespace, workshop: Workshop) -> int:
     for name in wanted:
         print(f"{name}: {len(known[name].passages) or 'many'} passages", flush=True)
     dice, began = random.Random(asked.seed), time.monotonic()
-    counts, seconds, wrong = Counter[tuple[str, str]](), Counter[str](), 0
+    counts, seconds, wrong, missed = Counter[tuple[str, str]](), Counter[str](), 0, 0
     for number in range(1 if only else asked.faults):
         name = dice.choices(wanted, [SHARES[name] for name in wanted])[0]
-        marker = workshop.folder / f"marker-{number}"
-        if only:
-            faults = [replace(fault, marker=str(marker)) if fault.role else fault for fault in only[1]]
-        else:
-            faults = several(dice, asked.kind or KINDS, scenes[name], known[name], marker)
+        faults = only[1] if only else several(dice, asked.kind or KINDS, scenes[name], known[name])
+        faults = [
+            replace(fault, marker=str(workshop.folder / f"came-{number}-{at}"))
+            for at, fault in enumerate(faults)
+        ]
         place, started = workshop.place(f"place-{number}"), time.monotonic()
         said = tried(workshop, scenes[name], known[name], faults, place)
-        counts.update([(name, fault.kind) for fault in faults])
+        came = [fault for fault in faults if Path(fault.marker).exists()]
+        counts.update([(name, fault.kind) for fault in came])
+        missed += len(faults) - len(came)
         seconds[name] += time.monotonic() - started
         if said:
             wrong += 1
@@ -196,6 +196,7 @@ def inject(asked: argparse.Namespace, workshop: Workshop) -> int:
         slow = seconds[name] / max(1, sum(each))
         print(f"{name:8}" + "".join(f"{number:13}" for number in (*each, sum(each))) + f"{slow:8.1f}")
     print(f"{'':8}" + "".join(f"{sum(counts[name, kind] for name in wanted):13}" for kind in KINDS))
+    print(f"{missed} more did not come: the command was at its end before")
     print(f"{wrong} came out wrong")
     return 1 if wrong else 0
 

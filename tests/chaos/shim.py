@@ -34,7 +34,7 @@ class Fault:
     `kill after` it; `late`: for `seconds` from its start the process does not see what others have made in the last minute, all of it (`at` is 0) or one of
     THIRDS of all names. lasts: an error
     stays until the process ends. role: of the processes that a command starts, only `task` or `driver` ones; marker: a file that the first
-    of them makes, so that the fault comes once.
+    of them makes, so that the fault comes once, and that tells that it came.
     """
 
     folder: str
@@ -134,16 +134,19 @@ class Shim:
             made = REAL["lstat"](path).st_ctime
         except OSError:
             return False
-        return bool(made > self._began - 60)
+        hidden = bool(made > self._began - 60)
+        if hidden:
+            self._first()
+        return hidden
 
     def _first(self) -> bool:
-        """Whether no other process has had the fault."""
-        if not self.fault.marker or self.fault.lasts:
+        """Whether the fault is to come now: once, in one of the processes that have it, where it does not last. Leaves the marker."""
+        if not self.fault.marker:
             return True
         try:
             os.close(REAL["open"](self.fault.marker, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         except FileExistsError:
-            return False
+            return self.fault.lasts
         return True
 
 
