@@ -67,13 +67,13 @@ def read_bytes(path: Path) -> bytes:
         return file.read()
 
 
-def read_json(path: Path, of: type[T]) -> T:
-    """The value at `path`. Raises SpartaError where the file is missing or does not hold an `of`."""
+def read_json(path: Path, of: type[T], remedy: str = "restore it from a copy") -> T:
+    """The value at `path`. Raises SpartaError where the file is missing or does not hold an `of`; remedy: what to do then."""
     data = read_bytes(path)
     try:
         return decoder(of).decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise SpartaError(f"{path} is not a valid {_name(of)} ({error}): restore it from a copy.") from error
+        raise SpartaError(f"{path} is not a valid {_name(of)} ({error}): {remedy}.") from error
 
 
 def read_measured(path: Path, of: type[T]) -> T | None:

@@ -191,8 +191,7 @@ class RunLock:
                 _claim_file(self._folder, name.removeprefix(_HELD)).unlink(missing_ok=True)
             return
         raise SpartaError(
-            f"{self._folder} does not say whether this run is being driven: make sure that no other driver runs on "
-            f"{self._state.root}, delete {self._folder} and run the same command again."
+            f"{self._folder} does not say whether this run is being driven: {_remedy(self._folder)}."
         )
 
     def _clear_claims(self) -> None:
@@ -273,12 +272,16 @@ def _holder(folder: Path, baton: str) -> Holder | None:
     if silent is None:
         return None
     try:
-        claim = read_json(path, Claim)
+        claim = read_json(path, Claim, _remedy(folder))
     except SpartaError:
         if path.exists():
             raise
         return None
     return Holder(claim, _lives(claim, silent), silent)
+
+
+def _remedy(folder: Path) -> str:
+    return f"make sure that no other driver runs on {folder.parent.parent}, delete {folder} and run the same command again"
 
 
 def _silent_seconds(claim_file: Path) -> float | None:

@@ -22,6 +22,7 @@ from sparta.status.collect import status_of
 from sparta.store import files
 from sparta.store.failure import note_failure
 from sparta.store.layout import StateDir
+from sparta.store.lock import RunLock
 from sparta.store.process import identify, lives
 from sparta.store.run import Run
 
@@ -140,6 +141,49 @@ def test_a_cancelled_run_is_left_without_what_killed_writers_had_begun(state: Pa
     left.touch()
     launch(LaunchRequest(state=state, cancel=True), Screen())
     assert not left.exists()
+
+
+@pytest.mark.parametrize("damage", [zeros, of_another_kind])
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        (
+            "iter_02/judge/a0-jobs.json",
+            "end the jobs of this attempt if SLURM still has any .*, remove the file",
+        ),
+        ("chain.json", "end what is left of the detached launch with .* --cancel and launch again"),
+    ],
+)
+def test_a_damaged_note_of_jobs_is_named_with_what_to_do(
+    name: str, remedy: str, damage: Callable[[Path], None], state: Path
+) -> None:
+    """Jobs that nobody knows of would do their work a second time."""
+    path = state / "jobs" / name
+    path.write_text("{}")
+    damage(path)
+    with pytest.raises(SpartaError, match=f"{path} is not a valid .*: {remedy}"):
+        launch(LaunchRequest(state=state, iterations=3), Screen())
+    with pytest.raises(SpartaError, match=f"{path} is not a valid .*: {remedy}"):
+        status_of(Run.open(StateDir(state)))
+
+
+@pytest.mark.parametrize("damage", [zeros, of_another_kind])
+def test_a_lock_whose_holder_cannot_be_read_is_named_with_what_to_do(
+    damage: Callable[[Path], None], state: Path
+) -> None:
+    with RunLock(StateDir(state), print):
+        pass
+    lock, path = state / "jobs" / "lock", state / "jobs" / "lock" / "0123.json"
+    (lock / "free").rename(lock / "held-0123")
+    path.write_text("{}")
+    damage(path)
+    with pytest.raises(
+        SpartaError,
+        match=f"{path} is not a valid Claim .*: make sure that no other driver runs on {state}, delete {lock}",
+    ):
+        launch(LaunchRequest(state=state, iterations=3), Screen())
+    shutil.rmtree(lock)
+    launch(LaunchRequest(state=state, iterations=3), Screen())
 
 
 STATE_FILES = (
