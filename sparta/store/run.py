@@ -78,7 +78,9 @@ class Run:
             )
         # A pipe in its place would be read without end.
         present(state.recipe_yaml)
-        return cls(state, thaw(state.recipe_yaml), files.read_json(state.run_json, RunInfo))
+        with files.os_errors_named(state.recipe_yaml):
+            recipe = thaw(state.recipe_yaml)
+        return cls(state, recipe, files.read_json(state.run_json, RunInfo))
 
     @staticmethod
     def describe(recipe: Recipe) -> RunInfo:

@@ -54,7 +54,8 @@ class Done:
             return f"it hung for {DEADLINE_SECONDS:.0f} s"
         if self.status == 1:
             lines = [line for line in self.err.splitlines() if not line.startswith("note: ")]
-            if not lines or not lines[0].startswith("error: ") or self.err.count("error: ") != 1:
+            said = [line for line in lines if line.startswith("error: ")]
+            if len(said) != 1 or lines[0] != said[0] or "[Errno" in said[0]:
                 return f"no sentence: {self.err!r}"
             if str(place) not in lines[0]:
                 return f"a sentence that names no file: {self.err!r}"

@@ -1,5 +1,7 @@
 """What lies in a state and is not what it should be: measurements never stop a run, and everything else is named, whatever it is."""
 
+import errno
+import io
 import os
 import shutil
 import subprocess
@@ -13,18 +15,22 @@ from support.scripted_run import DEADLINE, advance, begin, manifests, sentence, 
 from sparta.cluster.attempts import AttemptDir
 from sparta.commands.launch import launch
 from sparta.commands.launch_request import LaunchRequest
+from sparta.engines.weight_files import read_object
 from sparta.errors import SpartaError
 from sparta.evaluation.answer import Evaluate
 from sparta.phases.base import Phase
 from sparta.phases.train import Train
+from sparta.recipes.load import load
 from sparta.screen import Screen
 from sparta.status.collect import status_of
 from sparta.store import files
+from sparta.store.disk import os_errors_in_words
 from sparta.store.failure import note_failure
 from sparta.store.layout import StateDir
 from sparta.store.lock import RunLock
 from sparta.store.process import identify, lives
 from sparta.store.run import Run
+from sparta.tasks.user_files import parse_lines
 
 
 @pytest.fixture(scope="module")
@@ -261,3 +267,28 @@ def test_a_disk_that_does_not_answer_ends_a_command_with_a_sentence(
     )
     said = sentence(done)
     assert place in said and "Stale file handle" in said, said
+
+
+@pytest.mark.parametrize("name", ["recipe.yaml", "prompts.jsonl", "adapter_config.json"])
+def test_what_a_person_named_is_asked_of_the_disk_in_the_same_words(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that does not answer is no reason to check the recipe."""
+    path = tmp_path / name
+    path.touch()
+    real = io.open
+
+    def failing(file: object, *rest: object, **options: object) -> object:
+        if str(file) == str(path):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(file))
+        return real(file, *rest, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(io, "open", failing)
+    readers: dict[str, Callable[[], object]] = {
+        "recipe.yaml": lambda: load(path),
+        "prompts.jsonl": lambda: list(parse_lines(path, "data.train")),
+        "adapter_config.json": lambda: read_object(path, "adapter"),
+    }
+    said = f"^The network disk that holds {path} did not answer .*: run the same"
+    with pytest.raises(SpartaError, match=said), os_errors_in_words(tmp_path):
+        readers[name]()
