@@ -10,7 +10,7 @@ import msgspec
 
 from sparta.engines.factory import check_engine
 from sparta.errors import SpartaError
-from sparta.evaluation.holdout_log import accesses_so_far, holdout_log_file, seal_file
+from sparta.evaluation.holdout_log import accesses_so_far, holdout_log_file, require_seal, seal_file
 from sparta.methods.registry import method_of
 from sparta.names import quoted
 from sparta.phases.init_pool import InitPool
@@ -172,6 +172,9 @@ def check_state(run: Run, upto: int | None = None) -> None:
     require_frozen_recipe(run)
     _require_init_pool(run)
     verify_chain(run, upto)
+    if run.info.day:
+        # Version 0.1.0 knew neither days nor seals.
+        require_seal(run.state)
     accesses_so_far(run.state)
 
 

@@ -10,7 +10,7 @@ from sparta.cluster.local import Local
 from sparta.cluster.slurm import cli
 from sparta.cluster.slurm.cli import QueueEntry
 from sparta.cluster.slurm.detached import chain_file, live_jobs
-from sparta.methods.registry import is_phase
+from sparta.methods.registry import is_phase, phase_at
 from sparta.store import files
 from sparta.store.driver_jobs import DriverJob, driver_jobs, drivers_file
 from sparta.store.layout import StateDir
@@ -68,12 +68,19 @@ def attempts_below(run: Run, folder: Path) -> list[AttemptDir]:
     """Every attempt folder of `run` at or below `folder`, a folder in jobs/. Phases that only an earlier version had are left out."""
     # jobs/code holds files such as adapter_config.json: only a number makes aN.json an attempt.
     paths = sorted(path for path in folder.rglob("a*.json") if re.fullmatch(r"a\d+\.json", path.name))
-    by_folder = {
-        path.parent: attempt for path in paths if (attempt := files.read_measured(path, Attempt)) is not None
-    }
-    return [
-        attempt.piece.attempts(run) for attempt in by_folder.values() if is_phase(attempt.phase, attempt.spec)
-    ]
+    by_folder: dict[Path, Attempt | None] = {}
+    for path in paths:
+        by_folder[path.parent] = files.read_measured(path, Attempt) or by_folder.get(path.parent)
+    found = (_attempts_in(run, place, attempt) for place, attempt in by_folder.items())
+    return [attempts for attempts in found if attempts is not None]
+
+
+def _attempts_in(run: Run, place: Path, attempt: Attempt | None) -> AttemptDir | None:
+    """The attempts in the folder `place`, one of which is `attempt`; None where all its files are damaged and the folder's name fits no phase."""
+    if attempt is not None:
+        return attempt.piece.attempts(run) if is_phase(attempt.phase, attempt.spec) else None
+    known = phase_at(place.relative_to(run.state.jobs).as_posix())
+    return AttemptDir(run, *known) if known else None
 
 
 def _live(drivers: Sequence[DriverJob]) -> list[QueueEntry]:

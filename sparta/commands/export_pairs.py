@@ -44,6 +44,8 @@ def export_pairs(source: Path, out: Path, finished: bool, screen: Screen) -> Non
         raise SpartaError(
             f"{source} has no preference pairs to write{' in which both responses finished' * finished}"
         )
+    files.make_folder(out.parent)
+    files.remove_abandoned(out)
     files.write_rows(out, map(_row, kept))
     screen.say(f"{len(kept):,} preference pairs of {_named(iterations)} written to {out}, in TRL's format")
     if cut:

@@ -249,6 +249,7 @@ def _cancel(state: StateDir, screen: Screen) -> None:
     run = Run.open(state)  # before the lock, which writes
     end_drivers(state, screen.say)
     with RunLock(state, screen.say):
+        clear_abandoned(state)
         ended = cancel_all(run)
     if ended:
         screen.say(

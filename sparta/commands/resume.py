@@ -100,7 +100,8 @@ def has_resumed(state: StateDir, t: int) -> bool:
     path = state.jobs / "returned.json"
     if slurm_restarts() == 0 or not present(path):
         return False
-    return files.read_json(path, ResumePlan) == ResumePlan(os.environ.get("SLURM_JOB_ID", ""), t)
+    remedy = f"remove it, and this job goes back to iteration {t} once more"
+    return files.read_json(path, ResumePlan, remedy) == ResumePlan(os.environ.get("SLURM_JOB_ID", ""), t)
 
 
 @dataclass(frozen=True)

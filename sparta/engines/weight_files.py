@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sparta.errors import SpartaError
+from sparta.store.disk import explain
 
 WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -53,7 +54,9 @@ def read_object(path: Path, owner: str) -> dict[str, Any]:
         raise SpartaError(
             f"{owner} has no {path.name}: the folder is incomplete, or the recipe names the wrong one"
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise explain(error, path) from error
+    except (ValueError, RecursionError) as error:
         raise SpartaError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise SpartaError(f"{path} must hold a JSON object: copy it again")

@@ -62,7 +62,7 @@ def holdout_log_file(state: StateDir) -> Path:
 class Seal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """looks.json, beside evals/: a lower bound on the rows of evals/looks.jsonl, and the SHA-256 of these rows.
 
-    Written after the rows, so the log may have more. Missing in a state last scored by version 0.1.0.
+    Written after the rows, so the log may have more; before the first row it covers none. Missing in a state last scored by version 0.1.0.
     """
 
     rows: int
@@ -74,20 +74,31 @@ def seal_file(state: StateDir) -> Path:
 
 
 def accesses_so_far(state: StateDir) -> list[HoldoutAccess]:
-    """All accesses, oldest first. Raises SpartaError if rows were removed or changed since they were written."""
+    """All accesses, oldest first. Raises SpartaError if rows were removed, changed, or added by anybody else since they were written."""
     path = holdout_log_file(state)
-    _require_sealed(state, _lines(state))
-    return list(files.read_rows(path, HoldoutAccess)) if present(path) else []
+    sealed = _require_sealed(state, _lines(state))
+    accesses = list(files.read_rows(path, HoldoutAccess)) if present(path) else []
+    for at in range(len(accesses) if sealed is None else sealed, len(accesses)):
+        access, before = accesses[at], accesses[:at]
+        if access.number != _number(access, before) or any(access.repeats(other) for other in before):
+            raise _changed(state, at)
+    return accesses
+
+
+def require_seal(state: StateDir) -> None:
+    """Raises SpartaError if the log has lost its seal: for a run that was begun by a version that writes one."""
+    log, seal = holdout_log_file(state), seal_file(state)
+    if present(log) and not present(seal):
+        raise SpartaError(
+            f"{seal} is missing: restore it from a backup, because without it a changed {log} cannot be detected"
+        )
 
 
 def copy_accesses(source: StateDir, target: StateDir) -> None:
-    """Copy the log from the run in `source` to its branch in `target`, where these accesses count too."""
-    for path, copy in (
-        (holdout_log_file(source), holdout_log_file(target)),
-        (seal_file(source), seal_file(target)),
-    ):
-        if present(path):
-            files.write_bytes(copy, files.read_bytes(path))
+    """Give the branch in `target` the accesses of the run in `source`, sealed: they count there too."""
+    if lines := _lines(source):
+        files.write_bytes(holdout_log_file(target), b"".join(lines))
+        _seal(target, lines)
 
 
 def _lines(state: StateDir) -> list[bytes]:
@@ -95,16 +106,31 @@ def _lines(state: StateDir) -> list[bytes]:
     return files.read_bytes(path).splitlines(keepends=True) if present(path) else []
 
 
-def _require_sealed(state: StateDir, lines: Sequence[bytes]) -> None:
+def _require_sealed(state: StateDir, lines: Sequence[bytes]) -> int | None:
+    """How many rows the seal covers; None if there is no seal."""
     if not present(seal_file(state)):
-        return
+        return None
     seal = files.read_json(seal_file(state), Seal)
     if len(lines) < seal.rows or _digest(lines[: seal.rows]) != seal.sha256:
-        log = holdout_log_file(state)
-        what = "was changed after it was written" if present(log) else "is missing"
-        raise SpartaError(
-            f"{log} {what}: restore it from a backup, because its {seal.rows} test-set accesses decide how test scores are to be read"
-        )
+        raise _changed(state, seal.rows)
+    return seal.rows
+
+
+def _changed(state: StateDir, rows: int) -> SpartaError:
+    log, seal = holdout_log_file(state), seal_file(state)
+    what = f"was changed after it was written, or {seal} was" if present(log) else "is missing"
+    return SpartaError(
+        f"{log} {what}: restore it from a backup, because its {rows} test-set accesses decide how test scores are to be read"
+    )
+
+
+def _seal(state: StateDir, lines: Sequence[bytes]) -> None:
+    files.write_json(seal_file(state), Seal(len(lines), _digest(lines)))
+
+
+def _number(access: HoldoutAccess, before: Sequence[HoldoutAccess]) -> int:
+    """The place of `access` among the accesses for the same reason, from 1."""
+    return 1 + sum(access.same_choice(other) for other in before)
 
 
 def _digest(lines: Sequence[bytes]) -> str:
@@ -119,13 +145,14 @@ def record_accesses(state: StateDir, accesses: Sequence[HoldoutAccess]) -> list[
     for access in accesses:
         known = next((other for other in recorded if access.repeats(other)), None)
         if known is None:
-            earlier = sum(access.same_choice(other) for other in recorded)
-            known = msgspec.structs.replace(access, number=earlier + 1, time=now)
+            known = msgspec.structs.replace(access, number=_number(access, recorded), time=now)
             recorded.append(known)
         found.append(known)
     if len(recorded) > before:
         # Old rows must stay byte-identical.
         lines = [*_lines(state), *map(files.encode_row, recorded[before:])]
+        if not before:
+            _seal(state, [])
         files.write_bytes(holdout_log_file(state), b"".join(lines))
-        files.write_json(seal_file(state), Seal(len(lines), _digest(lines)))
+        _seal(state, lines)
     return found

@@ -115,7 +115,8 @@ def summary_file(state: StateDir) -> Path:
 def read_summary(state: StateDir) -> Summary:
     """The summary on disk; empty if nothing was scored yet."""
     path = summary_file(state)
-    return files.read_json(path, Summary) if present(path) else Summary()
+    remedy = "restore it from a copy, or remove it and score again"
+    return files.read_json(path, Summary, remedy) if present(path) else Summary()
 
 
 def merge_into_summary(state: StateDir, fresh: Mapping[str, TaskScores]) -> None:

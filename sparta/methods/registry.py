@@ -2,7 +2,9 @@
 
 import importlib
 import pkgutil
+import re
 from functools import cache
+from typing import get_args
 
 from sparta import methods as folder
 from sparta.errors import SpartaError
@@ -12,6 +14,7 @@ from sparta.methods.base import INIT_POOL, Method
 from sparta.names import hint
 from sparta.phases.base import Phase, PhaseSpec
 from sparta.recipes.schema import Recipe
+from sparta.tasks.base import Split
 
 _EVALUATION_PHASES: dict[str, type[EvaluationPhase]] = {kind.name: kind for kind in (Evaluate, GradeAnswers)}
 
@@ -80,3 +83,17 @@ def phase_named(name: str, spec: PhaseSpec | None = None) -> Phase:
     if name not in _phases():
         raise SpartaError(f"there is no phase {name}: the state was written by another version of the suite")
     return _phases()[name]
+
+
+def phase_at(place: str) -> tuple[Phase, int] | None:
+    """The phase whose attempts are kept in `place`, a folder below jobs/, and its iteration; None where there is none.
+
+    A phase of evaluations comes with an empty spec.
+    """
+    phases = (
+        *_phases().values(),
+        *(kind(split, {}) for kind in _EVALUATION_PHASES.values() for split in get_args(Split)),
+    )
+    iteration = re.match(r"iter_(\d+)/", place)
+    t = int(iteration[1]) if iteration else 0
+    return next(((phase, t) for phase in phases if phase.place(t) == place), None)

@@ -151,10 +151,13 @@ def read_yaml(text: str, loader: type[Loader] = Loader) -> Any:
 
 
 def read_mapping(path: Path, what: str, loader: type[Loader] = Loader) -> dict[str, Any]:
-    """The keys and values that the YAML file `path` gives. what: the kind of file it is, for messages. Raises SpartaError naming it."""
+    """The keys and values that the YAML file `path` gives. what: the kind of file it is, for messages.
+
+    Raises SpartaError naming it, and OSError where the disk fails.
+    """
     try:
         tree = read_yaml(path.read_text(encoding="utf-8"), loader)
-    except (OSError, UnicodeDecodeError) as error:
+    except (FileNotFoundError, UnicodeDecodeError) as error:
         raise SpartaError(f"{what} {path} cannot be read: {error}") from error
     except ValueError as error:
         raise SpartaError(f"{what} {path} is {error}") from error

@@ -67,13 +67,13 @@ def read_bytes(path: Path) -> bytes:
         return file.read()
 
 
-def read_json(path: Path, of: type[T]) -> T:
-    """The value in the JSON file `path`. Raises SpartaError where the file is missing or does not hold an `of`."""
+def read_json(path: Path, of: type[T], remedy: str = "restore it from a copy") -> T:
+    """The value in the JSON file `path`. Raises SpartaError, with `remedy`, where the file is missing or does not hold an `of`."""
     data = read_bytes(path)
     try:
         return decoder(of).decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise SpartaError(f"{path} is not a valid {_name(of)} ({error}): restore it from a copy.") from error
+        raise SpartaError(f"{path} is not a valid {_name(of)} ({error}): {remedy}.") from error
 
 
 def read_measured(path: Path, of: type[T]) -> T | None:
@@ -85,6 +85,9 @@ def read_measured(path: Path, of: type[T]) -> T | None:
         return read_json(path, of) if present(path) else None
     except SpartaError as error:
         cause = error.__cause__
+        if isinstance(cause, FileNotFoundError):
+            # Removed since `present` saw it.
+            return None
         if isinstance(cause, OSError) and cause.errno != errno.EIO:
             raise
         note(f"{path} is damaged and counts as missing, no result depends on it ({error})")
@@ -186,8 +189,7 @@ def put_tree(folder: Path, write: Callable[[Path], None]) -> bool:
         if os.path.lexists(folder):
             return False
         make_folder(folder.parent)
-        for left in abandoned_of(folder):
-            remove(left)
+        remove_abandoned(folder)
         temporary = temporary_beside(folder)
         try:
             temporary.mkdir()
@@ -232,6 +234,12 @@ def remove(path: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove what killed writers of `path` have left beside it."""
+    for left in abandoned_of(path):
+        remove(left)
 
 
 def make_folder(folder: Path) -> None:

@@ -34,6 +34,7 @@ from sparta.store.files import (
     os_errors_named,
     put_tree,
     read_json,
+    read_measured,
     sync,
     write_json,
 )
@@ -114,11 +115,15 @@ class RunLock:
     def __enter__(self) -> Self:
         with os_errors_named(self._folder):
             _make(self._folder)
-            write_json(self._file, self._claim)
             try:
+                write_json(self._file, self._claim)
                 self._take()
+                self._clear_claims()
                 self._note_driver_job(stays=True)
             except BaseException:
+                # A lock without a claim would count as one that its holder died with.
+                with suppress(FileNotFoundError):
+                    os.rename(self._baton, self._folder / _FREE)
                 self._file.unlink(missing_ok=True)
                 raise
         self._stop, self._lost = threading.Event(), threading.Event()
@@ -189,9 +194,21 @@ class RunLock:
                 _claim_file(self._folder, name.removeprefix(_HELD)).unlink(missing_ok=True)
             return
         raise SpartaError(
-            f"{self._folder} does not say whether this run is being driven: make sure that no other driver runs on "
-            f"{self._state.root}, delete {self._folder} and run the same command again."
+            f"{self._folder} does not say whether this run is being driven: {_remedy(self._folder)}."
         )
+
+    def _clear_claims(self) -> None:
+        """Remove the claims of processes that were killed before they had the lock. Only for the holder of the lock.
+
+        A process wrongly assumed dead finds its claim gone at its next heartbeat, and counts the lock as lost.
+        """
+        for path in self._folder.glob("*.json"):
+            silent = _silent_seconds(path)
+            if path == self._file or silent is None:
+                continue
+            claim = read_measured(path, Claim)
+            if not (_lives(claim, silent) if claim else silent < DEAD_AFTER_SECONDS):
+                path.unlink(missing_ok=True)
 
     def _note_driver_job(self, stays: bool) -> None:
         """Add this driver's batch job, if it runs in one, to jobs/drivers.json, or remove it. Only for the holder of the lock."""
@@ -254,15 +271,29 @@ def _claim_file(folder: Path, token: str) -> Path:
 def _holder(folder: Path, baton: str) -> Holder | None:
     """The holder of `baton`; None where its claim is gone because it has just released or lost the lock."""
     path = _claim_file(folder, baton.removeprefix(_HELD))
+    silent = _silent_seconds(path)
+    if silent is None:
+        return None
     try:
-        touched = path.stat().st_mtime
-        claim = read_json(path, Claim)
-    except (FileNotFoundError, SpartaError):
+        claim = read_json(path, Claim, _remedy(folder))
+    except SpartaError:
         if path.exists():
             raise
         return None
-    silent = max(0.0, _now(folder) - touched)
     return Holder(claim, _lives(claim, silent), silent)
+
+
+def _remedy(folder: Path) -> str:
+    return f"make sure that no other driver runs on {folder.parent.parent}, delete {folder} and run the same command again"
+
+
+def _silent_seconds(claim_file: Path) -> float | None:
+    """How long nobody has touched it; None where it is gone."""
+    try:
+        touched = claim_file.stat().st_mtime
+    except FileNotFoundError:
+        return None
+    return max(0.0, _now(claim_file.parent) - touched)
 
 
 def _now(folder: Path) -> float:

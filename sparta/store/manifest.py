@@ -98,12 +98,14 @@ def verify(
 ) -> None:
     """Check every committed iteration, or those up to `upto`: the chain of manifests, every file, every set of rows.
 
+    Every iteration before the last one that has begun must have its manifest.
+
     row_types: the row type of each folder of shards, by name, from iteration 1 on; a method may have its own.
 
     Raises SpartaError naming the first file that is missing or was changed, and the remedy. A run without commits is valid.
     """
-    last = state.last_committed() if upto is None else upto
-    for t in range(0 if last is None else last + 1):
+    last = _last_to_verify(state) if upto is None else upto
+    for t in range(last + 1):
         iteration = state.iteration(t)
         if not present(iteration.manifest):
             _reject(iteration, f"{iteration.manifest} is missing")
@@ -121,6 +123,13 @@ def verify(
                 _reject(iteration, f"{iteration.root / name} was added after the commit")
         for name, rows in manifest.rows.items():
             _verify_rows(iteration, name, rows, row_types if t else INIT_POOL_ROW_TYPES)
+
+
+def _last_to_verify(state: StateDir) -> int:
+    """The last iteration that is committed, or was; -1 where none is."""
+    before_the_last = max(state.iterations(), default=0) - 1
+    committed = state.last_committed()
+    return max(before_the_last, -1 if committed is None else committed)
 
 
 def _verify_file(iteration: IterationDir, name: str, entry: FileEntry) -> None:

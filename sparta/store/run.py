@@ -78,7 +78,9 @@ class Run:
             )
         # Refuses a pipe, which would block the read.
         present(state.recipe_yaml)
-        return cls(state, thaw(state.recipe_yaml), files.read_json(state.run_json, RunInfo))
+        with files.os_errors_named(state.recipe_yaml):
+            recipe = thaw(state.recipe_yaml)
+        return cls(state, recipe, files.read_json(state.run_json, RunInfo))
 
     @staticmethod
     def describe(recipe: Recipe) -> RunInfo:

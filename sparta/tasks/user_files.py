@@ -21,6 +21,7 @@ import msgspec
 from sparta.chat.template import Message
 from sparta.errors import SpartaError
 from sparta.recipes.schema import Data
+from sparta.store.disk import explain
 from sparta.tasks.base import Item, Metric, Split
 from sparta.tasks.json_text import parse_json
 from sparta.tasks.prepared import SPLITS, content, flaw
@@ -212,8 +213,10 @@ def parse_lines(path: Path, key: str, answered: bool = False) -> Iterator[tuple[
                     )
                 seen[item.item_id] = number
                 yield number, item
-    except (OSError, UnicodeDecodeError) as error:
+    except (FileNotFoundError, UnicodeDecodeError) as error:
         raise SpartaError(f"the prompt file {path} cannot be read ({error}): check {key}") from error
+    except OSError as error:
+        raise explain(error, path) from error
 
 
 def _item(line: str, number: int, answered: bool) -> Item:

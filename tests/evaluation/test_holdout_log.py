@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from support.scripted_run import begin
 
@@ -10,6 +11,7 @@ from sparta.commands.begin import check_state
 from sparta.commands.launch import launch
 from sparta.commands.launch_request import LaunchRequest
 from sparta.errors import SpartaError
+from sparta.evaluation import holdout_log
 from sparta.evaluation.holdout_log import (
     HoldoutAccess,
     accesses_so_far,
@@ -17,6 +19,7 @@ from sparta.evaluation.holdout_log import (
     record_accesses,
     seal_file,
 )
+from sparta.evaluation.holdout_log import _seal as sealed
 from sparta.screen import Screen
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
@@ -54,12 +57,25 @@ def swap(path: Path) -> None:
     path.write_bytes(b"".join(reversed(path.read_bytes().splitlines(keepends=True))))
 
 
+def double(path: Path) -> None:
+    path.write_bytes(2 * path.read_bytes())
+
+
+def add(path: Path) -> None:
+    """A look that claims to be the first one of its kind."""
+    path.write_bytes(
+        path.read_bytes() + path.read_bytes().splitlines(keepends=True)[0].replace(b"iter_00-a", b"iter_02-c")
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (edit, "was changed after it was written"),
-        (shorten, "was changed after it was written"),
-        (swap, "was changed after it was written"),
+        (edit, r"was changed after it was written, or .*looks\.json was"),
+        (shorten, r"was changed after it was written, or .*looks\.json was"),
+        (swap, r"was changed after it was written, or .*looks\.json was"),
+        (double, r"was changed after it was written, or .*looks\.json was"),
+        (add, r"was changed after it was written, or .*looks\.json was"),
         (Path.unlink, "is missing"),
     ],
 )
@@ -86,11 +102,55 @@ def test_a_row_whose_writer_died_before_the_seal_counts(run: Run) -> None:
         accesses_so_far(run.state)
 
 
+def test_a_first_access_whose_writer_died_before_the_seal_counts(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holdout_log_file(run.state).unlink()
+    seal_file(run.state).unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(holdout_log, "_seal", lambda state, lines: None if lines else sealed(state, lines))
+        record_accesses(run.state, [look("iter_00-a")])
+    check_state(run)
+    assert [each.checkpoint for each in accesses_so_far(run.state)] == ["iter_00-a"]
+
+
+def edit_seal(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b'"rows": 2', b'"rows": 1'))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (Path.unlink, r"looks\.json is missing: restore it from a backup"),
+        (edit_seal, r"looks\.jsonl was changed after it was written, or .*looks\.json was"),
+        (double, r"looks\.json is not a valid Seal .*: restore it from a copy"),
+    ],
+)
+def test_a_seal_that_was_changed_or_is_gone_stops_the_next_command(
+    run: Run, change: Callable[[Path], None], words: str
+) -> None:
+    change(seal_file(run.state))
+    with pytest.raises(SpartaError, match=words):
+        launch(LaunchRequest(state=run.state.root, iterations=1), Screen())
+
+
 def test_a_log_of_version_0_1_0_has_no_seal_until_the_next_access(run: Run) -> None:
     seal_file(run.state).unlink()
-    check_state(run)
+    run.info = msgspec.structs.replace(run.info, day="")
+    run.save()
+    check_state(Run.open(run.state))
     record_accesses(run.state, [look("iter_02-c")])
     assert seal_file(run.state).is_file()
+
+
+def test_a_branch_of_a_run_whose_accesses_have_no_seal_has_one(run: Run, tmp_path: Path) -> None:
+    seal_file(run.state).unlink()
+    run.info = msgspec.structs.replace(run.info, day="")
+    run.save()
+    target = StateDir(tmp_path / "branch")
+    launch(LaunchRequest(resume=run.iteration(0).root, fork=target.root, iterations=1), Screen())
+    check_state(Run.open(target))
+    assert seal_file(target).is_file() and len(accesses_so_far(target)) == 2
 
 
 def test_a_branch_inherits_the_accesses_and_their_seal(run: Run, tmp_path: Path) -> None:

@@ -161,3 +161,9 @@ def test_rows_that_an_earlier_version_wrote_are_read(run: Run, tmp_path: Path) -
         "".join(json.dumps({key: row[key] for key in row if key != "prompt"}) + "\n" for row in rows)
     )
     assert list(files.read_rows(older, Pair)) == pairs_of(run, 1)
+
+
+def test_what_a_killed_export_left_goes_with_the_next_one(run: Run, tmp_path: Path) -> None:
+    (tmp_path / f".pairs.jsonl.{'0' * 16}.tmp").write_text("half of th")
+    export_pairs(run.state.root, tmp_path / "pairs.jsonl", False, Screen())
+    assert [path.name for path in tmp_path.iterdir()] == ["pairs.jsonl"]

@@ -1,5 +1,6 @@
 """The lock: one driver at a time, with real processes that contend, die and race."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 from support.store_samples import Start
 
 from sparta.errors import SpartaError
-from sparta.store import lock
+from sparta.store import files, lock
 from sparta.store.driver_jobs import DriverJob, DriverJobs, driver_jobs, drivers_file
 from sparta.store.files import read_json, write_json
 from sparta.store.layout import StateDir
@@ -116,6 +117,42 @@ def test_the_lock_of_a_killed_driver_is_taken_over_with_a_message(
     assert len(said) == 1
     assert f"process {first.pid} on" in said[0]
     assert "no longer running" in said[0]
+
+
+def claims(state: StateDir) -> set[str]:
+    return {path.name for path in state.lock.glob("*.json")}
+
+
+def test_what_processes_left_that_were_killed_before_they_had_the_lock_is_cleared(
+    state: StateDir, said: list[str]
+) -> None:
+    with RunLock(state, said.append):
+        mine = who(state).claim
+    for token, change in (("dead", {"pid": 2**22}), ("waiting", {}), ("far", {"machine": "elsewhere"})):
+        write_json(state.lock / f"{token}.json", msgspec.structs.replace(mine, token=token, **change))
+    for token, silent in (("torn", 0.0), ("torn-long-ago", 500.0)):
+        (state.lock / f"{token}.json").write_text("{")
+        os.utime(state.lock / f"{token}.json", (time.time() - silent, time.time() - silent))
+    with RunLock(state, said.append):
+        held = f"{who(state).claim.token}.json"
+        assert claims(state) == {held, "waiting.json", "far.json", "torn.json"}
+    assert claims(state) == {"waiting.json", "far.json", "torn.json"}
+
+
+def test_a_claim_that_cannot_be_brought_to_the_disk_leaves_nothing(
+    state: StateDir, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RunLock(state, said.append):
+        pass
+
+    def full(path: Path) -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "sync", full)
+        with pytest.raises(SpartaError, match="is full"), RunLock(state, said.append):
+            pass
+    assert [path.name for path in state.lock.iterdir()] == ["free"]
 
 
 def test_another_process_that_was_given_the_pid_of_the_dead_driver_does_not_keep_the_lock(
@@ -387,3 +424,18 @@ def test_a_run_in_a_place_that_may_not_be_written_cannot_be_locked_but_looked_at
     assert not who(state).alive
     with pytest.raises(SpartaError, match="Read-only file system"), RunLock(state, said.append):
         pass
+
+
+def test_a_driver_that_fails_right_after_it_took_the_lock_leaves_it_free(
+    state: StateDir, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: RunLock) -> None:
+        raise SpartaError("the disk does not answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunLock, "_clear_claims", fails)
+        with pytest.raises(SpartaError, match="does not answer"), RunLock(state, said.append):
+            pass
+    assert [path.name for path in state.lock.iterdir()] == ["free"]
+    with RunLock(state, said.append):
+        assert said == []

@@ -163,6 +163,14 @@ def test_what_was_edited_is_named_with_the_remedy(
         verify(state, RECIPE)
 
 
+def test_an_iteration_that_the_next_one_was_begun_after_has_lost_its_manifest(state: StateDir) -> None:
+    state.iteration(2).manifest.unlink()
+    verify(state, RECIPE)
+    state.iteration(3).root.mkdir()
+    with pytest.raises(SpartaError, match=r"iter_02/MANIFEST\.json is missing: restore .*--resume .*iter_01"):
+        verify(state, RECIPE)
+
+
 def test_an_edit_after_the_iterations_asked_for_does_not_matter(state: StateDir) -> None:
     write_json(state.iteration(2).standing, "edited")
     verify(state, RECIPE, upto=1)

@@ -18,12 +18,13 @@ from sparta.cluster.attempts import AttemptDir, Piece
 from sparta.cluster.parallelism import sharded
 from sparta.cluster.slurm import cli
 from sparta.cluster.slurm.cli import QueueEntry, SlurmUnavailable
-from sparta.cluster.slurm.job_ids import Jobs, names_and_places, of_this_state
+from sparta.cluster.slurm.job_ids import Jobs, names_and_places, of_this_state, read_jobs
 from sparta.cluster.slurm.launcher import Slurm
 from sparta.cluster.slurm.submit import cancel_named
 from sparta.cluster.slurm.worker import ShardJob, assign_pieces
 from sparta.errors import SpartaError
 from sparta.methods.registry import phase_named, phases_of
+from sparta.names import suggested
 from sparta.phases.base import Phase
 from sparta.store import files
 from sparta.store.disk import present
@@ -64,7 +65,8 @@ def chain_file(state: StateDir) -> Path:
 def latest_chain(run: Run) -> Chain | None:
     """The latest detached launch of `run`; None where there was none."""
     path = chain_file(run.state)
-    return files.read_json(path, Chain) if present(path) else None
+    remedy = f"end what is left of the detached launch with {suggested('launch', '--state', run.state.root, '--cancel')} and launch again"
+    return files.read_json(path, Chain, remedy) if present(path) else None
 
 
 def links_from(run: Run, first: int, last: int, tasks: int) -> list[Link]:
@@ -218,7 +220,7 @@ def jobs_in_slurm(run: Run) -> list[QueueEntry]:
 
 def _all_noted(run: Run) -> list[Jobs]:
     """The jobs of every attempt of `run`."""
-    return [files.read_json(path, Jobs) for path in sorted(run.state.jobs.rglob("a*-jobs.json"))]
+    return [read_jobs(path) for path in sorted(run.state.jobs.rglob("a*-jobs.json"))]
 
 
 def live_jobs(run: Run) -> list[QueueEntry]:

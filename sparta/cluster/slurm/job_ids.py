@@ -94,7 +94,7 @@ def note_jobs(places: Sequence[tuple[AttemptDir, int]], jobs: Jobs) -> None:
 def jobs_of(attempts: AttemptDir, number: int) -> Jobs | None:
     """The jobs of attempt `number`; None where none were submitted for it."""
     path = jobs_file(attempts, number)
-    return files.read_json(path, Jobs) if present(path) else None
+    return read_jobs(path) if present(path) else None
 
 
 def all_jobs(attempts: AttemptDir) -> dict[int, Jobs]:
@@ -102,7 +102,13 @@ def all_jobs(attempts: AttemptDir) -> dict[int, Jobs]:
     paths = {
         int(path.name[1:].partition("-")[0]): path for path in sorted(attempts.folder.glob("a*-jobs.json"))
     }
-    return {number: files.read_json(path, Jobs) for number, path in sorted(paths.items())}
+    return {number: read_jobs(path) for number, path in sorted(paths.items())}
+
+
+def read_jobs(path: Path) -> Jobs:
+    """What a `jobs_file` says. Raises SpartaError where it is damaged: jobs that nobody knows of would do their work a second time."""
+    remedy = "end the jobs of this attempt if SLURM still has any (squeue --me), remove the file and run the same command again"
+    return files.read_json(path, Jobs, remedy)
 
 
 def parts_of(name: str, shards: int, largest: int, width: int) -> list[ArrayPart]:
