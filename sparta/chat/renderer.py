@@ -18,7 +18,7 @@ from sparta.chat.judge_prompts import INTRODUCTION, JudgingCase, judge_content, 
 from sparta.chat.options import UNDATED, ChatOptions
 from sparta.chat.sanitize import GRADING_DELIMITERS, JUDGING_DELIMITERS, neutralise
 from sparta.chat.template import ChatTemplate, Message
-from sparta.chat.thinking import THINK, Said, State, Tags, split
+from sparta.chat.thinking import THINK, SplitReply, State, Tags, split
 from sparta.errors import SpartaError
 
 
@@ -71,7 +71,7 @@ class Renderer(ChatTemplate):
         """What a completion may have whose answer may have `new_tokens`: more where the model may think first."""
         return new_tokens + (self.options.thinking_tokens if prompt.invites_thinking else 0)
 
-    def said(self, prompt: Prompt, text: str) -> Said:
+    def split_reply(self, prompt: Prompt, text: str) -> SplitReply:
         """What a model `written` behind `prompt`: thinking and answer."""
         return split(text, self.tags, prompt.state == "opened")
 
@@ -84,7 +84,7 @@ class Renderer(ChatTemplate):
         def answer(count: int) -> str | None:
             """What the first tokens answer; None before an answer can begin."""
             text = self.written(token_ids[:count])
-            said = self.said(prompt, text)
+            said = self.split_reply(prompt, text)
             return said.answer if said.ended and len(said.answer) < len(text) else None
 
         if answer(len(token_ids)) is None:
@@ -100,7 +100,7 @@ class Renderer(ChatTemplate):
         """The prompt that a contestant answers, in generation, in DPO and in evaluation. May be longer than
         the context: see `room`.
         """
-        token_ids, state = self.prompted(messages)
+        token_ids, state = self.prompt_of(messages)
         return Prompt(tuple(messages), token_ids, state=state)
 
     def plain(self, messages: Sequence[Message]) -> Prompt:
@@ -200,7 +200,7 @@ class Renderer(ChatTemplate):
             if fold:
                 case, response = case.changed(folded), folded(response)
             turn = Message("user", case.content(response))
-            token_ids, state = self.prompted([turn])
+            token_ids, state = self.prompt_of([turn])
             if self._specials(token_ids) == self._frame:
                 return Prompt((turn,), token_ids, state=state)
         raise SpartaError(
@@ -242,7 +242,7 @@ class EndpointRenderer(Renderer):
         return given if isinstance(given, Tags) else THINK if given == "auto" else None
 
     @property
-    def knows_thinking(self) -> bool:
+    def has_thinking(self) -> bool:
         return self._local is not None or isinstance(self.options.thinking, Tags)
 
     def combat(self, messages: Sequence[Message]) -> Prompt:
@@ -261,8 +261,8 @@ class EndpointRenderer(Renderer):
 
     def _state_of(self, messages: Sequence[Message]) -> State:
         if self._local is not None:
-            return self._local.prompted(messages)[1]
-        return "free" if self.knows_thinking else "none"
+            return self._local.prompt_of(messages)[1]
+        return "free" if self.has_thinking else "none"
 
     def thought(self, thinking: str, state: State) -> tuple[int, ...]:
         """Nothing: an endpoint goes on from nothing."""

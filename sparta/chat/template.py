@@ -54,7 +54,7 @@ class ChatTemplate:
         return self._own_tags or next((tags for tags in KNOWN if tags.close in spelled), THINK)
 
     @property
-    def knows_thinking(self) -> bool:
+    def has_thinking(self) -> bool:
         """Whether recipe or chat template speak of thinking."""
         return self._own_tags is not None
 
@@ -102,9 +102,9 @@ class ChatTemplate:
 
     def ids_of(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Token ids of `messages` and of the beginning of a reply. Special tokens are the template's: one that a turn spells is text."""
-        return self.prompted(messages)[0]
+        return self.prompt_of(messages)[0]
 
-    def prompted(self, messages: Sequence[Message]) -> tuple[tuple[int, ...], State]:
+    def prompt_of(self, messages: Sequence[Message]) -> tuple[tuple[int, ...], State]:
         """`ids_of`, and how it leaves it to the model to think."""
         hidden, marks = self.hidden(messages)
         text = self.text(hidden, reply=True)

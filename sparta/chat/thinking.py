@@ -79,7 +79,7 @@ def tags_in(template: str) -> Tags | None:
 
 
 @dataclass(frozen=True)
-class Said:
+class SplitReply:
     """What a model wrote, told apart. ended: False where it never came to an answer, which is then empty."""
 
     thinking: str
@@ -87,13 +87,13 @@ class Said:
     ended: bool = True
 
 
-def split(text: str, tags: Tags | None, opened: bool) -> Said:
+def split(text: str, tags: Tags | None, opened: bool) -> SplitReply:
     """`text` as thinking and answer. opened: whether it goes on with a thought that its prompt has begun.
 
     A closing tag alone ends thinking. Text without tags is an answer, as it is. What is told apart loses the white space around it.
     """
     if tags is None or not text.strip():
-        return Said("", text)
+        return SplitReply("", text)
     thoughts: list[str] = []
     rest, inside = text, opened
     while True:
@@ -105,8 +105,8 @@ def split(text: str, tags: Tags | None, opened: bool) -> Said:
         thoughts.append(rest[: last.start()].strip())
         inside, rest = False, rest[last.end() :]
     if not thoughts and not inside:
-        return Said("", text)
+        return SplitReply("", text)
     if inside:
-        return Said("\n".join((*thoughts, rest.strip())).strip(), "", ended=False)
+        return SplitReply("\n".join((*thoughts, rest.strip())).strip(), "", ended=False)
     answer = rest.partition(tags.over)[0] if tags.over else rest
-    return Said("\n".join(filter(None, thoughts)), answer.strip())
+    return SplitReply("\n".join(filter(None, thoughts)), answer.strip())

@@ -82,7 +82,7 @@ class Request:
 class Completion:
     """What came of a request.
 
-    text: thinking and all, special tokens left out but for the tags of thinking (see `Renderer.said`). token_ids: as sampled, the end-of-sequence token included where produced.
+    text: thinking and all, special tokens left out but for the tags of thinking (see `Renderer.split_reply`). token_ids: as sampled, the end-of-sequence token included where produced.
     label_probs: [labels], for label requests alone; empty where an endpoint names none of them. seconds: what
     the request cost, or its share of what its batch cost. counted: tokens that an endpoint says it has generated.
     """

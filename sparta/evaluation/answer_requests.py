@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from sparta.chat.renderer import Prompt
-from sparta.chat.thinking import Said
+from sparta.chat.thinking import SplitReply
 from sparta.engines.base import Completion, Engine, ModelRef, Request, Sampling
 from sparta.errors import SpartaError
 from sparta.recipes.schema import Recipe
@@ -90,7 +90,7 @@ class AnswerRequests:
         """The answer that `done` completes; None where choices of its item are yet to be weighed."""
         exercise, prompt, label = self._awaited.pop(done.key)
         if label is None:
-            said = self._engine.renderer(exercise.model).said(prompt, done.text)
+            said = self._engine.renderer(exercise.model).split_reply(prompt, done.text)
             return _written(exercise, done, said)
         weighed = self._weighed.setdefault(exercise.key, {})
         weighed[label] = done
@@ -128,7 +128,7 @@ def _greedy(limit: int, stop: tuple[str, ...] = ()) -> Sampling:
     return Sampling(temperature=0.0, top_p=1.0, top_k=0, max_new_tokens=limit, stop=stop)
 
 
-def _written(exercise: EvalItem, done: Completion, said: Said) -> Answer:
+def _written(exercise: EvalItem, done: Completion, said: SplitReply) -> Answer:
     """The answer that is a text, graded as far as a program can; what could not be asked, or thought without end, has no grades."""
     text = before_stop(said.answer, exercise.stop)
     asked = said.ended and done.finish_reason != "prompt_too_long"

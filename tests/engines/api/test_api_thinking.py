@@ -13,7 +13,7 @@ from support.scripted_run import DEADLINE
 
 from sparta.chat.options import ChatOptions
 from sparta.chat.template import Message
-from sparta.chat.thinking import Said
+from sparta.chat.thinking import SplitReply
 from sparta.engines.api.engine import ApiEngine
 from sparta.errors import SpartaError
 from sparta.pool.checks import check_prompts
@@ -29,11 +29,11 @@ def proxy() -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def ask(proxy: Proxy) -> Iterator[Callable[..., Said]]:
+def ask(proxy: Proxy) -> Iterator[Callable[..., SplitReply]]:
     """What a model on a base with this template has said, where the endpoint answers with this message."""
     made: list[ApiEngine] = []
 
-    def asked(base: Path, message: dict[str, Any], finish: str = "stop", **options: Any) -> Said:
+    def asked(base: Path, message: dict[str, Any], finish: str = "stop", **options: Any) -> SplitReply:
         choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": finish}
         proxy.replies.append(
             Reply(body={"choices": [choice], "usage": {"prompt_tokens": 1, "completion_tokens": 1}})
@@ -43,7 +43,7 @@ def ask(proxy: Proxy) -> Iterator[Callable[..., Said]]:
         made.append(engine)
         one = request(engine, ref("m", base, None), "what?", SAMPLED)
         [done] = complete(engine, [one])
-        return engine.renderer(one.model).said(one.prompt, done.text)
+        return engine.renderer(one.model).split_reply(one.prompt, done.text)
 
     yield asked
     for engine in made:
@@ -61,30 +61,37 @@ def base_with(folder: Path, template: str) -> Path:
 @pytest.mark.parametrize(
     ("message", "finish", "said"),
     [
-        ({"content": "<think>\nhm\n</think>\n\n11"}, "stop", Said("hm", "11")),
-        ({"content": "hm\n</think>\n\n11"}, "stop", Said("hm", "11")),
-        ({"content": "<think>\nhm"}, "length", Said("hm", "", False)),
-        ({"content": "\n\n11", "reasoning_content": "hm"}, "stop", Said("hm", "11")),
-        ({"content": "11", "reasoning": "\nhm\n", "reasoning_content": None}, "stop", Said("hm", "11")),
-        ({"content": None, "reasoning_content": "hm"}, "length", Said("hm", "", False)),
-        ({"content": ""}, "stop", Said("", "")),
+        ({"content": "<think>\nhm\n</think>\n\n11"}, "stop", SplitReply("hm", "11")),
+        ({"content": "hm\n</think>\n\n11"}, "stop", SplitReply("hm", "11")),
+        ({"content": "<think>\nhm"}, "length", SplitReply("hm", "", False)),
+        ({"content": "\n\n11", "reasoning_content": "hm"}, "stop", SplitReply("hm", "11")),
+        ({"content": "11", "reasoning": "\nhm\n", "reasoning_content": None}, "stop", SplitReply("hm", "11")),
+        ({"content": None, "reasoning_content": "hm"}, "length", SplitReply("hm", "", False)),
+        ({"content": ""}, "stop", SplitReply("", "")),
     ],
 )
 def test_a_thought_at_an_endpoint_is_a_thought(
-    tmp_path: Path, ask: Callable[..., Said], template: str, message: dict[str, Any], finish: str, said: Said
+    tmp_path: Path,
+    ask: Callable[..., SplitReply],
+    template: str,
+    message: dict[str, Any],
+    finish: str,
+    said: SplitReply,
 ) -> None:
     assert ask(base_with(tmp_path / "base", template), message, finish) == said
 
 
-def test_what_a_prompt_has_begun_to_think_is_no_answer(tmp_path: Path, ask: Callable[..., Said]) -> None:
+def test_what_a_prompt_has_begun_to_think_is_no_answer(
+    tmp_path: Path, ask: Callable[..., SplitReply]
+) -> None:
     cut = {"content": "It may be 11"}
-    assert ask(base_with(tmp_path / "r1", R1_LIKE), cut, "length") == Said("It may be 11", "", False)
-    assert ask(base_with(tmp_path / "qwen3", QWEN3_LIKE), cut, "length") == Said("", "It may be 11")
-    assert ask(tmp_path / "elsewhere", cut, "length") == Said("", "It may be 11")
+    assert ask(base_with(tmp_path / "r1", R1_LIKE), cut, "length") == SplitReply("It may be 11", "", False)
+    assert ask(base_with(tmp_path / "qwen3", QWEN3_LIKE), cut, "length") == SplitReply("", "It may be 11")
+    assert ask(tmp_path / "elsewhere", cut, "length") == SplitReply("", "It may be 11")
 
 
 def test_the_endpoint_is_told_what_its_chat_template_is_given(
-    tmp_path: Path, ask: Callable[..., Said], proxy: Proxy
+    tmp_path: Path, ask: Callable[..., SplitReply], proxy: Proxy
 ) -> None:
     base = base_with(tmp_path / "base", QWEN3_LIKE)
     ask(base, {"content": "11"}, template_kwargs={"enable_thinking": False})
