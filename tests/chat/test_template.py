@@ -177,7 +177,7 @@ def test_a_template_that_prints_the_day_prints_that_of_the_run(tiny_base: Path) 
         (
             "parts",
             "user",
-            "wants content as a list of parts, .* leaves out the user turn, number 1 of .* roles user: use",
+            "expects content as a list of parts, .* leaves out the user turn, number 1 of .* roles user: use",
         ),
         (
             "without system",

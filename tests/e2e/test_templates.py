@@ -108,7 +108,7 @@ def manifests(run: Run) -> list[bytes]:
 @pytest.mark.parametrize(
     ("template", "turns", "said"),
     [
-        (PARTS, ["user"], "wants content as a list of parts, .* leaves out the user turn"),
+        (PARTS, ["user"], "expects content as a list of parts, .* leaves out the user turn"),
         (
             WITHOUT_SYSTEM,
             ["system", "user"],
