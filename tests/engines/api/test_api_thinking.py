@@ -146,7 +146,7 @@ def test_a_template_that_prints_the_day_is_not_for_an_endpoint_that_knows_anothe
 def test_openais_own_protocol_has_no_word_for_what_a_template_is_given(tmp_path: Path) -> None:
     openai = {"kind": "api", "api": {"url": "http://127.0.0.1:8000/v1"}}
     with pytest.raises(
-        SpartaError, match=r"chat\.template_kwargs cannot be told .*: set engine\.api\.dialect to vllm"
+        SpartaError, match=r"chat\.template_kwargs cannot be sent .*: set engine\.api\.dialect to vllm"
     ):
         recipe(tmp_path, engine=openai, chat={"template_kwargs": {"enable_thinking": False}})
     judge = {"base": "m", "engine": openai, "chat": {"template_kwargs": {"enable_thinking": False}}}
