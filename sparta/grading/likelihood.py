@@ -44,8 +44,8 @@ def _check(logs: Mapping[str, float], right: Collection[str]) -> None:
     missing = sorted(set(right) - set(logs))
     if missing or not right:
         raise SpartaError(
-            f"log-likelihoods exist for the choices {', '.join(sorted(logs)) or '(none)'}, but not for the right ones "
-            f"{', '.join(missing) or '(none)'}: correct the labels of that item"
+            f"the right choices of an item are {', '.join(missing) or '(none)'}, but only {', '.join(sorted(logs)) or '(none)'} have "
+            "log-likelihoods: correct the labels of that item"
         )
     bad = [label for label, log in logs.items() if math.isnan(log) or log == math.inf]
     if bad:

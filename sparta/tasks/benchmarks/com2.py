@@ -11,7 +11,7 @@ from typing import Any
 
 from sparta.grading import rubrics
 from sparta.tasks.base import Item, Metric
-from sparta.tasks.dataset import Dataset, LocalFile, Rows, Source, Splits, asked, label_among
+from sparta.tasks.dataset import Dataset, LocalFile, Rows, Source, Splits, label_among, user_turn
 from sparta.tasks.scaffold import Scaffold
 from sparta.tasks.splits import apart, distinct, halved
 
@@ -29,7 +29,7 @@ def _item(item_id: str, text: str, gold: str) -> Item:
     if parts is None:
         raise ValueError("it has no context and question")
     prompt = PROMPT.format(context=parts["context"].strip(), question=parts["question"].strip())
-    return Item(item_id, asked(prompt), reference=gold.strip() or None)
+    return Item(item_id, user_turn(prompt), reference=gold.strip() or None)
 
 
 def _train(rows: Iterator[dict[str, Any]]) -> Iterator[Item]:

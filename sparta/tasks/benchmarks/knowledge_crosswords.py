@@ -21,11 +21,11 @@ from sparta.tasks.dataset import (
     Rows,
     Source,
     Splits,
-    asked,
     label_among,
     lettered,
     multiple_choice,
     right_letter,
+    user_turn,
     with_another_end,
 )
 from sparta.tasks.splits import apart, distinct, shuffled
@@ -46,7 +46,9 @@ _CONSTRAINTS = re.compile(r".*?\nConst(?:r)?aints: (?P<constraints>.*)\.\nOption
 def _item(item_id: str, constraints: str, choices: dict[str, str], answer: str, level: str) -> Item:
     return Item(
         item_id,
-        asked(PROMPT.format(question=multiple_choice(f"Constraints: {constraints}", choices)) + ONE_LETTER),
+        user_turn(
+            PROMPT.format(question=multiple_choice(f"Constraints: {constraints}", choices)) + ONE_LETTER
+        ),
         reference=f"{answer}. {choices[answer]}",
         choices=choices,
         answer=answer,

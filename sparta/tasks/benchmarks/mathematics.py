@@ -11,7 +11,7 @@ from typing import Any
 
 from sparta.grading.boxes import boxes
 from sparta.tasks.base import Item, Metric
-from sparta.tasks.dataset import Dataset, HubSplit, LocalFile, Rows, Source, Splits, asked
+from sparta.tasks.dataset import Dataset, HubSplit, LocalFile, Rows, Source, Splits, user_turn
 from sparta.tasks.scaffold import Scaffold
 from sparta.tasks.splits import apart, distinct, halved
 
@@ -70,7 +70,7 @@ def _items(
             # Files name problems differently, some not at all; a place in a published file does.
             yield Item(
                 f"{part}-{number}",
-                asked(LEAD + row["problem"].strip()),
+                user_turn(LEAD + row["problem"].strip()),
                 reference=solution,
                 answer=answer,
                 level=row["level"],

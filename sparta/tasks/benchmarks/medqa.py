@@ -16,10 +16,10 @@ from sparta.tasks.dataset import (
     Rows,
     Source,
     Splits,
-    asked,
     label_among,
     multiple_choice,
     right_letter,
+    user_turn,
 )
 from sparta.tasks.scaffold import Scaffold
 from sparta.tasks.splits import apart, distinct
@@ -67,7 +67,7 @@ def _items(rows: Iterator[dict[str, Any]], part: str) -> Iterator[Item]:
         label = label_among(row["answer_idx"], choices)
         yield Item(
             f"{part}-{number}",
-            asked(LEAD + multiple_choice(row["question"].strip(), choices)),
+            user_turn(LEAD + multiple_choice(row["question"].strip(), choices)),
             reference=f"{label}. {choices[label]}",
             choices=choices,
             answer=label,

@@ -12,7 +12,16 @@ from functools import partial
 from typing import Any
 
 from sparta.tasks.base import Item, Metric, Split
-from sparta.tasks.dataset import Dataset, HubSplit, LocalFile, Rows, Source, Splits, asked, with_another_end
+from sparta.tasks.dataset import (
+    Dataset,
+    HubSplit,
+    LocalFile,
+    Rows,
+    Source,
+    Splits,
+    user_turn,
+    with_another_end,
+)
 from sparta.tasks.splits import shuffled
 
 PAPER = (2370, 132, 132)
@@ -118,7 +127,9 @@ def _splits(context: Callable[[Story], str | None], unknown: str, stories: Itera
         if told:
             items[story.story_id] = Item(
                 f"story-{story.story_id}",
-                asked(PROMPT.format(background=story.background, context=told, story=story.story) + ONE_WORD),
+                user_turn(
+                    PROMPT.format(background=story.background, context=told, story=story.story) + ONE_WORD
+                ),
                 reference=story.label.capitalize(),
                 answer=story.label,
                 level=heading["heading"].strip() if heading else None,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from sparta.tasks.base import Item, Metric
-from sparta.tasks.dataset import Dataset, HubSplit, LocalFile, Rows, Source, Splits, asked
+from sparta.tasks.dataset import Dataset, HubSplit, LocalFile, Rows, Source, Splits, user_turn
 from sparta.tasks.scaffold import Scaffold
 from sparta.tasks.splits import apart, distinct, halved
 
@@ -34,7 +34,7 @@ def _train(rows: Iterator[dict[str, Any]], labels: Mapping[str, str | None]) -> 
         label = labels.get(row["question"].removesuffix(REQUEST))
         yield Item(
             f"train-{number}",
-            asked(row["question"]),
+            user_turn(row["question"]),
             reference=VERDICTS[label] if label else None,
             answer=label,
         )
@@ -57,7 +57,7 @@ def _scored(rows: Iterator[dict[str, Any]], dropped: Counter[str]) -> Iterator[I
             continue
         yield Item(
             f"question-{number}",
-            asked(LEAD + row["question"].strip()),
+            user_turn(LEAD + row["question"].strip()),
             reference=choices[answer[0]],
             choices=choices,
             answer=answer[0],
