@@ -157,7 +157,7 @@ def _weighed(exercise: EvalItem, weighed: dict[str, Completion]) -> Answer:
         checkpoint=exercise.checkpoint,
         item_id=exercise.item.item_id,
         text="",
-        grades=exercise.task.weigh(exercise.item, logs) if fits else {},
+        grades=exercise.task.score_likelihoods(exercise.item, logs) if fits else {},
         prompt_tokens=max(one.prompt_tokens for one in done),
         new_tokens=0,
         finish_reason="stop" if fits else "prompt_too_long",

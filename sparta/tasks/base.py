@@ -97,6 +97,6 @@ class Task(Protocol):
         """The automatic metrics of the answer `text`; a metric that cannot be graded is left out."""
         ...
 
-    def weigh(self, item: Item, logs: Mapping[str, float]) -> dict[str, float]:
+    def score_likelihoods(self, item: Item, logs: Mapping[str, float]) -> dict[str, float]:
         """Metrics of an item from the log-likelihoods (nats, by label) of its choices; a metric that cannot be graded is left out."""
         ...

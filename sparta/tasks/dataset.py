@@ -93,7 +93,7 @@ def _as_it_is(item: Item) -> Item:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A Task on prepared data. It has either a grader (of a text) or a weigher (of log-likelihoods), or neither if a judge gives all metrics.
+    """A Task on prepared data. It has either a grader (of a text) or a likelihood_scorer (of log-likelihoods), or neither if a judge gives all metrics.
 
     combat: changes an item for combats, where evaluation asks for shorter answers. paper: numbers of items in the paper's Table 4 (train,
     validation, test). missing: for splits that a source may lack, the reason and the remedy.
@@ -109,7 +109,7 @@ class Dataset:
     licence: str
     paper: tuple[int, int, int]
     grader: Callable[[Item, str], dict[str, float]] = _nothing
-    weigher: Callable[[Item, Mapping[str, float]], dict[str, float]] = _nothing
+    likelihood_scorer: Callable[[Item, Mapping[str, float]], dict[str, float]] = _nothing
     combat: Callable[[Item], Item] = _as_it_is
     scaffold: Scaffold = BARE
     stop: tuple[str, ...] = ()
@@ -118,7 +118,7 @@ class Dataset:
 
     @property
     def likelihood(self) -> bool:
-        return self.weigher is not _nothing
+        return self.likelihood_scorer is not _nothing
 
     def items(self, split: Split, data: Data) -> Sequence[Item]:
         found = prepared.read(prepared.folder_of(data), self.name, split)
@@ -138,8 +138,8 @@ class Dataset:
     def grade(self, item: Item, text: str) -> dict[str, float]:
         return self.grader(item, text)
 
-    def weigh(self, item: Item, logs: Mapping[str, float]) -> dict[str, float]:
-        return self.weigher(item, logs)
+    def score_likelihoods(self, item: Item, logs: Mapping[str, float]) -> dict[str, float]:
+        return self.likelihood_scorer(item, logs)
 
 
 def user_turn(text: str) -> tuple[Message, ...]:

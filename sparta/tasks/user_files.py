@@ -115,7 +115,7 @@ class UserTask:
                 right = letters.same_letter(item.right or (answer,), text, tuple(item.choices))
         return {} if right is None else {"accuracy": float(right)}
 
-    def weigh(self, item: Item, logs: Mapping[str, float]) -> dict[str, float]:
+    def score_likelihoods(self, item: Item, logs: Mapping[str, float]) -> dict[str, float]:
         if self._flaw(item):
             return {}
         from sparta.grading import likelihood

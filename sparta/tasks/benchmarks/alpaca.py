@@ -1,4 +1,4 @@
-"""Alpaca: instructions of all kinds. Trained on Alpaca's own, scored on AlpacaEval's 805 with the reference answers of gpt-4-1106-preview."""
+"""Alpaca: general instructions. Trained on Alpaca's instructions, scored on AlpacaEval's 805 with reference answers by gpt-4-1106-preview."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,7 +1,7 @@
 """COM2: short answers to commonsense questions about causes and effects of events.
 
-The paper's training prompts are published. What it scored on is not; questions of the same data set that have choices stand in: they are asked
-without the choices, and the right one is the reference.
+The paper's training prompts are published, its evaluation items are not. They are replaced by multiple-choice questions of the same data
+set, asked without the choices and with the right choice as the reference.
 """
 
 import re

@@ -14,7 +14,7 @@ PAPER = (7473, 660, 659)
 REVISION = "e53f048856ff4f594e959d75785d2c2d37b678ee"
 LEAD = "Solve the problem step by step. Then write #### and the final number, on a line of their own.\n\n"
 _CALCULATION = re.compile(r"<<[^<>]*>>")
-"""What the data's authors wrote for a calculator, within the worked answers."""
+"""Calculator annotations in the worked answers."""
 
 
 def _items(rows: Iterator[dict[str, Any]], part: str) -> Iterator[Item]:

@@ -341,8 +341,12 @@ def test_the_likelihood_of_truthful_answers_is_what_counts() -> None:
             choice.strip() for choice, right in row["mc1_targets"].items() if right
         ]
         wrong = [label for label in item.choices if label not in item.right]
-        good = task.weigh(item, {label: -1.0 if label == item.answer else -9.0 for label in item.choices})
-        bad = task.weigh(item, {label: -1.0 if label == wrong[-1] else -9.0 for label in item.choices})
+        good = task.score_likelihoods(
+            item, {label: -1.0 if label == item.answer else -9.0 for label in item.choices}
+        )
+        bad = task.score_likelihoods(
+            item, {label: -1.0 if label == wrong[-1] else -9.0 for label in item.choices}
+        )
         assert good["mc1"] == 1.0 and good["mc2"] > 0.9
         assert bad["mc1"] == 0.0 and bad["mc2"] < 0.1
 
