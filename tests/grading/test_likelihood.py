@@ -1,4 +1,4 @@
-"""What the log-likelihoods of choices say."""
+"""Metrics from the log-likelihoods of choices."""
 
 import math
 

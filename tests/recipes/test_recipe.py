@@ -64,8 +64,8 @@ def small(folder: Path, **changes: object) -> Recipe:
         ({"reputation": "authors"}, "reputation: input should be a valid dictionary"),
         ({"reputation": {"preset": "authors"}, "reweighting": 3}, "reweighting: input should be"),
         ({"reputation": {"initial": 10, "floor": 20}}, "floor 20.0 is above the initial reputation 10.0"),
-        ({"data": {}}, "name either data.task or data.train"),
-        ({"data": {"task": "toy", "train": "x"}}, "name either data.task or data.train"),
+        ({"data": {}}, "set either data.task or data.train"),
+        ({"data": {"task": "toy", "train": "x"}}, "set either data.task or data.train"),
         (
             {"data": {"task": "toy", "validation": "x"}},
             "data.validation and data.test belong to data.train: the task toy has its own",

@@ -95,7 +95,7 @@ def test_the_tasks_are_the_papers_twelve_in_its_order_and_the_toy() -> None:
 def test_an_unknown_task_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(SpartaError, match="did you mean gsm8k"):
         task_named("gsm8")
-    with pytest.raises(SpartaError, match=r"known tasks: medqa, .* own go into data\.train"):
+    with pytest.raises(SpartaError, match=r"known tasks: medqa, .* own instructions go into data\.train"):
         task_named("chess")
 
 
