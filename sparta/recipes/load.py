@@ -147,7 +147,7 @@ def read_yaml(text: str, loader: type[Loader] = Loader) -> Any:
     except yaml.YAMLError as error:
         raise ValueError(f"not YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
-        raise ValueError("nested too deeply to be read") from None
+        raise ValueError("not YAML that can be read: it is nested too deeply") from None
 
 
 def read_mapping(path: Path, what: str, loader: type[Loader] = Loader) -> dict[str, Any]:
