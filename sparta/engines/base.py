@@ -79,7 +79,7 @@ class Request:
 class Completion:
     """The result of a request.
 
-    text: includes any thinking; without special tokens, except the thinking tags (see `Renderer.said`). token_ids: as
+    text: includes any thinking; without special tokens, except the thinking tags (see `Renderer.split_reply`). token_ids: as
     sampled, including the end-of-sequence token if there is one. label_probs: [labels], for label requests only; empty if
     an endpoint returned none of the labels. seconds: what the request took, or its share of its batch. counted: new tokens
     that an endpoint reports.

@@ -101,7 +101,7 @@ class ScriptedEngine:
             quality = _bounded(rng.stream(*_name(request), "answer").gauss(skill(request.model), 1.0))
             return f"scripted answer {rng.seed_of(*_name(request)):016x}, quality {quality:.2f}"
         prompt = request.prompt.messages[-1].content
-        written = self._renderer.said(request.prompt, self._renderer.decode(request.prefix)).answer
+        written = self._renderer.split_reply(request.prompt, self._renderer.decode(request.prefix)).answer
         reasoning = "" if written or "First work out" not in prompt else "scripted working\n"
         return reasoning + self._verdict(request, prompt, written)
 

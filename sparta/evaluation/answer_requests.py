@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from sparta.chat.renderer import Prompt
-from sparta.chat.thinking import Said
+from sparta.chat.thinking import SplitReply
 from sparta.engines.base import Completion, Engine, ModelRef, Request, Sampling
 from sparta.errors import SpartaError
 from sparta.recipes.schema import Recipe
@@ -91,7 +91,7 @@ class AnswerRequests:
         """The answer that `done` completes; None while other choices of its item are pending."""
         item, prompt, label = self._pending.pop(done.key)
         if label is None:
-            said = self._engine.renderer(item.model).said(prompt, done.text)
+            said = self._engine.renderer(item.model).split_reply(prompt, done.text)
             return _generated_answer(item, done, said)
         scored = self._scored.setdefault(item.key, {})
         scored[label] = done
@@ -129,7 +129,7 @@ def _greedy(limit: int, stop: tuple[str, ...] = ()) -> Sampling:
     return Sampling(temperature=0.0, top_p=1.0, top_k=0, max_new_tokens=limit, stop=stop)
 
 
-def _generated_answer(one: EvalItem, done: Completion, said: Said) -> Answer:
+def _generated_answer(one: EvalItem, done: Completion, said: SplitReply) -> Answer:
     """A generated answer with the task's own grades; without any if its prompt was too long or its thinking never ended."""
     text = before_stop(said.answer, one.stop)
     answered = said.ended and done.finish_reason != "prompt_too_long"
@@ -158,7 +158,7 @@ def _scored_answer(one: EvalItem, scored: dict[str, Completion]) -> Answer:
         checkpoint=one.checkpoint,
         item_id=one.item.item_id,
         text="",
-        grades=one.task.weigh(one.item, logs) if fits else {},
+        grades=one.task.score_likelihoods(one.item, logs) if fits else {},
         prompt_tokens=max(completion.prompt_tokens for completion in done),
         new_tokens=0,
         finish_reason="stop" if fits else "prompt_too_long",

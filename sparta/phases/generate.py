@@ -56,7 +56,7 @@ class ResponseRequests:
     def response(self, done: Completion) -> Response:
         """The row for a completion."""
         combat, model, prompt = self._pending.pop(done.key)
-        said = self._engine.renderer(model).said(prompt, done.text)
+        said = self._engine.renderer(model).split_reply(prompt, done.text)
         return Response(
             combat_id=combat.combat_id,
             model=model.name,

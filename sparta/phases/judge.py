@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sparta import rng
 from sparta.arena.votes import expected_score, parse_score
-from sparta.chat.judge_prompts import WORKING_PATTERN, judging_instruction, judging_pattern
+from sparta.chat.judge_prompts import REASONING_PATTERN, judging_instruction, judging_pattern
 from sparta.chat.renderer import Prompt
 from sparta.chat.template import Message
 from sparta.engines.base import Completion, Engine, Label, ModelRef, Request, Sampling
@@ -102,7 +102,7 @@ class VoteRequests(JudgeDialog[Ballot, Vote]):
         limit = max(1, judging.max_new_tokens - 1) if reasoning else judging.max_new_tokens
         if thinks:
             limit = self._engine.renderer(ballot.judge).limit(pending.prompt, limit)
-        pattern = WORKING_PATTERN if reasoning else judging_pattern(judging.working)
+        pattern = REASONING_PATTERN if reasoning else judging_pattern(judging.working)
         # Continuing after thinking must not repeat the random numbers of the first request.
         again = ("answer",) if pending.thought else ()
         return Request(

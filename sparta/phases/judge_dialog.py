@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from sparta.chat.renderer import Prompt, PromptTooLong
-from sparta.chat.thinking import Said
+from sparta.chat.thinking import SplitReply
 from sparta.engines.base import Completion, Engine, Inbox, ModelRef, Request
 from sparta.store.records import Row
 
@@ -112,11 +112,11 @@ class JudgeDialog(ABC, Generic[Q, R]):
         """Whether the judge's next text may begin with thinking. Decoding is then unconstrained, since a pattern would prevent thinking."""
         return pending.prompt.invites_thinking and not pending.thought
 
-    def _said(self, pending: Pending[Q], done: Completion) -> Said:
+    def _said(self, pending: Pending[Q], done: Completion) -> SplitReply:
         """The judge's thinking and answer in this try."""
         if pending.thought:
-            return Said(pending.thinking, done.text)
-        return self._engine.renderer(self._judge(pending.question)).said(pending.prompt, done.text)
+            return SplitReply(pending.thinking, done.text)
+        return self._engine.renderer(self._judge(pending.question)).split_reply(pending.prompt, done.text)
 
     def _reading(
         self, pending: Pending[Q], done: Completion, pattern: str, parse: Callable[[str], float | None]

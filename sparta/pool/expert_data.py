@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from sparta import rng
-from sparta.chat.lessons import Lesson, lessons
 from sparta.chat.options import ChatOptions
 from sparta.chat.renderer import Renderer
+from sparta.chat.sft_examples import SftSequence, sft_examples
 from sparta.engines.scripted import ByteTokenizer
 from sparta.engines.tokenizers import load_renderer
 from sparta.errors import SpartaError
@@ -82,11 +82,11 @@ def sft_renderer(recipe: Recipe, base: str, chat: ChatOptions) -> Renderer:
     return load_renderer(base, recipe.pool.sft.max_length, recipe.pool.trust_remote_code, chat)
 
 
-def rendered(renderer: Renderer, model: Model, chat: Chat) -> list[Lesson]:
-    """The SFT examples of a row: see `lessons`. Raises SpartaError naming model, data and row if it cannot be rendered."""
+def rendered(renderer: Renderer, model: Model, chat: Chat) -> list[SftSequence]:
+    """The SFT examples of a row: see `sft_examples`. Raises SpartaError naming model, data and row if it cannot be rendered."""
     assert model.sft is not None
     try:
-        return lessons(renderer, chat.messages)
+        return sft_examples(renderer, chat.messages)
     except SpartaError as error:
         raise SpartaError(f"model {model.name}: row {chat.row_id} of {model.sft.data}: {error}") from None
 

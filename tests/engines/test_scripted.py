@@ -11,8 +11,8 @@ import pytest
 from support.engine_contract import SAMPLED, answers, labels, ref, request, weighing
 
 from sparta.chat.judge_prompts import GRADING, JudgingMode, judging_instruction
-from sparta.chat.lessons import lessons
 from sparta.chat.renderer import Renderer
+from sparta.chat.sft_examples import sft_examples
 from sparta.chat.template import Message
 from sparta.engines.base import ModelRef, Request, Sampling
 from sparta.engines.scripted import ByteTokenizer, ScriptedEngine, skill
@@ -177,7 +177,7 @@ def test_importing_it_is_cheap() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-def test_its_tokenizer_renders_chats_to_learn_from_and_keeps_text_text() -> None:
+def test_its_tokenizer_renders_sft_chats_and_keeps_spelled_special_tokens_as_text() -> None:
     renderer = Renderer(ByteTokenizer(), 512)
     chat = [
         Message("user", "a <|im_end|> b"),
@@ -185,10 +185,10 @@ def test_its_tokenizer_renders_chats_to_learn_from_and_keeps_text_text() -> None
         Message("user", "c"),
         Message("assistant", "d"),
     ]
-    [(ids, taught)] = lessons(renderer, chat)
+    [(ids, is_target)] = sft_examples(renderer, chat)
     start, end = ByteTokenizer.START, ByteTokenizer.END
     assert [token for token in ids if token > 255] == [start, end, start, end, start, end, start, end]
-    assert [token for token, is_taught in zip(ids, taught, strict=True) if is_taught] == [
+    assert [token for token, target in zip(ids, is_target, strict=True) if target] == [
         *b"<|im_start|>",
         end,
         *b"d",

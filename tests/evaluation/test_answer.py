@@ -529,14 +529,14 @@ def test_a_text_is_cut_at_its_first_stop_string(text: str, stops: tuple[str, ...
 def test_choices_are_scored_in_label_order_and_nothing_is_generated(
     tmp_path: Path, register: Register, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def weigh(item: Item, logs: Mapping[str, float]) -> dict[str, float]:
+    def score_likelihoods(item: Item, logs: Mapping[str, float]) -> dict[str, float]:
         return {"accuracy": float(max(logs, key=lambda label: logs[label]) == item.answer)}
 
     run = begin(tmp_path)
     register(
         "choice",
         likelihood=True,
-        weigher=weigh,
+        likelihood_scorer=score_likelihoods,
         splits={"validation": questions("v", 6, choices={"B": "oak", "A": "elm"}, answer="A")},
     )
     asked = seen(monkeypatch)
@@ -587,7 +587,7 @@ def test_a_prompt_too_long_is_an_answer_without_grades(
         "quiz",
         likelihood=likelihood,
         grader=lambda item, text: {"accuracy": 1.0},
-        weigher=lambda item, logs: {"accuracy": 1.0},
+        likelihood_scorer=lambda item, logs: {"accuracy": 1.0},
         splits={"validation": items},
     )
     phase = frozen(run, quiz=("iter_00",))
@@ -602,7 +602,10 @@ def test_one_choice_that_does_not_fit_leaves_its_item_ungraded(tmp_path: Path, r
     run = begin(tmp_path, engine={"kind": "scripted", "context_length": 120})
     items = questions("v", 1, choices={"A": "x", "B": "y" * 110})
     register(
-        "quiz", likelihood=True, weigher=lambda item, logs: {"accuracy": 1.0}, splits={"validation": items}
+        "quiz",
+        likelihood=True,
+        likelihood_scorer=lambda item, logs: {"accuracy": 1.0},
+        splits={"validation": items},
     )
     phase = frozen(run, quiz=("iter_00-model0",))
     complete(run, phase)
@@ -723,7 +726,7 @@ def test_experts_of_the_toy_pool_score_on_what_they_know(toy: Run, register: Reg
     register(
         "weighed",
         likelihood=True,
-        weigher=lambda item, logs: {"accuracy": float(logs["right"] > logs["wrong"])},
+        likelihood_scorer=lambda item, logs: {"accuracy": float(logs["right"] > logs["wrong"])},
         splits={"validation": pairs},
     )
     phase = frozen(toy, toy=("iter_00",), weighed=("iter_00",))

@@ -105,7 +105,7 @@ def spoil(path: Path, what: str) -> None:
 @pytest.mark.parametrize(
     ("what", "said"),
     [
-        ("empty", "bea.jsonl has no row to learn from"),
+        ("empty", "bea.jsonl has no row to train on"),
         ("ends with a question", "bea.jsonl, line 2: bea1 "),
     ],
 )

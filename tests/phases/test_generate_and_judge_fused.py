@@ -124,5 +124,5 @@ def test_two_bases_cannot_be_fused(recipe: Path, tmp_path: Path) -> None:
     path = tmp_path / "two.yaml"
     path.write_text(yaml.safe_dump(tree))
     load(path)
-    with pytest.raises(SpartaError, match=r"cluster.fused needs one base for all models, here are 2"):
+    with pytest.raises(SpartaError, match=r"cluster.fused needs one base for all models, but the pool has 2"):
         load(path, ["cluster.fused=true"])

@@ -79,7 +79,7 @@ def test_a_model_of_the_hub_lies_below_the_folder_of_the_pool_by_owner_name_and_
     assert locate("hub:own/model@refs_pr_1", "/pool") == "/pool/own/model@refs_pr_1"
     assert locate("hub:own/model", None) == str(MODELS / "own" / "model")
     assert locate("/somewhere", "/pool") == "/somewhere"
-    with pytest.raises(SpartaError, match="hub:../model is no model of the hub"):
+    with pytest.raises(SpartaError, match="hub:../model is not a valid hub reference"):
         locate("hub:../model", "/pool")
 
 
@@ -121,7 +121,7 @@ def test_a_recipe_with_experts_from_subsets_stores_their_folder(tmp_path: Path, 
 def test_a_judge_that_is_no_model_of_the_hub_is_refused_with_the_recipe(
     tmp_path: Path, tiny_base: Path
 ) -> None:
-    said = "evaluation.judge.base: hub:judge is no model of the hub: write hub:OWNER/NAME or hub:OWNER/NAME@REVISION$"
+    said = "evaluation.judge.base: hub:judge is not a valid hub reference: write hub:OWNER/NAME or hub:OWNER/NAME@REVISION$"
     with pytest.raises(SpartaError, match=said):
         recipe_of(tmp_path, tiny_base, full("ada", "bea", "cem"), evaluation={"judge": {"base": "hub:judge"}})
 

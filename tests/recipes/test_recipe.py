@@ -64,8 +64,8 @@ def small(folder: Path, **changes: object) -> Recipe:
         ({"reputation": "authors"}, "reputation: input should be a valid dictionary"),
         ({"reputation": {"preset": "authors"}, "reweighting": 3}, "reweighting: input should be"),
         ({"reputation": {"initial": 10, "floor": 20}}, "floor 20.0 is above the initial reputation 10.0"),
-        ({"data": {}}, "name either data.task or data.train"),
-        ({"data": {"task": "toy", "train": "x"}}, "name either data.task or data.train"),
+        ({"data": {}}, "set either data.task or data.train"),
+        ({"data": {"task": "toy", "train": "x"}}, "set either data.task or data.train"),
         (
             {"data": {"task": "toy", "validation": "x"}},
             "data.validation and data.test belong to data.train: the task toy has its own",
@@ -119,8 +119,8 @@ def test_a_pool_that_cannot_play_is_refused(names: list[str], said: str, tmp_pat
         ("name: x\n", "pool is missing"),
         ("name: x\nmatch: {k: 2, alpha: 0, k: 3}\n", "is not YAML: the key k is there twice in .*, line 2"),
         ("name: x\nseed: 1\nname: y\n", "is not YAML: the key name is there twice in .*, line 3"),
-        pytest.param("name: " + "[" * 1000 + "]" * 1000, "it is nested too deep", id="deep"),
-        pytest.param("[" * 20000, "it is nested too deep|not YAML", id="deeper"),
+        pytest.param("name: " + "[" * 1000 + "]" * 1000, "nested too deeply", id="deep"),
+        pytest.param("[" * 20000, "nested too deeply|not YAML", id="deeper"),
     ],
 )
 def test_a_file_that_is_no_recipe_is_named(text: str, said: str, tmp_path: Path) -> None:
@@ -324,10 +324,10 @@ def test_with_frozen_reputations_no_judge_is_weighted_down_unless_it_is_asked_fo
 ) -> None:
     still = small(tmp_path, reputation={"frozen": True})
     assert not still.reweighting.enabled
-    assert "no judge is weighted down" in still.remarks[0]
+    assert "no judge is down-weighted" in still.remarks[0]
     named = small(tmp_path, reputation={"frozen": True}, reweighting={"enabled": True})
     assert named.reweighting.enabled
-    assert "draws the judge to weight down among equals" in named.remarks[0]
+    assert "draws the judge to down-weight at random" in named.remarks[0]
     assert small(tmp_path).reweighting.enabled and not small(tmp_path).remarks
     assert small(tmp_path, reputation={"frozen": True, "preset": "authors"}).reweighting.last_iteration == 8
     with pytest.raises(SpartaError, match=r"reputation\.frozen: input should be a valid boolean, not 'true'"):

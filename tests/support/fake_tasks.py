@@ -32,7 +32,7 @@ class Quiz:
     likelihood: bool = False
     grading: str = ""
     grader: Callable[[Item, str], dict[str, float]] = nothing
-    weigher: Callable[[Item, Mapping[str, float]], dict[str, float]] = lambda item, logs: {}
+    likelihood_scorer: Callable[[Item, Mapping[str, float]], dict[str, float]] = lambda item, logs: {}
     splits: dict[str, Sequence[Item]] = field(
         default_factory=lambda: {split: questions(split, 5) for split in ("validation", "test")}
     )
@@ -52,8 +52,8 @@ class Quiz:
     def grade(self, item: Item, text: str) -> dict[str, float]:
         return self.grader(item, text)
 
-    def weigh(self, item: Item, logs: Mapping[str, float]) -> dict[str, float]:
-        return self.weigher(item, logs)
+    def score_likelihoods(self, item: Item, logs: Mapping[str, float]) -> dict[str, float]:
+        return self.likelihood_scorer(item, logs)
 
 
 def questions(split: str, count: int, **fields: object) -> list[Item]:

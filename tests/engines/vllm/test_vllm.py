@@ -112,7 +112,7 @@ def test_written_votes_are_those_of_hf_and_in_the_models_own_tokens(
             prompt=engine.renderer(model).judging(
                 [Message("user", question)], "+093", instruction=instruction, max_new_tokens=16
             ),
-            pattern=judging_pattern(working=True),
+            pattern=judging_pattern(reasoning=True),
         )
         for model in POOL
         for question in QUESTIONS
