@@ -133,14 +133,15 @@ class EngineSettings(Rules):
     """What turns prompts into text."""
 
     kind: Literal["auto", "hf", "vllm", "api", "scripted"] = Field(
-        default="auto", description="auto: vllm where there is a GPU, hf elsewhere"
+        default="auto",
+        description="auto: vllm where there is a GPU, hf elsewhere and for bases below 64 MB",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="auto: bfloat16 on a GPU, float32 elsewhere"
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto",
-        description="auto: a GPU where there is one; which one, CUDA_VISIBLE_DEVICES says",
+        description="auto: a GPU where there is one, a CPU elsewhere and for bases below 64 MB; which GPU, CUDA_VISIBLE_DEVICES says",
         json_schema_extra=HOW,
     )
     context_length: int = Field(
