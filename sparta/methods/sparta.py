@@ -30,7 +30,7 @@ class Sparta(Method):
         self._rest = (Merge(), Train(self.learners), Commit(self.learners))
 
     def iteration(self, recipe: Recipe) -> tuple[Phase, ...]:
-        return (self._plan, *(self._fused if recipe.cluster.fused else self._apart), *self._rest)
+        return (self._plan, *(self._fused if recipe.fused else self._apart), *self._rest)
 
     @property
     def all_phases(self) -> Iterable[Phase]:

@@ -21,7 +21,7 @@ _GENERATE, _JUDGE = Generate(), Judge()
 
 
 class CombatAndJudge(ArrayPhase):
-    """For pools on one base, because every task needs all adapters. Off by default (`cluster.fused`)."""
+    """For pools on one base, because every task needs all adapters. See `Recipe.fused`."""
 
     name = "combat"
     alternatives = (_GENERATE.name, _JUDGE.name)

@@ -10,6 +10,7 @@ from pathlib import Path
 from sparta import rng, toy
 from sparta.engines.base import Engine, ModelRef
 from sparta.engines.factory import open_engine
+from sparta.engines.small_base import settled
 from sparta.errors import SpartaError
 from sparta.pool.base_name import naming_base
 from sparta.recipes import engine as recipe_engine
@@ -120,7 +121,9 @@ def references(run: Run, t: int) -> dict[str, ModelRef]:
 
 def engine_for(run: Run, settings: recipe_engine.EngineSettings, models: Collection[ModelRef]) -> Engine:
     """The process's engine with a phase's `settings`, expecting `models` of the pool. Raises SpartaError if it cannot serve one of them."""
-    engine = open_engine(settings, run.recipe.pool.trust_remote_code, run.state.calls, chat=run.chat)
+    engine = open_engine(
+        settled(settings, models), run.recipe.pool.trust_remote_code, run.state.calls, chat=run.chat
+    )
     engine.expect(models)
     return engine
 
@@ -148,7 +151,7 @@ def _version_of(adapter: Path) -> str:
 def judge_engine(run: Run, settings: recipe_engine.EngineSettings, model: ModelRef) -> Engine:
     """The process's engine with the evaluation judge's `settings`, expecting `model`. It replaces the pool's engine."""
     engine = open_engine(
-        settings,
+        settled(settings, [model]),
         run.recipe.pool.trust_remote_code,
         run.state.judge_calls,
         "evaluation.judge.engine",

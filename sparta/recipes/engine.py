@@ -142,14 +142,15 @@ class EngineSettings(Rules):
     """The engine that turns prompts into text."""
 
     kind: Literal["auto", "hf", "vllm", "api", "scripted"] = Field(
-        default="auto", description="auto: vllm where there is a GPU, hf elsewhere"
+        default="auto",
+        description="auto: vllm where there is a GPU, hf elsewhere and for bases below 64 MB",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="auto: bfloat16 on a GPU, float32 elsewhere"
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto",
-        description="auto: a GPU if there is one; CUDA_VISIBLE_DEVICES selects it",
+        description="auto: a GPU if there is one, a CPU elsewhere and for bases below 64 MB; CUDA_VISIBLE_DEVICES selects the GPU",
         json_schema_extra=HOW,
     )
     context_length: int = Field(

@@ -210,9 +210,10 @@ class Cluster(Rules):
     flush_seconds: float = Field(
         default=2.0, gt=0, description="maximum time until a finished row survives a power cut"
     )
-    fused: bool = Field(
-        default=False,
-        description="generate and judge in one job array: one engine start, votes as soon as both responses exist",
+    fused: bool | None = Field(
+        default=None,
+        description="generate and judge in one job array: one engine start, votes as soon as both responses exist. null: on, if all models share one base "
+        "and tasks start vLLM (engine.kind is vllm, or auto on SLURM)",
     )
     assumed: Assumed = Assumed()
 
@@ -325,6 +326,15 @@ class Recipe(Rules):
                 f"cluster.fused needs one base for all models, but the pool has {len(bases)} ({', '.join(bases)}): set it to false"
             )
         return self
+
+    @property
+    def fused(self) -> bool:
+        """Whether combats are generated and judged in one array of tasks (`cluster.fused`)."""
+        if self.cluster.fused is not None:
+            return self.cluster.fused
+        kind, where = self.engine.kind, self.cluster.kind
+        starts_vllm = (kind == "vllm" and where != "inline") or (kind == "auto" and where == "slurm")
+        return starts_vllm and len({self.pool.base_of(model) for model in self.pool.models}) == 1
 
     @model_validator(mode="before")
     @classmethod

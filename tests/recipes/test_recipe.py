@@ -578,3 +578,22 @@ def test_a_folder_beside_the_recipe_is_found_without_a_leading_dot(tmp_path: Pat
     tree["pool"]["models"][0]["adapter"] = "adapters/model0"
     adapter = load(written(tmp_path, tree)).pool.models[0].adapter
     assert adapter == str(tmp_path / "adapters" / "model0")
+
+
+@pytest.mark.parametrize(
+    ("changes", "fused"),
+    [
+        (["engine.kind=vllm"], True),
+        (["engine.kind=vllm", "cluster.kind=inline"], False),
+        (["engine.kind=auto", "cluster.kind=slurm"], True),
+        (["engine.kind=auto"], False),
+        (["engine.kind=hf", "cluster.kind=slurm"], False),
+        (["engine.kind=vllm", "cluster.fused=false"], False),
+        (["engine.kind=hf", "cluster.fused=true"], True),
+    ],
+    ids=str,
+)
+def test_generating_and_judging_share_one_array_where_tasks_start_vllm(
+    changes: list[str], fused: bool
+) -> None:
+    assert load("toy", changes).fused is fused

@@ -12,6 +12,7 @@ from sparta.names import installed_by
 from sparta.recipes import engine as recipe_engine
 
 _OUT_OF_MEMORY = re.compile(r"out of memory|OutOfMemoryError|Free memory on device", re.IGNORECASE)
+_NO_COMPILER = re.compile(r"Failed to find C compiler|InvalidCxxCompiler|No working C\+\+ compiler")
 _NO_CACHE = re.compile(r"KV\s*cache\s+is needed|No available memory for the cache|requested memory for kv")
 _OF_THIS_NODE = re.compile(
     r"CUDA error|CUDA driver|\bECC\b|NCCL|CUBLAS|CUDNN|device-side|\[Errno|shutting down|EngineCore encountered",
@@ -56,6 +57,11 @@ def load_error(
         return SpartaError(
             f"base {base}: the KV cache does not hold one sequence of engine.context_length tokens, "
             f"now {settings.context_length}: lower that, or {remedy}"
+        )
+    if _NO_COMPILER.search(whole):
+        return SpartaError(
+            "vLLM finds no C compiler on this node, and its kernels need one: load one in the profile's setup (such as `module load gcc`), or "
+            "add the node to the profile's exclude"
         )
     if _OUT_OF_MEMORY.search(whole):
         return SpartaError(

@@ -17,6 +17,8 @@ from sparta.engines.base import ModelRef
 from sparta.engines.tokenizers import first_line
 from sparta.engines.vllm.adapter_account import AdapterAccount
 from sparta.engines.vllm.child_process import fail_with_child, run_engine_core
+from sparta.engines.vllm.compile_cache import cache_root
+from sparta.engines.vllm.cuda_graphs import compilation
 from sparta.engines.vllm.errors import import_error, is_of_adapter, load_error, step_error
 from sparta.engines.vllm.lora_capacity import LoraCapacity
 from sparta.engines.weights import adapter_name
@@ -174,6 +176,8 @@ class VllmBase:
             # On a CPU, vLLM 0.32 fails if the prompt of a request with a seed is processed in two chunks.
             arguments["enable_chunked_prefill"] = False
             arguments["max_num_batched_tokens"] = max(arguments["max_num_batched_tokens"], context)
+        if self.gpu and not arguments["enforce_eager"]:
+            arguments["compilation_config"] = compilation(vllm.sequences, bool(capacity.rank))
         if capacity.rank:
             arguments |= {
                 "enable_lora": True,
@@ -196,7 +200,9 @@ class VllmBase:
             "PYTHONWARNINGS": "ignore",
             **_QUIET,
         }
-        if not self.gpu:
+        if self.gpu:
+            variables["VLLM_CACHE_ROOT"] = str(cache_root(Path(self._folder.name) / "cache"))
+        else:
             import torch
 
             # Pinned threads would compete for their cores with the node's other tasks.

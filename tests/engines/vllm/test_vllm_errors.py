@@ -49,6 +49,18 @@ def test_a_load_error_names_what_to_change(
 
 
 @pytest.mark.parametrize(
+    "report",
+    [
+        "RuntimeError: Failed to find C compiler. Please specify via CC environment variable.",
+        "InvalidCxxCompiler: No working C++ compiler found",
+    ],
+)
+def test_a_node_without_a_compiler_is_named(report: str) -> None:
+    sentence = str(load_error(DEAD, report, "some/base", settings(), True))
+    assert "no C compiler on this node" in sentence and "setup" in sentence
+
+
+@pytest.mark.parametrize(
     ("error", "report"),
     [
         (DEAD, "KeyError: 'layers.0.weight'\nmore"),
