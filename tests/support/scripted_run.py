@@ -1,5 +1,6 @@
 """A run without models: the scripted engine on a small pool, for tests of files and faults, where determinism is the point."""
 
+import atexit
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +25,16 @@ from sparta.recipes.load import load
 from sparta.recipes.schema import Recipe
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
+from support.command_server import CommandServer
 from support.openings import begin_or_continue
 
 ROOT = Path(__file__).parents[2]
 
 DEADLINE = 240.0
 """Time-out in seconds for things that take a few seconds on an idle machine; only a failing test waits this long."""
+
+IN_FORKS = ("launch", "init_pool", "status", "evaluate", "export_pairs", "recipe", "prepare_data")
+"""Commands that `typed` runs in forks."""
 
 Launched = Callable[..., "subprocess.Popen[str]"]
 """Starts a command with these arguments; keyword arguments go into its environment. See `launches`."""
@@ -122,7 +128,10 @@ def command(name: str, *arguments: object) -> list[str]:
 def typed(
     name: str, *arguments: object, cwd: Path = ROOT, **environment: str
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a command to its end."""
+    """Run a command to its end: in a fork of the command server, or, if variables differ, as a process that starts anew."""
+    if name in IN_FORKS and not environment and quiet() == _server().environment:
+        script, *rest = command(name, *arguments)[1:]
+        return _server().run(Path(script), rest, cwd, DEADLINE)
     return subprocess.run(
         command(name, *arguments),
         capture_output=True,
@@ -131,6 +140,14 @@ def typed(
         timeout=DEADLINE,
         env={**quiet(), **environment},
     )
+
+
+@cache
+def _server() -> CommandServer:
+    """The command server of this test process, with the environment that it has now."""
+    server = CommandServer(ROOT, quiet())
+    atexit.register(server.close)
+    return server
 
 
 @contextmanager
@@ -162,7 +179,7 @@ def launches(name: str = "launch") -> Iterator[Launched]:
 
 def quiet() -> dict[str, str]:
     """The environment without variables that would make a command's output depend on where the tests run."""
-    return {key: value for key, value in os.environ.items() if key not in ("CUDA_VISIBLE_DEVICES", "COLUMNS")}
+    return {key: value for key, value in os.environ.items() if key not in ("CUDA_VISIBLE_DEVICES", "COLUMNS", "PYTEST_CURRENT_TEST")}
 
 
 def sentence(done: "subprocess.CompletedProcess[str]") -> str:
