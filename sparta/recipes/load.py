@@ -157,7 +157,7 @@ def read_mapping(path: Path, what: str, loader: type[Loader] = Loader) -> dict[s
     """
     try:
         tree = read_yaml(path.read_text(encoding="utf-8"), loader)
-    except (FileNotFoundError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise SpartaError(f"{what} {path} cannot be read: {error}") from error
     except ValueError as error:
         raise SpartaError(f"{what} {path} is {error}") from error
