@@ -54,7 +54,7 @@ EMBEDDED = ("toy", "toy_pool")
 KNOWN_PROGRAMS = {"conda", "cp", "eval", "pip", "scancel", "scontrol", "sinfo", "squeue", "python3.11", "."}
 """Programs that are not ours: of their arguments only paths are looked at."""
 
-TAKE_OPTIONS = ("jobs/", "analysis/", "tests/bench/")
+TAKE_OPTIONS = ("jobs/", "analysis/", "tests/bench/", "tests/chaos/")
 """Where the scripts are that parse their arguments before they do anything."""
 
 Command = list[str]

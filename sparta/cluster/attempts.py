@@ -177,9 +177,7 @@ class AttemptDir:
         return self.folder / f"a{number}-{shard:05d}.json"
 
     def keys(self, number: int, shard: int) -> list[str]:
-        path = self.keys_file(number, shard)
-        with files.os_errors_named(path):
-            return path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+        return files.read_bytes(self.keys_file(number, shard)).decode(errors="replace").split("\n")[:-1]
 
     def records(self, attempt: Attempt) -> list[TaskRecord]:
         """The records of the tasks of `attempt`; none for a task that never started."""

@@ -200,7 +200,7 @@ def last_lines(attempts: AttemptDir, most: int = LOG_LINES) -> str:
     """The last lines of the log of the task that failed last; where no task recorded a failure, of the newest log."""
     if not attempts.logs.is_dir() or not os.access(attempts.logs, os.R_OK | os.X_OK):
         return "(no log that can be read here)"
-    logs = _logs_of_failed(attempts) or list(attempts.logs.glob("*.out"))
+    logs = _logs_of_failed(attempts) or [path for path in attempts.logs.glob("*.out") if path.is_file()]
     if not logs:
         return "(no log)"
     latest = max(logs, key=lambda path: path.stat().st_mtime)

@@ -65,6 +65,10 @@ def _iterations(source: Path) -> list[IterationDir]:
             raise SpartaError(
                 f"{source} has no committed iteration yet, so no preference pairs: launch it first, or name another state"
             )
+        if missing := sorted({*range(1, committed[-1])} - {*committed}):
+            raise SpartaError(
+                f"{state.iteration(missing[0]).manifest} is missing, and iterations after it are committed: restore it from a copy"
+            )
         return [state.iteration(t) for t in committed]
     state, t = parse_iteration(source)
     Run.open(state)

@@ -193,8 +193,8 @@ def _copy_iteration(source: IterationDir, target: IterationDir, own: Mapping[str
 
     files.put_tree(target.root, fill)
     with files.os_errors_named(target.root):
-        expected = own.get(source.manifest.name) or source.manifest.read_bytes()
-        if not present(target.manifest) or target.manifest.read_bytes() != expected:
+        expected = own.get(source.manifest.name) or files.read_bytes(source.manifest)
+        if not present(target.manifest) or files.read_bytes(target.manifest) != expected:
             raise SpartaError(
                 f"{target.root} exists and is not the copy of {source.root} that this fork needs: choose another folder for --fork"
             )

@@ -154,7 +154,7 @@ def read_mapping(path: Path, what: str, loader: type[Loader] = Loader) -> dict[s
     """The mapping in the YAML file `path`. what: the kind of file, for messages. Raises SpartaError naming the file, and OSError where the disk fails."""
     try:
         tree = read_yaml(path.read_text(encoding="utf-8"), loader)
-    except (FileNotFoundError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise SpartaError(f"{what} {path} cannot be read: {error}") from error
     except ValueError as error:
         raise SpartaError(f"{what} {path} is {error}") from error

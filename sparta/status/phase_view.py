@@ -80,7 +80,7 @@ class PhaseView:
         if path is None and job is not None:
             # submitit's name of it, for a job that ended before Python started.
             path = self.attempts.logs / f"{number_of(job)}_0_log.out"
-        if path is None or not os.access(path, os.R_OK):
+        if path is None or not path.is_file() or not os.access(path, os.R_OK):
             return []
         return path.read_text(encoding="utf-8", errors="replace").splitlines()
 

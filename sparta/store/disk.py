@@ -46,6 +46,10 @@ def explain(error: OSError, path: Path) -> SpartaError:
             f"The network disk that holds {path} did not answer ({error.strerror}): run the same command again when it does, "
             "nothing committed is lost."
         )
+    if isinstance(error, _ELSEWHERE) and (blocked := _no_folder_above(path)):
+        return SpartaError(
+            f"{blocked} is {_kind(blocked)}, and a folder belongs there: move it away and run the same command again."
+        )
     if isinstance(error, _ELSEWHERE) and os.path.lexists(path):
         return SpartaError(
             f"{path} is {_kind(path)}, and something else belongs there ({error.strerror}): move it away and run the same command again."
@@ -119,6 +123,12 @@ def opened(path: Path, buffer: int = 8192) -> io.BufferedReader:
         os.close(descriptor)
         raise
     return io.BufferedReader(io.FileIO(descriptor), buffer)
+
+
+def _no_folder_above(path: Path) -> Path | None:
+    """The first of the folders that lead to `path` in whose place something else is."""
+    above = reversed(path.absolute().parents)
+    return next((place for place in above if os.path.lexists(place) and not place.is_dir()), None)
 
 
 def _not_a_file(path: Path) -> SpartaError:

@@ -91,8 +91,11 @@ def drawn(dice: random.Random, kinds: Sequence[str], scene: Scene, known: Refere
 
 def several(dice: random.Random, kinds: Sequence[str], scene: Scene, known: Reference) -> list[Fault]:
     """A fault, and now and then a second one for the command that is to heal what the first one did."""
+    if scene.processes or scene.makes:
+        # What a file is made of is what is seen: there may be an iteration more tomorrow as well.
+        kinds = [kind for kind in kinds if kind != "late"]
     if scene.processes:
-        return [drawn(dice, [kind for kind in kinds if kind != "late"], scene, known)]
+        return [drawn(dice, kinds, scene, known)]
     faults = [drawn(dice, kinds, scene, known)]
     if faults[0].kind == "late":
         # There must be something that was just made.

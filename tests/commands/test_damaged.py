@@ -13,12 +13,14 @@ import pytest
 from support.scripted_run import DEADLINE, advance, begin, manifests, sentence, typed
 
 from sparta.cluster.attempts import AttemptDir
+from sparta.cluster.driver import last_lines
 from sparta.commands.launch import launch
 from sparta.commands.launch_request import LaunchRequest
 from sparta.engines.weight_files import read_object
 from sparta.errors import SpartaError
 from sparta.evaluation.answer import Evaluate
 from sparta.phases.base import Phase
+from sparta.phases.judge import Judge
 from sparta.phases.train import Train
 from sparta.recipes.load import load
 from sparta.screen import Screen
@@ -229,6 +231,21 @@ def test_no_command_blocks_on_a_pipe_in_the_place_of_a_file(state: Path) -> None
     pipe(state / "iter_02" / "responses" / "a0-00000.jsonl")
     said = sentence(typed("status", state))
     assert "a0-00000.jsonl is a named pipe where a file belongs" in said
+
+
+def test_a_pipe_in_the_place_of_the_keys_of_a_task_is_waited_for_by_nobody(state: Path) -> None:
+    run = Run.open(StateDir(state))
+    attempts = AttemptDir(run, Judge(), 2)
+    pipe(attempts.keys_file(0, 0))
+    with pytest.raises(SpartaError, match=f"{attempts.keys_file(0, 0)} is a named pipe where a file belongs"):
+        attempts.keys(0, 0)
+
+
+def test_a_pipe_in_the_place_of_a_log_is_waited_for_by_nobody(state: Path) -> None:
+    attempts = AttemptDir(Run.open(StateDir(state)), Judge(), 2)
+    attempts.logs.mkdir()
+    os.mkfifo(attempts.logs / "1_0_log.out")
+    assert last_lines(attempts) == "(no log)"
 
 
 FAILING = """

@@ -269,7 +269,7 @@ CHANGED = [
     Case("an edited standing", "iter_01/standing.json was changed", wrong=edit("parent/iter_01/standing.json", "0", "1")),
     Case("another schema version", "schema version 2", wrong=edit("parent/run.json", '"schema_version": 1', '"schema_version": 2')),
     Case("no run.json", "restore run.json", wrong=lambda place: (place / "parent/run.json").unlink()),
-    Case("no recipe.yaml", "recipe.yaml cannot be read", wrong=lambda place: (place / "parent/recipe.yaml").unlink()),
+    Case("no recipe.yaml", "recipe.yaml is missing: restore it from a copy", wrong=lambda place: (place / "parent/recipe.yaml").unlink()),
     Case("an unknown task to score on", "did you mean toy?", settings=("evaluation.tasks=[toyy]",)),
     Case("no such profile", "there is no profile", asked=lambda place: {"profile": "devclutser"}),
     Case("detached without SLURM", "--detach needs SLURM", asked=lambda place: {"detach": True}),

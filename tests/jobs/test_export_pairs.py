@@ -1,6 +1,7 @@
 """What TRL makes of preference pairs: the state's own file never trains without the question, the exported one trains with it."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from support.scripted_run import advance, begin, sentence, typed
 from support.tiny_models import make_base
 
 from sparta.commands.export_pairs import export_pairs
+from sparta.errors import SpartaError
 from sparta.screen import Screen
 from sparta.store import files
+from sparta.store.layout import StateDir
 from sparta.store.records import Pair
 from sparta.store.run import Run
 
@@ -167,3 +170,11 @@ def test_what_a_killed_export_left_goes_with_the_next_one(run: Run, tmp_path: Pa
     (tmp_path / f".pairs.jsonl.{'0' * 16}.tmp").write_text("half of th")
     export_pairs(run.state.root, tmp_path / "pairs.jsonl", False, Screen())
     assert [path.name for path in tmp_path.iterdir()] == ["pairs.jsonl"]
+
+
+def test_an_iteration_that_is_missing_among_others_is_not_left_out(run: Run, tmp_path: Path) -> None:
+    state = StateDir(shutil.copytree(run.state.root, tmp_path / "state"))
+    state.iteration(1).manifest.unlink()
+    with pytest.raises(SpartaError, match=r"iter_01/MANIFEST\.json is missing, and iterations after it"):
+        export_pairs(state.root, tmp_path / "pairs.jsonl", False, Screen())
+    assert not (tmp_path / "pairs.jsonl").exists()

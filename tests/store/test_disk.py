@@ -8,8 +8,8 @@ import pytest
 
 from sparta.errors import SpartaError
 from sparta.store.disk import explain, opened, os_errors_in_words, present
-from sparta.store.files import read_json, read_measured
-from sparta.store.shards import shard_files
+from sparta.store.files import read_json, read_measured, write_json
+from sparta.store.shards import ShardWriter, shard_files
 from sparta.store.temporaries import temporary_beside
 
 
@@ -91,6 +91,20 @@ def test_readers_follow_links_to_files_and_never_block_on_pipes(tmp_path: Path) 
     for name in ("pipe", "folder"):
         with pytest.raises(SpartaError, match="where a file belongs"):
             opened(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["file", "dangling", "pipe"])
+def test_what_is_in_the_place_of_a_folder_is_named_and_not_what_was_to_be_put_into_it(
+    name: str, tmp_path: Path
+) -> None:
+    strange(tmp_path)
+    (tmp_path / "file").touch()
+    kind = {"file": "a file", "dangling": "a symbolic link", "pipe": "a named pipe"}[name]
+    said = f"^{tmp_path / name} is {kind}, and a folder belongs there: move it away"
+    with pytest.raises(SpartaError, match=said):
+        write_json(tmp_path / name / "iter_01" / "plan.json", {})
+    with pytest.raises(SpartaError, match=said):
+        ShardWriter(tmp_path / name / "votes", 0, 0)
 
 
 def test_a_shard_that_is_no_file_is_named(tmp_path: Path) -> None:

@@ -179,7 +179,11 @@ def launches(name: str = "launch") -> Iterator[Launched]:
 
 def quiet() -> dict[str, str]:
     """The environment without variables that would make a command's output depend on where the tests run."""
-    return {key: value for key, value in os.environ.items() if key not in ("CUDA_VISIBLE_DEVICES", "COLUMNS", "PYTEST_CURRENT_TEST")}
+    return {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("CUDA_VISIBLE_DEVICES", "COLUMNS", "PYTEST_CURRENT_TEST")
+    }
 
 
 def sentence(done: "subprocess.CompletedProcess[str]") -> str:
