@@ -52,13 +52,12 @@ class Sink:
     def __init__(self, writer: ShardWriter, watch: Callable[[float], None]) -> None:
         self._writer = writer
         self._watch = watch
-        self._ahead = 0.0
+        self._ahead: dict[str, float] = {}
 
     def write(self, row: Row) -> None:
         """Put one finished row on disk; it counts as one item, less what `advance` already reported of it."""
         self._writer.write(row)
-        self._watch(1.0 - self._ahead)
-        self._ahead = 0.0
+        self._watch(1.0 - self._ahead.pop(row.key, 0.0))
 
     def skip(self, items: int) -> None:
         """Report that so many items have turned out to be unneeded: no row will come."""
@@ -68,10 +67,10 @@ class Sink:
         """Bring every row to the disk."""
         self._writer.flush()
 
-    def advance(self, share: float) -> None:
-        """Report that the item in work has come to `share` (0 to 1) of itself."""
-        self._watch(share - self._ahead)
-        self._ahead = share
+    def advance(self, key: str, share: float) -> None:
+        """Report that the item `key` has come to `share` (0 to 1) of itself."""
+        self._watch(share - self._ahead.get(key, 0.0))
+        self._ahead[key] = share
 
 
 Device = Literal["gpu", "cpu"]

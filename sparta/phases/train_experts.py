@@ -107,7 +107,7 @@ def _taught(run: Run, t: int, model: Model, sink: Sink) -> TrainedExpert:
             trust_remote_code=recipe.pool.trust_remote_code,
         ),
         recipe.engine.kind,
-        lambda update, updates, loss: sink.advance(0.99 * update / max(updates, 1)),
+        lambda update, updates, loss: sink.advance(model.name, 0.99 * update / max(updates, 1)),
     )
     files.remove(start)
     return TrainedExpert(

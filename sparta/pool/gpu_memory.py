@@ -1,7 +1,7 @@
-"""How much GPU memory the trainings of a run take, as `sparta.pool.gpu_memory` reckons: of each base once for all members that are trained alike."""
+"""How much GPU memory the trainings of a run take, as an estimate: of each base once for all members that are trained alike."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from heapq import nlargest
@@ -18,6 +18,9 @@ from sparta.recipes.pool import Model
 from sparta.recipes.schema import Recipe
 from sparta.store.run import Run
 from sparta.training.adapter_folder import WEIGHTS
+from sparta.training.dpo_batches import SCORED_AT_ONCE
+from sparta.training.job import TrainingJob, usable_pairs
+from sparta.training.loading import resolve_device, resolve_dtype
 from sparta.training.new_adapter import Shapes, empty_model, fresh_shapes
 
 GIB = 2**30
@@ -25,7 +28,7 @@ GIB = 2**30
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _SINGLE = 4
 _TILE = (4096, 32768)
-"""Tokens and vocabulary of the part of the logits that TRL has in memory at a time."""
+"""Tokens and vocabulary of the part of the logits that TRL, which trains from data, has in memory at a time."""
 _CONTEXT_GIB = 1.0
 _SLACK = 0.05
 """Allowance: what CUDA and its libraries take by themselves, and the share that the allocator cannot use."""
@@ -99,7 +102,7 @@ def describe(base: str, trust_remote_code: bool = False) -> Base:
     except (AttributeError, TypeError) as error:
         raise SpartaError(
             f"the config.json of base {base} does not give its shape ({error}): on SLURM set gpu_memory_gib in the profile to null, and "
-            "its memory is not reckoned"
+            "its memory is not estimated"
         ) from error
 
 
@@ -120,65 +123,94 @@ def shapes_of(adapter: Path) -> Shapes:
 
 
 def of_dpo(
-    what: str, base: Base, adapter: Shapes, pairs: int, length: int, dtype: str, checkpointing: bool
+    what: str,
+    base: Base,
+    adapter: Shapes,
+    pairs: int,
+    length: int,
+    dtype: str,
+    checkpointing: bool,
+    members: int = 1,
+    completion: int | None = None,
 ) -> MemoryEstimate:
-    """DPO on `pairs` pairs a step of `length` tokens, prompt and completion: both sides are in memory together, and a frozen copy of the adapter."""
-    return _estimate(what, base, adapter, 2 * pairs, length, dtype, checkpointing, reference=True)
+    """DPO of so many members at the same time, on `pairs` pairs a step each, of `length` tokens, `completion` of them scored (None: all).
+
+    Both sides are in memory together. Beside its weights in float32 a member has them, and their gradient, in the type of the base.
+    """
+    wide, rows = _BYTES[dtype], 2 * pairs * members
+    lora = sum(map(prod, adapter.values()))
+    scored, tile = rows * (length if completion is None else min(completion, length)), SCORED_AT_ONCE
+    states = MemoryPart(
+        "LoRA",
+        members * lora * (4 * _SINGLE + 2 * wide),
+        f"{members} x {lora:,} parameters x (4 x {_SINGLE} + 2 x {wide}) bytes (weights, gradients, two moments of AdamW in float32; weights and "
+        f"gradients in {dtype})",
+    )
+    logits = MemoryPart(
+        "logits",
+        scored * base.vocabulary * 2 * wide + min(scored, tile) * base.vocabulary * 2 * _SINGLE,
+        f"{scored:,} tokens x {base.vocabulary:,} x 2 x {wide} bytes (logits and their gradient), {tile} of them at a time x 2 x {_SINGLE} bytes",
+    )
+    return _estimate(what, "dpo", base, adapter, rows, length, dtype, checkpointing, states, logits)
 
 
 def of_sft(
     what: str, base: Base, adapter: Shapes, rows: int, length: int, dtype: str, checkpointing: bool
 ) -> MemoryEstimate:
     """Supervised training on `rows` rows a step of `length` tokens."""
-    return _estimate(what, base, adapter, rows, length, dtype, checkpointing, reference=False)
+    wide, tokens = _BYTES[dtype], rows * length
+    lora = sum(map(prod, adapter.values()))
+    tile = min(tokens, _TILE[0]), min(base.vocabulary, _TILE[1])
+    states = MemoryPart(
+        "LoRA",
+        lora * _SINGLE * 4,
+        f"{lora:,} parameters x 4 x {_SINGLE} bytes (weights, gradients, two moments of AdamW; float32)",
+    )
+    logits = MemoryPart(
+        "logits",
+        prod(tile) * wide + tokens * base.hidden * (wide + _SINGLE),
+        f"{tile[0]:,} tokens x {tile[1]:,} of a vocabulary of {base.vocabulary:,} at a time x {wide} bytes, and what they come from: "
+        f"{rows} x {length:,} x {base.hidden:,} x {wide + _SINGLE} bytes",
+    )
+    return _estimate(what, "pool.sft", base, adapter, rows, length, dtype, checkpointing, states, logits)
 
 
 def _estimate(
     what: str,
+    section: str,
     base: Base,
     adapter: Shapes,
     rows: int,
     length: int,
     dtype: str,
     checkpointing: bool,
-    reference: bool,
+    states: MemoryPart,
+    logits: MemoryPart,
 ) -> MemoryEstimate:
     wide, tokens = _BYTES[dtype], rows * length
-    lora = sum(map(prod, adapter.values()))
-    layer, reckoned = _layer(base, adapter, wide)
-    tile = min(tokens, _TILE[0]), min(base.vocabulary, _TILE[1])
+    layer, how = _layer(base, adapter, wide)
     if checkpointing:
         kept = MemoryPart(
             "activations",
             tokens * (base.layers * base.hidden * wide + layer),
-            f"{rows} x {length:,} tokens x ({base.layers} layers x {base.hidden:,} x {wide} bytes kept + one layer done again, {layer:,} bytes: {reckoned})",
+            f"{rows} x {length:,} tokens x ({base.layers} layers x {base.hidden:,} x {wide} bytes kept + one layer done again, {layer:,} bytes: {how})",
         )
     else:
         kept = MemoryPart(
             "activations",
             tokens * base.layers * layer,
-            f"{rows} x {length:,} tokens x {base.layers} layers x {layer:,} bytes ({reckoned})",
+            f"{rows} x {length:,} tokens x {base.layers} layers x {layer:,} bytes ({how})",
         )
-    states = "weights, gradients, two moments of AdamW" + ", reference" * reference
     parts = [
         MemoryPart(
             "weights", base.parameters * wide, f"{base.parameters:,} parameters x {wide} bytes ({dtype})"
         ),
-        MemoryPart(
-            "LoRA",
-            lora * _SINGLE * (4 + reference),
-            f"{lora:,} parameters x {4 + reference} x {_SINGLE} bytes ({states}; float32)",
-        ),
+        states,
         kept,
         MemoryPart(
             "gradients", tokens * layer, f"{rows} x {length:,} tokens x {layer:,} bytes, of one layer"
         ),
-        MemoryPart(
-            "logits",
-            prod(tile) * wide + tokens * base.hidden * (wide + _SINGLE),
-            f"{tile[0]:,} tokens x {tile[1]:,} of a vocabulary of {base.vocabulary:,} at a time x {wide} bytes, and what they come from: "
-            f"{rows} x {length:,} x {base.hidden:,} x {wide + _SINGLE} bytes",
-        ),
+        logits,
     ]
     taken = sum(part.bytes for part in parts)
     allowance = MemoryPart(
@@ -186,7 +218,7 @@ def _estimate(
         _CONTEXT_GIB * GIB + _SLACK * taken,
         f"{_CONTEXT_GIB:g} GiB for CUDA, {_SLACK:.0%} that the allocator cannot use",
     )
-    return MemoryEstimate(what, "dpo" if reference else "pool.sft", (*parts, allowance))
+    return MemoryEstimate(what, section, (*parts, allowance))
 
 
 def _layer(base: Base, adapter: Shapes, wide: int) -> tuple[int, str]:
@@ -216,11 +248,58 @@ def check_memory(run: Run, gib: float | None, profile: str) -> None:
     for estimate in estimates(run):
         if estimate.gib > gib:
             section = estimate.section
+            together = run.recipe.cluster.train_together
+            fewer = (
+                f"set cluster.train_together to auto (it is {together}), "
+                if together != "auto" and section == "dpo"
+                else ""
+            )
             raise SpartaError(
-                f"{estimate.what} is reckoned to take {estimate.gib:.1f} GiB of GPU memory, and a GPU of profile {profile} has {gib:g}: "
-                f"set {section}.gradient_checkpointing to true, lower {section}.batch_size or {section}.max_length, or correct "
+                f"{estimate.what} is estimated to take {estimate.gib:.1f} GiB of GPU memory, and a GPU of profile {profile} has {gib:g}: "
+                f"{fewer}set {section}.gradient_checkpointing to true, lower {section}.batch_size or {section}.max_length, or correct "
                 "gpu_memory_gib there"
             )
+
+
+def members_at_once(recipe: Recipe, base: str, jobs: Sequence[TrainingJob]) -> int:
+    """How many of `jobs`, all on the model in the folder `base`, this machine trains at the same time.
+
+    All of them, or as many as the recipe says; on a GPU no more than fit what is free of its memory. Raises SpartaError where the recipe
+    says more than that.
+    """
+    asked = recipe.cluster.train_together
+    most = len(jobs) if asked == "auto" else min(asked, len(jobs))
+    if most == 1 or recipe.engine.kind == "scripted" or resolve_device(recipe.engine.device) == "cpu":
+        return most
+    import torch
+
+    free = torch.cuda.mem_get_info()[0] / GIB
+    return members_that_fit(recipe, base, jobs, most, free)
+
+
+def members_that_fit(recipe: Recipe, base: str, jobs: Sequence[TrainingJob], most: int, free: float) -> int:
+    """How many of `jobs`, at most `most`, are estimated to fit `free` GiB together, at least one; see `members_at_once`."""
+    numbers = describe(base, recipe.pool.trust_remote_code)
+    shapes = max((shapes_of(job.adapter) for job in jobs), key=lambda shapes: sum(map(prod, shapes.values())))
+    examples = [example for job in jobs for example in usable_pairs(job)]
+    length = max((example.length for example in examples), default=1)
+    completion = max((max(len(one.chosen_ids), len(one.rejected_ids)) for one in examples), default=1)
+    dtype = resolve_dtype(recipe.engine.dtype, "cuda")
+
+    def gib(members: int) -> float:
+        settings = recipe.dpo
+        checkpointing = settings.gradient_checkpointing
+        return of_dpo(
+            "", numbers, shapes, settings.batch_size, length, dtype, checkpointing, members, completion
+        ).gib
+
+    fitting = next((members for members in range(most, 1, -1) if gib(members) <= free), 1)
+    if fitting < most and recipe.cluster.train_together != "auto":
+        raise SpartaError(
+            f"cluster.train_together is {recipe.cluster.train_together}: DPO of {most} members on {base} at the same time is estimated to take "
+            f"{gib(most):.1f} GiB of GPU memory, and {free:.1f} are free: set it to {fitting} or to auto, or set dpo.gradient_checkpointing to true"
+        )
+    return fitting
 
 
 _LONGEST = 32
@@ -239,6 +318,7 @@ def estimates(run: Run) -> list[MemoryEstimate]:
     founded = adapters_of(run)
     dtype = "bfloat16" if recipe.engine.dtype == "auto" else recipe.engine.dtype
     longest = min(dpo.max_length, recipe.engine.context_length, longest_pair(run))
+    completion = recipe.generation.max_new_tokens + _thinking(run)
     found = []
     for kind, models in (("SFT", () if founded else pool.experts), ("DPO", pool.models)):
         for base, shapes, members in _alike(recipe, models, founded):
@@ -257,8 +337,19 @@ def estimates(run: Run) -> list[MemoryEstimate]:
                     )
                 )
             else:
+                asked = recipe.cluster.train_together
                 found.append(
-                    of_dpo(what, numbers, shapes, dpo.batch_size, longest, dtype, dpo.gradient_checkpointing)
+                    of_dpo(
+                        what,
+                        numbers,
+                        shapes,
+                        dpo.batch_size,
+                        longest,
+                        dtype,
+                        dpo.gradient_checkpointing,
+                        1 if asked == "auto" else min(asked, len(members)),
+                        completion,
+                    )
                 )
     return found
 
@@ -271,8 +362,13 @@ def longest_pair(run: Run) -> int:
         for folder in (base_folder(run.recipe, model) for model in run.recipe.pool.models)
     }
     prompt = max(count(text) for text in nlargest(_LONGEST, texts, key=len) for count in counters.values())
-    thinking = max(tokens_of_thinking(folder, run.chat) for folder in counters)
-    return int(prompt + FRAME_TOKENS) + run.recipe.generation.max_new_tokens + thinking
+    return int(prompt + FRAME_TOKENS) + run.recipe.generation.max_new_tokens + _thinking(run)
+
+
+def _thinking(run: Run) -> int:
+    """Tokens of the marks around the thinking of a completion, at most."""
+    folders = {base_folder(run.recipe, model) for model in run.recipe.pool.models}
+    return max(tokens_of_thinking(folder, run.chat) for folder in folders)
 
 
 def adapter_bytes(recipe: Recipe, founded: Mapping[str, Path] | None = None) -> int:

@@ -10,7 +10,7 @@ import json
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from sparta.arena.rules import (
     MatchMaking,
@@ -206,6 +206,10 @@ class Cluster(Rules):
     )
     flush_seconds: float = Field(
         default=2.0, gt=0, description="longest time until a finished row is safe from a power cut"
+    )
+    train_together: Literal["auto"] | PositiveInt = Field(
+        default="auto",
+        description="members of one base that a training task trains at the same time, each as it would be alone; auto: all that it has, on a GPU as many as fit its memory; a number: tasks have so many each",
     )
     fused: bool = Field(
         default=False,

@@ -71,7 +71,7 @@ class _Job:
     model: its name in the pool, for messages. base: the folder of its base. adapter: PEFT folder from which training starts. out: folder
     that appears, whole, when the job is done. work: private folder of this job for checkpoints; what lies there is resumed from if it
     belongs to this job, thrown away if not, and the folder is gone when the job is done. dtype: auto, float32, bfloat16 or float16, of
-    the base. device: auto, cpu or cuda. `method`, `section` of the recipe and `unit` of data are for messages.
+    the base. device: auto, cpu or cuda. threads: of torch on a CPU; None: as is fastest. `method`, `section` of the recipe and `unit` of data are for messages.
     """
 
     method: ClassVar[str]
@@ -87,6 +87,7 @@ class _Job:
     device: str
     seed: int
     trust_remote_code: bool = False
+    threads: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
