@@ -13,8 +13,8 @@ from sparta.engines.tokenizers import fingerprint, load_renderer
 from sparta.errors import SpartaError
 from sparta.phases.base import Expected, RowPhase, Sink, WorkItem
 from sparta.phases.merge import read_pairs
-from sparta.pool.gpu_memory import members_at_once
 from sparta.pool.members import engine_for, references
+from sparta.pool.members_at_once import members_at_once
 from sparta.store import files
 from sparta.store.records import Pair, Trained, TrainedExpert
 from sparta.store.run import Run

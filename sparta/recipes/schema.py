@@ -209,13 +209,20 @@ class Cluster(Rules):
     )
     train_together: Literal["auto"] | PositiveInt = Field(
         default="auto",
-        description="members of one base that a training task trains at the same time, each as it would be alone; auto: all that it has, on a GPU as many as fit its memory; a number: tasks have so many each",
+        description="members of one base that a training task trains at the same time, each as it would be alone; auto: all that it has, on a GPU as many as fit its memory; a number from 1 on: tasks have so many each",
     )
     fused: bool = Field(
         default=False,
         description="generate and judge in one array: one engine start, votes as soon as both responses exist",
     )
     assumed: Assumed = Assumed()
+
+    @field_validator("train_together", mode="before")
+    @classmethod
+    def _auto_or_a_number(cls, given: Any) -> Any:
+        if given != "auto" and (not isinstance(given, int) or isinstance(given, bool) or given < 1):
+            raise ValueError(f"is auto or a whole number from 1 on, not {given!r}")
+        return given
 
 
 class JudgeModel(Rules):
