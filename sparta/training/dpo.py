@@ -31,7 +31,7 @@ from sparta.training.job import (
 )
 from sparta.training.learner import Learner
 from sparta.training.loading import load_base, padding_id, put_adapter, resolve_device, resolve_dtype
-from sparta.training.lora_stack import LoraStack, can_stack
+from sparta.training.lora_stack import LoraStack, can_stack, keeps_blocks_apart
 from sparta.training.one_adapter import OneAdapter
 from sparta.training.runner import begin, check_vocabulary, end, quiet, release_gpu
 
@@ -210,7 +210,7 @@ class _Group:
         self._progress = [progress(learner.job) for learner in learners]
         self._finished = finished
         self._device = base.device
-        self._on_cpu = base.device.type == "cpu"
+        self._apart = keeps_blocks_apart(base.device)
         self._filler = padding_id(base.config)
 
     def train(self, starts: Sequence[_Start], dtype: str) -> None:
@@ -250,7 +250,7 @@ class _Group:
 
         blocks = [block for learner in self._learners for block in learner.blocks_of_first_epoch()]
         with torch.no_grad():
-            for blocks_of_batch in batches(blocks, _REFERENCE_TOKENS[self._device.type], alike=self._on_cpu):
+            for blocks_of_batch in batches(blocks, _REFERENCE_TOKENS[self._device.type], alike=self._apart):
                 with self._passing(blocks_of_batch) as batch:
                     made = batch.log_probabilities(self._base)
                 for block, (chosen, rejected) in zip(blocks_of_batch, made, strict=True):
@@ -272,7 +272,7 @@ class _Group:
         for step in range(max(map(len, next_blocks.values()))):
             blocks = [of_one[step] for of_one in next_blocks.values() if step < len(of_one)]
             for blocks_of_batch in batches(
-                blocks, _CPU_TOKENS if self._on_cpu else math.inf, alike=self._on_cpu
+                blocks, _CPU_TOKENS if self._apart else math.inf, alike=self._apart
             ):
                 with self._passing(blocks_of_batch) as batch:
                     losses = []

@@ -66,8 +66,7 @@ class LoraStack:
 
         self._base, self._batch = base, _Batch()
         device, dtype = base.device, base.dtype
-        # On a CPU a block is multiplied by itself, so that its result is its own.
-        self._apart = device.type == "cpu"
+        self._apart = keeps_blocks_apart(device)
         slots = _slots(members)
         size = sum(slot.size for slot in slots.values())
         self.weights = torch.zeros(len(members), size, device=device, dtype=dtype)
@@ -132,6 +131,11 @@ class LoraStack:
 
     def _pick(self, module: "Module", inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         return (inputs[0][self._positions], *inputs[1:])
+
+
+def keeps_blocks_apart(device: Any) -> bool:
+    """Whether on `device` a block is multiplied by itself, so that its result is its own bit by bit."""
+    return bool(device.type == "cpu")
 
 
 def _slots(members: Sequence[AdapterTensors]) -> dict[str, _Slot]:

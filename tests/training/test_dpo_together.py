@@ -7,12 +7,21 @@ from typing import Any
 
 import pytest
 import torch
-from support.tiny_adapters import Member, Stop, fresh_folder, random_examples, same, tensors, without_seconds
+from support.tiny_adapters import (
+    Member,
+    Stop,
+    fresh_folder,
+    random_examples,
+    read_log,
+    same,
+    tensors,
+    without_seconds,
+)
 from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
 
 from sparta.engines.factory import loads_so_far
 from sparta.recipes.pool import Lora
-from sparta.training import dpo, preemption
+from sparta.training import dpo, lora_stack, preemption
 from sparta.training.dpo import train_dpo, train_members
 from sparta.training.job import TrainingJob, TrainingReport, silent
 
@@ -103,6 +112,36 @@ def test_each_ends_as_it_would_alone(
         replace(report, seconds=0.0) for report in expected
     ]
     assert len({report.steps for report in expected}) == 3, "some have finished before others"
+
+
+@pytest.mark.parametrize("settings", [{}, {"gradient_checkpointing": True}], ids=["", "checkpointing"])
+def test_as_on_a_gpu_all_blocks_multiplied_at_once_each_ends_so_up_to_rounding(
+    make_jobs: Callable[..., list[TrainingJob]], monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    """Blocks of different numbers of pairs and lengths are then in one batch, filled to the largest."""
+    alone, joint = make_jobs("alone", **settings), make_jobs("joint", **settings)
+    for job in alone:
+        train_dpo(job)
+    for module in (dpo, lora_stack):
+        monkeypatch.setattr(module, "keeps_blocks_apart", lambda device: False)
+    together(joint)
+    for one, other in zip(joint, alone, strict=True):
+        losses = [[record["loss"] for record in read_log(job.out)] for job in (one, other)]
+        assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+        expected = tensors(other.out)
+        gaps = [(tensor - expected[name]).abs().max() for name, tensor in tensors(one.out).items()]
+        # Adam divides by the gradient's own size: where a gradient is nearly nothing, rounding decides its sign.
+        assert max(gaps) < 1e-4 and sorted(gaps)[len(gaps) // 2] < 1e-5
+        assert not same(one.out, one.adapter)
+
+
+def test_with_a_base_in_half_precision_too(make_jobs: Callable[..., list[TrainingJob]]) -> None:
+    alone = [replace(job, dtype="bfloat16") for job in make_jobs("alone")]
+    joint = [replace(job, dtype="bfloat16") for job in make_jobs("joint")]
+    for job in alone:
+        train_dpo(job)
+    together(joint)
+    assert_same(joint, alone)
 
 
 def test_with_several_threads_too(make_jobs: Callable[..., list[TrainingJob]]) -> None:
