@@ -90,6 +90,12 @@ def loads_so_far() -> Loads:
     return Loads(before.bases + engine.loads, before.seconds + engine.load_seconds)
 
 
+def count_load(seconds: float) -> None:
+    """Note a base that this process has loaded without an engine, for training, in so many seconds."""
+    global _loads_of_closed
+    _loads_of_closed = Loads(_loads_of_closed.bases + 1, _loads_of_closed.seconds + seconds)
+
+
 def kind_of(settings: recipe_engine.EngineSettings) -> str:
     """The kind of engine for `settings` on this machine: auto means vllm if there is a GPU and `settings.device` allows it, else hf."""
     if settings.kind != "auto":

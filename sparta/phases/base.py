@@ -51,13 +51,12 @@ class Sink:
     def __init__(self, writer: ShardWriter, watch: Callable[[float], None]) -> None:
         self._writer = writer
         self._watch = watch
-        self._ahead = 0.0
+        self._ahead: dict[str, float] = {}
 
     def write(self, row: Row) -> None:
         """Write one finished row; it counts as one item, minus what `advance` has already reported."""
         self._writer.write(row)
-        self._watch(1.0 - self._ahead)
-        self._ahead = 0.0
+        self._watch(1.0 - self._ahead.pop(row.key, 0.0))
 
     def skip(self, items: int) -> None:
         """Report that this many items turned out to be unnecessary and get no row."""
@@ -67,10 +66,10 @@ class Sink:
         """Flush all rows to disk."""
         self._writer.flush()
 
-    def advance(self, share: float) -> None:
-        """Report that `share` (0 to 1) of the present item is done."""
-        self._watch(share - self._ahead)
-        self._ahead = share
+    def advance(self, key: str, share: float) -> None:
+        """Report that `share` (0 to 1) of the item `key` is done."""
+        self._watch(share - self._ahead.get(key, 0.0))
+        self._ahead[key] = share
 
 
 Device = Literal["gpu", "cpu"]

@@ -1,5 +1,6 @@
 """Train: every model learns from all of the iteration's preference pairs by DPO (Algorithm 1, lines 16 to 18)."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -13,12 +14,13 @@ from sparta.errors import SpartaError
 from sparta.phases.base import Expected, RowPhase, Sink, WorkItem
 from sparta.phases.merge import read_pairs
 from sparta.pool.members import engine_for, references
+from sparta.pool.members_at_once import members_at_once
 from sparta.store import files
 from sparta.store.records import Pair, Trained, TrainedExpert
 from sparta.store.run import Run
 from sparta.store.shards import read_shards
 from sparta.training.factory import train
-from sparta.training.job import PreferenceExample, TrainingJob
+from sparta.training.job import PreferenceExample, Progress, TrainingJob, TrainingReport
 
 _Row = TypeVar("_Row", TrainedExpert, Trained)
 Learners = Callable[[Run, int], Sequence[str]]
@@ -62,61 +64,96 @@ class Train(RowPhase):
 
     def work(self, run: Run, t: int) -> Sequence[WorkItem]:
         cost = run.recipe.combats * run.recipe.generation.max_new_tokens * 2.0 * run.recipe.dpo.epochs
-        bases = run.bases
-        return [WorkItem(model, cost, group=model, base=bases[model]) for model in self._learners(run, t)]
+        bundles, bases = _bundles(run, self._learners(run, t)), run.bases
+        return [
+            WorkItem(model, cost, group=model, base=bases[model], bundle=bundle)
+            for model, bundle in bundles.items()
+        ]
 
     def expected(self, run: Run, t: int) -> Expected:
-        recipe, count = run.recipe, len(self._learners(run, t))
+        recipe, learners = run.recipe, self._learners(run, t)
+        count = len(learners)
         step = recipe.dpo.batch_size * recipe.dpo.accumulation
         return Expected(
             f"{count} training{'s' * (count != 1)} of up to {recipe.combats:,} pairs",
-            bundles=count,
+            bundles=len(set(_bundles(run, learners).values())),
             updates=-(-recipe.combats // step) * recipe.dpo.epochs * count,
             seconds=(recipe.combats * recipe.dpo.epochs / recipe.cluster.assumed.pairs_per_second,) * count,
         )
 
     def execute(self, run: Run, t: int, items: Sequence[WorkItem], sink: Sink) -> None:
-        recipe, iteration = run.recipe, run.iteration(t)
-        pairs = read_pairs(run, t)
+        """Members of one base together, as many as `cluster.train_together` and the memory say; one base after another."""
+        recipe, pairs = run.recipe, read_pairs(run, t)
         members = references(run, t - 1)
-        engine = engine_for(run, self.engine(run.recipe), members.values())
+        engine = engine_for(run, self.engine(recipe), members.values())
+        jobs = defaultdict[str, list[TrainingJob]](list)
         for item in items:
             model = members[item.key]
-            assert model.adapter is not None, "every member has an adapter"
-            renderer, known = _tokenizer(engine, model, run)
-            examples = tuple(example_of(pair, renderer, known) for pair in pairs)
-            close_engine_on_gpu()
-            out = iteration.adapter(model.name)
-            report = train(
-                TrainingJob(
-                    model=model.name,
-                    base=model.base,
-                    adapter=model.adapter,
-                    examples=examples,
-                    out=out,
-                    work=run.state.jobs / f"iter_{t:02d}" / "train" / f"checkpoints-{model.name}",
-                    settings=recipe.dpo,
-                    dtype=recipe.engine.dtype,
-                    device=recipe.engine.device,
-                    seed=rng.seed_of(recipe.seed, t, "train", model.name) % 2**31,
-                    trust_remote_code=recipe.pool.trust_remote_code,
-                ),
-                recipe.engine.kind,
-                lambda update, updates, loss: sink.advance(0.99 * update / max(updates, 1)),
+            jobs[model.base].append(_job(run, t, model, pairs, *_tokenizer(engine, model, run)))
+        close_engine_on_gpu()
+        for base, of_base in jobs.items():
+            at_once = members_at_once(recipe, base, of_base)
+            train(of_base, recipe.engine.kind, at_once, _progress_to(sink), _rows_to(sink))
+
+
+def _bundles(run: Run, learners: Sequence[str]) -> dict[str, str]:
+    """Which bundle each of `learners` is of: those that the recipe wants trained together, else every one of its own."""
+    asked = run.recipe.cluster.train_together
+    if asked == "auto":
+        return {model: model for model in learners}
+    bases, seen = run.bases, defaultdict[str, int](int)
+    found = {}
+    for model in learners:
+        found[model] = f"{bases[model]} {seen[bases[model]] // asked}"
+        seen[bases[model]] += 1
+    return found
+
+
+def _job(
+    run: Run, t: int, model: ModelRef, pairs: Sequence[Pair], renderer: Renderer, known: str
+) -> TrainingJob:
+    recipe = run.recipe
+    assert model.adapter is not None, "every member has an adapter"
+    return TrainingJob(
+        model=model.name,
+        base=model.base,
+        adapter=model.adapter,
+        examples=tuple(example_of(pair, renderer, known) for pair in pairs),
+        out=run.iteration(t).adapter(model.name),
+        work=run.state.jobs / f"iter_{t:02d}" / "train" / f"checkpoints-{model.name}",
+        settings=recipe.dpo,
+        dtype=recipe.engine.dtype,
+        device=recipe.engine.device,
+        seed=rng.seed_of(recipe.seed, t, "train", model.name) % 2**31,
+        trust_remote_code=recipe.pool.trust_remote_code,
+        threads=recipe.engine.threads,
+    )
+
+
+def _progress_to(sink: Sink) -> Callable[[TrainingJob], Progress]:
+    def of(job: TrainingJob) -> Progress:
+        return lambda update, updates, loss: sink.advance(job.model, 0.99 * update / max(updates, 1))
+
+    return of
+
+
+def _rows_to(sink: Sink) -> Callable[[TrainingJob, TrainingReport], None]:
+    def write(job: TrainingJob, report: TrainingReport) -> None:
+        sink.write(
+            Trained(
+                model=job.model,
+                sha256=files.sha256_tree(job.out),
+                pairs=report.pairs,
+                dropped=report.dropped,
+                steps=report.steps,
+                first_loss=report.first_loss,
+                mean_loss=report.mean_loss,
+                tokens=report.tokens,
+                seconds=report.seconds,
             )
-            sink.write(
-                Trained(
-                    model=model.name,
-                    sha256=files.sha256_tree(out),
-                    pairs=report.pairs,
-                    dropped=report.dropped,
-                    steps=report.steps,
-                    first_loss=report.first_loss,
-                    mean_loss=report.mean_loss,
-                    tokens=report.tokens,
-                    seconds=report.seconds,
-                )
-            )
+        )
+
+    return write
 
 
 def example_of(pair: Pair, renderer: Renderer, fingerprint: str) -> PreferenceExample:

@@ -58,7 +58,7 @@ class TrainExperts(RowPhase):
     def execute(self, run: Run, t: int, items: Sequence[WorkItem], sink: Sink) -> None:
         experts = {model.name: model for model in run.recipe.pool.experts}
         for item in items:
-            sink.write(_taught(run, t, experts[item.key], sink))
+            sink.write(_trained_expert(run, t, experts[item.key], sink))
 
 
 def epochs_of(recipe: Recipe, model: Model) -> int:
@@ -78,7 +78,7 @@ def updates_of(recipe: Recipe, model: Model, data: SftDataInfo) -> int:
     return -(-data.rows * epochs_of(recipe, model) // step)
 
 
-def _taught(run: Run, t: int, model: Model, sink: Sink) -> TrainedExpert:
+def _trained_expert(run: Run, t: int, model: Model, sink: Sink) -> TrainedExpert:
     recipe, out = run.recipe, run.iteration(t).adapter(model.name)
     base, seed = base_folder(recipe, model), seed_of_expert(recipe, model.name)
     place = run.state.jobs / f"iter_{t:02d}" / "sft"
@@ -107,7 +107,7 @@ def _taught(run: Run, t: int, model: Model, sink: Sink) -> TrainedExpert:
             trust_remote_code=recipe.pool.trust_remote_code,
         ),
         recipe.engine.kind,
-        lambda update, updates, loss: sink.advance(0.99 * update / max(updates, 1)),
+        lambda update, updates, loss: sink.advance(model.name, 0.99 * update / max(updates, 1)),
     )
     files.remove(start)
     return TrainedExpert(

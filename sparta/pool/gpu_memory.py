@@ -18,6 +18,7 @@ from sparta.recipes.pool import Model
 from sparta.recipes.schema import Recipe
 from sparta.store.run import Run
 from sparta.training.adapter_folder import WEIGHTS
+from sparta.training.dpo_batches import SCORED_AT_ONCE
 from sparta.training.new_adapter import Shapes, empty_model, fresh_shapes
 
 GIB = 2**30
@@ -25,7 +26,7 @@ GIB = 2**30
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _SINGLE = 4
 _TILE = (4096, 32768)
-"""Tokens and vocabulary entries of the tile of logits that TRL holds in memory at a time."""
+"""Tokens and vocabulary entries of the tile of logits that TRL, which runs the SFT, holds in memory at a time."""
 _CONTEXT_GIB = 1.0
 _SLACK = 0.05
 """Allowance: GiB for CUDA and its libraries, and the share of memory that the allocator cannot use."""
@@ -120,33 +121,72 @@ def shapes_of(adapter: Path) -> Shapes:
 
 
 def of_dpo(
-    what: str, base: Base, adapter: Shapes, pairs: int, length: int, dtype: str, checkpointing: bool
+    what: str,
+    base: Base,
+    adapter: Shapes,
+    pairs: int,
+    length: int,
+    dtype: str,
+    checkpointing: bool,
+    members: int = 1,
+    completion: int | None = None,
 ) -> MemoryEstimate:
-    """DPO on `pairs` pairs per step, each side with `length` tokens of prompt and completion. Both sides and a frozen copy of the adapter are in memory."""
-    return _estimate(what, base, adapter, 2 * pairs, length, dtype, checkpointing, reference=True)
+    """DPO of `members` members at the same time, each on `pairs` pairs per step of `length` tokens, `completion` of them scored (None: all).
+
+    Both sides are in memory. Each member has its weights in float32, and a copy with gradients in the type of the base.
+    """
+    wide, rows = _BYTES[dtype], 2 * pairs * members
+    lora = sum(map(prod, adapter.values()))
+    scored, tile = rows * (length if completion is None else min(completion, length)), SCORED_AT_ONCE
+    states = MemoryPart(
+        "LoRA",
+        members * lora * (4 * _SINGLE + 2 * wide),
+        f"{members} x {lora:,} parameters x (4 x {_SINGLE} + 2 x {wide}) bytes (weights, gradients, two moments of AdamW in float32; weights and "
+        f"gradients in {dtype})",
+    )
+    logits = MemoryPart(
+        "logits",
+        scored * base.vocabulary * 2 * wide + min(scored, tile) * base.vocabulary * 2 * _SINGLE,
+        f"{scored:,} tokens x {base.vocabulary:,} x 2 x {wide} bytes (logits and their gradient), {tile} of them at a time x 2 x {_SINGLE} bytes",
+    )
+    return _estimate(what, "dpo", base, adapter, rows, length, dtype, checkpointing, states, logits)
 
 
 def of_sft(
     what: str, base: Base, adapter: Shapes, rows: int, length: int, dtype: str, checkpointing: bool
 ) -> MemoryEstimate:
     """SFT on `rows` rows of `length` tokens per step."""
-    return _estimate(what, base, adapter, rows, length, dtype, checkpointing, reference=False)
+    wide, tokens = _BYTES[dtype], rows * length
+    lora = sum(map(prod, adapter.values()))
+    tile = min(tokens, _TILE[0]), min(base.vocabulary, _TILE[1])
+    states = MemoryPart(
+        "LoRA",
+        lora * _SINGLE * 4,
+        f"{lora:,} parameters x 4 x {_SINGLE} bytes (weights, gradients, two moments of AdamW; float32)",
+    )
+    logits = MemoryPart(
+        "logits",
+        prod(tile) * wide + tokens * base.hidden * (wide + _SINGLE),
+        f"{tile[0]:,} tokens x {tile[1]:,} of a vocabulary of {base.vocabulary:,} at a time x {wide} bytes, and their inputs: "
+        f"{rows} x {length:,} x {base.hidden:,} x {wide + _SINGLE} bytes",
+    )
+    return _estimate(what, "pool.sft", base, adapter, rows, length, dtype, checkpointing, states, logits)
 
 
 def _estimate(
     what: str,
+    section: str,
     base: Base,
     adapter: Shapes,
     rows: int,
     length: int,
     dtype: str,
     checkpointing: bool,
-    reference: bool,
+    states: MemoryPart,
+    logits: MemoryPart,
 ) -> MemoryEstimate:
     wide, tokens = _BYTES[dtype], rows * length
-    lora = sum(map(prod, adapter.values()))
     layer, arithmetic = _layer(base, adapter, wide)
-    tile = min(tokens, _TILE[0]), min(base.vocabulary, _TILE[1])
     if checkpointing:
         kept = MemoryPart(
             "activations",
@@ -159,26 +199,16 @@ def _estimate(
             tokens * base.layers * layer,
             f"{rows} x {length:,} tokens x {base.layers} layers x {layer:,} bytes ({arithmetic})",
         )
-    states = "weights, gradients, two moments of AdamW" + ", reference" * reference
     parts = [
         MemoryPart(
             "weights", base.parameters * wide, f"{base.parameters:,} parameters x {wide} bytes ({dtype})"
         ),
-        MemoryPart(
-            "LoRA",
-            lora * _SINGLE * (4 + reference),
-            f"{lora:,} parameters x {4 + reference} x {_SINGLE} bytes ({states}; float32)",
-        ),
+        states,
         kept,
         MemoryPart(
             "gradients", tokens * layer, f"{rows} x {length:,} tokens x {layer:,} bytes, of one layer"
         ),
-        MemoryPart(
-            "logits",
-            prod(tile) * wide + tokens * base.hidden * (wide + _SINGLE),
-            f"{tile[0]:,} tokens x {tile[1]:,} of a vocabulary of {base.vocabulary:,} at a time x {wide} bytes, and their inputs: "
-            f"{rows} x {length:,} x {base.hidden:,} x {wide + _SINGLE} bytes",
-        ),
+        logits,
     ]
     taken = sum(part.bytes for part in parts)
     allowance = MemoryPart(
@@ -186,7 +216,7 @@ def _estimate(
         _CONTEXT_GIB * GIB + _SLACK * taken,
         f"{_CONTEXT_GIB:g} GiB for CUDA, {_SLACK:.0%} that the allocator cannot use",
     )
-    return MemoryEstimate(what, "dpo" if reference else "pool.sft", (*parts, allowance))
+    return MemoryEstimate(what, section, (*parts, allowance))
 
 
 def _layer(base: Base, adapter: Shapes, wide: int) -> tuple[int, str]:
@@ -216,9 +246,15 @@ def check_memory(run: Run, gib: float | None, profile: str) -> None:
     for estimate in estimates(run):
         if estimate.gib > gib:
             section = estimate.section
+            together = run.recipe.cluster.train_together
+            fewer = (
+                f"set cluster.train_together to auto (it is {together}), "
+                if together != "auto" and section == "dpo"
+                else ""
+            )
             raise SpartaError(
                 f"{estimate.what} is estimated to take {estimate.gib:.1f} GiB of GPU memory, and a GPU of profile {profile} has {gib:g}: "
-                f"set {section}.gradient_checkpointing to true, lower {section}.batch_size or {section}.max_length, or correct "
+                f"{fewer}set {section}.gradient_checkpointing to true, lower {section}.batch_size or {section}.max_length, or correct "
                 "gpu_memory_gib there"
             )
 
@@ -239,6 +275,7 @@ def estimates(run: Run) -> list[MemoryEstimate]:
     adapters = adapters_of(run)
     dtype = "bfloat16" if recipe.engine.dtype == "auto" else recipe.engine.dtype
     longest = min(dpo.max_length, recipe.engine.context_length, longest_pair(run))
+    completion = recipe.generation.max_new_tokens + _thinking(run)
     found = []
     for kind, models in (("SFT", () if adapters else pool.experts), ("DPO", pool.models)):
         for base, shapes, members in _alike(recipe, models, adapters):
@@ -257,8 +294,19 @@ def estimates(run: Run) -> list[MemoryEstimate]:
                     )
                 )
             else:
+                asked = recipe.cluster.train_together
                 found.append(
-                    of_dpo(what, size, shapes, dpo.batch_size, longest, dtype, dpo.gradient_checkpointing)
+                    of_dpo(
+                        what,
+                        size,
+                        shapes,
+                        dpo.batch_size,
+                        longest,
+                        dtype,
+                        dpo.gradient_checkpointing,
+                        1 if asked == "auto" else min(asked, len(members)),
+                        completion,
+                    )
                 )
     return found
 
@@ -271,8 +319,13 @@ def longest_pair(run: Run) -> int:
         for folder in (base_folder(run.recipe, model) for model in run.recipe.pool.models)
     }
     prompt = max(count(text) for text in nlargest(_LONGEST, texts, key=len) for count in counters.values())
-    thinking = max(tokens_of_thinking(folder, run.chat) for folder in counters)
-    return int(prompt + FRAME_TOKENS) + run.recipe.generation.max_new_tokens + thinking
+    return int(prompt + FRAME_TOKENS) + run.recipe.generation.max_new_tokens + _thinking(run)
+
+
+def _thinking(run: Run) -> int:
+    """Tokens of the marks around the thinking of a completion, at most."""
+    folders = {base_folder(run.recipe, model) for model in run.recipe.pool.models}
+    return max(tokens_of_thinking(folder, run.chat) for folder in folders)
 
 
 def adapter_bytes(recipe: Recipe, adapters: Mapping[str, Path] | None = None) -> int:

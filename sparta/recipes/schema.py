@@ -10,7 +10,7 @@ import json
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from sparta.arena.rules import (
     MatchMaking,
@@ -210,12 +210,23 @@ class Cluster(Rules):
     flush_seconds: float = Field(
         default=2.0, gt=0, description="maximum time until a finished row survives a power cut"
     )
+    train_together: Literal["auto"] | PositiveInt = Field(
+        default="auto",
+        description="members of one base that a training task trains at the same time; results are those of training each alone. auto: all members of the task, on a GPU as many as fit its memory. A number: tasks get this many members",
+    )
     fused: bool | None = Field(
         default=None,
         description="generate and judge in one job array: one engine start, votes as soon as both responses exist. null: on, if all models share one base "
         "and tasks start vLLM (engine.kind is vllm, or auto on SLURM)",
     )
     assumed: Assumed = Assumed()
+
+    @field_validator("train_together", mode="before")
+    @classmethod
+    def _auto_or_a_number(cls, given: Any) -> Any:
+        if given != "auto" and (not isinstance(given, int) or isinstance(given, bool) or given < 1):
+            raise ValueError(f"is auto or a whole number from 1 on, not {given!r}")
+        return given
 
 
 class JudgeModel(Rules):

@@ -52,9 +52,15 @@ def _of_array(run: Run, phase: Phase, t: int, launcher: Launcher, found: Measure
     most, at_once = launcher.tasks(phase), launcher.at_once(phase)
     if phase.trains:
         seconds = _of_trainings(phase, expected, found)
-        width = task_count_for(cluster, None, 0.0, len(seconds), most)
+        width = task_count_for(cluster, None, 0.0, expected.bundles, most)
         rounds = -(-len(seconds) // min(width.tasks, at_once))
-        return Forecast(phase, width, max(max(seconds), fmean(seconds) * rounds), sum(seconds))
+        start = _start_of_trainings(run, phase, found)
+        return Forecast(
+            phase,
+            width,
+            start + max(max(seconds), fmean(seconds) * rounds),
+            start * width.tasks + sum(seconds),
+        )
     rates = rates_of(run, phase, found)
     cost = _typical(found, phase.name, lambda stats: stats.cost) or expected.cost
     width = task_count_for(cluster, rates, cost, expected.bundles, most)
@@ -73,7 +79,14 @@ def _of_array(run: Run, phase: Phase, t: int, launcher: Launcher, found: Measure
 def _of_trainings(phase: Phase, expected: Expected, found: Measured) -> Sequence[float]:
     """Seconds of training for each model that `phase` trains."""
     each = _typical(found, phase.name, lambda stats: stats.busy / max(stats.items, 1))
-    return expected.seconds if each is None else [each] * expected.bundles
+    return expected.seconds if each is None else [each] * len(expected.seconds)
+
+
+def _start_of_trainings(run: Run, phase: Phase, found: Measured) -> float:
+    """Seconds that a task of `phase` takes to load its base; where trainings were measured, their seconds have it."""
+    if run.recipe.engine.kind == "scripted" or any(phase.name in phases for phases in found):
+        return 0.0
+    return run.recipe.cluster.assumed.start_seconds
 
 
 def _typical(found: Measured, name: str, of: Callable[[PhaseStats], float]) -> float | None:

@@ -1,4 +1,4 @@
-"""Whether an adapter meets the modules of its base, told by PEFT itself before a weight of either is read."""
+"""Whether an adapter meets the modules of its base, checked by PEFT itself before a weight of either is read."""
 
 import warnings
 from pathlib import Path

@@ -16,6 +16,8 @@ from sparta.training.job import AnyJob, PreferenceExample, SftExample
 
 SEAL = "SEAL.json"
 IDENTITY = "job.json"
+_LOOP = {"DPO": ("own loop",)}
+"""What trains, where it was something else once, whose checkpoints cannot be read any more."""
 KEPT = 2
 """Checkpoints kept: should the newest be torn, there is the one before."""
 
@@ -26,7 +28,9 @@ def job_identity(
     """Digest of all that decides the weights this job ends with; two jobs may share checkpoints exactly if it is equal."""
     digest = hashlib.sha256()
     settings = job.settings.model_dump(mode="json", exclude={"save_updates"}) | {"epochs": job.epochs}
-    digest.update(json.dumps([job.base, dtype, job.seed, settings], sort_keys=True).encode())
+    digest.update(
+        json.dumps([job.base, dtype, job.seed, settings, *_LOOP.get(job.method, ())], sort_keys=True).encode()
+    )
     for name in (CONFIG, WEIGHTS):
         digest.update(files.sha256_file(job.adapter / name).encode())
     for example in examples:
@@ -44,12 +48,20 @@ def open_work(work: Path, identity: str) -> Path | None:
         files.write_json(work / IDENTITY, {"identity": identity})
         return None
     newest = None
-    for update, checkpoint in sorted((_update_of(path), path) for path in work.glob("checkpoint-*")):
-        if update is not None and is_sealed(checkpoint):
+    for checkpoint in checkpoints_in(work):
+        if is_sealed(checkpoint):
             newest = checkpoint
         else:
             files.remove(checkpoint)
     return newest
+
+
+def checkpoints_in(work: Path) -> list[Path]:
+    """The folders of checkpoints in `work`, whole or not, the oldest first."""
+    found = {path: path.name.removeprefix("checkpoint-") for path in work.glob("checkpoint-*")}
+    return sorted(
+        (path for path, number in found.items() if number.isdigit()), key=lambda path: int(found[path])
+    )
 
 
 def seal(checkpoint: Path) -> None:
@@ -78,8 +90,3 @@ def _identity_of(work: Path) -> str | None:
         return files.read_json(work / IDENTITY, dict[str, str]).get("identity")
     except SpartaError:
         return None
-
-
-def _update_of(checkpoint: Path) -> int | None:
-    number = checkpoint.name.removeprefix("checkpoint-")
-    return int(number) if number.isdigit() else None

@@ -1,25 +1,40 @@
-"""The entrance to training: from the engine's kind to the way of training that goes with it."""
+"""The entrance to training: from the engine's kind to the training that goes with it."""
+
+from collections.abc import Callable, Sequence
 
 from sparta.store import files
 from sparta.training.adapter_folder import read_report
 from sparta.training.job import Progress, SftJob, SftReport, TrainingJob, TrainingReport, silent
 
 
-def train(job: TrainingJob, engine_kind: str, progress: Progress = silent) -> TrainingReport:
-    """Does `job`: `scripted` engines go with scripted training, all others with DPO.
+def train(
+    jobs: Sequence[TrainingJob],
+    engine_kind: str,
+    at_once: int,
+    progress: Callable[[TrainingJob], Progress],
+    finished: Callable[[TrainingJob, TrainingReport], None],
+) -> None:
+    """Does `jobs`, all of one base: `scripted` engines go with scripted training, all others with DPO, up to `at_once` of them at the same time.
 
-    A job that was killed between its last two steps, `job.out` there and its report not yet received, is not done again.
+    finished: called with each job as soon as its `out` is there. A job that was killed between its last two steps, `out` there and its report
+    not yet received, is not done again.
     """
-    if job.out.is_dir():
-        files.remove(job.work)
-        return read_report(job.out, TrainingReport)
+    left = []
+    for job in jobs:
+        if job.out.is_dir():
+            files.remove(job.work)
+            finished(job, read_report(job.out, TrainingReport))
+        else:
+            left.append(job)
     if engine_kind == "scripted":
         from sparta.training.scripted import train_scripted
 
-        return train_scripted(job, progress)
-    from sparta.training.dpo import train_dpo
+        for job in left:
+            finished(job, train_scripted(job, progress(job)))
+    elif left:
+        from sparta.training.dpo import train_members
 
-    return train_dpo(job, progress)
+        train_members(left, at_once, progress, finished)
 
 
 def train_expert(job: SftJob, engine_kind: str, progress: Progress = silent) -> SftReport:

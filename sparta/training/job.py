@@ -43,10 +43,10 @@ class PreferenceExample:
 
 @dataclass(frozen=True)
 class SftExample:
-    """A chat in token ids. taught: for each of them whether it is an answer's, to be learnt, or stands there to be read."""
+    """A chat in token ids. is_target: for each of them whether it is an answer's, which the loss is on, or context."""
 
     token_ids: tuple[int, ...]
-    taught: tuple[bool, ...]
+    is_target: tuple[bool, ...]
 
     @property
     def length(self) -> int:
@@ -55,8 +55,8 @@ class SftExample:
 
     @property
     def targets(self) -> int:
-        """Tokens that the loss is on: those that are taught and have one before them to be foretold from."""
-        return sum(self.taught[1:])
+        """Tokens that the loss is on: target tokens with a token before them to be predicted from."""
+        return sum(self.is_target[1:])
 
     @property
     def highest(self) -> int:
@@ -66,12 +66,12 @@ class SftExample:
 
 @dataclass(frozen=True, kw_only=True)
 class _Job:
-    """What every training of one adapter is told.
+    """What every training of one adapter is given.
 
     model: its name in the pool, for messages. base: the folder of its base. adapter: PEFT folder from which training starts. out: folder
     that appears, whole, when the job is done. work: private folder of this job for checkpoints; what lies there is resumed from if it
     belongs to this job, thrown away if not, and the folder is gone when the job is done. dtype: auto, float32, bfloat16 or float16, of
-    the base. device: auto, cpu or cuda. `method`, `section` of the recipe and `unit` of data are for messages.
+    the base. device: auto, cpu or cuda. threads: of torch on a CPU; None: as is fastest. `method`, `section` of the recipe and `unit` of data are for messages.
     """
 
     method: ClassVar[str]
@@ -87,6 +87,7 @@ class _Job:
     device: str
     seed: int
     trust_remote_code: bool = False
+    threads: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,8 +145,8 @@ class TrainingReport:
 class SftReport:
     """What came of an expert's training.
 
-    used: rows. dropped: rows longer than `pool.sft.max_length`, or without a taught token. steps: weight updates. first_loss, mean_loss, last_loss:
-    of the updates, in nats a taught token; None where nothing was trained. tokens: trained on, all epochs. taught: those of them that the
+    used: rows. dropped: rows longer than `pool.sft.max_length`, or without a target token. steps: weight updates. first_loss, mean_loss, last_loss:
+    of the updates, in nats a target token; None where nothing was trained. tokens: trained on, all epochs. taught: those of them that the
     loss is on. seconds: as in `TrainingReport`.
     """
 
@@ -173,7 +174,7 @@ def usable_pairs(job: TrainingJob) -> tuple[PreferenceExample, ...]:
 
 
 def usable_rows(job: SftJob) -> tuple[SftExample, ...]:
-    """The rows of `job` that can be learnt from whole: no longer than `pool.sft.max_length` tokens, one of them taught.
+    """The rows of `job` that can be learnt from whole: no longer than `pool.sft.max_length` tokens, one of them a target.
 
     Raises SpartaError where there is none: an expert without data is no expert.
     """

@@ -1,7 +1,9 @@
 """From a job's names to a model in memory: the base without dropout, the starting adapter on it, on the device and in the type asked for."""
 
+from time import perf_counter
 from typing import Any
 
+from sparta.engines.factory import count_load
 from sparta.errors import SpartaError
 from sparta.training.adapter_folder import StartingAdapter, check_trainable
 from sparta.training.job import AnyJob
@@ -39,12 +41,16 @@ def padding_id(config: Any) -> int:
 
 def load_model(job: AnyJob, adapter: StartingAdapter, device: str, dtype: str) -> Any:
     """The base with the starting adapter on it, trainable. Raises SpartaError where they are missing or do not fit together."""
+    check_trainable(job.model, job.adapter)
+    return put_adapter(load_base(job, device, dtype), job, adapter, "default")
+
+
+def load_base(job: AnyJob, device: str, dtype: str) -> Any:
+    """The base of `job`, without dropout, of which nothing learns. Raises SpartaError where it is missing."""
     import torch
-    from peft import PeftModel, get_peft_model_state_dict
-    from safetensors import safe_open
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    check_trainable(job.model, job.adapter)
+    began = perf_counter()
     try:
         config = AutoConfig.from_pretrained(job.base, trust_remote_code=job.trust_remote_code)
         _without_dropout(config)
@@ -61,16 +67,29 @@ def load_model(job: AnyJob, adapter: StartingAdapter, device: str, dtype: str) -
             f"The base of {job.model}, {job.base}, could not be loaded: name the folder of a causal language model "
             f"({_first_line(error)})."
         ) from error
+    base.requires_grad_(False)
+    count_load(perf_counter() - began)
+    return base
+
+
+def put_adapter(base: Any, job: AnyJob, adapter: StartingAdapter, name: str) -> Any:
+    """`base` with the starting adapter of `job` on it as `name`, trainable. Raises SpartaError where it does not fit."""
+    import torch
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors import safe_open
+
     misfit = f"The adapter of {job.model} in {job.adapter} does not fit its base {job.base}"
     try:
-        model = PeftModel.from_pretrained(base, job.adapter, is_trainable=True, torch_device=device)
+        model = PeftModel.from_pretrained(
+            base, job.adapter, name, is_trainable=True, torch_device=str(base.device)
+        )
     except (RuntimeError, ValueError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         raise SpartaError(f"{misfit} ({_first_line(error)}): name the base it was made for.") from error
     with safe_open(adapter.weights, framework="pt") as file:
         stored = set(file.keys())
-    loaded = set(get_peft_model_state_dict(model, save_embedding_layers=False))
+    loaded = set(get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False))
     if stored != loaded:
         raise SpartaError(
             f"{misfit}: {len(stored ^ loaded)} tensors are on one side only, {min(stored ^ loaded)} among them; name the base it was "

@@ -80,8 +80,8 @@ def _blank(model: Any, base: str, shape: Lora) -> tuple[bytes, Shapes]:
     )
     adapted = get_peft_model(model, config, low_cpu_mem_usage=True)
     tensors = get_peft_model_state_dict(adapted, save_embedding_layers=False)
-    told = json.loads(json.dumps({**config.to_dict(), "base_model_name_or_path": None}, default=sorted))
-    return encode_config(told), {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    content = json.loads(json.dumps({**config.to_dict(), "base_model_name_or_path": None}, default=sorted))
+    return encode_config(content), {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def _targets(model: Any, base: str, shape: Lora) -> list[str]:

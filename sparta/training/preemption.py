@@ -1,6 +1,6 @@
 """Leaving in the midst of a training without losing what it has done since its last checkpoint.
 
-Whoever is told that this process must go, the handler of a batch job's signal, asks here first: a training that is at work saves the update
+The handler of a batch job's signal, which knows that this process must go, asks here first: a training that is at work saves the update
 that it is at, which takes seconds, and goes then. All of it happens in the main thread.
 """
 

@@ -64,7 +64,16 @@ _LOGGED = {
     "seconds": "seconds",
 }
 """What goes into every log, from the trainer's names to ours."""
-_SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
+SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
+"""Of learning rates, from the recipe's names to those of transformers."""
+
+
+def warmup_updates(share: float, updates: int) -> int:
+    """Updates in which the learning rate rises.
+
+    Rounded down: the first of them has rate 0, so that a job of one update would learn nothing.
+    """
+    return int(updates * share)
 
 
 @dataclass(frozen=True)
@@ -90,10 +99,10 @@ def run(
     besides, from the trainer's names to ours.
     """
     try:
-        with _quiet():
+        with quiet():
             return _run(job, adapter, examples, make_trainer, logged, progress)
     finally:
-        _release_gpu()
+        release_gpu()
 
 
 def _run(
@@ -169,9 +178,8 @@ def arguments(kind: Any, job: AnyJob, rows: int, device: str, dtype: str, **more
     made = kind(
         output_dir=str(job.work),
         learning_rate=settings.learning_rate,
-        lr_scheduler_type=_SCHEDULES[settings.schedule],
-        # Rounded down: the first warm-up update has rate 0, so that a job of one update would learn nothing.
-        warmup_steps=int(updates * settings.warmup),
+        lr_scheduler_type=SCHEDULES[settings.schedule],
+        warmup_steps=warmup_updates(settings.warmup, updates),
         num_train_epochs=1,
         train_sampling_strategy="sequential",
         per_device_train_batch_size=settings.batch_size,
@@ -208,7 +216,7 @@ def arguments(kind: Any, job: AnyJob, rows: int, device: str, dtype: str, **more
     return made
 
 
-def _release_gpu() -> None:
+def release_gpu() -> None:
     """Gives the memory of the last model back: trainers are cyclic, and the next one may be loaded before they are collected."""
     import torch
 
@@ -218,7 +226,7 @@ def _release_gpu() -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keeps the libraries' progress bars and advice off a job's output for the time of the block; errors still speak."""
     from transformers.utils import logging
 

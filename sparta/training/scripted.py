@@ -69,7 +69,7 @@ def train_expert_scripted(job: SftJob, progress: Progress = silent) -> SftReport
 def _steps(
     job: AnyJob, examples: Sequence[PreferenceExample] | Sequence[SftExample], progress: Progress
 ) -> int:
-    """Weight updates that the training of these examples would have, each of them told."""
+    """Weight updates that the training of these examples would have; progress is called for each."""
     steps = -(-len(examples) * job.epochs // (job.settings.batch_size * job.settings.accumulation))
     for update in range(1, steps + 1):
         progress(update, steps, None)

@@ -21,14 +21,14 @@ from sparta.training.runner import (
 from sparta.training.trainer import placeholder_tokenizer, trainer_class
 
 _LOGGED = {"mean_token_accuracy": "token_accuracy"}
-_UNTAUGHT = -100
+_IGNORED = -100
 """The label that the loss passes over."""
 
 
 def train_sft(job: SftJob, progress: Progress = silent) -> SftReport:
     """Does `job`, resuming it where `job.work` holds a checkpoint of it, and makes `job.out`.
 
-    The loss of an update is -log p(token | all before it in its row), the mean over the taught tokens of all rows of the update, however
+    The loss of an update is -log p(token | all before it in its row), the mean over the target tokens of all rows of the update, however
     they are spread over steps. The dropout is the adapter's own (lora_dropout); the base has none. Rows that cannot be used whole are left
     out and counted. Raises SpartaError, `job.out` absent, where no row can be used, the base or the starting adapter cannot, memory does not
     suffice, the loss is not finite, or `job.out` is already there.
@@ -85,12 +85,12 @@ def make_trainer(
         data_collator=collator,
         processing_class=placeholder_tokenizer(pad_id),
     )
-    # The trainer divides by the taught tokens of the whole update if it is told their number, which it is if this is set.
+    # The trainer divides by the target tokens of the whole update if it gets their number, which it does if this is set.
     trainer.model_accepts_loss_kwargs = True
     return trainer
 
 
 def _labels(row: SftExample) -> list[int]:
-    """What the row's tokens are to be foretold as; the first has nothing before it."""
-    pairs = zip(row.token_ids[1:], row.taught[1:], strict=True)
-    return [_UNTAUGHT, *(token if taught else _UNTAUGHT for token, taught in pairs)]
+    """The labels of the row's tokens; the first has nothing to be predicted from."""
+    pairs = zip(row.token_ids[1:], row.is_target[1:], strict=True)
+    return [_IGNORED, *(token if is_target else _IGNORED for token, is_target in pairs)]

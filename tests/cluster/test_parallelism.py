@@ -179,7 +179,8 @@ def test_an_estimate_before_anything_was_measured_uses_the_assumed_rates(tmp_pat
     assert found["generate"].width.tasks == 1
     assert 60 + 24 * 256 / 2000 < found["generate"].seconds < 60 + 24 * 256 / 2000 + 1
     assert found["train"].width.tasks == 4
-    assert found["train"].seconds == pytest.approx(12 / 1.5)
+    # A load of the base, and twelve pairs.
+    assert found["train"].seconds == pytest.approx(60 + 12 / 1.5)
     words = tasks_in_words(list(found.values()), Local(run))
     assert "generate 1 of 16 (more would load longer than they work)" in words
     assert "train 4 of 16 (4 to give out)" in words

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from support import tiny_models
 from support.openings import begin_or_continue
 from support.scripted_run import advance
 from transformers import GenerationMixin
-from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from sparta.engines.factory import close_engine, loads_so_far
 from sparta.engines.tokenizers import load_renderer
@@ -22,7 +22,8 @@ from sparta.store.run import Run
 from sparta.store.shards import read_shards
 from sparta.toy import BASE, EXPERTS
 from sparta.training import dpo
-from sparta.training.job import PreferenceExample, TrainingJob, TrainingReport
+from sparta.training.dpo_batches import Batch
+from sparta.training.job import PreferenceExample, TrainingJob
 
 Ids = tuple[int, ...]
 
@@ -55,27 +56,33 @@ def record_generation(monkeypatch: pytest.MonkeyPatch, end: int) -> list[tuple[I
 
 
 def record_training(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Ids, Ids, Ids]]:
-    """From now on: prompt, chosen and rejected of every pair that the trainer gets in a batch."""
+    """From now on: prompt, chosen and rejected of every pair in the batches that are trained on."""
     seen: list[tuple[Ids, Ids, Ids]] = []
-    collate = DataCollatorForPreference.torch_call
+    read = Batch.log_probabilities
 
-    def recording(collator: Any, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        batch = collate(collator, examples)
-        rows = [
-            (tuple(ids[(mask == 1) & (made == 0)].tolist()), tuple(ids[made == 1].tolist()))
-            for ids, mask, made in zip(
-                batch["input_ids"], batch["attention_mask"], batch["completion_mask"], strict=True
-            )
-        ]
-        for (prompt, chosen), (again, rejected) in zip(
-            rows[: len(examples)], rows[len(examples) :], strict=True
-        ):
-            assert prompt == again
-            seen.append((prompt, chosen, rejected))
-        return batch
+    def recording(batch: Batch, base: Any) -> Any:
+        if torch.is_grad_enabled():
+            rows = [_split(batch, row) for row in range(len(batch.ids))]
+            for at in range(0, len(rows), 2 * batch.half):
+                sides = zip(
+                    rows[at : at + batch.half], rows[at + batch.half : at + 2 * batch.half], strict=True
+                )
+                for (prompt, chosen), (again, rejected) in sides:
+                    assert prompt == again
+                    seen.append((prompt, chosen, rejected))
+        return read(batch, base)
 
-    monkeypatch.setattr(DataCollatorForPreference, "torch_call", recording)
+    monkeypatch.setattr(Batch, "log_probabilities", recording)
     return seen
+
+
+def _split(batch: Batch, row: int) -> tuple[Ids, Ids]:
+    """Prompt and completion of that row: what is scored is the completion."""
+    scored = batch.column[batch.row == row] + 1
+    first, last = int(scored.min()), int(scored.max())
+    assert scored.tolist() == list(range(first, last + 1))
+    ids = batch.ids[row].tolist()
+    return tuple(ids[:first]), tuple(ids[first : last + 1])
 
 
 def test_the_toy_pool_learns_from_exactly_the_tokens_that_it_read_and_wrote(
@@ -127,13 +134,13 @@ def two_bases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path
 def record_jobs(monkeypatch: pytest.MonkeyPatch) -> dict[str, Sequence[PreferenceExample]]:
     """From now on: the examples that each model is trained on."""
     examples: dict[str, Sequence[PreferenceExample]] = {}
-    train = dpo.train_dpo
+    train = dpo.train_members
 
-    def recording(job: TrainingJob, *rest: Any) -> TrainingReport:
-        examples[job.model] = job.examples
-        return train(job, *rest)
+    def recording(jobs: Sequence[TrainingJob], *rest: Any) -> None:
+        examples.update({job.model: job.examples for job in jobs})
+        train(jobs, *rest)
 
-    monkeypatch.setattr(dpo, "train_dpo", recording)
+    monkeypatch.setattr(dpo, "train_members", recording)
     return examples
 
 

@@ -84,7 +84,7 @@ def test_what_fits_is_let_through_and_what_does_not_is_refused_with_the_remedy(
     with pytest.raises(SpartaError) as caught:
         check(long, profile)
     said = str(caught.value)
-    assert said.startswith(f"DPO of ada, bea, cem on {base} is estimated to take 45.")
+    assert said.startswith(f"DPO of ada, bea, cem on {base} is estimated to take 46.")
     assert (
         "GiB of GPU memory, and a GPU of profile small has 40: set dpo.gradient_checkpointing to true" in said
     )
@@ -119,7 +119,7 @@ def test_a_dry_run_refuses_it_also_where_there_is_no_slurm(base: Path, tmp_path:
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(PROFILE))
     options = ("--recipe", recipe_file(tmp_path, base, 1500), "--state", tmp_path / "state", "--dry-run")
     said = sentence(typed("launch", *options, "--profile", tmp_path / "small.yaml", PATH=str(tmp_path)))
-    assert "is estimated to take 45." in said
+    assert "is estimated to take 46." in said
     assert not (tmp_path / "state").exists()
 
 
@@ -137,7 +137,7 @@ def test_a_dry_run_on_gpus_shows_the_total_and_that_of_the_pool_the_arithmetic(
 
     [total] = memory("launch", *on_gpus)
     said = re.fullmatch(
-        rf"(DPO of ada, bea, cem on {re.escape(str(base))}: 45\.\d GiB) of GPU memory; .*", total
+        rf"(DPO of ada, bea, cem on {re.escape(str(base))}: 46\.\d GiB) of GPU memory; .*", total
     )
     assert said is not None and "jobs/init_pool.py --dry-run" in total
     first, weights, lora, *_ = memory("init_pool", *on_gpus)

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from sparta.recipes.pool import Lora
-from sparta.training.job import PreferenceExample, SftExample
+from sparta.training.factory import train
+from sparta.training.job import PreferenceExample, Progress, SftExample, TrainingJob, TrainingReport, silent
 from sparta.training.new_adapter import fresh_adapter
 
 VOCABULARY, PAD, EOS = 48, 0, 1
@@ -77,6 +78,14 @@ class Watch:
         self.updates.append(update)
         if update == self.stop_at:
             raise Stop
+
+
+def train_one(job: TrainingJob, engine_kind: str, progress: Progress = silent) -> TrainingReport:
+    """`factory.train` for a single job."""
+    reports: list[TrainingReport] = []
+    train([job], engine_kind, 1, lambda _: progress, lambda _, report: reports.append(report))
+    [report] = reports
+    return report
 
 
 def read_log(out: Path) -> list[dict[str, Any]]:

@@ -16,9 +16,11 @@ from support.tiny_adapters import EOS, PAD, Member, Stop, Watch, random_examples
 
 from sparta.errors import SpartaError
 from sparta.training import dpo
-from sparta.training.adapter_folder import read_starting_adapter
-from sparta.training.dpo import make_trainer, train_dpo, training_order
+from sparta.training.dpo import train_dpo
+from sparta.training.dpo_batches import Batch
 from sparta.training.job import PreferenceExample, TrainingJob, usable_pairs
+from sparta.training.learner import Learner
+from sparta.training.runner import training_order
 
 MakeJob = Callable[..., TrainingJob]
 
@@ -42,21 +44,13 @@ def loss_by_hand(policy: Any, reference: Any, examples: list[PreferenceExample],
     return sum(losses) / len(losses)
 
 
-def test_every_iteration_continues_the_adapter_of_the_one_before(
-    make_job: MakeJob, member: Member, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trainers = []
-    make = dpo.make_trainer
-    monkeypatch.setattr(dpo, "make_trainer", lambda *given: trainers.append(make(*given)) or trainers[-1])
+def test_every_iteration_continues_the_adapter_of_the_one_before(make_job: MakeJob, member: Member) -> None:
     adapter, ids = member.adapter, [5, 9, 3, 7]
     for t in range(1, 4):
         job = make_job(f"iter_{t}", adapter=adapter, examples=random_examples(8, seed=t))
         report = train_dpo(job)
         assert report.first_loss == pytest.approx(math.log(2), abs=1e-4)
-        with torch.no_grad():
-            in_memory = trainers[-1].model.eval()(torch.tensor([ids])).logits[0]
-        assert torch.equal(member.logits(job.out, ids), in_memory)
-        assert not torch.allclose(member.logits(adapter, ids), in_memory, atol=1e-4)
+        assert not torch.allclose(member.logits(adapter, ids), member.logits(job.out, ids), atol=1e-4)
         assert tensors(job.out).keys() == tensors(member.adapter).keys()
         adapter = job.out
 
@@ -79,51 +73,59 @@ def test_the_reference_is_the_starting_adapter_also_after_a_resume(make_job: Mak
         assert abs(expected - wrong) > 1e-3
 
 
-def test_the_model_sees_the_given_ids_and_no_others(make_job: MakeJob, member: Member) -> None:
-    job = make_job(settings={"batch_size": 3}, examples=random_examples(7))
-    adapter = read_starting_adapter("tiny", member.adapter)
-    trainer = make_trainer(job, adapter, job.examples, "cpu", "float32", lambda *_: None)
+def test_the_model_sees_the_given_ids_and_no_others(
+    make_job: MakeJob, member: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(settings={"batch_size": 3, "epochs": 2}, examples=random_examples(7))
     seen: list[tuple[int, ...]] = []
+    read = Batch.log_probabilities
 
-    def record(_: Any, __: Any, given: dict[str, Any]) -> None:
-        if trainer.model.active_adapter == "default":
-            for ids, mask in zip(given["input_ids"], given["attention_mask"], strict=True):
-                assert set(ids[mask == 0].tolist()) <= {PAD}
-                seen.append(tuple(ids[mask == 1].tolist()))
+    def record(batch: Batch, base: Any) -> Any:
+        for block, rows in zip(
+            batch.blocks, batch.ids.view(len(batch.blocks), -1, batch.length), strict=True
+        ):
+            whole = [pair.prompt_ids + ids for pair in block.pairs for ids in (pair.chosen_ids,)]
+            whole += [pair.prompt_ids + ids for pair in block.pairs for ids in (pair.rejected_ids,)]
+            for ids, row in zip(whole, rows.tolist(), strict=True):
+                assert tuple(row[: len(ids)]) == ids and set(row[len(ids) :]) <= {PAD}
+                seen.append(ids)
+        return read(batch, base)
 
-    trainer.model.register_forward_pre_hook(record, with_kwargs=True)
-    trainer.train()
+    monkeypatch.setattr(Batch, "log_probabilities", record)
+    train_dpo(job)
     given = [example.prompt_ids + example.chosen_ids for example in job.examples]
     given += [example.prompt_ids + example.rejected_ids for example in job.examples]
-    assert sorted(seen) == sorted(given)
-    assert sum(ids[-1] == EOS for ids in seen) == len(job.examples)
+    # Both epochs, and the reference before them: its third batch has two pairs of the second epoch.
+    assert sorted(set(seen)) == sorted(set(given))
+    assert len(seen) == 2 * len(given) + 2 * 9
+    assert sum(ids[-1] == EOS for ids in seen) == len(seen) / 2
 
 
-def test_the_loss_counts_completion_tokens_only(make_job: MakeJob, member: Member) -> None:
+def test_the_loss_counts_completion_tokens_only(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     job = make_job(examples=random_examples(2))
-    adapter = read_starting_adapter("tiny", member.adapter)
-    trainer = make_trainer(job, adapter, job.examples, "cpu", "float32", lambda *_: None)
-    (batch,) = trainer.get_train_dataloader()
     first, second = (job.examples[i] for i in training_order(2, 1, job.seed, "DPO"))
-    counts = [
-        len(ids) for ids in (first.chosen_ids, second.chosen_ids, first.rejected_ids, second.rejected_ids)
-    ]
-    assert batch["completion_mask"].sum(1).tolist() == counts
+    sides = (first.chosen_ids, second.chosen_ids, first.rejected_ids, second.rejected_ids)
+    read, batches = Batch.log_probabilities, []
+    monkeypatch.setattr(
+        Batch, "log_probabilities", lambda batch, base: batches.append(batch) or read(batch, base)
+    )
+    train_dpo(job)
+    for batch in batches:
+        assert batch.row.bincount().tolist() == [len(ids) for ids in sides]
+        assert batch.targets.tolist() == [token for ids in sides for token in ids]
 
 
-def test_only_the_adapter_is_trained_and_the_copy_stays(make_job: MakeJob, member: Member) -> None:
-    job = make_job()
-    adapter = read_starting_adapter("tiny", member.adapter)
-    trainer = make_trainer(job, adapter, job.examples, "cpu", "float32", lambda *_: None)
-    before = {name: value.clone() for name, value in trainer.model.named_parameters()}
-    trainer.train()
-    changed = {
-        name for name, value in trainer.model.named_parameters() if not torch.equal(value, before[name])
-    }
-    assert changed
-    assert all(".default." in name for name in changed)
-    copy = {name.replace(".ref.", "."): value for name, value in before.items() if ".ref." in name}
-    assert all(torch.equal(value, copy[name]) for name, value in tensors(member.adapter).items())
+def test_only_the_adapter_is_trained(
+    make_job: MakeJob, member: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, bases = dpo.load_base, []
+    monkeypatch.setattr(dpo, "load_base", lambda *given: bases.append(load(*given)) or bases[-1])
+    train_dpo(make_job())
+    [base] = bases
+    before = member.load_base().state_dict()
+    after = base.state_dict()
+    assert after.keys() == before.keys(), "the base is as it was, without a trace of the adapter"
+    assert all(torch.equal(after[name], before[name]) for name in before)
 
 
 def test_pairs_that_are_too_long_or_lack_a_completion_are_dropped_and_counted(make_job: MakeJob) -> None:
@@ -249,15 +251,8 @@ def test_a_loss_that_is_not_a_number_ends_the_job(make_job: MakeJob) -> None:
 def test_a_gradient_that_is_not_a_number_ends_the_job(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make = dpo.make_trainer
-
-    def poisoned(*given: Any) -> Any:
-        trainer = make(*given)
-        parameter = next(value for value in trainer.model.parameters() if value.requires_grad)
-        parameter.register_hook(lambda gradient: gradient * math.nan)
-        return trainer
-
-    monkeypatch.setattr(dpo, "make_trainer", poisoned)
+    norm = Learner.gradient_norm
+    monkeypatch.setattr(Learner, "gradient_norm", lambda learner: norm(learner) * math.nan)
     job = make_job(examples=random_examples(2))
     with pytest.raises(SpartaError, match=r"its gradient is nan in update 1 of 1"):
         train_dpo(job)
@@ -279,7 +274,7 @@ def test_memory_that_does_not_suffice_is_named_with_the_remedy(
     def fail(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(dpo, "make_trainer", fail)
+    monkeypatch.setattr(dpo, "load_base", fail)
     with pytest.raises(SpartaError, match=r"tiny.*dpo\.batch_size.*dpo\.gradient_checkpointing"):
         train_dpo(make_job())
 

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.tiny_adapters import same
+from support.tiny_adapters import same, train_one
 
 from sparta.training import preemption
 from sparta.training.checkpoints import is_sealed
-from sparta.training.factory import train, train_expert
+from sparta.training.factory import train_expert
 
-TRAINED_BY = {"make_job": train, "make_expert": train_expert}
+TRAINED_BY = {"make_job": train_one, "make_expert": train_expert}
 
 
 class Gone(Exception):
@@ -29,35 +29,35 @@ def trained(request: pytest.FixtureRequest) -> tuple[Callable[..., Any], Callabl
 
 
 @pytest.mark.parametrize("saved_every", [2, 1000])
-def test_told_in_an_update_it_saves_that_one_and_goes(
+def test_asked_in_an_update_it_saves_that_one_and_goes(
     trained: tuple[Callable[..., Any], Callable[..., Any]], saved_every: int
 ) -> None:
     make, do = trained
-    undisturbed, job = make("undisturbed"), make("told", {"save_updates": saved_every})
+    undisturbed, job = make("undisturbed"), make("asked", {"save_updates": saved_every})
     do(undisturbed, "hf")
     updates: list[int] = []
 
-    def told(update: int, total: int, loss: float | None) -> None:
+    def asked(update: int, total: int, loss: float | None) -> None:
         updates.append(update)
         if update == 3:
             assert preemption.postpone(go)
 
     with pytest.raises(Gone):
-        do(job, "hf", told)
+        do(job, "hf", asked)
     assert updates == [1, 2, 3] and not job.out.exists()
     assert is_sealed(job.work / "checkpoint-3")
-    # Nobody is at work any more: who is told now goes at once.
+    # Nobody is at work any more: who is asked now goes at once.
     assert not preemption.postpone(go) and not preemption.requested()
     do(job, "hf", lambda update, total, loss: updates.append(update))
     assert updates == list(range(1, 9))
     assert same(job.out, undisturbed.out) and not Path(job.work).exists()
 
 
-def test_told_in_the_last_update_nothing_is_left_but_to_end(
+def test_asked_in_the_last_update_nothing_is_left_but_to_end(
     trained: tuple[Callable[..., Any], Callable[..., Any]],
 ) -> None:
     make, do = trained
-    undisturbed, job = make("undisturbed"), make("told")
+    undisturbed, job = make("undisturbed"), make("asked")
     do(undisturbed, "hf")
     with pytest.raises(Gone):
         do(job, "hf", lambda update, total, loss: update == total and preemption.postpone(go))

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.tiny_adapters import Member, random_examples, random_rows, same, tensors
+from support.tiny_adapters import Member, random_examples, random_rows, same, tensors, train_one
 
 from sparta.errors import SpartaError
-from sparta.training.factory import train, train_expert
+from sparta.training.factory import train_expert
 from sparta.training.job import SftJob, TrainingJob
 
 MakeJob = Callable[..., TrainingJob]
@@ -22,9 +22,9 @@ def test_equal_jobs_give_equal_adapters_and_different_ones_different(
     make_job: MakeJob, member: Member
 ) -> None:
     job = make_job("one")
-    train(job, "scripted")
+    train_one(job, "scripted")
     same_work = make_job("two")
-    train(same_work, "scripted")
+    train_one(same_work, "scripted")
     assert same(job.out, same_work.out)
     following = make_job("following", adapter=job.out)
     others = [
@@ -33,7 +33,7 @@ def test_equal_jobs_give_equal_adapters_and_different_ones_different(
         following,
     ]
     for other in others:
-        train(other, "scripted")
+        train_one(other, "scripted")
         assert not same(job.out, other.out)
     assert all(0 <= value < 1 for value in next(iter(tensors(job.out).values())).tolist())
 
@@ -42,8 +42,8 @@ def test_it_counts_like_dpo_and_leaves_the_same_files(make_job: MakeJob, member:
     told: list[int] = []
     scripted, real = make_job("scripted", {"max_length": 10}), make_job("real", {"max_length": 10})
     scripted.work.mkdir(parents=True)
-    one = train(scripted, "scripted", lambda update, total, loss: told.append(update))
-    two = train(real, "hf")
+    one = train_one(scripted, "scripted", lambda update, total, loss: told.append(update))
+    two = train_one(real, "hf")
     assert two.dropped > 0
     assert (one.pairs, one.dropped, one.steps, one.tokens) == (two.pairs, two.dropped, two.steps, two.tokens)
     assert told == list(range(1, one.steps + 1))
@@ -58,15 +58,15 @@ def test_it_counts_like_dpo_and_leaves_the_same_files(make_job: MakeJob, member:
 
 def test_without_pairs_the_adapter_is_copied(make_job: MakeJob, member: Member) -> None:
     job = make_job(examples=())
-    assert train(job, "scripted").steps == 0
+    assert train_one(job, "scripted").steps == 0
     assert same(job.out, member.adapter)
 
 
 def test_a_job_whose_adapter_is_in_place_reports_again_and_is_not_done_twice(make_job: MakeJob) -> None:
     job = make_job()
-    first = train(job, "scripted")
+    first = train_one(job, "scripted")
     written = (job.out / "adapter_model.safetensors").stat().st_mtime_ns
-    assert train(job, "scripted") == first
+    assert train_one(job, "scripted") == first
     assert (job.out / "adapter_model.safetensors").stat().st_mtime_ns == written
 
 
@@ -78,7 +78,7 @@ def test_the_configuration_must_be_that_of_a_plain_lora(
     for change, message in (({"peft_type": "IA3"}, "IA3"), ({"init_lora_weights": "pissa_niter_4"}, "pissa")):
         (tmp_path / "adapter_config.json").write_text(json.dumps(config | change))
         with pytest.raises(SpartaError, match=message):
-            train(replace(make_job(), adapter=tmp_path), "scripted")
+            train_one(replace(make_job(), adapter=tmp_path), "scripted")
 
 
 def test_importing_the_package_loads_no_heavy_library() -> None:

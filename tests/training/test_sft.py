@@ -59,7 +59,7 @@ def loss_by_hand(model: Any, rows: list[SftExample]) -> float:
         ids = torch.tensor([row.token_ids])
         with torch.no_grad():
             logp = model(ids).logits[0, :-1].log_softmax(-1).gather(-1, ids[0, 1:, None])[:, 0]
-        nats += logp[torch.tensor(row.taught[1:])].neg().tolist()
+        nats += logp[torch.tensor(row.is_target[1:])].neg().tolist()
     return fmean(nats)
 
 
@@ -157,7 +157,7 @@ def test_labels_are_the_taught_tokens_and_no_others(make_expert: MakeExpert) -> 
         [batch] = trainer_of(job).get_train_dataloader()
         order = training_order(len(job.examples), 1, job.seed, "SFT")
         rows = [job.examples[i] for i in order]
-        wanted = [[token for token, t in zip(row.token_ids, row.taught, strict=True) if t] for row in rows]
+        wanted = [[token for token, t in zip(row.token_ids, row.is_target, strict=True) if t] for row in rows]
         taught = batch["labels"] != -100
         assert torch.equal(batch["labels"][taught], batch["input_ids"][taught])
         assert batch["labels"][taught].tolist() == list(chain(*wanted))
@@ -197,7 +197,7 @@ def test_a_base_whose_rows_see_each_other_is_found_out(member: Member) -> None:
 
 
 def test_rows_that_are_too_long_or_teach_nothing_are_dropped_and_counted(make_expert: MakeExpert) -> None:
-    fitting = SftExample(LONG.token_ids[1:], LONG.taught[1:])
+    fitting = SftExample(LONG.token_ids[1:], LONG.is_target[1:])
     job = make_expert(settings={"max_length": 8}, examples=(LONG, fitting, UNTAUGHT), epochs=3)
     assert usable_rows(job) == (fitting,)
     report = train_sft(job)

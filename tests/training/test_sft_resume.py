@@ -78,5 +78,5 @@ def test_the_taught_tokens_belong_to_the_job(make_expert: MakeExpert) -> None:
     job = make_expert("job", SETTINGS, epochs=2)
     stopped(job, at=3)
     first, *rest = job.examples
-    other = replace(first, taught=(False, *[True] * (first.length - 1)))
+    other = replace(first, is_target=(False, *[True] * (first.length - 1)))
     assert finished(replace(job, examples=(other, *rest)))[0][0] == 1
