@@ -183,7 +183,7 @@ def test_tasks_that_cannot_be_scored_are_refused_before_anything_is_asked(run: R
     for arguments, said in (
         (("--tasks", "toyy"), "there is no task toyy; did you mean toy?"),
         (("--tasks", "toy,own"), "the task own is made of your own files"),
-        (("--tasks", "toy,alpaca"), "alpaca is scored by score, which a judge gives"),
+        (("--tasks", "toy,alpaca"), "alpaca is scored by score, which needs a judge"),
         (("--against", tmp_path), f"{tmp_path} holds no run"),
     ):
         assert said in sentence(typed("evaluate", run.state.root, *arguments))
