@@ -27,6 +27,7 @@ from sparta.engines.api.call_cache import Call
 from sparta.evaluation.holdout_log import HoldoutAccess
 from sparta.evaluation.summary import Choice, Comparison, Interval, Scale, TaskScores
 from sparta.methods.registry import sections
+from sparta.phases.single import rows as single
 from sparta.pool.hub_download import Fetched
 from sparta.recipes.load import find, load
 from sparta.recipes.schema import Recipe
@@ -399,7 +400,7 @@ def fields_of(kind: type) -> set[str]:
 def row_types() -> list[type]:
     found = [
         kind
-        for kind in vars(records).values()
+        for kind in (*vars(records).values(), *vars(single).values())
         if isinstance(kind, type)
         and issubclass(kind, Record)
         and kind is not Record

@@ -55,7 +55,7 @@ class Piece(NamedTuple):
 
     def attempts(self, run: Run) -> "AttemptDir":
         """Where the attempt is kept."""
-        return AttemptDir(run, phase_named(self.phase, self.spec), self.t)
+        return AttemptDir(run, phase_named(self.phase, self.spec, run.recipe), self.t)
 
 
 class TaskRecord(msgspec.Struct, frozen=True):
@@ -106,7 +106,8 @@ class AttemptDir:
     @property
     def alternatives(self) -> "list[AttemptDir]":
         """The attempts at the same rows in another way, see `Phase.alternatives`."""
-        return [AttemptDir(self._run, phase_named(name), self.t) for name in self.phase.alternatives]
+        named = (phase_named(name, recipe=self._run.recipe) for name in self.phase.alternatives)
+        return [AttemptDir(self._run, phase, self.t) for phase in named]
 
     def all(self) -> list[Attempt]:
         """Attempts so far, oldest first."""

@@ -64,7 +64,7 @@ def _share_of_work(run: Run, t: int, name: str, stats: IterationStats) -> float:
 
     Of a phase whose items do not depend on the plan, such as training, the recipe says the cost; all others go with the number of combats.
     """
-    phase, cost = phase_named(name), stats.phases[name].cost
+    phase, cost = phase_named(name, recipe=run.recipe), stats.phases[name].cost
     if phase.is_array and not phase.needs_plan and cost > 0:
         return sum(item.cost for item in phase.work(run, t)) / cost
     return run.recipe.combats / stats.combats

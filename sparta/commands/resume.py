@@ -23,7 +23,7 @@ from sparta.commands.begin import (
 from sparta.commands.cancel import attempts_below
 from sparta.errors import SpartaError
 from sparta.evaluation.holdout_log import copy_accesses
-from sparta.methods.registry import phases_of
+from sparta.methods.registry import method_of, phases_of
 from sparta.names import quoted, suggested
 from sparta.recipes.schema import Recipe
 from sparta.store import files, standings
@@ -135,6 +135,7 @@ def prepare_fork(parent: Run, t: int, target: StateDir, recipe: Recipe | None) -
     require_committed(parent, t)
     recipe = recipe or parent.recipe
     _require_same_pool(parent, recipe)
+    _require_its_method(parent, recipe, t)
     _require_room(target, t)
     check_state(parent, upto=t)
     check_changes(parent, recipe, t)
@@ -179,6 +180,16 @@ def _require_same_pool(parent: Run, recipe: Recipe) -> None:
     if any(wanted[part] != given[part] for part in ("pool", "data")):
         raise SpartaError(
             "a fork keeps the pool and the data of its parent: leave both as they are, or begin a new run"
+        )
+
+
+def _require_its_method(parent: Run, recipe: Recipe, t: int) -> None:
+    """Raises SpartaError where `recipe` has a method that does not suit it, or another one than that which made the iterations that are shared."""
+    method_of(recipe).check(recipe)
+    if t > 0 and recipe.method != parent.recipe.method:
+        raise SpartaError(
+            f"a fork from iteration {t} keeps its method, {parent.recipe.method}, which made what it shares with its parent: to go on with "
+            f"{recipe.method}, branch from the initial pool, {quoted('--resume', parent.iteration(0).root)}, or begin a new run"
         )
 
 

@@ -35,7 +35,12 @@ def derive(recipe: Recipe, ranking: Sequence[str]) -> Recipe:
         return recipe
     _require_originals(pool)
     _require_ranking(pool, ranking)
-    chosen = _repeated(recipe.seed, pool, derived, ranking) if derived.repeat else _spread(derived, ranking)
+    if derived.best:
+        chosen = {ranking[0]}
+    else:
+        chosen = (
+            _repeated(recipe.seed, pool, derived, ranking) if derived.repeat else _spread(derived, ranking)
+        )
     copies = len(pool.models) // len(chosen) if derived.repeat else 1
     models = [one for model in pool.models if model.name in chosen for one in _times(pool, model, copies)]
     tree = recipe.model_dump(mode="json")
@@ -186,7 +191,7 @@ def _told(recipe: Recipe, whole: Recipe, ranking: Sequence[str], scored: _PoolSc
     chosen = [name for name in ranking if any(model.name == name for model in whole.pool.models)]
     copies = len(whole.pool.models) // len(chosen)
     times = f", {copies} times each" if copies > 1 else ""
-    how = "ranks evenly spread"
+    how = "the best alone" if derived.best else "ranks evenly spread"
     if repeated:
         how = "the best alone" if len(chosen) == 1 else f"the best, the others drawn by seed {recipe.seed}"
     by = (

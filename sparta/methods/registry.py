@@ -68,10 +68,11 @@ def is_phase(name: str, spec: PhaseSpec | None = None) -> bool:
     return True
 
 
-def phase_named(name: str, spec: PhaseSpec | None = None) -> Phase:
+def phase_named(name: str, spec: PhaseSpec | None = None, recipe: Recipe | None = None) -> Phase:
     """The phase called `name`, asked for `spec` if it is one that can be asked for different things. Raises SpartaError where there is none.
 
-    In states of version 0.1.0 the name holds the spec.
+    recipe: of the run that it is a phase of, whose method says what it does there; without it only what all phases of that name have in common
+    may be asked. In states of version 0.1.0 the name holds the spec.
     """
     kind = _OVER_TASKS.get(name.partition(":")[0])
     asked = spec or spec_in(name)
@@ -79,4 +80,5 @@ def phase_named(name: str, spec: PhaseSpec | None = None) -> Phase:
         return kind.of(asked)
     if name not in _phases():
         raise SpartaError(f"there is no phase {name}: the state was written by another version of the suite")
-    return _phases()[name]
+    own = method_of(recipe).all_phases if recipe is not None else ()
+    return next((phase for phase in own if phase.name == name), _phases()[name])

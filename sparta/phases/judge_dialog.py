@@ -44,12 +44,16 @@ class Pending(Generic[Q]):
 
 
 class Reading(NamedTuple):
-    """What was read. score: None where it is missing. raw: what the judge wrote, less `thinking`. answered: False where its thinking never ended."""
+    """What was read. score: None where it is missing. raw: what the judge wrote, less `thinking`. answered: False where its thinking never ended.
+
+    token_ids: all that was written in this try, thinking included, where it was text.
+    """
 
     score: float | None
     raw: str
     thinking: str = ""
     answered: bool = True
+    token_ids: tuple[int, ...] = ()
 
 
 class JudgeDialog(ABC, Generic[Q, R]):
@@ -133,7 +137,9 @@ class JudgeDialog(ABC, Generic[Q, R]):
             renderer = self._engine.renderer(self._judge(pending.question))
             before = renderer.up_to_answer(pending.prompt, done.token_ids)
             return replace(pending, before=before, thinking=said.thinking, thought=True)
-        return Reading(parse(said.answer), said.answer, said.thinking)
+        return Reading(
+            parse(said.answer), said.answer, said.thinking, token_ids=pending.before + done.token_ids
+        )
 
     @abstractmethod
     def _judge(self, question: Q) -> ModelRef:

@@ -54,25 +54,28 @@ class Train(RowPhase):
     needs_plan = False
     trains = True
 
-    def __init__(self, learners: Learners = everyone) -> None:
-        self._learners = learners
+    def __init__(self, learners: Learners = everyone, pairs_each: int = 1) -> None:
+        """pairs_each: how many preference pairs a combat, or a prompt, may make."""
+        self._learners, self._pairs_each = learners, pairs_each
 
     def folder(self, run: Run, t: int) -> Path:
         return run.iteration(t).training
 
     def work(self, run: Run, t: int) -> Sequence[WorkItem]:
-        cost = run.recipe.combats * run.recipe.generation.max_new_tokens * 2.0 * run.recipe.dpo.epochs
+        pairs = run.recipe.combats * self._pairs_each
+        cost = pairs * run.recipe.generation.max_new_tokens * 2.0 * run.recipe.dpo.epochs
         bases = run.bases
         return [WorkItem(model, cost, group=model, base=bases[model]) for model in self._learners(run, t)]
 
     def expected(self, run: Run, t: int) -> Expected:
         recipe, count = run.recipe, len(self._learners(run, t))
+        pairs = recipe.combats * self._pairs_each
         step = recipe.dpo.batch_size * recipe.dpo.accumulation
         return Expected(
-            f"{count} training{'s' * (count != 1)} of up to {recipe.combats:,} pairs",
+            f"{count} training{'s' * (count != 1)} of up to {pairs:,} pairs",
             bundles=count,
-            updates=-(-recipe.combats // step) * recipe.dpo.epochs * count,
-            seconds=(recipe.combats * recipe.dpo.epochs / recipe.cluster.assumed.pairs_per_second,) * count,
+            updates=-(-pairs // step) * recipe.dpo.epochs * count,
+            seconds=(pairs * recipe.dpo.epochs / recipe.cluster.assumed.pairs_per_second,) * count,
         )
 
     def execute(self, run: Run, t: int, items: Sequence[WorkItem], sink: Sink) -> None:

@@ -141,6 +141,7 @@ class Derived(Rules):
         ge=3,
         description="so many models with the widest spread of scores: the first, the last, and ranks evenly between (3 of 10: 1st, 5th, 10th)",
     )
+    best: bool = Field(default=False, description="the best alone, for methods that align one model")
     scores: str | None = Field(
         default=None, description="a state directory whose initial pool the command evaluate has scored"
     )
@@ -153,8 +154,8 @@ class Derived(Rules):
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
-        if (self.repeat is None) == (self.spread is None):
-            raise ValueError("pool.derived names either repeat or spread")
+        if [self.repeat is not None, self.spread is not None, self.best].count(True) != 1:
+            raise ValueError("pool.derived names either repeat, spread or best: true")
         if (self.scores is None) == (not self.ranking):
             raise ValueError("pool.derived names either scores or a ranking")
         return self
@@ -187,10 +188,8 @@ class Pool(Rules):
         names = [model.name for model in self.models]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two models are named {twice[0]}: give each a name of its own")
-        if len(names) < 3:
-            raise ValueError(
-                f"the pool has {len(names)} model{'s' * (len(names) != 1)}, at least 3 are needed: two duel, the others judge"
-            )
+        if not names:
+            raise ValueError("the pool has no model: name some in pool.models")
         originals = {model.name: model for model in self.models if model.copy_of is None}
         for model in self.models:
             if model.copy_of is not None and model.copy_of not in originals:

@@ -23,6 +23,7 @@ from sparta.arena.rules import (
     overlay,
 )
 from sparta.names import DATASETS, MODELS, ClusterKind
+from sparta.recipes.baseline import Baseline
 from sparta.recipes.chat import Chat
 from sparta.recipes.engine import HOW, VLLM_HOTTEST, EngineSettings
 from sparta.recipes.identity import flat, identity_of
@@ -278,6 +279,7 @@ class Recipe(Rules):
     reweighting: Reweighting = Reweighting()
     preferences: Preferences = Preferences()
     dpo: Dpo = Dpo()
+    baseline: Baseline = Baseline()
     engine: EngineSettings = EngineSettings()
     cluster: Cluster = Field(default=Cluster(), json_schema_extra=HOW)
     evaluation: Evaluation = Field(default=Evaluation(), json_schema_extra=HOW)

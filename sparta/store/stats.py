@@ -70,7 +70,7 @@ class IterationStats(msgspec.Struct, frozen=True):
 
     too_long: prompts that left no room for a response. unanswered: responses whose thinking never ended. cut_responses: at the token limit. votes_saved: that nobody was asked for,
     as the answers were equal or one was empty. dropped_pairs: by model, pairs that could not be trained on. mean_losses: by model, nats.
-    gpu_seconds, gpu_idle: as in PhaseStats, of all its phases together.
+    gpu_seconds, gpu_idle: as in PhaseStats, of all its phases together. unit: what is counted where it says combats: prompts of a method without.
     """
 
     combats: int
@@ -89,6 +89,7 @@ class IterationStats(msgspec.Struct, frozen=True):
     gpu_idle: float | None = None
     unanswered: int = 0
     cut_responses: int = 0
+    unit: str = "combats"
 
     @property
     def pairs(self) -> int:
@@ -104,7 +105,7 @@ class IterationStats(msgspec.Struct, frozen=True):
         ]
         cut = f"; {self.cut_responses:,} responses were cut at the token limit" if self.cut_responses else ""
         unused = f", not used: {', '.join(others)}" if others else ""
-        return f"{self.pairs:,} preference pairs from {self.combats:,} combats{share}{unused}{cut}"
+        return f"{self.pairs:,} preference pairs from {self.combats:,} {self.unit}{share}{unused}{cut}"
 
     @property
     def warning(self) -> str:
@@ -114,6 +115,6 @@ class IterationStats(msgspec.Struct, frozen=True):
         others = [(count, reason) for reason, count in self.reasons.items() if count and reason != "pair"]
         most = f"; most of the others are {max(others)[1]}" if others else ""
         return (
-            f"only {self.pairs:,} of {self.combats:,} combats made a pair{most}: the models learn next to nothing from this iteration. Look at "
-            "its combats.jsonl, and change the prompts, generation.temperature, or how judges vote"
+            f"only {self.pairs:,} of {self.combats:,} {self.unit} made a pair{most}: the models learn next to nothing from this iteration. Look at "
+            f"its {'combats.jsonl' if self.unit == 'combats' else 'rankings.jsonl'}, and change the prompts, generation.temperature, or how judges vote"
         )

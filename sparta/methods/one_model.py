@@ -1,0 +1,123 @@
+"""What methods that align one model have in common: the baselines of the paper (section 3, C.4)."""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+
+from sparta.errors import SpartaError
+from sparta.methods.base import Method, Summary
+from sparta.phases.base import Phase
+from sparta.phases.commit import Commit
+from sparta.phases.single.learner import learner_of, only_learner
+from sparta.phases.single.rows import CANDIDATES, RANKINGS, Candidate, Ranking
+from sparta.phases.train import Train
+from sparta.recipes.schema import Recipe
+from sparta.store import files
+from sparta.store.records import Row, Trained
+from sparta.store.run import Run
+from sparta.store.stats import IterationStats
+
+FILES = ("plan.jsonl", RANKINGS, "preferences.jsonl", "standing.json")
+ROWS: Mapping[str, type[Row]] = {CANDIDATES: Candidate, "training": Trained}
+"""What an iteration of all of them consists of, see `Commit`."""
+
+
+class OneModel(Method):
+    """The model that `learner_of` names learns from its own answers; all others are carried over unchanged.
+
+    made: the phases up to the preference pairs. rows: what they make beside candidates. pairs_each: how many pairs a prompt may make.
+    """
+
+    fewest_members = 1
+
+    def __init__(
+        self, made: Sequence[Phase], rows: Mapping[str, type[Row]] | None = None, pairs_each: int = 1
+    ) -> None:
+        self._phases = (
+            *made,
+            Train(only_learner, pairs_each),
+            Commit(only_learner, FILES, {**ROWS, **(rows or {})}),
+        )
+
+    def iteration(self, recipe: Recipe) -> tuple[Phase, ...]:
+        return self._phases
+
+    @property
+    def all_phases(self) -> Iterable[Phase]:
+        return self._phases
+
+    def learners(self, run: Run, t: int) -> Sequence[str]:
+        return only_learner(run, t)
+
+    def check(self, recipe: Recipe) -> None:
+        super().check(recipe)
+        learner_of(recipe)
+        self.check_candidates(recipe)
+
+    def check_candidates(self, recipe: Recipe) -> None:
+        """Raises SpartaError where no pair can come of the candidates."""
+        if recipe.baseline.candidates < 2:
+            raise SpartaError(
+                f"baseline.candidates is {recipe.baseline.candidates}, and the method {self.name} makes its pairs from the best and the worst of several: "
+                "set it to 2 at least"
+            )
+
+    def summary(self, run: Run, t: int) -> Summary:
+        """What the model learned from."""
+        iteration, name = run.iteration(t), learner_of(run.recipe)
+        stats = files.read_json(iteration.stats, IterationStats)
+        rankings = list(files.read_rows(iteration.root / RANKINGS, Ranking))
+        judge, loss = stats.judges.get(name), stats.mean_losses.get(name)
+        best, worst = (
+            _mean_of(rankings, [getattr(ranking, side) for ranking in rankings])
+            for side in ("chosen", "rejected")
+        )
+        return Summary(
+            f"iteration {t} of {run.recipe.iterations}",
+            ("model", "pairs", self.score_name, "of rejected", "missing votes", "loss"),
+            (
+                (
+                    name,
+                    f"{stats.pairs:,}",
+                    best,
+                    worst,
+                    "" if judge is None else f"{judge.missing}/{judge.votes}",
+                    "" if loss is None else f"{loss:.3f}",
+                ),
+            ),
+            tuple(_notes(stats)),
+        )
+
+    @property
+    @abstractmethod
+    def score_name(self) -> str:
+        """What the table after an iteration calls the mean score of the chosen candidates."""
+
+
+def _mean_of(rankings: Sequence[Ranking], numbers: Sequence[int | None]) -> str:
+    """The mean score of the candidates with these numbers, one a ranking."""
+    scores = [
+        score
+        for ranking, number in zip(rankings, numbers, strict=True)
+        if number is not None and (score := ranking.scores[number]) is not None
+    ]
+    return f"{sum(scores) / len(scores):.2f}" if scores else ""
+
+
+def _notes(stats: IterationStats) -> Iterable[str]:
+    """How many pairs came of the prompts, and what went another way than usual."""
+    yield stats.in_words
+    if stats.warning:
+        yield f"warning: {stats.warning}"
+    for number, what in (
+        (
+            sum(judge.cut for judge in stats.judges.values()),
+            "votes saw a candidate whose end was cut to fit the context",
+        ),
+        (stats.too_long, "candidates had no room, as the prompt filled the context"),
+        (
+            sum(stats.dropped_pairs.values()),
+            "pairs could not be trained on (longer than dpo.max_length, or without a token)",
+        ),
+    ):
+        if number:
+            yield f"  {number:,} {what}"

@@ -1,0 +1,20 @@
+"""Self-Rewarding (Yuan et al. 2024): the model answers each prompt several times, votes on its own answers, and learns from the best and the worst."""
+
+from sparta.methods.one_model import OneModel
+from sparta.phases.single.assess import Assess
+from sparta.phases.single.draw import DrawPrompts
+from sparta.phases.single.rank import Rank
+from sparta.phases.single.rows import JUDGEMENTS, Judgement
+from sparta.phases.single.sample import Sample
+
+
+class SelfRewarding(OneModel):
+    name = "self_rewarding"
+    score_name = "votes on chosen"
+
+    def __init__(self) -> None:
+        sample = Sample()
+        super().__init__((DrawPrompts(), sample, Assess(sample), Rank(sample)), rows={JUDGEMENTS: Judgement})
+
+
+METHOD = SelfRewarding()

@@ -1,0 +1,222 @@
+"""Assess: the model scores each of its candidates alone, on 1..10, several times (Self-Rewarding, Meta-Rewarding)."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from sparta.chat.judge_prompts import question_text
+from sparta.chat.template import Message
+from sparta.engines.base import Engine, ModelRef
+from sparta.errors import SpartaError
+from sparta.phases import token_costs
+from sparta.phases.base import Expected, RowPhase, Sink, WorkItem
+from sparta.phases.judge import ScoreRequests
+from sparta.phases.judge_dialog import Pending, Reading
+from sparta.phases.single.learner import base_of_learner, engine_of_learner
+from sparta.phases.single.rows import (
+    JUDGEMENTS,
+    Candidate,
+    Draw,
+    Judgement,
+    judgement_key,
+    read_candidates,
+    read_draws,
+)
+from sparta.phases.single.sample import Sample, usual_length
+from sparta.recipes.schema import Judging, Recipe
+from sparta.store.run import Run
+from sparta.store.shards import iter_shards
+
+
+@dataclass(frozen=True)
+class CandidateBallot:
+    """One vote to be cast on a candidate, and what the judge needs for it."""
+
+    draw_id: str
+    number: int
+    round: int
+    judge: ModelRef
+    messages: tuple[Message, ...]
+    response: str
+
+    @property
+    def key(self) -> str:
+        return judgement_key(self.draw_id, self.number, self.round)
+
+
+class JudgementRequests(ScoreRequests[CandidateBallot, Judgement]):
+    """Votes of the model on its candidates. kept: whether their token ids are kept, to learn from."""
+
+    def __init__(
+        self, engine: Engine, judging: Judging, stream: tuple[int | str, ...], kept: bool = False
+    ) -> None:
+        super().__init__(engine, judging, stream)
+        self._kept = kept
+
+    def _row(self, pending: Pending[CandidateBallot], verdict: Reading, prompt_tokens: int) -> Judgement:
+        ballot = pending.question
+        kept = verdict.token_ids if self._kept else ()
+        return Judgement(
+            draw_id=ballot.draw_id,
+            number=ballot.number,
+            round=ballot.round,
+            judge=ballot.judge.name,
+            score=verdict.score,
+            raw=verdict.raw,
+            tries=pending.tries,
+            prompt_tokens=prompt_tokens,
+            new_tokens=pending.new_tokens,
+            cut=pending.prompt.cut,
+            seconds=pending.seconds,
+            thinking=verdict.thinking,
+            answered=verdict.answered,
+            token_ids=kept,
+            tokenizer=self._engine.tokenizer_fingerprint(ballot.judge) if kept else "",
+        )
+
+
+def rounds_of(recipe: Recipe) -> int:
+    """Votes on each candidate: baseline.rounds, and one where the judge draws nothing at random, so that all would be equal."""
+    judging = recipe.judging
+    drawn = judging.temperature > 0 and (judging.mode == "text" or judging.working)
+    return recipe.baseline.rounds if drawn else 1
+
+
+def to_judge(candidates: Sequence[Candidate], judging: Judging, complete: bool = True) -> list[Candidate]:
+    """Those of the candidates of one draw that are judged: of equal ones the first, none that is empty, and none where one alone is left.
+
+    With `judging.equal: judge` all of them. complete: whether all candidates are there; before that more may be judged than in the end, never fewer.
+    """
+    if judging.equal == "judge":
+        return list(candidates)
+    first: dict[str, Candidate] = {}
+    for candidate in candidates:
+        if text := candidate.answer.strip():
+            first.setdefault(text, candidate)
+    return list(first.values()) if len(first) > 1 or not complete else []
+
+
+class Assess(RowPhase):
+    """kept: whether the token ids of judgements are kept."""
+
+    name = "assess"
+    rows = Judgement
+
+    def __init__(self, sample: Sample, kept: bool = False) -> None:
+        self._sample, self._kept = sample, kept
+
+    def folder(self, run: Run, t: int) -> Path:
+        return run.iteration(t).root / JUDGEMENTS
+
+    def work(self, run: Run, t: int) -> Sequence[WorkItem]:
+        """Votes on all candidates, but for those that turned out to need none (see `to_judge`)."""
+        base, rounds = base_of_learner(run), rounds_of(run.recipe)
+        numbers = self._numbers(run, t)
+        return [
+            WorkItem(
+                judgement_key(draw.draw_id, number, round),
+                1.0,
+                group="",
+                base=base,
+                bundle=f"{draw.draw_id}/{number}",
+            )
+            for draw in read_draws(run, t)
+            for number in numbers[draw.draw_id]
+            for round in range(rounds)
+        ]
+
+    def _numbers(self, run: Run, t: int) -> Mapping[str, Sequence[int]]:
+        """The candidates of each draw that are judged, as far as can be told by now."""
+        count, judging = self._sample.count(run.recipe), run.recipe.judging
+        known = read_candidates(run, t)
+        numbers = {}
+        for draw in read_draws(run, t):
+            there = known.get(draw.draw_id, ())
+            missing = set(range(count)) - {candidate.number for candidate in there}
+            judged = to_judge(there, judging, complete=not missing)
+            numbers[draw.draw_id] = sorted(missing | {candidate.number for candidate in judged})
+        return numbers
+
+    def final(self, run: Run, t: int) -> bool:
+        return run.recipe.judging.equal == "judge" or not self._sample.missing(run, t)
+
+    def expected(self, run: Run, t: int) -> Expected:
+        """The judge writes all that it may; a prompt and half a response are read for each vote."""
+        recipe = run.recipe
+        candidates = recipe.combats * self._sample.count(recipe)
+        votes = candidates * rounds_of(recipe)
+        silent = recipe.judging.mode == "expected" and not recipe.judging.working
+        written = 0 if silent else recipe.judging.max_new_tokens
+        reading = token_costs.expected_reading(run, recipe.generation.max_new_tokens / 2, judging=True)
+        return Expected(
+            f"{'up to ' * (recipe.judging.equal == 'skip')}{votes:,} judgements",
+            bundles=candidates,
+            cost=votes * (max(written, 1) + reading),
+            tokens=votes * written,
+        )
+
+    def priced(self, run: Run, t: int, items: Sequence[WorkItem]) -> Sequence[WorkItem]:
+        frame, usual = token_costs.wrapping(run.recipe), usual_length(run, t)
+        lengths = {
+            f"{draw_id}/{row.number}": float(row.new_tokens)
+            for draw_id, rows in read_candidates(run, t).items()
+            for row in rows
+        }
+        texts = {draw.draw_id: question_text(draw.messages) + frame for draw in read_draws(run, t)}
+        read = {
+            item.key: (texts[item.bundle.partition("/")[0]], lengths.get(item.bundle, usual))
+            for item in items
+        }
+        return token_costs.of_grades(run, items, read, round(_usual_judgement(run, t)))
+
+    def execute(self, run: Run, t: int, items: Sequence[WorkItem], sink: Sink) -> None:
+        engine, model = engine_of_learner(run, t, self)
+        wanted, candidates = {item.key for item in items}, read_candidates(run, t)
+        asking = judgement_requests(run, t, engine, self._kept)
+        ballots = [
+            ballot
+            for draw in read_draws(run, t)
+            for ballot in ballots_on(
+                draw, candidates.get(draw.draw_id, ()), model, rounds_of(run.recipe), wanted
+            )
+        ]
+        if len(ballots) < len(wanted):
+            raise SpartaError(
+                f"{self._sample.folder(run, t)} lacks candidates: sampling is not complete, launch the run again to continue it"
+            )
+        asking.ask_all(ballots, sink.write)
+
+
+def judgement_requests(run: Run, t: int, engine: Engine, kept: bool) -> JudgementRequests:
+    """What turns ballots of iteration t into judgements."""
+    return JudgementRequests(engine, run.recipe.judging, (run.recipe.seed, t, "assess"), kept)
+
+
+def ballots_on(
+    draw: Draw, candidates: Sequence[Candidate], judge: ModelRef, rounds: int, wanted: Collection[str]
+) -> Iterator[CandidateBallot]:
+    """The ballots on the candidates of `draw`, of those whose judgements are `wanted`."""
+    for candidate in candidates:
+        for round in range(rounds):
+            if judgement_key(draw.draw_id, candidate.number, round) in wanted:
+                yield CandidateBallot(
+                    draw.draw_id, candidate.number, round, judge, draw.messages, candidate.answer
+                )
+
+
+def read_judgements(run: Run, t: int) -> Iterator[Judgement]:
+    """The judgements of iteration t that there are."""
+    return iter_shards(run.iteration(t).root / JUDGEMENTS, Judgement)
+
+
+def _usual_judgement(run: Run, t: int) -> float:
+    """Tokens that a judgement will have, about: the mean of the latest iteration before t, else what the recipe allows."""
+    judging = run.recipe.judging
+    if judging.mode == "expected" and not judging.working:
+        return 1.0
+    for earlier in range(t - 1, 0, -1):
+        lengths = [row.new_tokens for row in read_judgements(run, earlier)]
+        if lengths:
+            return fmean(lengths)
+    return float(judging.max_new_tokens)

@@ -1,0 +1,54 @@
+"""Which two candidates of a prompt make a pair: the best and the worst by their scores. Pure: no files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sparta.arena.preferences import Reason
+from sparta.arena.rules import Preferences
+
+Scores = Sequence[float | None]
+"""Of candidates, in their order; None where a candidate has none."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Numbers of the two candidates; None where there is no pair. reason: as of a combat (sparta.arena.preferences.REASONS)."""
+
+    chosen: int | None
+    rejected: int | None
+    reason: Reason
+
+
+def best_and_worst(answers: Sequence[str], scores: Scores, rules: Preferences) -> Choice:
+    """The candidate with the highest score against the one with the lowest; of those with the same score the first.
+
+    answers: [n], "" where there is none. There is no pair where fewer than two candidates have an answer ("empty"), all answers are equal after
+    stripping ("equal"), fewer than two different answers have a score ("void"), or the scores are as close as a tie or the margin of `rules`.
+    """
+    if reason := undecided(answers):
+        return Choice(None, None, reason)
+    scored = [
+        (score, number)
+        for number, (answer, score) in enumerate(zip(answers, scores, strict=True))
+        if answer.strip() and score is not None
+    ]
+    if len({answers[number].strip() for _, number in scored}) < 2:
+        return Choice(None, None, "void")
+    best = max(scored, key=lambda entry: (entry[0], -entry[1]))
+    worst = min(scored)
+    if best[0] - worst[0] <= rules.tie_tolerance:
+        return Choice(None, None, "tie")
+    if best[0] - worst[0] < rules.min_margin:
+        return Choice(None, None, "margin")
+    if answers[best[1]].strip() == answers[worst[1]].strip():
+        # Votes on equal texts differ where equal candidates are judged as well.
+        return Choice(None, None, "equal")
+    return Choice(best[1], worst[1], "pair")
+
+
+def undecided(answers: Sequence[str]) -> Reason | None:
+    """Why no scores can make a pair of these candidates; None where they may."""
+    there = [answer.strip() for answer in answers if answer.strip()]
+    if len(there) < 2:
+        return "empty"
+    return "equal" if len(set(there)) == 1 else None

@@ -1,0 +1,137 @@
+"""Sample: the model answers each prompt several times."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+
+from sparta import rng
+from sparta.chat.judge_prompts import question_text
+from sparta.chat.renderer import Prompt
+from sparta.engines.base import Completion, Engine, Inbox, ModelRef, Request, Sampling
+from sparta.engines.label_tokens import check_labels
+from sparta.phases import token_costs
+from sparta.phases.base import Expected, RowPhase, Sink, WorkItem
+from sparta.phases.single.learner import base_of_learner, engine_of_learner
+from sparta.phases.single.rows import CANDIDATES, Candidate, Draw, candidate_key, read_draws
+from sparta.recipes.schema import Recipe
+from sparta.store.run import Run
+from sparta.store.shards import iter_shards
+
+
+def as_many_as_asked(recipe: Recipe) -> int:
+    """How many candidates a prompt has: baseline.candidates."""
+    return recipe.baseline.candidates
+
+
+class CandidateRequests:
+    """Turns draws of iteration t into requests and completions into candidates of `model`, M^{t-1}."""
+
+    def __init__(self, run: Run, t: int, engine: Engine, model: ModelRef) -> None:
+        self._engine, self._model = engine, model
+        self._renderer = engine.renderer(model)
+        self._stream = (run.recipe.seed, t, "sample")
+        settings = run.recipe.generation
+        self._sampling = Sampling(
+            settings.temperature, settings.top_p, settings.top_k, settings.max_new_tokens
+        )
+        self._asked: dict[str, tuple[str, int, Prompt]] = {}
+
+    def request(self, draw: Draw, number: int) -> Request:
+        """What is asked for candidate `number` of `draw`."""
+        key = candidate_key(draw.draw_id, number)
+        prompt = self._renderer.combat(draw.messages)
+        self._asked[key] = (draw.draw_id, number, prompt)
+        return Request(
+            key=key,
+            model=self._model,
+            prompt=prompt,
+            sampling=replace(
+                self._sampling,
+                max_new_tokens=self._renderer.limit(prompt, self._sampling.max_new_tokens),
+            ),
+            seed=rng.seed_of(*self._stream, draw.draw_id, number),
+        )
+
+    def is_asked(self, key: str) -> bool:
+        """Whether an answer is awaited under this key."""
+        return key in self._asked
+
+    def candidate(self, done: Completion) -> Candidate:
+        """The row of an answer."""
+        draw_id, number, prompt = self._asked.pop(done.key)
+        said = self._renderer.said(prompt, done.text)
+        return Candidate(
+            draw_id=draw_id,
+            number=number,
+            model=self._model.name,
+            text=said.answer,
+            token_ids=done.token_ids,
+            tokenizer=self._engine.tokenizer_fingerprint(self._model) if done.token_ids else "",
+            prompt_tokens=done.prompt_tokens,
+            new_tokens=done.new_tokens,
+            finish_reason=done.finish_reason,
+            seconds=done.seconds,
+            thinking=said.thinking,
+            answered=said.ended,
+        )
+
+
+class Sample(RowPhase):
+    """count: how many candidates a prompt has. judged: whether the model judges them; then a recipe that cannot be judged fails here already."""
+
+    name = "sample"
+    rows = Candidate
+
+    def __init__(self, count: Callable[[Recipe], int] = as_many_as_asked, judged: bool = True) -> None:
+        self.count, self._judged = count, judged
+
+    def folder(self, run: Run, t: int) -> Path:
+        return run.iteration(t).root / CANDIDATES
+
+    def work(self, run: Run, t: int) -> Sequence[WorkItem]:
+        base = base_of_learner(run)
+        return [
+            WorkItem(candidate_key(draw.draw_id, number), 1.0, group="", base=base, bundle=draw.draw_id)
+            for draw in read_draws(run, t)
+            for number in range(self.count(run.recipe))
+        ]
+
+    def expected(self, run: Run, t: int) -> Expected:
+        """Candidates half as long as they may be."""
+        draws, longest = run.recipe.combats, run.recipe.generation.max_new_tokens
+        candidates = draws * self.count(run.recipe)
+        return Expected(
+            f"{candidates:,} candidates",
+            bundles=draws,
+            cost=candidates * (longest / 2 + token_costs.expected_reading(run)),
+            tokens=candidates * longest,
+        )
+
+    def priced(self, run: Run, t: int, items: Sequence[WorkItem]) -> Sequence[WorkItem]:
+        texts = {draw.draw_id: question_text(draw.messages) for draw in read_draws(run, t)}
+        read = {item.key: (texts[item.bundle], 0.0) for item in items}
+        return token_costs.of_grades(run, items, read, round(usual_length(run, t)))
+
+    def execute(self, run: Run, t: int, items: Sequence[WorkItem], sink: Sink) -> None:
+        engine, model = engine_of_learner(run, t, self)
+        if self._judged:
+            check_labels(engine, [model], run.recipe.judging, run.recipe.pool.trust_remote_code, run.chat)
+        asking, wanted = CandidateRequests(run, t, engine, model), {item.key for item in items}
+        requests = (
+            asking.request(draw, number)
+            for draw in read_draws(run, t)
+            for number in range(self.count(run.recipe))
+            if candidate_key(draw.draw_id, number) in wanted
+        )
+        for done in engine.run(Inbox(requests)):
+            sink.write(asking.candidate(done))
+
+
+def usual_length(run: Run, t: int) -> float:
+    """Tokens that a candidate will have, about: the mean of the latest iteration before t, else half of what the recipe allows."""
+    for earlier in range(t - 1, 0, -1):
+        lengths = [row.new_tokens for row in iter_shards(run.iteration(earlier).root / CANDIDATES, Candidate)]
+        if lengths:
+            return fmean(lengths)
+    return run.recipe.generation.max_new_tokens / 2

@@ -1,0 +1,217 @@
+"""Every method that aligns one model: in one process, in several, killed and resumed, looked at, with bad input."""
+
+import json
+import os
+import shutil
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from support.one_model_runs import CASES, ROWS, write_case
+from support.openings import begin_or_continue, fork, planned
+from support.scripted_run import Launched, advance, launches, manifests, typed
+
+from sparta.commands.begin import check_state
+from sparta.errors import SpartaError
+from sparta.methods.registry import method_of
+from sparta.recipes.load import load
+from sparta.status.collect import status_of
+from sparta.store.layout import StateDir
+from sparta.store.run import Run
+
+each = pytest.mark.parametrize("method", CASES)
+
+
+def played(folder: Path, method: str, last: int = 2, place: str = "state", **changes: object) -> Run:
+    """A run of the method's case in folder/place, made here up to iteration `last`."""
+    run = begin_or_continue(StateDir(folder / place), load(write_case(folder, method, **changes)))
+    for t in range(1, last + 1):
+        advance(run, t)
+    return run
+
+
+def refused(folder: Path, method: str, *settings: str, **changes: object) -> str:
+    """What a launch says that begins nothing."""
+    with pytest.raises(SpartaError) as error:
+        begin_or_continue(StateDir(folder / "state"), load(write_case(folder, method, **changes), settings))
+    assert not (folder / "state").exists()
+    return str(error.value)
+
+
+@pytest.fixture(scope="module", params=CASES)
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of each method that nobody disturbed."""
+    return played(tmp_path_factory.mktemp(request.param), request.param)
+
+
+def test_one_member_learns_and_the_others_are_carried_over_unchanged(whole: Run) -> None:
+    pools = [whole.pool(t) for t in range(3)]
+    assert list(pools[2]) == ["model0", "model1", "model2"]
+    for name in ("model0", "model2"):
+        assert pools[0][name] == pools[1][name] == pools[2][name]
+    assert len({pool["model1"].sha256 for pool in pools}) == 3
+
+
+def test_all_its_rows_are_committed_and_whole(whole: Run) -> None:
+    rows = json.loads(whole.iteration(2).manifest.read_text())["rows"]
+    assert set(rows) == set(ROWS[whole.recipe.method])
+    assert all(entry["count"] > 0 for entry in rows.values())
+    check_state(whole)
+
+
+def test_a_row_that_was_edited_after_the_commit_is_named(whole: Run, tmp_path: Path) -> None:
+    for folder in ROWS[whole.recipe.method]:
+        copy = StateDir(tmp_path / folder)
+        shutil.copytree(whole.state.root, copy.root)
+        shard = next(
+            path for path in (copy.iteration(2).root / folder).glob("*.jsonl") if path.stat().st_size
+        )
+        first, *rest = shard.read_text().splitlines(keepends=True)
+        row = json.loads(first)
+        number = next(name for name, value in row.items() if type(value) is int)
+        shard.write_text("".join([json.dumps({**row, number: row[number] + 1}) + "\n", *rest]))
+        with pytest.raises(SpartaError, match=folder):
+            check_state(Run.open(copy))
+
+
+def test_it_shows_in_the_plan_in_the_table_and_in_the_status(whole: Run) -> None:
+    method = method_of(whole.recipe)
+    work = method.work(whole)
+    assert work.tokens > 0 and work.updates > 0 and work.what[0] == "8 prompts"
+    summary = method.summary(whole, 2)
+    assert [row[0] for row in summary.rows] == ["model1"]
+    assert all(len(row) == len(summary.columns) for row in summary.rows)
+    assert "8 prompts" in summary.notes[0]
+    status = status_of(whole)
+    assert status.state == "done"
+    for entry in status.iterations:
+        assert all(phase.done == phase.total for phase in entry.phases), entry
+        assert entry.pairs > 0
+
+
+@each
+def test_in_processes_of_its_own_it_commits_the_same_bytes(method: str, tmp_path: Path) -> None:
+    here = played(tmp_path, method, last=1, place="here", combats=4, iterations=1)
+    recipe = write_case(tmp_path, method, combats=4, iterations=1)
+    where = ("--cluster", "local", "--set", "cluster.at_once=2", "--set", "cluster.tasks=2")
+    made = typed("launch", "--recipe", recipe, "--state", tmp_path / "state", *where)
+    assert made.returncode == 0, made.stderr
+    assert manifests(tmp_path / "state") == manifests(here.state.root)
+
+
+@pytest.fixture
+def launched() -> Iterator[Launched]:
+    with launches() as start:
+        yield start
+
+
+@each
+def test_killed_in_each_of_its_phases_it_commits_the_same_bytes(
+    method: str, tmp_path: Path, launched: Launched
+) -> None:
+    """Amid the rows of each phase of iteration 1 that has an engine, and when the first pairs are written."""
+    undisturbed = played(tmp_path, method, last=1, place="here", iterations=1)
+    recipe = write_case(tmp_path, method, iterations=1)
+    state = StateDir(tmp_path / "state")
+    first = state.iteration(1)
+    slowly = ("--recipe", recipe, "--state", state.root, "--set", "engine.scripted.delay=0.02")
+    for folder in (*ROWS[method][:-1], ""):
+        process = launched(*slowly)
+        while process.poll() is None:
+            there = _lines(first.root / folder) >= 3 if folder else first.preferences.exists()
+            if there:
+                break
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert folder == "" or not first.manifest.exists()
+    run = begin_or_continue(state, load(recipe))
+    advance(run, 1)
+    assert manifests(state.root) == manifests(undisturbed.state.root)
+    kinds = method_of(run.recipe).row_types(run)
+    for folder in ROWS[method]:
+        keys = [msgspec.json.decode(line, type=kinds[folder]).key for line in _rows(first.root / folder)]
+        assert set(Counter(keys).values()) == {1}, "no row was made twice"
+
+
+def _lines(folder: Path) -> int:
+    return len(_rows(folder))
+
+
+def _rows(folder: Path) -> list[str]:
+    return [line for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()]
+
+
+def test_a_state_begun_with_another_method_is_refused(whole: Run) -> None:
+    other = whole.recipe.model_copy(update={"method": "sparta"})
+    with pytest.raises(SpartaError, match=f"method: {whole.recipe.method}, now sparta"):
+        begin_or_continue(whole.state, other)
+
+
+@each
+def test_the_model_that_learns_must_be_a_member_and_named_where_there_are_several(
+    method: str, tmp_path: Path
+) -> None:
+    wrong = refused(tmp_path, method, "baseline.start=modle1")
+    assert "baseline.start is modle1" in wrong and "did you mean model1" in wrong
+    none = refused(tmp_path, method, "baseline.start=null")
+    assert "aligns one model, and the pool has 3" in none and "best: true" in none
+
+
+@each
+def test_a_pool_of_one_needs_no_name(method: str, tmp_path: Path) -> None:
+    recipe = load(write_case(tmp_path, method, models=1), ["baseline.start=null"])
+    run = begin_or_continue(StateDir(tmp_path / "state"), recipe)
+    advance(run, 1)
+    assert [path.name for path in run.iteration(1).adapters.iterdir()] == ["model0"]
+
+
+def test_a_method_that_needs_three_refuses_a_pool_of_one(tmp_path: Path) -> None:
+    said = refused(tmp_path, "self_rewarding", "method=sparta", models=1)
+    assert "the pool has 1 model, and the method sparta needs 3" in said
+
+
+def test_one_candidate_is_too_few(tmp_path: Path) -> None:
+    said = refused(tmp_path, "self_rewarding", "baseline.candidates=1")
+    assert "baseline.candidates is 1" in said and "2 at least" in said
+
+
+def test_a_judge_that_is_mostly_unreadable_stops_the_run(tmp_path: Path) -> None:
+    engine = {"kind": "scripted", "scripted": {"unreadable": {"model1": 0.95}}}
+    with pytest.raises(SpartaError) as error:
+        played(tmp_path, "self_rewarding", engine=engine)
+    assert "judgements of model1 could not be read" in str(error.value)
+    assert "I would rather not say" in str(error.value) and "judging.max_missing=" in str(error.value)
+
+
+def test_a_branch_keeps_the_method_unless_it_begins_at_the_initial_pool(tmp_path: Path) -> None:
+    parent = played(tmp_path, "self_rewarding", last=1)
+    other = parent.recipe.model_copy(update={"method": "sparta"})
+    with pytest.raises(SpartaError, match=r"keeps its method, self_rewarding.*iter_00"):
+        fork(parent.state, 1, StateDir(tmp_path / "late"), other)
+    advance(fork(parent.state, 0, StateDir(tmp_path / "early"), other), 1)
+    again = fork(parent.state, 1, StateDir(tmp_path / "again"), None)
+    advance(again, 2)
+    assert len(manifests(again.state.root)) == 3
+
+
+def test_the_command_names_a_method_for_short(tmp_path: Path) -> None:
+    recipe = write_case(tmp_path, "self_rewarding")
+    dry = typed(
+        "launch", "--recipe", recipe, "--method", "self_rewardin", "--state", tmp_path / "s", "--dry-run"
+    )
+    assert dry.returncode == 1 and "did you mean self_rewarding?" in dry.stderr
+    dry = typed("launch", "--recipe", recipe, "--method", "sparta", "--state", tmp_path / "s", "--dry-run")
+    assert dry.returncode == 0 and "8 combats" in dry.stdout, dry.stderr
+
+
+def test_what_is_planned_is_what_a_dry_run_shows(tmp_path: Path) -> None:
+    run = planned(StateDir(tmp_path / "state"), load(write_case(tmp_path, "self_rewarding")))
+    assert method_of(run.recipe).work(run).what == (
+        "8 prompts",
+        "32 candidates",
+        "up to 96 judgements",
+        "1 training of up to 8 pairs",
+    )
