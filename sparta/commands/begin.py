@@ -1,7 +1,7 @@
 """How a run begins or goes on; resume.py has the ways back. Nothing is ever deleted, only set aside."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from sparta.store.manifest import verify
 from sparta.store.records import Instruction
 from sparta.store.run import Run, refuse_lost_run
 from sparta.store.temporaries import is_temporary
+from sparta.tasks.base import Item
 from sparta.tasks.registry import task_named
 
 
@@ -66,6 +67,7 @@ class Beginning(Opening):
 
     run: Run
     state: StateDir
+    gold: Sequence[Item] = ()
 
     @property
     def first(self) -> int:
@@ -80,6 +82,9 @@ class Beginning(Opening):
         run.info = msgspec.structs.replace(
             run.info, instructions_sha256=files.sha256_file(state.instructions)
         )
+        if self.gold:
+            files.write_rows(state.gold, self.gold)
+            run.info = msgspec.structs.replace(run.info, gold_sha256=files.sha256_file(state.gold))
         if self.run.sft_data:
             files.write_json(state.sft_data, self.run.sft_data)
             run.info = msgspec.structs.replace(run.info, lessons_sha256=files.sha256_file(state.sft_data))
@@ -97,7 +102,7 @@ def prepare_begin(state: StateDir, recipe: Recipe) -> Beginning:
     _check(recipe)
     run = Run(StateAfter(state.root, state, upto=-1), recipe, Run.describe(recipe))
     run.instructions, run.sft_data = gather(recipe), gather_sft_data(recipe)
-    return Beginning(run, state)
+    return Beginning(run, state, method_of(recipe).gold(recipe))
 
 
 @dataclass(frozen=True)
@@ -163,6 +168,7 @@ def check_state(run: Run, upto: int | None = None) -> None:
     for path, digest in (
         (run.state.instructions, run.info.instructions_sha256),
         *([(run.state.sft_data, run.info.lessons_sha256)] if run.info.lessons_sha256 else []),
+        *([(run.state.gold, run.info.gold_sha256)] if run.info.gold_sha256 else []),
     ):
         if not present(path) or files.sha256_file(path) != digest:
             raise SpartaError(
@@ -253,7 +259,7 @@ def _set_pool_aside(state: StateDir, say: Callable[[str], None]) -> None:
     """An initial pool without a run: of a launch that was killed before there was one, or of a run whose run.json was lost; nobody can tell."""
     pool = state.iteration(0).root
     if pool.exists():
-        whole = (state.recipe_yaml, state.instructions, state.sft_data, pool)
+        whole = (state.recipe_yaml, state.instructions, state.sft_data, state.gold, pool)
         aside = set_aside(state, [path for path in whole if path.exists()])
         say(
             f"{pool} was there without a run.json and is set aside in {aside}, and what went with it: if a run was lost here, move all of it back "

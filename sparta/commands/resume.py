@@ -120,6 +120,8 @@ class Fork(Opening):
         files.write_bytes(target.instructions, files.read_bytes(source.instructions))
         if run.info.lessons_sha256:
             files.write_bytes(target.sft_data, files.read_bytes(source.sft_data))
+        if run.info.gold_sha256:
+            files.write_bytes(target.gold, files.read_bytes(source.gold))
         copy_accesses(source, target)
         run.freeze()
         run.save()
@@ -145,6 +147,7 @@ def prepare_fork(parent: Run, t: int, target: StateDir, recipe: Recipe | None) -
         genesis=parent.info.genesis if t > 0 else recipe.hash,
         instructions_sha256=parent.info.instructions_sha256,
         lessons_sha256=parent.info.lessons_sha256,
+        gold_sha256=parent.info.gold_sha256,
         forked_from=parent.info.origin(t),
         day=parent.day.isoformat(),
     )
@@ -185,7 +188,12 @@ def _require_same_pool(parent: Run, recipe: Recipe) -> None:
 
 def _require_its_method(parent: Run, recipe: Recipe, t: int) -> None:
     """Raises SpartaError where `recipe` has a method that does not suit it, or another one than that which made the iterations that are shared."""
-    method_of(recipe).check(recipe)
+    method = method_of(recipe)
+    method.check(recipe)
+    if not parent.info.gold_sha256 and method.gold(recipe):
+        raise SpartaError(
+            f"{parent.state.root} was begun without the gold answers that the method {method.name} needs: begin a new run"
+        )
     if t > 0 and recipe.method != parent.recipe.method:
         raise SpartaError(
             f"a fork from iteration {t} keeps its method, {parent.recipe.method}, which made what it shares with its parent: to go on with "

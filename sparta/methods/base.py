@@ -18,6 +18,7 @@ from sparta.recipes.schema import Recipe
 from sparta.store.records import Row, TrainedExpert
 from sparta.store.run import Run
 from sparta.store.shards import read_shards
+from sparta.tasks.base import Item
 
 INIT_POOL: tuple[Phase, ...] = (TrainExperts(), InitPool())
 """The phases of iteration 0, of every method: they make the initial pool."""
@@ -68,6 +69,13 @@ class Method(ABC):
     def learners(self, run: Run, t: int) -> Sequence[str]:
         """The members that learn in iteration t, in the order of the pool: all of them, for most. The others are carried over unchanged."""
         return everyone(run, t)
+
+    def gold(self, recipe: Recipe) -> Sequence[Item]:
+        """The instructions with their gold answers, where the method needs these: they become a file of the run. None, for most.
+
+        Raises SpartaError where the data has none.
+        """
+        return ()
 
     def phases(self, recipe: Recipe, t: int) -> tuple[Phase, ...]:
         """The phases of iteration t, in order. Where no expert is trained from data, a run begins with iteration 0 made."""

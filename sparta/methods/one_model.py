@@ -1,7 +1,7 @@
 """What methods that align one model have in common: the baselines of the paper (section 3, C.4)."""
 
-from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar
 
 from sparta.errors import SpartaError
 from sparta.methods.base import Method, Summary
@@ -12,7 +12,7 @@ from sparta.phases.single.rows import CANDIDATES, RANKINGS, Candidate, Ranking
 from sparta.phases.train import Train
 from sparta.recipes.schema import Recipe
 from sparta.store import files
-from sparta.store.records import Row, Trained
+from sparta.store.records import Pair, Row, Trained
 from sparta.store.run import Run
 from sparta.store.stats import IterationStats
 
@@ -67,30 +67,26 @@ class OneModel(Method):
         stats = files.read_json(iteration.stats, IterationStats)
         rankings = list(files.read_rows(iteration.root / RANKINGS, Ranking))
         judge, loss = stats.judges.get(name), stats.mean_losses.get(name)
-        best, worst = (
-            _mean_of(rankings, [getattr(ranking, side) for ranking in rankings])
-            for side in ("chosen", "rejected")
-        )
+        cells = {"model": name, "pairs": f"{stats.pairs:,}"}
+        if self.score_name:
+            cells[self.score_name] = _mean_of(rankings, [ranking.chosen for ranking in rankings])
+            cells["of rejected"] = _mean_of(rankings, [ranking.rejected for ranking in rankings])
+        if judge is not None:
+            cells["missing votes"] = f"{judge.missing}/{judge.votes}"
+        cells["loss"] = "" if loss is None else f"{loss:.3f}"
+        more = len(list(files.read_rows(iteration.preferences, Pair))) - stats.pairs
         return Summary(
             f"iteration {t} of {run.recipe.iterations}",
-            ("model", "pairs", self.score_name, "of rejected", "missing votes", "loss"),
-            (
-                (
-                    name,
-                    f"{stats.pairs:,}",
-                    best,
-                    worst,
-                    "" if judge is None else f"{judge.missing}/{judge.votes}",
-                    "" if loss is None else f"{loss:.3f}",
-                ),
-            ),
-            tuple(_notes(stats)),
+            tuple(cells),
+            (tuple(cells.values()),),
+            (*_notes(stats), *([f"  {more:,} more pairs {self.more_pairs}"] if more else ())),
         )
 
-    @property
-    @abstractmethod
-    def score_name(self) -> str:
-        """What the table after an iteration calls the mean score of the chosen candidates."""
+    more_pairs: ClassVar[str] = ""
+    """Where pairs are from that are not of the prompts' candidates."""
+
+    score_name: ClassVar[str]
+    """What the table after an iteration calls the mean score of the chosen candidates; "" where they have none."""
 
 
 def _mean_of(rankings: Sequence[Ranking], numbers: Sequence[int | None]) -> str:

@@ -27,7 +27,8 @@ class RunInfo(msgspec.Struct, frozen=True):
     """run.json. `genesis`: the recipe hash that the chain of manifests begins with (a fork keeps its parent's).
 
     day: what prompts call today where they do; "" in states of earlier versions, whose prompts take that of `created`. A fork keeps its parent's.
-    instructions_sha256, lessons_sha256: of data/train.jsonl and data/lessons.json; the latter is empty where no expert is trained from data.
+    instructions_sha256, lessons_sha256, gold_sha256: of data/train.jsonl, data/lessons.json and data/gold.jsonl; the second is empty where no expert is
+    trained from data, the third where the method needs no gold answers.
     forked_from: of a fork its parent and the iteration after which it branched, as `origin` names them.
     """
 
@@ -42,6 +43,7 @@ class RunInfo(msgspec.Struct, frozen=True):
     lessons_sha256: str = ""
     forked_from: str | None = None
     day: str = ""
+    gold_sha256: str = ""
 
     def origin(self, t: int) -> str:
         """What a fork of this run after iteration t is forked from."""
