@@ -28,6 +28,10 @@ PAPERS_GRADING = "Please output in the format: {'score': score}"
 """How the paper's prompts for MedQA end (C.5)."""
 GRADINGS = (GRADING, PAPERS_GRADING)
 
+COMPARING = 'Reply with JSON only: {"better": 1} for the first judgement, {"better": 2} for the second.'
+"""How a prompt ends that asks which of two judgements is the better one."""
+COMPARING_PATTERN = r'\{"better": ?[12]\}'
+
 WORKING_PATTERN = r"[^\n]+\n"
 """A regular expression for the line that a judge writes before its score."""
 _SCORE_PATTERN = r'\{"score": ?(?:10|[1-9])\}'

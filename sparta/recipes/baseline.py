@@ -20,5 +20,12 @@ class Baseline(Rules):
     rounds: int = Field(
         default=3,
         ge=1,
-        description="votes on each candidate, whose mean is its score",
+        description="votes on each candidate, whose mean is its score; meta_rewarding compares them with each other",
+    )
+    length_control: float = Field(
+        default=0.1,
+        ge=0,
+        lt=0.5,
+        description="rho of meta_rewarding: chosen is the shortest candidate in the upper share rho of the scores' range, rejected the longest in the lower; "
+        "0: the best and the worst",
     )

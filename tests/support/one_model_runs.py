@@ -10,12 +10,13 @@ from support.scripted_run import write_recipe
 UNLIKE = {"kind": "scripted", "scripted": {"equal": 0.3}}
 """For some prompts all candidates are equal, so that there is nothing to judge."""
 
-CASES: Mapping[str, dict[str, Any]] = {"self_rewarding": {}, "spin": {}}
+CASES: Mapping[str, dict[str, Any]] = {"self_rewarding": {}, "spin": {}, "meta_rewarding": {}}
 """What the recipe of each method says beside what all have."""
 
 ROWS: Mapping[str, tuple[str, ...]] = {
     "self_rewarding": ("candidates", "judgements", "training"),
     "spin": ("candidates", "training"),
+    "meta_rewarding": ("candidates", "judgements", "comparisons", "training"),
 }
 """The folders of shards of an iteration, in the order in which they are made."""
 

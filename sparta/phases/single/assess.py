@@ -73,6 +73,7 @@ class JudgementRequests(ScoreRequests[CandidateBallot, Judgement]):
             answered=verdict.answered,
             token_ids=kept,
             tokenizer=self._engine.tokenizer_fingerprint(ballot.judge) if kept else "",
+            prompt=pending.prompt.messages[0].content if self._kept and ballot.round == 0 else "",
         )
 
 

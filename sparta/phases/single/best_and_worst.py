@@ -46,6 +46,32 @@ def best_and_worst(answers: Sequence[str], scores: Scores, rules: Preferences) -
     return Choice(best[1], worst[1], "pair")
 
 
+def with_length_control(
+    answers: Sequence[str], scores: Scores, lengths: Sequence[int], rho: float, rules: Preferences
+) -> Choice:
+    """As `best_and_worst`, but of all candidates nearly as good as the best the shortest, of those nearly as bad as the worst the longest.
+
+    Nearly: within the share `rho` (below 1/2) of the range of scores. lengths: [n], in tokens.
+    """
+    choice = best_and_worst(answers, scores, rules)
+    if choice.chosen is None or choice.rejected is None:
+        return choice
+    scored = {
+        number: score
+        for number, (answer, score) in enumerate(zip(answers, scores, strict=True))
+        if answer.strip() and score is not None
+    }
+    lowest, highest = min(scored.values()), max(scored.values())
+    margin = rho * (highest - lowest)
+    good = [number for number, score in scored.items() if score >= highest - margin]
+    bad = [number for number, score in scored.items() if score <= lowest + margin]
+    return Choice(
+        min(good, key=lambda number: (lengths[number], -scored[number], number)),
+        min(bad, key=lambda number: (-lengths[number], scored[number], number)),
+        "pair",
+    )
+
+
 def undecided(answers: Sequence[str]) -> Reason | None:
     """Why no scores can make a pair of these candidates; None where they may."""
     there = [answer.strip() for answer in answers if answer.strip()]

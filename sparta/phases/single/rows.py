@@ -1,7 +1,7 @@
 """The rows of methods that align one model. Their fields are documented for users in state/README.md; how rows grow: see store/row_schema.py."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -50,7 +50,8 @@ class Candidate(Record, frozen=True):
 class Judgement(Record, frozen=True):
     """judgements/: one vote of the model on one of its candidates. round: which of the votes on this candidate, from 0.
 
-    Other fields as of a vote. token_ids, tokenizer: of what the judge wrote last, where it is learned from; empty elsewhere.
+    Other fields as of a vote. token_ids, tokenizer: of what the judge wrote last, where it is learned from; empty elsewhere. prompt: what it was asked,
+    likewise, and of the first round alone, as all rounds are asked the same.
     """
 
     draw_id: str
@@ -68,10 +69,35 @@ class Judgement(Record, frozen=True):
     answered: bool = True
     token_ids: tuple[int, ...] = ()
     tokenizer: str = ""
+    prompt: str = ""
 
     @property
     def key(self) -> str:
         return judgement_key(self.draw_id, self.number, self.round)
+
+
+class Comparison(Record, frozen=True):
+    """comparisons/: which of two judgements of candidate `number` the model finds better; None where it could not be read. first, second: rounds, in the
+    order in which they were shown. Other fields as of a vote.
+    """
+
+    draw_id: str
+    number: Count
+    first: Count
+    second: Count
+    judge: str
+    better: Literal["first", "second"] | None
+    raw: str
+    tries: Annotated[int, Meta(ge=1)]
+    prompt_tokens: Count
+    new_tokens: Count
+    seconds: float = 0.0
+    thinking: str = ""
+    answered: bool = True
+
+    @property
+    def key(self) -> str:
+        return comparison_key(self.draw_id, self.first, self.second)
 
 
 class Ranking(Record, frozen=True):
@@ -95,6 +121,10 @@ def judgement_key(draw_id: str, number: int, round: int) -> str:
     return f"{draw_id}/{number}/{round}"
 
 
+def comparison_key(draw_id: str, first: int, second: int) -> str:
+    return f"{draw_id}/{first}-{second}"
+
+
 def read_draws(run: Run, t: int) -> list[Draw]:
     """The prompts of iteration t, in the order of the plan."""
     return list(files.read_rows(run.iteration(t).plan, Draw))
@@ -108,5 +138,10 @@ def read_candidates(run: Run, t: int) -> Mapping[str, Sequence[Candidate]]:
     return {draw_id: sorted(rows, key=lambda row: row.number) for draw_id, rows in found.items()}
 
 
-CANDIDATES, JUDGEMENTS, RANKINGS = "candidates", "judgements", "rankings.jsonl"
+CANDIDATES, JUDGEMENTS, COMPARISONS, RANKINGS = (
+    "candidates",
+    "judgements",
+    "comparisons",
+    "rankings.jsonl",
+)
 """Where the rows of an iteration are, in its folder."""

@@ -3,7 +3,7 @@
 import pytest
 
 from sparta.arena.rules import Preferences
-from sparta.phases.single.best_and_worst import Choice, best_and_worst
+from sparta.phases.single.best_and_worst import Choice, best_and_worst, with_length_control
 
 RULES = Preferences()
 
@@ -47,3 +47,24 @@ def test_a_gap_below_the_margin_makes_no_pair() -> None:
     rules = Preferences(min_margin=2.0)
     assert best_and_worst(["a", "b"], [5.0, 6.5], rules).reason == "margin"
     assert best_and_worst(["a", "b"], [5.0, 7.0], rules).reason == "pair"
+
+
+def test_with_length_control_the_shortest_of_the_good_meets_the_longest_of_the_bad() -> None:
+    scores = [9.0, 8.4, 5.0, 2.5, 2.0]
+    answers, lengths = ["a", "b", "c", "d", "e"], [50, 10, 1, 70, 20]
+    # The range is 7: within 0.7 of the best are 9.0 and 8.4, within 0.7 of the worst 2.5 and 2.0.
+    assert with_length_control(answers, scores, lengths, 0.1, RULES) == Choice(1, 3, "pair")
+    # Within 0.35 are the best and the worst alone.
+    assert with_length_control(answers, scores, lengths, 0.05, RULES) == Choice(0, 4, "pair")
+
+
+def test_without_length_control_the_length_decides_among_equals_alone() -> None:
+    chosen = with_length_control(["a", "b", "c"], [7.0, 7.0, 3.0], [9, 5, 1], 0.0, RULES)
+    assert chosen == Choice(1, 2, "pair")
+
+
+def test_length_control_makes_no_pair_where_there_is_none_without() -> None:
+    assert with_length_control(["a", "b"], [5.0, 5.0], [1, 2], 0.4, RULES).reason == "tie"
+    assert with_length_control(["a", "", "b"], [5.0, None, 4.0], [9, 0, 9], 0.4, RULES) == Choice(
+        0, 2, "pair"
+    )

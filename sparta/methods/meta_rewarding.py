@@ -1,0 +1,41 @@
+"""Meta-Rewarding (Wu et al. 2024): Self-Rewarding, and the model also learns to judge, from its own comparisons of its judgements."""
+
+from sparta.errors import SpartaError
+from sparta.methods.one_model import OneModel
+from sparta.phases.single.assess import Assess, rounds_of
+from sparta.phases.single.compare import Compare
+from sparta.phases.single.draw import DrawPrompts
+from sparta.phases.single.meta_rank import MetaRank
+from sparta.phases.single.rows import COMPARISONS, JUDGEMENTS, Comparison, Judgement
+from sparta.phases.single.sample import Sample
+from sparta.recipes.schema import Recipe
+
+
+class MetaRewarding(OneModel):
+    name = "meta_rewarding"
+    score_name = "votes on chosen"
+    more_pairs = "are of judgements"
+
+    def __init__(self) -> None:
+        sample = Sample()
+        assess = Assess(sample, kept=True)
+        super().__init__(
+            (DrawPrompts(), sample, assess, Compare(assess), MetaRank(sample)),
+            rows={JUDGEMENTS: Judgement, COMPARISONS: Comparison},
+            pairs_each=2,
+        )
+
+    def check(self, recipe: Recipe) -> None:
+        super().check(recipe)
+        if recipe.judging.mode == "expected":
+            raise SpartaError(
+                "judging.mode is expected, and the method meta_rewarding compares what judges write: set it to text"
+            )
+        if rounds_of(recipe) < 2:
+            raise SpartaError(
+                "the method meta_rewarding compares judgements of one candidate, and there is one: set baseline.rounds to 2 at least, and "
+                "judging.temperature above 0"
+            )
+
+
+METHOD = MetaRewarding()
