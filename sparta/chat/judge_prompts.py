@@ -28,7 +28,7 @@ PAPERS_GRADING = "Please output in the format: {'score': score}"
 """How the paper's prompts for MedQA end (C.5)."""
 GRADINGS = (GRADING, PAPERS_GRADING)
 
-COMPARING = 'Reply with JSON only: {"better": 1} for the first judgement, {"better": 2} for the second.'
+COMPARING = 'Reply with JSON only: {"better": 1} or {"better": 2}'
 """How a prompt ends that asks which of two judgements is the better one."""
 COMPARING_PATTERN = r'\{"better": ?[12]\}'
 

@@ -6,17 +6,24 @@ from pathlib import Path
 from typing import Any
 
 from support.scripted_run import write_recipe
+from support.tiny_classifier import classifier
 
 UNLIKE = {"kind": "scripted", "scripted": {"equal": 0.3}}
 """For some prompts all candidates are equal, so that there is nothing to judge."""
 
-CASES: Mapping[str, dict[str, Any]] = {"self_rewarding": {}, "spin": {}, "meta_rewarding": {}}
+CASES: Mapping[str, dict[str, Any]] = {
+    "self_rewarding": {},
+    "spin": {},
+    "meta_rewarding": {},
+    "sppo": {"baseline": {"preference": {"kind": "reward", "model": "reward"}}},
+}
 """What the recipe of each method says beside what all have."""
 
 ROWS: Mapping[str, tuple[str, ...]] = {
     "self_rewarding": ("candidates", "judgements", "training"),
     "spin": ("candidates", "training"),
     "meta_rewarding": ("candidates", "judgements", "comparisons", "training"),
+    "sppo": ("candidates", "win_rates", "training"),
 }
 """The folders of shards of an iteration, in the order in which they are made."""
 
@@ -45,4 +52,6 @@ def write_case(folder: Path, method: str, **changes: Any) -> Path:
         **changes,
     }
     baseline = {"start": "model1", **CASES[method].get("baseline", {}), **changes.get("baseline", {})}
+    if baseline.get("preference") == {"kind": "reward", "model": "reward"}:
+        baseline["preference"] = {"kind": "reward", "model": classifier(folder / "reward")}
     return write_recipe(folder, **{**told, **CASES[method], "method": method, "baseline": baseline})

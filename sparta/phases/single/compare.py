@@ -34,10 +34,7 @@ from sparta.phases.single.rows import (
 from sparta.recipes.schema import Judging
 from sparta.store.run import Run
 
-INTRODUCTION = (
-    "An assistant answered a question, and two judges then gave the answer a score from 1 (worst) to 10 (best). The question is the conversation; the "
-    "response holds what the two judges wrote. Decide which judgement is more accurate."
-)
+INTRODUCTION = "Two judges scored the answer. Which judgement is better?"
 DELIMITERS = ("first", "second")
 _BETTER = re.compile(r"""["']better["']\s*:\s*["']?([12])\b""")
 

@@ -80,8 +80,10 @@ def _judge_pairs(run: Run, t: int, prompts: Mapping[tuple[str, int], str]) -> li
                     f"{run.iteration(t).root / COMPARISONS} lacks {key}: comparing is not complete, launch the run again to continue it"
                 )
             asked.append(found[key])
-    unread = [row.raw or row.thinking for row in asked if row.better is None]
-    refuse_unreadable(run, t, "comparisons of judgements", len(asked), unread)
+    missing = [row for row in asked if row.better is None]
+    unread = [row.raw or row.thinking for row in missing]
+    no_room = sum(not row.prompt_tokens for row in missing)
+    refuse_unreadable(run, t, "comparisons of judgements", len(asked), unread, no_room)
     wins = _wins(asked)
     weights = position_weights([win for each in wins.values() for win in each])
     pairs = []

@@ -135,17 +135,24 @@ def check_judge(run: Run, t: int, votes: Iterable[Sequence[Votes]], what: str = 
     """Stop where the model's votes are mostly unreadable: what it would learn is made by what is left."""
     cast = [row for found in votes for each in found for row in each.all]
     missing = [row for row in cast if row.score is None]
-    refuse_unreadable(run, t, what, len(cast), [row.raw or row.thinking for row in missing])
+    unread = [row.raw or row.thinking for row in missing]
+    refuse_unreadable(run, t, what, len(cast), unread, sum(not row.prompt_tokens for row in missing))
 
 
-def refuse_unreadable(run: Run, t: int, what: str, asked: int, unread: Sequence[str]) -> None:
-    """Raises SpartaError where more than judging.max_missing of `asked` replies could not be read. unread: those that could not."""
+def refuse_unreadable(
+    run: Run, t: int, what: str, asked: int, unread: Sequence[str], no_room: int = 0
+) -> None:
+    """Raises SpartaError where more than judging.max_missing of `asked` replies could not be read. unread: those that could not; no_room: of how many
+    the prompt did not fit.
+    """
     limit, name = run.recipe.judging.max_missing, learner_of(run.recipe)
     share = len(unread) / asked if asked else 0.0
     if share <= limit:
         return
     shown = [repr(text[:120]) for text in unread if text][:3]
     wrote = f"it wrote, for example, {', '.join(shown)}" if shown else "it wrote nothing"
+    if no_room:
+        wrote += f"; the prompts of {no_room} of them did not fit engine.context_length, {run.recipe.engine.context_length}"
     raise SpartaError(
         f"iteration {t}: {len(unread)} of {asked} {what} of {name} could not be read ({share:.0%}, judging.max_missing is {limit:.0%}); {wrote}. "
         f"To go on all the same: --set judging.max_missing={share:.2f}; to judge otherwise: "

@@ -1,7 +1,7 @@
 """The rows of methods that align one model. Their fields are documented for users in state/README.md; how rows grow: see store/row_schema.py."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -100,6 +100,23 @@ class Comparison(Record, frozen=True):
         return comparison_key(self.draw_id, self.first, self.second)
 
 
+class WinRates(Record, frozen=True):
+    """win_rates/: how likely each candidate beats each other one, as the preference model has it. probabilities: [n, n], of the row's candidate against the
+    column's; 1/2 against itself, None where one of the two has no answer or could not be told. read_tokens: what the model read for it.
+    """
+
+    draw_id: str
+    probabilities: tuple[tuple[Annotated[float, Meta(ge=0, le=1)] | None, ...], ...]
+    read_tokens: Count = 0
+    seconds: float = 0.0
+
+    written_at_default: ClassVar[tuple[str, ...]] = ("read_tokens",)
+
+    @property
+    def key(self) -> str:
+        return self.draw_id
+
+
 class Ranking(Record, frozen=True):
     """rankings.jsonl: what became of a draw. scores, votes: of each candidate, in their order: its score, None where it has none, and how many votes
     counted. chosen, rejected: numbers of candidates. reason: "pair", or why there is none.
@@ -138,10 +155,11 @@ def read_candidates(run: Run, t: int) -> Mapping[str, Sequence[Candidate]]:
     return {draw_id: sorted(rows, key=lambda row: row.number) for draw_id, rows in found.items()}
 
 
-CANDIDATES, JUDGEMENTS, COMPARISONS, RANKINGS = (
+CANDIDATES, JUDGEMENTS, COMPARISONS, WIN_RATES, RANKINGS = (
     "candidates",
     "judgements",
     "comparisons",
+    "win_rates",
     "rankings.jsonl",
 )
 """Where the rows of an iteration are, in its folder."""
