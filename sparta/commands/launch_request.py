@@ -11,6 +11,7 @@ from sparta.commands.begin import Opening, prepare_begin, prepare_continue
 from sparta.commands.resume import has_resumed, is_fork_of, prepare_fork, prepare_resume
 from sparta.errors import SpartaError
 from sparta.evaluation.derived_pool import resolved
+from sparta.methods.budget import budgeted
 from sparta.methods.registry import phases_of
 from sparta.names import DEFAULT_RECIPE, DEFAULT_STATE, ClusterKind, quoted
 from sparta.phases.base import Phase
@@ -76,7 +77,7 @@ def recipe_of(asked: LaunchRequest, screen: Screen) -> Recipe:
     if present(state.run_json):
         run = Run.open(state)
         return _recipe(asked, run, _done(run), screen) or run.recipe
-    return resolved(load(asked.recipe or DEFAULT_RECIPE, _settings(asked)), screen.say)
+    return _resolved(load(asked.recipe or DEFAULT_RECIPE, _settings(asked)), screen)
 
 
 def _opening(asked: LaunchRequest, screen: Screen) -> Opening:
@@ -111,8 +112,13 @@ def _recipe(asked: LaunchRequest, run: Run, done: int, screen: Screen) -> Recipe
     settings = _settings(asked, done, None if asked.fork else run.recipe)
     if asked.recipe is not None:
         begun = run.recipe if asked.fork is None else None
-        return resolved(load(asked.recipe, settings, begun), screen.say)
-    return resolved(adjust(run.recipe, settings), screen.say) if settings else None
+        return _resolved(load(asked.recipe, settings, begun), screen)
+    return _resolved(adjust(run.recipe, settings), screen) if settings else None
+
+
+def _resolved(recipe: Recipe, screen: Screen) -> Recipe:
+    """`recipe` with all that it takes from other runs in it: a derived pool, a budget. Says what that is."""
+    return budgeted(resolved(recipe, screen.say), screen.say)
 
 
 def _settings(asked: LaunchRequest, done: int = 0, frozen: Recipe | None = None) -> list[str]:

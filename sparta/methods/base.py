@@ -35,6 +35,16 @@ class IterationWork:
 
 
 @dataclass(frozen=True)
+class Lengths:
+    """Mean tokens of what is asked and written. prompt, answer: of a response. judge_prompt, vote: of a vote."""
+
+    prompt: float
+    answer: float
+    judge_prompt: float
+    vote: float
+
+
+@dataclass(frozen=True)
 class Summary:
     """An iteration after it was made, for people: a table and sentences below it. text_columns: of the table's columns, how many hold text."""
 
@@ -91,6 +101,10 @@ class Method(ABC):
             tokens=sum(one.tokens for one in expected),
             updates=sum(one.updates for one in expected),
         )
+
+    def tokens_of_prompt(self, recipe: Recipe, lengths: Lengths) -> float | None:
+        """Tokens that a prompt comes to at most, generated, read and trained on together; None where the method takes no budget."""
+        return None
 
     def row_types(self, run: Run) -> Mapping[str, type[Row]]:
         """What the folders of shards of an iteration hold, by their names."""

@@ -1,6 +1,7 @@
 """Meta-Rewarding (Wu et al. 2024): Self-Rewarding, and the model also learns to judge, from its own comparisons of its judgements."""
 
 from sparta.errors import SpartaError
+from sparta.methods.base import Lengths
 from sparta.methods.one_model import OneModel
 from sparta.phases.single.assess import Assess, rounds_of
 from sparta.phases.single.compare import Compare
@@ -24,6 +25,17 @@ class MetaRewarding(OneModel):
             rows={JUDGEMENTS: Judgement, COMPARISONS: Comparison},
             pairs_each=2,
         )
+
+    def tokens_of_prompt(self, recipe: Recipe, lengths: Lengths) -> float:
+        """The second pair is of judgements."""
+        answers, judgements = lengths.prompt + lengths.answer, lengths.judge_prompt + lengths.vote
+        more = 2 * (judgements - answers) * recipe.dpo.epochs
+        return super().tokens_of_prompt(recipe, lengths) + more
+
+    def judged(self, recipe: Recipe, lengths: Lengths) -> float:
+        """Votes on all candidates, and those on one of them each with each in both orders."""
+        rounds, vote = rounds_of(recipe), lengths.judge_prompt + lengths.vote
+        return recipe.baseline.candidates * rounds * vote + rounds * (rounds - 1) * (vote + 2 * lengths.vote)
 
     def check(self, recipe: Recipe) -> None:
         super().check(recipe)

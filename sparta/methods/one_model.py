@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from sparta.errors import SpartaError
-from sparta.methods.base import Method, Summary
+from sparta.methods.base import Lengths, Method, Summary
 from sparta.phases.base import Phase
 from sparta.phases.commit import Commit
 from sparta.phases.single.learner import learner_of, only_learner
@@ -32,6 +32,7 @@ class OneModel(Method):
     def __init__(
         self, made: Sequence[Phase], rows: Mapping[str, type[Row]] | None = None, pairs_each: int = 1
     ) -> None:
+        self.pairs_each = pairs_each
         self._phases = (
             *made,
             Train(only_learner, pairs_each),
@@ -60,6 +61,20 @@ class OneModel(Method):
                 f"baseline.candidates is {recipe.baseline.candidates}, and the method {self.name} makes its pairs from the best and the worst of several: "
                 "set it to 2 at least"
             )
+
+    def tokens_of_prompt(self, recipe: Recipe, lengths: Lengths) -> float:
+        """What is generated and read for it, and its pairs."""
+        answer = lengths.prompt + lengths.answer
+        pair = 2 * answer * recipe.dpo.epochs
+        return self.made_of(recipe) * answer + self.judged(recipe, lengths) + self.pairs_each * pair
+
+    def made_of(self, recipe: Recipe) -> int:
+        """Candidates of a prompt."""
+        return recipe.baseline.candidates
+
+    def judged(self, recipe: Recipe, lengths: Lengths) -> float:
+        """Tokens that are generated and read to compare the candidates of a prompt."""
+        return 0.0
 
     def summary(self, run: Run, t: int) -> Summary:
         """What the model learned from."""

@@ -1,11 +1,13 @@
 """Self-Rewarding (Yuan et al. 2024): the model answers each prompt several times, votes on its own answers, and learns from the best and the worst."""
 
+from sparta.methods.base import Lengths
 from sparta.methods.one_model import OneModel
-from sparta.phases.single.assess import Assess
+from sparta.phases.single.assess import Assess, rounds_of
 from sparta.phases.single.draw import DrawPrompts
 from sparta.phases.single.rank import Rank
 from sparta.phases.single.rows import JUDGEMENTS, Judgement
 from sparta.phases.single.sample import Sample
+from sparta.recipes.schema import Recipe
 
 
 class SelfRewarding(OneModel):
@@ -15,6 +17,9 @@ class SelfRewarding(OneModel):
     def __init__(self) -> None:
         sample = Sample()
         super().__init__((DrawPrompts(), sample, Assess(sample), Rank(sample)), rows={JUDGEMENTS: Judgement})
+
+    def judged(self, recipe: Recipe, lengths: Lengths) -> float:
+        return recipe.baseline.candidates * rounds_of(recipe) * (lengths.judge_prompt + lengths.vote)
 
 
 METHOD = SelfRewarding()

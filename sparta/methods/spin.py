@@ -26,6 +26,9 @@ class Spin(OneModel):
     def check_candidates(self, recipe: Recipe) -> None:
         """One candidate, whatever baseline.candidates says: the other side is gold."""
 
+    def made_of(self, recipe: Recipe) -> int:
+        return 1
+
     def gold(self, recipe: Recipe) -> Sequence[Item]:
         return gather_gold(recipe, lambda task, item: bool(gold_text(item)), "gold answers")
 

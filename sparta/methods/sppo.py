@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from sparta.errors import SpartaError
+from sparta.methods.base import Lengths
 from sparta.methods.one_model import OneModel
 from sparta.phases.single.draw import DrawPrompts
 from sparta.phases.single.gold import gather_gold, gold_text
@@ -45,6 +46,15 @@ class Sppo(OneModel):
             data = recipe.data
             items = task_named(data.task or "own", data).items("train", data)
             check_readable(recipe, [item.messages for item in islice(items, TRIED)])
+
+    def judged(self, recipe: Recipe, lengths: Lengths) -> float:
+        """What the preference model reads: each candidate, or each two of them in both orders."""
+        n, preference = recipe.baseline.candidates, recipe.baseline.preference
+        if preference is None or preference.kind == "gold":
+            return 0.0
+        if preference.kind == "reward":
+            return n * (lengths.prompt + lengths.answer)
+        return n * (n - 1) * (lengths.prompt + 2 * lengths.answer)
 
     def gold(self, recipe: Recipe) -> Sequence[Item]:
         preference = recipe.baseline.preference

@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from sparta.arena.rules import Rules
+from sparta.recipes.engine import HOW
 from sparta.recipes.pool import well_formed
 
 
@@ -40,6 +41,17 @@ class PreferenceModel(Rules):
         return self
 
 
+class Budget(Rules):
+    """The tokens of an iteration, where they are not what N and the other keys come to."""
+
+    like: str = Field(
+        description="state directory of a run: as many tokens an iteration, generated, read and trained on together, as its iterations had on average"
+    )
+    tokens: int | None = Field(
+        default=None, ge=1, description="filled in when the run begins: how many these are"
+    )
+
+
 class Baseline(Rules):
     """Methods that align one model: of these keys each takes those that it knows. N, T, sampling, judging and DPO are those of all methods."""
 
@@ -64,6 +76,11 @@ class Baseline(Rules):
         default=1000.0,
         gt=0,
         description="of sppo, 1/beta': a win rate P draws the log-ratio of a candidate to eta (P - 1/2)",
+    )
+    budget: Budget | None = Field(
+        default=None,
+        description="null: the paper's, combats prompts an iteration; else the number of prompts follows from the tokens, and takes the place of combats",
+        json_schema_extra=HOW,
     )
     length_control: float = Field(
         default=0.1,

@@ -177,8 +177,8 @@ def _setting(text: str) -> dict[str, Any]:
 
 
 def _located(tree: dict[str, Any], origin: Path) -> dict[str, Any]:
-    """`tree` with its relative paths made absolute: those of `data`, of files that experts learn from and of the scores that a pool is derived
-    from always, of models those that begin with ./ or ../ or name a folder there.
+    """`tree` with its relative paths made absolute: those of `data`, of files that experts learn from and of the states that a pool is derived or
+    a budget is taken from always, of models those that begin with ./ or ../ or name a folder there.
     """
 
     def absolute(value: Any, always: bool = False) -> Any:
@@ -207,6 +207,11 @@ def _located(tree: dict[str, Any], origin: Path) -> dict[str, Any]:
             else value
             for key, value in data.items()
         }
+    if isinstance(baseline := tree.get("baseline"), dict) and isinstance(baseline.get("budget"), dict):
+        budget = baseline["budget"]
+        if budget.get("like"):
+            budget = {**budget, "like": absolute(budget["like"], always=True)}
+        tree["baseline"] = {**baseline, "budget": budget}
     if isinstance(pool := tree.get("pool"), dict):
         pool = model(pool)
         if isinstance(pool.get("models"), list):

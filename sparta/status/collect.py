@@ -16,6 +16,7 @@ from sparta.cluster.gpu_time import GpuTime, gpu_time
 from sparta.cluster.slurm.detached import Chain, latest_chain
 from sparta.cluster.slurm.queue import Seen, ask
 from sparta.errors import SpartaError
+from sparta.methods.budget import spent
 from sparta.methods.registry import phases_of
 from sparta.status.ended_tasks import EndedTask, ended_tasks
 from sparta.status.forecast import seconds_an_iteration
@@ -26,7 +27,7 @@ from sparta.store.failure import LaunchFailure, last_failure
 from sparta.store.layout import StateDir
 from sparta.store.lock import holder
 from sparta.store.run import Run
-from sparta.store.stats import IterationStats
+from sparta.store.stats import IterationStats, TokenCounts
 
 RunState = Literal["done", "failed", "running", "stopped"]
 EXIT_CODES: dict[RunState, int] = {"done": 0, "failed": 1, "running": 3, "stopped": 3}
@@ -56,7 +57,7 @@ class Status(msgspec.Struct, frozen=True):
 
     detached: without a driver, what goes on in SLURM all the same. silence: why SLURM could not be asked; what is queued or running is then
     as the files last said. standing_after: an iteration; None while experts of the initial pool are trained. ended: the tasks that a failure is
-    due to. gpu_seconds, gpu_idle: of all iterations together.
+    due to. gpu_seconds, gpu_idle: of all iterations together; tokens: of all that are committed.
     """
 
     run_id: str
@@ -75,6 +76,7 @@ class Status(msgspec.Struct, frozen=True):
     ended: list[EndedTask] = []
     gpu_seconds: float = 0.0
     gpu_idle: float | None = None
+    tokens: TokenCounts = TokenCounts()
 
     @property
     def exit_code(self) -> int:
@@ -120,6 +122,7 @@ def status_of(run: Run) -> Status:
         ended=ended if wrong else [],
         gpu_seconds=gpu.used,
         gpu_idle=gpu.idle,
+        tokens=spent(run),
     )
 
 

@@ -84,6 +84,8 @@ def _time(status: Status) -> Iterator[str]:
     if status.gpu_seconds:
         idle = "" if status.gpu_idle is None else f", {status.gpu_idle:.0%} idle".replace("%", " %")
         yield f"GPU time: {duration(status.gpu_seconds)} used{idle}"
+    if status.tokens.total:
+        yield f"tokens: {status.tokens.in_words}"
 
 
 def compressed(names: Iterable[str]) -> str:

@@ -61,6 +61,29 @@ class PhaseStats(msgspec.Struct, frozen=True):
     work_seconds: float = 0.0
 
 
+class TokenCounts(msgspec.Struct, frozen=True):
+    """What an iteration, or a run, came to in tokens. generated: by models, thinking and further tries included. read: prompts of what was generated,
+    each try's, and what preference models read. trained: of training examples, both sides and all epochs, over all members.
+    """
+
+    generated: int = 0
+    read: int = 0
+    trained: int = 0
+
+    def __add__(self, other: "TokenCounts") -> "TokenCounts":
+        return TokenCounts(
+            self.generated + other.generated, self.read + other.read, self.trained + other.trained
+        )
+
+    @property
+    def total(self) -> int:
+        return self.generated + self.read + self.trained
+
+    @property
+    def in_words(self) -> str:
+        return f"{self.generated:,} generated, {self.read:,} read, {self.trained:,} trained on"
+
+
 FEW_PAIRS = 0.1
 """The share of combats that must make pairs for an iteration to be worth its training."""
 
@@ -70,7 +93,7 @@ class IterationStats(msgspec.Struct, frozen=True):
 
     too_long: prompts that left no room for a response. unanswered: responses whose thinking never ended. cut_responses: at the token limit. votes_saved: that nobody was asked for,
     as the answers were equal or one was empty. dropped_pairs: by model, pairs that could not be trained on. mean_losses: by model, nats.
-    gpu_seconds, gpu_idle: as in PhaseStats, of all its phases together. unit: what is counted where it says combats: prompts of a method without.
+    gpu_seconds, gpu_idle: as in PhaseStats, of all its phases together. unit: what is counted where it says combats: prompts of a method without. tokens: once it is committed.
     """
 
     combats: int
@@ -90,6 +113,7 @@ class IterationStats(msgspec.Struct, frozen=True):
     unanswered: int = 0
     cut_responses: int = 0
     unit: str = "combats"
+    tokens: TokenCounts = TokenCounts()
 
     @property
     def pairs(self) -> int:

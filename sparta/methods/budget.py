@@ -1,0 +1,101 @@
+"""Budgets: as many prompts an iteration as the tokens of another run's iterations allow, so that methods are compared at equal cost.
+
+Resolved where a recipe is loaded: what is frozen says how many prompts. What a prompt will cost is estimated from what the other run has measured of the
+same prompts; what it did cost, stats and status say.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+
+from sparta.errors import SpartaError
+from sparta.methods.base import Lengths
+from sparta.methods.registry import method_of
+from sparta.phases.single.rows import CANDIDATES, JUDGEMENTS, Candidate, Judgement
+from sparta.recipes.schema import Recipe
+from sparta.store import files
+from sparta.store.layout import StateDir
+from sparta.store.records import Response, Vote
+from sparta.store.run import Run
+from sparta.store.shards import iter_shards
+from sparta.store.stats import IterationStats, TokenCounts
+
+
+def budgeted(recipe: Recipe, say: Callable[[str], object] = lambda _: None) -> Recipe:
+    """`recipe` with the number of prompts that its budget allows; as it is where it asks for none, or has it already. `say` is told.
+
+    Raises SpartaError where the other run has counted no tokens, where the method has no budgets, and where the tokens do not suffice for one prompt.
+    """
+    budget = recipe.baseline.budget
+    if budget is None or budget.tokens is not None:
+        return recipe
+    run = _other(Path(budget.like))
+    done = [t for t in run.state.committed() if t > 0]
+    total = spent(run)
+    if not done or not total.total:
+        raise SpartaError(
+            f"baseline.budget.like: {budget.like} has no iteration whose tokens were counted: name the state of a run with one"
+        )
+    tokens = total.total // len(done)
+    each = method_of(recipe).tokens_of_prompt(recipe, _lengths(run, done))
+    if each is None:
+        raise SpartaError(
+            f"baseline.budget: the method {recipe.method} has none, its tokens follow from combats: leave it out"
+        )
+    prompts = int(tokens // each)
+    if prompts < 1:
+        raise SpartaError(
+            f"baseline.budget: {tokens:,} tokens an iteration, as {budget.like} had, do not suffice for one prompt, which takes about {each:,.0f}: lower "
+            "baseline.candidates or baseline.rounds, or name another run"
+        )
+    say(
+        f"Budget: {tokens:,} tokens an iteration, as in {budget.like}; a prompt takes about {each:,.0f}, which makes {prompts:,} prompts an iteration."
+    )
+    filled = recipe.baseline.model_copy(update={"budget": budget.model_copy(update={"tokens": tokens})})
+    return recipe.model_copy(update={"combats": prompts, "baseline": filled})
+
+
+def budget_in_words(recipe: Recipe) -> str:
+    """By what the number of prompts is set, for tables."""
+    budget = recipe.baseline.budget
+    if budget is None or budget.tokens is None:
+        return f"the paper's: {recipe.combats:,} prompts an iteration"
+    return f"{budget.tokens:,} tokens an iteration, as in {budget.like}: {recipe.combats:,} prompts"
+
+
+def spent(run: Run) -> TokenCounts:
+    """Of all committed iterations of `run` after the initial pool; iterations of earlier versions, which did not count them, are left out."""
+    total = TokenCounts()
+    for t in run.state.committed():
+        stats = files.read_measured(run.iteration(t).stats, IterationStats) if t > 0 else None
+        total += stats.tokens if stats is not None else TokenCounts()
+    return total
+
+
+def _other(folder: Path) -> Run:
+    try:
+        return Run.open(StateDir(folder))
+    except SpartaError as error:
+        raise SpartaError(f"baseline.budget.like: {error}") from None
+
+
+def _lengths(run: Run, done: list[int]) -> Lengths:
+    """Mean tokens of what the last iterations of `run` asked and got, whichever method it has."""
+    root = run.iteration(max(done)).root
+    answers: list[Response | Candidate] = [
+        *iter_shards(root / "responses", Response),
+        *iter_shards(root / CANDIDATES, Candidate),
+    ]
+    votes: list[Vote | Judgement] = [
+        *iter_shards(root / "votes", Vote),
+        *iter_shards(root / JUDGEMENTS, Judgement),
+    ]
+    prompt, answer = (fmean(row.prompt_tokens for row in answers), fmean(row.new_tokens for row in answers))
+    if not votes:
+        # It had no votes: a judge reads prompt and answer, and writes all that it may.
+        return Lengths(prompt, answer, prompt + answer, float(run.recipe.judging.max_new_tokens))
+    read, written = (
+        fmean(row.prompt_tokens * row.tries for row in votes),
+        fmean(row.new_tokens for row in votes),
+    )
+    return Lengths(prompt, answer, read, written)
