@@ -9,6 +9,7 @@ from sparta.phases.single.draw import DrawPrompts
 from sparta.phases.single.meta_rank import MetaRank
 from sparta.phases.single.rows import COMPARISONS, JUDGEMENTS, Comparison, Judgement
 from sparta.phases.single.sample import Sample
+from sparta.phases.single.sample_and_assess import SampleAndAssess
 from sparta.recipes.schema import Recipe
 
 
@@ -24,6 +25,7 @@ class MetaRewarding(OneModel):
             (DrawPrompts(), sample, assess, Compare(assess), MetaRank(sample)),
             rows={JUDGEMENTS: Judgement, COMPARISONS: Comparison},
             pairs_each=2,
+            fused=SampleAndAssess(sample, assess),
         )
 
     def tokens_of_prompt(self, recipe: Recipe, lengths: Lengths) -> float:

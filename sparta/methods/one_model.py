@@ -24,15 +24,20 @@ ROWS: Mapping[str, type[Row]] = {CANDIDATES: Candidate, "training": Trained}
 class OneModel(Method):
     """The model that `learner_of` names learns from its own answers; all others are carried over unchanged.
 
-    made: the phases up to the preference pairs. rows: what they make beside candidates. pairs_each: how many pairs a prompt may make.
+    made: the phases up to the preference pairs. rows: what they make beside candidates. pairs_each: how many pairs a prompt may make. fused: with
+    `cluster.fused`, in place of those that it names as its alternatives.
     """
 
     fewest_members = 1
 
     def __init__(
-        self, made: Sequence[Phase], rows: Mapping[str, type[Row]] | None = None, pairs_each: int = 1
+        self,
+        made: Sequence[Phase],
+        rows: Mapping[str, type[Row]] | None = None,
+        pairs_each: int = 1,
+        fused: Phase | None = None,
     ) -> None:
-        self.pairs_each = pairs_each
+        self.pairs_each, self._fused = pairs_each, fused
         self._phases = (
             *made,
             Train(only_learner, pairs_each),
@@ -40,11 +45,15 @@ class OneModel(Method):
         )
 
     def iteration(self, recipe: Recipe) -> tuple[Phase, ...]:
-        return self._phases
+        fused = self._fused
+        if fused is None or not recipe.cluster.fused:
+            return self._phases
+        found = [fused if phase.name in fused.alternatives else phase for phase in self._phases]
+        return tuple(dict.fromkeys(found))
 
     @property
     def all_phases(self) -> Iterable[Phase]:
-        return self._phases
+        return self._phases if self._fused is None else (*self._phases, self._fused)
 
     def learners(self, run: Run, t: int) -> Sequence[str]:
         return only_learner(run, t)

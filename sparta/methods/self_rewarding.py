@@ -7,6 +7,7 @@ from sparta.phases.single.draw import DrawPrompts
 from sparta.phases.single.rank import Rank
 from sparta.phases.single.rows import JUDGEMENTS, Judgement
 from sparta.phases.single.sample import Sample
+from sparta.phases.single.sample_and_assess import SampleAndAssess
 from sparta.recipes.schema import Recipe
 
 
@@ -16,7 +17,12 @@ class SelfRewarding(OneModel):
 
     def __init__(self) -> None:
         sample = Sample()
-        super().__init__((DrawPrompts(), sample, Assess(sample), Rank(sample)), rows={JUDGEMENTS: Judgement})
+        assess = Assess(sample)
+        super().__init__(
+            (DrawPrompts(), sample, assess, Rank(sample)),
+            rows={JUDGEMENTS: Judgement},
+            fused=SampleAndAssess(sample, assess),
+        )
 
     def judged(self, recipe: Recipe, lengths: Lengths) -> float:
         return recipe.baseline.candidates * rounds_of(recipe) * (lengths.judge_prompt + lengths.vote)

@@ -215,3 +215,33 @@ def test_what_is_planned_is_what_a_dry_run_shows(tmp_path: Path) -> None:
         "up to 96 judgements",
         "1 training of up to 8 pairs",
     )
+
+
+@pytest.mark.parametrize("method", ["self_rewarding", "meta_rewarding"])
+def test_sampling_and_judging_in_one_array_makes_the_same_bytes(method: str, tmp_path: Path) -> None:
+    apart = played(tmp_path, method, place="apart")
+    recipe = load(write_case(tmp_path, method), ["cluster.fused=true"])
+    assert [phase.name for phase in method_of(recipe).iteration(recipe)][:2] == ["draw", "sample_assess"]
+    run = begin_or_continue(StateDir(tmp_path / "fused"), recipe)
+    for t in (1, 2):
+        advance(run, t)
+    assert manifests(run.state.root) == manifests(apart.state.root)
+    status = status_of(run)
+    assert all(phase.done == phase.total for entry in status.iterations for phase in entry.phases)
+
+
+def test_a_run_may_change_between_one_array_and_two_in_the_midst_of_an_iteration(
+    tmp_path: Path, launched: Launched
+) -> None:
+    apart = played(tmp_path, "self_rewarding", place="apart", last=1, iterations=1)
+    recipe = write_case(tmp_path, "self_rewarding", iterations=1)
+    state = StateDir(tmp_path / "state")
+    slowly = ("--set", "engine.scripted.delay=0.02", "--set", "cluster.fused=true")
+    process = launched("--recipe", recipe, "--state", state.root, *slowly)
+    while process.poll() is None and _lines(state.iteration(1).root / "judgements") < 3:
+        pass
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not state.iteration(1).manifest.exists()
+    advance(begin_or_continue(state, load(recipe)), 1)
+    assert manifests(state.root) == manifests(apart.state.root)

@@ -103,9 +103,10 @@ class Assess(RowPhase):
 
     name = "assess"
     rows = Judgement
+    alternatives = ("sample_assess",)
 
     def __init__(self, sample: Sample, kept: bool = False) -> None:
-        self._sample, self._kept = sample, kept
+        self._sample, self.kept = sample, kept
 
     def folder(self, run: Run, t: int) -> Path:
         return run.iteration(t).root / JUDGEMENTS
@@ -174,7 +175,7 @@ class Assess(RowPhase):
     def execute(self, run: Run, t: int, items: Sequence[WorkItem], sink: Sink) -> None:
         engine, model = engine_of_learner(run, t, self)
         wanted, candidates = {item.key for item in items}, read_candidates(run, t)
-        asking = judgement_requests(run, t, engine, self._kept)
+        asking = judgement_requests(run, t, engine, self.kept)
         ballots = [
             ballot
             for draw in read_draws(run, t)

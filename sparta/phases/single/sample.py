@@ -82,6 +82,7 @@ class Sample(RowPhase):
 
     name = "sample"
     rows = Candidate
+    alternatives = ("sample_assess",)
 
     def __init__(self, count: Callable[[Recipe], int] = as_many_as_asked, judged: bool = True) -> None:
         self.count, self._judged = count, judged
