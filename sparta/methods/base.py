@@ -62,6 +62,8 @@ class Method(ABC):
     """What `method` of a recipe calls it."""
     fewest_members: ClassVar[int]
     """Of the pool, that it can work with."""
+    has_reputations: ClassVar[bool] = True
+    """Whether reputations move in it; otherwise they are carried over, and nobody is shown them."""
 
     @abstractmethod
     def iteration(self, recipe: Recipe) -> tuple[Phase, ...]:

@@ -29,6 +29,7 @@ class OneModel(Method):
     """
 
     fewest_members = 1
+    has_reputations = False
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ from sparta.cluster.slurm.detached import Chain, latest_chain
 from sparta.cluster.slurm.queue import Seen, ask
 from sparta.errors import SpartaError
 from sparta.methods.budget import spent
-from sparta.methods.registry import phases_of
+from sparta.methods.registry import method_of, phases_of
 from sparta.status.ended_tasks import EndedTask, ended_tasks
 from sparta.status.forecast import seconds_an_iteration
 from sparta.status.phase_status import PhaseStatus, phase_status
@@ -56,7 +56,7 @@ class Status(msgspec.Struct, frozen=True):
     jobs go on in SLURM without one); stopped.
 
     detached: without a driver, what goes on in SLURM all the same. silence: why SLURM could not be asked; what is queued or running is then
-    as the files last said. standing_after: an iteration; None while experts of the initial pool are trained. ended: the tasks that a failure is
+    as the files last said. standing: empty where reputations do not move. standing_after: an iteration; None while experts of the initial pool are trained. ended: the tasks that a failure is
     due to. gpu_seconds, gpu_idle: of all iterations together; tokens: of all that are committed.
     """
 
@@ -105,6 +105,7 @@ def status_of(run: Run) -> Status:
     state = _state(finished, driver, detached, failure, ended, seen)
     wrong = state == "failed" or (state == "running" and failure is not None)
     iterations, gpu = _by_iteration(run, views)
+    moved = method_of(run.recipe).has_reputations
     return Status(
         run_id=run.info.run_id,
         recipe=run.recipe.name,
@@ -115,7 +116,7 @@ def status_of(run: Run) -> Status:
         failure=failure if wrong else None,
         log=(log or _failing_log(views)) if wrong else None,
         seconds_left=None if state == "done" else _seconds_left(run, last or 0),
-        standing={} if last is None else standings.at_end(run, last),
+        standing={} if last is None or not moved else standings.at_end(run, last),
         standing_after=last,
         detached=detached if state == "running" else None,
         silence=seen.silence,

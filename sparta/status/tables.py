@@ -44,7 +44,7 @@ def show_status(status: Status, state: Path) -> None:
         if entries:
             console.print(_phases(entries))
     _show_queue(status, console)
-    if status.standing_after is not None:
+    if status.standing:
         console.print(_standing(status))
     if status.state in ("failed", "stopped"):
         where = () if state == DEFAULT_STATE else ("--state", state)

@@ -86,7 +86,8 @@ def test_it_shows_in_the_plan_in_the_table_and_in_the_status(whole: Run) -> None
     assert all(len(row) == len(summary.columns) for row in summary.rows)
     assert "8 prompts" in summary.notes[0]
     status = status_of(whole)
-    assert status.state == "done"
+    assert status.state == "done" and status.standing == {}
+    assert status.tokens.generated > 0
     for entry in status.iterations:
         assert all(phase.done == phase.total for phase in entry.phases), entry
         assert entry.pairs > 0
@@ -245,3 +246,16 @@ def test_a_run_may_change_between_one_array_and_two_in_the_midst_of_an_iteration
     assert not state.iteration(1).manifest.exists()
     advance(begin_or_continue(state, load(recipe)), 1)
     assert manifests(state.root) == manifests(apart.state.root)
+
+
+def test_a_judge_that_draws_nothing_at_random_is_asked_once(tmp_path: Path) -> None:
+    recipe = load(write_case(tmp_path, "self_rewarding"), ["judging.mode=expected", "baseline.rounds=5"])
+    run = begin_or_continue(StateDir(tmp_path / "state"), recipe)
+    advance(run, 1)
+    rounds = {json.loads(line)["round"] for line in _rows(run.iteration(1).root / "judgements")}
+    assert rounds == {0}
+
+
+def test_judge_prompts_that_do_not_fit_are_said_to(tmp_path: Path) -> None:
+    with pytest.raises(SpartaError, match=r"prompts of \d+ of them did not fit engine.context_length, 300"):
+        played(tmp_path, "meta_rewarding", engine={"kind": "scripted", "context_length": 300})
