@@ -12,6 +12,7 @@ from sparta.phases.single.prefer import Prefer, check_readable
 from sparta.phases.single.rows import WIN_RATES, WinRates
 from sparta.phases.single.sample import Sample
 from sparta.phases.single.win_rate_rank import WinRateRank
+from sparta.pool.checks import require_fetched
 from sparta.recipes.schema import Recipe
 from sparta.tasks.base import Item
 from sparta.tasks.registry import task_named
@@ -42,7 +43,8 @@ class Sppo(OneModel):
             raise SpartaError(
                 "the method sppo learns by a square loss, and training has none but the sigmoid loss yet: take another method"
             )
-        if preference.kind != "gold":
+        if preference.model is not None:
+            require_fetched(preference.model, recipe.pool.folder)
             data = recipe.data
             items = task_named(data.task or "own", data).items("train", data)
             check_readable(recipe, [item.messages for item in islice(items, TRIED)])

@@ -178,7 +178,7 @@ def _setting(text: str) -> dict[str, Any]:
 
 def _located(tree: dict[str, Any], origin: Path) -> dict[str, Any]:
     """`tree` with its relative paths made absolute: those of `data`, of files that experts learn from and of the states that a pool is derived or
-    a budget is taken from always, of models those that begin with ./ or ../ or name a folder there.
+    a budget is taken from always, of models those that begin with ./ or ../ or name a folder there. Of the model for preferences the same.
     """
 
     def absolute(value: Any, always: bool = False) -> Any:
@@ -207,11 +207,12 @@ def _located(tree: dict[str, Any], origin: Path) -> dict[str, Any]:
             else value
             for key, value in data.items()
         }
-    if isinstance(baseline := tree.get("baseline"), dict) and isinstance(baseline.get("budget"), dict):
-        budget = baseline["budget"]
-        if budget.get("like"):
-            budget = {**budget, "like": absolute(budget["like"], always=True)}
-        tree["baseline"] = {**baseline, "budget": budget}
+    if isinstance(baseline := tree.get("baseline"), dict):
+        baseline = dict(baseline)
+        for section, key, always in (("budget", "like", True), ("preference", "model", False)):
+            if isinstance(inner := baseline.get(section), dict) and inner.get(key):
+                baseline[section] = {**inner, key: absolute(inner[key], always)}
+        tree["baseline"] = baseline
     if isinstance(pool := tree.get("pool"), dict):
         pool = model(pool)
         if isinstance(pool.get("models"), list):

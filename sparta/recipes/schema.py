@@ -346,9 +346,10 @@ class Recipe(Rules):
 
     @property
     def of_the_hub(self) -> tuple[str, ...]:
-        """The bases and adapters named hub:OWNER/NAME[@REVISION], of the pool and of the judge of evaluations, each once."""
-        judge = self.evaluation.judge
-        named = (*self.pool.references, *((judge.base, judge.adapter) if judge else ()))
+        """The models named hub:OWNER/NAME[@REVISION], of the pool, of the judge of evaluations and for preferences, each once."""
+        judge, preference = self.evaluation.judge, self.baseline.preference
+        judging = (judge.base, judge.adapter) if judge else ()
+        named = (*self.pool.references, *judging, preference.model if preference else None)
         return tuple(dict.fromkeys(name for name in named if name and name.startswith(HUB)))
 
     @property

@@ -1,7 +1,7 @@
 """The rows of methods that align one model. Their fields are documented for users in state/README.md; how rows grow: see store/row_schema.py."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -109,8 +109,6 @@ class WinRates(Record, frozen=True):
     probabilities: tuple[tuple[Annotated[float, Meta(ge=0, le=1)] | None, ...], ...]
     read_tokens: Count = 0
     seconds: float = 0.0
-
-    written_at_default: ClassVar[tuple[str, ...]] = ("read_tokens",)
 
     @property
     def key(self) -> str:

@@ -138,3 +138,22 @@ def test_training_without_the_square_loss_is_refused(tmp_path: Path) -> None:
     recipe = load(write_case(tmp_path, "sppo"), ["engine.kind=hf"])
     with pytest.raises(SpartaError, match="learns by a square loss"):
         begin_or_continue(StateDir(tmp_path / "state"), recipe)
+
+
+def test_a_preference_model_of_the_hub_is_fetched_with_the_pool_and_missed_where_it_was_not(
+    tmp_path: Path,
+) -> None:
+    preference = {"kind": "reward", "model": "hub:somebody/reward"}
+    recipe = load(write_case(tmp_path, "sppo", baseline={"preference": preference}))
+    assert "hub:somebody/reward" in recipe.of_the_hub
+    with pytest.raises(SpartaError, match="hub:somebody/reward has not been fetched"):
+        begin_or_continue(StateDir(tmp_path / "state"), recipe)
+
+
+def test_the_folder_of_a_preference_model_is_taken_from_the_file_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    recipe = load(
+        write_case(tmp_path, "sppo", baseline={"preference": {"kind": "reward", "model": "./mine"}})
+    )
+    assert recipe.baseline.preference is not None
+    assert recipe.baseline.preference.model == str(tmp_path / "mine")
