@@ -1,7 +1,7 @@
 """Budgets: as many prompts an iteration as the tokens of another run's iterations allow, so that methods are compared at equal cost.
 
-Resolved where a recipe is loaded: what is frozen says how many prompts. What a prompt will cost is estimated from what the other run has measured of the
-same prompts; what it did cost, stats and status say.
+Resolved where a recipe is loaded: what is frozen says how many tokens, and how many prompts the first iteration has. What a prompt will cost at most is
+estimated from what the other run has measured of the same prompts; later iterations go by what it did cost (`sparta.phases.single.draw.prompts_of`).
 """
 
 from collections.abc import Callable
@@ -45,11 +45,12 @@ def budgeted(recipe: Recipe, say: Callable[[str], object] = lambda _: None) -> R
     prompts = int(tokens // each)
     if prompts < 1:
         raise SpartaError(
-            f"baseline.budget: {tokens:,} tokens an iteration, as {budget.like} had, do not suffice for one prompt, which takes about {each:,.0f}: lower "
+            f"baseline.budget: {tokens:,} tokens an iteration, as {budget.like} had, do not suffice for one prompt, which takes up to about {each:,.0f}: lower "
             "baseline.candidates or baseline.rounds, or name another run"
         )
     say(
-        f"Budget: {tokens:,} tokens an iteration, as in {budget.like}; a prompt takes about {each:,.0f}, which makes {prompts:,} prompts an iteration."
+        f"Budget: {tokens:,} tokens an iteration, as in {budget.like}; a prompt takes at most about {each:,.0f}, which makes {prompts:,} prompts in the first "
+        "iteration; later ones go by what prompts have taken."
     )
     filled = recipe.baseline.model_copy(update={"budget": budget.model_copy(update={"tokens": tokens})})
     return recipe.model_copy(update={"combats": prompts, "baseline": filled})
@@ -60,7 +61,9 @@ def budget_in_words(recipe: Recipe) -> str:
     budget = recipe.baseline.budget
     if budget is None or budget.tokens is None:
         return f"the paper's: {recipe.combats:,} prompts an iteration"
-    return f"{budget.tokens:,} tokens an iteration, as in {budget.like}: {recipe.combats:,} prompts"
+    return (
+        f"{budget.tokens:,} tokens an iteration, as in {budget.like}: {recipe.combats:,} prompts in the first"
+    )
 
 
 def spent(run: Run) -> TokenCounts:

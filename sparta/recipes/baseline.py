@@ -45,7 +45,8 @@ class Budget(Rules):
     """The tokens of an iteration, where they are not what N and the other keys come to."""
 
     like: str = Field(
-        description="state directory of a run: as many tokens an iteration, generated, read and trained on together, as its iterations had on average"
+        description="state directory of a run: as many tokens an iteration, generated, read and trained on together, as its iterations had on average",
+        json_schema_extra=HOW,
     )
     tokens: int | None = Field(
         default=None, ge=1, description="filled in when the run begins: how many these are"
@@ -79,8 +80,8 @@ class Baseline(Rules):
     )
     budget: Budget | None = Field(
         default=None,
-        description="null: the paper's, combats prompts an iteration; else the number of prompts follows from the tokens, and takes the place of combats",
-        json_schema_extra=HOW,
+        description="null: the paper's, combats prompts an iteration; else the number of prompts follows from the tokens: of the first iteration it takes the place "
+        "of combats, later ones make up for what those before took too little or too much",
     )
     length_control: float = Field(
         default=0.1,

@@ -13,6 +13,7 @@ from sparta.methods.base import Lengths
 from sparta.methods.budget import budget_in_words, budgeted, spent
 from sparta.methods.registry import method_of, methods
 from sparta.phases.merge import read_pairs
+from sparta.phases.single.draw import prompts_of
 from sparta.recipes.load import load
 from sparta.store import files
 from sparta.store.layout import StateDir
@@ -70,16 +71,42 @@ def test_every_method_is_counted_in_the_same_way(method: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("method", sorted(set(CASES) - {"sppo"}))
-def test_a_run_with_a_budget_takes_no_more_tokens_and_not_much_less(
+def test_a_run_with_a_budget_takes_as_many_tokens_as_the_other(
     method: str, sparta: Run, tmp_path: Path
 ) -> None:
-    run = played(tmp_path, method, f"baseline.budget.like={sparta.state.root}", last=2)
+    run = played(tmp_path, method, f"baseline.budget.like={sparta.state.root}", last=4, iterations=4)
     budget = spent(sparta).total // 2
     assert run.recipe.baseline.budget is not None and run.recipe.baseline.budget.tokens == budget
-    each = [files.read_json(run.iteration(t).stats, IterationStats).tokens.total for t in (1, 2)]
-    assert all(0.3 * budget < total < 1.1 * budget for total in each), (budget, each, run.recipe.combats)
+    first = files.read_json(run.iteration(1).stats, IterationStats)
+    assert first.combats == run.recipe.combats and first.tokens.total <= 1.1 * budget
+    assert spent(run).total == pytest.approx(4 * budget, rel=0.15)
     assert len(read_pairs(run, 1)) <= run.recipe.combats * 2
     assert f"{budget:,} tokens an iteration" in budget_in_words(run.recipe)
+
+
+def test_later_iterations_make_up_for_what_was_left_over_by_hand(sparta: Run, tmp_path: Path) -> None:
+    run = played(tmp_path, "spin", f"baseline.budget.like={sparta.state.root}", last=1)
+    assert run.recipe.baseline.budget is not None and run.recipe.baseline.budget.tokens is not None
+    left = 2 * run.recipe.baseline.budget.tokens - spent(run).total
+    each = spent(run).total / run.recipe.combats
+    assert prompts_of(run, 2) == int(left / each)
+    # Nothing depends on stats.json, which no hash covers.
+    run.iteration(1).stats.unlink()
+    assert prompts_of(run, 2) == int(left / each)
+
+
+def test_a_run_that_was_begun_with_another_number_of_tokens_is_another_run(
+    sparta: Run, tmp_path: Path
+) -> None:
+    run = played(tmp_path, "spin", f"baseline.budget.like={sparta.state.root}", last=0)
+    budget = run.recipe.baseline.budget
+    assert budget is not None and budget.tokens is not None
+    for changed, differs in (({"tokens": budget.tokens + 1}, True), ({"like": "/elsewhere"}, False)):
+        other = budget.model_copy(update=changed)
+        recipe = run.recipe.model_copy(
+            update={"baseline": run.recipe.baseline.model_copy(update={"budget": other})}
+        )
+        assert bool(run.recipe.differences(recipe)) == (recipe.hash != run.recipe.hash) == differs
 
 
 def test_what_a_prompt_takes_by_hand() -> None:

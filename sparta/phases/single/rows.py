@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from sparta.chat.template import Message
 from sparta.store import files
-from sparta.store.records import Count, FinishReason
+from sparta.store.records import Count, FinishReason, Row, Trained
 from sparta.store.row_schema import Record
 from sparta.store.run import Run
 from sparta.store.shards import iter_shards
@@ -152,6 +152,15 @@ def read_candidates(run: Run, t: int) -> Mapping[str, Sequence[Candidate]]:
         found.setdefault(row.draw_id, []).append(row)
     return {draw_id: sorted(rows, key=lambda row: row.number) for draw_id, rows in found.items()}
 
+
+KINDS: Mapping[str, type[Row]] = {
+    "candidates": Candidate,
+    "judgements": Judgement,
+    "comparisons": Comparison,
+    "win_rates": WinRates,
+    "training": Trained,
+}
+"""All folders of shards that an iteration may have, with the type of their rows."""
 
 CANDIDATES, JUDGEMENTS, COMPARISONS, WIN_RATES, RANKINGS = (
     "candidates",
