@@ -6,7 +6,11 @@ STATE ?= state/demo
 # A machine without a GPU needs only the CPU build of torch: PIP_ARGS can point pip at an index that has it.
 PIP_ARGS ?=
 
-.PHONY: setup demo test lint unit slurm bench clean
+# Faults of the disk to inject, and which ones: the same seed injects the same.
+FAULTS ?= 200
+SEED ?= 0
+
+.PHONY: setup demo test lint unit slurm bench chaos clean
 
 setup: $(VENV)/.ready
 
@@ -48,6 +52,10 @@ bench: setup $(VENV)/.vllm
 	$(BIN)/python tests/bench/start.py
 	$(BIN)/python tests/bench/sharding.py
 	$(BIN)/python tests/bench/engines.py
+
+# Commands on small scripted runs while the disk fails. A fault that comes out wrong is printed with the command that repeats it.
+chaos: setup
+	$(BIN)/python tests/chaos/inject.py --faults $(FAULTS) --seed $(SEED)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache build *.egg-info

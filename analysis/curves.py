@@ -1,21 +1,23 @@
-"""One picture of a run: reputations, and what was scored, over the iterations: python analysis/curves.py [state] [--out FILE.png]"""
+"""One figure of a run: reputations, losses and scores over the iterations. python analysis/curves.py [STATE] [--out FILE.png]"""
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sparta.errors import SpartaError
+from sparta.errors import SpartaError, UsageError
 from sparta.evaluation.answer import checkpoint_name
 from sparta.evaluation.summary import TaskScores, read_summary
+from sparta.names import DEFAULT_STATE
 from sparta.store import files, standings
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
+from sparta.store.state_argument import add_state, settle_state
 from sparta.store.stats import IterationStats
 
 
 def draw(run: Run, out: Path) -> None:
-    """Draw the curves of `run` into `out`: reputation and loss; and validation scores of every pool that was scored."""
+    """Draw the curves of `run` into `out`: reputation, loss, and the validation scores of every scored pool."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -64,7 +66,7 @@ def draw(run: Run, out: Path) -> None:
 
 
 def _by_model(run: Run, values: Mapping[int, Mapping[str, float]]) -> dict[str, dict[int, float]]:
-    """From iteration -> model -> value to model -> iteration -> value."""
+    """`values`, by iteration and model, as values by model and iteration."""
     return {name: {t: found[name] for t, found in values.items() if name in found} for name in run.models}
 
 
@@ -82,19 +84,22 @@ def _scores(run: Run, scored: TaskScores) -> dict[int, dict[str, float]]:
     }
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("state", nargs="?", type=Path, default=Path("state"))
-    parser.add_argument("--out", type=Path, help="the picture (default: curves.png in the state's evals/)")
-    args = parser.parse_args()
+    add_state(parser)
+    parser.add_argument("--out", type=Path, help="the figure (default: curves.png in the state's evals/)")
+    args = parser.parse_args(arguments)
     try:
-        run = Run.open(StateDir(args.state))
+        settle_state(args)
+        run = Run.open(StateDir(args.state or DEFAULT_STATE))
         out = args.out or run.state.evals / "curves.png"
         draw(run, out)
+    except UsageError as error:
+        parser.error(str(error))
     except SpartaError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"picture: {out}")
+    print(f"figure: {out}")
     return 0
 
 

@@ -1,34 +1,35 @@
-"""Do the labels agree with the truth? python analysis/truth.py [state]
+"""How well labels and votes agree with gold answers: python analysis/truth.py [STATE]
 
-For a run on a task with gold answers: of the combats in which exactly one response is right, in how many did the right one win; and
-what each judge of an iteration gave to right and to wrong responses. Computed from the state alone.
+For a run on a task with gold answers: in how many of the combats with exactly one correct response that response won, and the mean votes of
+each judge on correct and on wrong responses. Computed from the state alone.
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
 
 from rich import box
 from rich.table import Table
 
-from sparta.errors import SpartaError
+from sparta.errors import SpartaError, UsageError
+from sparta.names import DEFAULT_STATE
 from sparta.screen import plain_console
 from sparta.store import files
 from sparta.store.layout import StateDir
 from sparta.store.records import Response, Result, Vote, response_key
 from sparta.store.run import Run
 from sparta.store.shards import iter_shards
+from sparta.store.state_argument import add_state, settle_state
 from sparta.tasks.base import Item, Task
 from sparta.tasks.registry import task_named
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """One iteration. decided: combats with exactly one right response that made a pair; agreed: those the right one won.
-
-    right, wrong: mean vote of each judge on right and on wrong responses. accuracy: share of right responses.
+    """One iteration. decided, undecided: combats with exactly one correct response that made a pair, or did not. agreed: decided ones that the
+    correct response won. right, wrong: each judge's mean vote on correct and on wrong responses. accuracy: share of correct responses.
     """
 
     t: int
@@ -41,20 +42,22 @@ class Agreement:
 
     @property
     def share(self) -> float:
-        """Of all combats with exactly one right response, those that the right one won; not a number where there is none."""
+        """Share of the combats with exactly one correct response that this response won; NaN if there are none."""
         combats = self.decided + self.undecided
         return self.agreed / combats if combats else float("nan")
 
     @property
     def discerning(self) -> int:
-        """Judges whose mean vote on right responses is at least one point above that on wrong ones."""
+        """How many judges have a mean vote on correct responses at least one point above that on wrong ones."""
         return sum(self.right[judge] - self.wrong[judge] >= 1.0 for judge in self.right)
 
 
 def agreement(run: Run, t: int) -> Agreement:
-    """Labels and votes of iteration t against the gold answers of the run's task."""
+    """Compare labels and votes of iteration t with the gold answers of the run's task. Raises SpartaError if the run has no task."""
     if run.recipe.data.task is None:
-        raise SpartaError(f"{run.state.root} was not run on a task with gold answers")
+        raise SpartaError(
+            f"the run in {run.state.root} has no task with gold answers: name the state of a run with data.task"
+        )
     task = task_named(run.recipe.data.task, run.recipe.data)
     gold = {item.item_id: item for item in task.items("train", run.recipe.data)}
     plan = {combat.combat_id: combat for combat in run.plan(t)}
@@ -72,12 +75,12 @@ def agreement(run: Run, t: int) -> Agreement:
             continue
         decided += 1
         agreed += grades[response_key(result.combat_id, result.winner)]
-    given: dict[tuple[str, bool], list[float]] = {}
+    scores: dict[tuple[str, bool], list[float]] = {}
     for vote in iter_shards(run.iteration(t).votes, Vote):
         if vote.score is not None:
             key = (vote.judge, grades[response_key(vote.combat_id, vote.contestant)])
-            given.setdefault(key, []).append(vote.score)
-    means = {key: fmean(scores) for key, scores in given.items()}
+            scores.setdefault(key, []).append(vote.score)
+    means = {key: fmean(values) for key, values in scores.items()}
     judges = [judge for judge in run.models if (judge, True) in means and (judge, False) in means]
     return Agreement(
         t=t,
@@ -91,7 +94,7 @@ def agreement(run: Run, t: int) -> Agreement:
 
 
 def _is_right(task: Task, item: Item, text: str) -> bool:
-    """Whether `text` has the best value of the metric that checkpoints are chosen by."""
+    """Whether `text` gets the best value of the task's first metric."""
     metric = task.metrics[0]
     return task.grade(item, text).get(metric.name) == metric.top
 
@@ -100,12 +103,12 @@ def _mean(votes: dict[str, float]) -> str:
     return f"{fmean(votes.values()):.2f}" if votes else "-"
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("state", nargs="?", type=Path, default=Path("state"))
-    args = parser.parse_args()
+    add_state(parser)
+    args = parser.parse_args(arguments)
     table = Table(box=box.SIMPLE_HEAD)
     for heading in (
         "iteration",
@@ -118,7 +121,8 @@ def main() -> int:
     ):
         table.add_column(heading, justify="right")
     try:
-        run = Run.open(StateDir(args.state))
+        settle_state(args)
+        run = Run.open(StateDir(args.state or DEFAULT_STATE))
         for t in run.state.committed()[1:]:
             found = agreement(run, t)
             table.add_row(
@@ -130,6 +134,8 @@ def main() -> int:
                 _mean(found.wrong),
                 f"{found.discerning} of {len(found.right)}",
             )
+    except UsageError as error:
+        parser.error(str(error))
     except SpartaError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

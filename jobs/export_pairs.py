@@ -1,4 +1,4 @@
-"""Write preference pairs as TRL takes them: python jobs/export_pairs.py state/iter_05 --out pairs.jsonl"""
+"""Write preference pairs in TRL's format: python jobs/export_pairs.py state/iter_05 --out pairs.jsonl"""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""A recipe with every key, and what its keys mean: python jobs/recipe.py show --recipe paper/gsm8k"""
+"""Show a recipe with every key, or what its keys mean: python jobs/recipe.py show --recipe paper/gsm8k"""
 
 import sys
 

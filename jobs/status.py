@@ -1,4 +1,4 @@
-"""Where a run stands: python jobs/status.py [state]. Exit status: 0 done, 1 failed, 3 in progress."""
+"""Show where a run stands: python jobs/status.py [state]. Exit status: 0 done, 1 failed, 3 in progress."""
 
 import sys
 

@@ -46,7 +46,7 @@ drive() {
     # 130 and 143 mean interrupted. With any other status the command ended by itself, and the job is not requeued.
     if [[ $asked == requeue && ($status -eq 130 || $status -eq 143) ]]; then
         echo "The driver was stopped; this job goes back into the queue and continues when SLURM starts it again."
-        # A choice of clusters for what is submitted is none for what is asked about this very job.
+        # SLURM_CLUSTERS says where to submit jobs; a command about this job must not use it.
         env -u SLURM_CLUSTERS scontrol requeue "$SLURM_JOB_ID" || fail "job $SLURM_JOB_ID cannot be requeued: submit the same command again, it continues"
         status=0
     fi

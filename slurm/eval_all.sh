@@ -24,11 +24,11 @@
 set -euo pipefail
 # A batch job runs a copy of this script (slurm_script) from a spool folder; the checkout is where it was submitted.
 if [[ ${0##*/} == slurm_script ]]; then checkout=$SLURM_SUBMIT_DIR; else checkout=$(dirname "$0")/..; fi
-[[ -f $checkout/slurm/driver.sh ]] || { echo "error: $checkout is no checkout of this project: run sbatch in its top folder, or where sparta scripts put slurm/" >&2; exit 1; }
+[[ -f $checkout/slurm/driver.sh ]] || { echo "error: $checkout is not a checkout of this project: run sbatch in its top folder, or where sparta scripts put slurm/" >&2; exit 1; }
 # shellcheck source=slurm/driver.sh
 source "$checkout/slurm/driver.sh"
 
-case ${SPLIT:-both} in validation | test | both) ;; *) fail "SPLIT=$SPLIT is no split to stop at: give validation, test or both" ;; esac
+case ${SPLIT:-both} in validation | test | both) ;; *) fail "SPLIT=$SPLIT is not a split: give validation, test or both" ;; esac
 state=${STATE:-state}
 if [[ $# -gt 0 && $1 != -* ]]; then
     state=$1

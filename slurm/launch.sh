@@ -16,7 +16,7 @@
 set -euo pipefail
 # A batch job runs a copy of this script (slurm_script) from a spool folder; the checkout is where it was submitted.
 if [[ ${0##*/} == slurm_script ]]; then checkout=$SLURM_SUBMIT_DIR; else checkout=$(dirname "$0")/..; fi
-[[ -f $checkout/slurm/driver.sh ]] || { echo "error: $checkout is no checkout of this project: run sbatch in its top folder, or where sparta scripts put slurm/" >&2; exit 1; }
+[[ -f $checkout/slurm/driver.sh ]] || { echo "error: $checkout is not a checkout of this project: run sbatch in its top folder, or where sparta scripts put slurm/" >&2; exit 1; }
 # shellcheck source=slurm/driver.sh
 source "$checkout/slurm/driver.sh"
 drive launch --cluster slurm "$@"

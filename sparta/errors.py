@@ -1,8 +1,8 @@
-"""The one exception a person is meant to read, and what makes a foreign text fit to be read.
+"""The exception for users, notes, and the escaping of untrusted text for a terminal.
 
 Everything a user can cause (a bad recipe, an edited state, a full disk) is raised as `SpartaError`: one sentence that says what is
-wrong, where, and what to do. The commands print it and exit with status 1. Anything else is a bug and keeps its traceback. What is wrong and
-stops nothing is a `note`.
+wrong, where, and what to do. The commands print it and exit with status 1. Any other exception is a bug and keeps its traceback. A
+problem that does not stop the command is printed by `note`.
 """
 
 import re
@@ -12,40 +12,44 @@ from functools import cache
 
 _LAYOUT = "\n\t"
 _INVISIBLE = frozenset(("Cc", "Cs", "Zl", "Zp"))
-"""Unicode's categories of control characters, halves of characters, and separators of lines and paragraphs that are no line feed."""
-_TURNS = frozenset(("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"))
-"""Bidirectional classes of the characters that turn what follows them around, or back."""
-_MARKS = "\u061c\u200e\u200f"
-"""The rest of what Unicode calls Bidi_Control: marks that stand for a letter of one direction."""
+"""Unicode categories: control characters, surrogates, line and paragraph separators."""
+_BIDI_CLASSES = frozenset(("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"))
+"""Bidirectional classes of the characters that change the direction of the text after them."""
+_BIDI_MARKS = "\u061c\u200e\u200f"
+"""The other characters with the Unicode property Bidi_Control: direction marks."""
 
 
 class SpartaError(Exception):
-    """What is wrong, where, and what to do about it, in one sentence. Its text is `printable`, whoever wrote the parts of it."""
+    """One sentence: what is wrong, where, and what to do. Its text is always `printable`, because parts of it may come from elsewhere."""
 
     def __str__(self) -> str:
         return printable(super().__str__())
 
 
-def printable(text: str) -> str:
-    """`text` of a model, a log or an endpoint as a terminal may have it: what would steer one, or turn the order of letters around, is spelled out.
+class UsageError(Exception):
+    """The arguments of a command contradict each other. The message says how, and which to leave out; the command exits as for an unknown option."""
 
-    Line feeds and tabs stay, and a carriage return before a line feed goes. An escape character reads \\x1b, a right-to-left override \\u202e.
-    Nothing else is changed, so that what has been through it once stays as it is.
+
+def printable(text: str) -> str:
+    """`text` (of a model, a log, an endpoint) made safe for a terminal: control and bidirectional characters are escaped.
+
+    Line feeds and tabs stay; a carriage return before a line feed is removed. An escape character becomes \\x1b, a right-to-left override
+    \\u202e. Nothing else is changed, so the function is idempotent.
     """
     if text.replace("\n", "").isprintable():
         return text
-    return "".join(map(_spelled, re.sub("\r+\n", "\n", text)))
+    return "".join(map(_escaped, re.sub("\r+\n", "\n", text)))
 
 
 @cache
 def note(text: str) -> None:
-    """Tell whoever reads standard error, once a process, of something that is not as it should be and stops nothing."""
+    """Print a warning to standard error, at most once per process and text."""
     print(f"note: {printable(text)}", file=sys.stderr, flush=True)
 
 
-def _spelled(character: str) -> str:
-    turns = character in _MARKS or unicodedata.bidirectional(character) in _TURNS
-    if character in _LAYOUT or not (turns or unicodedata.category(character) in _INVISIBLE):
+def _escaped(character: str) -> str:
+    bidi = character in _BIDI_MARKS or unicodedata.bidirectional(character) in _BIDI_CLASSES
+    if character in _LAYOUT or not (bidi or unicodedata.category(character) in _INVISIBLE):
         return character
     code = ord(character)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

@@ -1,4 +1,4 @@
-"""Names that become paths, where things lie, and the commands that messages suggest."""
+"""Names that become paths, the locations of folders, and the commands that messages suggest."""
 
 import difflib
 import re
@@ -12,19 +12,19 @@ from sparta.errors import SpartaError
 
 PACKAGE = Path(__file__).parent
 INSTALLED = (PACKAGE / "slurm").is_dir()
-"""Whether the package came from a wheel. A wheel holds slurm/ inside the package; in a checkout it lies beside the package."""
+"""Whether the package was installed from a wheel, which has slurm/ inside the package; in a checkout slurm/ is beside it."""
 HOME = Path.cwd() if INSTALLED else PACKAGE.parent
-"""The folder of state/: the checkout; for an installed package the working directory."""
+"""The folder that holds state/: the checkout, or the working directory for an installed package."""
 RECIPES = PACKAGE / "recipes"
 SLURM = PACKAGE / "slurm" if INSTALLED else HOME / "slurm"
 PROFILES = SLURM / "profiles"
-"""The cluster profiles that come with the suite."""
+"""The built-in cluster profiles."""
 PROFILE_FOLDERS = tuple(dict.fromkeys((HOME / "slurm" / "profiles", PROFILES)))
-"""Where a profile is looked up by name, in this order: a person's own, then PROFILES. In a checkout they are one folder."""
+"""The folders where profiles are looked up by name, in this order: the user's, then PROFILES. In a checkout they are the same."""
 MODELS = HOME / "state" / "models"
-"""What `--fetch` brings from the hub. Jobs run from a copy of the package, beside which there is none: see `Recipe.placed`."""
+"""Models fetched from the hub by `--fetch`. Jobs run from a copy of the package, without this folder beside it: see `Recipe.placed`."""
 DATASETS = HOME / "state" / "datasets"
-"""What the command prepare_data writes."""
+"""The output of the command prepare_data."""
 
 DEFAULT_STATE = Path("state")
 DEFAULT_RECIPE = "toy"
@@ -34,7 +34,7 @@ MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 
 
 def check_model_name(name: str) -> str:
-    """`name`, when it may become a file name: letters, digits, '.', '_' and '-', at most 64, no leading '.' or '-', no '..'.
+    """`name`, if it is valid in file names: at most 64 letters, digits, '.', '_' and '-', no leading '.' or '-', no '..'.
 
     Raises SpartaError otherwise.
     """
@@ -47,19 +47,19 @@ def check_model_name(name: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The one of `known` that a person may have meant by `name`; None where none is near."""
+    """The entry of `known` most similar to `name`; None if none is similar."""
     return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
 
 
 def hint(name: str, known: Iterable[str], what: str) -> str:
-    """The end of a sentence about an unknown `name`: the nearest of `known`, or all of them, which are `what`."""
+    """The end of an error message about an unknown `name`: the most similar of `known`, or all of them. what: their plural, "recipes"."""
     known = list(known)
     near = nearest(name, known)
     return f"did you mean {near}?" if near else f"known {what}: {', '.join(known)}"
 
 
 def installed_by(requirements: Literal["base", "gpu"]) -> str:
-    """The pip command that installs what the suite needs: `base` on every machine, `gpu` with the inference engine for GPUs."""
+    """The pip command that installs the dependencies: `base` for every machine, `gpu` also with the inference engine for GPUs."""
     if INSTALLED:
         return quoted(
             "pip", "install", "sparta-alignment[vllm]" if requirements == "gpu" else "sparta-alignment"
@@ -68,15 +68,15 @@ def installed_by(requirements: Literal["base", "gpu"]) -> str:
 
 
 def quoted(*words: object) -> str:
-    """`words` as one would type them into a shell: paths with spaces or quotes stay one word."""
+    """`words` as a command line, quoted for a shell."""
     return shlex.join(map(str, words))
 
 
 def suggested(program: str, *arguments: object) -> str:
-    """The command line that runs `program` with `arguments`, quoted for a shell, for a message that suggests it.
+    """The command line that runs `program` with `arguments`, quoted for a shell, for use in messages.
 
-    program: its name under jobs/, for example init_pool. The command is spelled `python jobs/init_pool.py` in a checkout, and
-    `sparta init-pool` where the package is installed or the person typed `sparta`.
+    program: its name under jobs/, such as init_pool. The command is `python jobs/init_pool.py` in a checkout, and `sparta init-pool` if
+    the package is installed or the user typed `sparta`.
     """
     if INSTALLED or Path(sys.argv[0]).stem == "sparta":
         return quoted("sparta", program.replace("_", "-"), *arguments)

@@ -1,7 +1,7 @@
-"""Independent random streams, each named by what it is for.
+"""Independent random streams, each named by its purpose.
 
-A stream depends on its name alone, never on what was drawn before: the prompts of iteration 5 are the same whether or not iterations
-1 to 4 ran in this process. Names are the run's seed followed by any integers and strings, e.g. `(seed, t, "prompts")`.
+A stream depends only on its name, never on earlier draws: the prompts of iteration 5 are the same whether or not iterations 1 to 4 ran
+in this process. A name is the run's seed followed by any integers and strings, e.g. `(seed, t, "prompts")`.
 """
 
 import hashlib
@@ -15,5 +15,5 @@ def seed_of(*name: int | str) -> int:
 
 
 def stream(*name: int | str) -> random.Random:
-    """A fresh generator at the start of the stream called `name`."""
+    """A new generator at the start of the stream called `name`."""
     return random.Random(seed_of(*name))

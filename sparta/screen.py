@@ -1,4 +1,4 @@
-"""What a person sees: the plan, one progress bar a phase, a table after each iteration. On a terminal bars, in a log plain lines."""
+"""The output of a run: the plan, one progress bar per phase, a table after each iteration. In a log, plain lines replace the bars."""
 
 import time
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ LOG_WIDTH = 110
 
 
 class Titled(Protocol):
-    """A phase, as far as a screen cares: its title, and what a task of it needs."""
+    """The part of a phase that a screen needs: its title and the device of its tasks."""
 
     @property
     def title(self) -> str: ...
@@ -85,7 +85,7 @@ class Screen:
 
 
 class PlainConsole(Console):
-    """Shows texts as they are, whoever wrote them: brackets and colons in them mean nothing, and what is not printable is spelled out."""
+    """Prints texts literally: no markup, no emoji codes, and characters that are not printable are escaped."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(highlight=False, markup=False, emoji=False, soft_wrap=True, **options)
@@ -99,13 +99,13 @@ class PlainConsole(Console):
 
 
 def plain_console() -> Console:
-    """Standard output; in a log as wide as a table needs, not as some terminal is."""
+    """A console on standard output. In a log it has a fixed width that fits the tables."""
     console = PlainConsole()
     return console if console.is_terminal else PlainConsole(width=LOG_WIDTH)
 
 
 def duration(seconds: float) -> str:
-    """In words that people use: 40 s, 3 min, 5 h 10 min."""
+    """`seconds` as text: 40 s, 3 min, 5 h 10 min."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:

@@ -35,9 +35,9 @@ require_sane_settings() {
         fail "SPARTA_DEVCLUSTER_PORT must be a number from 1024 to 65530, not '$port'."
     [[ ! -L $folder ]] || fail "$folder is a symbolic link; name a folder of its own in SPARTA_DEVCLUSTER."
     [[ ! -e $folder || (-d $folder && -O $folder) ]] ||
-        fail "$folder is there and is not a folder of root's; name another one in SPARTA_DEVCLUSTER."
+        fail "$folder exists and is not a folder owned by root; name another one in SPARTA_DEVCLUSTER."
     [[ ! -d $folder || -e $marker || -z $(ls -A "$folder") ]] ||
-        fail "$folder holds something else than a devcluster; name another folder in SPARTA_DEVCLUSTER."
+        fail "$folder holds something other than a devcluster; name another folder in SPARTA_DEVCLUSTER."
 }
 
 # The lock is on the folder itself, so it leaves nothing behind. down.sh may remove the folder while up.sh waits.

@@ -1,4 +1,4 @@
-"""From a jury's votes to one score a response (section 2, "Judgment Aggregation")."""
+"""Aggregates a jury's votes into one score per response (section 2, "Judgment Aggregation")."""
 
 import math
 from collections.abc import Sequence
@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 
 class Verdict(NamedTuple):
-    """What a jury said about a combat.
+    """A jury's aggregated vote on a combat.
 
-    scores: s_i and s_j, score points. jury: number of judges counted, those of weight 0 included. uniform: their weights did not add up to
-    anything positive, so each counted the same.
+    scores: s_i and s_j, score points. jury: number of judges counted, including those of weight 0. uniform: the judges' weights did not
+    sum to a positive number, so all judges counted the same.
     """
 
     scores: tuple[float, float]
@@ -18,11 +18,11 @@ class Verdict(NamedTuple):
 
 
 def aggregate(scores: Sequence[Sequence[float]], weights: Sequence[float]) -> Verdict | None:
-    """s_i = sum_k w_k s_i^(k) / sum_k w_k, over the judges who scored both responses; None (void) where no judge did.
+    """s_i = sum_k w_k s_i^(k) / sum_k w_k, over the judges who scored both responses; None (void) if no judge did.
 
-    scores: [2, m], the votes for the first and the second response, NaN where missing. weights: [m], w_k = omega_k R_k. Where the
-    weights of those judges do not add up to a positive number, their plain mean is taken and `uniform` says so.
-    Raises ValueError when the lengths differ. The sums are exact before rounding, so the order of the judges changes nothing.
+    scores: [2, m], the votes for the first and the second response, NaN where missing. weights: [m], w_k = omega_k R_k. If the weights
+    of these judges do not sum to a positive number, the result is the unweighted mean and `uniform` is true.
+    Raises ValueError when the lengths differ. The sums are exact before rounding, so the result does not depend on the order of the judges.
     """
     first, second = scores
     seats = [

@@ -1,6 +1,6 @@
-"""Which prompts an iteration plays, and who meets whom on each (section 2, "Match-Making System").
+"""Draws the prompts of an iteration and the two contestants for each (section 2, "Match-Making System").
 
-Planning only: nothing here knows responses or votes. Reputations are those at the start of the iteration.
+Planning only: no responses and no votes. Reputations are those at the start of the iteration.
 """
 
 import math
@@ -22,8 +22,8 @@ def require_judges(m: int) -> None:
 def draw_prompts(prompt_ids: Sequence[str], n: int, stream: random.Random) -> list[str]:
     """`n` prompts of X, without replacement, in random order (section 2, "One iteration").
 
-    Where n > |X|, whole shuffled passes over X come first, then a part of one more: no prompt is drawn more than once oftener than
-    another. Raises SpartaError when prompts are asked of an empty X, ValueError for a negative n.
+    If n > |X|, whole shuffled passes over X come first, then part of another, so that the numbers of draws of any two prompts differ by
+    at most one. Raises SpartaError when X is empty and n is positive, ValueError when n is negative.
     """
     if n < 0:
         raise ValueError(f"cannot draw {n} prompts")
@@ -43,14 +43,14 @@ def draw_prompts(prompt_ids: Sequence[str], n: int, stream: random.Random) -> li
 def match(
     reputations: Mapping[str, float], n: int, rules: MatchMaking, stream: random.Random
 ) -> list[tuple[str, str]]:
-    """The contestants of `n` combats, first and opponent, never the same model.
+    """The contestants of `n` combats as (first, opponent), always two different models.
 
-    reputations: R of every model of the pool, in pool order. The first contestant is uniform over the pool, or, with
-    `rules.first == "balanced"`, every model once per m combats in random order. The opponent is, with probability alpha, uniform over
-    the others; else uniform over the k others with the smallest |R_i - R_j|, ties for the last places broken at random in each combat.
-    k >= m-1 is plain uniform.
+    reputations: R of every model of the pool, in pool order. The first contestant is uniform over the pool or, with
+    `rules.first == "balanced"`, every model once per m combats in random order. With probability alpha the opponent is uniform over the
+    others; otherwise it is uniform over the k others with the smallest |R_i - R_j|. Ties for the last of the k places are broken at
+    random in each combat. k >= m-1 is plain uniform.
 
-    Raises SpartaError for m < 3, or for a reputation that is not a finite number.
+    Raises SpartaError when m < 3 or a reputation is not a finite number.
     """
     names = list(reputations)
     m = len(names)
@@ -75,7 +75,7 @@ def match(
 
 
 def _neighbours(reputations: Sequence[float], i: int, k: int) -> tuple[list[int], list[int]]:
-    """The models surely among the k nearest of model i, and those tied for the places left."""
+    """The models that are certainly among the k nearest of model i, and those tied for the remaining places."""
     others = [j for j in range(len(reputations)) if j != i]
     gaps = {j: abs(reputations[i] - reputations[j]) for j in others}
     reach = sorted(gaps.values())[min(k, len(others)) - 1]
@@ -85,8 +85,8 @@ def _neighbours(reputations: Sequence[float], i: int, k: int) -> tuple[list[int]
 def _nearest(sure: Sequence[int], tied: Sequence[int], k: int, stream: random.Random) -> int:
     """One of the k nearest, uniformly.
 
-    Filling the k - len(sure) places left by lot and then drawing one of the k is, for one draw, the same as drawing from all
-    tied models whenever one of those places is drawn.
+    For a single draw, filling the k - len(sure) remaining places at random and then drawing one of the k is equivalent to drawing from
+    all tied models whenever a remaining place is drawn.
     """
     place = stream.randrange(min(k, len(sure) + len(tied)))
     return sure[place] if place < len(sure) else tied[stream.randrange(len(tied))]

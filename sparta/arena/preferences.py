@@ -7,15 +7,18 @@ from sparta.arena.rules import Preferences
 Reason = Literal["pair", "empty", "equal", "void", "tie", "margin"]
 
 REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
-"""What can become of a combat.
+"""The possible results of a combat. If several apply, the first in this order counts.
 
-pair: a preference pair. empty: a response has no text. equal: both say the same. void: no judge scored both responses.
-tie: the scores are the same up to `tie_tolerance`. margin: they are closer than `min_margin`. Where several hold, the first named here.
+pair: a preference pair. empty: a response has no text. equal: the responses are equal. void: no judge scored both responses.
+tie: the scores differ by at most `tie_tolerance`. margin: the scores differ by less than `min_margin`.
 """
 
 
 def unusable(first: str, second: str) -> Reason | None:
-    """Why two responses cannot be a pair whatever the votes: "empty", "equal", or None where they can. White space at the ends is ignored."""
+    """Why two responses cannot form a pair, regardless of the votes: "empty", "equal", or None if they can.
+
+    White space at the ends is ignored.
+    """
     one, two = first.strip(), second.strip()
     if not one or not two:
         return "empty"
@@ -27,8 +30,8 @@ def label(
 ) -> tuple[Literal[0, 1] | None, Reason]:
     """The winner of a combat (0: first contestant, 1: second, None: no pair) and the reason.
 
-    scores: s_i, s_j, or None where no judge scored both, be it that none was asked. texts: what `unusable` says of the responses. The higher score wins. A tie makes no
-    pair, although Algorithm 1's `else` would give it to the second model.
+    scores: s_i, s_j, or None if no judge scored both responses (or no vote was requested). texts: the result of `unusable` for the two
+    responses. The higher score wins. A tie makes no pair, although Algorithm 1's `else` would give it to the second model.
     """
     if texts is not None:
         return None, texts

@@ -1,6 +1,6 @@
-"""One iteration's combats, played over in plan order from its votes: labels, reputations, counts (Algorithm 1, lines of the inner loop).
+"""Replays the combats of one iteration in plan order, from its votes: labels, reputations, counts (inner loop of Algorithm 1).
 
-Nothing is generated or judged here: the votes are given, so the live reputations of Algorithm 1 cost no forward pass.
+Nothing is generated or judged here: the votes exist already, so the live reputations of Algorithm 1 cost no forward pass.
 """
 
 from collections import Counter, deque
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _BLOCK = 4096
-"""Combats whose votes are held as Python numbers at a time."""
+"""Number of combats whose votes are converted to Python floats at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one combat.
+    """The result of one combat.
 
-    scores: s_i, s_j on which the label was decided (score points), None where no judge scored both. winner: 0 or 1, the contestant
-    in the order of the plan, None where there is no pair. reason: see preferences.REASONS. jury: judges counted.
-    before, after: (R_i, R_j) around the update.
+    scores: s_i, s_j that decided the label (score points), None if no judge scored both responses. winner: 0 or 1, the contestant in the
+    order of the plan, None if there is no pair. reason: see preferences.REASONS. jury: number of judges counted.
+    before, after: (R_i, R_j) before and after the update.
     """
 
     scores: tuple[float, float] | None
@@ -42,10 +42,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Replay:
-    """An iteration played over.
+    """The result of replaying an iteration.
 
-    outcomes: [n], in plan order. standings: at the end of the iteration, in the order of the models. counts: combats per
-    reason, every reason named, and "uniform_jury", the combats whose judges' weights added up to nothing.
+    outcomes: [n], in plan order. standings: at the end of the iteration, in the order of the models. counts: combats per reason (every
+    reason has an entry), and "uniform_jury", the combats whose judges' weights did not sum to a positive number.
     """
 
     outcomes: list[Outcome]
@@ -63,20 +63,20 @@ def replay(
     reputation: Reputation,
     preferences: Preferences,
 ) -> Replay:
-    """Play an iteration over: for each combat aggregate with the live reputations, label, update both contestants (Algorithm 1).
+    """Replay an iteration: for each combat aggregate with the live reputations, label, update both contestants (Algorithm 1).
 
-    models: the pool, m names. standings: one for each of them, omega of this iteration already set (`reweighting.reweight`).
-    combats: [n], indices into `models`, in plan order. votes: [n, 2, m], score points, NaN where missing; what stands in a contestant's own
-    column is ignored. unusable: [n], see `preferences.unusable`; such a combat makes no pair, but where it has votes it counts for
-    reputations, like a tie. A combat without votes, void or not judged at all, changes nothing, but counts in the n of kappa.
+    models: the pool, m names. standings: one per model, with omega of this iteration already set (`reweighting.reweight`).
+    combats: [n], indices into `models`, in plan order. votes: [n, 2, m], score points, NaN where missing; a contestant's own column is
+    ignored. unusable: [n], see `preferences.unusable`. An unusable combat makes no pair; if it has votes, it still updates reputations,
+    like a tie. A combat without votes (void or not judged) changes nothing, but counts in the n of kappa.
 
-    Deterministic, and independent of the names. Raises SpartaError when m < 3 or the standings are not those of the models,
+    Deterministic, and independent of the model names. Raises SpartaError when m < 3 or the standings name other models,
     ValueError when shapes differ or a combat is not between two models of the pool.
     """
     _check(models, standings, combats, votes, unusable)
     table = _Table([standings[name] for name in models], reputation)
     verdicts: list[Verdict | None] = []
-    around: list[tuple[tuple[float, float], tuple[float, float]]] = []
+    reputations: list[tuple[tuple[float, float], tuple[float, float]]] = []
     uniform_juries = 0
     for n, ((i, j), scores) in enumerate(
         zip(combats, _votes_of_judges(votes, combats), strict=True), start=1
@@ -87,12 +87,12 @@ def replay(
             uniform_juries += verdict.uniform
             table.settle(n, i, j, verdict.scores)
         verdicts.append(verdict)
-        around.append((before, (table.reputations[i], table.reputations[j])))
+        reputations.append((before, (table.reputations[i], table.reputations[j])))
     if reputation.labels == "final":
         verdicts = [aggregate(scores, table.reputations) for scores in _votes_of_judges(votes, combats)]
     outcomes = [
         _outcome(verdict, texts, before, after, preferences)
-        for verdict, texts, (before, after) in zip(verdicts, unusable, around, strict=True)
+        for verdict, texts, (before, after) in zip(verdicts, unusable, reputations, strict=True)
     ]
     reasons = Counter(outcome.reason for outcome in outcomes)
     counts: dict[str, int] = {reason: reasons[reason] for reason in REASONS}
@@ -101,13 +101,13 @@ def replay(
 
 
 class _Table:
-    """The standings of the pool while an iteration is played over, by index of the model."""
+    """The standings of the pool during a replay, by model index."""
 
     def __init__(self, standings: Sequence[Standing], rules: Reputation) -> None:
         self._rules = rules
         self._start = standings
         self.reputations = [standing.reputation for standing in standings]
-        # With `omega: contestants`, omega never reaches the judges.
+        # With `omega: contestants`, omega does not affect the judges.
         self._omega = [standing.weight if rules.omega == "judges" else 1.0 for standing in standings]
         self._own = [standing.weight if rules.omega == "contestants" else 1.0 for standing in standings]
         self._deviations = [standing.deviation for standing in standings]
@@ -120,7 +120,7 @@ class _Table:
         """Every model's weight as a judge, [m]."""
 
     def settle(self, n: int, i: int, j: int, scores: tuple[float, float]) -> None:
-        """Update contestants i and j after the n-th combat of the iteration, from the scores of their responses."""
+        """Update contestants i and j after the n-th combat of the iteration. scores: s_i, s_j."""
         rules = self._rules
         if rules.frozen:
             return
@@ -129,19 +129,19 @@ class _Table:
         r_i, r_j = self.reputations[i], self.reputations[j]
         sigma_i, sigma_j = self._deviations[i], self._deviations[j]
         new_i = updated(r_i, r_j, sigma_i, sigma_j, gap, kappa, rules)
-        seen_by_j = new_i if rules.update == "sequential" else r_i
-        new_j = updated(r_j, seen_by_j, sigma_j, sigma_i, -gap, kappa, rules)
+        opponent_of_j = new_i if rules.update == "sequential" else r_i
+        new_j = updated(r_j, opponent_of_j, sigma_j, sigma_i, -gap, kappa, rules)
         self._move(i, new_i)
         self._move(j, new_j)
 
     def standings(self) -> list[Standing]:
-        """The standings at the end of the iteration, [m], in the order given."""
+        """The standings at the end of the iteration, [m], in pool order."""
         rules = self._rules
         if rules.frozen:
             return list(self._start)
         if rules.deviation.unit == "iteration":
             for k, start in enumerate(self._start):
-                self._note(k, self.reputations[k] - start.reputation)
+                self._record(k, self.reputations[k] - start.reputation)
         return [
             Standing(r, deviation, tuple(changes), start.weight, start.reweighted)
             for r, deviation, changes, start in zip(
@@ -154,9 +154,9 @@ class _Table:
         self.reputations[k] = reputation
         self.judging[k] = self._omega[k] * reputation
         if self._rules.deviation.unit == "combat":
-            self._note(k, change)
+            self._record(k, change)
 
-    def _note(self, k: int, change: float) -> None:
+    def _record(self, k: int, change: float) -> None:
         self._changes[k].append(change)
         self._deviations[k] = deviation_after(
             tuple(self._changes[k]), self._deviations[k], self._rules.deviation
@@ -178,8 +178,8 @@ def _outcome(
 def _votes_of_judges(
     votes: "NDArray[np.float64]", combats: Sequence[tuple[int, int]]
 ) -> Iterator[list[list[float]]]:
-    """The votes of each combat, [2, m], contestants' own blanked."""
-    import numpy as np  # here, for commands that only ask where a run stands import the arena too
+    """The votes of each combat, [2, m], with NaN in the contestants' own columns."""
+    import numpy as np  # imported here because commands that only read a run's status import the arena too
 
     for start in range(0, len(combats), _BLOCK):
         contestants = np.asarray(combats[start : start + _BLOCK])
@@ -199,9 +199,9 @@ def _check(
 ) -> None:
     m, n = len(models), len(combats)
     require_judges(m)
-    strangers = set(standings) ^ set(models)
-    if strangers:
-        names = ", ".join(sorted(strangers))
+    unmatched = set(standings) ^ set(models)
+    if unmatched:
+        names = ", ".join(sorted(unmatched))
         raise SpartaError(
             f"the standings and the pool do not name the same models ({names}); restore the standings of this run's iteration"
         )

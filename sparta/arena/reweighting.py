@@ -1,4 +1,4 @@
-"""omega, the judging weight: low-ranked models lose their say as judges (appendix C.1)."""
+"""omega, the judging weight: the votes of low-ranked models count less (appendix C.1)."""
 
 import dataclasses
 import random
@@ -11,14 +11,14 @@ from sparta.arena.rules import Reweighting
 def reweight(
     standings: Mapping[str, Standing], t: int, rules: Reweighting, stream: random.Random
 ) -> dict[str, Standing]:
-    """The standings that iteration `t` judges with: one more model has its omega set, for good.
+    """The standings used for judging in iteration `t`: one more model has its omega set, permanently.
 
-    standings: at the start of iteration t >= 1. From `first_iteration` on, the model of lowest reputation among those not yet reweighted
-    gets omega = min(1, gamma (t - first_iteration)); of several equally low, one drawn from `stream`, whatever the order of the pool.
-    Nothing happens before that, after `last_iteration`, when every model has had its turn, or when the rule is off. Reputations are never
-    touched.
+    standings: at the start of iteration t >= 1. From `first_iteration` on, the model with the lowest reputation among those not yet
+    reweighted gets omega = min(1, gamma (t - first_iteration)). Ties are broken by `stream`, independent of the order of the pool.
+    Nothing changes before `first_iteration`, after `last_iteration`, once every model has been reweighted, or when the rule is off.
+    Reputations never change.
 
-    To be called once for each t: the result says, in `reweighted`, that the turn was taken.
+    Call it once for each t: a second call would reweight another model.
     """
     after = dict(standings)
     waiting = [name for name, standing in standings.items() if not standing.reweighted]

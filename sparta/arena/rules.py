@@ -1,6 +1,6 @@
-"""The rules of the game: every knob of match-making, reputation and preferences, typed, bounded and documented.
+"""The rules of the game: every setting of match-making, reputation and preferences, typed, bounded and documented.
 
-The recipe embeds these models as they are, so a knob is defined once. Values are the paper's unless said otherwise.
+The recipe embeds these models directly, so each setting is defined once. Defaults are the paper's unless noted.
 """
 
 from typing import Any, Literal
@@ -11,21 +11,21 @@ from pydantic.types import JsonValue
 
 
 class Rules(BaseModel):
-    """Frozen; a key that nobody knows is refused, and so is a number that is not finite."""
+    """Frozen; unknown keys and numbers that are not finite are rejected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def earlier(value: JsonValue) -> JsonDict:
-    """Marks a field whose value an earlier version filled in differently, or that it did not have. value: what runs of that version have.
+    """Marks a field that earlier versions lacked or filled in differently. value: the value in runs of these versions.
 
-    Such a run keeps it: where its frozen recipe lacks the key, and where a later launch does not name the key.
+    Such a run keeps that value if its frozen recipe lacks the key, and if a later launch does not set the key.
     """
     return {"earlier": value}
 
 
 class MatchMaking(Rules):
-    """Who meets whom (section 2, "Match-Making System")."""
+    """How contestants are paired (section 2, "Match-Making System")."""
 
     alpha: float = Field(
         default=0.6,
@@ -44,17 +44,17 @@ class MatchMaking(Rules):
 
 
 class Kappa(Rules):
-    """The scale of an update as combats go by: max(minimum, start * decay^(n / decay_combats)) / divisor, n from 1 in each iteration."""
+    """The scale of an update in the n-th combat of an iteration (n from 1): max(minimum, start * decay^(n / decay_combats)) / divisor."""
 
     start: float = Field(default=1.0, gt=0, description="before any decay and division")
     minimum: float = Field(default=0.0, ge=0, description="the decay stops here; before division")
     decay: float = Field(
-        default=1.0, gt=0, le=1, description="factor by which it falls every decay_combats; 1: constant"
+        default=1.0, gt=0, le=1, description="kappa is multiplied by this every decay_combats; 1: constant"
     )
     decay_combats: float = Field(
-        default=10.0, gt=0, description="combats in which it falls by the factor decay"
+        default=10.0, gt=0, description="combats after which kappa is multiplied by decay"
     )
-    divisor: float = Field(default=1.0, gt=0, description="divides the whole")
+    divisor: float = Field(default=1.0, gt=0, description="kappa is divided by this, after minimum")
 
     def at(self, n: int) -> float:
         """kappa for the n-th combat of the iteration, n >= 1."""
@@ -62,38 +62,41 @@ class Kappa(Rules):
 
 
 class Deviation(Rules):
-    """sigma, how much a reputation has moved lately."""
+    """sigma, how much a reputation has changed recently."""
 
     initial: float = Field(default=0.5, gt=0, description="sigma until there are two changes")
     minimum: float = Field(default=0.1, gt=0, description="sigma_min, outside the root")
-    window: int = Field(default=10, ge=2, description="N, the changes looked at")
-    unit: Literal["iteration", "combat"] = Field(default="iteration", description="what one change is")
+    window: int = Field(default=10, ge=2, description="N, the number of recent changes that count")
+    unit: Literal["iteration", "combat"] = Field(
+        default="iteration", description="one change is the change over an iteration, or over a combat"
+    )
     ddof: Literal[0, 1] = Field(default=1, description="1: sample standard deviation, 0: population")
     keep_window: bool = Field(
         default=True,
-        description="carry the changes into the next iteration; sigma itself always carries over. false with unit iteration leaves sigma where it is",
+        description="carry the changes into the next iteration; sigma itself always carries over. With false and unit iteration, sigma never changes",
     )
 
 
 class Reputation(Rules):
-    """R and its update (equation 1). `preset` fills what is not given: `paper`, or `authors` as their released code behaves."""
+    """R and its update (equation 1). `preset` sets the keys that are left out: `paper`, or `authors` for the behaviour of their released code."""
 
     preset: Literal["paper", "authors"] = Field(
         default="paper",
-        description="fills the keys of this section that the recipe leaves out, and reweighting.first_iteration",
+        description="sets the keys of this section that the recipe leaves out; authors also sets match.first, judging.equal, "
+        "reweighting.first_iteration and reweighting.last_iteration",
     )
     initial: float = Field(default=1000.0, gt=0, description="R of every model at the start")
-    floor: float = Field(default=1.0, gt=0, description="R never falls below it")
+    floor: float = Field(default=1.0, gt=0, description="R never falls below this")
     kappa: Kappa = Kappa()
     epsilon: float = Field(default=0.01, gt=0, description="smallest value of |Phi(z_i) - Phi(z_j)|")
     deviation: Deviation = Deviation()
     update: Literal["simultaneous", "sequential"] = Field(
         default="simultaneous",
-        description="both contestants from one snapshot, or the second seeing the first's new R",
+        description="update both contestants from one snapshot, or the second from the first's new R",
     )
     labels: Literal["live", "final"] = Field(
         default="live",
-        description="judges' weight in labels: R at that combat (times omega where omega is theirs), or R at the end of the iteration without omega",
+        description="weight of a judge in labels: R at that combat (times omega with omega judges), or R at the end of the iteration without omega",
     )
     omega: Literal["judges", "contestants"] = Field(
         default="judges",
@@ -102,7 +105,7 @@ class Reputation(Rules):
     frozen: bool = Field(
         default=False,
         strict=True,
-        description="ablation: reputations never change; reweighting is off then unless reweighting.enabled is given",
+        description="ablation: reputations never change; reweighting is then off unless reweighting.enabled is given",
     )
 
     @model_validator(mode="before")
@@ -137,39 +140,39 @@ _AUTHORS_ELSEWHERE: dict[str, Any] = {
 
 
 def filled_elsewhere(reputation: Any) -> dict[str, Any]:
-    """What the section `reputation` of a recipe, as it was given, fills in other sections where these do not say it."""
+    """The values that the given section `reputation` of a recipe sets in other sections, where those leave them out."""
     if not isinstance(reputation, dict):
         return {}
     filled = _AUTHORS_ELSEWHERE if reputation.get("preset") == "authors" else {}
     if reputation.get("frozen") is True:
-        # C.1 picks the lowest reputation, and now there is none.
+        # C.1 picks the lowest reputation; when reputations are frozen, there is none.
         filled = overlay(filled, {"reweighting": {"enabled": False}})
     return filled
 
 
 class Reweighting(Rules):
-    """omega, the judging weight (appendix C.1): one more low-ranked model an iteration is weighted down, for good."""
+    """omega, the judging weight (appendix C.1): each iteration permanently down-weights one more low-ranked model."""
 
     enabled: bool = Field(
         default=True,
-        description="false: ablation without down-weighting; false as well with reputation.frozen, unless it is given",
+        description="false: ablation without down-weighting; with reputation.frozen the default is false",
         json_schema_extra=earlier(True),
     )
     gamma: float = Field(
         default=0.1,
         ge=0,
         le=1,
-        description="a model that iteration t weights down gets omega = min(1, gamma * (t - first_iteration)), for good",
+        description="a model that is down-weighted in iteration t gets omega = min(1, gamma * (t - first_iteration)), permanently",
     )
     first_iteration: int = Field(
         default=2,
         ge=1,
-        description="t of the first down-weighting, which gives omega 0; authors: 3",
+        description="t of the first down-weighting, which sets omega to 0; authors: 3",
     )
     last_iteration: int | None = Field(
         default=None,
         ge=1,
-        description="t of the last down-weighting, after which omega stays as it is; null: it goes on; authors: 8",
+        description="t of the last down-weighting; later, omega does not change; null: no last one; authors: 8",
         json_schema_extra=earlier(None),
     )
 
@@ -178,7 +181,7 @@ class Preferences(Rules):
     """Which combats become preference pairs."""
 
     tie_tolerance: float = Field(
-        default=1e-9, ge=0, description="a gap this small is a tie and makes no pair (score points)"
+        default=1e-9, ge=0, description="a gap of at most this is a tie and makes no pair (score points)"
     )
     min_margin: float = Field(
         default=0.0, ge=0, le=9, description="a gap below this makes no pair (score points)"
@@ -186,7 +189,7 @@ class Preferences(Rules):
 
 
 def overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """`below` with every key that `above` gives, section by section."""
+    """`below` updated with the keys of `above`, recursively."""
     merged = dict(below)
     for key, value in above.items():
         inner = merged.get(key)

@@ -1,7 +1,7 @@
-"""Where the prose of a judge's text claims a score: `Score: 8` and its like, and `8/10`.
+"""Finds the scores claimed in the prose of a judge's text: `Score: 8` and similar, and `8/10`.
 
-A claim is what looks like a score, also where it is none after all (`Score: 7-8`, `12/10`): then it has no value. One criterion's score
-(`Style score: 3`, `Accuracy: 9/10`, `8/10 for style`) is no claim.
+A claim is anything that looks like a score. If it is not a valid one (`Score: 7-8`), it has no value. The score of one criterion
+(`Style score: 3`, `Accuracy: 9/10`, `8/10 for style`) is not a claim.
 """
 
 import re
@@ -16,28 +16,28 @@ TEN = r"10(?:\.0+)?(?![\w%]|[.,:/][0-9])"
 OF_TEN = rf"(?:\s*/\s*{TEN}|\s+out\s+of\s+{TEN})"
 
 OVER_TEN, KEYED, OBJECT = 1, 2, 3
-"""How firm a claim is: `8/10` in a sentence; `Score: 8`, or an `8/10` that is labelled as the overall one; an object of JSON, or a tag of XML."""
+"""The precedence of a claim: `8/10` in a sentence; `Score: 8`, or an `8/10` labelled as overall; a JSON object or an XML tag."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """start, end: the place in the text. value: None where it is no number that counts. overall: whether it is called the overall or final one.
+    """start, end: the position in the text. value: None if it is not a valid number. overall: whether it is labelled as overall or final.
 
-    side: which of several sides of the response it may be about, by a heading above it or its place in a list; "" for the whole. finished:
-    whether nothing that could follow would change the value.
+    criterion: the criterion that it may belong to, by a heading above it or its place in a list; "" for the whole response. finished:
+    no continuation could change the value.
     """
 
     start: int
     end: int
     value: str | None
-    firmness: int
+    precedence: int
     overall: bool = False
-    side: str = ""
+    criterion: str = ""
     finished: bool = False
 
 
-# `score` and a colon, with what may stand between: markdown, a closing quote, a scale, whose score it is. Below a colon that ends its line, a
-# number counts that has a line of its own.
+# `score` and a colon, with optional text between: markdown, a closing quote, a scale, whose score it is. After a colon at the end of a line, a
+# number counts if it is alone on the next line.
 _KEY = re.compile(
     rf"""(?<![\w-])(?:(?P<json>["'])score(?P=json)\s*:\s*
     |(?P<tag><score>)\s*
@@ -55,7 +55,7 @@ _JSON_VALUE = re.compile(
 )
 _PLAIN_VALUE = re.compile(
     rf"""(?P<number>{NUMBER}){_CLOSE}(?:{OF_TEN}|分)?+{_CLOSE}"""
-    # Not a number of its own: part of a word, a longer number, a percentage, a fraction, a sum, a range, a share of something else.
+    # Not followed by anything that makes it part of a word, a longer number, a percentage, a fraction, a sum, a range or a share.
     rf"""(?![\w/^×~～]|[.:][0-9]|[ \t]*[%/×～]|[ \t]+[0-9]|,[ \t]*(?:or[ \t]+)?{_HEDGE}[0-9]|[ \t]*[-+*–—−][ \t]*[0-9]"""
     rf"""|[ \t]*(?:\([^()\n]{{0,20}}\)[ \t]*)?(?:to|or|and|through)[ \t]+{_HEDGE}[*(]*[0-9]|[ \t]*[(\[][ \t]*(?:or[ \t]+|to[ \t]+)?{_HEDGE}[0-9]"""
     r"""|[ \t]*(?:->|=>|→|⇒)|[ \t]+(?:hundred|thousand|million|percent|per[ ]cent|plus|minus|times|stars?)\b|[ \t]*(?:out[ \t]+)?of\b|[ \t]+(?:von|sur|su|из|de)[ \t]+[0-9])""",
@@ -63,10 +63,10 @@ _PLAIN_VALUE = re.compile(
 )
 _TAG_ENDS = re.compile(r"\s*</score>", re.IGNORECASE)
 _ALONE = re.compile(rf"{_CLOSE}[ \t]*(?:points?\b|pts\b)?[ \t]*(?:\Z|[\n.,;!|(<])", re.IGNORECASE)
-# After a key, what claims to be a number or to be no score; other words are prose about the score.
+# After a key: a number-like value, or a word for "no score". Any other words are prose about the score.
 _CLAIMED = re.compile(r"[-+.−]?(?:\d|[.,][0-9]|nan\b|inf|none\b|null\b|n/a\b)", re.IGNORECASE)
 
-# Scales: where they are named, and the words that make what stands between `score` and its colon one.
+# Scales: where they are named, and the words allowed in a scale between `score` and its colon.
 _SCALE_BEFORE = re.compile(r"\b(?:scale|range|out\s+of|from)\b[^.\n]{0,40}\Z", re.IGNORECASE)
 _SCALE_BEHIND = re.compile(
     r"[ \t,]*[(（\[]?[ \t]*(?:points?[ \t]+|marks?[ \t]+)?(?:(?:on|in|where|out|max|from)\b|满分)[^.\n)）\]]{0,60}",
@@ -79,7 +79,7 @@ _SCALE = re.compile(
 )
 
 _OVER = re.compile(rf"/[ \t]*{TEN}")
-# The last word before `/10`, without brackets and markdown around it; a numerator is at most this long.
+# The last word before `/10`, without brackets and markdown around it, and the maximum length of a numerator.
 _NUMERATOR = re.compile(r"""(?P<number>[^\s\[\](){}<>"'“‘`*=|$]*[0-9])[*`"'”’)\]$]*[ \t]*\Z""")
 _NUMERATOR_REACH = 64
 _RANGE_BEFORE = re.compile(
@@ -89,8 +89,10 @@ _RANGE_BEHIND = re.compile(
     rf"{_CLOSE}[ \t,]*(?:to|or|and|through|[-–—~])[ \t]*{_HEDGE}[*(\[]*[0-9]|{_CLOSE},[ \t]*(?:maybe|perhaps|possibly)[ \t]+[0-9]",
     re.IGNORECASE,
 )
-# `9/10 for style` is one side's score, `9/10 problems` no score.
-_SIDE_BEHIND = re.compile(rf"{_CLOSE}[ \t]+(?:for|on|in)[ \t]+(?P<side>[^\n.,;]{{1,40}})", re.IGNORECASE)
+# `9/10 for style` is the score of one criterion, `9/10 problems` is not a score.
+_CRITERION_BEHIND = re.compile(
+    rf"{_CLOSE}[ \t]+(?:for|on|in)[ \t]+(?P<criterion>[^\n.,;]{{1,40}})", re.IGNORECASE
+)
 _WHOLE = re.compile(
     r"(?:\b(?:an?|the|this|that|its?|my|your|me|entire|whole|overall|given|response|answer|reply|assistant|candidate|student|total|general|effort)\b"
     r"|['’]s\b|\s)*",
@@ -103,7 +105,7 @@ _NOUN_BEHIND = re.compile(
 )
 
 _WINDOW = 80
-"""Characters on its line that can say what a score is called."""
+"""Characters before a score, on its line, that are searched for its label."""
 
 
 def claims_in(text: str) -> list[Claim]:
@@ -117,7 +119,7 @@ def claims_in(text: str) -> list[Claim]:
 
 
 def _keyed(text: str) -> Iterator[Claim]:
-    """Where `score:` claims a value."""
+    """The claims of the form `score: 8`."""
     for key in _KEY.finditer(text):
         if key["json"]:
             value = _JSON_VALUE.match(text, key.end())
@@ -144,7 +146,7 @@ def _keyed(text: str) -> Iterator[Claim]:
 
 
 def _over_ten(text: str) -> Iterator[Claim]:
-    """Where something stands over ten."""
+    """The claims of the form `8/10`."""
     for ten in _OVER.finditer(text):
         place = max(0, ten.start() - _NUMERATOR_REACH)
         above = _NUMERATOR.search(text[place : ten.start()])
@@ -152,11 +154,11 @@ def _over_ten(text: str) -> Iterator[Claim]:
             continue
         start, whole = place + above.start(), above.start() > 0 or place == 0
         before = _line_before(text, start)
-        label, side = label_of_fraction(before), _SIDE_BEHIND.match(text, ten.end())
+        label, criterion = label_of_fraction(before), _CRITERION_BEHIND.match(text, ten.end())
         if (
             label is None
             or label.criterion
-            or (side and not _WHOLE.fullmatch(side["side"]))
+            or (criterion and not _WHOLE.fullmatch(criterion["criterion"]))
             or _NOUN_BEHIND.match(text, ten.end())
         ):
             continue
@@ -171,15 +173,15 @@ def _line_before(text: str, start: int) -> str:
 
 
 def _is_of_ten(scale: re.Match[str] | str | None) -> bool:
-    """Whether ten is the best score of a scale, as far as it has numbers."""
+    """Whether the largest number in the description of a scale is ten; true if it has no numbers."""
     named = scale[0] if isinstance(scale, re.Match) else scale or ""
     return max(map(float, re.findall(r"[0-9]+(?:\.[0-9]+)?", named)), default=10) == 10
 
 
 def _below_headings(text: str, claims: list[Claim]) -> Iterator[Claim]:
     headings = iter(headings_in(text))
-    side, following = "", next(headings, None)
+    criterion, following = "", next(headings, None)
     for claim in claims:
         while following and following[0] <= claim.start:
-            side, following = following[1], next(headings, None)
-        yield replace(claim, side=side)
+            criterion, following = following[1], next(headings, None)
+        yield replace(claim, criterion=criterion)

@@ -1,6 +1,6 @@
-"""What is said of a score in a judge's text: whether it is the judge's own verdict, or quoted, reported, denied, supposed or asked about.
+"""Decides from the context of a score whether it is the judge's own verdict, or quoted, reported, denied, hypothetical or in a question.
 
-Words are looked for in the sentence around a score alone, and no farther than `_REACH` characters, so that a long text takes time in proportion.
+Only the sentence around a score is searched, up to `_REACH` characters, so that the time grows linearly with the text.
 """
 
 import re
@@ -24,7 +24,7 @@ _SUPPOSED = re.compile(
     re.IGNORECASE,
 )
 
-# Others than the judge, and what they do with a score.
+# Subjects other than the judge, and what they do with a score.
 _WHO = (
     r"\b(?:responses?|answers?|candidates?|users?|students?|assistants?|authors?|texts?|writers?|prompts?|submissions?|solutions?|reply|replies|models?"
     r"|essays?|stor(?:y|ies)|questions?|instructions?|it|they|he|she|someone|somebody)\b['’\w\s]{0,40}?\s"
@@ -62,7 +62,7 @@ _SINGLE_OPENED = re.compile(r"(?:\A|(?<=[\s(:]))['‘](?=[\w*{])(?!.*['’](?!\w
 _SINGLE_CLOSED = re.compile(r"['’](?!\w)")
 _QUOTES = {'"': '"', "“": "”", "«": "»", "「": "」"}
 
-# Where a sentence or a part of one begins.
+# At the beginning of a sentence or a clause.
 _TAKEN_BACK = re.compile(
     r"(?:[.!?\n(,;:—–…]|\b(?:but|oh|hmm|no)\b)\W{0,6}(?:wait|hold\s+on|on\s+second\s+thoughts?|scratch\s+that|correction|I\s+take\s+(?:it|that)\s+back|I\s+was\s+wrong"
     r"|I\s+change\s+my\s+mind|actually,?\s+no|let\s+me\s+(?:re\w*|check|think|look|verify))\b",
@@ -76,7 +76,7 @@ _CORRECTED = re.compile(
 
 
 def is_verdict(text: str, start: int, end: int) -> bool:
-    """Whether what stands between `start` and `end` is said as the judge's own verdict, as far as its sentence tells."""
+    """Whether `text[start:end]` is the judge's own verdict, judging by its sentence."""
     before, rest = _sentence_before(text, start), text[end : end + _REACH]
     clause = before[max((found.end() for found in _CLAUSE_ENDS.finditer(before)), default=0) :]
     return not (
@@ -90,17 +90,17 @@ def is_verdict(text: str, start: int, end: int) -> bool:
 
 
 def is_taken_back(text: str, end: int) -> bool:
-    """Whether what follows a score takes it back, or begins to."""
+    """Whether the text after a score retracts it, or begins to."""
     return _TAKEN_BACK.search(text, end) is not None
 
 
 def is_corrected(text: str, end: int, start: int) -> bool:
-    """Whether a score that begins at `start` corrects the one that ended at `end`."""
+    """Whether the score that begins at `start` corrects the one that ends at `end`."""
     return _CORRECTED.search(text, end, start) is not None
 
 
 def _sentence_before(text: str, start: int) -> str:
-    """What stands before on the same line and in the same sentence; a line that ends with a colon goes on in the next."""
+    """The part of the sentence before `start`, on the same line; a line that ends with a colon continues on the next."""
     before = text[max(0, start - _REACH) : start]
     ends = [
         found.end()
@@ -116,7 +116,7 @@ def _is_reported(before: str) -> bool:
 
 
 def _is_quoted(text: str, start: int, end: int) -> bool:
-    """Whether it is between quotation marks, and something is outside of them on its line."""
+    """Whether it is in quotation marks and its line has words outside of them."""
     before = text[max(0, start - _REACH) : start].rpartition("\n")[2]
     after = text[end : end + _REACH].partition("\n")[0]
     for opening, closing in _QUOTES.items():

@@ -1,4 +1,4 @@
-"""What a score is called in a judge's text: the verdict's, or that of one criterion (`Style score: 3`, `Accuracy: 9/10`, a heading `## Style`)."""
+"""Labels of scores in a judge's text: overall, or for one criterion (`Style score: 3`, `Accuracy: 9/10`, a heading `## Style`)."""
 
 import re
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Label:
-    """criterion: the score is that of one side of the response. overall: it is called the overall or final one."""
+    """criterion: the score is for one criterion. overall: it is labelled as the overall or final one."""
 
     criterion: bool = False
     overall: bool = False
@@ -52,7 +52,10 @@ def is_overall(word: str) -> bool:
 
 
 def label_of_key(before: str) -> Label:
-    """Of `score: 8`, by the words directly before it, and by a label before those: `Style - Score: 3`. before: what its line begins with."""
+    """The label of `score: 8`, from the words directly before it and from a label before those: `Style - Score: 3`.
+
+    before: the part of the line before the key.
+    """
     overall = False
     found = _WORDS_BEFORE.search(before)
     for word in reversed(_WORD.findall(found[0].lower()) if found else []):
@@ -65,7 +68,7 @@ def label_of_key(before: str) -> Label:
 
 
 def label_of_fraction(before: str) -> Label | None:
-    """Of `8/10`, by a label, or by the word before it; None where that word makes it no score at all: `solved 9/10`."""
+    """The label of `8/10`, from a label or the word before it; None if that word shows that it is not a score: `solved 9/10`."""
     key = _KEY_BEFORE.search(before)
     label = label_of_key(before[: key.start()]) if key else _label(before)
     if label or before.lstrip().startswith("|"):
@@ -78,7 +81,7 @@ def label_of_fraction(before: str) -> Label | None:
 
 
 def headings_in(text: str) -> list[tuple[int, str]]:
-    """Where the headings of `text` end, and the criterion that each names; "" for one that names none."""
+    """The end of each heading in `text` with the criterion that it names; "" if it names none."""
     found = []
     for heading in _HEADING.finditer(text):
         words = _WORD.findall(heading[0].lower())
@@ -88,7 +91,7 @@ def headings_in(text: str) -> list[tuple[int, str]]:
 
 
 def _label(before: str) -> Label | None:
-    """What `before` ends with as a label: `Overall: `, `| Style | `; None where it ends otherwise, or with a sentence and a colon."""
+    """The label at the end of `before`: `Overall: `, `| Style | `; None if it ends without a label, or with a sentence and a colon."""
     found = _LABEL.search(before)
     words = _WORD.findall(found["label"].lower()) if found else []
     known = _KNOWN.issuperset(words)

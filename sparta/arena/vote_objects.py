@@ -1,7 +1,7 @@
-"""The JSON objects in a judge's text: where they are and what their own keys say. What is inside a value is never looked at.
+"""Finds the JSON objects in a judge's text, with their positions and top-level keys. Nested values are not read.
 
-Read is what models write for JSON: either quotes, typographic ones, or none around a key; a comma too many; comments; the words of Python.
-One pass with a stack, so that neither depth nor length can hurt.
+Accepts JSON as models write it: single, double or typographic quotes, or keys without quotes; a trailing comma; comments; Python
+literals. One pass with an explicit stack, so neither deep nor long texts are a problem.
 """
 
 import re
@@ -17,17 +17,20 @@ _NAME_PARTS = re.compile(r"[\s_*-]+")
 _COLON = re.compile(r"[:：]")
 _SCALAR = re.compile(r"""(?:(?!//|\s#)[^,{}\[\]"'“”\n])++""")
 
-_SPENDABLE = 16
-"""Characters that may be read for each one of the text; more is read only where braces were set to make it so."""
+_MAX_READS = 16
+"""How often each character may be read, on average. Only texts whose braces were arranged to cause it need more."""
 
 
-class Tangled(Exception):
-    """The braces of a text are such that its objects cannot be told apart."""
+class TooManyReads(Exception):
+    """The braces of a text are arranged such that finding its objects would take too long."""
 
 
 @dataclass(frozen=True)
 class Value:
-    """What a key has. text: a scalar as it is written, or a string's content; None for a list or an object. finished: nothing can follow."""
+    """The value of a key.
+
+    text: a scalar as written, or the content of a string; None for a list or an object. finished: no continuation could change it.
+    """
 
     text: str | None
     finished: bool
@@ -35,9 +38,9 @@ class Value:
 
 @dataclass(frozen=True)
 class Object:
-    """An object that is inside no other. start, end: the place in the text. closed: whether it ends before the text does.
+    """A top-level object. start, end: its position in the text. closed: whether its closing brace is there.
 
-    pairs: its own keys, in lower case, and their values, in order.
+    pairs: its own keys, in lower case, with their values, in order.
     """
 
     start: int
@@ -55,34 +58,35 @@ def is_object(text: str) -> bool:
         return False
     scan = _Scan(text, 0)
     scan.run()
-    return scan.right and not scan.opened and scan.at == len(text)
+    return scan.valid and not scan.opened and scan.at == len(text)
 
 
 def objects_in(text: str) -> list[Object]:
-    """The objects of `text`, in order; the last may be one that the text ends within. Raises Tangled."""
+    """The objects of `text`, in order; the last may be unclosed at the end of the text. Raises TooManyReads."""
     found: list[Object] = []
-    at, spent, hopeless = text.find("{"), 0, set[int]()
+    at, read, invalid = text.find("{"), 0, set[int]()
     while at >= 0:
-        if at not in hopeless:
+        if at not in invalid:
             scan = _Scan(text, at)
             scan.run()
-            spent += scan.at - at
-            if spent > _SPENDABLE * len(text):
-                raise Tangled
-            if scan.right:
+            read += scan.at - at
+            if read > _MAX_READS * len(text):
+                raise TooManyReads
+            if scan.valid:
                 found.append(Object(at, scan.at, not scan.opened, tuple(scan.pairs)))
                 at = text.find("{", scan.at)
                 continue
-            # Whatever was open where it went wrong goes wrong there, too.
-            hopeless.update(scan.opened)
+            # A scan from any brace that is still open would fail at the same place.
+            invalid.update(scan.opened)
         at = text.find("{", at + 1)
     return found
 
 
 class _Scan:
-    """One attempt to read an object from `start` on. right: whether it is one as far as the text goes. at: where the attempt ended.
+    """One attempt to read an object from `start` on.
 
-    opened: where those braces are that were open there.
+    valid: whether the text is an object up to its closing brace or the end of the text. at: where the attempt ended. opened: positions of
+    the braces that were open there.
     """
 
     def __init__(self, text: str, start: int) -> None:
@@ -90,11 +94,11 @@ class _Scan:
         self.at = start
         self.opened: list[int] = []
         self.pairs: list[tuple[str, Value]] = []
-        self.right = True
+        self.valid = True
 
     def run(self) -> None:
         self._open()
-        while self.opened and self.right and self.at < len(self.text):
+        while self.opened and self.valid and self.at < len(self.text):
             in_object = self.text[self.opened[-1]] == "{"
             self._blank()
             if self._is("}" if in_object else "]"):
@@ -109,40 +113,40 @@ class _Scan:
         self.at += 1
 
     def _close(self) -> None:
-        """End what is open, and what ends with it; then a comma, or another end, must follow."""
+        """Close the innermost brace or bracket; a comma or another closing one must follow."""
         self.opened.pop()
         self.at += 1
         if self.opened:
             self._after_value()
 
     def _after_value(self) -> bool:
-        """Pass the comma behind a value, if there is one. Whether the value has ended: the text may end first."""
+        """Skip the comma after a value, if any. Returns whether the value is complete; at the end of the text it may not be."""
         self._blank()
         if self._is(","):
             self.at += 1
             return True
         ended = self.at < len(self.text)
-        self.right = not ended or self._is("}" if self.text[self.opened[-1]] == "{" else "]")
+        self.valid = not ended or self._is("}" if self.text[self.opened[-1]] == "{" else "]")
         return ended
 
     def _key(self) -> str | None:
-        """The key that stands here, with its colon passed; None where there is none, or the text ends before its value."""
+        """Read a key and its colon; None if there is no key, or the text ends before its colon."""
         string = _STRING.match(self.text, self.at)
         name = string or _NAME.match(self.text, self.at)
         if name is None:
-            self.right = self.at >= len(self.text)
+            self.valid = self.at >= len(self.text)
             return None
         self.at = name.end()
         self._blank()
         if not _COLON.match(self.text, self.at):
-            self.right = self.at >= len(self.text)
+            self.valid = self.at >= len(self.text)
             return None
         self.at += 1
         self._blank()
         return _content(string) if string else name[0]
 
     def _value(self, key: str | None) -> None:
-        """Pass the value that stands here. key: what it is recorded under; None for values of what is inside."""
+        """Read a value. key: its top-level key; None for nested values, which are not recorded."""
         if self._is("{") or self._is("["):
             self._record(key, Value(None, finished=True))
             self._open()
@@ -150,7 +154,7 @@ class _Scan:
         string = _STRING.match(self.text, self.at)
         scalar = string or _SCALAR.match(self.text, self.at)
         if scalar is None:
-            self.right = self.at >= len(self.text)
+            self.valid = self.at >= len(self.text)
             return
         self.at = scalar.end()
         text = _content(string) if string else scalar[0].strip()

@@ -1,6 +1,6 @@
-"""What a judge's text, or its distribution over labels, says as a score, in 1..10 unless said otherwise (section 2; appendix C.2).
+"""Parses a judge's score from its text, or computes it from a distribution over labels (section 2; appendix C.2). Default range: 1..10.
 
-A score is read or it is missing: there is no default, and no guess. Whoever sees a missing vote may ask the judge again.
+A score that cannot be read is missing: there is no default and no guess. Callers may ask the judge again for a missing vote.
 """
 
 import math
@@ -25,30 +25,31 @@ _THINKING = re.compile(
 def parse_score(
     text: str, *, bare: bool = True, cut: bool = False, lowest: float = LOWEST, highest: float = HIGHEST
 ) -> float | None:
-    """The score in `lowest`..`highest` that a judge's `text` gives, or None where it is missing. Scores are out of ten: `8/10`.
+    """The score in `lowest`..`highest` that a judge's `text` gives, or None if it is missing. Scores are out of ten: `8/10`.
 
-    Read are `{"score": 8}` with either quotes, `Score: 8` and `8/10`, alone or amid other text, and, with `bare`, a text that is a number and
-    nothing else. Decimals are scores too. An object counts before the other two, `Score: 8` before `8/10`, then the last; what is inside an
-    object's values does not count, nor what is quoted, denied, struck out or about one criterion (see sparta.arena.verdict). If the one that
-    counts is out of range, or is no number after all (`{"score": n}`, `Score: 7-8`, `Score: 7/100`), the vote is missing, whatever stands
-    before. Of a text with thinking, what follows it counts; thinking that does not end is missing.
+    Accepted formats: `{"score": 8}` with either quotes, `Score: 8` and `8/10`, alone or within other text; with `bare` also a text that
+    is only a number. Decimals are allowed. An object takes precedence over `Score: 8`, and this over `8/10`; among equals, the last one
+    counts. Ignored are numbers inside an object's values, and scores that are quoted, denied, struck out or for one criterion (see
+    sparta.arena.verdict). If the score that counts is out of range or not a number (`{"score": n}`, `Score: 7-8`, `Score: 7/100`), the
+    vote is missing, even if another score precedes it. If the text has thinking, only the text after it counts; if the thinking does not
+    end, the vote is missing.
 
-    cut: the text ends where its token limit was: a score counts only if nothing that might have followed would change it, as it would
-    `{"score": 1` and `Score: 1`. Never raises.
+    cut: the text was cut at its token limit. A score then counts only if no continuation could change it; `{"score": 1` and `Score: 1`
+    are therefore missing. Never raises.
     """
-    seen = verdict_text(text)
-    if not is_object(seen.strip()):
-        seen = after_thinking(seen) or ""
-    if re.fullmatch(NUMBER, seen.strip()):
-        number = seen if bare and not cut else None
+    visible = verdict_text(text)
+    if not is_object(visible.strip()):
+        visible = after_thinking(visible) or ""
+    if re.fullmatch(NUMBER, visible.strip()):
+        number = visible if bare and not cut else None
     else:
-        number = verdict_in(seen, cut)
+        number = verdict_in(visible, cut)
     score = math.nan if number is None else float(number)
     return score if lowest <= score <= highest else None
 
 
 def after_thinking(text: str) -> str | None:
-    """What follows the thinking in `text`, all of it where there is none; None where thinking does not end."""
+    """The part of `text` after its thinking: all of `text` if there is no thinking, None if the thinking does not end."""
     last = None
     for found in _THINKING.finditer(text):
         last = found
@@ -58,9 +59,9 @@ def after_thinking(text: str) -> str | None:
 
 
 def expected_score(probabilities: Sequence[float]) -> float:
-    """The mean of a distribution over score labels, worst label first, mapped linearly onto 1..10 (the `expected` way of voting).
+    """The mean of a distribution over score labels, worst label first, mapped linearly onto 1..10 (judging mode `expected`).
 
-    probabilities: [labels], at least two, not negative; they are divided by their sum. Raises ValueError for anything else.
+    probabilities: [labels], at least two, non-negative; they are normalised by their sum. Raises ValueError otherwise.
     """
     total = math.fsum(probabilities)
     if len(probabilities) < 2 or not all(p >= 0 for p in probabilities) or not 0 < total < math.inf:

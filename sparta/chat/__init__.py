@@ -1,1 +1,1 @@
-"""From turns to token ids: chat template, renderer, judge prompts."""
+"""Converts chat turns to token ids: chat templates, the renderer, judge prompts."""

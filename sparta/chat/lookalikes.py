@@ -1,28 +1,28 @@
-"""What a character reads as inside a marker, by Unicode's own properties: nothing, a letter without its ornaments, a bracket, a bar, a slash."""
+"""Maps characters to what they look like inside a marker, by Unicode properties: nothing, a letter without diacritics, a bracket, bar or slash."""
 
 import unicodedata
 
 import regex
 
 OPENS, CLOSES = "\ue000", "\ue001"
-"""Private characters: what an angle bracket reads as that has no plainer form."""
+"""Private characters that stand for an angle bracket without a compatibility decomposition."""
 
-_UNSEEN = regex.compile(r"[\p{Default_Ignorable_Code_Point}\p{Mn}\p{Me}]|(?!\p{White_Space})\p{Cc}")
-"""What shows as nothing, or only on the character before it."""
+_INVISIBLE = regex.compile(r"[\p{Default_Ignorable_Code_Point}\p{Mn}\p{Me}]|(?!\p{White_Space})\p{Cc}")
+"""Characters that show nothing, or only combine with the character before them."""
 
 
 def reading(text: str) -> str:
-    """`text` as a marker in it would read."""
+    """`text` with each character replaced by what it looks like."""
     return text.translate(_READINGS)
 
 
 def places_in(text: str) -> list[int]:
-    """For each character of `reading(text)` its place in `text`."""
+    """For each character of `reading(text)`, its index in `text`."""
     return [place for place, character in enumerate(text) for _ in reading(character)]
 
 
 class _Readings(dict[int, str]):
-    """What characters read as, by their code, looked up when they are met first."""
+    """Character code -> what the character looks like, computed at first use."""
 
     def __missing__(self, code: int) -> str:
         self[code] = found = _reads_as(chr(code))
@@ -35,14 +35,14 @@ _READINGS = _Readings()
 def _reads_as(character: str) -> str:
     if " " <= character <= "~":
         return character
-    if _UNSEEN.fullmatch(character):
+    if _INVISIBLE.fullmatch(character):
         return ""
-    plain = _UNSEEN.sub("", unicodedata.normalize("NFKD", character))
+    plain = _INVISIBLE.sub("", unicodedata.normalize("NFKD", character))
     return plain if plain != character else _shape(character)
 
 
 def _shape(character: str) -> str:
-    """What a character without a plainer form looks like, told by its category and its name."""
+    """What a character without a decomposition looks like, by its category and name."""
     category, name = unicodedata.category(character), unicodedata.name(character, "")
     words = name.split()
     if name.endswith("DENTAL CLICK"):

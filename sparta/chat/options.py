@@ -1,4 +1,4 @@
-"""All that a rendering depends on beside tokenizer and turns. Nothing else of the environment reaches one: no clock, no locale, no chance."""
+"""All inputs of a rendering besides tokenizer and turns. A rendering does not depend on the clock, the locale or randomness."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,11 +10,11 @@ from sparta.chat.thinking import Tags
 
 @dataclass(frozen=True)
 class ChatOptions:
-    """today: the day that a template may print, one for a whole run; None where nobody has said it: a template that asks for it is then refused.
+    """today: the date that templates may print, the same for a whole run; if None, a template that prints the date is refused.
 
-    template_kwargs: what templates are given beside the turns (`enable_thinking`, say); one that asks for none of it is not changed by it.
-    thinking: the tags around a thought; "auto": those that the chat template or the tokenizer knows; "off": nothing is told apart.
-    thinking_tokens: what a thought may take, beside what an answer may.
+    template_kwargs: extra arguments of the chat template, such as `enable_thinking`. thinking: the tags around thinking; "auto": the tags
+    found in the chat template or the tokenizer; "off": thinking is not separated from the answer. thinking_tokens: maximum number of
+    tokens for thinking, in addition to the limit for the answer.
     """
 
     today: date | None = None
@@ -24,4 +24,4 @@ class ChatOptions:
 
 
 UNDATED = ChatOptions()
-"""Where there is no run, and so no day."""
+"""Options for use outside a run, without a date."""

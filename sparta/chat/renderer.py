@@ -1,9 +1,9 @@
-"""The one renderer: combat, judging, DPO and evaluation turn messages into tokens here and nowhere else.
+"""The only renderer: combat, judging, DPO and evaluation all turn messages into tokens here.
 
-Two promises are kept here. What a model trains on is token for token what it saw and produced
-(`Renderer.combat` renders the prompt of generation and of DPO alike; responses keep the ids that were
-sampled). And a candidate's text can never leave its delimiters in a judge
-prompt, nor push the instruction out of the context: it is neutralised, and cut where it is too long, counted.
+It guarantees two things. First, a model trains on exactly the tokens that it read and produced: `Renderer.combat` renders the prompts
+of both generation and DPO, and responses keep the ids that were sampled. Second, a candidate's text can neither break out of its
+delimiters in a judge prompt nor push the instruction out of the context: it is neutralised, and truncated if it is too long (the number
+of truncated tokens is recorded).
 """
 
 import sys
@@ -18,7 +18,7 @@ from sparta.chat.judge_prompts import INTRODUCTION, JudgingCase, judge_content, 
 from sparta.chat.options import UNDATED, ChatOptions
 from sparta.chat.sanitize import GRADING_DELIMITERS, JUDGING_DELIMITERS, neutralise
 from sparta.chat.template import ChatTemplate, Message
-from sparta.chat.thinking import THINK, Said, State, Tags, split
+from sparta.chat.thinking import THINK, SplitReply, State, Tags, split
 from sparta.errors import SpartaError
 
 
@@ -30,10 +30,10 @@ class PromptTooLong(SpartaError):
 class Prompt:
     """A rendered prompt.
 
-    messages: what an endpoint that renders for itself receives.
-    token_ids: what a local engine receives; None where there is no local tokenizer.
-    cut: tokens of the candidate's text that were left out to fit the context (0 nearly always).
-    state: how it leaves it to the model to think.
+    messages: the input of an endpoint, which does its own rendering.
+    token_ids: the input of a local engine; None if there is no local tokenizer.
+    cut: tokens of the candidate's text that were truncated to fit the context (almost always 0).
+    state: whether and how the model may think, see `State`.
     """
 
     messages: tuple[Message, ...]
@@ -48,8 +48,7 @@ class Prompt:
 
 
 class Renderer(ChatTemplate):
-    """Renders prompts for one tokenizer (any transformers tokenizer with a chat template) and one context
-    length.
+    """Renders prompts for one tokenizer (any transformers tokenizer with a chat template) and one context length.
 
     context_length: tokens, prompt and completion together.
     """
@@ -61,31 +60,32 @@ class Renderer(ChatTemplate):
     def completion(
         self, text: str, finished: bool, thinking: str = "", state: State = "none"
     ) -> tuple[int, ...]:
-        """Token ids of a response that another tokenizer produced, with the end-of-sequence token if it ended
-        by itself; behind a prompt in `state`, see `reply`.
+        """Token ids of a response that was produced with another tokenizer, with the end-of-sequence token if `finished`.
+
+        state: of the prompt before it, see `reply`.
         """
         ids = self.reply(thinking, text, state)
         return ids + ((int(self.tokenizer.eos_token_id),) if finished else ())
 
     def limit(self, prompt: Prompt, new_tokens: int) -> int:
-        """What a completion may have whose answer may have `new_tokens`: more where the model may think first."""
+        """Maximum tokens of a completion whose answer may have `new_tokens`: more if the model may think first."""
         return new_tokens + (self.options.thinking_tokens if prompt.invites_thinking else 0)
 
-    def said(self, prompt: Prompt, text: str) -> Said:
-        """What a model `written` behind `prompt`: thinking and answer."""
+    def split_reply(self, prompt: Prompt, text: str) -> SplitReply:
+        """Thinking and answer of the `text` that a model wrote after `prompt`."""
         return split(text, self.tags, prompt.state == "opened")
 
     def up_to_answer(self, prompt: Prompt, token_ids: Sequence[int]) -> tuple[int, ...]:
-        """What stands before the answer in `token_ids`, sampled behind `prompt`: the thinking, its tags, space; nothing where nothing was thought.
+        """The part of `token_ids` (sampled after `prompt`) before the answer: thinking, tags and white space; empty without thinking.
 
-        These very ids, unless a token holds the end of a tag and the beginning of the answer.
+        The sampled ids are kept, unless one token holds both the end of a tag and the beginning of the answer.
         """
 
         def answer(count: int) -> str | None:
-            """What the first tokens answer; None before an answer can begin."""
+            """The answer in the first `count` tokens; None if they end before the answer begins."""
             text = self.written(token_ids[:count])
-            said = self.said(prompt, text)
-            return said.answer if said.ended and len(said.answer) < len(text) else None
+            reply = self.split_reply(prompt, text)
+            return reply.answer if reply.ended and len(reply.answer) < len(text) else None
 
         if answer(len(token_ids)) is None:
             return ()
@@ -97,45 +97,43 @@ class Renderer(ChatTemplate):
         return tuple(token_ids[:count])
 
     def combat(self, messages: Sequence[Message]) -> Prompt:
-        """The prompt that a contestant answers, in generation, in DPO and in evaluation. May be longer than
-        the context: see `room`.
-        """
-        token_ids, state = self.prompted(messages)
+        """The prompt for a contestant, in generation, DPO and evaluation. It may be longer than the context: see `room`."""
+        token_ids, state = self.prompt_of(messages)
         return Prompt(tuple(messages), token_ids, state=state)
 
     def plain(self, messages: Sequence[Message]) -> Prompt:
-        """The bare text of the turns, a blank line between them, to be continued: no chat template, no roles, and of special tokens the
-        tokenizer's own beginning of a sequence alone. Raises SpartaError for a prompt without any token.
+        """The text of the turns, separated by blank lines, for the model to continue: without chat template and roles.
+
+        The only special token is the tokenizer's beginning-of-sequence token, if it has one. Raises SpartaError for a prompt without tokens.
         """
         token_ids = self._opening + self.encode("\n\n".join(message.content for message in messages))
         if not token_ids:
             raise SpartaError(
-                "a prompt is empty, and without the chat template nothing is left of it: leave out the item, or set "
+                "a prompt is empty, and without the chat template it has no tokens: leave out the item, or set "
                 "evaluation.chat_template to true"
             )
         return Prompt(tuple(messages), token_ids)
 
     @cached_property
     def _opening(self) -> tuple[int, ...]:
-        """What the tokenizer puts before a text: mostly a token for the beginning of a sequence, or nothing; never what it puts after one."""
+        """The special tokens that the tokenizer puts before a text: usually a beginning-of-sequence token, or none."""
         text = self.encode("a")
         framed = tuple(self.tokenizer.encode("a", add_special_tokens=True, split_special_tokens=True))
         for at in range(len(framed)):
             if framed[at : at + len(text)] == text:
                 return framed[:at]
         raise SpartaError(
-            "the tokenizer reads a text otherwise where it adds its special tokens, so a prompt without the chat template cannot be made: set "
+            "the tokenizer encodes a text differently when it adds its special tokens, so prompts without the chat template are not possible: set "
             "evaluation.chat_template to true"
         )
 
     def judging(
         self, messages: Sequence[Message], response: str, *, instruction: str, max_new_tokens: int
     ) -> Prompt:
-        """The prompt that a judge answers (Appendix D of the paper, our wording).
+        """The prompt for a judge (Appendix D of the paper, our wording).
 
-        The response is neutralised, and where the whole would not leave `max_new_tokens` of the context, its
-        end is cut; the tokens left out are counted in `Prompt.cut`. Raises PromptTooLong where not even an
-        empty response fits.
+        The response is neutralised. If the prompt does not leave `max_new_tokens` of the context, the end of the response is truncated;
+        `Prompt.cut` counts the truncated tokens. Raises PromptTooLong if not even an empty response fits.
         """
         case = JudgingCase(INTRODUCTION, question_text(messages), None, instruction, JUDGING_DELIMITERS)
         return self._judged(case, response, max_new_tokens)
@@ -149,10 +147,10 @@ class Renderer(ChatTemplate):
         instruction: str,
         max_new_tokens: int,
     ) -> Prompt:
-        """The prompt that the judge of an evaluation answers: introduction (what is judged, and by what), question, reference if
-        there is one, answer, instruction.
+        """The prompt for the judge of an evaluation: introduction (what to judge, and by which criteria), question, reference if there is
+        one, answer, instruction.
 
-        As in `judging`, what is not ours is neutralised, the reference too, and an answer that is too long is cut.
+        As in `judging`, question, reference and answer are neutralised, and an answer that is too long is truncated.
         """
         case = JudgingCase(introduction, question_text(question), reference, instruction, GRADING_DELIMITERS)
         return self._judged(case, answer, max_new_tokens)
@@ -168,43 +166,42 @@ class Renderer(ChatTemplate):
         keep = len(whole)
         while keep > 0:
             keep = max(0, keep - (len(prompt.token_ids or ()) - limit))
-            # A cut inside a character leaves the mark of an unreadable one behind.
+            # A cut inside a character leaves a replacement character behind.
             kept = neutral(self.decode(whole[:keep]).rstrip("\ufffd"))
             prompt = self._judge_prompt(case, kept)
             if len(prompt.token_ids or ()) <= limit:
                 return replace(prompt, cut=len(whole) - keep)
         raise PromptTooLong(
-            f"a judge prompt without its response has more than {limit} tokens, which leaves no room in a "
+            f"a judge prompt has more than {limit} tokens even without the response, which leaves no room in a "
             f"context of {self.context_length}: raise the judge's engine.context_length or leave out the prompt that "
             f"begins {case.question[:60]!r}"
         )
 
     @cached_property
     def _guarded(self) -> list[str]:
-        """What no text of a judge prompt may spell: special tokens, and the tags of thinking."""
+        """Strings that no text of a judge prompt may contain: special tokens and thinking tags."""
         tags = [self.tags.open, self.tags.close] if self.tags else []
         return [*self.special_tokens, *tags]
 
     def _judge_prompt(self, case: JudgingCase, response: str) -> Prompt:
-        """A judge prompt whose ids hold the special tokens of the template and no other.
+        """A judge prompt whose ids contain the special tokens of the template and no others.
 
-        A tokenizer may normalise text before it looks for special tokens (wide brackets become plain ones,
-        say), so the ids are checked; where there is one too many, the texts are normalised in the same manner
-        and neutralised again.
+        A tokenizer may normalise text before it looks for special tokens (for example, full-width brackets become plain ones), so the ids
+        are checked. If they contain a special token too many, the texts are normalised in the same way and neutralised again.
         """
 
-        def folded(text: str) -> str:
+        def normalised(text: str) -> str:
             return neutralise(unicodedata.normalize("NFKC", text), self._guarded, case.delimiters)
 
-        for fold in (False, True):
-            if fold:
-                case, response = case.changed(folded), folded(response)
+        for normalise in (False, True):
+            if normalise:
+                case, response = case.changed(normalised), normalised(response)
             turn = Message("user", case.content(response))
-            token_ids, state = self.prompted([turn])
+            token_ids, state = self.prompt_of([turn])
             if self._specials(token_ids) == self._frame:
                 return Prompt((turn,), token_ids, state=state)
         raise SpartaError(
-            "the tokenizer finds special tokens in a judge prompt that its text does not spell: leave out "
+            "the tokenizer produces special tokens in a judge prompt whose text does not contain them: leave out "
             f"the prompt that begins {case.question[:60]!r}, or use a base with another tokenizer"
         )
 
@@ -216,14 +213,14 @@ class Renderer(ChatTemplate):
         return tuple(token for token in token_ids if token in self.special_ids)
 
     def room(self, prompt: Prompt) -> int:
-        """Tokens that the context leaves after `prompt`; not positive where the prompt alone fills it."""
+        """Tokens that the context leaves after `prompt`; zero or negative if the prompt alone fills it."""
         return self.context_length - len(prompt.token_ids or ())
 
 
 class EndpointRenderer(Renderer):
-    """Renders for an endpoint, which has the tokenizer: prompts are messages, nothing is cut or counted in tokens.
+    """Renders for an endpoint that does the tokenization: prompts are messages, and nothing is truncated or counted in tokens.
 
-    local: of the same base, where it lies here and its chat template knows of thinking.
+    local: a local renderer of the same base, if the base is available here and its chat template has thinking.
     """
 
     def __init__(self, options: ChatOptions = UNDATED, local: Renderer | None = None) -> None:
@@ -242,7 +239,7 @@ class EndpointRenderer(Renderer):
         return given if isinstance(given, Tags) else THINK if given == "auto" else None
 
     @property
-    def knows_thinking(self) -> bool:
+    def has_thinking(self) -> bool:
         return self._local is not None or isinstance(self.options.thinking, Tags)
 
     def combat(self, messages: Sequence[Message]) -> Prompt:
@@ -250,26 +247,26 @@ class EndpointRenderer(Renderer):
 
     def plain(self, messages: Sequence[Message]) -> Prompt:
         raise SpartaError(
-            "an endpoint puts every prompt into its model's chat template: set evaluation.chat_template to true"
+            "an endpoint applies its model's chat template to every prompt: set evaluation.chat_template to true"
         )
 
     def _judged(self, case: JudgingCase, response: str, max_new_tokens: int) -> Prompt:
-        """Nothing is cut, and special tokens are not known here: delimiters, role markers and tags of thinking alone are neutralised."""
+        """Nothing is truncated. Special tokens are unknown here, so only delimiters, role markers and thinking tags are neutralised."""
         neutral = partial(neutralise, special_tokens=self._guarded, delimiters=case.delimiters)
         turn = Message("user", case.changed(neutral).content(neutral(response)))
         return Prompt((turn,), None, state=self._state_of([turn]))
 
     def _state_of(self, messages: Sequence[Message]) -> State:
         if self._local is not None:
-            return self._local.prompted(messages)[1]
-        return "free" if self.knows_thinking else "none"
+            return self._local.prompt_of(messages)[1]
+        return "free" if self.has_thinking else "none"
 
     def thought(self, thinking: str, state: State) -> tuple[int, ...]:
-        """Nothing: an endpoint goes on from nothing."""
+        """Empty: an endpoint cannot continue a partial reply."""
         return ()
 
     def room(self, prompt: Prompt) -> int:
-        """No limit that is known here."""
+        """No limit: the endpoint's context length is unknown here."""
         return self.context_length
 
     def encode(self, text: str) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
-"""Text of models and users made harmless inside a prompt: delimiters, role markers and tags of thinking are neutralised, however they are disguised.
+"""Makes text of models and users harmless inside a prompt: neutralises delimiters, role markers and thinking tags, disguised ones too.
 
-Patterns are looked for in the text as it reads (see lookalikes.py): without what cannot be seen, with look-alikes of brackets, bars and slashes
-as such. What is found is changed where it stands in the text itself, and nothing else is.
+Patterns are matched against the text as it looks (see lookalikes.py): without invisible characters, and with look-alikes of brackets,
+bars and slashes replaced. Matches are then changed in the original text; everything else stays as it is.
 """
 
 import re
@@ -12,7 +12,7 @@ from sparta.chat.lookalikes import CLOSES, OPENS, places_in, reading
 
 JUDGING_DELIMITERS = ("question", "response")
 GRADING_DELIMITERS = (*JUDGING_DELIMITERS, "reference")
-"""What stands in angle brackets around the texts of a prompt. A judge prompt has no reference, so one in its texts is left as it is."""
+"""The tags around the texts of a prompt. A judge prompt has no reference, so a reference tag in its texts is left as it is."""
 
 _OPEN, _CLOSE = f"[<{OPENS}]", f"[>{CLOSES}]"
 
@@ -23,7 +23,7 @@ def _spelled(word: str) -> str:
 
 @cache
 def _delimiting(words: tuple[str, ...]) -> re.Pattern[str]:
-    """What would read as the beginning or end of one of these delimiters."""
+    """Matches anything that reads as an opening or closing tag of one of these delimiters."""
     spelled = "|".join(map(_spelled, words))
     inside = rf"[^<>{OPENS}{CLOSES}\n]*"
     return re.compile(rf"{_OPEN}\s*(?:/\s*)*(?:{spelled})(?![\w-]){inside}{_CLOSE}?", re.IGNORECASE)
@@ -37,7 +37,7 @@ _MARKERS = re.compile(
     rf"|\[\s*{_SLASH}{_spelled('INST')}\s*\]"
     rf"|<\s*<\s*{_SLASH}{_spelled('SYS')}\s*>\s*>"
     r"|<(?:/)?s>"
-    # Any word in capitals: [SYSTEM_PROMPT], [TOOL_CALLS]. A [NOTE] loses its brackets too, which says the same to a judge.
+    # Any word in capitals: [SYSTEM_PROMPT], [TOOL_CALLS]. A [NOTE] also becomes (NOTE), which means the same to a judge.
     rf"|\[\s*{_SLASH}(?-i:[A-Z][A-Z_]{{2,}})\s*\]",
     re.IGNORECASE,
 )
@@ -47,11 +47,10 @@ _ROUND = str.maketrans(f"<[{OPENS}>]{CLOSES}", "((()))")
 def neutralise(
     text: str, special_tokens: Sequence[str] = (), delimiters: tuple[str, ...] = JUDGING_DELIMITERS
 ) -> str:
-    """`text` with every delimiter, role marker, tag of thinking and special token turned into plain words.
+    """`text` with every delimiter, role marker, thinking tag and special token turned into plain text.
 
-    Angle and square brackets of a match become round ones (`</response>` reads `(/response)`); a special
-    token without brackets is split by a space, one of a single character is left out. Nothing in the result
-    is one of `delimiters` or of `special_tokens`.
+    Angle and square brackets of a match become round ones (`</response>` becomes `(/response)`). A special token without brackets is
+    split by a space; one of a single character is removed. The result contains none of `delimiters` and `special_tokens`.
     """
     tokens = [re.escape(token) for token in sorted(special_tokens, key=len, reverse=True) if token.strip()]
     exact = re.compile("|".join(tokens)) if tokens else None
@@ -65,7 +64,7 @@ def neutralise(
 
 
 def _rounded(text: str, patterns: Sequence[re.Pattern[str]]) -> str:
-    """`text` with round brackets where it reads like one of `patterns`."""
+    """`text` with round brackets in everything that reads like one of `patterns`."""
     read = reading(text)
     spans = [match.span() for pattern in patterns for match in pattern.finditer(read)]
     if not spans:

@@ -1,6 +1,6 @@
-"""From the turns of a chat to token ids, by a tokenizer and its chat template.
+"""Converts the turns of a chat to token ids with a tokenizer and its chat template.
 
-What a turn spells is text to the model, be it the name of a special token: special tokens are the template's alone.
+Only the template adds special tokens. If the text of a turn spells one, it is encoded as plain text.
 """
 
 import re
@@ -27,9 +27,9 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ChatTemplate:
-    """A transformers tokenizer that has a chat template.
+    """A transformers tokenizer with its chat template.
 
-    special_tokens, special_ids: those that a text must not spell, and their ids.
+    special_tokens, special_ids: the special tokens and their ids, without the unknown token's id.
     """
 
     def __init__(self, tokenizer: Any, options: ChatOptions) -> None:
@@ -37,7 +37,7 @@ class ChatTemplate:
         self._added: Mapping[int, Any] = tokenizer.added_tokens_decoder
         special = {index: token.content for index, token in self._added.items() if token.special}
         self.special_tokens = sorted(set(special.values()))
-        # Text that the vocabulary cannot spell becomes the unknown token, which marks nothing.
+        # Text outside the vocabulary becomes the unknown token, which has no special meaning.
         self.special_ids = frozenset(special) - {getattr(tokenizer, "unk_token_id", None)}
 
     @property
@@ -47,20 +47,20 @@ class ChatTemplate:
 
     @cached_property
     def tags(self) -> Tags | None:
-        """What stands around a model's thinking; None where nothing is to be told apart."""
+        """The tags around a model's thinking; None if thinking is not separated."""
         if self.options.thinking == "off":
             return None
         spelled = {token.content for token in self._added.values()}
         return self._own_tags or next((tags for tags in KNOWN if tags.close in spelled), THINK)
 
     @property
-    def knows_thinking(self) -> bool:
-        """Whether recipe or chat template speak of thinking."""
+    def has_thinking(self) -> bool:
+        """Whether the recipe or the chat template has thinking tags."""
         return self._own_tags is not None
 
     @cached_property
     def _own_tags(self) -> Tags | None:
-        """The tags that the recipe or the chat template speaks of; None where neither does."""
+        """The tags from the recipe or the chat template; None if neither has any."""
         if isinstance(self.options.thinking, Tags):
             return self.options.thinking
         template = self.tokenizer.chat_template
@@ -68,17 +68,15 @@ class ChatTemplate:
         return tags_in(text) if self.options.thinking == "auto" else None
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Token ids of plain text: nothing is added, and a special token spelled out in `text` is not parsed
-        as one.
-        """
+        """Token ids of plain text: nothing is added, and a special token spelled in `text` is not parsed as one."""
         return tuple(self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """The text of `token_ids`, special tokens left out."""
+        """The text of `token_ids` without special tokens."""
         return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
     def written(self, token_ids: Sequence[int]) -> str:
-        """What a model wrote: the text of `token_ids`, without special tokens but for those that its tags of thinking consist of."""
+        """The text of `token_ids` without special tokens, except those in the thinking tags."""
         if self._tag_tokens.keys().isdisjoint(token_ids):
             return self.decode(token_ids)
         text, piece = "", list[int]()
@@ -92,7 +90,7 @@ class ChatTemplate:
 
     @cached_property
     def _tag_tokens(self) -> dict[int, str]:
-        """The special tokens in the tags, by id."""
+        """Id -> text of the special tokens in the thinking tags."""
         spelled = self.tags.open + self.tags.close if self.tags else ""
         return {
             index: token.content
@@ -101,17 +99,17 @@ class ChatTemplate:
         }
 
     def ids_of(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """Token ids of `messages` and of the beginning of a reply. Special tokens are the template's: one that a turn spells is text."""
-        return self.prompted(messages)[0]
+        """Token ids of `messages` and the beginning of a reply. A special token spelled in a turn is encoded as text."""
+        return self.prompt_of(messages)[0]
 
-    def prompted(self, messages: Sequence[Message]) -> tuple[tuple[int, ...], State]:
-        """`ids_of`, and how it leaves it to the model to think."""
+    def prompt_of(self, messages: Sequence[Message]) -> tuple[tuple[int, ...], State]:
+        """The token ids of `ids_of`, and whether and how the prompt lets the model think."""
         hidden, marks = self.hidden(messages)
         text = self.text(hidden, reply=True)
         return self.ids(text, marks), self._state(text, hidden[-1].content.strip())
 
     def _state(self, text: str, last: str) -> State:
-        """Of the prompt `text`, whose last turn says `last`."""
+        """The thinking state of the prompt `text`. last: the content of its last turn."""
         tags = self._own_tags
         if tags is None:
             return "none"
@@ -122,13 +120,13 @@ class ChatTemplate:
         return "free" if closed < 0 else "closed"
 
     def check_roles(self, roles: Sequence[Role]) -> None:
-        """Raises SpartaError, naming base and turn, where a prompt of turns with these roles would not hold them all."""
+        """Raise SpartaError, naming base and turn, if a prompt with these roles would lack a turn."""
         turns = [Message(role, text) for role, text in probe(roles)]
         self.text(turns, reply=True)
 
     @property
     def is_dated(self) -> bool:
-        """Whether prompts say what day it is."""
+        """Whether prompts contain the date."""
         turns = [Message(role, text) for role, text in probe(["user"])]
         texts = {
             ChatTemplate(self.tokenizer, replace(self.options, today=day)).text(turns, reply=True)
@@ -137,13 +135,13 @@ class ChatTemplate:
         return len(texts) > 1
 
     def text(self, messages: Sequence[Message], reply: bool) -> str:
-        """The text of `messages` in the chat template, `reply`: with the beginning of one. Raises SpartaError where it lacks one of them."""
+        """`messages` rendered by the chat template. reply: with the beginning of a reply. Raises SpartaError if a message is missing from it."""
         text = self._rendered(messages, [message.content for message in messages], reply)
         self._require_all(messages, text)
         return text
 
     def _require_all(self, messages: Sequence[Message], text: str) -> None:
-        """Raises SpartaError where a turn of `messages` is not in `text`. What an assistant thought before, a template may leave out."""
+        """Raise SpartaError if a turn of `messages` is not in `text`. A template may leave out the thinking of earlier assistant turns."""
         for number, message in enumerate(messages, start=1):
             answered = split(message.content, self.tags, opened=False).answer
             content = answered if message.role == "assistant" else message.content
@@ -151,7 +149,7 @@ class ChatTemplate:
                 raise self._left_out(messages, number)
 
     def _rendered(self, messages: Sequence[Message], contents: Sequence[object], reply: bool) -> str:
-        """What the template makes of turns with the roles of `messages` and these contents."""
+        """The rendering of turns with the roles of `messages` and these contents."""
         import jinja2
 
         turns = [
@@ -173,39 +171,39 @@ class ChatTemplate:
             ) from error
         except SpartaError:
             raise
-        except Exception as error:  # whatever the template does with what it is given
+        except Exception as error:  # a template can raise anything
             raise SpartaError(
                 f"the chat template of base {self.base} fails on {_named(messages)} ({type(error).__name__}: {error}): "
                 "leave out such prompts, correct the template, or use another base"
             ) from error
 
     def _left_out(self, messages: Sequence[Message], number: int) -> SpartaError:
-        """What is wrong where turn `number` of `messages`, from 1, is not in the prompt."""
+        """The error for a prompt that lacks turn `number` (from 1) of `messages`."""
         role, content = messages[number - 1].role, messages[number - 1].content
         where = f"the {role} turn, number {number} of {_named(messages)}"
         parts = [[{"type": "text", "text": message.content}] for message in messages]
         with suppress(SpartaError):
             if content.strip() in self._rendered(messages, parts, reply=True):
                 return SpartaError(
-                    f"the chat template of base {self.base} wants content as a list of parts, as those of vision models do, and leaves out {where}: "
-                    "use the base's text-only sibling, or a template for text (chat_template.jinja in its folder)"
+                    f"the chat template of base {self.base} expects content as a list of parts, like those of vision models, and leaves out {where}: "
+                    "use the text-only variant of the base, or a template for text (chat_template.jinja in its folder)"
                 )
         return SpartaError(
-            f"the chat template of base {self.base} leaves out {where}: leave out such prompts (a system turn's text may lead the user's), or use "
-            "another base"
+            f"the chat template of base {self.base} leaves out {where}: remove such prompts (or move the text of a system turn to the start of "
+            "the user turn), or use another base"
         )
 
     def _today(self, form: str) -> str:
-        """The day as `strftime` writes it: what templates call in place of the clock."""
+        """The date formatted by `strftime`. Templates call this instead of the clock."""
         if self.options.today is None:
             raise SpartaError(
-                f"the chat template of base {self.base} prints today's date, and there is no run here that it could be the "
-                "date of: use a base whose template prints none"
+                f"the chat template of base {self.base} prints today's date, but there is no run here that would set it: use a base whose "
+                "template prints no date"
             )
         return self.options.today.strftime(form)
 
     def hidden(self, messages: Sequence[Message]) -> tuple[Sequence[Message], dict[str, str]]:
-        """`messages` with one private character in the place of every special token that they spell, and the tokens by character."""
+        """`messages` with every special token spelled in them replaced by a private-use character, and the mapping back to the tokens."""
         text = "".join(message.content for message in messages)
         spelled = [token for token in self.special_tokens if token.strip() and token in text]
         if not spelled:
@@ -221,7 +219,7 @@ class ChatTemplate:
         return hidden, marks
 
     def ids(self, text: str, marks: Mapping[str, str]) -> tuple[int, ...]:
-        """Token ids of text that the template made; what a mark stands for is text too."""
+        """Token ids of a rendered text. marks: see `hidden`; the tokens that they stand for are encoded as text."""
         ids: list[int] = []
         for piece in re.split(f"([{''.join(marks)}])", text) if marks else [text]:
             if piece in marks:
@@ -231,21 +229,22 @@ class ChatTemplate:
         return tuple(ids)
 
     def special_at(self, text: str, place: int) -> str:
-        """The special token that begins at `place` of `text`, or nothing."""
+        """The longest special token at `place` of `text`, or ""."""
         found = (token for token in self.special_tokens if token.strip() and text.startswith(token, place))
         return max(found, key=len, default="")
 
     def reply(self, thinking: str, answer: str, state: State) -> tuple[int, ...]:
-        """Token ids of a reply as a model with this template would write it behind a prompt in `state`, but for what ends it.
+        """Token ids of a reply as a model with this template would write it after a prompt in `state`, without the end token.
 
-        Without the thinking where its prompts leave no room for any, and with an empty thought where they do and there was none.
+        If the prompt has no room for thinking, the thinking is left out. If it has room and `thinking` is empty, the reply begins with an
+        empty thought.
         """
         if state in ("none", "closed"):
             return self.encode(answer)
         return self.thought(thinking, state) + self.encode(answer)
 
     def thought(self, thinking: str, state: State) -> tuple[int, ...]:
-        """Token ids of a whole thought behind a prompt in `state`, up to where the answer begins; of an empty one, those that have it answered at once."""
+        """Token ids of a complete thought, empty or not, after a prompt in `state`, up to where the answer begins."""
         if self.tags is None or state in ("none", "closed"):
             return ()
         [hidden], marks = self.hidden([Message("assistant", thinking)])
@@ -253,7 +252,7 @@ class ChatTemplate:
 
 
 def beginning(messages: Sequence[Message]) -> str:
-    """How the first of `messages` begins, for errors."""
+    """The beginning of the first of `messages`, for error messages."""
     return repr(messages[0].content[:60] if messages else "")
 
 

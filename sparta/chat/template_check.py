@@ -1,4 +1,4 @@
-"""Whether a chat template can be trusted with prompts: it shows every turn, and nothing in it is left to chance. Tried before anything starts."""
+"""Checks, before a run starts, that a chat template is usable: it is unambiguous and valid, does not use randomness, and shows every turn."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -10,7 +10,7 @@ Role = Literal["system", "user", "assistant"]
 
 
 def require_usable(tokenizer: Any) -> None:
-    """Raises SpartaError, naming the base, for several named templates of which none is the default, and for one that draws at random."""
+    """Raise SpartaError, naming the base, for several named templates without a default, for a syntax error and for use of randomness."""
     import jinja2
 
     template, base = tokenizer.chat_template, tokenizer.name_or_path
@@ -27,7 +27,7 @@ def require_usable(tokenizer: Any) -> None:
         raise syntax_error(base, error) from error
     if "lipsum" in words or ("|", "random") in pairwise(words):
         raise SpartaError(
-            f"the chat template of base {base} draws at random (lipsum, or the filter random), so no prompt could be rendered twice: use a base "
+            f"the chat template of base {base} uses randomness (lipsum, or the filter random), so prompts are not reproducible: use a base "
             "with another template"
         )
 
@@ -41,7 +41,7 @@ def syntax_error(base: str, error: Any) -> SpartaError:
 
 
 def probe(roles: Sequence[Role]) -> list[tuple[Role, str]]:
-    """Turns with these roles, whose texts are unlike each other and anything in a template, and hold what one might escape: role and text."""
+    """Test turns (role, text) with these roles. The texts are unique and hold characters that a template might escape."""
     return [
         (role, f'({place:03}/{len(roles):03}) so says\n"this" {role} turn: <é>')
         for place, role in enumerate(roles, start=1)

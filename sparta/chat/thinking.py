@@ -1,6 +1,6 @@
-"""What a model thinks before it answers: told from the answer here, once, and nowhere else.
+"""Separates a model's thinking from its answer. This is the only place that does so.
 
-Judges, graders and comparisons get the answer alone. Thinking that does not end is no answer.
+Judges, graders and comparisons get only the answer. If the thinking does not end, there is no answer.
 """
 
 import re
@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 State = Literal["none", "free", "opened", "closed"]
-"""How a prompt leaves it to the model to think.
+"""Whether and how a prompt lets the model think.
 
-none: its template knows of no thinking. free: the model begins to think, or does not. opened: the prompt ends within a thought, which the
-model only has to end. closed: the prompt holds an empty thought, so that the model answers at once.
+none: its template has no thinking. free: the model decides whether to think. opened: the prompt ends inside a thought, which the model
+continues. closed: the prompt ends with an empty thought, so that the model answers at once.
 """
 
 
 @dataclass(frozen=True)
 class Tags:
-    """How thinking is marked.
+    """The tags around thinking.
 
-    open, close: what stands before and behind a thought as a model writes it. begins, ends: regular expressions for the same in all their forms;
-    "": as they are spelled. empty: what stands for no thought at all; None: both tags. own_lines: whether a thought stands on lines of its own.
-    over: what ends the answer, where a model does not stop behind it.
+    open, close: the tags before and after a thought, as a model writes them. begins, ends: regular expressions that match all variants of
+    the tags; "": the tags literally. empty: how a model writes an empty thought; None: both tags. own_lines: whether the tags are on their
+    own lines. over: a marker that ends the answer if the model continues after it; "": none.
     """
 
     open: str
@@ -33,15 +33,15 @@ class Tags:
     over: str = ""
 
     def opening(self, text: str) -> re.Match[str] | None:
-        """The tag that `text` begins with, white space aside."""
+        """The opening tag at the beginning of `text`, after optional white space."""
         return re.compile(rf"\s*(?:{self.begins or re.escape(self.open)})").match(text)
 
     def closing(self, text: str) -> re.Match[str] | None:
-        """The first tag in `text` that ends a thought."""
+        """The first closing tag in `text`."""
         return re.compile(self.ends or re.escape(self.close)).search(text)
 
     def thought(self, thinking: str, opened: bool) -> str:
-        """`thinking` with the tags around it that a model writes, up to where the answer begins. opened: behind a prompt that has the first tag."""
+        """`thinking` with its tags, up to where the answer begins. opened: the prompt already has the opening tag."""
         if not thinking and self.empty is not None and not opened:
             return self.empty
         line = "\n" * self.own_lines
@@ -70,30 +70,31 @@ KNOWN = (
     Tags("<thought>", "</thought>"),
     Tags("◁think▷", "◁/think▷"),
 )
-"""Tags of models that are published: of Qwen3 and R1, of gpt-oss, Magistral, Seed-OSS, Command A, OpenThinker and others."""
+"""Tags of published models: Qwen3 and R1, gpt-oss, Magistral, Seed-OSS, Command A, OpenThinker and others."""
 
 
 def tags_in(template: str) -> Tags | None:
-    """The tags that a chat template knows; None where it knows none."""
+    """The tags used in a chat template; None if it uses none."""
     return next((tags for tags in KNOWN if (tags.empty or tags.close) in template), None)
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a model wrote, told apart. ended: False where it never came to an answer, which is then empty."""
+class SplitReply:
+    """A model's text, split. ended: False if the thinking does not end; the answer is then empty."""
 
     thinking: str
     answer: str
     ended: bool = True
 
 
-def split(text: str, tags: Tags | None, opened: bool) -> Said:
-    """`text` as thinking and answer. opened: whether it goes on with a thought that its prompt has begun.
+def split(text: str, tags: Tags | None, opened: bool) -> SplitReply:
+    """Split `text` into thinking and answer. opened: whether the prompt ends inside a thought.
 
-    A closing tag alone ends thinking. Text without tags is an answer, as it is. What is told apart loses the white space around it.
+    A closing tag without an opening one also ends thinking. Text without tags is all answer, unchanged; otherwise both parts are stripped
+    of white space.
     """
     if tags is None or not text.strip():
-        return Said("", text)
+        return SplitReply("", text)
     thoughts: list[str] = []
     rest, inside = text, opened
     while True:
@@ -105,8 +106,8 @@ def split(text: str, tags: Tags | None, opened: bool) -> Said:
         thoughts.append(rest[: last.start()].strip())
         inside, rest = False, rest[last.end() :]
     if not thoughts and not inside:
-        return Said("", text)
+        return SplitReply("", text)
     if inside:
-        return Said("\n".join((*thoughts, rest.strip())).strip(), "", ended=False)
+        return SplitReply("\n".join((*thoughts, rest.strip())).strip(), "", ended=False)
     answer = rest.partition(tags.over)[0] if tags.over else rest
-    return Said("\n".join(filter(None, thoughts)), answer.strip())
+    return SplitReply("\n".join(filter(None, thoughts)), answer.strip())

@@ -1,4 +1,4 @@
-"""From phases to jobs: dealing, attempts, where tasks run, the driver. Nothing here knows what a combat is."""
+"""From phases to jobs: sharding, attempts, launchers, the driver. Nothing here knows what a combat is."""
 
 import os
 

@@ -1,7 +1,7 @@
-"""Attempts: what was dealt to which task, on disk before anything starts, and what became of each task.
+"""Attempts: which keys each task was assigned (on disk before anything starts), and how each task ended.
 
-jobs/<place>/a0.json is the attempt, a0-00003.keys the keys of its shard 3, a0-00003.json what that task says of itself. The rows remain the
-truth about what is done; these files say who is on it, what it cost and why it failed.
+jobs/<place>/a0.json is the attempt, a0-00003.keys the keys of its shard 3, a0-00003.json the record that this task keeps. The rows are the
+truth about what is done; these files say who works on it, what it cost and why it failed.
 """
 
 import errno
@@ -25,9 +25,10 @@ from sparta.store.run import Run
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One dealing of a phase's missing keys. cluster: the launcher that has it. submitted: seconds since 1970.
+    """One assignment of a phase's missing keys to shards. cluster: the launcher that runs it. submitted: seconds since 1970.
 
-    spec: what the phase was asked for, see `phase_named`. costs: of each shard as it was dealt, in the unit of `WorkItem.cost`; empty where an earlier version dealt.
+    spec: the arguments of the phase, see `phase_named`. costs: estimated cost of each shard, in the unit of `WorkItem.cost`; empty where an earlier
+    version assigned it.
     """
 
     phase: str
@@ -46,7 +47,7 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class Piece(NamedTuple):
-    """One attempt at one phase, as a task's process is told of it: before the attempt is dealt out, for one of a detached launch."""
+    """Names one attempt at one phase for a task's process. In a detached launch it exists before the attempt's keys are assigned."""
 
     phase: str
     t: int
@@ -54,15 +55,15 @@ class Piece(NamedTuple):
     spec: PhaseSpec | None = None
 
     def attempts(self, run: Run) -> "AttemptDir":
-        """Where the attempt is kept."""
+        """The folder of the attempt."""
         return AttemptDir(run, phase_named(self.phase, self.spec, run.recipe), self.t)
 
 
 class TaskRecord(msgspec.Struct, frozen=True):
-    """What a task says of itself. said: the sentence of an error that trying again cannot mend.
+    """The record that a task keeps of itself. said: the message of a non-retryable error.
 
-    node, job, gpus, log: the SLURM node and job it runs as, CUDA_VISIBLE_DEVICES, the file below logs/ that it writes to. requeues: how often
-    SLURM started it again; spent: seconds of those earlier starts. loads, load_seconds: bases loaded, of its last start, and what that took.
+    node, job, gpus, log: its SLURM node and job, CUDA_VISIBLE_DEVICES, its log file below logs/. requeues: how often SLURM restarted it; spent:
+    seconds of those earlier starts. loads, load_seconds: bases loaded by its last start, and the seconds that took.
     """
 
     shard: int
@@ -85,12 +86,12 @@ class TaskRecord(msgspec.Struct, frozen=True):
 
     @property
     def killed(self) -> bool:
-        """Whether the task is gone without having said how it ended; False where that cannot be seen from this machine."""
+        """Whether the task's process is gone although its record says running; False where another machine ran it."""
         return self.outcome == "running" and self.process.machine == machine() and not lives(self.process)
 
     @property
     def alive(self) -> bool:
-        """Whether the task's process is there, on this machine."""
+        """Whether the task's process runs on this machine."""
         return self.outcome == "running" and lives(self.process)
 
 
@@ -105,7 +106,7 @@ class AttemptDir:
 
     @property
     def alternatives(self) -> "list[AttemptDir]":
-        """The attempts at the same rows in another way, see `Phase.alternatives`."""
+        """The attempt folders of phases that make the same rows, see `Phase.alternatives`."""
         named = (phase_named(name, recipe=self._run.recipe) for name in self.phase.alternatives)
         return [AttemptDir(self._run, phase, self.t) for phase in named]
 
@@ -117,25 +118,25 @@ class AttemptDir:
 
     @property
     def numbers(self) -> set[int]:
-        """Of attempts that were dealt out, and of those for which jobs have been submitted."""
+        """Numbers of attempts that have keys or submitted jobs."""
         return {int(path.stem.partition("-")[0][1:]) for path in self.folder.glob("a*.json")}
 
     def next_number(self) -> int:
-        """A number that nothing here has, and nothing at alternatives: shard files in one folder are named by it, and it says what was dealt last."""
+        """A number that no attempt here or at alternatives has. It names shard files in a shared folder, and a higher one was assigned later."""
         return max((number for each in (self, *self.alternatives) for number in each.numbers), default=-1) + 1
 
     def attempt(self, number: int) -> Attempt | None:
-        """The attempt of that number; None where nothing has been dealt under it."""
+        """The attempt of that number; None where its keys were not assigned."""
         path = self.folder / f"a{number}.json"
         found = files.read_measured(path, Attempt)
         return self._rebuilt(number, path) if found is None and os.path.lexists(path) else found
 
     def _rebuilt(self, number: int, path: Path) -> Attempt:
-        """The attempt whose file is damaged, as far as what lies around it tells: enough to wait for its tasks, and to end them."""
-        there = {other.name for other in self.folder.glob(f"a{number}-*")}
-        by_slurm = f"a{number}-jobs.json" in there
-        local = any(name.endswith(".process") for name in there)
-        shards = sum(name.endswith(".keys") for name in there)
+        """The attempt of a damaged file, reconstructed from the files beside it: enough to wait for its tasks and to cancel them."""
+        names = {other.name for other in self.folder.glob(f"a{number}-*")}
+        by_slurm = f"a{number}-jobs.json" in names
+        local = any(name.endswith(".process") for name in names)
+        shards = sum(name.endswith(".keys") for name in names)
         return Attempt(
             phase=self.phase.name,
             t=self.t,
@@ -147,8 +148,10 @@ class AttemptDir:
             spec=self.phase.spec,
         )
 
-    def deal(self, shards: Sequence[Sequence[WorkItem]], cluster: str, number: int | None = None) -> Attempt:
-        """Write a new attempt down, under a reserved number where one is given; its keys first, itself last."""
+    def assign(
+        self, shards: Sequence[Sequence[WorkItem]], cluster: str, number: int | None = None
+    ) -> Attempt:
+        """Write a new attempt, under a reserved number where one is given: first its keys, then the attempt itself."""
         number = self.next_number() if number is None else number
         for shard, items in enumerate(shards):
             files.write_bytes(
@@ -180,12 +183,12 @@ class AttemptDir:
             return path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
 
     def records(self, attempt: Attempt) -> list[TaskRecord]:
-        """What the tasks of `attempt` have said so far; none for a task that never started."""
+        """The records of the tasks of `attempt`; none for a task that never started."""
         found = (self.record(attempt.number, shard) for shard in range(attempt.shards))
         return [record for record in found if record is not None]
 
     def record(self, number: int, shard: int) -> TaskRecord | None:
-        """What the task of one shard of attempt `number` has said so far."""
+        """The record of one shard of attempt `number`; None where its task never started."""
         return files.read_measured(self.record_file(number, shard), TaskRecord)
 
     @property
@@ -193,12 +196,12 @@ class AttemptDir:
         return self.folder / "logs"
 
     def log(self, record: TaskRecord) -> Path | None:
-        """What the task of `record` printed; None where it shares its driver's output."""
+        """The log file of a task; None where it shares its driver's output."""
         return self.logs / record.log if record.log else None
 
 
 def with_alternatives(run: Run, phases: Sequence[Phase], t: int) -> list[Phase]:
-    """`phases`, each followed by its alternatives that have attempts or jobs in iteration t: an earlier launch did part of it in another way."""
+    """`phases`, each followed by its alternatives that have attempts or jobs in iteration t, because an earlier launch used them."""
     found: dict[str, Phase] = {}
     for phase in phases:
         alternatives = (each.phase for each in AttemptDir(run, phase, t).alternatives if each.numbers)
@@ -210,41 +213,41 @@ def with_alternatives(run: Run, phases: Sequence[Phase], t: int) -> list[Phase]:
 class TaskReporter:
     """Keeps the record of the task in this process up to date, from its start to its end.
 
-    A node that was cut off may run a task on while SLURM has started it again elsewhere: the record is the later start's then.
+    A node that lost its network may keep running a task that SLURM has restarted elsewhere. Then the record belongs to the later start.
     """
 
     def __init__(self, path: Path, record: TaskRecord) -> None:
         self._path = path
         self._record = record
 
-    def begins(self) -> None:
-        """Say that the task has begun; an earlier start's record gives way."""
+    def started(self) -> None:
+        """Record the start of the task, replacing the record of an earlier start."""
         files.write_json(self._path, self._record)
 
     @property
     def overtaken(self) -> bool:
-        """Whether SLURM has started this task again in the meantime."""
+        """Whether SLURM has restarted this task elsewhere."""
         noted = files.read_measured(self._path, TaskRecord)
         return noted is not None and noted.requeues > self._record.requeues
 
     def done(self, loads: int, load_seconds: float = 0.0) -> None:
-        """Say that all its keys have been done, and what was loaded for them."""
+        """Record that all its keys are done, with the bases that it loaded."""
         self._write(outcome="done", ended=time.time(), loads=loads, load_seconds=load_seconds)
 
     def failed(self, error: BaseException) -> None:
-        """Say why the task ends."""
-        in_words = str(error) if isinstance(error, SpartaError) else None
-        said = None if isinstance(error, SpartaError) and _of_this_node(error) else in_words
-        why = in_words or f"{type(error).__name__}: {error}"
+        """Record why the task failed."""
+        message = str(error) if isinstance(error, SpartaError) else None
+        said = None if isinstance(error, SpartaError) and _of_this_node(error) else message
+        why = message or f"{type(error).__name__}: {error}"
         self._write(outcome="failed", ended=time.time(), said=said, error=why)
 
     @property
-    def leaves(self) -> bool:
-        """Whether the task has said that it will be started again."""
+    def preempted(self) -> bool:
+        """Whether the task has recorded that SLURM will restart it."""
         return self._record.outcome == "requeued"
 
     def requeued(self) -> None:
-        """Say that the task leaves its node and will be started again. For signal handlers too."""
+        """Record that the task stops and SLURM will restart it. Signal handlers call it, too."""
         self._write(outcome="requeued", ended=time.time())
 
     def _write(self, **changes: object) -> None:
@@ -254,19 +257,19 @@ class TaskReporter:
 
 
 def _of_this_node(error: SpartaError) -> bool:
-    """Whether `error` is a disk's that may be well on another node: a stale or missing mount, say, not one that is full or forbidden."""
+    """Whether `error` is a disk error that another node may not have, such as a stale or missing mount; a full or read-only disk is not."""
     cause = error.__cause__
     everywhere = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
     return isinstance(cause, OSError) and cause.errno not in everywhere
 
 
-def begin_record(
-    shard: int, items: int, before: TaskRecord | None = None, last_sign: float = 0.0
+def new_record(
+    shard: int, items: int, before: TaskRecord | None = None, last_seen: float = 0.0
 ) -> TaskRecord:
     """The record of a task that starts now, in this process.
 
-    before: the record of the same task's previous start, where SLURM started it again; last_sign: when that start was last seen at work, in
-    seconds since 1970, for one that could not say when it ended.
+    before: the record of the task's previous start, where SLURM restarted it. last_seen: the last sign of progress of that start, in seconds since
+    1970, used where it did not record its end.
     """
     job = os.environ.get("SLURM_ARRAY_JOB_ID")
     return TaskRecord(
@@ -280,17 +283,17 @@ def begin_record(
         gpus=os.environ.get("CUDA_VISIBLE_DEVICES"),
         log=_log_of_this_process(),
         requeues=max(before.requeues + 1 if before else 0, _restarts_of_this_process()),
-        spent=before.spent + max(0.0, (before.ended or last_sign) - before.started) if before else 0.0,
+        spent=before.spent + max(0.0, (before.ended or last_seen) - before.started) if before else 0.0,
     )
 
 
 def _restarts_of_this_process() -> int:
-    """How often SLURM has started this task again; 0 in a process that is no task of SLURM, be it part of a job."""
+    """How often SLURM has restarted this task; 0 in a process that is not a SLURM task, even inside a job."""
     return slurm_restarts() if os.environ.get("SUBMITIT_EXECUTOR") == "slurm" else 0
 
 
 def _log_of_this_process() -> str | None:
-    """The name of the file that submitit has this process write to; None in a process that submitit did not start."""
+    """The name of this process's submitit log; None in a process that submitit did not start."""
     if "SUBMITIT_EXECUTOR" not in os.environ:
         return None
     import submitit

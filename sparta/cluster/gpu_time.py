@@ -1,9 +1,9 @@
-"""What an iteration cost, from its attempts, into stats.json. Measurements only: no hash covers them, no result depends on them.
+"""The cost of an iteration, computed from its attempts for stats.json. Measurements only: no hash covers them, no result depends on them.
 
-GPU-seconds are those of tasks that hold a GPU (their record names it), from start to end, earlier starts of requeued ones included. The
-idle share compares them with what was there: the most GPUs that tasks of one attempt held at the same time, for as long as it took from
-the first of these tasks' start to the last one's end. Waiting in SLURM's queue, stragglers and steps between phases are idleness; time
-before the first task is not, for nothing was held then.
+GPU-seconds used: of tasks that hold a GPU (their record names it), from start to end, including earlier starts of requeued tasks. Available:
+the most GPUs that tasks of one attempt held at the same time, multiplied by the time from the first task's start to the last task's end. The
+idle share is the unused part of that: waiting in SLURM's queue, stragglers and steps between phases. Time before the first task does not
+count, because no GPU was held then.
 """
 
 import time
@@ -22,7 +22,7 @@ from sparta.store.stats import IterationStats, PhaseStats
 
 
 class Span(NamedTuple):
-    """The time that a task had, in seconds since 1970. Earlier starts of a requeued task count as if they had come right before its last."""
+    """The time a task ran, in seconds since 1970. Earlier starts of a requeued task count as if they came right before its last start."""
 
     began: float
     ended: float
@@ -34,19 +34,19 @@ class Span(NamedTuple):
 
 
 class GpuTime(NamedTuple):
-    """used: GPU-seconds. idle: share of those that were there, from 0 to 1; None where there were none."""
+    """used: GPU-seconds. idle: unused share of the available GPU-seconds, from 0 to 1; None where no task held a GPU."""
 
     used: float
     idle: float | None
 
     @property
     def there(self) -> float:
-        """GPU-seconds used or idle."""
+        """Available GPU-seconds, used or idle."""
         return 0.0 if self.idle is None or self.idle >= 1 else self.used / (1 - self.idle)
 
 
 def measure(run: Run, phases: Sequence[Phase], t: int) -> None:
-    """Complete stats.json of iteration t with the cost of its phases, and of alternatives that did part of it."""
+    """Add the cost of its phases, and of alternatives that did part of the work, to stats.json of iteration t."""
     path = run.iteration(t).stats
     stats = files.read_measured(path, IterationStats)
     if stats is None:
@@ -62,12 +62,12 @@ def measure(run: Run, phases: Sequence[Phase], t: int) -> None:
 
 
 def records_of(attempts: AttemptDir) -> list[tuple[Attempt, list[TaskRecord]]]:
-    """Every attempt with what its tasks have said."""
+    """Every attempt with the records of its tasks."""
     return [(attempt, attempts.records(attempt)) for attempt in attempts.all()]
 
 
 def cost_of(run: Run, attempts: AttemptDir) -> PhaseStats:
-    """Cost of one phase so far; a task that was killed counts up to its last row."""
+    """Cost of one phase so far. A killed task counts up to its last row."""
     items = loads = tasks = 0
     seconds = busy = load_seconds = cost = work_seconds = 0.0
     found = records_of(attempts)
@@ -108,7 +108,7 @@ def gpu_spans(
     found: Iterable[tuple[Attempt, Sequence[TaskRecord]]],
     running: Collection[tuple[int, int]] = (),
 ) -> list[list[Span]]:
-    """Spans of the tasks that hold a GPU, by attempt; none for a phase that needs none. running: number and shard of those that go on."""
+    """Spans of the tasks that hold a GPU, by attempt; none for a phase without GPUs. running: attempt number and shard of tasks that still run."""
     if attempts.phase.runs_on(run.recipe) != "gpu":
         return []
     return [
@@ -122,7 +122,7 @@ def gpu_spans(
 
 
 def gpu_time(spans: Iterable[Sequence[Span]]) -> GpuTime:
-    """GPU-seconds used and the idle share, as the first lines of this file define them. spans: by attempt."""
+    """GPU-seconds used and the idle share, as defined at the top of this file. spans: by attempt."""
     arrays = [array for array in spans if array]
     every = [span for array in arrays for span in array]
     used = sum(span.gpus * span.seconds for span in every)
@@ -136,20 +136,20 @@ def gpu_time(spans: Iterable[Sequence[Span]]) -> GpuTime:
 def span_of(
     run: Run, attempts: AttemptDir, attempt: Attempt, record: TaskRecord, running: bool = False
 ) -> Span:
-    """The time that the task of `record` has had: until now where it is running, until its last row where it never said when it ended."""
+    """The time the task of `record` has run: until now if it is running, until its last row if it did not record its end."""
     if running:
         ended = time.time()
     elif record.ended is not None:
         ended = record.ended
     else:
-        ended = last_sign(run, attempts, attempt.number, record)
+        ended = last_row_time(run, attempts, attempt.number, record)
     gpus = len(record.gpus.split(",")) if record.gpus else 0
     return Span(record.started - record.spent, max(record.started, ended), gpus)
 
 
 def _at_once(spans: Sequence[Span]) -> int:
     """The most GPUs held at the same time."""
-    # Of an end and a start at the same moment the end comes first.
+    # At the same moment, ends sort before starts.
     changes = sorted(
         [(span.began, span.gpus) for span in spans] + [(span.ended, -span.gpus) for span in spans]
     )
@@ -160,7 +160,7 @@ def _at_once(spans: Sequence[Span]) -> int:
     return most
 
 
-def last_sign(run: Run, attempts: AttemptDir, number: int, record: TaskRecord) -> float:
+def last_row_time(run: Run, attempts: AttemptDir, number: int, record: TaskRecord) -> float:
     """When a task wrote its last row, in seconds since 1970; 0 where there is none."""
     paths = (
         shard_file(part.folder(run, attempts.t), number, record.shard, record.requeues)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def visible_gpus() -> tuple[str, ...]:
-    """GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them (numbers, UUIDs, MIG slices); none without an NVIDIA driver."""
+    """GPUs that this process may use, named as in CUDA_VISIBLE_DEVICES (numbers, UUIDs, MIG slices); none without an NVIDIA driver."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return tuple(

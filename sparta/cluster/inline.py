@@ -1,4 +1,4 @@
-"""Everything in this one process: models stay loaded across phases. For laptops, tests, and steps that need no GPU."""
+"""Runs every task in this process, so models stay loaded across phases. For laptops, tests, and steps that need no GPU."""
 
 from collections.abc import Sequence
 
@@ -33,4 +33,4 @@ class Inline(Launcher):
         return []
 
     def interrupted(self, attempts: AttemptDir, attempt: Attempt) -> None:
-        """The interrupt has ended them."""
+        """Nothing to do: the interrupt has ended the tasks."""

@@ -1,7 +1,8 @@
-"""Real processes on this machine, through submitit's local executor: one task a GPU, or a few on the cores of a machine without.
+"""Processes on this machine, through submitit's local executor: one task for each GPU (or tensor-parallel group), or a few on the cores of a
+machine without GPUs.
 
-submitit starts whatever it is given at once; the cap on how many run together is kept here. Tasks survive the driver: one that comes back
-finds them by process id and start time and waits for them instead of doing their work again.
+submitit starts every task at once, so the limit on tasks at a time is kept here. Tasks survive a killed driver: the next one finds them by
+process id and start time, and waits for them instead of repeating their work.
 """
 
 import os
@@ -41,7 +42,7 @@ class Local(Launcher):
         return self._run.recipe.cluster.tasks or self.at_once(phase)
 
     def _gpus(self, phase: Phase) -> list[str]:
-        """What the tasks of `phase` that run together are given, each the GPUs that hold one base, by commas; none where they need none."""
+        """CUDA_VISIBLE_DEVICES for each task of `phase` that runs at the same time: the GPUs that hold one base. Empty where it needs none."""
         gpus, together = visible_gpus(), phase.gpus(self._run.recipe)
         if together == 0:
             return []
@@ -53,12 +54,12 @@ class Local(Launcher):
         return phase.device == "gpu"
 
     def check(self, phases: Sequence[Phase]) -> None:
-        there = len(visible_gpus())
+        visible = len(visible_gpus())
         for phase in phases:
-            together = phase.gpus(self._run.recipe)
-            if 0 < there < together:
+            needed = phase.gpus(self._run.recipe)
+            if 0 < visible < needed:
                 raise SpartaError(
-                    f"{phase.engine_key}.vllm.tensor_parallel is {together}, and this machine has {there} GPUs: lower it"
+                    f"{phase.engine_key}.vllm.tensor_parallel is {needed}, and this machine has {visible} GPUs: lower it"
                 )
 
     def start(self, attempts: AttemptDir, attempt: Attempt, watch: Watch) -> None:
@@ -76,11 +77,11 @@ class Local(Launcher):
         self._end(attempts, attempt)
 
     def cancel(self, attempts: AttemptDir) -> int:
-        """End all tasks of these attempts, whoever started them; their finished rows stay. Returns how many there were."""
+        """End all tasks of these attempts, whichever driver started them; finished rows stay. Returns the number of tasks ended."""
         return sum(self._end(attempts, attempt) for attempt in attempts.all() if attempt.cluster == self.name)
 
     def _end(self, attempts: AttemptDir, attempt: Attempt) -> int:
-        """End the processes of `attempt`. Returns how many there were."""
+        """End the processes of `attempt`. Returns their number."""
         ended = 0
         for shard in range(attempt.shards):
             process = _process(attempts, attempt, shard)
@@ -92,7 +93,7 @@ class Local(Launcher):
                 if record is not None and record.alive:
                     os.kill(record.process.pid, signal.SIGINT)
                 else:
-                    # It is still starting: interrupted as soon as it listens, or never started.
+                    # Still starting: the interrupt takes effect once the task unblocks it, or the task never starts.
                     for pid in _children(process.pid):
                         os.kill(pid, signal.SIGINT)
                     os.kill(process.pid, signal.SIGTERM)
@@ -102,7 +103,7 @@ class Local(Launcher):
         return [shard for shard in range(attempt.shards) if _process(attempts, attempt, shard) is not None]
 
     def _fill(self, attempts: AttemptDir, attempt: Attempt) -> None:
-        """Start waiting shards while there is room."""
+        """Start waiting shards while slots are free."""
         import submitit
 
         gpus, at_once = self._gpus(attempts.phase), self.at_once(attempts.phase)
@@ -111,7 +112,7 @@ class Local(Launcher):
         while self._waiting and len(alive) < at_once:
             shard = self._waiting.popleft()
             slot = min(set(range(at_once)) - set(self._slots.values()))
-            # submitit keeps pickles there, which nobody else may put or read.
+            # submitit's pickles: no other user may read or replace them.
             attempts.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
             executor = submitit.LocalExecutor(attempts.logs)
             executor.update_parameters(
@@ -119,7 +120,7 @@ class Local(Launcher):
                 stderr_to_stdout=True,
             )
             gpu = gpus[slot % len(gpus)] if gpus else ""
-            with _threads_shared(at_once), _deaf_to_the_terminal():
+            with _threads_shared(at_once), _sigint_blocked():
                 job = executor.submit(main, str(self._run.state.root.resolve()), attempt.piece, shard, gpu)
             files.write_json(_process_file(attempts, attempt, shard), identify(int(job.job_id)))
             self._slots[shard] = slot
@@ -128,7 +129,7 @@ class Local(Launcher):
 
 @contextmanager
 def _threads_shared(tasks: int) -> Iterator[None]:
-    """Children started in this block share the cores instead of each taking all."""
+    """Child processes started in this block share the cores instead of each using all of them."""
     name, before = "OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS")
     if before is None:
         os.environ[name] = str(max(1, (os.cpu_count() or 1) // tasks))
@@ -140,10 +141,10 @@ def _threads_shared(tasks: int) -> Iterator[None]:
 
 
 @contextmanager
-def _deaf_to_the_terminal() -> Iterator[None]:
-    """Children started in this block are not interrupted by the Ctrl-C that is meant for the driver, which tells them (`cancel`).
+def _sigint_blocked() -> Iterator[None]:
+    """Child processes started in this block ignore Ctrl-C: it is for the driver, which ends them itself (`cancel`).
 
-    submitit's process between driver and task would answer with a traceback on the terminal. Tasks listen again, see `task.main`.
+    submitit's process between driver and task would print a traceback. Tasks unblock the signal, see `task.main`.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -153,7 +154,7 @@ def _deaf_to_the_terminal() -> Iterator[None]:
 
 
 def _process(attempts: AttemptDir, attempt: Attempt, shard: int) -> ProcessId | None:
-    """The living process of a shard: submitit's, which ends its task with itself, or the task that outlived it."""
+    """The live process of a shard: submitit's controller, whose end ends the task, or the task if it outlived the controller."""
     controller = files.read_measured(_process_file(attempts, attempt, shard), ProcessId)
     if controller is not None and lives(controller):
         return controller
@@ -162,7 +163,7 @@ def _process(attempts: AttemptDir, attempt: Attempt, shard: int) -> ProcessId | 
 
 
 def _children(pid: int) -> list[int]:
-    """Processes that `pid` has started and that are still there; none where the system does not tell."""
+    """Live child processes of `pid`; none where /proc does not list them."""
     try:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:

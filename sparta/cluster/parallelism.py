@@ -1,4 +1,4 @@
-"""How many tasks a phase is dealt to: as many as can run, but none that would take longer to start than to work."""
+"""How many tasks a phase is sharded into: as many as can run, but no more once tasks take longer to start than to work."""
 
 import math
 from collections.abc import Sequence
@@ -12,21 +12,21 @@ from sparta.store.run import Run
 
 
 class TaskCount(NamedTuple):
-    """How many tasks. why: in a few words, why not as many as there may be; nothing where they are."""
+    """A number of tasks. why: the reason for fewer than the maximum, in a few words; empty otherwise."""
 
     tasks: int
     why: str = ""
 
 
 def sharded(run: Run, phase: Phase, t: int, items: Sequence[WorkItem], most: int) -> list[list[WorkItem]]:
-    """`items` of iteration t as shards, at most `most`: priced with what is known by now, as many as they are worth."""
+    """Split `items` of iteration t into at most `most` shards, with current cost estimates and the number of tasks from `task_count`."""
     priced = phase.priced(run, t, items)
     start_cost = rates_of(run, phase).start_cost if phase.runs_an_engine else 0.0
     return shard_items(priced, task_count(run, phase, priced, most), start_cost)
 
 
 def task_count(run: Run, phase: Phase, items: Sequence[WorkItem], most: int) -> int:
-    """How many tasks, at most `most`, the priced `items` are dealt to; 1 where there are none."""
+    """The number of tasks, at most `most`, for `items` with estimated costs; 1 where there are none."""
     rates = rates_of(run, phase) if phase.runs_an_engine else None
     cost = math.fsum(item.cost for item in items)
     bundles = len({(item.bundle, "" if item.bundle else item.key) for item in items})
@@ -34,11 +34,11 @@ def task_count(run: Run, phase: Phase, items: Sequence[WorkItem], most: int) -> 
 
 
 def task_count_for(cluster: Cluster, rates: Rates | None, cost: float, bundles: int, most: int) -> TaskCount:
-    """How many tasks work of that cost is dealt to. rates: None where tasks run no engine, whose width is as many as there are bundles.
+    """The number of tasks for work of that cost. rates: None where tasks run no engine; then every bundle may have its own task.
 
-    Twice the tasks take half the time to work, and twice the GPU time to start. The product of the time to wait and the GPU time is least
-    where a task works for as long as it starts: sixteen engines that run for ten seconds each are worse than four. Where the recipe says
-    how many tasks, that is how many.
+    Twice the tasks halve the time to work and double the GPU time spent on starting. The product of waiting time and GPU time is smallest
+    where a task works about as long as it takes to start: sixteen engines that run for ten seconds each are worse than four. The recipe's
+    cluster.tasks overrides this.
     """
     possible = max(1, min(most, bundles))
     few = "" if possible == most else f"{bundles} to give out"
@@ -46,7 +46,7 @@ def task_count_for(cluster: Cluster, rates: Rates | None, cost: float, bundles: 
         return TaskCount(possible, few)
     starts = rates.seconds(cost) / rates.start_seconds
     below = max(1, int(starts))
-    # The product, in starts and without what is the same for every number of tasks, is tasks + starts² / tasks.
+    # With time in units of one start, and without terms that do not depend on it, the product is tasks + starts² / tasks.
     worth = min((below, below + 1), key=lambda tasks: tasks + starts * starts / tasks)
     if worth >= possible:
         return TaskCount(possible, few)

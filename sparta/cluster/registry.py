@@ -1,4 +1,4 @@
-"""Launchers by the name that the recipe and every attempt give them."""
+"""Launchers by the name that recipes and attempts use."""
 
 import json
 import os
@@ -31,20 +31,19 @@ def launcher_named(name: str, run: Run) -> Launcher:
     """The launcher called `name`. Raises SpartaError where this version has none."""
     if name not in LAUNCHERS:
         raise SpartaError(
-            f"there is no cluster {name}: the state was written by another version of the suite"
+            f"there is no cluster {name}: another version of the suite wrote this state; continue with that version"
         )
     return LAUNCHERS[name](run)
 
 
 def settings_for(cluster: ClusterKind | None, profile: str | None, frozen: Recipe | None = None) -> list[str]:
-    """What --cluster and --profile change in a recipe, as --set would. Raises SpartaError where the profile is not usable.
+    """What --cluster and --profile change in a recipe, in the form of --set. Raises SpartaError where the profile is not usable.
 
-    frozen: the recipe of the run that is to go on, if one is. `auto` follows it where it says that the run is on this machine, unless a profile
-    says that SLURM is meant.
+    frozen: the recipe of the run to continue, if any. `auto` keeps its cluster if that is this machine, unless a profile asks for SLURM.
     """
     settings = []
     if profile is not None:
-        # Read now, so that a fault in it is told before anything is written; found now, for the next command may be typed in another folder.
+        # Loaded now to report its errors before anything is written; made absolute because the next command may run in another folder.
         load_profile(profile)
         settings += ["cluster.kind=slurm", f"cluster.profile={json.dumps(str(find_profile(profile)))}"]
     if cluster == "auto" and (
@@ -57,10 +56,10 @@ def settings_for(cluster: ClusterKind | None, profile: str | None, frozen: Recip
 
 
 def launcher_for(run: Run) -> Launcher:
-    """Where the recipe wants its tasks to run.
+    """The launcher that the recipe names.
 
-    auto: where the run has been, if that was this process or this machine; else on SLURM where jobs can be submitted and this is not one; else a
-    process for each GPU where there are several; else this process.
+    auto: the run's last launcher if that was inline or local; else slurm, where jobs can be submitted and this process is not in one; else local
+    where there are several GPUs; else inline.
     """
     kind: str = run.recipe.cluster.kind
     if kind == "auto":
@@ -75,14 +74,14 @@ def launcher_for(run: Run) -> Launcher:
 
 
 def _submits() -> bool:
-    """Whether jobs are submitted from here where nobody says otherwise."""
+    """Whether `auto` submits jobs from here."""
     return cli.installed() and "SLURM_JOB_ID" not in os.environ
 
 
 def _latest(run: Run) -> str | None:
-    """The launcher of the latest array in the iterations of `run`, by its name; None before there was any.
+    """The name of the launcher of the latest array in the iterations of `run`; None before the first one.
 
-    Steps do not count: a driver does them itself, wherever its arrays run.
+    Steps do not count: the driver runs them itself.
     """
     for t in reversed(StateDir(run.state.jobs).iterations()):
         phases = with_alternatives(run, phases_of(run.recipe, t), t)

@@ -1,7 +1,7 @@
-"""Dealing work to tasks so that they end together: by cost, with few loads of bases, what shares weights in as few tasks as possible.
+"""Splits work into shards that end at the same time: balanced by cost, with few loads of bases, adapters of one base in few tasks.
 
-All that is dealt lies on a line: bundles, those of one base beside each other, those of one group beside each other within it. A shard is
-a stretch of the line, or several whole groups or bases. Nothing here reads a clock or a file.
+All bundles are sorted into one line, by base and, within a base, by group. A shard is a contiguous slice of the line, or several whole groups
+or bases. Nothing here reads a clock or a file.
 """
 
 import heapq
@@ -15,12 +15,12 @@ from itertools import accumulate, groupby
 from sparta.phases.base import WorkItem
 
 ABOUT_EQUAL = 1.01
-"""Plans that end within 1 % of the earliest are as good as it; the one with the fewest loads is taken."""
+"""Plans that end within 1 % of the earliest are equally good; of these, the one with the fewest loads is chosen."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """Items that are never parted. bases, groups: of all its items, ascending."""
+    """Items that stay in one shard. bases, groups: of all its items, ascending."""
 
     items: tuple[WorkItem, ...]
     cost: float
@@ -32,12 +32,11 @@ Shard = list[Bundle]
 
 
 def shard_items(items: Sequence[WorkItem], tasks: int, start_cost: float = 0.0) -> list[list[WorkItem]]:
-    """`items` in at most `tasks` shards, none empty, dealt so that the last one ends as early as it can; longest first.
+    """Split `items` into at most `tasks` shards, none empty, so that the last one ends as early as possible; longest first.
 
-    start_cost: of loading one base, in the unit of the items' costs; a shard pays it for each of its bases. Items that name the same
-    bundle stay together. Three ways are tried: cutting the line of all bundles where that is best, tasks for each base in proportion
-    to its work, and whole bases to tasks. Of one base the line is cut, or whole groups are given out. The same items give the same
-    shards, in whatever order they come.
+    start_cost: of loading one base, in the unit of the items' costs; a shard pays it for each of its bases. Items of the same bundle stay
+    together. Three plans are compared: cutting the line of all bundles anywhere, giving each base its own tasks in proportion to its work,
+    and assigning whole bases to tasks. Within one base, the line is cut or whole groups are assigned. The order of `items` does not matter.
     """
     line = bundles_of(items)
     if not line:
@@ -53,7 +52,7 @@ def shard_items(items: Sequence[WorkItem], tasks: int, start_cost: float = 0.0) 
 
 
 def bundles_of(items: Sequence[WorkItem]) -> list[Bundle]:
-    """The line: what cannot be parted, by base, then group, then name; an item without a bundle is one of its own."""
+    """The line: bundles sorted by base, then group, then name. An item without a bundle is its own bundle."""
     named: dict[tuple[str, str], list[WorkItem]] = defaultdict(list)
     for item in items:
         named[item.bundle, "" if item.bundle else item.key].append(item)
@@ -69,7 +68,7 @@ def bundles_of(items: Sequence[WorkItem]) -> list[Bundle]:
 
 
 def finish(plan: Sequence[Shard], start_cost: float) -> float:
-    """When the last shard ends, loads included, in units of cost."""
+    """When the last shard ends, including loads, in units of cost."""
     return max(_cost(shard, start_cost) for shard in plan)
 
 
@@ -86,7 +85,7 @@ def _loads(plan: Sequence[Shard]) -> int:
 
 
 def _runs(line: Sequence[Bundle], by_base: bool) -> list[Shard]:
-    """The stretches of `line` with the same bases, or with the same bases and groups."""
+    """The slices of `line` with the same bases, or with the same bases and groups."""
     return [
         list(run)
         for _, run in groupby(line, key=lambda bundle: (bundle.bases, () if by_base else bundle.groups))
@@ -94,7 +93,7 @@ def _runs(line: Sequence[Bundle], by_base: bool) -> list[Shard]:
 
 
 def _apportioned(line: Sequence[Bundle], tasks: int, start_cost: float) -> list[Shard]:
-    """Every base has tasks of its own, at least one each; the next task goes to the base that it relieves most."""
+    """Give every base its own tasks, at least one; each further task goes to the base with the most work a task."""
     runs = _runs(line, by_base=True)
     given = [1] * len(runs)
     relief = [(-_cost(run, 0.0), number) for number, run in enumerate(runs)]
@@ -112,13 +111,13 @@ def _apportioned(line: Sequence[Bundle], tasks: int, start_cost: float) -> list[
 
 
 def _of_one_base(line: Shard, tasks: int, start_cost: float) -> list[Shard]:
-    """Whole groups where they come out as well as a cut line, as those of equal size do."""
+    """Assign whole groups where that ends about as early as cutting the line, as with groups of equal size."""
     whole, cut = _whole(line, tasks, start_cost, by_base=False), _cut(line, tasks, start_cost)
     return whole if finish(whole, 0.0) <= finish(cut, 0.0) * ABOUT_EQUAL else cut
 
 
 def _whole(line: Sequence[Bundle], tasks: int, start_cost: float, by_base: bool) -> list[Shard]:
-    """Whole bases (or groups), the largest first, each to the task with the least so far."""
+    """Assign whole bases (or groups), the largest first, each to the task with the least work so far."""
     runs = _runs(line, by_base)
     order = sorted(range(len(runs)), key=lambda number: (-_cost(runs[number], start_cost), number))
     shards: list[list[int]] = [[] for _ in range(min(tasks, len(runs)))]
@@ -131,12 +130,12 @@ def _whole(line: Sequence[Bundle], tasks: int, start_cost: float, by_base: bool)
 
 
 def _cut(line: Sequence[Bundle], tasks: int, start_cost: float) -> list[Shard]:
-    """`line` in `tasks` stretches, or as many as there are bundles, of which the most expensive is as cheap as it can be."""
+    """Cut `line` into `tasks` slices (or one a bundle, if fewer), minimizing the cost of the most expensive one."""
     return _Line(line, start_cost).cut(min(tasks, len(line)))
 
 
 class _Line:
-    """Stretches of a line, by the numbers of their first bundle and of the one behind their last."""
+    """Slices of a line, given by the index of the first bundle and of the one after the last."""
 
     def __init__(self, line: Sequence[Bundle], start_cost: float) -> None:
         self._line, self._start_cost = line, start_cost
@@ -162,7 +161,7 @@ class _Line:
         return self._upto[end] - self._upto[begin] + self._start_cost * loads
 
     def _limit(self, tasks: int) -> float:
-        """What the most expensive of `tasks` stretches costs at least, but for one part in a million million."""
+        """The smallest possible cost of the most expensive of `tasks` slices, to a relative precision of 1e-12."""
         size = len(self._line)
         low, high = 0.0, self._cost(0, size) * (1 + 1e-12)
         while high - low > high * 1e-12:
@@ -179,7 +178,7 @@ class _Line:
         return False
 
     def _furthest(self, begin: int, limit: float) -> int:
-        """Where the longest stretch from `begin` ends that costs no more than `limit`; `begin` where there is none."""
+        """The end of the longest slice from `begin` that costs at most `limit`; `begin` where there is none."""
         low, high = begin, len(self._line)
         while low < high:
             middle = (low + high + 1) // 2
@@ -187,7 +186,7 @@ class _Line:
         return low
 
     def _first_starts(self, tasks: int, limit: float) -> list[int]:
-        """[n]: the first place from which n stretches within `limit` reach the end of the line."""
+        """[n]: the first index from which n slices within `limit` reach the end of the line."""
         first = [len(self._line)]
         for _ in range(tasks):
             low, high = 0, first[-1]
@@ -198,7 +197,7 @@ class _Line:
         return first
 
     def _end(self, begin: int, left: int, limit: float, first: int) -> int:
-        """The end of a stretch from `begin` with `left` stretches to go: nearest to an equal share of what it can be."""
+        """The end of the slice from `begin`, with `left` slices to go: the feasible end nearest to an equal share."""
         size = len(self._line)
         lowest, highest = max(begin + 1, first), min(self._furthest(begin, limit), size - left + 1)
         ideal = self._upto[begin] + (self._upto[size] - self._upto[begin]) / left

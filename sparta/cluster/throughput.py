@@ -1,4 +1,4 @@
-"""How fast one task works and how long it takes to start: measured in the iterations that this run has committed, assumed before."""
+"""How fast one task works and how long it takes to start: measured in the run's committed iterations, assumed before the first one."""
 
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
@@ -13,18 +13,21 @@ from sparta.store.run import Run
 from sparta.store.stats import IterationStats, PhaseStats
 
 Measured = Sequence[Mapping[str, PhaseStats]]
-"""Of iterations, oldest first: phases by name."""
+"""Stats of phases by name, for each iteration, oldest first."""
 
 
 class Rates(NamedTuple):
-    """Of one task of a phase that runs an engine. throughput: cost (see sparta/phases/token_costs.py) a second. start_seconds: to load a base."""
+    """Rates of one task of a phase with an engine.
+
+    throughput: cost units (see sparta/phases/token_costs.py) a second. start_seconds: to load a base.
+    """
 
     throughput: float
     start_seconds: float
 
     @property
     def start_cost(self) -> float:
-        """What could have been done while a base was loaded."""
+        """The work that fits into the time of loading a base, in cost units."""
         return self.throughput * self.start_seconds
 
     def seconds(self, cost: float) -> float:
@@ -32,9 +35,9 @@ class Rates(NamedTuple):
 
 
 def measured(run: Run) -> Measured:
-    """What was measured in the iterations that are committed; one whose driver was killed before it came to measuring is left out.
+    """Measurements of the committed iterations. An iteration whose driver was killed before it measured is left out.
 
-    The past that a fork has of its parent is converted to the work that its own recipe has.
+    Iterations that a fork inherits from its parent are scaled to the work of the fork's own recipe.
     """
     found = []
     for t in (t for t in run.state.committed() if t > 0):
@@ -45,7 +48,7 @@ def measured(run: Run) -> Measured:
 
 
 def _converted(run: Run, t: int, stats: IterationStats) -> Mapping[str, PhaseStats]:
-    """The phases of iteration t, made by another recipe, as if they had had the work that they have by that of `run`."""
+    """The stats of iteration t, which another recipe made, scaled to the work of the recipe of `run`."""
     found = {}
     for name, phase in stats.phases.items():
         share = _share_of_work(run, t, name, stats)
@@ -60,9 +63,9 @@ def _converted(run: Run, t: int, stats: IterationStats) -> Mapping[str, PhaseSta
 
 
 def _share_of_work(run: Run, t: int, name: str, stats: IterationStats) -> float:
-    """The work of a phase by the recipe of `run`, in units of what it was when it was measured.
+    """The work of a phase under the recipe of `run`, divided by its work when it was measured.
 
-    Of a phase whose items do not depend on the plan, such as training, the recipe says the cost; all others go with the number of combats.
+    The recipe gives the cost of a phase whose items do not depend on the plan, such as training. The others scale with the number of combats.
     """
     phase, cost = phase_named(name, recipe=run.recipe), stats.phases[name].cost
     if phase.is_array and not phase.needs_plan and cost > 0:
@@ -71,9 +74,9 @@ def _share_of_work(run: Run, t: int, name: str, stats: IterationStats) -> float:
 
 
 def rates_of(run: Run, phase: Phase, found: Measured | None = None) -> Rates:
-    """The rates of `phase`: its own, or those of all phases with an engine where it was never measured, or assumed ones.
+    """The rates of `phase`: measured ones of its own, else of all phases with an engine, else the assumed ones.
 
-    found: what `measured` says, where it was asked already. Engines without weights start at once.
+    found: the result of `measured`, if the caller has it. Engines without weights start immediately.
     """
     found = measured(run) if found is None else found
     assumed = run.recipe.cluster.assumed
@@ -91,7 +94,7 @@ def _throughput(phases: Sequence[PhaseStats]) -> float | None:
 
 def _start_seconds(phases: Sequence[PhaseStats]) -> float | None:
     loads = sum(phase.loads for phase in phases)
-    # Before seconds of loads were measured there were loads that took none.
+    # Stats of early versions have loads without load_seconds.
     seconds = sum(phase.load_seconds for phase in phases)
     return seconds / loads if loads and seconds else None
 
@@ -99,7 +102,7 @@ def _start_seconds(phases: Sequence[PhaseStats]) -> float | None:
 def _of_phase_or_all(
     found: Measured, phase: Phase, rate: Callable[[Sequence[PhaseStats]], float | None]
 ) -> float | None:
-    """Median over iterations of the rate of `phase`, else of all phases with an engine together; None where neither was measured."""
+    """Median over iterations of the rate of `phase`, else of all phases with an engine; None where neither was measured."""
     own = [rate([phases[phase.name]]) for phases in found if phase.name in phases]
     all_of_them = [
         rate([stats for name, stats in phases.items() if phase_named(name).runs_an_engine])

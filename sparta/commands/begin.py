@@ -1,4 +1,4 @@
-"""How a run begins or goes on; resume.py has the ways back. Nothing is ever deleted, only set aside."""
+"""How a launch starts or continues a run; resume.py goes back or branches. Nothing is ever deleted, only set aside."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
@@ -10,7 +10,7 @@ import msgspec
 
 from sparta.engines.factory import check_engine
 from sparta.errors import SpartaError
-from sparta.evaluation.holdout_log import accesses_so_far, holdout_log_file, seal_file
+from sparta.evaluation.holdout_log import accesses_so_far, holdout_log_file, require_seal, seal_file
 from sparta.methods.registry import method_of
 from sparta.names import quoted
 from sparta.phases.init_pool import InitPool
@@ -33,7 +33,8 @@ from sparta.tasks.registry import task_named
 def gather(recipe: Recipe) -> list[Instruction]:
     """The instructions that `recipe` names.
 
-    Raises SpartaError naming file and line, where there are none, and where a chat template of the pool would not show one whole.
+    Raises SpartaError where a line is malformed (naming it), where there is no instruction, and where a chat template of the pool would cut or
+    change one.
     """
     data = recipe.data
     task = task_named(data.task or "own", data)
@@ -46,24 +47,24 @@ def gather(recipe: Recipe) -> list[Instruction]:
 
 
 class Opening(ABC):
-    """How a launch comes to its run. Everything that can be refused has been when there is one, and nothing is written before `carry_out`."""
+    """How a launch opens its run. Making one runs all checks; nothing is written before `carry_out`."""
 
     run: Run
-    """The run as it is going to be, for plans, estimates and launchers to look at."""
+    """The run as it will be; plans, estimates and launchers read it."""
 
     @property
     def first(self) -> int:
-        """The first iteration that is left to be made."""
+        """The first iteration still to run."""
         return self.run.state.next_iteration()
 
     @abstractmethod
     def carry_out(self, say: Callable[[str], None]) -> Run:
-        """The run, written as far as it is not there yet. For the holder of its lock."""
+        """Write what is missing of the run and return it. The caller holds its lock."""
 
 
 @dataclass(frozen=True)
-class Beginning(Opening):
-    """A run that is not there yet, in the folder `state`. Its instructions and its experts' data are read already."""
+class NewRun(Opening):
+    """A new run in the folder `state`. Its instructions and its experts' data are already loaded."""
 
     run: Run
     state: StateDir
@@ -74,7 +75,7 @@ class Beginning(Opening):
         return 0 if self.run.recipe.pool.experts else 1
 
     def carry_out(self, say: Callable[[str], None]) -> Run:
-        """The run with its initial pool committed as iteration 0, unless experts are to be trained from data: then that is for the driver."""
+        """Create the run and commit its initial pool as iteration 0; where experts are trained from data, the driver makes the pool."""
         state, run = self.state, Run(self.state, self.run.recipe, self.run.info)
         _set_pool_aside(state, say)
         run.freeze()
@@ -94,20 +95,20 @@ class Beginning(Opening):
         return run
 
 
-def prepare_begin(state: StateDir, recipe: Recipe) -> Beginning:
-    """A run of `recipe` in `state`, where there is none. Raises SpartaError where the folder is not free, or pool or instructions are unusable."""
+def prepare_begin(state: StateDir, recipe: Recipe) -> NewRun:
+    """A new run of `recipe` in `state`. Raises SpartaError where the folder is in use, or pool or instructions are unusable."""
     refuse_lost_run(state)
     if occupied(state, upto=0):
         raise SpartaError(f"{state.root} is not empty and holds no run: choose another --state or empty it")
     _check(recipe)
     run = Run(StateAfter(state.root, state, upto=-1), recipe, Run.describe(recipe))
     run.instructions, run.sft_data = gather(recipe), gather_sft_data(recipe)
-    return Beginning(run, state, method_of(recipe).gold(recipe))
+    return NewRun(run, state, method_of(recipe).gold(recipe))
 
 
 @dataclass(frozen=True)
 class Continuation(Opening):
-    """A run that is there and goes on. frozen: as it was opened, with the recipe that it has had so far."""
+    """An existing run that continues. frozen: the run as opened, with its recipe so far."""
 
     run: Run
     frozen: Run
@@ -118,10 +119,10 @@ class Continuation(Opening):
 
 
 def prepare_continue(run: Run, recipe: Recipe | None) -> Continuation:
-    """`run`, which goes on with `recipe` (None: as it is).
+    """Continue `run` with `recipe` (None: its own).
 
-    Raises SpartaError where the recipe differs from the frozen one in anything that could change a result (the difference is shown), or where
-    the state was edited.
+    Raises SpartaError where the recipe differs from the frozen one in anything that could change a result (the message shows the difference),
+    or where the state was edited.
     """
     require_same_recipe(run, recipe)
     check_state(run)
@@ -132,7 +133,7 @@ def prepare_continue(run: Run, recipe: Recipe | None) -> Continuation:
 
 
 def check_changes(run: Run, recipe: Recipe, t: int) -> None:
-    """What `recipe` has otherwise than `run` must be usable, as for a run that begins; its members are those of iteration t."""
+    """Check what `recipe` changes in `run`, as for a new run; the members are those of iteration t."""
     if (recipe.evaluation, recipe.data) != (run.recipe.evaluation, run.recipe.data):
         _check_evaluation(recipe)
     engine = recipe.engine
@@ -145,7 +146,7 @@ def check_changes(run: Run, recipe: Recipe, t: int) -> None:
 
 
 def _check(recipe: Recipe) -> None:
-    """What a recipe names must be there before anything is written."""
+    """Check that everything the recipe names exists, before anything is written."""
     assert recipe.pool.derived is None, "a derived pool is resolved where its recipe is loaded"
     method_of(recipe).check(recipe)
     check_pool(recipe)
@@ -153,7 +154,7 @@ def _check(recipe: Recipe) -> None:
 
 
 def _check_evaluation(recipe: Recipe) -> None:
-    """The validation items that a recipe names, and its own test items, must be there."""
+    """Check that the recipe's validation items, and its own test items, exist."""
     data = recipe.data
     for name in recipe.evaluation.tasks:
         task_named(name, data).items("validation", data)
@@ -164,7 +165,7 @@ def _check_evaluation(recipe: Recipe) -> None:
 
 
 def check_state(run: Run, upto: int | None = None) -> None:
-    """Raises SpartaError naming the first file of the committed state, or of that up to iteration `upto`, that is missing or was changed."""
+    """Verify the committed state, up to iteration `upto` if given. Raises SpartaError naming the first file that is missing or was changed."""
     for path, digest in (
         (run.state.instructions, run.info.instructions_sha256),
         *([(run.state.sft_data, run.info.lessons_sha256)] if run.info.lessons_sha256 else []),
@@ -172,11 +173,14 @@ def check_state(run: Run, upto: int | None = None) -> None:
     ):
         if not present(path) or files.sha256_file(path) != digest:
             raise SpartaError(
-                f"{path} is missing or was changed since the run began: restore it, or begin anew with another --state"
+                f"{path} is missing or was changed since the run began: restore it, or start a new run with another --state"
             )
     require_frozen_recipe(run)
-    _require_founded(run)
+    _require_init_pool(run)
     verify_chain(run, upto)
+    if run.info.day:
+        # Version 0.1.0 knew neither days nor seals.
+        require_seal(run.state)
     accesses_so_far(run.state)
 
 
@@ -186,10 +190,7 @@ def verify_chain(run: Run, upto: int | None = None) -> None:
 
 
 def scored_paths(state: StateDir) -> list[Path]:
-    """What lies in evals/, but for the looks at test splits: what has been seen of one stays seen, whatever becomes of the checkpoint.
-
-    Also but for what writers that were killed have left.
-    """
+    """The contents of evals/, without temporary files and without the log of test-set accesses, which no rollback may undo."""
     if not state.evals.is_dir():
         return []
     found = (path for path in state.evals.iterdir() if not is_temporary(path.name))
@@ -197,11 +198,12 @@ def scored_paths(state: StateDir) -> list[Path]:
 
 
 def occupied(state: StateDir, upto: int) -> bool:
-    """Whether something is in the folder that is neither a run of its own, nor data and models it uses, nor left by a launch that was killed early.
+    """Whether the folder holds anything that a new run could not share it with.
 
-    A launch that was killed before there was a run leaves iterations up to `upto`, and a fork its parent's looks at test splits.
+    Allowed: other runs in subfolders, data, models, and leftovers of a launch that was killed before there was a run: iterations up to `upto`,
+    and for a fork its parent's log of test-set accesses.
     """
-    left = {
+    allowed = {
         "jobs",
         "README.md",
         "recipe.yaml",
@@ -213,7 +215,7 @@ def occupied(state: StateDir, upto: int) -> bool:
         *(state.iteration(n).root.name for n in range(upto + 1)),
     }
     return state.root.exists() and any(
-        path.name not in left
+        path.name not in allowed
         and not is_temporary(path.name)
         and not (path / "run.json").is_file()
         and not (path == state.evals and scored_paths(state) == [])
@@ -222,26 +224,26 @@ def occupied(state: StateDir, upto: int) -> bool:
 
 
 def require_frozen_recipe(run: Run) -> None:
-    """Raises SpartaError where recipe.yaml no longer says what the run began with."""
+    """Raises SpartaError where recipe.yaml was edited after the run began."""
     if run.recipe.hash != run.info.recipe_hash:
         raise SpartaError(
-            f"{run.state.recipe_yaml} was changed since the run began: restore it, or begin anew with another --state"
+            f"{run.state.recipe_yaml} was changed since the run began: restore it, or start a new run with another --state"
         )
 
 
-def _require_founded(run: Run) -> None:
-    """Raises SpartaError where the initial pool was there and is gone: one that is made anew may be another than that which later rows are from."""
+def _require_init_pool(run: Run) -> None:
+    """Raises SpartaError where the initial pool was lost: a rebuilt one may differ from the one that produced the later rows."""
     zero = run.iteration(0)
     was_there = not run.recipe.pool.experts or max(run.state.iterations(), default=0) > 0
     if was_there and not present(zero.manifest):
         raise SpartaError(
-            f"{zero.root} is missing or has no {zero.manifest.name}, and it is what the run began with: restore it from a copy, or begin anew "
+            f"{zero.root}, the run's initial pool, is missing or has no {zero.manifest.name}: restore it from a copy, or start a new run "
             "with another --state"
         )
 
 
 def require_same_recipe(run: Run, recipe: Recipe | None) -> None:
-    """Raises SpartaError showing the difference where `recipe` would not continue `run` but compute something else."""
+    """Raises SpartaError, with the difference, where `recipe` would change the results of `run`."""
     require_frozen_recipe(run)
     differences = run.recipe.differences(recipe) if recipe is not None else []
     if differences:
@@ -252,18 +254,18 @@ def require_same_recipe(run: Run, recipe: Recipe | None) -> None:
             if last is None
             else f"undo the difference, choose another --state, or branch with {quoted('--resume', run.iteration(last).root)} --fork DIR"
         )
-        raise SpartaError(f"{run.state.root} was begun with another recipe; {remedy}:\n{shown}")
+        raise SpartaError(f"{run.state.root} was started with another recipe; {remedy}:\n{shown}")
 
 
 def _set_pool_aside(state: StateDir, say: Callable[[str], None]) -> None:
-    """An initial pool without a run: of a launch that was killed before there was one, or of a run whose run.json was lost; nobody can tell."""
+    """Set aside an initial pool that has no run.json: a launch may have been killed early, or run.json was lost, and the two look alike."""
     pool = state.iteration(0).root
     if pool.exists():
         whole = (state.recipe_yaml, state.instructions, state.sft_data, state.gold, pool)
         aside = set_aside(state, [path for path in whole if path.exists()])
         say(
-            f"{pool} was there without a run.json and is set aside in {aside}, and what went with it: if a run was lost here, move all of it back "
-            "and restore run.json from a copy"
+            f"{pool} has no run.json; it was set aside in {aside} with the files beside it. If this was a run, move all of it back and restore "
+            "run.json from a copy"
         )
 
 

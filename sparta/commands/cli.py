@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from sparta import __version__
-from sparta.commands.options import UsageError, settle_state
 from sparta.commands.programs import (
     evaluate,
     export_pairs,
@@ -17,7 +16,9 @@ from sparta.commands.programs import (
     status,
 )
 from sparta.commands.programs.base import Program
+from sparta.errors import UsageError
 from sparta.names import suggested
+from sparta.store.state_argument import settle_state
 
 PROGRAMS = {
     module.PROGRAM.name: module.PROGRAM

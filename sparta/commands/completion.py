@@ -16,7 +16,7 @@ _BY_NAME = {"--recipe": "_sparta_recipes", "--profile": "_sparta_profiles"}
 
 
 def completion(parser: ArgumentParser, shell: Shell) -> str:
-    """The script that completes what `parser` takes: commands and options, folders for folders, recipes and profiles by name or file."""
+    """The completion script of `parser`: commands, options, folders, and recipes and profiles by name or file."""
     for action in _actions(parser):
         if name := next((_BY_NAME[option] for option in action.option_strings if option in _BY_NAME), None):
             _complete(action, {shell: name})
@@ -42,7 +42,7 @@ def _function(shell: Shell, name: str, words: str) -> str:
 
 
 def _actions(parser: ArgumentParser) -> Iterator[Action]:
-    """Every argument and option of the parser and of its commands, whose descriptions become their one line of help."""
+    """Every argument and option of the parser and its commands. The help line of each command becomes its description."""
     for action in parser._actions:
         yield action
         if isinstance(action, _SubParsersAction):
@@ -54,5 +54,5 @@ def _actions(parser: ArgumentParser) -> Iterator[Action]:
 
 
 def _complete(action: Action, how: Mapping[str, object]) -> None:
-    # The attribute by which shtab knows what an argument takes.
+    # shtab reads this attribute.
     action.complete = how  # type: ignore[attr-defined]

@@ -1,6 +1,6 @@
-"""Scoring a run's checkpoints: validation for all of them, a choice, then the test split for the chosen ones.
+"""Scoring a run's checkpoints: all of them on validation, then a choice, then the chosen ones on the test split.
 
-Test splits are asked after checkpoints were chosen, of the chosen ones alone, and every such look is noted down before (looks.py).
+Only chosen checkpoints answer a test split, and every such access is logged first (evaluation/holdout_log.py).
 """
 
 import signal
@@ -18,7 +18,7 @@ from sparta.errors import SpartaError
 from sparta.evaluation.answer import Evaluate, checkpoint_name, checkpoints
 from sparta.evaluation.comparison import other_run
 from sparta.evaluation.grade import GradeAnswers
-from sparta.evaluation.holdout_log import HoldoutAccess, note_accesses
+from sparta.evaluation.holdout_log import HoldoutAccess, record_accesses
 from sparta.evaluation.items import freeze_items, items_file, items_of
 from sparta.evaluation.scores import CheckpointScores, scores
 from sparta.evaluation.selection import Mean, best, mean_of, pools
@@ -43,39 +43,39 @@ from sparta.store.run import Run
 from sparta.tasks.base import Split
 
 Entries = Mapping[str, tuple[str, ...]]
-"""By task, who is asked: iterations (iter_05: its whole pool) or checkpoints (iter_05-adder)."""
+"""By task, who answers: iterations (iter_05: its whole pool) or checkpoints (iter_05-adder)."""
 
 
 class AnswerDriver:
-    """Completes the answers and grades of `run` where its recipe says. `still_ours` is called before work is dealt out."""
+    """Completes the answers and grades of `run`, on the cluster that its recipe names. `still_ours` is called before work is assigned."""
 
     def __init__(self, run: Run, screen: Screen, still_ours: Callable[[], None]) -> None:
         self._run = run
         self._launcher = launcher_for(run)
         self._driver = Driver(run, self._launcher, screen, still_ours)
         self.loads: list[str] = []
-        """What was dealt out so far, in words: tasks, and bases that they loaded."""
+        """One entry a phase that ran: its title, its tasks and (model loads)."""
 
-    def check(self, split: Split, asked: Entries, graded: Entries) -> None:
-        """Raises SpartaError where models or judge cannot be asked, as far as that can be seen before anything starts."""
-        Evaluate(split, asked).check(self._run)
+    def check(self, split: Split, entries: Entries, graded: Entries) -> None:
+        """Raises SpartaError where models or judge cannot run, as far as that is known before anything starts."""
+        Evaluate(split, entries).check(self._run)
         if graded:
             GradeAnswers(split, graded).check(self._run)
 
-    def complete(self, split: Split, asked: Entries, graded: Entries) -> None:
-        """Every answer that is asked for is there afterwards, and the judge's grades of those in `graded`."""
-        self._complete(Evaluate(split, asked))
+    def complete(self, split: Split, entries: Entries, graded: Entries) -> None:
+        """Make every missing answer, and the judge's missing grades of `graded`."""
+        self._complete(Evaluate(split, entries))
         if graded:
             self._complete(GradeAnswers(split, graded))
 
-    def is_complete(self, split: Split, asked: Entries, graded: Entries) -> bool:
+    def is_complete(self, split: Split, entries: Entries, graded: Entries) -> bool:
         """Whether `complete` would find nothing to do."""
-        if Evaluate(split, asked).missing(self._run, 0):
+        if Evaluate(split, entries).missing(self._run, 0):
             return False
         return not graded or not GradeAnswers(split, graded).missing(self._run, 0)
 
     def _complete(self, phase: ArrayPhase) -> None:
-        # Where all is there, it is read on any machine.
+        # A complete phase can be read on any machine, even one that could not run it.
         if phase.missing(self._run, 0):
             self._launcher.check([phase])
         attempts = AttemptDir(self._run, phase, 0)
@@ -95,33 +95,33 @@ Means = Mapping[str, Mean]
 """By checkpoint, in the order of iterations and pool."""
 
 
-def score(asked: EvaluateRequest, screen: Screen) -> dict[str, TaskScores]:
-    """Score the run as `asked`, add that to its summary and return what was scored now, by task.
+def score(request: EvaluateRequest, screen: Screen) -> dict[str, TaskScores]:
+    """Score the run as requested, add the scores to its summary and return them by task.
 
-    Raises SpartaError; what is done stays, and the same call goes on from there.
+    Raises SpartaError; finished work stays on disk, and the same call continues from there.
     """
-    # Asked to go, by a person or by SLURM: like Ctrl-C.
+    # A stop request from a person or from SLURM: the same as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    state = StateDir(asked.state)
-    run = Run.open(state)  # refused before anything is written where there is no run
+    state = StateDir(request.state)
+    run = Run.open(state)  # before the lock, which writes
     with RunLock(state, screen.say) as lock:
         clear_abandoned(state)
         check_state(run)
-        # For this process alone: where a run is launched is not decided here, and tasks find nothing in it that depends on where they run.
-        run.recipe = adjust(run.recipe, settings_for(asked.cluster, asked.profile, run.recipe))
-        todo = plan_evaluation(run, asked)
+        # For this process only: it does not change where the run itself is launched.
+        run.recipe = adjust(run.recipe, settings_for(request.cluster, request.profile, run.recipe))
+        todo = plan_evaluation(run, request)
         others = [
-            other_run(asked.against, name, todo.chosen_on(name)) for name in todo.tasks if asked.against
+            other_run(request.against, name, todo.chosen_on(name)) for name in todo.tasks if request.against
         ]
         for name in todo.every:
             if left_out := ", ".join(metric.name for metric in todo.left_out(name)):
                 screen.say(
-                    f"{name}: {left_out} left out, for a judge gives that and the recipe names none (evaluation.judge)"
+                    f"{name}: {left_out} left out: it needs a judge, and the recipe names none (evaluation.judge)"
                 )
         driver = AnswerDriver(run, screen, lock.check)
         try:
-            found = _validated(run, todo, asked, driver)
-            if asked.split != "validation":
+            found = _validated(run, todo, request, driver)
+            if request.split != "validation":
                 found |= _tested(run, todo, found, driver)
         finally:
             close_engine()
@@ -130,9 +130,9 @@ def score(asked: EvaluateRequest, screen: Screen) -> dict[str, TaskScores]:
             screen.say(f"tasks (model loads): {', '.join(driver.loads)}")
         for other in others:
             scored = found[other.task]
-            if other.scores.way != scored.way:
+            if other.scores.prompt_format != scored.prompt_format:
                 screen.say(
-                    f"{other.task}: {other.title} was asked or graded otherwise ({other.scores.way}, here {scored.way})"
+                    f"{other.task}: {other.title} used another prompt format or grading ({other.scores.prompt_format}, here {scored.prompt_format})"
                 )
             compared = other.compare(run, scored.choices, todo.metrics(other.task), screen.say)
             found[other.task] = msgspec.structs.replace(scored, against=compared)
@@ -145,35 +145,35 @@ def score(asked: EvaluateRequest, screen: Screen) -> dict[str, TaskScores]:
 
 
 def _validated(
-    run: Run, todo: EvaluationPlan, asked: EvaluateRequest, driver: AnswerDriver
+    run: Run, todo: EvaluationPlan, request: EvaluateRequest, driver: AnswerDriver
 ) -> dict[str, TaskScores]:
-    """Every checkpoint on the validation splits that choices are made on, and for every task the choice."""
+    """Score every checkpoint on the validation splits used for selection, and choose for every task."""
     pool = tuple(run.iteration(t).root.name for t in todo.iterations)
     entries: Entries = dict.fromkeys(todo.choosing, pool)
-    # Only what checkpoints are chosen by: a judge's grades of all their answers by the other metrics would serve nobody.
+    # Only the metric that selection uses: the judge's other grades would be wasted here.
     graded = {name: pool for name in todo.choosing if todo.metrics(name)[0].rubric is not None}
-    if asked.split == "test":
-        _require_validation(run, entries, graded, asked, driver)
+    if request.split == "test":
+        _require_validation(run, entries, graded, request, driver)
     for name in todo.choosing:
         freeze_items(run, name, "validation")
     if not driver.is_complete("validation", entries, graded):
-        # The test split's too: what cannot be had there is told before an hour is spent here.
+        # The test split's requirements too: fail now rather than after an hour of validation.
         driver.check(
             "validation", dict.fromkeys(todo.every, pool), dict.fromkeys(_judged(todo, todo.every), pool)
         )
     driver.complete("validation", entries, graded)
     means = {name: _means(run, name, todo.metrics(name)[0].name, pool) for name in todo.choosing}
-    return {name: _chosen(run, todo, name, means, asked.every) for name in todo.every}
+    return {name: _chosen(run, todo, name, means, request.every) for name in todo.every}
 
 
 def _require_validation(
-    run: Run, entries: Entries, graded: Entries, asked: EvaluateRequest, driver: AnswerDriver
+    run: Run, entries: Entries, graded: Entries, request: EvaluateRequest, driver: AnswerDriver
 ) -> None:
     for name, pool in entries.items():
-        there = present(items_file(run, name, "validation"))
+        frozen = present(items_file(run, name, "validation"))
         grades = {name: pool} if name in graded else {}
-        if not there or not driver.is_complete("validation", {name: pool}, grades):
-            every = ("--all",) if asked.every else ()
+        if not frozen or not driver.is_complete("validation", {name: pool}, grades):
+            every = ("--all",) if request.every else ()
             raise SpartaError(
                 f"checkpoints are chosen on the validation split of {name}, and answers to it are missing: run "
                 f"{suggested('evaluate', run.state.root, '--tasks', name, *every, '--split', 'validation')}"
@@ -186,7 +186,7 @@ def _means(run: Run, name: str, metric: str, entries: tuple[str, ...]) -> Means:
 
 
 def _chosen(run: Run, todo: EvaluationPlan, name: str, means: Mapping[str, Means], every: bool) -> TaskScores:
-    """What is known of the task `name` once checkpoints have been chosen."""
+    """The validation scores of the task `name`, and the checkpoints chosen for it."""
     own, choices = means.get(name, {}), []
     if name in todo.tasks:
         on = todo.chosen_on(name)
@@ -197,7 +197,7 @@ def _chosen(run: Run, todo: EvaluationPlan, name: str, means: Mapping[str, Means
     return TaskScores(
         metrics=_scales(todo, name),
         items={"validation": len(items_of(run, name, "validation"))} if own else {},
-        way=format_of_scores(run, name, judged=bool(_judged(todo, [name]))),
+        prompt_format=format_of_scores(run, name, judged=bool(_judged(todo, [name]))),
         validation={checkpoint: mean.value for checkpoint, mean in own.items()},
         ungraded={checkpoint: mean.ungraded for checkpoint, mean in own.items()},
         unanswered={checkpoint: mean.unanswered for checkpoint, mean in own.items() if mean.unanswered},
@@ -218,14 +218,14 @@ def _scales(todo: EvaluationPlan, name: str) -> list[Scale]:
 
 
 def _judged(todo: EvaluationPlan, names: Iterable[str]) -> list[str]:
-    """Those of the tasks `names` of which a judge gives a metric."""
+    """The tasks among `names` that have a metric given by a judge."""
     return [name for name in names if any(metric.rubric for metric in todo.metrics(name))]
 
 
 def _tested(
     run: Run, todo: EvaluationPlan, found: Mapping[str, TaskScores], driver: AnswerDriver
 ) -> dict[str, TaskScores]:
-    """`found` of the tasks whose test splits are wanted, with the scores of their choices there."""
+    """`found` of the requested tasks, with the test scores of their chosen checkpoints."""
     entries: Entries = {
         name: tuple(sorted({choice.checkpoint for choice in found[name].choices})) for name in todo.tasks
     }
@@ -233,9 +233,9 @@ def _tested(
     for name in todo.tasks:
         freeze_items(run, name, "test")
     if not driver.is_complete("test", entries, graded):
-        # What cannot be asked is no look.
+        # A check that fails must not be logged as a test-set access.
         driver.check("test", entries, graded)
-    looks = {name: note_accesses(run.state, _looks(run, name, found[name])) for name in todo.tasks}
+    accesses = {name: record_accesses(run.state, _accesses(run, name, found[name])) for name in todo.tasks}
     driver.complete("test", entries, graded)
     tested = {}
     for name in todo.tasks:
@@ -246,7 +246,7 @@ def _tested(
         tested[name] = msgspec.structs.replace(
             found[name],
             items={**found[name].items, "test": len(items_of(run, name, "test"))},
-            looks=[msgspec.structs.replace(look, time="") for look in looks[name]],
+            accesses=[msgspec.structs.replace(access, time="") for access in accesses[name]],
             choices=[
                 msgspec.structs.replace(
                     choice,
@@ -260,8 +260,8 @@ def _tested(
     return tested
 
 
-def _looks(run: Run, name: str, scored: TaskScores) -> list[HoldoutAccess]:
-    """The looks at the test split of the task `name` that its choices ask for."""
+def _accesses(run: Run, name: str, scored: TaskScores) -> list[HoldoutAccess]:
+    """The test-set accesses that scoring the chosen checkpoints of the task `name` needs."""
     models = checkpoints(run, tuple(choice.checkpoint for choice in scored.choices))
     return [
         HoldoutAccess(
@@ -272,14 +272,14 @@ def _looks(run: Run, name: str, scored: TaskScores) -> list[HoldoutAccess]:
             chosen_on=choice.chosen_on,
             iterations=choice.iterations,
             items=len(items_of(run, name, "test")),
-            way=scored.way,
+            prompt_format=scored.prompt_format,
         )
         for choice in scored.choices
     ]
 
 
 def _estimate(scored: CheckpointScores) -> Interval:
-    # Only here: it imports scipy.
+    # Imported late: it needs scipy.
     from sparta.evaluation.statistics import interval
 
     mean = mean_of(scored).value

@@ -1,4 +1,4 @@
-"""What an evaluation is asked for: tasks, splits, and where checkpoints are chosen; refused before anything starts where it cannot be had."""
+"""What a person requests of an evaluation, and the plan it comes to. Requests that cannot be met are refused before anything starts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ from sparta.tasks.registry import task_named
 class EvaluateRequest:
     """What a person typed. None: not given.
 
-    tasks: names with commas between. split: validation stops at the choice, test takes it as complete. every: all pools, not the first and
-    the last alone. select_on: the task on whose validation split checkpoints are chosen for all tasks; None: on each task's own. against: the
-    state of another run. cluster, profile: where, this once.
+    tasks: comma-separated names. split: validation stops after the choice; test requires validation to be complete. every: all pools, not only
+    the first and the last. select_on: the task whose validation split selects checkpoints for all tasks; None: each task's own. against: the
+    state of another run. cluster, profile: where this evaluation runs.
     """
 
     state: Path = DEFAULT_STATE
@@ -37,10 +37,10 @@ class EvaluateRequest:
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """What is going to be scored.
+    """What will be scored.
 
-    tasks: whose test splits are wanted, by name. choosing: on whose validation splits checkpoints are chosen. iterations: whose pools, ascending.
-    judge: whether there is one.
+    tasks: requested tasks by name, scored on test. choosing: tasks whose validation splits select checkpoints. iterations: the pools to score,
+    ascending. judge: whether the recipe names one.
     """
 
     tasks: dict[str, Task]
@@ -50,79 +50,81 @@ class EvaluationPlan:
 
     @property
     def every(self) -> dict[str, Task]:
-        """All tasks that answers are wanted to."""
+        """All tasks that need answers."""
         return {**self.choosing, **self.tasks}
 
     def chosen_on(self, name: str) -> str:
-        """The task on whose validation split checkpoints are chosen for the task `name`."""
+        """The task whose validation split selects checkpoints for the task `name`."""
         return name if name in self.choosing else next(iter(self.choosing))
 
     def metrics(self, name: str) -> tuple[Metric, ...]:
-        """The metrics of a task that can be given; the first is the one that checkpoints are chosen by."""
+        """The metrics of a task that can be computed; the first one selects checkpoints."""
         return tuple(metric for metric in self.every[name].metrics if self.judge or metric.rubric is None)
 
     def left_out(self, name: str) -> tuple[Metric, ...]:
-        """The metrics of a task that only a judge can give, where there is none."""
+        """The metrics of a task that are skipped because they need a judge and there is none."""
         return tuple(metric for metric in self.every[name].metrics if metric not in self.metrics(name))
 
 
-def plan_evaluation(run: Run, asked: EvaluateRequest) -> EvaluationPlan:
-    """What `asked` comes to for `run`.
+def plan_evaluation(run: Run, request: EvaluateRequest) -> EvaluationPlan:
+    """The plan of `request` for `run`.
 
-    Raises SpartaError where a task is unknown, a split that is needed is missing or has no answers to grade by, or checkpoints are to be chosen
-    by what only a judge gives and there is none. A test split is looked for here, and asked of nobody before the choice.
+    Raises SpartaError where a task is unknown, a needed split is missing or has no answers to grade by, or selection needs a judge and there is
+    none. This checks that test splits exist; no model answers them before the choice.
     """
-    if asked.against is not None and asked.split == "validation":
+    if request.against is not None and request.split == "validation":
         raise SpartaError("--against compares test scores: leave --split validation out")
     data, committed = run.recipe.data, run.state.committed()
     if not committed:
         raise SpartaError(
             f"{run.state.root} has no pool to score yet: make it with {suggested('launch', '--state', run.state.root)}"
         )
-    tasks = {name: task_named(name, data) for name in _names(run, asked)}
-    choosing = {asked.select_on: task_named(asked.select_on, data)} if asked.select_on is not None else tasks
-    iterations = committed if asked.every else sorted({committed[0], committed[-1]})
+    tasks = {name: task_named(name, data) for name in _names(run, request)}
+    choosing = (
+        {request.select_on: task_named(request.select_on, data)} if request.select_on is not None else tasks
+    )
+    iterations = committed if request.every else sorted({committed[0], committed[-1]})
     found = EvaluationPlan(tasks, choosing, tuple(iterations), run.recipe.evaluation.judge is not None)
     for name, task in found.every.items():
         first = task.metrics[0]
         if first in found.left_out(name):
             raise SpartaError(
-                f"{name} is scored by {first.name}, which a judge gives, and {run.state.recipe_yaml} names none: set evaluation.judge"
+                f"{name} is scored by {first.name}, which needs a judge, and {run.state.recipe_yaml} names none: set evaluation.judge"
             )
     for task in choosing.values():
         _require_items(run, task, "validation")
-    for task in tasks.values() if asked.split != "validation" else ():
+    for task in tasks.values() if request.split != "validation" else ():
         _require_items(run, task, "test")
     return found
 
 
-def _names(run: Run, asked: EvaluateRequest) -> Sequence[str]:
-    if asked.tasks is None:
+def _names(run: Run, request: EvaluateRequest) -> Sequence[str]:
+    if request.tasks is None:
         names: Sequence[str] = run.recipe.scored_on
         if not names:
             raise SpartaError(
                 f"{run.state.recipe_yaml} names no task to score on: add --tasks, or set evaluation.tasks or data.validation"
             )
     else:
-        names = [name for name in map(str.strip, asked.tasks.split(",")) if name]
+        names = [name for name in map(str.strip, request.tasks.split(",")) if name]
         if not names:
             raise SpartaError(
-                "--tasks names no task: give one name or several with commas, as in --tasks gsm8k,medqa"
+                "--tasks names no task: give names separated by commas, as in --tasks gsm8k,medqa"
             )
     return list(dict.fromkeys(names))
 
 
 def _require_items(run: Run, task: Task, split: Split) -> None:
-    """Raises SpartaError where `split` cannot be had, or where no item of it can be graded by the task's first metric."""
+    """Raises SpartaError where `split` is missing, or where the task's first metric can grade none of its items."""
     if present(items_file(run, task.name, split)):
         return
     if isinstance(task, Dataset):
-        # Items without an answer were refused when it was prepared.
+        # prepare_data refuses items without an answer.
         prepared.split_file(prepared.folder_of(run.recipe.data), task.name, split)
         return
     items, metric = task.items(split, run.recipe.data), task.metrics[0]
     if metric.rubric is None and not any(item.answer is not None or item.right for item in items):
         raise SpartaError(
-            f"{task.name}: no item of its {split} split has an answer to tell {metric.name} by: give its rows an `answer`, or have a judge grade "
+            f"{task.name}: no item of its {split} split has an answer, which {metric.name} needs: give its rows an `answer`, or have a judge grade "
             "them (data.grading: judge)"
         )

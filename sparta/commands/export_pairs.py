@@ -1,6 +1,6 @@
-"""Preference pairs in the form that TRL's trainers take: `prompt`, `chosen` and `rejected`, each a list of messages.
+"""Preference pairs in the format of TRL's trainers: `prompt`, `chosen` and `rejected`, each a list of messages.
 
-The state's own preferences.jsonl has them as they were sampled, token ids included, and is refused by TRL: see `sparta.store.records.Pair`.
+The state's own preferences.jsonl holds them as sampled, with token ids; TRL refuses it, see `sparta.store.records.Pair`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,9 +30,9 @@ class TrlPair(msgspec.Struct, frozen=True):
 def export_pairs(source: Path, out: Path, finished: bool, screen: Screen) -> None:
     """Write the pairs of a run, or of one of its iterations, to `out`.
 
-    source: a state directory, whose committed iterations are taken in order, or one iteration in it. finished: leave out pairs of which a
-    response was cut at its token limit: TRL lets every response end where its text ends. Raises SpartaError where `out` exists, where
-    nothing is committed, and where preferences were changed since.
+    source: a state directory (its committed iterations, in order), or one iteration in it. finished: leave out pairs with a response that was cut
+    at its token limit, because TRL trains every response to end where its text ends. Raises SpartaError where `out` exists, where nothing is
+    committed, and where preferences.jsonl was changed since its commit.
     """
     if out.exists():
         raise SpartaError(f"{out} exists already: name another file with --out, or remove it")
@@ -42,15 +42,17 @@ def export_pairs(source: Path, out: Path, finished: bool, screen: Screen) -> Non
     kept = [pair for pair in pairs if all(pair.finished) or not finished]
     if not kept:
         raise SpartaError(
-            f"{source} has no preference pairs to write{' that ended by themselves' * finished}"
+            f"{source} has no preference pairs to write{' in which both responses finished' * finished}"
         )
+    files.make_folder(out.parent)
+    files.remove_abandoned(out)
     files.write_rows(out, map(_row, kept))
-    screen.say(f"{len(kept):,} preference pairs of {_named(iterations)} written to {out}, in TRL's form")
+    screen.say(f"{len(kept):,} preference pairs of {_named(iterations)} written to {out}, in TRL's format")
     if cut:
         screen.say(
-            f"{cut:,} pairs in which a response was cut at its token limit were left out"
+            f"{cut:,} pairs were left out: a response was cut at its token limit"
             if finished
-            else f"in {cut:,} of them a response was cut at its token limit, and TRL trains it to end there: --finished leaves them out"
+            else f"in {cut:,} of them a response was cut at its token limit, and TRL trains the model to stop there: --finished leaves them out"
         )
 
 
@@ -60,7 +62,9 @@ def _iterations(source: Path) -> list[IterationDir]:
         Run.open(state)
         committed = [t for t in state.committed() if t > 0]
         if not committed:
-            raise SpartaError(f"{source} has no committed iteration yet, and so no preference pairs")
+            raise SpartaError(
+                f"{source} has no committed iteration yet, so no preference pairs: launch it first, or name another state"
+            )
         return [state.iteration(t) for t in committed]
     state, t = parse_iteration(source)
     Run.open(state)

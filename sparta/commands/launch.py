@@ -1,4 +1,4 @@
-"""A launch: from what a person asked for to a run that is complete, continued or branched."""
+"""Carrying out a launch request: start, continue, roll back, branch, detach, cancel or dry-run."""
 
 import signal
 import time
@@ -36,102 +36,102 @@ from sparta.store.run import Run
 from sparta.store.stats import FEW_PAIRS
 
 _opened: Path | None = None
-"""The state whose run this process has opened as it was asked to: all that was asked for is on disk then."""
+"""The state whose run this process has opened as requested: from then on the request is on disk."""
 
 
-def launch(asked: LaunchRequest, screen: Screen) -> None:
-    """Do what was asked for. Raises SpartaError; what is done stays, and the same command goes on from there.
+def launch(request: LaunchRequest, screen: Screen) -> None:
+    """Carry out `request`. Raises SpartaError; finished work stays on disk, and the same command continues from there.
 
-    What is refused before anything is submitted leaves nothing behind: the state directory is not touched until all checks are passed.
+    The state directory is not touched until all checks have passed, so a refused launch leaves nothing behind.
     """
-    # Asked to go, by a person or by SLURM: like Ctrl-C.
+    # A stop request from a person or from SLURM: the same as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     global _opened
-    _opened, state = None, state_of(asked)
-    if asked.cancel:
+    _opened, state = None, state_of(request)
+    if request.cancel:
         _cancel(state, screen)
         return
-    if asked.dry_run:
-        _show_dry_run(asked, resolve(asked, screen), screen)
+    if request.dry_run:
+        _show_dry_run(request, resolve(request, screen), screen)
         return
     lock = RunLock(state, screen.say)
     lock.refuse_if_held()
-    seen, opening = _look_of(state), resolve(asked, screen)
+    before, opening = _fingerprint(state), resolve(request, screen)
     with lock:
         clear_abandoned(state)
-        if _look_of(state) != seen:
-            # Another launch had the run in between.
-            opening = resolve(asked, screen)
+        if _fingerprint(state) != before:
+            # Another launch changed the run before this one had the lock.
+            opening = resolve(request, screen)
         try:
-            _make(asked, opening, screen, lock)
+            _execute(request, opening, screen, lock)
         except Exception as error:
             if isinstance(error, OSError):
-                said = str(in_words(error, state.root))
+                message = str(in_words(error, state.root))
             else:
-                said = str(error) if isinstance(error, SpartaError) else f"{type(error).__name__}: {error}"
-            # On a full disk, say, the error itself tells more than that this could not be written.
+                message = str(error) if isinstance(error, SpartaError) else f"{type(error).__name__}: {error}"
+            # Where the disk is full the note fails as well; the original error is the one to report.
             with suppress(SpartaError):
-                note_failure(state, said)
+                note_failure(state, message)
             raise
         finally:
             close_engine()
 
 
-def _look_of(state: StateDir) -> object:
-    """What tells whether another launch has had the run since: its files at the top, and its iterations."""
-    whole = (
+def _fingerprint(state: StateDir) -> object:
+    """Changes when another launch changes the run: its recipe and run.json, and its iterations."""
+    contents = (
         files.read_bytes(path) if present(path) else None for path in (state.run_json, state.recipe_yaml)
     )
-    return (*whole, state.iterations(), state.committed())
+    return (*contents, state.iterations(), state.committed())
 
 
-def _make(asked: LaunchRequest, opening: Opening, screen: Screen, lock: RunLock) -> None:
-    """Open the run and make what is left of it, here or by the jobs that are submitted."""
+def _execute(request: LaunchRequest, opening: Opening, screen: Screen, lock: RunLock) -> None:
+    """Open the run and do the rest of its work, from here or as one chain of submitted jobs."""
     global _opened
-    run, last = opening.carry_out(screen.say), last_of(asked, opening.run)
+    run, last = opening.carry_out(screen.say), last_of(request, opening.run)
     _opened = run.state.root
     forget_failure(run.state)
     if _nothing_left(run, last, screen):
-        detached.withdraw_stragglers(run)
-    elif asked.detach:
+        detached.cancel_orphans(run)
+    elif request.detach:
         _detach(run, last, screen, lock)
     else:
         _drive(run, last, screen, lock)
 
 
-def fetch_models(asked: LaunchRequest, update: bool, screen: Screen) -> None:
-    """Fetch what the recipe that was asked for names `hub:...`: the frozen one where there is a run already and none was named."""
-    fetch(recipe_of(asked, screen), update, screen)
+def fetch_models(request: LaunchRequest, update: bool, screen: Screen) -> None:
+    """Download the models that the requested recipe names `hub:...`. Without --recipe, an existing run's own recipe is used."""
+    fetch(recipe_of(request, screen), update, screen)
 
 
-def command_to_continue(asked: LaunchRequest) -> str:
-    """What to type after an interrupt: where the run is, once it was opened as it was asked for; before that all of it over again."""
+def command_to_continue(request: LaunchRequest) -> str:
+    """What to type after an interrupt: the run's state, once it was opened as requested; before that the whole command again."""
     settings: Sequence[str] = ()
     options: dict[str, object] = {}
     if _opened is not None:
         options["--state"] = None if _opened == DEFAULT_STATE else _opened
     else:
-        settings = asked.settings
+        settings = request.settings
         options = {
-            "--iters": asked.iterations,
-            "--recipe": asked.recipe,
-            "--state": asked.state,
-            "--cluster": asked.cluster,
-            "--profile": asked.profile,
-            "--resume": asked.resume,
-            "--fork": asked.fork,
+            "--iters": request.iterations,
+            "--recipe": request.recipe,
+            "--state": request.state,
+            "--cluster": request.cluster,
+            "--profile": request.profile,
+            "--resume": request.resume,
+            "--fork": request.fork,
         }
     given = [part for name, value in options.items() if value is not None for part in (name, value)]
     given += [part for setting in settings for part in ("--set", setting)]
-    flags = (("--detach", asked.detach), ("--dry-run", asked.dry_run), ("--cancel", asked.cancel))
-    given += [name for name, wanted in flags if wanted]
-    return suggested("init_pool" if asked.pool_only else "launch", *given)
+    flags = (("--detach", request.detach), ("--dry-run", request.dry_run), ("--cancel", request.cancel))
+    given += [name for name, is_set in flags if is_set]
+    return suggested("init_pool" if request.pool_only else "launch", *given)
 
 
 def _drive(run: Run, last: int, screen: Screen, lock: RunLock) -> None:
     launcher, first = launcher_for(run), run.state.next_iteration()
     launch_tables.show_plan(screen.console, run, first, last, launcher)
-    detached.withdraw_unfinished(run)
+    detached.cancel_unfinished(run)
     detached.release_held(run)
     driver = Driver(run, launcher, screen, lock.check)
     for t in range(first, last + 1):
@@ -139,15 +139,15 @@ def _drive(run: Run, last: int, screen: Screen, lock: RunLock) -> None:
         driver.iterate(phases, t)
         measure(run, phases, t)
         launch_tables.show_iteration(screen.console, run, t)
-    detached.withdraw_stragglers(run)
+    detached.cancel_orphans(run)
     if last == 0:
-        _tell_of_pool(run, screen)
+        _show_pool(run, screen)
         return
     screen.say(f"Done: {last} iterations.")
     if few := [str(t) for t in range(1, last + 1) if launch_tables.has_few_pairs(run, t)]:
         screen.say(
-            f"warning: fewer than {100 * FEW_PAIRS:.0f} % of the combats made pairs in iteration{'s' * (len(few) > 1)} {', '.join(few)}: what was "
-            "trained there has hardly learned anything"
+            f"warning: fewer than {100 * FEW_PAIRS:.0f} % of the combats made pairs in iteration{'s' * (len(few) > 1)} {', '.join(few)}: the "
+            "training there had next to no effect"
         )
     for what, path in (
         ("last pool", run.iteration(last).adapters),
@@ -159,42 +159,42 @@ def _drive(run: Run, last: int, screen: Screen, lock: RunLock) -> None:
         screen.say(f"  {'scores':18}{suggested('evaluate', run.state.root)}")
 
 
-def _tell_of_pool(run: Run, screen: Screen) -> None:
-    """Where the initial pool is, and what to do with it."""
+def _show_pool(run: Run, screen: Screen) -> None:
+    """Print where the initial pool is and what to do with it."""
     where = () if run.state.root == DEFAULT_STATE else ("--state", run.state.root)
     screen.say(
-        f"The initial pool is there: {len(run.models)} models, adapters in {run.iteration(0).adapters}.\n"
-        f"  play with it      {suggested('launch', *where)}"
+        f"The initial pool is ready: {len(run.models)} models, adapters in {run.iteration(0).adapters}.\n"
+        f"  run iterations    {suggested('launch', *where)}"
     )
 
 
 def _nothing_left(run: Run, last: int, screen: Screen) -> bool:
-    """Whether all iterations up to `last` are committed; says so."""
+    """Whether all iterations up to `last` are committed; prints a message if they are."""
     done = run.state.next_iteration() - 1
     if done < last:
         return False
     if last == 0:
-        screen.say(f"The pool of {run.state.root} is made already; nothing to do.")
-        _tell_of_pool(run, screen)
+        screen.say(f"The pool of {run.state.root} exists already; nothing to do.")
+        _show_pool(run, screen)
         return True
     screen.say(
-        f"All {done} iterations of {run.state.root} are committed; nothing to do (for more: {quoted('--iters', done + 3)})."
+        f"All {done} iterations of {run.state.root} are committed; nothing to do (to run more: {quoted('--iters', done + 3)})."
     )
     return True
 
 
 def _detach(run: Run, last: int, screen: Screen, lock: RunLock) -> None:
-    """Submit what is left of the run up to iteration `last` as one chain of jobs and leave."""
+    """Submit the rest of the run up to iteration `last` as one chain of jobs, and return."""
     launcher, first = launcher_for(run), run.state.next_iteration()
     assert isinstance(launcher, Slurm), "every other launcher was refused with --detach"
-    detached.withdraw_unfinished(run)
-    if _goes_on_by_itself(run, first, last, launcher, screen):
+    detached.cancel_unfinished(run)
+    if _chain_is_running(run, first, last, launcher, screen):
         return
     launch_tables.show_plan(screen.console, run, first, last, launcher)
     driver = Driver(run, launcher, screen, lock.check)
     for phase in phases_of(run.recipe, first):
         driver.settle(AttemptDir(run, phase, first))
-    first = _light_steps(run, driver, first, last)
+    first = _run_light_steps(run, driver, first, last)
     if first > last:
         return
     links = detached.links_from(run, first, last, launcher.most)
@@ -202,36 +202,36 @@ def _detach(run: Run, last: int, screen: Screen, lock: RunLock) -> None:
     made = detached.submit_chain(run, launcher, links, last)
     jobs = [job for _, ids in made.links for job in ids]
     screen.say(
-        f"Submitted {len(made.links)} jobs that depend on each other, {jobs[0]} to {jobs[-1]}: this run goes on without you.\n"
-        f"  look in on it    {suggested('status', run.state.root)}\n"
-        f"  end it           {suggested('launch', '--state', run.state.root, '--cancel')}"
+        f"Submitted {len(made.links)} jobs that depend on each other, {jobs[0]} to {jobs[-1]}: this run continues without a driver.\n"
+        f"  check on it      {suggested('status', run.state.root)}\n"
+        f"  cancel it        {suggested('launch', '--state', run.state.root, '--cancel')}"
     )
 
 
-def _goes_on_by_itself(run: Run, first: int, last: int, launcher: Slurm, screen: Screen) -> bool:
-    """Whether the chain of an earlier detached launch is in SLURM still, and whole; says so. What is left of a broken one is ended."""
+def _chain_is_running(run: Run, first: int, last: int, launcher: Slurm, screen: Screen) -> bool:
+    """Whether an earlier detached launch still has its whole chain in SLURM; prints a message if so, cancels the rest of a broken chain."""
     before = detached.latest_chain(run)
     if before is None:
         return False
     known = detached.jobs_in_slurm(run)
     if not known and before.last >= first:
-        # One empty answer may be wrong, and a second chain beside a living one would do its work twice.
+        # One empty answer of squeue may be wrong, and a second chain would do the work of the first again.
         time.sleep(2 * launcher.profile.poll_seconds)
         known = detached.jobs_in_slurm(run)
-    if not detached.goes_on(before, known):
-        detached.withdraw_rest(before, known)
+    if not detached.is_intact(before, known):
+        detached.cancel_rest(before, known)
         return False
     detached.release(before, known)
-    more = " Iterations after it are for the same command, when it is done." * (before.last < last)
+    more = " Run the same command again when it is done, for the iterations after it." * (before.last < last)
     screen.say(
         f"{sum(task.live for task in known)} jobs of this run are in SLURM already, up to iteration {before.last}: nothing was "
-        f"submitted. See them with {suggested('status', run.state.root)}, end them with --cancel.{more}"
+        f"submitted. See them with {suggested('status', run.state.root)}, cancel them with --cancel.{more}"
     )
     return True
 
 
-def _light_steps(run: Run, driver: Driver, first: int, last: int) -> int:
-    """Do here what takes a moment and comes next; the iteration that is to go on. No job needs to wait in a queue for it."""
+def _run_light_steps(run: Run, driver: Driver, first: int, last: int) -> int:
+    """Run the next steps that take only a moment here instead of queueing jobs for them. Returns the first iteration with work left."""
     for t in range(first, last + 1):
         phases = phases_of(run.recipe, t)
         for phase in phases:
@@ -245,39 +245,40 @@ def _light_steps(run: Run, driver: Driver, first: int, last: int) -> int:
 
 
 def _cancel(state: StateDir, screen: Screen) -> None:
-    """End the tasks and jobs of the run, and only those; what they have finished stays."""
-    run = Run.open(state)  # refused before anything is written where there is no run
+    """Cancel the tasks and jobs of this run; the rows that they have finished stay."""
+    run = Run.open(state)  # before the lock, which writes
     end_drivers(state, screen.say)
     with RunLock(state, screen.say):
+        clear_abandoned(state)
         ended = cancel_all(run)
     if ended:
         screen.say(
-            f"Ended {ended} task{'s' * (ended != 1)} of {state.root}; go on with {suggested('launch', '--state', state.root)}"
+            f"Ended {ended} task{'s' * (ended != 1)} of {state.root}; continue with {suggested('launch', '--state', state.root)}"
         )
     else:
         screen.say(f"{state.root} has no task queued or running.")
 
 
-def _show_dry_run(asked: LaunchRequest, opening: Opening, screen: Screen) -> None:
-    """What a launch would do; everything that it would refuse has been refused."""
-    run, first, last = opening.run, opening.first, last_of(asked, opening.run)
+def _show_dry_run(request: LaunchRequest, opening: Opening, screen: Screen) -> None:
+    """Print what a launch would do, after all its checks."""
+    run, first, last = opening.run, opening.first, last_of(request, opening.run)
     launcher = launcher_for(run)
     launch_tables.show_plan(screen.console, run, first, last, launcher)
-    if asked.pool_only or first <= last:
-        _tell_of_memory(run, launcher, asked.pool_only, screen)
+    if request.pool_only or first <= last:
+        _show_memory(run, launcher, request.pool_only, screen)
     if isinstance(launcher, Slurm):
         for t in range(first, min(last, max(first, 1)) + 1):
             show_scripts(run, launcher, t, screen.console)
-    screen.say("Dry run: the recipe, the pool and the instructions are in order; nothing was started.")
+    screen.say("Dry run: the recipe, the pool and the instructions passed all checks; nothing was started.")
 
 
-def _tell_of_memory(run: Run, launcher: Launcher, whole: bool, screen: Screen) -> None:
-    """What the trainings of `run` are reckoned to take: a line each, where they come to GPUs; always and with the arithmetic if `whole`."""
-    if whole:
+def _show_memory(run: Run, launcher: Launcher, full: bool, screen: Screen) -> None:
+    """Print the estimated GPU memory of the trainings: one line each where GPUs are used; always, with the arithmetic, if `full`."""
+    if full:
         for line in (line for estimate in estimates(run) for line in estimate.lines):
             screen.say(line)
     elif run.recipe.engine.device != "cpu" and (isinstance(launcher, Slurm) or visible_gpus()):
         for estimate in estimates(run):
             screen.say(
-                f"{estimate.total} of GPU memory, by the arithmetic that {suggested('init_pool', '--dry-run')} shows"
+                f"{estimate.total} of GPU memory; {suggested('init_pool', '--dry-run')} shows the arithmetic"
             )

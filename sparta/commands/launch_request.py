@@ -1,4 +1,4 @@
-"""What a launch is asked for, and what that comes to: refused before anything is written where it cannot be had."""
+"""What a person requests of a launch, and how that opens a run. Requests that cannot be met are refused before anything is written."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,118 +39,118 @@ class LaunchRequest:
     detach: bool = False
     cancel: bool = False
     pool_only: bool = False
-    """Stop when the initial pool is there: what jobs/init_pool.py asks for."""
+    """Stop after the initial pool: what jobs/init_pool.py does."""
 
 
-def state_of(asked: LaunchRequest) -> StateDir:
-    """Where the run is, or will be, that was asked for. Raises SpartaError where options contradict each other."""
-    if asked.fork is not None:
-        if asked.resume is None:
+def state_of(request: LaunchRequest) -> StateDir:
+    """The state directory of the requested run. Raises SpartaError where options contradict each other."""
+    if request.fork is not None:
+        if request.resume is None:
             raise SpartaError("--fork needs the iteration to branch from: add --resume state/iter_05")
-        if asked.state is not None:
+        if request.state is not None:
             raise SpartaError("--fork names the new run's state directory itself: leave --state out")
-        return StateDir(asked.fork)
-    if asked.resume is not None:
-        state, _ = parse_iteration(asked.resume)
-        if asked.state is not None and asked.state.resolve() != state.root.resolve():
+        return StateDir(request.fork)
+    if request.resume is not None:
+        state, _ = parse_iteration(request.resume)
+        if request.state is not None and request.state.resolve() != state.root.resolve():
             raise SpartaError(
-                f"{quoted('--resume', asked.resume)} lies in {state.root}, not in {quoted('--state', asked.state)}: leave --state out"
+                f"{quoted('--resume', request.resume)} lies in {state.root}, not in {quoted('--state', request.state)}: leave --state out"
             )
         return state
-    return StateDir(asked.state or DEFAULT_STATE)
+    return StateDir(request.state or DEFAULT_STATE)
 
 
-def resolve(asked: LaunchRequest, screen: Screen) -> Opening:
-    """How the run is opened that was asked for: begun, continued, taken back or branched.
+def resolve(request: LaunchRequest, screen: Screen) -> Opening:
+    """How the requested run is opened: as a new run, continued, rolled back or branched.
 
-    A run that is there is opened once, and what it has committed is verified once. Writes nothing. Raises SpartaError for all that a launch
-    refuses before it submits anything.
+    An existing run is opened once, and its committed iterations are verified once. Writes nothing. Raises SpartaError for everything that a
+    launch refuses before it submits anything.
     """
-    opening = _opening(asked, screen)
-    _require_startable(asked, opening)
+    opening = _opening(request, screen)
+    _require_startable(request, opening)
     return opening
 
 
-def recipe_of(asked: LaunchRequest, screen: Screen) -> Recipe:
-    """The recipe that was asked for, a derived pool resolved; the frozen one where there is a run already and none was named."""
-    state = state_of(asked)
+def recipe_of(request: LaunchRequest, screen: Screen) -> Recipe:
+    """The requested recipe, with a derived pool resolved; an existing run's own recipe where none was named."""
+    state = state_of(request)
     if present(state.run_json):
         run = Run.open(state)
-        return _recipe(asked, run, _done(run), screen) or run.recipe
-    return _resolved(load(asked.recipe or DEFAULT_RECIPE, _settings(asked)), screen)
+        return _recipe(request, run, _done(run), screen) or run.recipe
+    return _resolved(load(request.recipe or DEFAULT_RECIPE, _settings(request)), screen)
 
 
-def _opening(asked: LaunchRequest, screen: Screen) -> Opening:
-    state = state_of(asked)
-    if asked.resume is not None:
-        source, t = parse_iteration(asked.resume)
+def _opening(request: LaunchRequest, screen: Screen) -> Opening:
+    state = state_of(request)
+    if request.resume is not None:
+        source, t = parse_iteration(request.resume)
         run = Run.open(source)
-        if asked.fork is not None:
-            return _branch(asked, run, t, state, screen)
+        if request.fork is not None:
+            return _branch(request, run, t, state, screen)
         if has_resumed(source, t):
-            return prepare_continue(run, _recipe(asked, run, _done(run), screen))
-        return prepare_resume(run, t, _recipe(asked, run, t, screen))
+            return prepare_continue(run, _recipe(request, run, _done(run), screen))
+        return prepare_resume(run, t, _recipe(request, run, t, screen))
     if present(state.run_json):
         run = Run.open(state)
-        return prepare_continue(run, _recipe(asked, run, _done(run), screen))
-    return prepare_begin(state, recipe_of(asked, screen))
+        return prepare_continue(run, _recipe(request, run, _done(run), screen))
+    return prepare_begin(state, recipe_of(request, screen))
 
 
-def _branch(asked: LaunchRequest, parent: Run, t: int, target: StateDir, screen: Screen) -> Opening:
-    """The fork of `parent` in `target`; where it is there already, it is continued."""
-    if present(target.run_json) and is_fork_of(there := Run.open(target), parent, t):
-        return prepare_continue(there, _recipe(asked, parent, _done(there), screen) or parent.recipe)
-    return prepare_fork(parent, t, target, _recipe(asked, parent, t, screen))
+def _branch(request: LaunchRequest, parent: Run, t: int, target: StateDir, screen: Screen) -> Opening:
+    """Fork `parent` into `target`, or continue that fork if it exists."""
+    if present(target.run_json) and is_fork_of(fork := Run.open(target), parent, t):
+        return prepare_continue(fork, _recipe(request, parent, _done(fork), screen) or parent.recipe)
+    return prepare_fork(parent, t, target, _recipe(request, parent, t, screen))
 
 
 def _done(run: Run) -> int:
     return run.state.last_committed() or 0
 
 
-def _recipe(asked: LaunchRequest, run: Run, done: int, screen: Screen) -> Recipe | None:
-    """The recipe that was asked for, a derived pool resolved; None where that of `run` is to be used as it is. done: see `_settings`."""
-    settings = _settings(asked, done, None if asked.fork else run.recipe)
-    if asked.recipe is not None:
-        begun = run.recipe if asked.fork is None else None
-        return _resolved(load(asked.recipe, settings, begun), screen)
+def _recipe(request: LaunchRequest, run: Run, done: int, screen: Screen) -> Recipe | None:
+    """The requested recipe, with derived pool and budget resolved; None to use that of `run` unchanged. done: see `_settings`."""
+    settings = _settings(request, done, None if request.fork else run.recipe)
+    if request.recipe is not None:
+        begun = run.recipe if request.fork is None else None
+        return _resolved(load(request.recipe, settings, begun), screen)
     return _resolved(adjust(run.recipe, settings), screen) if settings else None
 
 
 def _resolved(recipe: Recipe, screen: Screen) -> Recipe:
-    """`recipe` with all that it takes from other runs in it: a derived pool, a budget. Says what that is."""
+    """`recipe` with everything that it takes from other runs filled in: a derived pool, a budget. Reports both on `screen`."""
     return budgeted(resolved(recipe, screen.say), screen.say)
 
 
-def _settings(asked: LaunchRequest, done: int = 0, frozen: Recipe | None = None) -> list[str]:
-    """All that the options change in a recipe.
+def _settings(request: LaunchRequest, done: int = 0, frozen: Recipe | None = None) -> list[str]:
+    """Everything that the options change in a recipe.
 
-    done: the last committed iteration; what is committed stays, whatever is asked for. frozen: the recipe of the run that is to go on.
+    done: the last committed iteration; --iters never goes below it. frozen: the recipe of the run to continue.
     """
     iterations = []
-    if asked.iterations is not None:
-        wanted = max(asked.iterations, done) if asked.iterations > 0 else asked.iterations
-        iterations.append(f"iterations={wanted}")
-    return [*asked.settings, *iterations, *settings_for(asked.cluster, asked.profile, frozen)]
+    if request.iterations is not None:
+        total = max(request.iterations, done) if request.iterations > 0 else request.iterations
+        iterations.append(f"iterations={total}")
+    return [*request.settings, *iterations, *settings_for(request.cluster, request.profile, frozen)]
 
 
-def _require_startable(asked: LaunchRequest, opening: Opening) -> None:
-    """Raises SpartaError where what is left of the run could not be started from here, or not in the way that was asked for."""
-    run, last = opening.run, last_of(asked, opening.run)
+def _require_startable(request: LaunchRequest, opening: Opening) -> None:
+    """Raises SpartaError where the rest of the run cannot be started from here, or not as requested."""
+    run, last = opening.run, last_of(request, opening.run)
     if opening.first > last:
         return
     launcher = launcher_for(run)
-    if asked.detach and not isinstance(launcher, Slurm):
+    if request.detach and not isinstance(launcher, Slurm):
         raise SpartaError(
-            f"--detach leaves the run to SLURM, and this one runs {launcher.name}: add --profile, or leave --detach out"
+            f"--detach needs SLURM, and this run uses the cluster {launcher.name}: add --profile, or leave --detach out"
         )
-    # Where there is no SLURM a dry run shows what it would be given.
-    if not (asked.dry_run and isinstance(launcher, Slurm) and not cli.installed()):
+    # A dry run without SLURM still shows the scripts.
+    if not (request.dry_run and isinstance(launcher, Slurm) and not cli.installed()):
         launcher.check(_phases(run, opening.first, last))
 
 
-def last_of(asked: LaunchRequest, run: Run) -> int:
-    """The last iteration that was asked for."""
-    return 0 if asked.pool_only else run.recipe.iterations
+def last_of(request: LaunchRequest, run: Run) -> int:
+    """The last requested iteration."""
+    return 0 if request.pool_only else run.recipe.iterations
 
 
 def _phases(run: Run, first: int, last: int) -> list[Phase]:

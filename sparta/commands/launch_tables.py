@@ -23,7 +23,7 @@ from sparta.store.stats import IterationStats
 
 
 def show_plan(console: Console, run: Run, first: int, last: int, launcher: Launcher) -> None:
-    """What is going to happen, before it does. last: 0 where the initial pool is all that is asked for."""
+    """Print what the launch will do. last: 0 where only the initial pool is requested."""
     recipe, work = run.recipe, method_of(run.recipe).work(run)
     m, left = len(run.models), last - max(first, 1) + 1
     pool = forecasts(run, launcher, 0) if first == 0 else []
@@ -55,7 +55,7 @@ def show_plan(console: Console, run: Run, first: int, last: int, launcher: Launc
             else []
         ),
         *(
-            [("trust", "code that the base model ships is run (pool.trust_remote_code)")]
+            [("trust", "runs code that the base model ships (pool.trust_remote_code)")]
             if recipe.pool.trust_remote_code
             else []
         ),
@@ -81,7 +81,7 @@ def show_plan(console: Console, run: Run, first: int, last: int, launcher: Launc
 
 
 def _pool_in_words(run: Run, expected: Sequence[Forecast]) -> str:
-    """What is trained before the first iteration, and how long that takes by assumed rates."""
+    """What is trained before the first iteration, and how long that takes at the assumed rates."""
     work = [forecast.phase.expected(run, 0) for forecast in expected]
     updates, seconds = sum(one.updates for one in work), sum(forecast.seconds for forecast in expected)
     what = ", ".join(one.what for one in work if one.what)
@@ -89,7 +89,7 @@ def _pool_in_words(run: Run, expected: Sequence[Forecast]) -> str:
 
 
 def tasks_in_words(expected: Sequence[Forecast], launcher: Launcher) -> str:
-    """How many tasks each array is dealt to: "generate 4 of 16 (more would load longer than they work), judge 16"."""
+    """The number of tasks of each array: "generate 4 of 16 (more would load longer than they work), judge 16"."""
     return ", ".join(
         f"{forecast.phase.title} {forecast.width.tasks}"
         + (f" of {launcher.tasks(forecast.phase)} ({forecast.width.why})" if forecast.width.why else "")
@@ -103,14 +103,14 @@ def _gpu_seconds(recipe: Recipe, expected: Sequence[Forecast]) -> float:
 
 
 def show_iteration(console: Console, run: Run, t: int) -> None:
-    """What the method says of iteration t, and what its tasks loaded; after iteration 0 what became of the experts trained from data."""
+    """Print the method's summary of iteration t and its model loads; for iteration 0, a summary of the experts trained from data."""
     if t == 0:
         _print_summary(console, summary_of_pool(run))
         return
     stats = files.read_measured(run.iteration(t).stats, IterationStats)
     if stats is None:
         console.print(
-            f"iteration {t} of {run.recipe.iterations} is committed; its counts are lost", markup=False
+            f"iteration {t} of {run.recipe.iterations} is committed; its stats.json is lost", markup=False
         )
         return
     _print_summary(console, method_of(run.recipe).summary(run, t))
@@ -123,7 +123,7 @@ def show_iteration(console: Console, run: Run, t: int) -> None:
 
 
 def has_few_pairs(run: Run, t: int) -> bool:
-    """Whether iteration t made so few pairs that its trainings hardly learned."""
+    """Whether iteration t made so few pairs that training on them had next to no effect."""
     stats = files.read_measured(run.iteration(t).stats, IterationStats)
     return stats is not None and bool(stats.warning)
 

@@ -1,50 +1,22 @@
-"""What the command lines have in common: which run and where, contradictions in what was typed, and how a command ends."""
+"""What the command lines share: options for run and cluster, contradicting arguments, and how a command exits."""
 
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args
 
 from sparta.errors import SpartaError
-from sparta.names import ClusterKind, quoted
+from sparta.names import ClusterKind
+from sparta.store.state_argument import add_state
 
 Stage = Literal["validation", "test", "both"]
-"""The split that an evaluation scores: on validation checkpoints are chosen, on test the chosen ones are scored."""
-
-
-class UsageError(Exception):
-    """The arguments contradict each other. The message says how, and which to leave out; the command ends as for an unknown option."""
-
-
-def add_state(parser: ArgumentParser) -> None:
-    """The state directory, as an argument and as --state: see `settle_state`."""
-    parser.add_argument(
-        "state_argument",
-        nargs="?",
-        type=Path,
-        metavar="STATE",
-        help="the state directory, which holds everything of a run (default: state)",
-    )
-    parser.add_argument("--state", type=Path, metavar="DIR", help="the state directory, given as an option")
-
-
-def settle_state(args: Namespace) -> None:
-    """Leave one `state` in `args`, None where none was given. Raises UsageError where two were given and differ."""
-    if not hasattr(args, "state_argument"):
-        return
-    argument = args.state_argument
-    del args.state_argument
-    if argument is not None and args.state is not None and argument.resolve() != args.state.resolve():
-        raise UsageError(
-            f"two state directories are given, {quoted(argument)} and {quoted('--state', args.state)}: leave one of them out"
-        )
-    args.state = args.state if argument is None else argument
+"""The splits that an evaluation scores: checkpoints are chosen on validation, the chosen ones are scored on test."""
 
 
 def add_recipe(parser: ArgumentParser) -> None:
-    """The recipe, and changes to it."""
+    """Add --recipe and --set."""
     parser.add_argument(
         "--recipe",
         metavar="R",
@@ -57,7 +29,7 @@ def add_recipe(parser: ArgumentParser) -> None:
         default=[],
         metavar="NAME",
         dest="settings",
-        help="how the pool is aligned: sparta, or a method that aligns one model, such as self_rewarding (default: what the recipe says)",
+        help="how the pool is aligned: sparta, or a method that aligns one model, such as self_rewarding (default: the recipe's)",
     )
     parser.add_argument(
         "--set",
@@ -70,38 +42,37 @@ def add_recipe(parser: ArgumentParser) -> None:
 
 
 def add_run(parser: ArgumentParser) -> None:
-    """The options of a command that begins or continues a run: they are fields of `sparta.commands.launch.LaunchRequest`."""
+    """Add the options of a command that starts or continues a run: fields of `sparta.commands.launch_request.LaunchRequest`."""
     add_state(parser)
     add_recipe(parser)
     add_where(parser)
     parser.add_argument(
         "--dry-run", action="store_true", help="check everything and print the plan; start nothing"
     )
-    parser.add_argument("--detach", action="store_true", help="submit all jobs to SLURM at once, and leave")
+    parser.add_argument("--detach", action="store_true", help="submit all jobs to SLURM at once, and exit")
 
 
 def add_where(parser: ArgumentParser) -> None:
-    """Where the work is done."""
+    """Add --cluster and --profile."""
     parser.add_argument(
         "--cluster",
         choices=get_args(ClusterKind),
-        help="where the work is done (default: what the recipe says)",
+        help="where tasks run (default: cluster.kind of the recipe)",
     )
     parser.add_argument(
         "--profile",
         metavar="P",
-        help="run on SLURM, on the cluster that this YAML file, or name under slurm/profiles, describes",
+        help="run on SLURM, with the cluster profile P: a YAML file, or a name under slurm/profiles",
     )
 
 
 @contextmanager
 def exit_on_error(
-    go_on: Callable[[], str] = lambda: "type the same command again", place: Path | None = None
+    next_step: Callable[[], str] = lambda: "type the same command again", place: Path | None = None
 ) -> Iterator[None]:
-    """End the command as a person is told it: by an error with its one sentence and status 1, interrupted with 130 and how to `go_on`.
+    """Exit with one clear message: after an error with status 1; after an interrupt with status 130, saying how to continue (`next_step`).
 
-    An error of the operating system that nobody has named ends in a sentence too; place: what it names where the error names no path, the
-    folder that the command works on.
+    Errors of the operating system become a sentence too. place: the folder that the command works on, named where such an error has no path.
     """
     from sparta.store.disk import os_errors_in_words
 
@@ -112,5 +83,5 @@ def exit_on_error(
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print(f"\ninterrupted: what is done is on disk; {go_on()}", file=sys.stderr)
+        print(f"\ninterrupted: finished work is on disk; {next_step()}", file=sys.stderr)
         sys.exit(130)

@@ -1,6 +1,6 @@
-"""What jobs/prepare_data.py does: raw rows in, checked splits and their provenance out, one data set after the other.
+"""What jobs/prepare_data.py does: reads raw rows, writes checked splits and their provenance, one data set after the other.
 
-A data set is a task's, which models are scored on, or a subset of chats that an expert learns from.
+A data set belongs to a task that models are scored on, or is a subset of chats that an expert is trained on.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ from sparta.tasks.sft_data.tulu import SFT_DATA, SUBSETS, Subset
 
 @dataclass(frozen=True)
 class PreparedData:
-    """What became of a data set: its provenance, or why there is none."""
+    """The result for one data set: its provenance, or why it failed."""
 
     dataset: Dataset | Subset
     source: Provenance | None
@@ -34,16 +34,16 @@ class PreparedData:
 
 
 def datasets_named(names: Sequence[str]) -> list[Dataset | Subset]:
-    """The data sets called `names`, each once, tasks before subsets, as these keep clear of what tasks score on.
+    """The data sets called `names`, each once. Tasks come before subsets, because subsets leave out the questions that tasks score on.
 
-    "all": all tasks; "subsets": the paper's ten. Raises SpartaError where one is unknown, or is not made from data.
+    "all": all tasks; "subsets": the paper's ten. Raises SpartaError where a name is unknown, or needs no preparation.
     """
     groups = {
         "all": [name for name, task in TASKS.items() if isinstance(task, Dataset)],
         "subsets": list(SUBSETS),
     }
-    wanted = dict.fromkeys(name for given in names for name in groups.get(given, [given]))
-    return sorted(map(_dataset, wanted), key=lambda dataset: isinstance(dataset, Subset))
+    expanded = dict.fromkeys(name for given in names for name in groups.get(given, [given]))
+    return sorted(map(_dataset, expanded), key=lambda dataset: isinstance(dataset, Subset))
 
 
 def _dataset(name: str) -> Dataset | Subset:
@@ -51,14 +51,14 @@ def _dataset(name: str) -> Dataset | Subset:
         return SFT_DATA[name]
     if name == "own":
         raise SpartaError(
-            "the task own reads its files itself, where data.train, data.validation and data.test name them: there is nothing to prepare"
+            "the task own needs no preparation: it reads the files that data.train, data.validation and data.test name"
         )
     near = nearest(name, (*TASKS, *SFT_DATA))
     if near in SFT_DATA:
         raise SpartaError(f"there is no task or subset {name}; did you mean {near}?")
     task = task_named(name)
     if not isinstance(task, Dataset):
-        raise SpartaError(f"the task {name} makes its items itself: there is nothing to prepare")
+        raise SpartaError(f"the task {name} generates its items and needs no preparation: leave it out")
     return task
 
 
@@ -79,7 +79,7 @@ def prepare_all(
 
 
 def prepared_table(done: Sequence[PreparedData], folder: Path) -> Table:
-    """Items of each split, those of the paper, and which splits are missing."""
+    """Items of each split, the paper's numbers, and which splits are missing."""
     table = Table(title=f"prepared in {folder}", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("task")
     for heading in (*SPLITS, "in the paper's Table 4"):
@@ -99,15 +99,15 @@ def prepared_table(done: Sequence[PreparedData], folder: Path) -> Table:
 
 
 def subset_table(done: Sequence[PreparedData], folder: Path) -> Table:
-    """Chats of each subset, and what they are from."""
-    table = Table(title=f"to learn from, in {folder}", title_justify="left", box=box.SIMPLE_HEAD)
+    """Chats of each subset, and their source."""
+    table = Table(title=f"SFT subsets in {folder}", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("subset")
     table.add_column("chats", justify="right")
     table.add_column("from")
     for entry in done:
         if isinstance(entry.dataset, Subset):
-            reads = entry.source.files.values() if entry.source else ()
-            first, *more = dict.fromkeys(read.file or read.dataset for read in reads) or ("",)
+            sources = entry.source.files.values() if entry.source else ()
+            first, *more = dict.fromkeys(source.file or source.dataset for source in sources) or ("",)
             table.add_row(
                 entry.dataset.name,
                 f"{entry.source.splits['train'].items:,}" if entry.source else "–",
@@ -125,7 +125,7 @@ def _remarks(source: Provenance) -> Iterator[str]:
 
 
 def report(done: Sequence[PreparedData], folder: Path, screen: Screen) -> None:
-    """Show what was prepared, and what there is to say about it. Raises SpartaError naming what could not be."""
+    """Print what was prepared, with notes. Raises SpartaError naming the data sets that failed."""
     for table in (prepared_table(done, folder), subset_table(done, folder)):
         if table.row_count:
             screen.console.print(table)
@@ -138,7 +138,7 @@ def report(done: Sequence[PreparedData], folder: Path, screen: Screen) -> None:
 
 
 def _refuse(failures: Mapping[str, str], tried: int, done: str) -> None:
-    """Raises SpartaError where there are failures, by the name of the data set; done: what they could not be."""
+    """Raises SpartaError where there are failures. failures: reasons by data set. done: the verb, such as "prepared"."""
     if len(failures) == 1:
         [(name, why)] = failures.items()
         raise SpartaError(f"{name} could not be {done}: {why}")
@@ -148,9 +148,9 @@ def _refuse(failures: Mapping[str, str], tried: int, done: str) -> None:
 
 
 def show(names: Sequence[str], number: int, folder: Path, screen: Screen) -> None:
-    """Print the first `number` items of each split that is prepared, as models are asked, with what is right; of subsets the first chats.
+    """Print the first `number` items of each prepared split, as prompts with their right answers, or the first chats of each subset.
 
-    Raises SpartaError at the end naming the data sets that could not be shown.
+    Raises SpartaError at the end, naming the data sets that could not be shown.
     """
     datasets = datasets_named(names)
     failures: dict[str, str] = {}
@@ -166,7 +166,7 @@ def show(names: Sequence[str], number: int, folder: Path, screen: Screen) -> Non
 def _examples(dataset: Dataset | Subset, number: int, folder: Path) -> Iterator[str]:
     if isinstance(dataset, Subset):
         for chat in prepared.read_chats(folder, dataset.name)[:number]:
-            yield "\n".join([f"=== {dataset.name} {chat.row_id}", *_spoken(chat), ""])
+            yield "\n".join([f"=== {dataset.name} {chat.row_id}", *_turns(chat), ""])
         return
     source = prepared.provenance(folder, dataset.name)
     for split in SPLITS:
@@ -176,13 +176,13 @@ def _examples(dataset: Dataset | Subset, number: int, folder: Path) -> Iterator[
             yield "\n".join(_shown(dataset, split, item))
 
 
-def _spoken(row: Item | Chat) -> Iterator[str]:
+def _turns(row: Item | Chat) -> Iterator[str]:
     return (f"[{turn.role}] {turn.content}" for turn in row.messages)
 
 
 def _shown(dataset: Dataset, split: Split, item: Item) -> Iterator[str]:
     yield f"=== {dataset.name} {split} {item.item_id}{f', {item.level}' if item.level else ''}"
-    yield from _spoken(dataset.in_combat(item) if split == "train" else dataset.posed(item))
+    yield from _turns(dataset.in_combat(item) if split == "train" else dataset.posed(item))
     for label, text in item.choices.items():
         yield f"[choice {label}] {text}"
     for name, value in (

@@ -1,4 +1,4 @@
-"""What the command `recipe` prints: a recipe with every key, and what the keys are."""
+"""What the command `recipe` prints: a recipe with every key, the JSON schema, and the reference of all keys."""
 
 import json
 import sys
@@ -23,35 +23,35 @@ _PAGE = f"""\
 
 ## Recipes
 
-A recipe is a YAML file with the whole configuration of a run. It says only what differs from the defaults, which are the paper's
-(arXiv 2506.04721); unknown keys are refused. `extends: NAME` at the top level names another recipe to differ from. On the command line,
+A recipe is a YAML file with the whole configuration of a run. It lists only what differs from the defaults, which are the paper's
+(arXiv 2506.04721); unknown keys are refused. `extends: NAME` at the top level names another recipe as its base. On the command line,
 `--set dpo.beta=0.2` changes one value. `python jobs/recipe.py show` prints a recipe with every key, `python jobs/recipe.py schema` the JSON
-schema that editors check and complete a recipe by.
+schema with which editors check and complete a recipe.
 
-Keys with {FREE} say how a run is carried out, not what it computes: they may change between two launches of one run, a section with all
-its keys. Every other key is fixed when the run begins.
+Keys with {FREE} control how a run is carried out, not what it computes: they may change between two launches of one run. Where a section
+has the mark, all its keys may change. Every other key is fixed when the run begins.
 
 {{recipe}}
 ## Cluster profiles
 
-A profile is a YAML file that describes one SLURM cluster; `slurm/profiles/template.yaml` is one to copy, with every key. `--profile NAME`
-names it. Nothing in it changes a result.
+A profile is a YAML file that describes one SLURM cluster; `slurm/profiles/template.yaml` is a template with every key. `--profile NAME`
+selects one. Nothing in it changes a result.
 
 {{profile}}"""
 
 
 def shown(source: str | None, state: Path | None, settings: Sequence[str]) -> str:
-    """The recipe that a launch would use, with every key, as YAML: the recipe `source`, or the one frozen in `state`, with `settings` over it.
+    """The recipe that a launch would use, with every key, as YAML: the recipe `source`, or the one frozen in `state`, changed by `settings`.
 
-    Where neither is named: the one frozen in the default state directory, and the default recipe where no run is there. Raises SpartaError
-    where `state` is named and holds no run.
+    Where neither is given: the recipe frozen in the default state directory, or the default recipe if that holds no run. Raises SpartaError
+    where `state` is given and holds no run.
     """
     frozen = StateDir(state or DEFAULT_STATE)
     if source is None and (state is not None or present(frozen.run_json)):
         recipe = adjust(Run.open(frozen).recipe, settings)
     else:
         recipe = load(source or DEFAULT_RECIPE, settings)
-    # Standard output is for the YAML alone.
+    # Standard output holds nothing but the YAML.
     return resolved(recipe, lambda text: print(text, file=sys.stderr)).to_yaml()
 
 

@@ -1,4 +1,4 @@
-"""How a run goes back to an earlier iteration, or branches from one. Nothing is ever deleted, only set aside."""
+"""How a launch rolls a run back to an earlier iteration, or branches from one. Nothing is ever deleted, only set aside."""
 
 import hashlib
 import os
@@ -36,20 +36,20 @@ from sparta.store.run import Run, refuse_lost_run
 
 @dataclass(frozen=True)
 class Resumption(Opening):
-    """A run that goes back to the end of iteration t. frozen: as it was opened, with the recipe that it has had so far."""
+    """A run rolled back to the end of iteration t. frozen: the run as opened, with its recipe so far."""
 
     run: Run
     frozen: Run
     t: int
 
     def carry_out(self, say: Callable[[str], None]) -> Run:
-        """The run as it was after iteration t; what came later is moved to superseded/."""
+        """Restore the run as it was after iteration t; everything later is moved to superseded/."""
         run, state = self.frozen, self.frozen.state
         later, scores = _later(run, self.t), _scores_of_later(run, self.t)
-        # Tasks may have been started since this was looked at.
+        # Tasks may have been started since the first check.
         _require_idle(run, later, bool(scores))
-        # Scores first, for they tell checkpoints apart by iteration and model alone; then the latest iteration, so that what is left when
-        # this is killed in the middle is a run that stopped somewhere.
+        # Scores first: they name checkpoints by iteration and model only, so they must not outlive those. Then the latest iteration first, so
+        # that a kill in between leaves a valid, shorter run.
         iterations = [path for n in later for path in _of_iteration(state, n)]
         if moved := [path for path in (*scores, *iterations) if path.exists()]:
             set_aside(state, moved)
@@ -60,7 +60,7 @@ class Resumption(Opening):
 
 
 def prepare_resume(run: Run, t: int, recipe: Recipe | None) -> Resumption:
-    """`run` back at the end of iteration t, to go on with `recipe` (None: as it is). Raises SpartaError where it cannot go back there."""
+    """Roll `run` back to the end of iteration t and continue with `recipe` (None: its own). Raises SpartaError where that is not possible."""
     require_committed(run, t)
     require_same_recipe(run, recipe)
     check_state(run, upto=t)
@@ -71,41 +71,42 @@ def prepare_resume(run: Run, t: int, recipe: Recipe | None) -> Resumption:
 
 
 def _later(run: Run, t: int) -> list[int]:
-    """Iterations after t that have begun, the latest first."""
+    """Iterations after t that have begun, latest first."""
     return [n for n in reversed(run.state.iterations()) if n > t]
 
 
 def _of_iteration(state: StateDir, n: int) -> tuple[Path, Path]:
-    """Where iteration n and its jobs are."""
+    """The folders of iteration n: its jobs, then its results."""
     folder = state.iteration(n).root
     return state.jobs / folder.name, folder
 
 
 def _scores_of_later(run: Run, t: int) -> list[Path]:
-    """All scores, where there may be some of iterations after t; scores are of committed iterations alone."""
+    """All scores, if any may belong to iterations after t. Only committed iterations have scores."""
     if any(n > t for n in run.state.committed()):
         return [*scored_paths(run.state), run.state.jobs / "evals"]
     return []
 
 
 class ResumePlan(msgspec.Struct, frozen=True):
-    """jobs/returned.json: the SLURM job whose driver went back to iteration t last."""
+    """jobs/returned.json: the SLURM job whose driver last rolled back, to iteration t."""
 
     job: str
     t: int
 
 
 def has_resumed(state: StateDir, t: int) -> bool:
-    """Whether this process is a SLURM job that was requeued, and has gone back to iteration t before: its command is typed once, and meant once."""
+    """Whether this process is a requeued SLURM job that has already rolled back to iteration t: --resume applies once, not after each requeue."""
     path = state.jobs / "returned.json"
     if slurm_restarts() == 0 or not present(path):
         return False
-    return files.read_json(path, ResumePlan) == ResumePlan(os.environ.get("SLURM_JOB_ID", ""), t)
+    remedy = f"remove it, and this job goes back to iteration {t} once more"
+    return files.read_json(path, ResumePlan, remedy) == ResumePlan(os.environ.get("SLURM_JOB_ID", ""), t)
 
 
 @dataclass(frozen=True)
 class Fork(Opening):
-    """A run that is not there yet, in the folder `target`, and shares the past of `parent` up to iteration t."""
+    """A new run in the folder `target` that shares the iterations of `parent` up to t."""
 
     run: Run
     target: StateDir
@@ -114,7 +115,7 @@ class Fork(Opening):
 
     def carry_out(self, say: Callable[[str], None]) -> Run:
         source, target, run = self.parent.state, self.target, Run(self.target, self.run.recipe, self.run.info)
-        own = _own_start(run, source) if self.t == 0 else {}
+        own = _own_files(run, source) if self.t == 0 else {}
         for n in range(self.t + 1):
             _copy_iteration(source.iteration(n), target.iteration(n), own)
         files.write_bytes(target.instructions, files.read_bytes(source.instructions))
@@ -129,21 +130,21 @@ class Fork(Opening):
 
 
 def prepare_fork(parent: Run, t: int, target: StateDir, recipe: Recipe | None) -> Fork:
-    """A run in `target` that shares the past of `parent` up to iteration t and goes on with `recipe` (None: the parent's).
+    """Fork `parent` after iteration t into `target`, to continue with `recipe` (None: the parent's).
 
-    A new recipe may differ in anything but the pool and the data. Raises SpartaError where it cannot branch there.
+    The recipe may differ in anything but the pool and the data. Raises SpartaError where it cannot branch there.
     """
     require_frozen_recipe(parent)
     require_committed(parent, t)
     recipe = recipe or parent.recipe
     _require_same_pool(parent, recipe)
-    _require_its_method(parent, recipe, t)
-    _require_room(target, t)
+    _require_suitable_method(parent, recipe, t)
+    _require_empty(target, t)
     check_state(parent, upto=t)
     check_changes(parent, recipe, t)
     info = msgspec.structs.replace(
         Run.describe(recipe),
-        # What is played from the start is played by its own rules alone.
+        # A fork of the initial pool plays every iteration by its own rules.
         genesis=parent.info.genesis if t > 0 else recipe.hash,
         instructions_sha256=parent.info.instructions_sha256,
         lessons_sha256=parent.info.lessons_sha256,
@@ -155,20 +156,20 @@ def prepare_fork(parent: Run, t: int, target: StateDir, recipe: Recipe | None) -
 
 
 def is_fork_of(run: Run, parent: Run, t: int) -> bool:
-    """Whether `run` has branched from `parent` after iteration t."""
+    """Whether `run` is a fork of `parent` after iteration t."""
     return run.info.forked_from == parent.info.origin(t)
 
 
-def _require_room(target: StateDir, t: int) -> None:
-    """Raises SpartaError where `target` holds anything but what a fork from iteration t has left that was killed before it was a run."""
+def _require_empty(target: StateDir, t: int) -> None:
+    """Raises SpartaError where `target` is in use; leftovers of a fork from iteration t that was killed early are allowed."""
     if not present(target.run_json):
         refuse_lost_run(target, upto=t)
     if present(target.run_json) or occupied(target, upto=t):
         raise SpartaError(f"{quoted('--fork', target.root)}: the folder is not empty, choose another")
 
 
-def _own_start(run: Run, source: StateDir) -> dict[str, bytes]:
-    """What the fork `run` of the initial pool in `source` has otherwise in it, by file name: its standings are by its own rules."""
+def _own_files(run: Run, source: StateDir) -> dict[str, bytes]:
+    """The files of iteration 0, by name, in which the fork `run` differs from the pool in `source`: standings by its own rules, manifest."""
     zero = source.iteration(0)
     manifest, standing = read_manifest(zero), files.encode_json(standings.initial(run))
     entry = FileEntry(len(standing), hashlib.sha256(standing).hexdigest())
@@ -179,30 +180,30 @@ def _own_start(run: Run, source: StateDir) -> dict[str, bytes]:
 
 
 def _require_same_pool(parent: Run, recipe: Recipe) -> None:
-    wanted, given = recipe.identity(), parent.recipe.identity()
-    if any(wanted[part] != given[part] for part in ("pool", "data")):
+    new, old = recipe.identity(), parent.recipe.identity()
+    if any(new[part] != old[part] for part in ("pool", "data")):
         raise SpartaError(
-            "a fork keeps the pool and the data of its parent: leave both as they are, or begin a new run"
+            "a fork keeps the pool and the data of its parent: leave both as they are, or start a new run"
         )
 
 
-def _require_its_method(parent: Run, recipe: Recipe, t: int) -> None:
-    """Raises SpartaError where `recipe` has a method that does not suit it, or another one than that which made the iterations that are shared."""
+def _require_suitable_method(parent: Run, recipe: Recipe, t: int) -> None:
+    """Raises SpartaError if the method of `recipe` cannot run it, or differs from the method of the shared iterations."""
     method = method_of(recipe)
     method.check(recipe)
     if not parent.info.gold_sha256 and method.gold(recipe):
         raise SpartaError(
-            f"{parent.state.root} was begun without the gold answers that the method {method.name} needs: begin a new run"
+            f"{parent.state.root} has no gold answers, which the method {method.name} needs: begin a new run"
         )
     if t > 0 and recipe.method != parent.recipe.method:
         raise SpartaError(
-            f"a fork from iteration {t} keeps its method, {parent.recipe.method}, which made what it shares with its parent: to go on with "
-            f"{recipe.method}, branch from the initial pool, {quoted('--resume', parent.iteration(0).root)}, or begin a new run"
+            f"a fork from iteration {t} must keep the method of its parent, {parent.recipe.method}: to use {recipe.method}, fork from the initial pool "
+            f"({quoted('--resume', parent.iteration(0).root)}) or begin a new run"
         )
 
 
 def _copy_iteration(source: IterationDir, target: IterationDir, own: Mapping[str, bytes]) -> None:
-    """`source` in the place of `target`, whole or not at all, with `own` files in it; one that an earlier launch put there stays."""
+    """Copy `source` to `target` atomically, with `own` replacing files of the same name. A copy left by an earlier launch is kept."""
 
     def fill(folder: Path) -> None:
         files.copy_tree(source.root, folder)
@@ -211,22 +212,22 @@ def _copy_iteration(source: IterationDir, target: IterationDir, own: Mapping[str
 
     files.put_tree(target.root, fill)
     with files.os_errors_named(target.root):
-        wanted = own.get(source.manifest.name) or source.manifest.read_bytes()
-        if not present(target.manifest) or target.manifest.read_bytes() != wanted:
+        expected = own.get(source.manifest.name) or source.manifest.read_bytes()
+        if not present(target.manifest) or target.manifest.read_bytes() != expected:
             raise SpartaError(
-                f"{target.root} is not a copy of {source.root} as this fork needs it: choose another folder for --fork"
+                f"{target.root} exists and is not the copy of {source.root} that this fork needs: choose another folder for --fork"
             )
 
 
 def _require_idle(run: Run, iterations: Sequence[int], scores: bool) -> None:
-    """Raises SpartaError where tasks of `iterations` still run: they would go on writing into what comes in their place. `scores`: tasks that
-    score checkpoints as well.
+    """Raises SpartaError where tasks of `iterations` still run: they would write into the iterations that replace these. scores: check tasks
+    that score checkpoints, too.
     """
     for t in iterations:
         for phase in with_alternatives(run, phases_of(run.recipe, t), t):
-            if _in_work(run, AttemptDir(run, phase, t)):
+            if _is_active(run, AttemptDir(run, phase, t)):
                 raise SpartaError(
-                    f"tasks of {phase.name} of iteration {t} are still running: end them with --cancel, or launch without --resume "
+                    f"tasks of {phase.name} of iteration {t} are still running: cancel them with --cancel, or launch without --resume "
                     "to wait for them"
                 )
     if scores:
@@ -234,20 +235,22 @@ def _require_idle(run: Run, iterations: Sequence[int], scores: bool) -> None:
 
 
 def _require_no_scoring(run: Run) -> None:
-    """Raises SpartaError where checkpoints are being scored: scores of one past would be written among those of the next."""
+    """Raises SpartaError where checkpoints are being scored: their scores would mix with those of the iterations that replace them."""
     for attempts in attempts_below(run, run.state.jobs / "evals"):
-        if _in_work(run, attempts):
+        if _is_active(run, attempts):
             raise SpartaError(
-                f"tasks that {attempts.phase.title} are still running: end them with --cancel, or wait for them with {suggested('evaluate', run.state.root)}"
+                f"tasks that {attempts.phase.title} are still running: cancel them with --cancel, or wait for them with {suggested('evaluate', run.state.root)}"
             )
 
 
-def _in_work(run: Run, attempts: AttemptDir) -> bool:
-    """Whether tasks of these attempts run, or may come to run."""
+def _is_active(run: Run, attempts: AttemptDir) -> bool:
+    """Whether tasks of these attempts run, or may still start."""
     for name in LAUNCHERS:
         launcher = launcher_named(name, run)
         mine = [attempt for attempt in attempts.all() if attempt.cluster == name]
-        if launcher.expected(attempts) or any(launcher.running(attempts, attempt) for attempt in mine):
+        if launcher.has_unassigned_jobs(attempts) or any(
+            launcher.running(attempts, attempt) for attempt in mine
+        ):
             return True
     return False
 
@@ -256,7 +259,7 @@ def require_committed(run: Run, t: int) -> None:
     committed = run.state.committed()
     if not committed:
         raise SpartaError(
-            f"{run.state.root} has no pool yet, and so nothing to go back to or to branch from: launch without --resume to continue where it "
+            f"{run.state.root} has no pool yet, so there is nothing to resume or to branch from: launch without --resume to continue where it "
             "stopped"
         )
     if t not in committed:

@@ -1,4 +1,4 @@
-"""The batch scripts and cluster profiles of the package, copied to where a person edits and submits them."""
+"""Copies the package's batch scripts and cluster profiles to a folder where a person edits and submits them."""
 
 import shutil
 from pathlib import Path
@@ -8,11 +8,11 @@ from sparta.names import SLURM
 from sparta.store import files
 
 SHIPPED = ("*.sh", "profiles/*.yaml")
-"""What of slurm/ belongs to the package; the wheel holds nothing else of it."""
+"""The files of slurm/ that the wheel ships."""
 
 
 def copy_scripts(folder: Path) -> Path:
-    """Copy the scripts and profiles to folder/slurm, which is returned. Raises SpartaError where that exists: nothing is overwritten."""
+    """Copy the scripts and profiles to folder/slurm and return it. Raises SpartaError where that exists: nothing is overwritten."""
     target = folder / "slurm"
     if target.exists():
         raise SpartaError(f"{target} exists already: name another folder, or move it away first")

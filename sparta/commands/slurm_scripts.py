@@ -1,4 +1,4 @@
-"""What a dry run shows of SLURM: the arrays, their sbatch scripts, and what sbatch itself says to them."""
+"""What a dry run shows for SLURM: the arrays, their sbatch scripts, and the answer of sbatch --test-only."""
 
 from rich.console import Console
 
@@ -16,7 +16,7 @@ from sparta.store.run import Run
 
 
 def arrays_of(run: Run, launcher: Slurm, t: int) -> list[Array]:
-    """The arrays of iteration t, as far as they can be known before it begins."""
+    """The arrays of iteration t, as far as they are known before it begins."""
     widths = {forecast.phase.name: forecast.width.tasks for forecast in forecasts(run, launcher, t)}
     found = []
     for phase in phases_of(run.recipe, t):
@@ -27,9 +27,9 @@ def arrays_of(run: Run, launcher: Slurm, t: int) -> list[Array]:
 
 
 def show_scripts(run: Run, launcher: Slurm, t: int, console: Console) -> None:
-    """Print the script of every array of iteration t. Raises SpartaError where sbatch is there and would refuse one.
+    """Print the script of every array of iteration t. Raises SpartaError where sbatch is installed and would refuse one.
 
-    Without sbatch nobody can have asked SLURM whether tasks could be started, and only a GPU that is too small is refused.
+    Without sbatch nothing is checked against the cluster, except that the profile's GPUs have enough memory.
     """
     submits = cli.installed()
     if not submits:
@@ -39,15 +39,15 @@ def show_scripts(run: Run, launcher: Slurm, t: int, console: Console) -> None:
         console.rule(f"{array.name}: {array.count} task{'s' * (array.count != 1)}", align="left", style="")
         console.print(text.rstrip(), markup=False)
         if submits:
-            console.print(f"# {_said(array, text, launcher)}", markup=False)
+            console.print(f"# {_test_only(array, text, launcher)}", markup=False)
     console.rule(style="")
     if not submits:
         console.print(
-            "There is no sbatch here, so nobody has checked these scripts against the cluster: dry-run once more there."
+            "There is no sbatch here, so these scripts were not checked against the cluster: repeat the dry run there."
         )
 
 
-def _said(array: Array, text: str, launcher: Slurm) -> str:
+def _test_only(array: Array, text: str, launcher: Slurm) -> str:
     try:
         return cli.submit_dry(text, left_to_the_user(array, launcher.profile))
     except SlurmUnavailable as error:

@@ -1,1 +1,1 @@
-"""Text in, text out. `open_engine` (factory.py) gives the process's engine; phases know `base` alone."""
+"""Text in, text out. `open_engine` (factory.py) returns the process's engine; phases import only `base`."""

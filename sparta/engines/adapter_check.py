@@ -1,6 +1,6 @@
-"""Is this folder a LoRA adapter for that base? Answered from headers and configurations, without torch.
+"""Checks that a folder holds a LoRA adapter for a given base, from headers and configurations, without torch.
 
-A base name inside an adapter proves nothing (paths move, names are reused), so names and shapes of tensors decide.
+The base name inside an adapter proves nothing (paths move, names are reused), so tensor names and shapes decide.
 """
 
 import re
@@ -18,7 +18,7 @@ _TENSOR = re.compile(
 )
 _LAYER = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
 PREFIX = "base_model.model."
-"""What PEFT has every name in an adapter's file begin with."""
+"""PEFT begins every tensor name in an adapter's file with this."""
 
 
 def check_adapter(folder: Path, base: Path) -> None:
@@ -60,7 +60,7 @@ def _weights_file(folder: Path) -> Path:
     if pickles:
         raise SpartaError(
             f"adapter {folder} has its weights in {pickles[0].name}, a pickle, which could run code "
-            "when it is read: where you trust it, load it with PEFT and save it again with save_pretrained, "
+            "when it is read: if you trust it, load it with PEFT and save it again with save_pretrained, "
             f"which writes {path.name}"
         )
     raise SpartaError(
@@ -90,25 +90,24 @@ def _check_ranks(folder: Path, settings: dict[str, Any], shapes: Shapes) -> None
         other = shapes.get(re.sub(r"(\.lora_(?:embedding_)?)A", r"\1B", name))
         if other is None or shape[0] != other[1]:
             raise SpartaError(
-                f"adapter {folder}: {name} has no lora_B of its rank beside it; save the adapter again"
+                f"adapter {folder}: {name} has no lora_B of the same rank; save the adapter again"
             )
         if shape[0] not in declared and declared != {None} and ".experts." not in name:
             raise SpartaError(
-                f"adapter {folder}: {name} has rank {shape[0]}, its adapter_config.json says {settings.get('r')}: the two are of different "
-                "adapters, copy both again"
+                f"adapter {folder}: {name} has rank {shape[0]}, but its adapter_config.json says {settings.get('r')}: the two files belong to "
+                "different adapters, copy both again"
             )
     if not found:
         raise SpartaError(f"adapter {folder} holds no LoRA tensors: save it with PEFT's save_pretrained")
 
 
 def _check_modules(folder: Path, base: Path, shapes: Shapes) -> None:
-    """Raises SpartaError for a tensor of a module that the base has under another name, or not at all, as far as the names of its weights tell.
+    """Raises SpartaError for a tensor whose module the base lacks or names differently, judging by the names of the base's weights.
 
-    Names of modules may differ from those of weights (mixtures of experts, bases with images): what stays open is for
-    `sparta.engines.adapter_load`.
+    Module names may differ from weight names (mixtures of experts, vision-language bases); `sparta.engines.adapter_load` checks those cases.
     """
     modules = {name.rpartition(".")[0] for name in weight_names(base)}
-    # Where the output shares the weights of the input it is not among them.
+    # With tied embeddings, lm_head has no weights of its own.
     known = {part for module in modules for part in module.split(".")} | {"lm_head"}
     placed: dict[str, str] = {}
     for module in modules:
@@ -120,23 +119,23 @@ def _check_modules(folder: Path, base: Path, shapes: Shapes) -> None:
             continue
         if match["module"] not in known:
             raise SpartaError(
-                f"adapter {folder} is for another base: it adapts {match['module']}, base {base} has no module of that name"
+                f"adapter {folder} is for another base: it adapts {match['module']}, but base {base} has no module of that name"
             )
         path = name.removeprefix(PREFIX).partition(".lora_")[0].replace(".base_layer", "")
-        # A base may have been saved without its head, and its names without what they begin with.
+        # A base saved without its head lacks the first part of these names.
         if name.startswith(PREFIX) and (images or path in modules or path.partition(".")[2] in modules):
             continue
         there = placed.get(_in_layer(path))
         if there is not None or not name.startswith(PREFIX) or path.startswith("base_model."):
             right = f"{PREFIX}{there}.lora_" if there is not None else PREFIX
             raise SpartaError(
-                f"adapter {folder} would change nothing: PEFT finds no place for {name}, as base {base} needs names that begin with {right}; "
+                f"adapter {folder} would change nothing: PEFT finds no module for {name}, because base {base} needs names that begin with {right}; "
                 "rename its tensors, or save it again with PEFT's save_pretrained"
             )
 
 
 def _in_layer(module: str) -> str:
-    """The name of a module from the number of its layer on; the whole of it outside the layers."""
+    """A module's name from its layer number on; the whole name outside the layers."""
     found = _LAYER.search(f".{module}")
     return f".{module}"[found.start(1) :] if found else module
 
@@ -150,10 +149,10 @@ def _check_layers(
         return
     if max(used) >= layers:
         raise SpartaError(
-            f"adapter {folder} is for another base: it reaches layer {max(used) + 1}, "
-            f"base {base} has {layers} layers"
+            f"adapter {folder} is for another base: it adapts layer {max(used) + 1}, "
+            f"but base {base} has {layers} layers"
         )
-    # Without a choice of layers PEFT adapts all of them, so the first few alone mean a shallower base.
+    # By default PEFT adapts all layers, so an adapter of the first few was made for a shallower base.
     targets = settings.get("target_modules")
     everywhere = isinstance(targets, list) and all(
         re.fullmatch(r"[A-Za-z_]+", str(target)) for target in targets
@@ -162,7 +161,7 @@ def _check_layers(
     chosen = settings.get("layers_to_transform") is not None or settings.get("exclude_modules")
     if everywhere and uniform and not chosen and used == set(range(len(used))) and len(used) < layers:
         raise SpartaError(
-            f"adapter {folder} is for another base: it covers {len(used)} layers, base {base} has {layers}"
+            f"adapter {folder} is for another base: it covers {len(used)} layers, but base {base} has {layers}"
         )
 
 
@@ -176,19 +175,19 @@ def _check_widths(folder: Path, base: Path, shapes: Shapes, config: dict[str, An
         width, expected = (shape[1], width_in) if match["side"] == "A" else (shape[0], width_out)
         if expected is not None and width != expected:
             raise SpartaError(
-                f"adapter {folder} is for another base: {name} is {width} wide, base {base} needs {expected}"
+                f"adapter {folder} is for another base: {name} is {width} wide, but base {base} needs {expected}"
             )
 
 
 def _module_widths(config: dict[str, Any]) -> dict[str, tuple[int | None, int | None]]:
-    """Input and output width of the usual linear modules; None where it cannot be told."""
+    """Input and output width of the usual linear modules; None where the configuration does not determine it."""
     width = config.get("hidden_size")
     heads = config.get("num_attention_heads")
     if not isinstance(width, int) or not isinstance(heads, int) or "kv_lora_rank" in config:
         return {}
     head = config.get("head_dim") or width // heads
     queries, keys = heads * head, (config.get("num_key_value_heads") or heads) * head
-    # Models with experts or layers of several kinds give the same names other widths.
+    # In models with experts, or with layers of several kinds, modules of one name differ in width.
     mixed = any("expert" in key for key in config)
     inner = None if mixed else config.get("intermediate_size")
     attention: dict[str, tuple[int | None, int | None]] = {"q_proj": (width, None), "o_proj": (None, width)}

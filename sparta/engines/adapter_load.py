@@ -1,6 +1,6 @@
-"""An adapter put on its base by PEFT, and PEFT's own account of it: which tensors found no place, and which places got no tensor.
+"""Loads an adapter onto its base with PEFT, and checks that all of it was loaded.
 
-PEFT goes on after either, with a warning at most, and what it leaves out is the bare base.
+PEFT only warns, or not even that, when a tensor has no module or a module gets no tensor; the module then computes as the bare base.
 """
 
 import warnings
@@ -12,9 +12,9 @@ from sparta.errors import SpartaError
 
 
 def put_adapter(model: Any, folder: Path, name: str, base: str) -> Any:
-    """`model` with the adapter in `folder` on it, by the name `name`, not trainable. model: that of transformers, or PEFT's with other adapters.
+    """`model` with the adapter in `folder` loaded as `name`, not trainable. model: a transformers model, or a PEFT model with other adapters.
 
-    Raises SpartaError where not all of the adapter, or more than there are places for, was loaded; `model` is spoiled then. base: for the message.
+    base: for the message. Raises SpartaError if the adapter's tensors and the modules it adapts do not match; `model` must not be used after that.
     """
     from peft import PeftConfig, PeftModel, get_peft_model
 
@@ -27,14 +27,14 @@ def put_adapter(model: Any, folder: Path, name: str, base: str) -> Any:
                 model = get_peft_model(model, config, adapter_name=name)
             result = model.load_adapter(str(folder), adapter_name=name)
     except KeyError as error:
-        # How PEFT fails where a whole module that the adapter replaces is not in its file.
+        # PEFT fails like this when the file lacks a whole module that the adapter replaces.
         raise misfit(folder, base, [str(error.args[0])], []) from error
     require_whole(folder, base, name, result)
     return model.eval()
 
 
 def require_whole(folder: Path, base: str, name: str, result: Any) -> None:
-    """Raises SpartaError where places got no tensor, or tensors found no place. result: PEFT's account, which counts all of the base as missing, too."""
+    """Raises SpartaError if an adapted module got no tensor, or a tensor has no module. result: PEFT's load result; its missing keys include the base's."""
     missing = [
         key.replace(f".{name}", "")
         for key in result.missing_keys
@@ -45,15 +45,15 @@ def require_whole(folder: Path, base: str, name: str, result: Any) -> None:
 
 
 def misfit(folder: Path, base: str, missing: Collection[str], unexpected: Collection[str]) -> SpartaError:
-    """What to say of an adapter that does not meet the modules of the base."""
+    """The error for an adapter that does not match the modules of the base."""
     parts = []
     if unexpected:
-        parts.append(f"{len(unexpected)} of its tensors found no place there ({min(unexpected)})")
+        parts.append(f"{len(unexpected)} of its tensors have no module there ({min(unexpected)})")
     if missing:
         parts.append(
             f"{len(missing)} that its adapter_config.json asks for are not in its file ({min(missing)})"
         )
     return SpartaError(
-        f"adapter {folder} does not fit base {base}, which would answer as if it were not there or in part: {' and '.join(parts)}; name the base "
+        f"adapter {folder} does not fit base {base} and would be ignored, at least in part: {' and '.join(parts)}; name the base "
         "that it was made for, or save it again with PEFT's save_pretrained"
     )

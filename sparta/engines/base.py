@@ -1,8 +1,7 @@
-"""What every engine does: take requests for models of the pool, give completions back as they finish.
+"""The engine interface: it takes requests for models of the pool and yields completions as they finish.
 
-An engine holds one base at a time (or more where it can) with the adapters asked for, renders nothing by
-itself and retries nothing. Phases build requests with the engine's renderer; order and batching are the
-engine's business.
+An engine holds one base at a time, with the requested adapters. It does not render prompts and does not retry.
+Phases build requests with the engine's renderer; the engine decides order and batching.
 """
 
 from collections import deque
@@ -31,9 +30,8 @@ class Sampling:
 class ModelRef:
     """A model of the pool as an engine needs it.
 
-    base: a folder with the base model; of a judge of evaluations at an endpoint, the model's name there. adapter: a PEFT
-    folder, None for a full model. version: changes with the weights, so that nothing cached under an older version is
-    ever used for this one.
+    base: a folder with the base model; for an evaluation judge at an endpoint, the model's name there. adapter: a PEFT
+    folder, None for a full model. version: changes with the weights, so that caches never mix versions.
     """
 
     name: str
@@ -43,12 +41,12 @@ class ModelRef:
 
     @property
     def weights(self) -> tuple[str, Path | None, str]:
-        """Equal for members that are one model under several names: an engine holds it once and answers as each of them."""
+        """Equal for members with the same weights: an engine loads these once and serves all the names."""
         return self.base, self.adapter, self.version
 
 
 class Label(NamedTuple):
-    """A label of `expected` judging. token: its id right after the prompt; None where there is no local tokenizer."""
+    """A label of `expected` judging. token: its id right after the prompt; None if there is no local tokenizer."""
 
     text: str
     token: int | None
@@ -56,15 +54,14 @@ class Label(NamedTuple):
 
 @dataclass(frozen=True)
 class Request:
-    """One completion to be made. key comes back unchanged.
+    """One request for a completion. key: returned unchanged with the completion.
 
-    labels: where there are any, nothing is decoded; the completion carries their probabilities as the next
-    token, renormalised.
+    labels: if given, nothing is decoded; the completion holds their next-token probabilities, renormalised.
     prefix: token ids the completion must start with (they follow the prompt and are not part of the result).
-    pattern: a regular expression that the whole completion is made to match; "" leaves it free. A completion
-    that runs into its limit is a beginning of a match.
-    continuation: where there are any token ids, nothing is decoded; the completion carries their log-likelihood
-    after the prompt.
+    pattern: a regular expression that constrains the whole completion; "" for none. A completion cut off at its
+    limit is the beginning of a match.
+    continuation: if given, nothing is decoded; the completion holds the log-likelihood of these token ids after
+    the prompt.
     """
 
     key: str
@@ -80,11 +77,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Completion:
-    """What came of a request.
+    """The result of a request.
 
-    text: thinking and all, special tokens left out but for the tags of thinking (see `Renderer.said`). token_ids: as sampled, the end-of-sequence token included where produced.
-    label_probs: [labels], for label requests alone; empty where an endpoint names none of them. seconds: what
-    the request cost, or its share of what its batch cost. counted: tokens that an endpoint says it has generated.
+    text: includes any thinking; without special tokens, except the thinking tags (see `Renderer.split_reply`). token_ids: as
+    sampled, including the end-of-sequence token if there is one. label_probs: [labels], for label requests only; empty if
+    an endpoint returned none of the labels. seconds: what the request took, or its share of its batch. counted: new tokens
+    that an endpoint reports.
     """
 
     key: str
@@ -99,14 +97,12 @@ class Completion:
 
     @property
     def new_tokens(self) -> int:
-        """How many tokens were generated, by an endpoint's own count where it gives no ids."""
+        """How many tokens were generated; an endpoint's own count if there are no token ids."""
         return len(self.token_ids) or self.counted
 
 
 class Inbox:
-    """Requests on their way to an engine: those it was made with, drawn one by one, and before them those put
-    in while the engine runs, in answer to what it has completed.
-    """
+    """The requests for an engine: an iterable, consumed lazily, and follow-up requests put in while the engine runs, which come first."""
 
     def __init__(self, requests: Iterable[Request] = ()) -> None:
         self._rest = iter(requests)
@@ -114,13 +110,13 @@ class Inbox:
         self._put: deque[Request] = deque()
 
     def put(self, request: Request) -> None:
-        """Add a request, to be taken before all that have not been taken yet but were not put in."""
+        """Add a follow-up request. It is taken before the rest of the iterable."""
         self._put.append(request)
 
     def take(self, most: int, base: str = "") -> list[Request]:
         """At most `most` requests for models of one base: `base`, or that of the next request.
 
-        Fewer may be there although more follow: for another base, or yet to be put in. Empty: none for now.
+        May return fewer although more follow: those are for another base, or not put in yet. Empty: none for now.
         """
         taken: list[Request] = []
         while len(taken) < most and (queue := self._next()):
@@ -131,7 +127,7 @@ class Inbox:
         return taken
 
     def _next(self) -> deque[Request]:
-        """The queue whose first request comes next; an empty one where there is none."""
+        """The queue whose first request comes next; empty if there is none."""
         if self._put:
             return self._put
         if not self._drawn:
@@ -144,7 +140,7 @@ class Engine(Protocol):
 
     @property
     def loads(self) -> int:
-        """Bases loaded so far: what costs minutes on a GPU, so it is counted."""
+        """Bases loaded so far; each load takes minutes on a GPU."""
         ...
 
     @property
@@ -153,22 +149,22 @@ class Engine(Protocol):
         ...
 
     def expect(self, models: Iterable[ModelRef]) -> None:
-        """Told before `run` which models requests may be for: memory for adapters is set aside once.
+        """Declare, before `run`, the models that requests may be for, so that memory for adapters is reserved once. Loads nothing.
 
-        Raises SpartaError, naming the model, where one cannot work. Loads nothing.
+        Raises SpartaError, naming the model, if this engine cannot serve one of them.
         """
         ...
 
     def renderer(self, model: ModelRef) -> Renderer: ...
 
     def tokenizer_fingerprint(self, model: ModelRef) -> str:
-        """Equal for two models exactly if token ids mean the same to both."""
+        """Equal for two models if and only if token ids mean the same to both."""
         ...
 
     def run(self, requests: Inbox) -> Iterator[Completion]:
-        """Completions in any order, each as soon as it is finished, until nothing is under way and the inbox empty.
+        """Completions in any order, each as soon as it is finished, until no request is in flight and the inbox is empty.
 
-        Whoever consumes them may put requests in between two of them. One base is held at a time.
+        The consumer may put in requests between two completions. One base is loaded at a time.
         """
         ...
 

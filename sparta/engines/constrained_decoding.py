@@ -1,4 +1,4 @@
-"""Holds completions of a batch to a regular expression, token by token, by llguidance."""
+"""Constrains the completions of a batch to a regular expression, token by token, with llguidance."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -8,9 +8,9 @@ if TYPE_CHECKING:
 
 
 class Patterns:
-    """A logits processor that leaves each row only the tokens with which its text can still become a match.
+    """A logits processor that masks, in each row, the tokens after which its text can no longer match.
 
-    A row whose text is a match that nothing can follow ends with the first of `ends`, the end-of-sequence ids.
+    A row whose match cannot be extended ends with the first of `ends`, the end-of-sequence ids.
     matcher: from `matcher_of`. prompt_width: tokens before the completions.
     """
 
@@ -22,7 +22,7 @@ class Patterns:
         self._over = [False] * rows
 
     def __call__(self, input_ids: "Tensor", scores: "Tensor") -> "Tensor":
-        """`scores` [rows, vocabulary] with tokens that lead away from a match set to -inf."""
+        """`scores` [rows, vocabulary] with tokens that rule out a match set to -inf."""
         import torch
         from llguidance.torch import allocate_token_bitmask, fill_next_token_bitmask
 
@@ -36,7 +36,7 @@ class Patterns:
                 complete.append(row)
             elif not self._over[row]:
                 fill_next_token_bitmask(matcher, bitmask, row)
-        # 32 tokens an integer. llguidance's own way to apply it compiles a kernel first: seconds, and a compiler.
+        # 32 tokens per integer. llguidance's own function compiles a kernel first, which takes seconds and a compiler.
         allowed = (bitmask[:, :, None] >> torch.arange(32, dtype=torch.int32)) & 1
         allowed = allowed.flatten(1)[:, : scores.shape[-1]].bool().to(scores.device)
         scores = scores.masked_fill(~allowed, float("-inf"))
@@ -47,7 +47,7 @@ class Patterns:
         return scores
 
     def _follow(self, row: int, token: int) -> None:
-        """Tell the row's matcher of the token that was chosen; a row that has ended is only being padded."""
+        """Advance the row's matcher by the chosen token; the tokens of a finished row are padding."""
         if self._over[row] or token in self._ends:
             self._over[row] = True
         elif not self._matchers[row].is_stopped():
@@ -55,9 +55,9 @@ class Patterns:
 
 
 def matcher_of(pattern: str, tokenizer: Any, vocabulary: int) -> Any:
-    """What follows a text and knows which tokens may come next: an `llguidance.LLMatcher` at its beginning.
+    """An `llguidance.LLMatcher` for `pattern`, in its initial state: it tracks a text and gives the allowed next tokens.
 
-    vocabulary: width of the model's logits, in tokens. Raises ValueError for a pattern that is none.
+    vocabulary: width of the model's logits, in tokens. Raises ValueError for an invalid pattern.
     """
     from llguidance import LLMatcher
     from llguidance.hf import from_tokenizer
@@ -70,8 +70,8 @@ def matcher_of(pattern: str, tokenizer: Any, vocabulary: int) -> Any:
 
 
 def grammar_of(pattern: str) -> str:
-    """A regular expression as a grammar of llguidance's own kind.
+    """A regular expression as a grammar in llguidance's Lark format.
 
-    no_forcing: a model may write a text in its own tokens, even where there is but one text to write.
+    no_forcing: the model chooses the tokenization, even where the pattern allows only one text.
     """
     return '%llguidance {"no_forcing": true}\nstart: /' + pattern.replace("/", r"\/") + "/\n"

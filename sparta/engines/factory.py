@@ -1,4 +1,4 @@
-"""The process's one engine. Loading weights costs minutes on a GPU, so it outlives a phase."""
+"""The process's one engine. It outlives a phase, because loading weights takes minutes on a GPU."""
 
 import sys
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ from sparta.recipes import schema as recipe
 
 
 class Loads(NamedTuple):
-    """Bases loaded, and the seconds that took."""
+    """Bases loaded, and how many seconds that took."""
 
     bases: int
     seconds: float
 
 
 _loads_of_closed = Loads(0, 0.0)
-_Asked = tuple[recipe_engine.EngineSettings, bool, Path | None, str, ChatOptions]
-_current: tuple[_Asked, Engine] | None = None
+_Arguments = tuple[recipe_engine.EngineSettings, bool, Path | None, str, ChatOptions]
+_current: tuple[_Arguments, Engine] | None = None
 
 
 def open_engine(
@@ -32,17 +32,17 @@ def open_engine(
     key: str = "engine",
     chat: ChatOptions = UNDATED,
 ) -> Engine:
-    """The engine for `settings`: the open one where its settings are equal, else a new one in its place.
+    """The engine for `settings`: the open one if it has the same arguments, else a new one that replaces it.
 
-    calls: the folder where answers of an endpoint are kept; None keeps none. key: where the recipe has `settings`. chat: of the run.
+    calls: the folder that caches an endpoint's answers; None caches nothing. key: where the recipe has `settings`. chat: options of the run.
     """
     global _current
-    asked = (settings, trust_remote_code, calls, key, chat)
-    if _current is not None and _current[0] == asked:
+    arguments = (settings, trust_remote_code, calls, key, chat)
+    if _current is not None and _current[0] == arguments:
         return _current[1]
     close_engine()
-    engine = _made(kind_of(settings), *asked)
-    _current = (asked, engine)
+    engine = _create(kind_of(settings), *arguments)
+    _current = (arguments, engine)
     return engine
 
 
@@ -53,13 +53,13 @@ def check_engine(
     trust_remote_code: bool,
     chat: ChatOptions,
 ) -> None:
-    """Raises SpartaError where an engine could not work for `models`, as far as that can be seen without a GPU or an endpoint."""
+    """Raises SpartaError if an engine could not serve `models`, as far as that is known without a GPU or an endpoint."""
     kind = "hf" if settings.kind == "auto" else settings.kind
-    engine = _made(kind, settings, trust_remote_code, None, "engine", chat)
+    engine = _create(kind, settings, trust_remote_code, None, "engine", chat)
     try:
         engine.expect(models)
         if settings.kind == "auto":
-            # What a GPU would mean.
+            # On a GPU the engine would be vLLM.
             lora_capacities(models, settings.vllm)
         check_labels(engine, models, judging, trust_remote_code, chat)
     finally:
@@ -76,14 +76,14 @@ def close_engine() -> None:
 
 
 def close_engine_on_gpu() -> None:
-    """Close an engine that holds GPU memory, which training is about to need; on a CPU it may stay."""
+    """Close an engine that holds GPU memory, which training needs; on a CPU it stays open."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         close_engine()
 
 
 def loads_so_far() -> Loads:
-    """What this process has loaded."""
+    """Bases that this process has loaded."""
     if _current is None:
         return _loads_of_closed
     engine, before = _current[1], _loads_of_closed
@@ -91,7 +91,7 @@ def loads_so_far() -> Loads:
 
 
 def kind_of(settings: recipe_engine.EngineSettings) -> str:
-    """The kind of engine that `settings` come to on this machine: auto is vllm where there is a GPU that they allow, hf elsewhere."""
+    """The kind of engine for `settings` on this machine: auto means vllm if there is a GPU and `settings.device` allows it, else hf."""
     if settings.kind != "auto":
         return settings.kind
     import torch
@@ -99,7 +99,7 @@ def kind_of(settings: recipe_engine.EngineSettings) -> str:
     return "vllm" if settings.device != "cpu" and torch.cuda.is_available() else "hf"
 
 
-def _made(
+def _create(
     kind: str,
     settings: recipe_engine.EngineSettings,
     trust_remote_code: bool,

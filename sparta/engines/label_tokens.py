@@ -1,4 +1,4 @@
-"""Labels of `expected` judging (ALGORITHM, Votes): the one token that each is where a judge would write it."""
+"""Labels of `expected` judging (ALGORITHM, Votes): the token id of each at the position where a judge would write it."""
 
 from collections.abc import Iterable
 from itertools import takewhile
@@ -11,8 +11,8 @@ from sparta.engines.tokenizers import load_renderer
 from sparta.errors import SpartaError
 from sparta.recipes.schema import Judging
 
-_WORKING = "working\n"
-"""Stands for the line that a judge writes first where it works: labels then follow a line break."""
+_REASONING = "working\n"
+"""Stands for the reasoning that a judge may write first: labels then follow a line break."""
 
 
 def check_labels(
@@ -22,10 +22,9 @@ def check_labels(
     trust_remote_code: bool = False,
     chat: ChatOptions = UNDATED,
 ) -> None:
-    """Raises SpartaError, naming the base, where a label of `expected` judging is not one token of its own to every model.
+    """Raises SpartaError, naming the base, unless every label of `expected` judging is one distinct token for every model.
 
-    Needs tokenizers, no weights; where an endpoint answers, those in the folders of the bases. Nothing is checked for other judging, which has
-    no labels.
+    Needs tokenizers but no weights; for an endpoint, the tokenizers in the folders of the bases. Other judging modes have no labels and pass.
     """
     if judging.mode != "expected":
         return
@@ -40,14 +39,14 @@ def check_labels(
 
 
 def labels_of(renderer: Renderer, judging: Judging) -> tuple[Label, ...]:
-    """Each label with its token id right after a judge prompt, and after the working where there is one; without one where an endpoint renders.
+    """Each label with its token id right after a judge prompt, or after the reasoning if there is any; without an id if an endpoint renders.
 
-    A tokenizer may give a label another id there than alone. Raises SpartaError for a label that is not exactly one token
-    more than what it follows, or not its own.
+    The id may differ from that of the label alone. Raises SpartaError for a label that does not add exactly one token to
+    the text before it, or shares its token with another.
     """
     if renderer.tokenizer is None:
         return tuple(Label(label, None) for label in judging.labels)
-    before = _end_of_prompt(renderer) + (_WORKING if judging.working else "")
+    before = _end_of_prompt(renderer) + (_REASONING if judging.working else "")
     given = renderer.encode(before)
     ids = []
     for label in judging.labels:
@@ -66,9 +65,9 @@ def labels_of(renderer: Renderer, judging: Judging) -> tuple[Label, ...]:
 
 
 def _end_of_prompt(renderer: Renderer) -> str:
-    """What every prompt ends with after its last special token, with the empty thought that stands there where a model may think.
+    """The text after a prompt's last special token, with an empty thought where a model may think.
 
-    Text before that has no part in how a label is cut into tokens.
+    Only this text can affect how a label after it is tokenized.
     """
     prompt = renderer.combat([Message("user", "?")])
     token_ids = (prompt.token_ids or ()) + renderer.thought("", prompt.state)

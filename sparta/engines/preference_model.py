@@ -1,8 +1,8 @@
-"""Models that say how likely one answer is preferred to another: a reward model, or a pairwise ranker (for SPPO). Text in, probabilities out.
+"""Preference models for SPPO: the probability that one answer is preferred to another, from a reward model or a pairwise ranker.
 
-Both are sequence classifiers of transformers with one label. A reward model reads one answer, in its own chat template where it has one; the
-probability is the sigmoid of the difference of two rewards. A ranker reads question and two answers behind the markers of PairRM; its logit is of
-the first being better, and both orders are averaged, so that it prefers no place.
+Both are sequence classifiers of transformers with one label. A reward model reads one answer, in its chat template if it has one; the probability
+is the sigmoid of the difference of two rewards. A ranker reads the question and two answers after the markers of PairRM; its logit is for the
+first answer. Both orders are averaged, which removes position bias.
 """
 
 from collections.abc import Sequence
@@ -16,20 +16,20 @@ from sparta.chat.template import Message
 from sparta.errors import SpartaError
 
 MARKERS = ("<|source|>", "<|candidate1|>", "<|candidate2|>")
-"""What stands before question, first and second answer in the text of a ranker."""
+"""The tokens before question, first and second answer in the input of a ranker."""
 Kind = Literal["reward", "ranker"]
 
 
 @dataclass(frozen=True)
 class Preferred:
-    """probabilities: [n, n], of the row's answer being preferred to the column's, 1/2 on the diagonal. tokens: read for it."""
+    """probabilities: [n, n], that the row's answer is preferred to the column's; 1/2 on the diagonal. tokens: read to compute them."""
 
     probabilities: tuple[tuple[float, ...], ...]
     tokens: int
 
 
 class PreferenceTexts:
-    """How texts become the token ids that a preference model reads. Raises SpartaError where they cannot."""
+    """Turns texts into the token ids that a preference model reads. Raises SpartaError if the model or a text is unusable."""
 
     def __init__(self, kind: Kind, folder: str, trust_remote_code: bool = False) -> None:
         from transformers import AutoConfig, AutoTokenizer
@@ -44,19 +44,19 @@ class PreferenceTexts:
             ) from error
         if not Path(folder).is_dir() or config.num_labels != 1:
             raise SpartaError(
-                f"baseline.preference.model: {folder} has {config.num_labels} labels, a {kind} has one: name a sequence classifier with one label"
+                f"baseline.preference.model: {folder} has {config.num_labels} labels, but a {kind} has one: name a sequence classifier with one label"
             )
         self.limit = int(getattr(config, "max_position_embeddings", 0) or self.tokenizer.model_max_length)
         if kind == "ranker":
             for marker in MARKERS:
                 if len(self._ids(marker)) != 1:
                     raise SpartaError(
-                        f"baseline.preference.model: {folder} does not know {marker} as one token, which a ranker reads before its texts: name a ranker of "
-                        "PairRM's form, or set kind to reward"
+                        f"baseline.preference.model: {folder} has no single token {marker}, which marks the texts of a ranker: name a ranker in "
+                        "PairRM's format, or set kind to reward"
                     )
 
     def rewarded(self, question: Sequence[Message], answer: str) -> list[int]:
-        """What a reward model reads."""
+        """The token ids of a reward model's input."""
         turns = [*question, Message("assistant", answer)]
         if self.tokenizer.chat_template:
             ids = self.tokenizer.apply_chat_template(
@@ -68,7 +68,7 @@ class PreferenceTexts:
         return self._readable(list(self.tokenizer(question_text(question), answer)["input_ids"]), answer)
 
     def ranked(self, question: Sequence[Message], first: str, second: str) -> list[int]:
-        """What a ranker reads."""
+        """The token ids of a ranker's input."""
         texts = zip(MARKERS, (question_text(question), first, second), strict=True)
         ids = [
             token for marker, text in texts for token in (*self._ids(marker), *self._ids(text, plain=True))
@@ -78,26 +78,26 @@ class PreferenceTexts:
         return self._readable([*before, *ids, *after], first)
 
     def _ids(self, text: str, plain: bool = False) -> list[int]:
-        """plain: a special token that the text spells is read as its letters."""
+        """plain: read special tokens in the text as ordinary characters."""
         return list(self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=plain))
 
     def _readable(self, ids: list[int], text: str) -> list[int]:
         unknown = self.tokenizer.unk_token_id
         if unknown is not None and unknown in ids:
             raise SpartaError(
-                f"baseline.preference.model: the tokenizer of {self.folder} cannot read all of what it is asked, as in the answer {text[:80]!r}: name a model "
-                "whose tokenizer knows this language"
+                f"baseline.preference.model: the tokenizer of {self.folder} has no tokens for a part of its input, with the answer {text[:80]!r}: name a model "
+                "whose tokenizer covers this language"
             )
         if len(ids) > self.limit:
             raise SpartaError(
-                f"baseline.preference.model: {self.folder} reads {self.limit} tokens at most, and a question with its answer has {len(ids)}: name a model that "
-                "reads more, or lower generation.max_new_tokens"
+                f"baseline.preference.model: {self.folder} reads at most {self.limit} tokens, but a question with its answer has {len(ids)}: name a model with a "
+                "longer context, or lower generation.max_new_tokens"
             )
         return ids
 
 
 class PreferenceScorer:
-    """A preference model in memory. dtype, device: as of a training (see sparta.training.loading)."""
+    """A preference model in memory. dtype, device: as in training (see sparta.training.loading)."""
 
     def __init__(self, texts: PreferenceTexts, dtype: str, device: str, trust_remote_code: bool) -> None:
         import torch
@@ -113,13 +113,13 @@ class PreferenceScorer:
             )
         except (OSError, ValueError) as error:
             raise SpartaError(
-                f"baseline.preference.model: {texts.folder} could not be loaded ({str(error).partition(chr(10))[0]})"
+                f"baseline.preference.model: {texts.folder} cannot be loaded ({str(error).partition(chr(10))[0]}): name the folder of a sequence classifier"
             ) from error
         self._model: Any = model.to(device).eval()
         self._device = device
 
     def preferred(self, question: Sequence[Message], answers: Sequence[str]) -> Preferred:
-        """How likely each of `answers` to `question` is preferred to each other one."""
+        """The probability that each of `answers` to `question` is preferred to each other one."""
         n = len(answers)
         if self._texts.kind == "reward":
             read = [self._texts.rewarded(question, answer) for answer in answers]
@@ -139,7 +139,7 @@ class PreferenceScorer:
         return Preferred(rows, sum(map(len, read)))
 
     def _logits(self, read: Sequence[Sequence[int]]) -> list[float]:
-        """One forward pass a text: what it is does not depend on its company, and the texts of one prompt are few."""
+        """One forward pass per text, so that a logit does not depend on the batch; a prompt has few texts."""
         import torch
 
         found = []

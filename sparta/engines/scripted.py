@@ -1,8 +1,8 @@
-"""An engine without a model: answers and votes derived from seeds, for rehearsals and for tests of faults.
+"""An engine without a model: answers and votes derived from seeds, for dry runs and for fault tests.
 
-Every model has a skill, which follows from its name and, a little, its version. Answers state their quality,
-which varies around the skill of who gave them; judges read it back with an error that is larger for the less
-skilled. So reputations move as they would with models. Where a prompt invites it they think first, some longer than others.
+Every model has a skill, derived from its name and, slightly, from its version. Answers state their quality, which varies
+around the skill of their model; judges read the quality back with an error that is larger for less skilled judges. So
+reputations move as they would with real models. If a prompt invites thinking, models think first, for different lengths.
 """
 
 import json
@@ -26,7 +26,7 @@ _UNREADABLE = "I would rather not say."
 
 
 class ScriptedEngine:
-    """See `sparta.engines.base.Engine`. A completion depends on its request alone, not on its company."""
+    """See `sparta.engines.base.Engine`. A completion depends only on its request."""
 
     def __init__(self, settings: recipe_engine.EngineSettings, chat: ChatOptions = UNDATED) -> None:
         self.settings = settings
@@ -35,7 +35,7 @@ class ScriptedEngine:
         self._renderer = Renderer(ByteTokenizer(), settings.context_length, chat)
 
     def expect(self, models: Iterable[ModelRef]) -> None:
-        """Any model will do."""
+        """Every model is accepted."""
 
     def renderer(self, model: ModelRef) -> Renderer:
         return self._renderer
@@ -86,7 +86,7 @@ class ScriptedEngine:
         return Completion(request.key, text, token_ids, prompt_tokens, reason, time.perf_counter() - began)
 
     def _thought(self, request: Request) -> str:
-        """What the model thinks first: what would count for a vote or an answer, if it did count. Nothing where it goes on from something."""
+        """The model's thinking: it contains what would parse as a vote or an answer, to show that thinking is not parsed. "" after a prefix."""
         tags = self._renderer.tags
         if tags is None or request.prefix or not request.prompt.invites_thinking:
             return ""
@@ -103,12 +103,12 @@ class ScriptedEngine:
             quality = _bounded(rng.stream(*_name(request), "answer").gauss(skill(request.model), 1.0))
             return f"scripted answer {rng.seed_of(*_name(request)):016x}, quality {quality:.2f}"
         prompt = request.prompt.messages[-1].content
-        written = self._renderer.said(request.prompt, self._renderer.decode(request.prefix)).answer
-        working = "" if written or "First work out" not in prompt else "scripted working\n"
-        return working + self._verdict(request, prompt, written)
+        written = self._renderer.split_reply(request.prompt, self._renderer.decode(request.prefix)).answer
+        reasoning = "" if written or "First work out" not in prompt else "scripted working\n"
+        return reasoning + self._verdict(request, prompt, written)
 
     def _comparison(self, request: Request) -> str:
-        """Which of two judgements is better: by chance."""
+        """A random choice between two judgements."""
         chance = rng.stream(*_name(request), "comparison")
         if chance.random() < self.settings.scripted.unreadable.get(request.model.name, 0.0):
             return _UNREADABLE
@@ -134,15 +134,13 @@ class ScriptedEngine:
 
 
 def skill(model: ModelRef) -> float:
-    """The quality that answers of `model` have on average, in score points: 3 to 8 by name, up to half a
-    point more or less by version.
-    """
+    """The mean quality of the answers of `model`, in score points: 3 to 8 by name, plus or minus up to half a point by version."""
     by_name = rng.stream("scripted", "skill", model.name).uniform(3.0, 8.0)
     return by_name + rng.stream("scripted", "skill", model.name, model.version).uniform(-0.5, 0.5)
 
 
 def _perceived(request: Request) -> float:
-    """The quality that a judge sees in the response of its prompt, in score points."""
+    """The quality that a judge sees in the response that it judges, in score points."""
     stated = _QUALITY.findall(request.prompt.messages[-1].content)
     quality = float(stated[-1]) if stated else 5.5
     error = 0.5 + (8.5 - skill(request.model)) / 4
@@ -174,7 +172,7 @@ class AddedToken:
 
 
 class ByteTokenizer:
-    """One token a byte and ChatML around turns: as much of a transformers tokenizer as `Renderer` uses."""
+    """One token per byte, and ChatML around turns: the part of a transformers tokenizer that `Renderer` uses."""
 
     START, END, PAD = 256, 257, 258
     name_or_path = "scripted"

@@ -1,4 +1,4 @@
-"""How many tokens a text comes to, counted by its tokenizer or estimated by its characters."""
+"""How many tokens a text has, counted with a tokenizer or estimated from its characters."""
 
 from collections.abc import Callable
 from functools import cache
@@ -6,15 +6,15 @@ from pathlib import Path
 
 CHARACTERS_A_TOKEN = 4.0
 FRAME_TOKENS = 8.0
-"""What a chat template adds to a prompt, about."""
+"""Tokens that a chat template adds to a prompt, roughly."""
 
 Count = Callable[[str], float]
-"""Tokens of a text."""
+"""From a text to its number of tokens."""
 
 
 @cache
 def counter_of(base: str) -> Count:
-    """What counts tokens as the base in the folder `base` does, special tokens of a template apart."""
+    """Counts tokens with the tokenizer in the folder `base`, without a template's special tokens."""
     path = Path(base) / "tokenizer.json"
     if not path.is_file():
         return by_characters
@@ -22,7 +22,7 @@ def counter_of(base: str) -> Count:
 
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.no_truncation()
-    # One text after the other: a batch is encoded by threads, after which a driver's children could not be forked without a warning.
+    # One text at a time: encoding a batch starts threads, after which forking warns.
     return lambda text: float(len(tokenizer.encode(text, add_special_tokens=False).ids))
 
 

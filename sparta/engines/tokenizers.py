@@ -18,15 +18,15 @@ _TEMPLATES = ("chat_template.jinja", "additional_chat_templates/*.jinja")
 
 
 def check_base(base: str) -> None:
-    """Raises SpartaError unless `base` is a folder with a model in safetensors that can chat.
+    """Raises SpartaError unless `base` is a folder with a model in safetensors, a tokenizer and a chat template.
 
-    Looks at names and JSON alone, so that a whole pool is checked in no time.
+    Reads only file names, headers and JSON, so checking a whole pool is fast.
     """
     folder = Path(base)
     if not (folder / "config.json").is_file():
         hint = f", or name {HUB}{base} and fetch it: {FETCH}" if names_one_of_hub(base) else ""
         raise SpartaError(
-            f"base {base} is no folder with a config.json; correct it in the recipe or put the model there{hint}"
+            f"base {base} is not a folder with a config.json; correct it in the recipe or put the model there{hint}"
         )
     weight_files(folder)
     if not any(path for pattern in _VOCABULARIES for path in folder.glob(pattern)):
@@ -34,13 +34,13 @@ def check_base(base: str) -> None:
             f"base {base} has no tokenizer ({', '.join(_VOCABULARIES)}): copy the files of its tokenizer there"
         )
     settings = folder / "tokenizer_config.json"
-    told = settings.is_file() and read_object(settings, f"base {base}").get("chat_template")
-    if not told and not any(map(list, map(folder.glob, _TEMPLATES))):
+    template = settings.is_file() and read_object(settings, f"base {base}").get("chat_template")
+    if not template and not any(map(list, map(folder.glob, _TEMPLATES))):
         raise _cannot_chat(base)
 
 
 def may_think(base: str, chat: ChatOptions) -> bool:
-    """Whether recipe or chat template speak of thinking, by the files in the folder `base` alone."""
+    """Whether models on this base may think, according to the recipe or else the chat template in the folder `base`."""
     if chat.thinking != "auto":
         return chat.thinking != "off"
     settings = Path(base) / "tokenizer_config.json"
@@ -51,9 +51,9 @@ def may_think(base: str, chat: ChatOptions) -> bool:
 
 
 def tokens_of_thinking(base: str, chat: ChatOptions) -> int:
-    """What models on the base in the folder `base` may spend on thinking, for estimates: none where the template is told that they are not to."""
-    told = any(value is False for name, value in chat.template_kwargs.items() if "think" in name)
-    return chat.thinking_tokens if may_think(base, chat) and not told else 0
+    """The most tokens that a model on this base may spend on thinking, for estimates: 0 if the template's arguments turn thinking off."""
+    turned_off = any(value is False for name, value in chat.template_kwargs.items() if "think" in name)
+    return chat.thinking_tokens if may_think(base, chat) and not turned_off else 0
 
 
 def _cannot_chat(base: str) -> SpartaError:
@@ -65,7 +65,7 @@ def _cannot_chat(base: str) -> SpartaError:
 def load_renderer(
     base: str, context_length: int, trust_remote_code: bool, chat: ChatOptions = UNDATED
 ) -> Renderer:
-    """The renderer of the base in the folder `base`; its context is `context_length`, or less where the base allows less."""
+    """The renderer of the base in the folder `base`; its context is `context_length` tokens, or the base's maximum if that is less."""
     from transformers import AutoConfig, AutoTokenizer
 
     check_base(base)
@@ -82,7 +82,7 @@ def load_renderer(
 
 
 def fingerprint(tokenizer: Any) -> str:
-    """16 hex digits of what gives token ids their meaning: vocabulary, added tokens and chat template."""
+    """A hash, 16 hex digits, of all that gives token ids their meaning: vocabulary, added tokens and chat template."""
     return _digest([*_vocabulary(tokenizer), tokenizer.chat_template])
 
 
@@ -101,12 +101,12 @@ def _digest(content: list[Any]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of a library says first, for the end of a sentence of ours."""
+    """The first line of a library's error, for use in our own message."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 class Tokenizers:
-    """Renderers and fingerprints of the bases that an engine has met; each tokenizer is loaded once."""
+    """Renderers and fingerprints of the bases that an engine serves; each tokenizer is loaded once."""
 
     def __init__(self, context_length: int, trust_remote_code: bool, chat: ChatOptions) -> None:
         self._context_length = context_length
@@ -116,7 +116,7 @@ class Tokenizers:
         self._fingerprints: dict[str, str] = {}
 
     def renderer(self, base: str) -> Renderer:
-        """The renderer of `base`. Raises SpartaError where the base is missing or cannot chat."""
+        """The renderer of `base`. Raises SpartaError if the base is missing or has no chat template."""
         if base not in self._renderers:
             self._renderers[base] = load_renderer(
                 base, self._context_length, self._trust_remote_code, self._chat

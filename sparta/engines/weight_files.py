@@ -1,4 +1,4 @@
-"""What the headers of safetensors files and a base's index say of weights, read without loading one and without torch."""
+"""Names, types and shapes of weights, read from safetensors headers and a base's index, without torch."""
 
 import json
 from collections.abc import Mapping
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sparta.errors import SpartaError
+from sparta.store.disk import explain
 
 WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -21,7 +22,7 @@ class TensorInfo(NamedTuple):
 
 
 def tensors_in(path: Path) -> dict[str, TensorInfo]:
-    """The tensors of a safetensors file by name, from its header. Raises SpartaError unless the file is as long as that says."""
+    """The tensors of a safetensors file by name, from its header. Raises SpartaError if the file is damaged or truncated."""
     torn = SpartaError(f"{path} is not a whole safetensors file: copy it again, or save it again")
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -46,14 +47,16 @@ def tensors_in(path: Path) -> dict[str, TensorInfo]:
 
 
 def read_object(path: Path, owner: str) -> dict[str, Any]:
-    """The JSON object in `path`. Raises SpartaError; owner: whose file it is, as "base B"."""
+    """The JSON object in `path`. Raises SpartaError if it is missing or invalid. owner: whose file it is, such as "base B"."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SpartaError(
-            f"{owner} has no {path.name}: the folder is incomplete or another one is meant"
+            f"{owner} has no {path.name}: the folder is incomplete, or the recipe names the wrong one"
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise explain(error, path) from error
+    except (ValueError, RecursionError) as error:
         raise SpartaError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise SpartaError(f"{path} must hold a JSON object: copy it again")
@@ -61,14 +64,14 @@ def read_object(path: Path, owner: str) -> dict[str, Any]:
 
 
 def weight_names(base: Path) -> list[str]:
-    """Names of the weights of the model in the folder `base`, in one file or by the index of several. Raises SpartaError."""
+    """Names of the weights of the model in the folder `base`, from its one file or from its index. Raises SpartaError if there is neither."""
     if (base / WHOLE).is_file():
         return list(tensors_in(base / WHOLE))
     return list(_weight_map(base))
 
 
 def weight_files(base: Path) -> list[Path]:
-    """The files with the weights of `base`, all there. Raises SpartaError where one is not, or where they are no safetensors."""
+    """The files with the weights of `base`. Raises SpartaError if one is missing, or if they are not in safetensors."""
     if (base / WHOLE).is_file():
         return [base / WHOLE]
     names = sorted(set(_weight_map(base).values()))
@@ -84,7 +87,7 @@ def weight_files(base: Path) -> list[Path]:
 def _weight_map(base: Path) -> Mapping[str, str]:
     if not (base / INDEX).is_file():
         raise SpartaError(
-            f"base {base} has no {WHOLE}: weights in other formats are not read, convert them with save_pretrained"
+            f"base {base} has no {WHOLE}: other weight formats are not supported, convert the model with save_pretrained"
         )
     parts = read_object(base / INDEX, f"base {base}").get("weight_map")
     return {str(name): str(file) for name, file in parts.items()} if isinstance(parts, dict) else {}

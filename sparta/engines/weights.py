@@ -1,4 +1,4 @@
-"""The weights that an engine holds: one base at a time, with the adapters of the pool on it."""
+"""The weights in an engine's memory: one base at a time, with adapters of the pool on it."""
 
 import gc
 import hashlib
@@ -18,10 +18,10 @@ from sparta.recipes import engine as recipe_engine
 
 
 class Weights:
-    """One base in memory and, by PEFT, any number of adapters on it.
+    """One base in memory and, through PEFT, any number of adapters on it.
 
-    loads: bases loaded so far, load_seconds: what that took. base: the one in memory. device: where tensors for it belong; set by the first
-    `hold`.
+    loads, load_seconds: bases loaded so far, and the time that took. base: the one in memory. device: where the base is; set by the first
+    `hold`. ends: its end-of-sequence token ids.
     """
 
     def __init__(self, settings: recipe_engine.EngineSettings, trust_remote_code: bool) -> None:
@@ -43,10 +43,10 @@ class Weights:
         return self._bare.config.get_text_config()
 
     def hold(self, model: ModelRef) -> None:
-        """Have `model` in memory: load its base if it is another one, and its adapter if it is new.
+        """Make sure that `model` is in memory: load its base and its adapter unless they already are.
 
-        An adapter of the same model in another version is dropped, unless it is that of another model too. Raises SpartaError where files
-        are missing or do not fit.
+        Drops the same model's adapter of another version, unless another model uses it too. Raises SpartaError if files are missing or do
+        not fit together.
         """
         if model.adapter is None:
             if self.base == model.base and self._full not in (None, model.version):
@@ -68,7 +68,7 @@ class Weights:
 
     @contextmanager
     def active(self, model: ModelRef) -> Iterator[Any]:
-        """The module that computes as `model`, while the context lasts; `hold` it first."""
+        """The module, with the adapter of `model` active inside the context. Requires `hold(model)` first."""
         if model.adapter is not None:
             self._peft.set_adapter(adapter_name(model), inference_mode=True)
             yield self._peft
@@ -79,13 +79,13 @@ class Weights:
             yield self._bare
 
     def forward_takes(self, argument: str) -> bool:
-        """Whether the base's forward pass has this argument."""
+        """Whether the base's `forward` has this argument."""
         import inspect
 
         return argument in inspect.signature(self._bare.forward).parameters
 
     def free(self) -> None:
-        """Forget base and adapters, and give the memory back."""
+        """Drop the base and its adapters, and release their memory."""
         if self._bare is None:
             return
         import torch
@@ -114,7 +114,7 @@ class Weights:
         )
         if self.device.type == "cuda" and not gpu:
             raise SpartaError(
-                "engine.device asks for a GPU and there is none here: set engine.device to auto or cpu"
+                "engine.device asks for a GPU, but there is none here: set engine.device to auto or cpu"
             )
         automatic = torch.float32 if self.device.type == "cpu" else torch.bfloat16
         dtype = automatic if self.settings.dtype == "auto" else getattr(torch, self.settings.dtype)
@@ -128,13 +128,13 @@ class Weights:
             )
         except torch.cuda.OutOfMemoryError as error:
             raise SpartaError(
-                f"base {base} does not fit into the memory of {self.device}: use a larger GPU"
+                f"base {base} does not fit in the memory of {self.device}: use a larger GPU"
             ) from error
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise SpartaError(f"base {base} cannot be loaded: {first_line(error)}") from error
         ends = bare.generation_config.eos_token_id
         self.ends = tuple(ends) if isinstance(ends, list | tuple) else () if ends is None else (ends,)
-        # A base may ship sampling habits (a repetition penalty, say): the recipe alone decides how to decode.
+        # A base may ship sampling defaults, such as a repetition penalty; only the recipe decides how to decode.
         bare.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
         self._bare = bare.eval()
         self.base = base
@@ -147,17 +147,17 @@ class Weights:
         try:
             self._peft = put_adapter(self._peft or self._bare, model.adapter, name, model.base)
         except (SpartaError, OSError, ValueError, KeyError, RuntimeError) as error:
-            # PEFT changes the base in place: what a failure leaves behind is not the base any more.
+            # PEFT changes the base in place, so after a failure it must not be used.
             self.free()
             if isinstance(error, SpartaError):
                 raise SpartaError(f"model {model.name}: {error}") from error
             raise SpartaError(
-                f"adapter {model.adapter} of {model.name} cannot be put on base {model.base}: {first_line(error)}"
+                f"adapter {model.adapter} of {model.name} cannot be loaded on base {model.base}: {first_line(error)}"
             ) from error
 
 
 def check_model(model: ModelRef) -> None:
-    """Raises SpartaError, naming the model, where its files are missing or do not fit together. Reads headers alone."""
+    """Raises SpartaError, naming the model, if its files are missing or do not fit together. Reads only headers."""
     try:
         check_base(model.base)
         if model.adapter is not None:
@@ -167,14 +167,12 @@ def check_model(model: ModelRef) -> None:
 
 
 def adapter_name(model: ModelRef) -> str:
-    """The name of an engine for the adapter of `model` in its version, the same for all members with these weights: a digest, as
-    module names cannot hold every character.
-    """
+    """The name of the adapter of `model` inside an engine: a hash of its weights, so it is the same for all members that share them."""
     return "a" + hashlib.sha256("\0".join(map(str, model.weights)).encode()).hexdigest()[:16]
 
 
 def _quiet() -> None:
-    """Keep the loading chatter of the libraries out of logs; errors still come."""
+    """Silence the libraries' progress bars and warnings while loading; errors are still logged."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]

@@ -1,1 +1,1 @@
-"""Answers, grades, scores, selection, comparison, the log of looks at test splits, pools derived from scores."""
+"""Answers, grades, scores, selection, comparison, the log of test-set accesses, and pools derived from scores."""

@@ -1,6 +1,6 @@
-"""Evaluate: checkpoints answer the items of a split of several tasks, greedily, once; each task grades (section 3).
+"""Evaluate: checkpoints answer the items of one split of several tasks, once, with greedy decoding; each task grades (section 3).
 
-Work items like any phase's, so evaluation is dealt out, resumed and completed by key: adding checkpoints, or tasks, only adds keys.
+Its work items have keys like those of any phase, so evaluation is sharded and resumed by key: more checkpoints or tasks only add keys.
 """
 
 import re
@@ -37,38 +37,38 @@ def checkpoint_name(run: Run, t: int, model: str) -> str:
 
 
 def checkpoints(run: Run, entries: Iterable[str]) -> dict[str, ModelRef]:
-    """The models that `entries` come to, by checkpoint name, each once. Raises SpartaError where there is no such checkpoint."""
+    """The models that `entries` name, by checkpoint name, without duplicates. Raises SpartaError for an unknown checkpoint."""
     found: dict[str, ModelRef] = {}
     for entry in entries:
         t, name = parse_checkpoint(entry)
         models = references(run, t)
         if name and name not in models:
             raise SpartaError(
-                f"there is no checkpoint {entry}: the models of that iteration are {', '.join(models)}"
+                f"there is no checkpoint {entry}: name one of that iteration's models, {', '.join(models)}"
             )
         for model in [name] if name else models:
             found[checkpoint_name(run, t, model)] = models[model]
     return found
 
 
-class OverTasks(ArrayPhase):
-    """A phase of an evaluation: one array for several tasks, each with rows of its own. The t of its methods is not looked at."""
+class EvaluationPhase(ArrayPhase):
+    """A phase of an evaluation: one array for several tasks, each with its own rows. Its methods ignore t."""
 
     verb: ClassVar[str]
 
     def __init__(self, split: Split, asked: EntriesByTask) -> None:
         self.split = split
-        self.asked = {_as_folder(task): tuple(entries) for task, entries in asked.items()}
-        self.spec = PhaseSpec(split, tuple(self.asked.items()))
+        self.requested = {_as_folder(task): tuple(entries) for task, entries in asked.items()}
+        self.spec = PhaseSpec(split, tuple(self.requested.items()))
 
     @classmethod
     def of(cls, spec: PhaseSpec) -> Self:
-        """The phase that was asked for `spec`."""
+        """The phase for `spec`."""
         return cls(spec.split, dict(spec.asked))
 
     @property
     def title(self) -> str:
-        return f"{self.verb} {', '.join(self.asked)} {self.split}"
+        return f"{self.verb} {', '.join(self.requested)} {self.split}"
 
     @property
     @abstractmethod
@@ -82,7 +82,7 @@ class OverTasks(ArrayPhase):
         return [item for part in self.parts for item in part.missing(run, t)]
 
     def priced(self, run: Run, t: int, items: Sequence[WorkItem]) -> Sequence[WorkItem]:
-        of_task: dict[str, list[WorkItem]] = {task: [] for task in self.asked}
+        of_task: dict[str, list[WorkItem]] = {task: [] for task in self.requested}
         for item in items:
             of_task[item.key.partition("/")[0]].append(item)
         return [
@@ -93,49 +93,49 @@ class OverTasks(ArrayPhase):
 
 
 class TaskRows(Rows):
-    """What an evaluation has of one task's split, for the checkpoints that `entries` come to."""
+    """The rows of an evaluation of one task's split, for the checkpoints that `entries` name."""
 
     def __init__(self, task: str, split: Split, entries: tuple[str, ...]) -> None:
         self.task, self.split, self.entries = task, split, entries
 
     @abstractmethod
     def priced(self, run: Run, t: int, items: Sequence[WorkItem]) -> Sequence[WorkItem]:
-        """`items`, all of them of this task, with their costs."""
+        """`items`, all of this task, with their costs."""
 
 
-class Evaluate(OverTasks):
-    """The checkpoints in `asked` answer `split`: one engine start a task of the array, whatever the number of tasks and checkpoints."""
+class Evaluate(EvaluationPhase):
+    """The checkpoints in `requested` answer `split`. Each task of the array starts one engine, for any number of tasks and checkpoints."""
 
     name = "evaluate"
     verb = "score"
 
     @property
     def parts(self) -> "Sequence[Answers]":
-        return [Answers(task, self.split, entries) for task, entries in self.asked.items()]
+        return [Answers(task, self.split, entries) for task, entries in self.requested.items()]
 
     def place(self, t: int) -> str:
         return f"evals/{self.split}"
 
     def check(self, run: Run) -> None:
-        """Raises SpartaError where a task cannot be asked of the run's models, before anything starts."""
+        """Raises SpartaError, before anything starts, if the run's models cannot be scored on a task."""
         for part in self.parts:
             part.check(run)
 
     def make(self, run: Run, t: int, items: Sequence[WorkItem], sinks: Sequence[Sink]) -> None:
-        """On one engine. Checkpoints with the same weights are asked once, and the answer is that of each."""
+        """Make the answers on one engine. Of checkpoints with the same weights one is run, and its answers count for all."""
         models = checkpoints(run, [entry for part in self.parts for entry in part.entries])
         alike = _by_weights(models)
         engine = engine_for(run, self.engine(run.recipe), models.values())
-        answering = AnswerRequests(engine)
-        written = dict(zip(self.asked, sinks, strict=True))
-        wanted = {item.key for item in items}
-        for done in engine.run(Inbox(answering.requests(_exercises(run, self.parts, models, wanted)))):
-            row = answering.hear(done)
+        requests = AnswerRequests(engine)
+        sink_of = dict(zip(self.requested, sinks, strict=True))
+        keys = {item.key for item in items}
+        for done in engine.run(Inbox(requests.requests(_eval_items(run, self.parts, models, keys)))):
+            row = requests.on_reply(done)
             if row is not None:
                 for name in alike[models[row.checkpoint].weights]:
                     same = replace(row, checkpoint=name)
-                    if same.key in wanted:
-                        written[row.task].write(same)
+                    if same.key in keys:
+                        sink_of[row.task].write(same)
 
 
 class Answers(TaskRows):
@@ -144,8 +144,8 @@ class Answers(TaskRows):
     rows = Answer
 
     def folder(self, run: Run, t: int = 0) -> Path:
-        way = prompt_format_of(run.recipe, task_named(self.task, run.recipe.data))
-        return run.state.evaluation(self.task, self.split).answers(str(way))
+        prompt_format = prompt_format_of(run.recipe, task_named(self.task, run.recipe.data))
+        return run.state.evaluation(self.task, self.split).answers(str(prompt_format))
 
     def work(self, run: Run, t: int) -> Sequence[WorkItem]:
         items = items_of(run, self.task, self.split)
@@ -156,50 +156,48 @@ class Answers(TaskRows):
         ]
 
     def priced(self, run: Run, t: int, items: Sequence[WorkItem]) -> Sequence[WorkItem]:
-        asked = {item.item_id: item for item in items_of(run, self.task, self.split)}
+        questions = {item.item_id: item for item in items_of(run, self.task, self.split)}
         limit = prompt_format_of(run.recipe, task_named(self.task, run.recipe.data)).limit
         if limit is None:
-            return token_costs.of_weighings(run, items, asked)
-        return token_costs.of_answers(run, items, asked, self.folder(run, t), limit)
+            return token_costs.of_log_likelihoods(run, items, questions)
+        return token_costs.of_answers(run, items, questions, self.folder(run, t), limit)
 
     def check(self, run: Run) -> None:
-        """Raises SpartaError where the run's models cannot be asked."""
+        """Raises SpartaError if the run's models cannot be scored on the task."""
         checkpoints(run, self.entries)
-        way = prompt_format_of(run.recipe, task_named(self.task, run.recipe.data))
-        if run.recipe.engine.kind == "api" and way.limit is None:
+        prompt_format = prompt_format_of(run.recipe, task_named(self.task, run.recipe.data))
+        if run.recipe.engine.kind == "api" and prompt_format.limit is None:
             raise SpartaError(
-                f"{self.task} weighs choices by their likelihood, and an endpoint does not weigh a given text: leave the task out, or score "
+                f"{self.task} scores choices by their log-likelihood, which an endpoint cannot compute: leave the task out, or score "
                 f"the models in a branch of the run ({quoted('--resume', run.iteration(run.state.last_committed() or 0).root)} --fork DIR --set engine.kind=hf)"
             )
-        if run.recipe.engine.kind == "api" and not way.template:
+        if run.recipe.engine.kind == "api" and not prompt_format.template:
             raise SpartaError(
-                f"{self.task} is asked without the chat template, and an endpoint applies its own: set evaluation.chat_template to true"
+                f"{self.task} is prompted without the chat template, but an endpoint applies its own: set evaluation.chat_template to true"
             )
-        if way.template and present(items_file(run, self.task, self.split)):
-            asked = items_of(run, self.task, self.split)
-            check_prompts(run.recipe, ((item.item_id, item.messages) for item in asked))
+        if prompt_format.template and present(items_file(run, self.task, self.split)):
+            items = items_of(run, self.task, self.split)
+            check_prompts(run.recipe, ((item.item_id, item.messages) for item in items))
 
 
-def _exercises(
-    run: Run, parts: Sequence[Answers], models: Mapping[str, ModelRef], wanted: set[str]
+def _eval_items(
+    run: Run, parts: Sequence[Answers], models: Mapping[str, ModelRef], keys: set[str]
 ) -> Iterator[EvalItem]:
-    """What is `wanted`, one checkpoint of those with the same weights after the other, so that adapters stay together, and so do models of
-    one base.
-    """
-    asked = []
+    """The items with these `keys`, ordered by base and weights, so that adapters stay together. Checkpoints with the same weights share one."""
+    by_task = []
     for part in parts:
         task = task_named(part.task, run.recipe.data)
         items = items_of(run, part.task, part.split)
-        asked.append((task, prompt_format_of(run.recipe, task), items))
+        by_task.append((task, prompt_format_of(run.recipe, task), items))
     for names in sorted(_by_weights(models).values(), key=lambda names: models[names[0]].base):
-        for task, way, items in asked:
+        for task, prompt_format, items in by_task:
             for item in items:
-                alike = (EvalItem(task, way, name, models[name], item) for name in names)
-                yield from islice((exercise for exercise in alike if exercise.key in wanted), 1)
+                alike = (EvalItem(task, prompt_format, name, models[name], item) for name in names)
+                yield from islice((one for one in alike if one.key in keys), 1)
 
 
 def _by_weights(models: Mapping[str, ModelRef]) -> dict[Hashable, list[str]]:
-    """The names of `models`, in their order, by what they have in common where copies have not been trained yet."""
+    """The names of `models` grouped by weights, which copies share until they are trained."""
     names: dict[Hashable, list[str]] = {}
     for name, model in models.items():
         names.setdefault(model.weights, []).append(name)
@@ -207,7 +205,7 @@ def _by_weights(models: Mapping[str, ModelRef]) -> dict[Hashable, list[str]]:
 
 
 def spec_in(name: str) -> PhaseSpec | None:
-    """What version 0.1.0 wrote in a phase's name: evaluate:test:gsm8k+medqa=iter_00,iter_08;com2=iter_05-adder. None where it is something else."""
+    """The spec in a phase name of version 0.1.0, such as evaluate:test:gsm8k+medqa=iter_00,iter_08;com2=iter_05-adder; None if it has none."""
     split, _, rest = name.partition(":")[2].partition(":")
     asked: list[tuple[str, tuple[str, ...]]] = []
     for group in rest.split(";"):
@@ -220,7 +218,9 @@ def spec_in(name: str) -> PhaseSpec | None:
 
 
 def _as_folder(task: str) -> str:
-    """`task`, when it may become a folder's name."""
+    """`task`, if it is safe as a folder name. Raises SpartaError otherwise."""
     if not re.fullmatch(r"\w+", task):
-        raise SpartaError(f"there is no task {task!r}")
+        raise SpartaError(
+            f"there is no task {task!r}: a task's name has only letters, digits and underscores"
+        )
     return task

@@ -1,11 +1,11 @@
-"""Answers in the making: what checkpoints are asked on a task's items, and what comes of it (section 3: greedy, once)."""
+"""Requests for answers to a task's items, and the answers from their completions (section 3: greedy, once)."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from sparta.chat.renderer import Prompt
-from sparta.chat.thinking import Said
+from sparta.chat.thinking import SplitReply
 from sparta.engines.base import Completion, Engine, ModelRef, Request, Sampling
 from sparta.errors import SpartaError
 from sparta.recipes.schema import Recipe
@@ -14,9 +14,8 @@ from sparta.tasks.base import Item, Task
 
 
 class PromptFormat(NamedTuple):
-    """How a task is asked. template: through the chat template, else as bare text. limit: new tokens; None where choices are weighed.
-
-    grading: how answers are graded, where the recipe says that; what is asked, and what came of it, depend on it.
+    """How a task's items are prompted. template: with the chat template, else as plain text. limit: new tokens; None if choices are scored by
+    log-likelihood. grading: how answers are graded, if the recipe sets it; prompts and grades depend on it.
     """
 
     template: bool
@@ -24,13 +23,13 @@ class PromptFormat(NamedTuple):
     grading: str = ""
 
     def __str__(self) -> str:
-        asked = "chat" if self.template else "plain"
+        template = "chat" if self.template else "plain"
         limit = "likelihood" if self.limit is None else str(self.limit)
-        return "-".join((asked, limit, *filter(None, [self.grading])))
+        return "-".join((template, limit, *filter(None, [self.grading])))
 
 
 def prompt_format_of(recipe: Recipe, task: Task) -> PromptFormat:
-    """The recipe's way where it says one, else the task's own."""
+    """The recipe's settings, or else the task's own."""
     evaluation = recipe.evaluation
     template = task.chat_template if evaluation.chat_template is None else evaluation.chat_template
     limit = None if task.likelihood else evaluation.max_new_tokens or task.max_new_tokens
@@ -39,10 +38,10 @@ def prompt_format_of(recipe: Recipe, task: Task) -> PromptFormat:
 
 @dataclass(frozen=True)
 class EvalItem:
-    """One item that one checkpoint is to answer. model: the checkpoint's weights."""
+    """One item for one checkpoint to answer. model: the checkpoint's weights."""
 
     task: Task
-    way: PromptFormat
+    prompt_format: PromptFormat
     checkpoint: str
     model: ModelRef
     item: Item
@@ -53,74 +52,76 @@ class EvalItem:
 
     @property
     def stop(self) -> tuple[str, ...]:
-        """Strings that end the answer; through a chat template a model ends it itself."""
-        return () if self.way.template else self.task.stop
+        """Strings that end the answer; none with a chat template, where the model ends it."""
+        return () if self.prompt_format.template else self.task.stop
 
 
-class _Awaited(NamedTuple):
-    """What a request under way is for. label: of the choice that it weighs; None where a text is written."""
+class _Pending(NamedTuple):
+    """A request in flight. label: of the choice that it scores; None if it generates text."""
 
-    exercise: EvalItem
+    item: EvalItem
     prompt: Prompt
     label: str | None
 
 
 class AnswerRequests:
-    """Turns exercises into requests and completions into answers: a text's when it is there, weighed choices' when all of them are."""
+    """Turns evaluation items into requests, and completions into answers: one per generated text, or one per set of scored choices."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._awaited: dict[str, _Awaited] = {}
-        self._weighed: dict[str, dict[str, Completion]] = {}
+        self._pending: dict[str, _Pending] = {}
+        self._scored: dict[str, dict[str, Completion]] = {}
 
-    def requests(self, exercises: Iterable[EvalItem]) -> Iterator[Request]:
-        """What is asked, in the order of `exercises`. Raises SpartaError for an item whose choices cannot be weighed."""
-        for exercise in exercises:
-            renderer, item = self._engine.renderer(exercise.model), exercise.item
-            plain = not exercise.way.template
-            prompt = renderer.plain(exercise.task.plain(item)) if plain else renderer.combat(item.messages)
-            if exercise.way.limit is None:
-                yield from self._weighings(exercise, prompt)
+    def requests(self, items: Iterable[EvalItem]) -> Iterator[Request]:
+        """The requests, in the order of `items`. Raises SpartaError for an item whose choices cannot be scored."""
+        for one in items:
+            renderer, limit = self._engine.renderer(one.model), one.prompt_format.limit
+            if one.prompt_format.template:
+                prompt = renderer.combat(one.item.messages)
             else:
-                self._awaited[exercise.key] = _Awaited(exercise, prompt, None)
-                sampling = _greedy(renderer.limit(prompt, exercise.way.limit), exercise.stop)
-                yield Request(exercise.key, exercise.model, prompt, sampling, seed=0)
+                prompt = renderer.plain(one.task.plain(one.item))
+            if limit is None:
+                yield from self._choice_requests(one, prompt)
+            else:
+                self._pending[one.key] = _Pending(one, prompt, None)
+                sampling = _greedy(renderer.limit(prompt, limit), one.stop)
+                yield Request(one.key, one.model, prompt, sampling, seed=0)
 
-    def hear(self, done: Completion) -> Answer | None:
-        """The answer that `done` completes; None where choices of its item are yet to be weighed."""
-        exercise, prompt, label = self._awaited.pop(done.key)
+    def on_reply(self, done: Completion) -> Answer | None:
+        """The answer that `done` completes; None while other choices of its item are pending."""
+        item, prompt, label = self._pending.pop(done.key)
         if label is None:
-            said = self._engine.renderer(exercise.model).said(prompt, done.text)
-            return _written(exercise, done, said)
-        weighed = self._weighed.setdefault(exercise.key, {})
-        weighed[label] = done
-        if len(weighed) < len(exercise.item.choices):
+            said = self._engine.renderer(item.model).split_reply(prompt, done.text)
+            return _generated_answer(item, done, said)
+        scored = self._scored.setdefault(item.key, {})
+        scored[label] = done
+        if len(scored) < len(item.item.choices):
             return None
-        return _weighed(exercise, self._weighed.pop(exercise.key))
+        return _scored_answer(item, self._scored.pop(item.key))
 
-    def _weighings(self, exercise: EvalItem, prompt: Prompt) -> Iterator[Request]:
+    def _choice_requests(self, one: EvalItem, prompt: Prompt) -> Iterator[Request]:
         """One request for each choice."""
-        choices = exercise.item.choices
+        choices = one.item.choices
         if not choices or not all(map(str.strip, choices.values())):
             raise SpartaError(
-                f"the item {exercise.item.item_id} of {exercise.task.name} has no choices to weigh, or one without text: "
+                f"the item {one.item.item_id} of {one.task.name} has no choices to score, or one without text: "
                 "correct the data, or have its answers graded in another way"
             )
-        renderer = self._engine.renderer(exercise.model)
+        renderer = self._engine.renderer(one.model)
         for number, (label, text) in enumerate(choices.items()):
-            key = f"{exercise.key}/{number}"
-            self._awaited[key] = _Awaited(exercise, prompt, label)
-            # A template ends a line; bare text goes on in it.
-            continuation = renderer.encode(text if exercise.way.template else f" {text}")
-            # A choice is an answer: where a model may think before one, an empty thought stands.
+            key = f"{one.key}/{number}"
+            self._pending[key] = _Pending(one, prompt, label)
+            # A template ends with a line break; plain text continues its last line.
+            continuation = renderer.encode(text if one.prompt_format.template else f" {text}")
+            # A choice is an answer, so an empty thought comes before it if the model may think.
             before = renderer.thought("", prompt.state)
             yield Request(
-                key, exercise.model, prompt, _greedy(1), seed=0, prefix=before, continuation=continuation
+                key, one.model, prompt, _greedy(1), seed=0, prefix=before, continuation=continuation
             )
 
 
 def before_stop(text: str, stops: Sequence[str]) -> str:
-    """`text` up to the first of the strings that end an answer."""
+    """`text` before the first of the stop strings."""
     return text[: min((text.index(stop) for stop in stops if stop in text), default=len(text))]
 
 
@@ -128,16 +129,16 @@ def _greedy(limit: int, stop: tuple[str, ...] = ()) -> Sampling:
     return Sampling(temperature=0.0, top_p=1.0, top_k=0, max_new_tokens=limit, stop=stop)
 
 
-def _written(exercise: EvalItem, done: Completion, said: Said) -> Answer:
-    """The answer that is a text, graded as far as a program can; what could not be asked, or thought without end, has no grades."""
-    text = before_stop(said.answer, exercise.stop)
-    asked = said.ended and done.finish_reason != "prompt_too_long"
+def _generated_answer(one: EvalItem, done: Completion, said: SplitReply) -> Answer:
+    """A generated answer with the task's own grades; without any if its prompt was too long or its thinking never ended."""
+    text = before_stop(said.answer, one.stop)
+    answered = said.ended and done.finish_reason != "prompt_too_long"
     return Answer(
-        task=exercise.task.name,
-        checkpoint=exercise.checkpoint,
-        item_id=exercise.item.item_id,
+        task=one.task.name,
+        checkpoint=one.checkpoint,
+        item_id=one.item.item_id,
         text=text,
-        grades=exercise.task.grade(exercise.item, text) if asked else {},
+        grades=one.task.grade(one.item, text) if answered else {},
         prompt_tokens=done.prompt_tokens,
         new_tokens=done.new_tokens,
         finish_reason=done.finish_reason,
@@ -147,20 +148,20 @@ def _written(exercise: EvalItem, done: Completion, said: Said) -> Answer:
     )
 
 
-def _weighed(exercise: EvalItem, weighed: dict[str, Completion]) -> Answer:
-    """The answer that all choices come to; without grades where one of them does not fit behind the prompt."""
-    done = [weighed[label] for label in exercise.item.choices]
-    fits = all(one.finish_reason != "prompt_too_long" for one in done)
-    logs = {label: weighed[label].log_likelihood for label in exercise.item.choices} if fits else {}
+def _scored_answer(one: EvalItem, scored: dict[str, Completion]) -> Answer:
+    """The answer from all scored choices; without grades if one of them does not fit after the prompt."""
+    done = [scored[label] for label in one.item.choices]
+    fits = all(completion.finish_reason != "prompt_too_long" for completion in done)
+    logs = {label: scored[label].log_likelihood for label in one.item.choices} if fits else {}
     return Answer(
-        task=exercise.task.name,
-        checkpoint=exercise.checkpoint,
-        item_id=exercise.item.item_id,
+        task=one.task.name,
+        checkpoint=one.checkpoint,
+        item_id=one.item.item_id,
         text="",
-        grades=exercise.task.weigh(exercise.item, logs) if fits else {},
-        prompt_tokens=max(one.prompt_tokens for one in done),
+        grades=one.task.score_likelihoods(one.item, logs) if fits else {},
+        prompt_tokens=max(completion.prompt_tokens for completion in done),
         new_tokens=0,
         finish_reason="stop" if fits else "prompt_too_long",
         choice_logs=tuple(logs.values()),
-        seconds=sum(one.seconds for one in done),
+        seconds=sum(completion.seconds for completion in done),
     )

@@ -1,4 +1,4 @@
-"""This run against another one: the same choice of both, tested example by example."""
+"""Compares this run with another one: the same kind of choice from both, with a paired test over items."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from sparta.tasks.registry import task_named
 
 @dataclass(frozen=True)
 class OtherRun:
-    """Another run, with what it scored on a task. values: on the test split, item by item, by choice (its `what`) and metric."""
+    """Another run with its scores on a task. values: on the test split, by (choice's `what`, metric), then by item id."""
 
     run: Run
     task: str
@@ -40,9 +40,10 @@ class OtherRun:
     def compare(
         self, run: Run, choices: list[Choice], metrics: tuple[Metric, ...], say: Callable[[str], None]
     ) -> list[Comparison]:
-        """The choice of `run` that both have tested, against this run's, by every metric that both were graded by; others are said.
+        """Comparisons of the choice of `run` with this run's, by every metric that both have grades of; `say` reports skipped metrics.
 
-        Best of all checkpoints where both have one, else best of the last pool. Raises SpartaError where an item is another one here than there.
+        The choice is the best of all checkpoints if both runs tested one, else the best of the last pool. Raises SpartaError if the runs have
+        different items under one id.
         """
         # Only here: it imports scipy.
         from sparta.evaluation.statistics import paired
@@ -59,7 +60,7 @@ class OtherRun:
             b = self.values.get((theirs.what, metric.name), {})
             if not a.keys() & b.keys():
                 say(
-                    f"{self.task}: {metric.name} is not compared with {self.title}: no test item has it in both runs "
+                    f"{self.task}: {metric.name} is not compared with {self.title}: no test item has a grade in both runs "
                     f"({len(a)} of {mine.checkpoint} here, {len(b)} of {theirs.checkpoint} there)"
                 )
                 continue
@@ -80,20 +81,20 @@ class OtherRun:
         return found
 
     def _require_same_items(self, run: Run) -> None:
-        """Items are paired by their ids, which may be no more than the numbers of their lines."""
+        """Raises SpartaError if items differ. They are paired by id, which may be just a line number."""
         theirs = {item.item_id: item for item in items_of(self.run, self.task, "test")}
         for item in items_of(run, self.task, "test"):
             if theirs.get(item.item_id, item) != item:
                 raise SpartaError(
-                    f"{self.task}: the test item {item.item_id} is another one, or put otherwise, in {items_file(self.run, self.task, 'test')} than in "
-                    f"{items_file(run, self.task, 'test')}: compare runs that were scored on the same data in the same way"
+                    f"{self.task}: the test item {item.item_id} differs between {items_file(self.run, self.task, 'test')} and "
+                    f"{items_file(run, self.task, 'test')}: compare runs that were scored on the same data with the same prompts"
                 )
 
 
 def other_run(path: Path, task: str, chosen_on: str) -> OtherRun:
     """The run in `path` (a state directory, or its evals/) with its scores on `task`.
 
-    Raises SpartaError where it has none on the test split, or where they are no longer to be had, saying which run to score.
+    Raises SpartaError, naming the run to score, if it has none on the test split, or if they are incomplete or outdated.
     """
     root = path.parent if path.name == "evals" and not (path / "run.json").is_file() else path
     run = Run.open(StateDir(root))
@@ -114,19 +115,19 @@ def other_run(path: Path, task: str, chosen_on: str) -> OtherRun:
         items = len(items_of(run, task, "test"))
     except SpartaError as error:
         raise SpartaError(
-            f"what {root} has scored on {task} is not there any more ({error}); {_command(run, task, chosen_on)}"
+            f"the scores of {root} on {task} are incomplete ({error}); {_command(run, task, chosen_on)}"
         ) from None
-    if (now, items) != (found.way, found.items["test"]):
+    if (now, items) != (found.prompt_format, found.items["test"]):
         raise SpartaError(
-            f"{run.state.recipe_yaml} asks for {task} otherwise than it was scored ({found.way}, {found.items['test']} test items; now {now}, "
-            f"{items}): {_command(run, task, chosen_on)}"
+            f"{run.state.recipe_yaml} was changed since {task} was scored (then {found.prompt_format}, {found.items['test']} test items; now "
+            f"{now}, {items}): {_command(run, task, chosen_on)}"
         )
     return OtherRun(run, task, found, chosen_on, values)
 
 
 def _nothing_to_compare(run: Run, task: str, chosen_on: str) -> SpartaError:
     return SpartaError(
-        f"{run.state.root} has no test answers to {task} that could be compared: {_command(run, task, chosen_on)}"
+        f"{run.state.root} has no test answers to {task} to compare with: {_command(run, task, chosen_on)}"
     )
 
 

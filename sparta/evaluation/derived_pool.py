@@ -1,6 +1,6 @@
-"""A recipe's derived pool resolved: scores of an initial pool are read, members are chosen, and it is said who and why.
+"""Resolves a recipe's derived pool: reads scores of an initial pool, chooses members, and reports which and why.
 
-Done once, where a recipe is loaded; what is checked and frozen has its members named and derives nothing.
+This happens once, when a recipe is loaded; checked and frozen recipes name their members and derive nothing.
 """
 
 import filecmp
@@ -25,10 +25,10 @@ from sparta.training.adapter_folder import WEIGHTS
 
 
 def derive(recipe: Recipe, ranking: Sequence[str]) -> Recipe:
-    """`recipe` with the members that its `pool.derived` comes to, each named, in place of those it names; as it is where it derives none.
+    """`recipe` with `pool.derived` replaced by the members that it chooses; unchanged if it derives none.
 
-    ranking: the names of all members, the best first. Members keep the order of the pool; copies, called <name>-2, <name>-3 and so on, follow
-    their original. Raises SpartaError where the ranking is not of these members, the pool has copies already, or the numbers do not fit its size.
+    ranking: the names of all members, best first. Members keep the order of the pool; copies, named <name>-2, <name>-3 and so on, follow
+    their original. Raises SpartaError if the ranking does not match the pool, the pool has copies already, or the numbers do not fit its size.
     """
     pool, derived = recipe.pool, recipe.pool.derived
     if derived is None:
@@ -42,19 +42,21 @@ def derive(recipe: Recipe, ranking: Sequence[str]) -> Recipe:
             _repeated(recipe.seed, pool, derived, ranking) if derived.repeat else _spread(derived, ranking)
         )
     copies = len(pool.models) // len(chosen) if derived.repeat else 1
-    models = [one for model in pool.models if model.name in chosen for one in _times(pool, model, copies)]
+    models = [
+        one for model in pool.models if model.name in chosen for one in _with_copies(pool, model, copies)
+    ]
     tree = recipe.model_dump(mode="json")
     tree["pool"] |= {"models": models, "derived": None}
     return validated(Recipe, tree, f"recipe {recipe.name}, its derived pool")
 
 
 def _repeated(seed: int, pool: Pool, derived: Derived, ranking: Sequence[str]) -> set[str]:
-    """The best and others drawn from all the rest, whatever their rank. A draw of more contains that of fewer."""
+    """The best, and others sampled from all the rest, regardless of rank. A larger sample contains the smaller ones."""
     size, distinct = len(pool.models), derived.repeat or 0
     if size % distinct:
         fitting = ", ".join(str(count) for count in range(1, size + 1) if size % count == 0)
         raise SpartaError(
-            f"pool.derived.repeat is {distinct}, of which the pool's {size} models are no multiple: set it to one of {fitting}"
+            f"pool.derived.repeat is {distinct}, which does not divide the pool's {size} models: set it to one of {fitting}"
         )
     best, *_ = ranking
     others = [model.name for model in pool.models if model.name != best]
@@ -63,22 +65,22 @@ def _repeated(seed: int, pool: Pool, derived: Derived, ranking: Sequence[str]) -
 
 
 def _spread(derived: Derived, ranking: Sequence[str]) -> set[str]:
-    """The first, the last, and ranks evenly between them, rounded to the better: of ten the 1st, 5th and 10th; 1, 3, 5, 7, 10; 1, 2, 4, 5, 7, 8, 10."""
-    wanted, size = derived.spread or 0, len(ranking)
-    if wanted > size:
+    """The first, the last, and evenly spaced ranks between them, rounded to the better. Of ten: 1, 5, 10; or 1, 3, 5, 7, 10; or 1, 2, 4, 5, 7, 8, 10."""
+    count, size = derived.spread or 0, len(ranking)
+    if count > size:
         raise SpartaError(
-            f"pool.derived.spread is {wanted}, and the pool has {size} models: set it to {size} at most"
+            f"pool.derived.spread is {count}, but the pool has {size} models: set it to {size} at most"
         )
-    return {ranking[place * (size - 1) // (wanted - 1)] for place in range(wanted)}
+    return {ranking[place * (size - 1) // (count - 1)] for place in range(count)}
 
 
-def _times(pool: Pool, model: Model, count: int) -> list[dict[str, Any]]:
+def _with_copies(pool: Pool, model: Model, count: int) -> list[dict[str, Any]]:
     """`model` and its copies, `count` in all."""
     taken = {other.name for other in pool.models}
     names = [f"{model.name}-{number}" for number in range(2, count + 1)]
     if clash := next((name for name in names if name in taken), None):
         raise SpartaError(
-            f"pool.derived would call a copy of {model.name} {clash}, and the pool has a model of that name: rename that"
+            f"pool.derived would name a copy of {model.name} {clash}, but the pool already has a model of that name: rename that model"
         )
     return [model.model_dump(mode="json"), *({"name": name, "copy_of": model.name} for name in names)]
 
@@ -87,8 +89,8 @@ def _require_originals(pool: Pool) -> None:
     for model in pool.models:
         if model.copy_of is not None:
             raise SpartaError(
-                f"pool.derived makes copies itself, and {model.name} is a copy of {model.copy_of} already: leave pool.derived out, "
-                "or name the recipe that has no copies"
+                f"pool.derived makes the copies, but {model.name} is a copy of {model.copy_of} already: leave pool.derived out, "
+                "or start from a recipe without copies"
             )
 
 
@@ -98,11 +100,11 @@ def _require_ranking(pool: Pool, ranking: Sequence[str]) -> None:
         return
     wrong = (
         ("lacks", [name for name in names if name not in ranking]),
-        ("names what is no model", [name for name in dict.fromkeys(ranking) if name not in names]),
+        ("names unknown models", [name for name in dict.fromkeys(ranking) if name not in names]),
         ("names twice", [name for name in dict.fromkeys(ranking) if ranking.count(name) > 1]),
     )
-    said = "; ".join(f"{what}: {', '.join(which)}" for what, which in wrong if which)
-    raise SpartaError(f"pool.derived needs a ranking with each model of the pool once, and this one {said}")
+    faults = "; ".join(f"{what}: {', '.join(which)}" for what, which in wrong if which)
+    raise SpartaError(f"pool.derived needs a ranking with each model of the pool once, but this one {faults}")
 
 
 @dataclass(frozen=True)
@@ -116,23 +118,23 @@ class _PoolScores:
 
     @property
     def ranking(self) -> tuple[str, ...]:
-        """The best first; those that score the same by name."""
+        """The models, best first; ties by name."""
         return tuple(sorted(self.scores, key=lambda name: (-self.scores[name], name)))
 
 
 def resolved(recipe: Recipe, say: Callable[[str], object] = lambda _: None) -> Recipe:
-    """`recipe` with its derived pool resolved (see `derive`); as it is where it derives none. `say` is told who was chosen and why.
+    """`recipe` with its derived pool resolved (see `derive`); unchanged if it derives none. say: receives a report of the choice.
 
-    Raises SpartaError where the scores that it goes by are not there, with the command that makes them.
+    Raises SpartaError if the scores are missing, with the command that makes them.
     """
     derived = recipe.pool.derived
     if derived is None:
         return recipe
     scored = _scored(recipe, Path(derived.scores), derived.task) if derived.scores is not None else None
     ranking = scored.ranking if scored is not None else derived.ranking
-    whole = derive(recipe, ranking)
-    say(_told(recipe, whole, ranking, scored))
-    return whole
+    complete = derive(recipe, ranking)
+    say(_report(recipe, complete, ranking, scored))
+    return complete
 
 
 def _scored(recipe: Recipe, folder: Path, task: str | None) -> _PoolScores:
@@ -142,14 +144,14 @@ def _scored(recipe: Recipe, folder: Path, task: str | None) -> _PoolScores:
         raise SpartaError(f"pool.derived.scores: {error}") from None
     task = task or _only_task(run)
     names = [model.name for model in recipe.pool.models]
-    if strange := [name for name in names if name not in run.models]:
+    if unknown := [name for name in names if name not in run.models]:
         raise SpartaError(
-            f"pool.derived.scores: the initial pool of {folder} has no {', '.join(strange)}: name the state of a run whose pool this is"
+            f"pool.derived.scores: the initial pool of {folder} has no {', '.join(unknown)}: name the state of a run with this pool"
         )
-    if others := [name for name in names if _is_another(recipe, run, name)]:
+    if others := [name for name in names if _has_other_weights(recipe, run, name)]:
         raise SpartaError(
-            f"pool.derived.scores: in {folder} {', '.join(others)} began with other weights than those that this recipe names: name the state of "
-            "a run whose pool this is, or rename what is another model"
+            f"pool.derived.scores: in {folder}, {', '.join(others)} began with other weights than in this recipe: name the state of "
+            "a run with this pool, or rename the models that differ"
         )
     known = read_summary(run.state).tasks.get(task, TaskScores([], {}, ""))
     scores = {name: known.validation.get(checkpoint_name(run, 0, name)) for name in names}
@@ -162,8 +164,8 @@ def _scored(recipe: Recipe, folder: Path, task: str | None) -> _PoolScores:
     return _PoolScores(folder, task, known.metrics[0], found)
 
 
-def _is_another(recipe: Recipe, run: Run, name: str) -> bool:
-    """Whether `name` is an adapter here and, by its weights, another in the initial pool of `run`; where either is missing nobody can tell."""
+def _has_other_weights(recipe: Recipe, run: Run, name: str) -> bool:
+    """Whether the recipe's adapter `name` differs from the one in the initial pool of `run`; False if either file is missing."""
     [model] = (model for model in recipe.pool.models if model.name == name)
     if model.adapter is None:
         return False
@@ -173,27 +175,27 @@ def _is_another(recipe: Recipe, run: Run, name: str) -> bool:
 
 
 def _only_task(run: Run) -> str:
-    """The one task that the run is scored on."""
+    """The only task that the run is scored on. Raises SpartaError if there is not exactly one."""
     tasks = run.recipe.scored_on
     if len(tasks) != 1:
         what = f"is scored on {', '.join(tasks)}" if tasks else "names no task"
         raise SpartaError(
-            f"pool.derived.scores: the run in {run.state.root} {what}: say with pool.derived.task which task's scores count"
+            f"pool.derived.scores: the run in {run.state.root} {what}: set pool.derived.task to the task whose scores count"
         )
     return tasks[0]
 
 
-def _told(recipe: Recipe, whole: Recipe, ranking: Sequence[str], scored: _PoolScores | None) -> str:
-    """Who was chosen and why, a line a model, best first."""
+def _report(recipe: Recipe, complete: Recipe, ranking: Sequence[str], scored: _PoolScores | None) -> str:
+    """Which models were chosen and why, one line each, best first."""
     derived, size = recipe.pool.derived, len(ranking)
     assert derived is not None
     repeated = derived.repeat is not None
-    chosen = [name for name in ranking if any(model.name == name for model in whole.pool.models)]
-    copies = len(whole.pool.models) // len(chosen)
+    chosen = [name for name in ranking if any(model.name == name for model in complete.pool.models)]
+    copies = len(complete.pool.models) // len(chosen)
     times = f", {copies} times each" if copies > 1 else ""
     how = "the best alone" if derived.best else "ranks evenly spread"
     if repeated:
-        how = "the best alone" if len(chosen) == 1 else f"the best, the others drawn by seed {recipe.seed}"
+        how = "only the best" if len(chosen) == 1 else f"the best, and others sampled with seed {recipe.seed}"
     by = (
         f"the validation split of {scored.task} in {scored.state} ({scored.metric.name})"
         if scored is not None
@@ -203,6 +205,6 @@ def _told(recipe: Recipe, whole: Recipe, ranking: Sequence[str], scored: _PoolSc
     for name in chosen:
         rank = ranking.index(name) + 1
         score = f"  {in_figures(scored.scores[name], scored.metric.top):>7}" if scored is not None else ""
-        why = "the best" if rank == 1 else "drawn" if repeated else "the last" if rank == size else ""
+        why = "the best" if rank == 1 else "sampled" if repeated else "the last" if rank == size else ""
         lines.append(f"  {rank:>3} of {size}{score}  {name}{f' ({why})' if why else ''}")
     return "\n".join(lines)

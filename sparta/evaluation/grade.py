@@ -1,6 +1,6 @@
-"""Grade: the evaluation's judge, a model apart from the pool, scores answers by the metrics that need one (section C.5).
+"""Grade: the evaluation judge, a model outside the pool, scores answers by the metrics that need one (section C.5).
 
-Greedy, once; what cannot be read is asked again with some randomness, and is missing in the end: a missing grade is counted, and never a zero.
+Decoding is greedy; a reply that cannot be parsed is retried with sampling. A grade that is still missing is counted as missing, never as zero.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from sparta.chat import judge_prompts
 from sparta.chat.renderer import Prompt
 from sparta.engines.base import Completion, Engine, ModelRef, Request, Sampling
 from sparta.errors import SpartaError
-from sparta.evaluation.answer import Answers, OverTasks, TaskRows, checkpoints
+from sparta.evaluation.answer import Answers, EvaluationPhase, TaskRows, checkpoints
 from sparta.evaluation.items import items_of
 from sparta.grading.rubrics import Rubric, parse_grade
 from sparta.phases import token_costs
@@ -33,11 +33,11 @@ from sparta.tasks.base import Item, Metric, Split
 from sparta.tasks.registry import task_named
 
 RETRY_TEMPERATURE = 0.7
-"""Greedy decoding would say the same again."""
+"""Greedy decoding would repeat the reply."""
 
 
-class GradeAnswers(OverTasks):
-    """The judge grades the answers of the checkpoints in `asked`, whose tasks all have metrics that a judge gives. Evaluate comes before."""
+class GradeAnswers(EvaluationPhase):
+    """The judge grades the answers of the checkpoints in `requested`, after Evaluate. All tasks must have metrics that need a judge."""
 
     name = "grade"
     verb = "grade"
@@ -45,7 +45,7 @@ class GradeAnswers(OverTasks):
 
     @property
     def parts(self) -> "Sequence[Grades]":
-        return [Grades(task, self.split, entries) for task, entries in self.asked.items()]
+        return [Grades(task, self.split, entries) for task, entries in self.requested.items()]
 
     def place(self, t: int) -> str:
         return f"evals/{self.split}-grades"
@@ -54,7 +54,7 @@ class GradeAnswers(OverTasks):
         return judge_named(recipe).engine
 
     def check(self, run: Run) -> None:
-        """Raises SpartaError where the judge cannot work, or a task needs none, as far as can be seen before anything starts."""
+        """Raises SpartaError, before anything starts, if the judge cannot work or a task needs none."""
         check_judge(run.recipe)
         for part in self.parts:
             part.metrics(run)
@@ -62,15 +62,15 @@ class GradeAnswers(OverTasks):
     def make(self, run: Run, t: int, items: Sequence[WorkItem], sinks: Sequence[Sink]) -> None:
         model = judge_reference(run.recipe)
         grader = Grader(run, judge_engine(run, self.engine(run.recipe), model), model)
-        written = dict(zip(self.asked, sinks, strict=True))
-        wanted = {item.key for item in items}
-        scripts = (script for part in self.parts for script in part.scripts(run) if script.key in wanted)
-        grader.ask_all(scripts, lambda row: written[row.task].write(row))
+        sink_of = dict(zip(self.requested, sinks, strict=True))
+        keys = {item.key for item in items}
+        requests = (request for part in self.parts for request in part.requests(run) if request.key in keys)
+        grader.ask_all(requests, lambda row: sink_of[row.task].write(row))
 
 
 @dataclass(frozen=True)
 class GradingRequest:
-    """One answer that the judge grades by one metric."""
+    """One answer for the judge to grade by one metric."""
 
     task: str
     checkpoint: str
@@ -98,11 +98,11 @@ class Grades(TaskRows):
         self.answers = Answers(task, split, entries)
 
     def metrics(self, run: Run) -> dict[str, Rubric]:
-        """What a judge gives, by the metric's name. Raises SpartaError where that is nothing."""
+        """The rubrics of the metrics that need a judge, by metric name. Raises SpartaError if there are none."""
         metrics: Iterable[Metric] = task_named(self.task, run.recipe.data).metrics
         found = {metric.name: metric.rubric for metric in metrics if metric.rubric is not None}
         if not found:
-            raise SpartaError(f"{self.task} has no metric that a judge gives")
+            raise SpartaError(f"{self.task} has no metric that needs a judge: leave it out of the grading")
         return found
 
     def folder(self, run: Run, t: int = 0) -> Path:
@@ -116,30 +116,30 @@ class Grades(TaskRows):
         base = judge_named(run.recipe).base
         return [
             WorkItem(
-                script.key,
+                request.key,
                 cost=1.0,
                 group="judge",
                 base=base,
-                # Prompts of one item begin alike.
-                bundle=f"{script.task}/{script.metric}/{script.item.item_id}",
+                # Prompts for one item share a prefix.
+                bundle=f"{request.task}/{request.metric}/{request.item.item_id}",
             )
-            for script in self.scripts(run)
+            for request in self.requests(run)
         ]
 
     def priced(self, run: Run, t: int, items: Sequence[WorkItem]) -> Sequence[WorkItem]:
         read = {
-            script.key: (
-                f"{script.rubric.introduction}\n{judge_prompts.question_text(script.item.messages)}\n{script.reference or ''}",
-                token_costs.tokens_of_answer(script.answer),
+            request.key: (
+                f"{request.rubric.introduction}\n{judge_prompts.question_text(request.item.messages)}\n{request.reference or ''}",
+                token_costs.tokens_of_answer(request.answer),
             )
-            for script in self.scripts(run)
+            for request in self.requests(run)
         }
         return token_costs.of_grades(run, items, read, judge_named(run.recipe).max_new_tokens)
 
-    def scripts(self, run: Run) -> Iterator[GradingRequest]:
-        """All that is graded, what prompts share first. An item whose prompt was too long has no answer, nor has one whose thinking never ended.
+    def requests(self, run: Run) -> Iterator[GradingRequest]:
+        """All answers to grade, ordered so that prompts share prefixes. Skips answers whose prompt was too long or whose thinking never ended.
 
-        Raises SpartaError where an answer is not there.
+        Raises SpartaError if an answer is missing.
         """
         names, folder = checkpoints(run, self.entries), self.answers.folder(run)
         answers = read_shards(folder, Answer)
@@ -156,12 +156,12 @@ class Grades(TaskRows):
 
 
 def has_answer(answer: Answer) -> bool:
-    """Whether there is something to grade."""
+    """Whether there is an answer to grade."""
     return answer.answered and answer.finish_reason != "prompt_too_long"
 
 
 class Grader(JudgeDialog[GradingRequest, Grade]):
-    """Turns scripts into requests and completions into grades, or into the next request on the way to one."""
+    """Turns grading requests into requests to the engine, and completions into grades or follow-up requests."""
 
     def __init__(self, run: Run, engine: Engine, model: ModelRef) -> None:
         settings = judge_named(run.recipe)
@@ -186,8 +186,8 @@ class Grader(JudgeDialog[GradingRequest, Grade]):
     def _request(self, pending: Pending[GradingRequest]) -> Request:
         again, thinks = pending.tries > 1, self._thinks(pending)
         limit = self._sampling.max_new_tokens
-        # Not twice the same draws where a thought is gone on from.
-        behind = ("answer",) if pending.thought else ()
+        # Continuing after thinking must not repeat the random numbers of the first request.
+        suffix = ("answer",) if pending.thought else ()
         if thinks:
             limit = self._engine.renderer(self._model).limit(pending.prompt, limit)
         return Request(
@@ -197,28 +197,28 @@ class Grader(JudgeDialog[GradingRequest, Grade]):
             sampling=replace(
                 self._sampling, temperature=RETRY_TEMPERATURE if again else 0.0, max_new_tokens=limit
             ),
-            # Greedy, all that is the same is asked in the same words: an endpoint is paid for it once.
-            seed=rng.seed_of(self._seed, "grade", pending.tries - 1, pending.question.key, *behind)
+            # With one seed, equal greedy requests to an endpoint are identical, so they are cached and paid for once.
+            seed=rng.seed_of(self._seed, "grade", pending.tries - 1, pending.question.key, *suffix)
             if again
             else 0,
             prefix=pending.before,
-            pattern="" if thinks else self._form(pending),
+            pattern="" if thinks else self._pattern(pending),
         )
 
-    def _form(self, pending: Pending[GradingRequest]) -> str:
+    def _pattern(self, pending: Pending[GradingRequest]) -> str:
         return judge_prompts.grading_pattern(pending.question.rubric.instruction)
 
     def _read(self, pending: Pending[GradingRequest], done: Completion) -> Reading | Pending[GradingRequest]:
         parse = partial(parse_grade, cut=done.finish_reason == "length")
-        return self._reading(pending, done, self._form(pending), parse)
+        return self._reading(pending, done, self._pattern(pending), parse)
 
     def _row(self, pending: Pending[GradingRequest], verdict: Reading, prompt_tokens: int) -> Grade:
-        script = pending.question
+        request = pending.question
         return Grade(
-            task=script.task,
-            checkpoint=script.checkpoint,
-            item_id=script.item.item_id,
-            metric=script.metric,
+            task=request.task,
+            checkpoint=request.checkpoint,
+            item_id=request.item.item_id,
+            metric=request.metric,
             score=verdict.score,
             raw=verdict.raw,
             tries=pending.tries,

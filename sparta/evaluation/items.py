@@ -1,4 +1,4 @@
-"""The items of an evaluation as used: written down once, so that what was scored is known whatever becomes of the data they came from."""
+"""The items of an evaluation, frozen in the state once, so that later changes of the data do not affect the run's scores."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,23 +16,22 @@ from sparta.tasks.registry import task_named
 
 
 def items_file(run: Run, task: str, split: Split) -> Path:
-    """evals/<task>/<split>/items.jsonl, one Item a line."""
+    """evals/<task>/<split>/items.jsonl, one Item per line."""
     return run.state.evaluation(task, split).items
 
 
 def freeze_items(run: Run, task: str, split: Split) -> None:
-    """Write all items of `split` down, unless that was done: from then on the file is what counts.
+    """Write all items of `split` to the state, unless they are there already; from then on only that file is used. Choices are in label order.
 
-    Choices are in the order of their labels there. Raises SpartaError where the task cannot give the split, where it is empty, for an id that is
-    used twice or has a line break, and for an item that the other split written down has, or that the run learned from. Of a person's own files
-    also where one is there and has no longer the items that were written down.
+    Raises SpartaError if the task lacks the split, if it is empty, for an id that is used twice or has a line break, and for an item that the
+    other frozen split or the training prompts contain. For a user's own files, also if their items differ from the frozen ones.
     """
     path, data, known = items_file(run, task, split), run.recipe.data, task_named(task, run.recipe.data)
     if present(path):
         given = getattr(data, split)
-        if task == "own" and given and Path(given).is_file() and _written(path) != known.items(split, data):
+        if task == "own" and given and Path(given).is_file() and _frozen(path) != known.items(split, data):
             raise SpartaError(
-                f"data.{split} names {given}, which has other items than {path}, those that models were scored on: name the file as it was, "
+                f"data.{split} names {given}, which has other items than {path}, on which models were scored: restore the file, "
                 "or begin a new run"
             )
         return
@@ -41,11 +40,11 @@ def freeze_items(run: Run, task: str, split: Split) -> None:
         raise SpartaError(f"the {split} split of {task} has no items: at least one is needed")
     seen: set[str] = set()
     for item in items:
-        # Keys are told to tasks one a line.
+        # Tasks receive their keys one per line.
         if item.item_id in seen or item.item_id.splitlines() != [item.item_id]:
             raise SpartaError(
-                f"the {split} split of {task} has an item with the id {item.item_id!r}, which is used twice or is no single line: "
-                "give every item an id of its own"
+                f"the {split} split of {task} has an item with the id {item.item_id!r}, which is used twice or is not a single line: "
+                "give every item a unique id on one line"
             )
         seen.add(item.item_id)
     _refuse_known(run, known, split, items)
@@ -53,9 +52,9 @@ def freeze_items(run: Run, task: str, split: Split) -> None:
 
 
 def items_of(run: Run, task: str, split: Split) -> Sequence[Item]:
-    """The items to score on, as models are asked them: of those written down, the first as many as the recipe says.
+    """The items to score on, as models see them: the first ones of the frozen split, as many as the recipe says.
 
-    Raises SpartaError before they are written down.
+    Raises SpartaError if the split is not frozen yet.
     """
     evaluation = run.recipe.evaluation
     sizes = {"validation": evaluation.validation, "test": evaluation.test}
@@ -63,34 +62,34 @@ def items_of(run: Run, task: str, split: Split) -> Sequence[Item]:
     if not present(path):
         raise SpartaError(f"{path} is missing: {suggested('evaluate', run.state.root)} writes it")
     known = task_named(task, run.recipe.data)
-    return [known.posed(item) for item in _written(path)[: sizes.get(split)]]
+    return [known.posed(item) for item in _frozen(path)[: sizes.get(split)]]
 
 
-def _written(path: Path) -> list[Item]:
+def _frozen(path: Path) -> list[Item]:
     return list(files.read_rows(path, Item))
 
 
 def _refuse_known(run: Run, task: Task, split: Split, items: Sequence[Item]) -> None:
-    """Raises SpartaError for an item that choices were made on or that the run learned from: the data may have changed since."""
+    """Raises SpartaError for an item that is also in the other split or in the training prompts, for example after the data changed."""
     other = items_file(run, task.name, "validation" if split == "test" else "test")
-    scored = {_asked(task, item) for item in _written(other)} if present(other) else set()
+    scored = {_question(task, item) for item in _frozen(other)} if present(other) else set()
     learned: set[str] = set()
-    # Of choices that a prompt does not list, instructions know nothing.
+    # If a prompt does not list the choices, instructions do not contain them and cannot be compared.
     if task.name == (run.recipe.data.task or "own") and not task.likelihood:
-        learned = {_asked(task, Item(row.prompt_id, row.messages)) for row in run.instructions}
+        learned = {_question(task, Item(row.prompt_id, row.messages)) for row in run.instructions}
     for item in items:
-        # Earlier versions asked in a combat what an evaluation asks.
-        forms = (task.posed, task.in_combat)
-        asked = {_asked(task, Item(item.item_id, form(item).messages)) for form in forms}
-        known = _asked(task, item) in scored
-        place = other if known else run.state.instructions if asked & learned else None
+        # In earlier versions combats used the prompts of an evaluation.
+        variants = (task.posed, task.in_combat)
+        questions = {_question(task, Item(item.item_id, variant(item).messages)) for variant in variants}
+        known = _question(task, item) in scored
+        place = other if known else run.state.instructions if questions & learned else None
         if place is not None:
             raise SpartaError(
-                f"the item {item.item_id} of the {split} split of {task.name} is also in {place}: give the splits the data that they had, "
+                f"the item {item.item_id} of the {split} split of {task.name} is also in {place}: restore the original data of the splits, "
                 "or begin a new run"
             )
 
 
-def _asked(task: Task, item: Item) -> str:
-    """What `item` asks, the same whether or not it was written down with the scaffolding of bare text, as earlier versions did."""
+def _question(task: Task, item: Item) -> str:
+    """The content of `item` without plain-text scaffolding, which earlier versions wrote into frozen items."""
     return content(msgspec.structs.replace(item, messages=task.plain(item)))

@@ -1,4 +1,4 @@
-"""What an evaluation comes to: each checkpoint's values of one metric, item by item, from the answers and grades on disk."""
+"""The results of an evaluation: each checkpoint's values of one metric, by item, from the answers and grades on disk."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ R = TypeVar("R", bound=Row)
 
 @dataclass(frozen=True)
 class CheckpointScores:
-    """One checkpoint by one metric. values: by item, in the metric's unit. ungraded: items without a value; they count neither as right nor as
-    wrong. unanswered: those of them where the model's thinking never ended.
+    """One checkpoint by one metric. values: by item, in the metric's unit. ungraded: items without a value, which are left out of means.
+    unanswered: ungraded items where the model's thinking never ended.
     """
 
     values: dict[str, float]
@@ -34,11 +34,11 @@ def scores(
 ) -> dict[str, CheckpointScores]:
     """The values of `metric` for the checkpoints of `entries`, by checkpoint name.
 
-    Raises SpartaError where an answer, or a grade of the judge, is missing, and for a metric that the task has not.
+    Raises SpartaError if an answer or a judge's grade is missing, or if the task does not have this metric.
     """
     known = {each.name: each for each in task_named(task, run.recipe.data).metrics}
     if metric not in known:
-        raise SpartaError(f"{task} has no metric {metric}: it has {', '.join(known)}")
+        raise SpartaError(f"{task} has no metric {metric}: use one of {', '.join(known)}")
     entries = tuple(entries)
     names = checkpoints(run, entries)
     folder = Answers(task, split, entries).folder(run)

@@ -1,4 +1,4 @@
-"""Choosing checkpoints by their validation scores: which pools they are chosen from, and the best of each. Nothing of a test split is in view."""
+"""Chooses checkpoints by their validation scores: the pools to choose from, and the best of each. Uses no test scores."""
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
@@ -14,7 +14,7 @@ ALL = "best of all checkpoints"
 
 
 class Mean(msgspec.Struct, frozen=True):
-    """The score of one checkpoint. value: mean over the items that were graded; None where none was. unanswered: of the ungraded."""
+    """The score of one checkpoint. value: mean over the graded items; None if there are none. unanswered: how many of the ungraded."""
 
     value: float | None
     graded: int
@@ -23,26 +23,26 @@ class Mean(msgspec.Struct, frozen=True):
 
     @property
     def eligible(self) -> bool:
-        """Whether enough is known of the checkpoint to choose it: no more than half of its answers are ungraded."""
+        """Whether the checkpoint may be chosen: at most half of its answers are ungraded."""
         return self.graded > 0 and self.ungraded <= self.graded
 
 
 def mean_of(scored: CheckpointScores) -> Mean:
-    """The mean of what was graded; what was not is counted."""
+    """The mean over graded items, and the counts of the others."""
     values = scored.values.values()
     return Mean(fmean(values) if values else None, len(values), scored.ungraded, scored.unanswered)
 
 
 def pools(iterations: Sequence[int], every: bool) -> dict[str, tuple[int, ...]]:
-    """What is chosen, and among the models of which iterations: the first and the last of `iterations`, and (`every`) all of them."""
+    """The choices to make, each with the iterations to choose among: the first, the last and, with `every`, all of `iterations`."""
     found = {INITIAL: tuple(iterations[:1]), LAST: tuple(iterations[-1:])}
     return {**found, ALL: tuple(iterations)} if every else found
 
 
 def best(task: str, what: str, means: Mapping[str, Mean]) -> tuple[str, float]:
-    """The checkpoint with the highest mean, of equals the first, and that mean.
+    """The checkpoint with the highest mean (the first, if tied), and that mean.
 
-    Raises SpartaError where none may be chosen, for of each more than half of the answers to the validation split of `task` are ungraded.
+    Raises SpartaError if none is eligible: more than half of every checkpoint's validation answers on `task` are ungraded.
     """
     eligible = {name: mean.value for name, mean in means.items() if mean.eligible and mean.value is not None}
     if not eligible:
@@ -50,8 +50,8 @@ def best(task: str, what: str, means: Mapping[str, Mean]) -> tuple[str, float]:
             f"{mean.graded} of {mean.graded + mean.ungraded} of {name}" for name, mean in means.items()
         )
         raise SpartaError(
-            f"the {what} on {task} cannot be told: more than half of the validation answers of each checkpoint are ungraded (graded: {counts}); "
-            "see what they and the judge wrote, below evals/"
+            f"the {what} on {task} cannot be determined: more than half of the validation answers of each checkpoint are ungraded (graded: {counts}); "
+            "look at the answers and the judge's replies below evals/"
         )
     name = max(eligible, key=lambda name: eligible[name])
     return name, eligible[name]

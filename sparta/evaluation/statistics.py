@@ -1,4 +1,4 @@
-"""How sure a score is: an interval for a mean, and a paired test between two checkpoints. Both repeat exactly for a seed."""
+"""The uncertainty of scores: an interval for a mean, and a paired test between two checkpoints. Both are deterministic for a seed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from sparta.errors import SpartaError
 
 RESAMPLES = 9999
 _BATCH = 100
-"""Resamples at a time, so that memory is that of a hundred copies of the values."""
+"""Resamples at a time: memory for a hundred copies of the values."""
 
 
 @dataclass(frozen=True)
 class Paired:
-    """difference: mean of a - b over the common items. p: two-sided. n: the number of common items."""
+    """A paired test. difference: mean of a - b over the common items. p: two-sided. n: number of common items."""
 
     difference: float
     p: float
@@ -22,13 +22,13 @@ class Paired:
 def interval(values: Sequence[float], seed: int = 0, level: float = 0.95) -> tuple[float, float]:
     """Lower and upper end of the percentile bootstrap interval of the mean of `values`, in their unit.
 
-    Values that are all the same, or one value, give that value twice. Raises SpartaError where there are none.
+    If all values are equal, both ends are that value. Raises SpartaError if there are no values.
     """
     import numpy as np
     from scipy.stats import bootstrap
 
     if not values:
-        raise SpartaError("there are no scores to give an interval for")
+        raise SpartaError("there are no scores to compute an interval from: score at least one item")
     if min(values) == max(values):
         return float(values[0]), float(values[0])
     done = bootstrap(
@@ -44,9 +44,9 @@ def interval(values: Sequence[float], seed: int = 0, level: float = 0.95) -> tup
 
 
 def paired(a: Mapping[str, float], b: Mapping[str, float], seed: int = 0) -> Paired:
-    """How a's scores differ from b's on the items (by id) that both have, by a two-sided permutation test that flips signs of the differences.
+    """The difference of a's and b's scores on their common items (by id), with a two-sided permutation test that flips signs of differences.
 
-    With few items every flip is tried, else 9,999 at random; p is never zero. Raises SpartaError where no item is common.
+    With few items all sign flips are tried, else 9,999 random ones; p is never zero. Raises SpartaError if there is no common item.
     """
     import numpy as np
     from scipy.stats import permutation_test

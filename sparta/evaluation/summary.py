@@ -1,4 +1,4 @@
-"""evals/summary.json: what a run's checkpoints score, of all tasks that were ever asked for. Written by scoring.py, read by whoever wants the numbers."""
+"""evals/summary.json: the scores of a run's checkpoints, on all tasks that were ever evaluated. Written by the evaluate command."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ class Scale(msgspec.Struct, frozen=True):
 
 
 class Interval(msgspec.Struct, frozen=True):
-    """The mean of one metric over the graded items of a test split, with its bootstrap 95 % interval. All None where none was graded."""
+    """The mean of one metric over the graded items of a test split, with its 95 % bootstrap interval. All None if no item is graded."""
 
     mean: float | None
     low: float | None
@@ -35,8 +35,8 @@ class Interval(msgspec.Struct, frozen=True):
 class Choice(msgspec.Struct, frozen=True):
     """The best model of some pools on validation.
 
-    chosen_on, by: the task on whose validation split, and its metric, of which `validation` is the mean. iterations: among whose models.
-    test: by metric; empty where the test split was not asked for.
+    chosen_on, by: the task on whose validation split it was chosen, and the metric, with mean `validation`. iterations: whose models it was
+    chosen among. test: by metric; empty if the test split was not requested.
     """
 
     what: str
@@ -53,9 +53,9 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """A paired test of the test scores of one choice against those of another run's, item by item.
+    """A paired test, over items, of the test scores of one choice against those of another run's.
 
-    other: name and id of that run. difference: ours less theirs, a mean over the n items that both were graded on. p: two-sided.
+    other: name and id of that run. difference: ours minus theirs, the mean over the n items graded in both runs. p: two-sided.
     """
 
     other: str
@@ -74,21 +74,21 @@ class Comparison(msgspec.Struct, frozen=True):
 
 
 class TaskScores(msgspec.Struct, frozen=True):
-    """One task. metrics: the first is the one that checkpoints are chosen by. items: how many, by split.
+    """One task. metrics: checkpoints are chosen by the first one. items: how many, by split.
 
-    way: how they were asked (with which template, up to how many tokens) and by whom graded, as folders below evals/ are called. validation,
-    ungraded: of every checkpoint that was scored on validation, the mean of the first metric and how many answers have none. unanswered: in how many
-    of these the thinking never ended, of checkpoints with any. looks: at the test split for these choices, without their times.
+    prompt_format: how items were prompted (template, token limit) and who graded, in the words of the folder names below evals/; `way` on disk.
+    validation, ungraded: by checkpoint scored on validation, the mean of the first metric, and how many answers have none. unanswered: in how many
+    of these the thinking never ended, if any. accesses: to the test split for these choices, without their times; `looks` on disk.
     """
 
     metrics: list[Scale]
     items: dict[str, int]
-    way: str
+    prompt_format: str = msgspec.field(name="way")
     validation: dict[str, float | None] = {}
     ungraded: dict[str, int] = {}
     unanswered: dict[str, int] = {}
     choices: list[Choice] = []
-    looks: list[HoldoutAccess] = []
+    accesses: list[HoldoutAccess] = msgspec.field(default_factory=list, name="looks")
     against: list[Comparison] = []
 
 
@@ -99,7 +99,7 @@ class Summary(msgspec.Struct, frozen=True):
 
 
 def format_of_scores(run: Run, task: str, judged: bool) -> str:
-    """How `task` is asked and graded in `run`, see TaskScores. judged: whether a judge gives any of its metrics."""
+    """How `task` is prompted and graded in `run`, see TaskScores.prompt_format. judged: whether any of its metrics needs a judge."""
     parts = [Answers(task, "validation", ()).folder(run).name]
     if chat := run.recipe.chat.model_dump(mode="json", exclude_defaults=True):
         parts.append(json.dumps(chat, sort_keys=True))
@@ -113,26 +113,27 @@ def summary_file(state: StateDir) -> Path:
 
 
 def read_summary(state: StateDir) -> Summary:
-    """What has been summed up so far; nothing where nothing was scored."""
+    """The summary on disk; empty if nothing was scored yet."""
     path = summary_file(state)
-    return files.read_json(path, Summary) if present(path) else Summary()
+    remedy = "restore it from a copy, or remove it and score again"
+    return files.read_json(path, Summary, remedy) if present(path) else Summary()
 
 
 def merge_into_summary(state: StateDir, fresh: Mapping[str, TaskScores]) -> None:
-    """Add `fresh` scores to the summary on disk: other tasks stay, and of the same task what was scored under the same conditions."""
+    """Add `fresh` scores to the summary on disk. Other tasks stay; earlier scores of the same task stay if conditions are the same."""
     tasks = read_summary(state).tasks
     merged = {name: merged_scores(tasks.get(name), scores) for name, scores in fresh.items()}
     files.write_json(summary_file(state), Summary({**tasks, **merged}))
 
 
 def merged_scores(before: TaskScores | None, now: TaskScores) -> TaskScores:
-    """`now` with what `before` knows beside it. Nothing of `before` where one of both was scored otherwise: on other items, in another way."""
+    """`now` with the scores of `before` that it lacks; `now` alone if items, metrics or prompt format differ."""
     if before is None or not _comparable(before, now):
         return now
     choices = {choice.key: choice for choice in before.choices}
     for choice in now.choices:
         known = choices.get(choice.key)
-        # Chosen again without a look at the test split: what is known of it stays.
+        # The same choice again, without the test split: keep its earlier test scores.
         kept = known is not None and known.checkpoint == choice.checkpoint and not choice.test
         choices[choice.key] = msgspec.structs.replace(choice, test=known.test) if kept and known else choice
     chosen = {(choice.key, choice.checkpoint) for choice in choices.values() if choice.test}
@@ -141,15 +142,15 @@ def merged_scores(before: TaskScores | None, now: TaskScores) -> TaskScores:
         for comparison in (*before.against, *now.against)
         if ((comparison.what, comparison.chosen_on), comparison.checkpoint) in chosen
     }
-    looks = {
-        (look.why, look.chosen_on): look
-        for look in (*before.looks, *now.looks)
-        if ((look.why, look.chosen_on), look.checkpoint) in chosen
+    accesses = {
+        (access.why, access.chosen_on): access
+        for access in (*before.accesses, *now.accesses)
+        if ((access.why, access.chosen_on), access.checkpoint) in chosen
     }
     return TaskScores(
         metrics=now.metrics,
         items={**before.items, **now.items},
-        way=now.way,
+        prompt_format=now.prompt_format,
         validation={**before.validation, **now.validation},
         ungraded={**before.ungraded, **now.ungraded},
         unanswered={
@@ -157,7 +158,7 @@ def merged_scores(before: TaskScores | None, now: TaskScores) -> TaskScores:
             **now.unanswered,
         },
         choices=list(choices.values()),
-        looks=list(looks.values()),
+        accesses=list(accesses.values()),
         against=list(against.values()),
     )
 
@@ -166,11 +167,11 @@ def _comparable(one: TaskScores, other: TaskScores) -> bool:
     same_items = all(
         one.items[split] == other.items[split] for split in one.items.keys() & other.items.keys()
     )
-    return same_items and (one.metrics, one.way) == (other.metrics, other.way)
+    return same_items and (one.metrics, one.prompt_format) == (other.metrics, other.prompt_format)
 
 
 def choice_of(scores: TaskScores, kinds: Sequence[str], chosen_on: str) -> Choice | None:
-    """The first of `kinds` that was chosen on `chosen_on` and tested; None where none was."""
+    """The first of `kinds` that was chosen on the task `chosen_on` and has test scores; None if there is none."""
     tested = {
         choice.what: choice for choice in scores.choices if choice.chosen_on == chosen_on and choice.test
     }

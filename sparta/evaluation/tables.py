@@ -1,4 +1,4 @@
-"""Scores as a person reads them: a table a task, and what is to be known beside it."""
+"""Scores for display: one table per task, with remarks."""
 
 from collections.abc import Iterator, Mapping
 
@@ -13,7 +13,7 @@ NONE = "-"
 
 
 def show_scores(console: Console, found: Mapping[str, TaskScores]) -> None:
-    """The scores of every task for which something was chosen."""
+    """Print the scores of every task with choices, and all remarks."""
     for name, scores in found.items():
         if scores.choices:
             console.print(score_table(name, scores))
@@ -22,7 +22,7 @@ def show_scores(console: Console, found: Mapping[str, TaskScores]) -> None:
 
 
 def score_table(name: str, scores: TaskScores) -> Table:
-    """The chosen checkpoints of one task, their validation mean and, a line a metric, their test scores with 95 % intervals."""
+    """The chosen checkpoints of one task, their validation mean and, one line per metric, their test scores with 95 % intervals."""
     items = " and ".join(f"{count} {split}" for split, count in sorted(scores.items.items(), reverse=True))
     others = sorted({choice.chosen_on for choice in scores.choices} - {name})
     table = Table(
@@ -46,36 +46,36 @@ def score_table(name: str, scores: TaskScores) -> Table:
 
 
 def remarks(name: str, scores: TaskScores) -> Iterator[str]:
-    """What a table does not say: answers without a grade, looks that were not the first, comparisons."""
+    """Remarks below a table: ungraded answers, repeated test-set accesses, comparisons."""
     items = scores.items.get("validation", 0)
     barred = [checkpoint for checkpoint, count in scores.ungraded.items() if 2 * count > items]
     ungraded = sum(scores.ungraded.values())
     if ungraded:
         yield f"  {name}: {ungraded:,} validation answers are ungraded and left out of the means"
     if unanswered := sum(scores.unanswered.values()):
-        yield f"  {name}: in {unanswered:,} of these the thinking never ended (chat.thinking_tokens, the answer's own limit beside it, was used up)"
+        yield f"  {name}: in {unanswered:,} of these the thinking never ended (it used up chat.thinking_tokens and the answer's own limit)"
     if barred:
-        yield f"  {name}: more than half of the answers of {', '.join(barred)} are ungraded, so that they were not to be chosen"
+        yield f"  {name}: more than half of the answers of {', '.join(barred)} are ungraded, so these could not be chosen"
     for choice in scores.choices:
         for metric, estimate in choice.test.items():
             if estimate.ungraded:
                 yield (
                     f"  {name}: {estimate.ungraded:,} test answers of {choice.checkpoint} have no {metric} and are left out of its mean"
                 )
-    for look in scores.looks:
-        if look.number > 1:
-            yield f"  {name}: {second_look(look)}"
+    for access in scores.accesses:
+        if access.number > 1:
+            yield f"  {name}: {repeated_access(access)}"
     tops = {metric.name: metric.top for metric in scores.metrics}
     for comparison in scores.against:
         yield f"  {name}: {in_words(comparison, tops[comparison.metric])}"
 
 
-def second_look(look: HoldoutAccess) -> str:
-    """That a test score is not the first of its kind that was seen."""
+def repeated_access(access: HoldoutAccess) -> str:
+    """A remark that a test score is not the first of its kind."""
     return (
-        f"look number {look.number} at the test split for the {look.why}"
-        f"{f' (chosen on {look.chosen_on})' if look.chosen_on != look.task else ''}: {look.checkpoint}; it was asked before of another checkpoint, "
-        "on other items or in another way; see evals/looks.jsonl"
+        f"test-set access number {access.number} for the {access.why}"
+        f"{f' (chosen on {access.chosen_on})' if access.chosen_on != access.task else ''}: {access.checkpoint}; earlier ones had another "
+        "checkpoint, other items or another prompt format; see evals/looks.jsonl"
     )
 
 
@@ -89,7 +89,7 @@ def in_words(comparison: Comparison, top: float) -> str:
 
 
 def in_figures(value: float | None, top: float) -> str:
-    """A score as people write it: 54.2% of what is at most 1, 7.31 of what is at most 10."""
+    """A score for display: 54.2% if its best value is 1, 7.31 if it is 10."""
     if value is None:
         return NONE
     return f"{value:.1%}" if top == 1 else f"{value:.2f}"

@@ -1,4 +1,4 @@
-"""How a program reads an answer and says whether it is right: letters, words, numbers, mathematics, likelihoods; and what a judge is told.
+"""Grades answers by program (letters, words, numbers, mathematics, likelihoods), and holds the rubrics for judges.
 
-Every reader is strict: what an answer does not say is not guessed, and nothing here knows the right answer while it reads.
+Parsing is strict: nothing is guessed, and an answer is parsed without knowledge of the right answer.
 """

@@ -1,15 +1,15 @@
-r"""Boxes: `\boxed{...}`, where a written solution puts its answer."""
+r"""Finds boxes: `\boxed{...}`, where a solution puts its final answer."""
 
 import re
 from dataclasses import dataclass
 
-# An escaped brace is a character of the text, whose backslash is no backslash of a command.
+# An escaped brace is a literal character; its backslash does not begin a command.
 _PARTS = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Box:
-    """content: between the braces. start, end: the place in the text, braces and command included."""
+    """content: between the braces. start, end: the position in the text, including command and braces."""
 
     start: int
     end: int
@@ -17,17 +17,17 @@ class Box:
 
 
 def boxes(text: str) -> list[Box]:
-    """The boxes of `text` in order, by matched braces; a box within a box is not told apart, one that is never closed is none."""
+    """The outermost boxes of `text` in order, by matched braces; unclosed boxes are left out."""
     return _read(text)[0]
 
 
 def is_box_open(text: str, start: int) -> bool:
-    """Whether a box that begins at `start` or later is never closed, as in a text that was cut."""
+    """Whether a box that begins at `start` or later is never closed, as in a truncated text."""
     return any(place >= start for place in _read(text)[1])
 
 
 def _read(text: str) -> tuple[list[Box], list[int]]:
-    """The boxes, and where those begin that are never closed."""
+    """The closed boxes, and the start positions of the unclosed ones."""
     open_at: list[tuple[int, int] | None] = []
     found: list[Box] = []
     for part in _PARTS.finditer(text):

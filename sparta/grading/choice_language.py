@@ -1,4 +1,4 @@
-r"""How English, and a few words of other languages, say which choice is meant: what declares a name, and what may follow it so that it is one.
+r"""Regular expressions for how English (and a few phrases of other languages) names a choice: cues before a name, and what may follow it.
 
 A name is the letter of a choice, or one of the words of a verdict.
 """
@@ -14,7 +14,7 @@ CLOSING = r"""[*_`"'“”‘’)\]}$]"""
 TEX = r"\\(?:text|textbf|textit|mathrm|mathbf|mathsf|bf|rm)\b"
 BOX = r"\\(?:boxed|fbox)\s*"
 
-# Before a mention: what declares it.
+# Before a mention: cues that declare it as the answer.
 _FAILS = r"\b(?:not|never|violat\w+|fail\w*|contradict\w*|break\w*|wrong|incorrect|except)\b|n['’]t\b"
 _CLAUSE = rf"(?:that|which|among|from|given|in|based|with|satisfying)\s(?:(?!{_FAILS})[^.:\n]){{1,80}}?"
 _CUE = rf"""\b(?:answer|choice|option|selection|response|letter|pick|verdict|decision|judge?ment|conclusion)\b[*_"'”’]*
@@ -25,22 +25,22 @@ _CUE = rf"""\b(?:answer|choice|option|selection|response|letter|pick|verdict|dec
     |(?:(?<=[.!?\n])|\A)\s*(?:choose|select|pick)\b
     |{BOX}(?=\{{)
     |{ABROAD}(?:\s+\w+){{0,2}}?[*_]*\s*{IS_ABROAD}"""
-# Weaker ones: what stands behind them may also be the beginning of another statement.
+# Weaker cues: the text after them may also be the beginning of another statement.
 _HINT = r"\b(?:it|this|that)(?:\s+(?:is|must\s+be|should\s+be|would\s+be)|['’]s)\b|\b(?:therefore|thus|hence|so|leaving(?:\s+(?:us|me)\s+with)?)\b,?|(?:\A|\n)[ \t*#_]*(?:final\s+)?answer[*_]*\s[-–—](?=\s)"
 _WORD_HINT = r"|\b(?:is|was|as)(?:\s+(?:considered|deemed|seen|described))?(?:\s+as)?\b"
-# Behind these, only a letter with a mark is one of a choice.
+# After these, a letter names a choice only if it has a mark.
 _BEST = rf"\b(?:most\s+(?:likely|appropriate|probable)|best|final)\s(?:(?!{_FAILS})[^.:\n]){{1,80}}?\s(?:is|was|would\s+be)\b\s*:?"
 _UNTIL = rf"""(?:[\s:<>]|{OPENING}|{TEX}|\b(?:the|my|correct|right|best|option|choice|letter|answer|alternative
     |definitely|clearly|therefore|thus|indeed|probably|likely|most|simply|just|actually|also|then|obviously|certainly|considered|socially)\b)*"""
 
-# Behind a mention: what may follow one that counts.
+# After a mention: what may follow one that counts.
 _ENDS = r"\s*\Z|[ \t]*\n|[.,:;!?<\\|=]|[ \t]*[–—]|[ \t]+[-(]|[ \t]*[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
 _LINKS = r"because|since|as|and|but|which|whereas|although|instead|rather|or|due[ ]to|based[ ]on|given[ ]that|not[ ](?=\W*\w\b)"
 
 
 @dataclass(frozen=True)
 class Language:
-    """The patterns for one set of names. ended, linked: what follows a name that counts, without and with a linking word."""
+    """The patterns for one set of names. ended, linked: the text after a name that counts, without and with a linking word."""
 
     names: tuple[str, ...]
     letters: bool
@@ -54,7 +54,7 @@ class Language:
 
 @lru_cache(maxsize=64)
 def language(names: tuple[str, ...], letters: bool, things: tuple[str, ...] = ()) -> Language:
-    """things: what makes a letter, with or without a dot, and the word behind it the name of something: `coli` in `E. coli`."""
+    """The patterns for `names`. things: words that form another name with a letter before them, with or without a dot: `coli` in `E. coli`."""
     flags = re.IGNORECASE | re.VERBOSE
     either = "(?:" + "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True)) + ")"
     turn = rf"(?:(?:not|n['’]t)\s+{OPENING}*{either}\b{CLOSING}*,?\s*(?:but|(?:rather\s+)?it\s+is|it['’]s)\s+(?:rather\s+)?)?"

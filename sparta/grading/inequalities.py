@@ -1,4 +1,5 @@
-r"""Inequalities of one variable as intervals, in LaTeX: `2 \le x < 5` is `[2,5)`, `x < -2 \text{ or } x > 3` is `(-\infty,-2)\cup(3,\infty)`."""
+r"""Converts inequalities of one variable to intervals, in LaTeX: `2 \le x < 5` is `[2,5)`, `x < -2 \text{ or } x > 3` is
+`(-\infty,-2)\cup(3,\infty)`."""
 
 import re
 
@@ -15,7 +16,7 @@ _NOISE = re.compile(r"\\[,;!: ]|\\q?quad(?![a-z])|[\s$~]+")
 
 
 def as_intervals(text: str) -> str | None:
-    """The intervals that the inequalities of `text` describe; None where it is something else."""
+    """The intervals described by the inequalities of `text`; None if it is not inequalities."""
     parts = [_interval(part) for part in _OR.split(text)]
     if any(part is None for part in parts):
         return None
@@ -23,7 +24,7 @@ def as_intervals(text: str) -> str | None:
 
 
 def _interval(text: str) -> str | None:
-    """Of inequalities that hold together: of each at most one bound on either side, and of the same variable."""
+    """The interval of inequalities joined by `and`: with one variable, and at most one lower and one upper bound; None otherwise."""
     variables: set[str] = set()
     below: list[str] = []
     above: list[str] = []

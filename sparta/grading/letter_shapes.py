@@ -1,10 +1,10 @@
-"""Letters in other shapes than ASCII's (`Ｂ`, `Ⓑ`, `⒝`, `𝐁`), behind a tick, or between signs of other scripts: as they are otherwise written."""
+"""Normalises letters: other shapes than ASCII's (`Ｂ`, `Ⓑ`, `⒝`, `𝐁`), letters after a tick, letters next to scripts without spaces."""
 
 import re
 import string
 
 _ALPHABETS = (
-    # Of full width, in circles, in squares; of mathematics: bold, italic and so on, capital letters before small ones.
+    # Full-width, circled and squared letters; mathematical letters (bold, italic and so on), capital letters before small ones.
     *((start, string.ascii_uppercase) for start in (0xFF21, 0x24B6, 0x1F130, 0x1F150, 0x1F170)),
     *((start, string.ascii_lowercase) for start in (0xFF41, 0x24D0)),
     *((start, string.ascii_letters) for start in range(0x1D400, 0x1D6A4, 52)),
@@ -25,6 +25,6 @@ _SCRIPTS_MEET = re.compile(rf"(?<={_UNSPACED})(?=[A-Za-z])|(?<=[A-Za-z])(?={_UNS
 
 
 def plain_letters(text: str) -> str:
-    """`text` with its letters in ASCII, without LaTeX's delimiters and ticks before letters, and with spaces where scripts meet."""
+    """`text` with ASCII letters, without LaTeX delimiters and ticks before letters, and with spaces between scripts."""
     text = _INSIDE.sub("", _TICKED.sub("", _LATEX.sub("", text.translate(_SHAPES))))
     return _SCRIPTS_MEET.sub(" ", _UNDERLINED.sub(r"*\g<text>*", text))

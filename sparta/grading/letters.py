@@ -1,21 +1,21 @@
-r"""The letter of a choice, or the word of a verdict, that an answer decides for.
+r"""Extracts the letter of a choice, or the word of a verdict, that an answer decides for.
 
-Read in three stages; where one finds something, no later one is asked:
+There are three stages; the first that finds something decides:
 
-1. Declarations, of which the last one counts: `the answer is B`, `Answer: (B)`, `\boxed{B}`, `I choose B`, `it is B`, `so B`, `not A but B`,
-   `the choice that satisfies all constraints is B`, `the most likely diagnosis is B. text`; `B is correct` and `B satisfies all constraints`,
-   where B begins its clause; lines that are nothing but `B`; of words, also a last sentence that is nothing but one.
-2. The beginning: `B. text`, `B) text`, `B, ...`, `B because ...`, `Option B: text`. What is said below of the other choices undoes nothing.
-3. A single mention: of letters, the one in brackets or behind `option`; of words, the one that ends a phrase.
+1. Declarations; the last one counts: `the answer is B`, `Answer: (B)`, `\boxed{B}`, `I choose B`, `it is B`, `so B`, `not A but B`,
+   `the choice that satisfies all constraints is B`, `the most likely diagnosis is B. text`; `B is correct` and `B satisfies all constraints`
+   if B begins its clause; lines with only `B`; for words, also a last sentence with only one word.
+2. The beginning: `B. text`, `B) text`, `B, ...`, `B because ...`, `Option B: text`. Later text about the other choices changes nothing.
+3. A single mention: a letter in brackets or after `option`; a word that ends a phrase.
 
-In all of them, what is negated or called wrong is not meant (`the answer is not A`, `if the answer is A`, `A, which violates ...`), and several
-are a decision for none: `A or B`, `A. text; B. text`, `(A) (B)`, or choices that are listed: the next line begins with another letter, or
-lines go through the choices from the first on, with something below each.
+In all stages, a negated, hypothetical or rejected choice does not count (`the answer is not A`, `if the answer is A`, `A, which violates ...`).
+Several choices together are no decision: `A or B`, `A. text; B. text`, `(A) (B)`, or a list of choices: the next line begins with another
+letter, or lines go through the choices from the first on, with text below each.
 
-A mention counts only where punctuation, the end of a line or a word like `because` follows. So `A patient with ...`, `B cells`, `No one ...`
-and letters within words and abbreviations (`U.S.A.`) are none, and neither are names that a data set knows to begin so (`C. difficile`). A small letter counts in stage 1 behind `answer is`, `I choose`, `\boxed`
-and their like, or as the whole text, and in stage 2 with a mark or `option` (`b)`). A choice's text without its letter is not read: what the
-choices say is not known here.
+A mention counts only if punctuation, the end of a line or a word like `because` follows. So `A patient with ...`, `B cells`, `No one ...` and
+letters in words and abbreviations (`U.S.A.`) do not count, nor do names listed by the data set (`C. difficile`). A small letter counts in
+stage 1 after `answer is`, `I choose`, `\boxed` and similar, or as the whole text, and in stage 2 with a mark or `option` (`b)`). The text of a
+choice without its letter is not read, because the texts of the choices are not known here.
 """
 
 import re
@@ -29,19 +29,19 @@ from sparta.grading.letter_shapes import plain_letters
 from sparta.grading.mentions import Mention, Mentions
 from sparta.grading.passages import is_taken_back, passage_of
 
-# Before a mention's cue: what undoes it.
+# Before a mention's cue: what invalidates it.
 _SUPPOSED = re.compile(
     r"\b(?:wrong|incorrect|if|whether|why|unless|not|rather\s+than|instead\s+of)\s+(?:that\s+)?(?:(?:the|my|an?)\s+)?(?:(?:correct|right|best|final)\s+)*[$\s*_(]*\Z",
     re.IGNORECASE,
 )
-# In the sentence before a cue: `if it were so, the answer would be`, `many would say that it is`.
+# In the sentence before a cue: conditions (`if it were so, the answer would be`) and hearsay (`many would say that it is`).
 _CONDITION = re.compile(r"\b(?:if|unless|otherwise|had|were)\b[^.!?\n]*\Z", re.IGNORECASE)
 _HEARSAY = re.compile(
     r"\b(?:(?:you|one)\s+(?:might|may|could|would)|(?:students?|people|some|many|most|others)\b[^.,;:!?\n]{0,30}?\b(?:would|might|may|could|say|think|choose|pick|answer|believe))\b"
     r"(?:(?!\b(?:but|however|yet)\b)[^.!?\n])*\Z",
     re.IGNORECASE,
 )
-# Behind a mention: what calls it right; before one: where its clause begins.
+# After a mention: what calls it right. Before a mention: the beginning of its clause.
 _RIGHT = re.compile(
     rf"""{CLOSING}*\s+(?:(?:is|was|would\s+be|must\s+be|should\s+be)\s+(?:(?:definitely|clearly|therefore|thus|indeed|probably|most\s+likely|also)\s+)*
         (?:(?:the|my)\s+)?(?:(?:only|single|final)\s+)*(?:correct|right|best|answer|most\s+(?:appropriate|likely))\b
@@ -66,42 +66,42 @@ _TICK = re.compile(
 
 
 def letter_of(text: str, labels: Sequence[str], things: Sequence[str] = ()) -> str | None:
-    """The label, one of `labels` (capital letters), that `text` decides for; None where it decides for none, or for several, or cannot be told.
+    """The label, one of `labels` (capital letters), that `text` decides for; None if it decides for none or several, or is ambiguous.
 
-    things: words that together with a letter before them name something, and no choice: `coli` for `E. coli`.
+    things: words that form another name with a letter before them, so that the letter is no choice: `coli` for `E. coli`.
     """
     return _letters(text, labels, things).name
 
 
 def word_of(text: str, words: Sequence[str]) -> str | None:
-    """The word, one of `words` as spelled there, that is the verdict of `text`, in whatever case; None where there is none, or several."""
+    """The word, one of `words`, that is the verdict of `text`, in any case; None if there is none, or several."""
     return _words(text, words).name
 
 
 def same_letter(
     right: Collection[str], text: str, labels: Sequence[str], things: Sequence[str] = ()
 ) -> bool | None:
-    """Whether `text` decides for one of the labels `right`; None where it names choices, and a person could not tell which it decides for."""
+    """Whether `text` decides for one of the labels `right`; None if it names choices, but the decision is ambiguous."""
     return _letters(text, labels, things).is_for(right)
 
 
 def same_word(right: str, text: str, words: Sequence[str]) -> bool | None:
-    """Whether the verdict of `text` is `right`; None where it has one of `words`, and a person could not tell whether it is the verdict."""
+    """Whether the verdict of `text` is `right`; None if it contains one of `words`, but the verdict is ambiguous."""
     return _words(text, words).is_for((right,))
 
 
 @dataclass(frozen=True)
 class Decision:
-    """name: what is decided for, None for nothing or several. told: whether a person could tell that."""
+    """name: the decision, None for no or several choices. clear: False if a human reader could not tell the decision."""
 
     name: str | None
-    told: bool = True
+    clear: bool = True
 
     def is_for(self, right: Collection[str]) -> bool | None:
-        return self.name in right if self.told else None
+        return self.name in right if self.clear else None
 
 
-_UNTOLD = Decision(None, told=False)
+_AMBIGUOUS = Decision(None, clear=False)
 
 
 def _letters(text: str, labels: Sequence[str], things: Sequence[str]) -> Decision:
@@ -113,19 +113,19 @@ def _words(text: str, words: Sequence[str]) -> Decision:
 
 
 def _decision(text: str, language: Language) -> Decision:
-    """What `text` decides for: before it runs on, where it names a choice there, else as a whole."""
+    """The decision of the answer in `text` if it names a choice there, else of the whole text, including what it continues with."""
     passage = passage_of(text)
     if passage is None:
-        return _UNTOLD
+        return _AMBIGUOUS
     if passage.beyond:
         first = _Reading(passage.answer, language)
-        if first.speaks:
+        if first.names_choice:
             return first.decision()
     return _Reading(passage.whole, language).decision()
 
 
 class _Reading:
-    """What the mentions of a text come to."""
+    """Derives a decision from the mentions in a text."""
 
     def __init__(self, text: str, language: Language) -> None:
         self.text = text
@@ -137,8 +137,8 @@ class _Reading:
         self._begins = begins if at_once else []
 
     @property
-    def speaks(self) -> bool:
-        """Whether a name is mentioned so that it may be meant as a choice."""
+    def names_choice(self) -> bool:
+        """Whether a name is mentioned in a way that may refer to a choice."""
         large = (place for place in self.mentions.all if not place.small)
         return bool(self._claims) or any(
             self.mentions.counts(place) or self.mentions.is_subject(place) for place in large
@@ -152,12 +152,12 @@ class _Reading:
         else:
             return self._of_mentions()
         undone = is_taken_back(self.text, place + 1) or is_box_open(self.text, place)
-        return _UNTOLD if undone else Decision(name)
+        return _AMBIGUOUS if undone else Decision(name)
 
-    # Stage 1: claims are where a declaration stands and the name it is for; None where it is for several.
+    # Stage 1: claims are the position of a declaration and its name; None if it is for several.
 
     def _declared(self) -> Iterator[tuple[int, str | None]]:
-        """Where a cue stands before a name."""
+        """Names after a cue."""
         for place in self.mentions.all:
             if not self.mentions.counts(place) or self.mentions.is_second(place):
                 continue
@@ -198,19 +198,19 @@ class _Reading:
                 yield place.start, place.name
 
     def _ticked(self) -> Iterator[tuple[int, str | None]]:
-        """Where lines say of each choice whether it is right, and of one that it is."""
+        """The ticked name, if lines mark each choice as right or wrong and exactly one is right."""
         if not self.language.letters:
             return
         lines = [
             place for place in self.mentions.all if not place.small and _BARE_BEFORE.fullmatch(place.line)
         ]
-        said = [(place, found) for place in lines if (found := _TICK.match(self.text, place.end))]
-        ticked = [place for place, found in said if found["yes"]]
-        if len(ticked) == 1 and len(said) > 1:
+        marked = [(place, tick) for place in lines if (tick := _TICK.match(self.text, place.end))]
+        ticked = [place for place, tick in marked if tick["yes"]]
+        if len(ticked) == 1 and len(marked) > 1:
             yield ticked[0].start, ticked[0].name
 
     def _alone(self) -> Iterator[tuple[int, str | None]]:
-        """Where lines, or the last of several sentences in words, hold nothing else; None where lines disagree."""
+        """Names alone on their line (None if such lines disagree), and a word alone in the last of several sentences."""
         alone = []
         for place in self.mentions.all:
             rest = _BARE_BEFORE.fullmatch(place.line) and _BARE_AFTER.match(self.text, place.end)
@@ -244,7 +244,7 @@ class _Reading:
         order = list(dict.fromkeys(place.name for place in begins))
         if not self.language.letters:
             return first.name if len(order) == 1 else None
-        # Lines that go through the choices: something stands below each, and not only below the first.
+        # Lines that go through the choices have text below each, not only below the first.
         gone_through = len(order) > 1 and order == list(self.language.names[: len(order)])
         return (
             None
@@ -257,4 +257,4 @@ class _Reading:
         others = set() if self.language.letters else {place.name for place in self.mentions.all}
         if len(named) == 1 and len(named | others) == 1:
             return Decision(named.pop())
-        return Decision(None, told=not self.speaks)
+        return Decision(None, clear=not self.names_choice)

@@ -1,18 +1,19 @@
-r"""Whether an answer is mathematically the right one, as in MATH: math-verify's judgement, in a process apart.
+r"""Checks whether an answer is mathematically equal to the right one, as in MATH, with math-verify in a separate process.
 
-What is compared: the last `\boxed{...}` of the answer, together with boxes that only `,`, `;`, `and` or `or` part from it (`\boxed{1}` and
-`\boxed{2}` answer `1, 2`), less a full stop at its end; without a box, what is stated as the answer (`the answer is $x = 5$`, `Answer: Tuesday`); and
-without that, what math-verify finds in the text, which is a number or a formula and never words. Two sides are equal as math-verify has it: decimals
-to six places, `50\%` also as 50 and as 0.5, units and degrees passed over, the order of a set free, the name of a variable not. Of an equation
-in the answer the right side counts, where the right answer is no equation.
-Beyond math-verify: what is the same text, apart from spaces and `\text`, is equal; an inequality is the interval that it describes; where both name
-a base (`12_5`) or the power of a unit (`\text{m}^3`), it must be the same; and what stands between `(` or `[` and their like must do so in the
-answer, too, with the same ones. Thinking, and another problem that the text runs on with, are no part of the answer. There is no grade where the
-answer is taken back, or another box is begun and not ended.
+Compared is the last `\boxed{...}` of the answer, together with boxes separated from it only by `,`, `;`, `and` or `or` (`\boxed{1}` and
+`\boxed{2}` answer `1, 2`), without a final full stop. Without a box, it is what the text states as the answer (`the answer is $x = 5$`,
+`Answer: Tuesday`); otherwise it is what math-verify finds in the text, which is a number or a formula, never words.
+math-verify decides equality: decimals to six places, `50\%` also as 50 and as 0.5, units and degrees ignored, sets in any order, variable
+names compared. If the answer is an equation and the right answer is not, only the right side counts.
+In addition to math-verify: texts that are equal apart from spaces and `\text` are equal; an inequality equals the interval that it
+describes; if both sides name a base (`12_5`) or the power of a unit (`\text{m}^3`), it must be the same; and if the right answer has
+`(` or `[` around a list, the answer must have the same brackets. Thinking, and another problem after the answer, are ignored. There is no
+grade if the answer is retracted, or if another box begins and is not closed.
 
-A few characters can keep a computer algebra system busy for ever (`10^{10^{10}}`), inside C code that no exception reaches, and math-verify's own
-limit is a signal that only a main thread may set. So it runs in a child (`verifier.py`), which the kernel ends after `SECONDS` of its own computing
-time, however busy the machine is; the answer is then not graded, and a new child takes the next. Any thread may ask; one is answered at a time.
+A few characters can keep a computer algebra system busy forever (`10^{10^{10}}`) in C code that no exception interrupts, and math-verify's own
+time limit uses a signal that only a main thread may set. Therefore it runs in a child process (`verifier.py`), which the kernel kills after
+`SECONDS` of CPU time, independent of the machine's load. The answer is then not graded, and a new child takes the next one. It can be called
+from any thread; calls are answered one at a time.
 """
 
 import json
@@ -32,9 +33,9 @@ from sparta.grading.passages import Statement, is_taken_back, passage_of, statem
 from sparta.names import installed_by
 
 SECONDS = 10
-"""Of computing, for one answer; a real one takes a thousandth of a second, the slowest gold answers of MATH a tenth."""
+"""CPU seconds per answer. A typical answer takes 1 ms, the slowest gold answers of MATH 100 ms."""
 
-# What says nothing: words' commands, thin spaces within a number and others, sizes of brackets.
+# Parts without meaning: text commands, thin spaces in numbers and elsewhere, bracket sizes.
 _SILENT = re.compile(
     r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\s*(?=\{)|\\(?:left|right)(?![a-z])|\\[,!;: ]|[${}~]|(?<![0-9])\s+|\s+(?![0-9])"
 )
@@ -46,7 +47,7 @@ _INTERVALS = re.compile(r"\s*(?:\\left\s*)?[\[(].*,", re.DOTALL)
 _BETWEEN = re.compile(r"[\s$,;.]*(?:\band\b|\bor\b)?[\s$]*")
 _BASED = re.compile(r"-?[0-9A-Z.]+_\{?([0-9]+)\}?")
 
-# Right answers in words, and what is stated without a box.
+# Right answers in words, and statements without a box.
 _LETTERS = "ABCDEFGH"
 _LETTER = re.compile(rf"\\(?:text|textbf|mathrm|mbox)\s*\{{\s*\(?(?P<letter>[{_LETTERS}])\)?\s*\}}")
 _WORDS = re.compile(r"\\(?:text|textbf|mathrm|mbox)\s*\{[A-Za-z' -]*[A-Za-z]{2}[A-Za-z' -]*\}|[A-Z][a-z]{2,}")
@@ -65,14 +66,13 @@ _FORMULA = re.compile(
 _asking = threading.Lock()
 _child: "subprocess.Popen[str] | None" = None
 _owner = 0
-"""The process that started the child: a fork of it must not share the pipes."""
+"""The id of the process that started the child: a fork of this process must not share the pipes."""
 
 
 def same_mathematics(gold: str, text: str) -> bool | None:
-    """Whether the answer `text` says what `gold` (LaTeX, without `$` and without box) says; None where it takes too long to tell, or a person could
-    not tell.
+    """Whether the answer `text` equals `gold` (LaTeX, without `$` and box); None if the check times out or the answer is ambiguous.
 
-    Raises SpartaError where `gold` is empty, and where math-verify cannot be run.
+    Raises SpartaError if `gold` is empty or math-verify cannot be run.
     """
     if not gold.strip():
         raise SpartaError("a right answer is empty: leave out that item, or grade by another rule")
@@ -83,7 +83,7 @@ def same_mathematics(gold: str, text: str) -> bool | None:
     here = _same(gold, passage.answer)
     if boxes(passage.answer) or not boxes(passage.beyond) or _stated(passage.answer):
         return here
-    # The question may have been written once more before it is answered, or another one after the answer.
+    # The text may repeat the question before the answer, or continue with another question after it.
     beyond = _same(gold, passage.beyond)
     return beyond if here == beyond or not _FIGURES.search(passage.answer) else None
 
@@ -99,7 +99,7 @@ def _same(gold: str, answer: str) -> bool | None:
 
 
 def _same_formula(gold: str, said: str) -> bool | None:
-    """Of what a box holds, or of a formula that is stated."""
+    """Compare with the content of a box or a stated formula."""
     if _is_same_text(gold, said):
         return True
     if _differ(_BASED.fullmatch(gold.strip()), _BASED.fullmatch(said.strip())):
@@ -115,7 +115,7 @@ def _is_same_text(gold: str, said: str) -> bool:
 
 
 def _alike(gold: str, said: str) -> tuple[str, str]:
-    """Both sides, an inequality as intervals where the other side is not one."""
+    """Both sides, with an inequality converted to intervals if the other side is an interval."""
     right, given = as_intervals(gold), as_intervals(said)
     if right is None and given is not None and _INTERVALS.match(_NAMING.split(gold)[-1]):
         return gold, given
@@ -125,7 +125,7 @@ def _alike(gold: str, said: str) -> tuple[str, str]:
 
 
 def _same_in_words(gold: str, text: str) -> bool | None:
-    """Of an answer without a box: what it states as the answer, where it does so, else what math-verify finds in it."""
+    """Compare with an answer without a box: with its stated answer, if any, else with what math-verify finds in it."""
     if letter := _LETTER.fullmatch(gold.strip()):
         return same_letter(letter["letter"], text, _LETTERS)
     last = _stated(text)
@@ -145,13 +145,13 @@ def _same_in_words(gold: str, text: str) -> bool | None:
 
 
 def _stated(text: str) -> Statement | None:
-    """The last statement of an answer that has words or figures."""
+    """The last statement of an answer that contains a letter or digit."""
     stated = (place for place in reversed(statements_in(text)) if _SAYS.search(text, place.start, place.end))
     return next(stated, None)
 
 
 def _same_word(gold: str, said: str, text: str) -> bool | None:
-    """Of a right answer in words: whether what is stated begins with it; None where it is in the text otherwise."""
+    """For a right answer in words: True if the stated answer begins with it, None if it is elsewhere in the text, else False."""
     word = _plain_words(gold)
     if re.match(rf"(?:(?:the|an?|on|in|it\s+is)\s+)*{re.escape(word)}(?!\w)(?!\s+or\b)", _plain_words(said)):
         return True
@@ -167,7 +167,7 @@ def _differ(one: re.Match[str] | None, other: re.Match[str] | None) -> bool:
 
 
 def _same_brackets(gold: str, said: str) -> bool:
-    """False where commas part what stands in `(` or `[` in gold, and in others, or in none, in `said`."""
+    """False if `gold` is a list in `(` or `[` and `said` has other brackets, or none, around its list."""
     right, given = (_brackets(_SILENT.sub("", _NAMING.split(side)[-1])) for side in (gold, said))
     otherwise = not given and (
         "=" in said or said.lstrip().startswith(("\\{", "\\lbrace", "\\langle", "\\begin"))
@@ -176,7 +176,7 @@ def _same_brackets(gold: str, said: str) -> bool:
 
 
 def _brackets(side: str) -> str | None:
-    """The brackets around what commas part; "" for none; None without a comma, or where they close before the end."""
+    """The brackets around a comma-separated list; "" if there are none; None without a comma, or if they close before the end."""
     ends, depth = side[:1] + side[-1:], 0
     if "," not in side:
         return None
@@ -190,7 +190,7 @@ def _brackets(side: str) -> str | None:
 
 
 def _last_boxes(text: str) -> tuple[str, int] | None:
-    """What the last box holds, and those joined to it, and where they end; None where there is no box."""
+    """The contents of the last box and the boxes joined to it, and the position of their end; None if there is no box."""
     run: list[Box] = []
     for box in reversed(boxes(text)):
         if run and not _BETWEEN.fullmatch(text, box.end, run[0].start):
@@ -200,7 +200,7 @@ def _last_boxes(text: str) -> tuple[str, int] | None:
 
 
 def _verified(gold: str, said: str) -> bool | None:
-    """What math-verify says; `said` is a box or a text."""
+    """The result of math-verify. said: a box or a text."""
     with _asking:
         return _ask([f"\\boxed{{{gold}}}", said])
 
@@ -219,17 +219,17 @@ def _ask(sides: list[str]) -> bool | None:
     if reply:
         return bool(json.loads(reply))
     ended, _child = _child.wait(), None
-    # Out of time; or out of stack, deep in what it was given.
+    # Out of CPU time, or stack overflow on a deeply nested input.
     if ended in (-signal.SIGPROF, -signal.SIGSEGV):
         return None
     raise SpartaError(
-        f"the process that compares mathematics ended with status {ended}: its own message stands above; if it names math_verify, "
+        f"the process that compares mathematics ended with status {ended}: see its message above; if it names math_verify, "
         f"{installed_by('base')}"
     )
 
 
 def _start() -> "subprocess.Popen[str]":
-    # -P: this folder's modules are named like some of the standard library. A hash seed, for sympy orders by hashes.
+    # -P because modules in this folder have names of the standard library. A hash seed because sympy sorts by hash.
     return subprocess.Popen(
         [sys.executable, "-P", str(Path(__file__).with_name("verifier.py")), str(SECONDS)],
         stdin=subprocess.PIPE,

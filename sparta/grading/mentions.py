@@ -1,4 +1,4 @@
-"""The mentions of choices in a text, and what is said of each: whether it is called wrong, named together with others, or begins a line."""
+"""Finds the mentions of choices in a text, and their context: rejected, named together with others, or at the beginning of a line."""
 
 import re
 from collections.abc import Iterator
@@ -8,18 +8,18 @@ from itertools import pairwise
 from sparta.grading.choice_language import BOX, CLOSING, OPENING, TEX, Language
 
 _REACH = 150
-"""Characters before a mention that can bear on it."""
+"""Characters before a mention that are searched for its context."""
 _TEXT = 600
-"""Characters of a choice's text that can stand between two that are joined."""
+"""Maximum characters of a choice's text between two joined mentions."""
 
-# Before a mention: what undoes it.
+# Before a mention: what rejects it.
 _REJECTED_BEFORE = re.compile(
     rf"""(?:\b(?:not|no|nor|neither|except|than|without|avoid|excludes?|eliminates?|rejects?|rules?\s+out)|n['’]t)\s+
     (?:\w+\s+)?{OPENING}*\Z""",
     re.IGNORECASE | re.VERBOSE,
 )
 
-# Behind a mention: what undoes it, what it is the subject of.
+# After a mention: what rejects it, what it is the subject of.
 _NO_GOOD = r"(?:wrong|incorrect|false|invalid|not\b|out\b|ruled|unlikely|inappropriate|contraindicated|eliminated|excluded)"
 _REJECTED_AFTER = re.compile(
     rf"""{CLOSING}*(?:
@@ -51,8 +51,8 @@ _OFFERED = re.compile(r"(?:[(\[]|\b(?:option|choice)[ ]+)[*_`\"'“‘]*\Z", re.
 
 @dataclass(frozen=True)
 class Mention:
-    """A mention of a name. index: among all of them. before: as much of the text before it as can bear on it; line: of that, what is on its
-    line. small: whether it is a small letter.
+    """A mention of a name. index: among all mentions. before: the text before it, up to `_REACH` characters. line: the part of `before` on
+    its line. small: whether it is a small letter.
     """
 
     index: int
@@ -65,7 +65,7 @@ class Mention:
 
 
 class Mentions:
-    """The mentions of a language's names in a text. rejected, joined: of each, whether it is called wrong, and whether it and the next are several."""
+    """The mentions of names in a text. rejected, joined: for each, whether it is rejected, and whether it is named together with the next."""
 
     def __init__(self, text: str, language: Language) -> None:
         self.text = text
@@ -84,7 +84,7 @@ class Mentions:
             yield Mention(index, name, start, match.end(), before, before.rpartition("\n")[2], small)
 
     def _rejections(self) -> list[bool]:
-        """Of each mention; in `A, B and C are wrong`, of all three."""
+        """Whether each mention is rejected; in `A, B and C are wrong`, all three are."""
         rejected = []
         following: Mention | None = None
         all_of_them = False
@@ -99,7 +99,7 @@ class Mentions:
         return rejected[::-1]
 
     def _is_joined(self, place: Mention, following: Mention) -> bool:
-        """Whether the mention and the next are named together, and nothing is said of the next alone."""
+        """Whether the mention and the next are named together, and there is no statement about the next alone."""
         if (
             following.name == place.name
             or following.start - place.end > _REACH
@@ -114,15 +114,15 @@ class Mentions:
         return bool(beside and _MARKED.match(self.text, following.end))
 
     def counts(self, place: Mention) -> bool:
-        """Whether what follows it is what follows the name of a choice, and not the next word of a sentence."""
+        """Whether the text after it fits the name of a choice, and is not just the next word of a sentence."""
         return self.language.linked.match(self.text, place.end) is not None
 
     def is_subject(self, place: Mention) -> bool:
-        """Whether something is said of it: `B is ...`."""
+        """Whether it is the subject of a statement: `B is ...`."""
         return _STATEMENT.match(self.text, place.end) is not None
 
     def is_marked(self, place: Mention) -> bool:
-        """Whether it stands in brackets or markdown, or a dot or colon follows."""
+        """Whether it is in brackets or markdown, or followed by a dot or colon."""
         return place.before.endswith(("*", "(", "[")) or _MARKED.match(self.text, place.end) is not None
 
     def is_several(self, place: Mention) -> bool:
@@ -154,7 +154,7 @@ class Mentions:
         )
 
     def is_repeated(self, first: Mention) -> bool:
-        """Whether another name has the same mark on the line: choices are repeated there."""
+        """Whether another name on the line has the same mark, so that the line repeats the choices."""
         until = self.text.find("\n", first.end)
         return any(
             self._is_marked_like(first, other)
@@ -163,7 +163,7 @@ class Mentions:
         )
 
     def is_listed(self, place: Mention, blank_lines: bool) -> bool:
-        """Whether the next line, blank ones passed over or not, begins with another name."""
+        """Whether the next line begins with another name. blank_lines: skip blank lines."""
         following = (_NEXT_LINE if blank_lines else _NEXT).match(self.text, place.end)
         for other in self.all[place.index + 1 :]:
             if not following or other.start - len(other.line) > following.end():
@@ -173,11 +173,11 @@ class Mentions:
         return False
 
     def lines_between(self, place: Mention, other: Mention) -> bool:
-        """Whether something stands on the lines between."""
+        """Whether the lines between have any text."""
         return bool("".join(self.text[place.end : other.start].split("\n")[1:-1]).strip())
 
     def begins(self, place: Mention) -> bool:
-        """Whether a line begins with the name and a mark behind it."""
+        """Whether a line begins with the name and a mark after it."""
         ended = self.language.ended.match(self.text, place.end)
         if not ended or not _BEGINNING.fullmatch(place.line) or self.rejected[place.index]:
             return False
@@ -186,7 +186,7 @@ class Mentions:
         return bool(shown) and not (place.name == "I" and mark[:1] == ",")
 
     def is_offered(self, place: Mention) -> bool:
-        """Whether it is named as a choice, in brackets or behind `option`, or a word that ends a phrase."""
+        """Whether it is named as a choice: a letter in brackets or after `option`, or a word that ends a phrase."""
         if place.small or _REJECTED_BEFORE.search(place.before) or self.rejected[place.index]:
             return False
         if self.language.letters:

@@ -18,7 +18,7 @@ SCALES = {
     "billion": 10**9,
     "trillion": 10**12,
 }
-"""Words that multiply what stands before them."""
+"""Words that multiply the number before them."""
 
 _WORD = "|".join(sorted([*_SMALL, *SCALES], key=len, reverse=True))
 _NUMBER = re.compile(
@@ -34,7 +34,7 @@ _NO_NUMBER_BEHIND = re.compile(
 
 @dataclass(frozen=True)
 class Spelled:
-    """start, end: the place in the text. value: None where the words make no number."""
+    """start, end: the position in the text. value: None if the words do not form a number."""
 
     start: int
     end: int
@@ -42,7 +42,7 @@ class Spelled:
 
 
 def spelled_in(text: str) -> Spelled | None:
-    """The first number in words in `text`; None where there is none. `one of them` and `two-digit` are none."""
+    """The first number in words in `text`; None if there is none. `one of them` and `two-digit` do not count."""
     for found in _NUMBER.finditer(text):
         if not _NO_NUMBER_BEHIND.match(text, found.end()):
             value = _value(re.findall(r"[a-z]+", found["words"].lower()))
@@ -55,7 +55,7 @@ def spelled_in(text: str) -> Spelled | None:
 
 
 def _value(words: list[str]) -> Fraction | None:
-    """What the words come to, by hundreds within thousands; None where they do not follow each other as in one number."""
+    """The number that the words form; None if they cannot be parts of one number."""
     total, group, last = 0, 0, 0
     scale = 10**15
     for word in (word for word in words if word not in ("a", "an", "and")):

@@ -1,17 +1,17 @@
-r"""The number that an answer gives, as in GSM8K.
+r"""Extracts the number that an answer gives, as in GSM8K.
 
-Looked for in this order, the last of its kind each time; what holds no number does not count:
+Searched in this order, each time for the last of its kind; places without a number are skipped:
 
-1. after the last `####`, on the first line there that is not empty: the number after the last `=` there, else the first. A line that begins
-   with `Step` or counts steps (`1. Find ...`) is a heading and none, and so is one that begins with another word, where 2 or 3 follow it;
-2. after the last `answer is`, `answer:` or `answer =`, or `final number` instead of `answer`, up to the end of its line or sentence, likewise;
-   where nothing follows on that line, on the next one;
-3. in the last `\boxed{...}`, likewise;
+1. after the last `####`, on the first non-empty line: the number after the last `=`, else the first number. A line that begins with `Step`
+   or numbers its steps (`1. Find ...`) is a heading and skipped; so is one that begins with another word if 2 or 3 follow it;
+2. after the last `answer is`, `answer:` or `answer =` (or `final number` etc. instead of `answer`), up to the end of its line or sentence,
+   with the same rule; if the rest of the line is empty, on the next line;
+3. in the last `\boxed{...}`, with the same rule;
 4. the last number of the text.
 
-How a number may be written, see numerals.py; in words (`twelve`) it counts where an answer is stated. What is denied (`not 25 but 20`) does not
-count. Thinking is no part of an answer, and neither is another question that the text runs on with. A person cannot tell what is meant by a
-range, by numbers that `or` joins, by a sum without its result, or by an answer that is taken back: there is no number then, and no grade.
+For the formats of numbers see numerals.py; a number in words (`twelve`) counts in a stated answer. A denied number (`not 25 but 20`) does
+not count. Thinking, and another question after the answer, are ignored. A range, numbers joined by `or`, a sum without its result, and an
+answer that is retracted are ambiguous: they give no number and no grade.
 """
 
 import re
@@ -28,7 +28,7 @@ _MARK = re.compile(r"####[#\s]*(?P<line>[^\n]*?)(?=####|\n|\Z)")
 _WORD = re.compile(r"[*_\s]*(?P<word>[^\W\d_]+)")
 _STEP = re.compile(r"[*_\s]*[0-9]{1,2}[.)]\s+[*_]*[^\W\d_]")
 
-# Within a passage: what is said of a number.
+# Within a passage: the context of a number.
 _DENIED = re.compile(
     r"(?:\b(?:not|never|rather\s+than|instead\s+of|no\s+longer)|n['’]t)\s+(?:(?:equal\s+to|just|exactly|simply|be)\s+)?[$€£*_(]{0,3}\Z",
     re.IGNORECASE,
@@ -56,7 +56,7 @@ _BOUNDED = re.compile(r"\b(?:more|less|fewer|greater|higher|lower)\s+than\s+[$�
 _SHARE = re.compile(r"\s*%?\s*\bof\s+(?:the\s+|all\s+)?[$€£*_]{0,3}", re.IGNORECASE)
 _CENTS = re.compile(r"[ ]dollars?,?[ ](?:and[ ])?(?P<cents>[0-9]{1,2})[ ]cents?\b", re.IGNORECASE)
 
-# Within the whole text: sentences that are no part of a solution, numbers that are dates, digits of other scripts.
+# Within the whole text: sentences that are not part of a solution, numbers that are years.
 _SENTENCE = re.compile(r"(?:[^.!?\n]|[.!?](?=\S))+")
 _COURTESY = re.compile(
     r"\b(?:let\s+me\s+know|feel\s+free|hope\s+(?:this|that|it)|(?:any|more|other|further)\s+questions?|anything\s+else)\b",
@@ -69,28 +69,28 @@ _CONCLUDES = re.compile(
     r"(?:(?<=[.!?\n])|\A)[ \t]*+(?:so|therefore|thus|hence|in\s+total|altogether|finally|in\s+conclusion|overall)\b(?:[^.!?\n]|[.!?](?=\S))*",
     re.IGNORECASE,
 )
-# Digits of other scripts, and words for shares.
+# Numbers that are not parsed: digits of other scripts, and words for fractions and multiples.
 _UNREAD = re.compile(
     r"(?![0-9])\d|\b(?:half|halves|thirds?|quarters?|fourths?|fifths?|sixths?|eighths?|tenths?|dozens?|couple|twice|thrice)\b",
     re.IGNORECASE,
 )
 
 _REACH = 40
-"""Characters before a number that can bear on it."""
-_UNTOLD = Numeral(0, 0, None)
-"""Of a text that gives a number, and a person could not tell which."""
+"""Characters before a number that are searched for its context."""
+_AMBIGUOUS = Numeral(0, 0, None)
+"""The result for a text that gives a number, but an ambiguous one."""
 
 
 def number_of(text: str) -> Fraction | None:
-    """The number that `text` gives, exactly; None where there is none, or a person could not tell which."""
+    """The exact number that `text` gives; None if there is none or it is ambiguous."""
     given = _given(text)
     return None if given is None else given.value
 
 
 def same_number(gold: str, text: str) -> bool | None:
-    """Whether `text` gives exactly the number that `gold` gives; None where a person could not tell.
+    """Whether `text` gives exactly the number that `gold` gives; None if it is ambiguous.
 
-    Raises SpartaError where `gold` gives none.
+    Raises SpartaError if `gold` gives no number.
     """
     right = number_of(gold)
     if right is None:
@@ -106,21 +106,21 @@ def same_number(gold: str, text: str) -> bool | None:
 
 
 def _given(text: str) -> Numeral | None:
-    """What `text` gives; None where it gives no number at all, and one without a value where a person could not tell."""
+    """The number that `text` gives; None if it gives none, and a numeral without a value if it is ambiguous."""
     passage = passage_of(plain(text))
     if passage is None:
-        return _UNTOLD
+        return _AMBIGUOUS
     stated = _stated(passage.answer)
     if stated is not None:
         return stated
     beyond, loose = _stated(passage.beyond), _last(passage.answer)
     if beyond is None or loose is None:
         return beyond or loose or _last(passage.beyond)
-    return beyond if beyond.value == loose.value else _UNTOLD
+    return beyond if beyond.value == loose.value else _AMBIGUOUS
 
 
 def _stated(text: str) -> Numeral | None:
-    """What `text` gives after a mark, as the answer, or in a box; None where it does so nowhere."""
+    """The number after `####`, in a stated answer, or in a box; None if there is none."""
     statements, boxed = statements_in(text), boxes(text)[-1:]
     answered = max([0, *(statement.place for statement in statements), *(box.start for box in boxed)])
     stated = (
@@ -132,20 +132,20 @@ def _stated(text: str) -> Numeral | None:
         next((numeral for numeral in stated if numeral), None),
         *(_result(text, box.end - 1 - len(box.content), box.end - 1) for box in boxed),
     ]
-    said = [numeral for numeral in found if numeral is not None]
-    if not said:
+    given = [numeral for numeral in found if numeral is not None]
+    if not given:
         return None
-    first, last = said[0], max(said, key=lambda numeral: numeral.end)
+    first, last = given[0], max(given, key=lambda numeral: numeral.end)
     if is_taken_back(text, last.end) or is_box_open(text, last.end):
-        return _UNTOLD
+        return _AMBIGUOUS
     if is_taken_back(text[: last.start], first.end):
         return last
-    later = [numeral.value for numeral in said if numeral.start > first.start]
+    later = [numeral.value for numeral in given if numeral.start > first.start]
     return first.or_else(*(value for value in later if value is not None))
 
 
 def _marked(text: str, answered: int) -> Numeral | None:
-    """What the last `####` gives that is no heading. answered: where an answer is stated or boxed last."""
+    """The number after the last `####` that is not a heading. answered: the position of the last stated or boxed answer."""
     marks = list(_MARK.finditer(text))
     steps = sum(_STEP.match(mark["line"]) is not None for mark in marks) > 1
     for mark in reversed(marks):
@@ -160,9 +160,9 @@ def _marked(text: str, answered: int) -> Numeral | None:
 
 
 def _result(text: str, start: int, end: int, denied: bool = False, below: bool = False) -> Numeral | None:
-    """The number that a passage gives: after the last `=` where a number follows it, else the first.
+    """The number that a passage gives: after the last `=` if a number follows it, else the first.
 
-    denied: the passage goes on after `is not`. below: it is a line of its own, where a dash before a number may be one of a list.
+    denied: the passage follows `is not`. below: it is a separate line, where a dash before a number may be a list marker.
     """
     equals = text.rfind("=", start, end) + 1
     tail = _first(text, equals, end, denied=False, below=False) if equals else None
@@ -170,19 +170,19 @@ def _result(text: str, start: int, end: int, denied: bool = False, below: bool =
 
 
 def _first(text: str, start: int, end: int, denied: bool, below: bool) -> Numeral | None:
-    """The first number between `start` and `end` that is not denied; one without a value where the passage goes on to others."""
+    """The first number between `start` and `end` that is not denied; without a value if other numbers after it make it ambiguous."""
     passage = text[start:end]
     every = numerals_in(passage)
-    said = _not_denied(passage, every, denied)
+    counted = _not_denied(passage, every, denied)
     spelled = spelled_in(passage)
     if spelled and (not every or MARKUP.fullmatch(passage, 0, spelled.start)):
         return Numeral(start + spelled.start, start + spelled.end, spelled.value)
-    if not said:
-        return _UNTOLD if not every and _UNREAD.search(passage) else None
-    for numeral in said:
+    if not counted:
+        return _AMBIGUOUS if not every and _UNREAD.search(passage) else None
+    for numeral in counted:
         if _ROUNDED.search(_before(passage, numeral)) and not _PLACES.match(passage, numeral.end):
             return _shifted(numeral, start)
-    first = said[0]
+    first = counted[0]
     if not below and _MINUS_APART.fullmatch(passage, 0, first.start):
         first = negative(first)
     if cents := _CENTS.match(passage, first.end):
@@ -197,8 +197,8 @@ def _first(text: str, start: int, end: int, denied: bool, below: bool) -> Numera
 
 
 def _not_denied(text: str, every: list[Numeral], denied: bool = False) -> list[Numeral]:
-    """Those that are not denied, also together with others: `not 20 or 30 but 25`. denied: the first one is."""
-    said = []
+    """The numerals that are not denied; in `not 20 or 30 but 25`, two are. denied: the first one is."""
+    counted = []
     end = 0
     for numeral in every:
         denied = (
@@ -208,12 +208,12 @@ def _not_denied(text: str, every: list[Numeral], denied: bool = False) -> list[N
         )
         end = numeral.end
         if not denied:
-            said.append(numeral)
-    return said
+            counted.append(numeral)
+    return counted
 
 
 def _is_open(passage: str, first: Numeral, others: list[Numeral]) -> bool:
-    """Whether the first number of a passage is a bound, a part of a sum, a range or a share, or one that is corrected."""
+    """Whether the first number of a passage is a bound, part of a sum, a range or a share, or is corrected afterwards."""
     if _BOUNDED.search(_before(passage, first)):
         return True
     if not others:
@@ -227,19 +227,19 @@ def _is_open(passage: str, first: Numeral, others: list[Numeral]) -> bool:
 
 
 def _last(text: str) -> Numeral | None:
-    """The last number of the text, apart from courtesies and dates; others in its sentence, and in one
-    that concludes, may be meant as well, but for those before its last `=`.
+    """The last number of the text, ignoring courtesy phrases and years. The other numbers in its sentence (except those before the last
+    `=`), and in a concluding sentence, are kept as alternatives.
     """
     text = _SENTENCE.sub(lambda found: " " * len(found[0]) if _COURTESY.search(found[0]) else found[0], text)
     every = _not_denied(text, numerals_in(text))
     if not every:
-        return _UNTOLD if _UNREAD.search(text) or spelled_in(text) else None
+        return _AMBIGUOUS if _UNREAD.search(text) or spelled_in(text) else None
     begins = max((found.end() for found in _SENTENCE_ENDS.finditer(text, 0, every[-1].start)), default=0)
     sentence = [numeral for numeral in every if numeral.start >= begins]
     undated = [numeral for numeral in sentence if not _is_year(text, numeral)]
     last = (undated or sentence)[-1]
     if is_taken_back(text, last.end):
-        return _UNTOLD
+        return _AMBIGUOUS
     result = text.rfind("=", begins, last.start)
     meant = [numeral for numeral in sentence if numeral.start > result]
     if concluded := next(reversed(list(_CONCLUDES.finditer(text))), None):

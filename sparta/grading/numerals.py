@@ -1,8 +1,8 @@
-r"""Numerals: numbers in digits, however they are written, and what each can be read as.
+r"""Parses numbers in digits, in many formats, with their possible values.
 
 `18`, `-3`, `minus 3`, `1,234.50`, `1.234,50`, `12,34,567`, `1 234 567`, `.5`, `3/4`, `1 1/2`, `2½`, `\frac{3}{4}`, `10^3`, `1e3`, `2 \times 10^3`, `1.5 million`.
-A currency or a unit beside them is passed over, and so is a percent sign. What can be read in several ways, one of which is far the likeliest,
-has that as its value (`1.234`, `50%`, `$1.5 million`); what could as well be another number has none (`1,5`, `1 234`, `9:30`, `\sqrt{16}`).
+Currencies, units and percent signs are ignored. If one of several readings is by far the likeliest, it is the value (`1.234`, `50%`,
+`$1.5 million`); if another reading is as likely, there is no value (`1,5`, `1 234`, `9:30`, `\sqrt{16}`).
 """
 
 import re
@@ -12,14 +12,14 @@ from fractions import Fraction
 from sparta.grading.number_words import SCALES
 
 _LONGEST = 100
-"""Characters of a number; a longer row of digits is a loop, not a result."""
+"""Maximum characters of a number; a longer one is a repetition loop, not a result."""
 _LARGEST = 1000
-"""Digits of a power."""
+"""Maximum digits of a power."""
 
 
 @dataclass(frozen=True)
 class Numeral:
-    """start, end: the place in the text. value: what it says; None where a person could not tell. others: what else it may be meant to say."""
+    """start, end: the position in the text. value: None if it is ambiguous. others: other possible values."""
 
     start: int
     end: int
@@ -30,7 +30,7 @@ class Numeral:
         return replace(self, others=self.others | set(others))
 
 
-# LaTeX's ways to write what is read below, in this order.
+# LaTeX and its replacements, in this order.
 _LATEX = (
     (re.compile(r"\\[,!;: ]|\{,\}"), lambda match: "," if match[0] == "{,}" else ""),
     (re.compile(r"\\([$%#&])"), lambda match: match[1]),
@@ -106,7 +106,7 @@ _FUNCTION = re.compile(
 
 
 def plain(text: str) -> str:
-    """`text` with the numbers of LaTeX, and digits of full width, as they are otherwise written."""
+    """`text` with LaTeX numbers and full-width digits converted to plain text."""
     text = text.translate(_FULL_WIDTH)
     for pattern, written in _LATEX:
         text = pattern.sub(written, text)
@@ -114,7 +114,7 @@ def plain(text: str) -> str:
 
 
 def numerals_in(text: str) -> list[Numeral]:
-    """The numerals of `text`, which is plain, in order."""
+    """The numerals of `text` in order. text: converted by `plain`."""
     found: list[Numeral] = []
     for match in _NUMERAL.finditer(text):
         if len(match[0]) > _LONGEST or (found and match.start() < found[-1].end):
@@ -133,7 +133,7 @@ def negative(numeral: Numeral) -> Numeral:
 
 
 def _of_digits(match: re.Match[str]) -> Numeral:
-    """What the digits say, without what follows them."""
+    """The value of the digits, without any suffix."""
     if match["vulgar"]:
         return Numeral(match.start(), match.end(), int(match["whole"] or 0) + _VULGAR[match["vulgar"]])
     if match["mixed"]:
@@ -144,7 +144,7 @@ def _of_digits(match: re.Match[str]) -> Numeral:
 
 
 def _grouped(digits: str) -> Numeral:
-    """What digits with marks between them say: marks of thousands, of decimals, or of neither."""
+    """The value of digits with separators: of thousands, of decimals, or neither."""
     parts = re.split(r"[^0-9]", digits)
     marks = re.sub(r"[0-9]", "", digits)
     decimal = Fraction(f"{''.join(parts[:-1])}.{parts[-1]}") if len(parts) > 1 else None
@@ -154,7 +154,7 @@ def _grouped(digits: str) -> Numeral:
         value = joined if not marks else decimal
     elif len(set(marks)) == 1 and _are_thousands(parts, marks) and marks not in (".", " "):
         value = joined
-        # Nobody writes three zeros for no decimals.
+        # Three zeros after a comma are thousands, not decimals.
         others = {decimal} if marks == "," and decimal is not None and parts[1] != "000" else set()
     elif marks == "." or (marks == "," and parts[0] == "0"):
         value = decimal
@@ -170,7 +170,7 @@ def _grouped(digits: str) -> Numeral:
 
 
 def _are_thousands(parts: list[str], marks: str) -> bool:
-    """Whether marks stand where they do between thousands, or between the Indian lakhs and crores, which commas part."""
+    """Whether the separators are at the positions of thousands, or of Indian lakhs and crores (commas only)."""
     first, *rest = parts
     if not rest or first.startswith("0") or len(first) > 3:
         return False
@@ -184,7 +184,7 @@ def _are_thousands(parts: list[str], marks: str) -> bool:
 
 
 def _whole(text: str, numeral: Numeral, bold: bool) -> Numeral:
-    """The numeral together with what follows its digits. bold: two asterisks behind it are markdown, and no power."""
+    """The numeral with the suffix after its digits. bold: two asterisks after it are markdown, not a power."""
     if over := _OVER.match(text, numeral.end):
         under = _grouped(over["under"]).value
         value = numeral.value / under if numeral.value is not None and under else None
@@ -216,7 +216,7 @@ def _scaled(text: str, numeral: Numeral, scale: re.Match[str]) -> Numeral:
 
 
 def _raised(base: Fraction | None, exponent: int) -> Fraction | None:
-    """A power; None where it is none, or too long."""
+    """`base` to the power of `exponent`; None if it is undefined or too long."""
     if base is None or (not base and exponent <= 0):
         return None
     digits = max(len(str(base.numerator)), len(str(base.denominator))) * abs(exponent)

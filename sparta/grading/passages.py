@@ -1,4 +1,4 @@
-"""What of a text is the answer: what follows the thinking, up to where the text runs on with another question; and whether it takes itself back."""
+"""Finds the answer in a text (after the thinking, up to another question that the text continues with), and retractions of an answer."""
 
 import re
 from dataclasses import dataclass
@@ -28,9 +28,9 @@ _FAULTED = re.compile(
 )
 
 ABROAD = r"(?:答案|答え|正解|正确答案|정답|Antwort|Lösung|Ergebnis|respuesta|solución|réponse|risposta|resposta|ответ)[^\W\d_]{0,4}"
-"""`Answer` in other languages, and how a word of that kind goes on."""
+"""`Answer` in other languages, with word endings."""
 IS_ABROAD = r"(?:应该是|應該是|是|为|為|は|은|는|lautet|ist|beträgt|es|est|è|é|[:：=])"
-"""`Is` in other languages, as it follows that word."""
+"""`Is` after that word, in other languages."""
 
 _ANSWER = r"\b(?:answer|final\s+(?:number|result|value|total|amount|count|price|cost))\b"
 _TO_WHAT = r"(?:\s+(?:to|for|in|of)(?:\s+[\w'’]+){1,6}?)?"
@@ -42,7 +42,7 @@ _STATED = re.compile(
 _HEADING = re.compile(
     r"^[ \t]*[#*_]+[ \t]*(?:the[ \t]+)?(?:final[ \t]+)?answer[ \t#*_:：]*$", re.IGNORECASE | re.MULTILINE
 )
-# `If it were so, the answer would be`: what is supposed, up to there in the sentence.
+# The condition in `If it were so, the answer would be`.
 _SUPPOSES = re.compile(
     r"\b(?:if|unless|otherwise|suppos\w+|assum\w+|had|were)\b(?:[^.!?\n]|\.(?=[0-9]))*\Z", re.IGNORECASE
 )
@@ -54,7 +54,7 @@ _LINE = re.compile(r"[^\n]+")
 
 @dataclass(frozen=True)
 class Passage:
-    """answer: what is said in answer to the question. beyond: what follows where the text runs on with another question; "" where it does not."""
+    """answer: the answer to the question. beyond: the rest, if the text continues with another question; otherwise ""."""
 
     answer: str
     beyond: str = ""
@@ -65,21 +65,21 @@ class Passage:
 
 
 def passage_of(text: str) -> Passage | None:
-    """What of `text` is the answer; None where it is thinking that does not end."""
-    spoken = after_thinking(text)
-    if spoken is None:
+    """The answer in `text`; None if `text` is thinking that does not end."""
+    visible = after_thinking(text)
+    if visible is None:
         return None
-    for found in _RUNS_ON.finditer(spoken):
-        if spoken[: found.start()].strip():
-            return Passage(spoken[: found.start()], spoken[found.start() :])
-    return Passage(spoken)
+    for found in _RUNS_ON.finditer(visible):
+        if visible[: found.start()].strip():
+            return Passage(visible[: found.start()], visible[found.start() :])
+    return Passage(visible)
 
 
 @dataclass(frozen=True)
 class Statement:
-    """Where an answer is stated. place: of the words that do so. start, end: of what is stated. denied: by `is not`.
+    """A stated answer. place: the position of the words that introduce it. start, end: of the answer itself. denied: by `is not`.
 
-    below: it is on the next line, where a dash may be one of a list.
+    below: it is on the next line, where a dash may be a list marker.
     """
 
     place: int
@@ -90,7 +90,7 @@ class Statement:
 
 
 def statements_in(text: str) -> list[Statement]:
-    """Where `text` states an answer: after `the answer is`, `answer:` and their like up to the end of the sentence or line, or else on the next line."""
+    """The stated answers of `text`: after `the answer is`, `answer:` and similar, up to the end of the sentence or line, or on the next line."""
     found: list[Statement] = []
     for stated in _STATED.finditer(text):
         if stated["would"] and _SUPPOSES.search(text[max(0, stated.start() - _REACH) : stated.start()]):
@@ -108,14 +108,14 @@ def statements_in(text: str) -> list[Statement]:
 
 
 def _below(text: str, place: int, end: int) -> list[Statement]:
-    """What is stated on the next line that is not empty, if there is one."""
+    """The statement on the next non-empty line, if there is one."""
     blank = _BLANK.match(text, end)
     line = _LINE.match(text, blank.end()) if blank else None
     return [Statement(place, *line.span(), below=True)] if line else []
 
 
 def is_taken_back(text: str, end: int) -> bool:
-    """Whether what follows an answer that ended at `end` takes it back, or stops before it has upheld it."""
+    """Whether the text after an answer that ends at `end` retracts it, or begins to doubt it without confirming it."""
     after = text[end:]
     found = _TAKEN_BACK.search(after)
     if found is None:

@@ -1,7 +1,7 @@
-"""What a judge is asked to grade by, on 0 to 10 and zero-shot, and how its grade is read.
+"""Rubrics for judges, from 0 to 10 and zero-shot, and the parsing of grades.
 
-What each rubric looks at is the paper's (section 4.1). The prompts for the three sides of a medical answer are the paper's own, which C.5
-prints ("Experiment Details", arXiv 2506.04721); the other sentences are ours.
+The criteria of each rubric are the paper's (section 4.1). The prompts for the three aspects of a medical answer are quoted from C.5
+("Experiment Details", arXiv 2506.04721); the other prompts are ours.
 """
 
 from dataclasses import dataclass
@@ -12,9 +12,10 @@ from sparta.chat.judge_prompts import GRADING, PAPERS_GRADING
 
 @dataclass(frozen=True)
 class Rubric:
-    """How a judge gives a metric, on 0 to 10, zero-shot.
+    """How a judge grades a metric, from 0 to 10, zero-shot.
 
-    introduction: how its prompt begins: what is judged, and by what. reference: whether the item's reference is in view. instruction: how it ends.
+    introduction: the beginning of its prompt: what to judge, and by which criteria. reference: whether the judge sees the item's
+    reference. instruction: the end of the prompt.
     """
 
     introduction: str
@@ -22,7 +23,7 @@ class Rubric:
     instruction: str = GRADING
 
     def identity(self) -> dict[str, str | bool]:
-        """All that a grade depends on, as plain values; without the usual instruction, which is the same for all."""
+        """Everything that a grade depends on, as plain values; the default instruction is left out."""
         own = {} if self.instruction == GRADING else {"instruction": self.instruction}
         return {"introduction": self.introduction, "reference": self.reference, **own}
 
@@ -73,8 +74,8 @@ MEDQA_COMPREHENSIVENESS = Rubric(
 
 
 def parse_grade(text: str, *, cut: bool = False) -> float | None:
-    """The grade in 0..10 that a judge's `text` gives, or None where it is missing; read as strictly as a vote (see sparta.arena.votes).
+    """The grade in 0..10 that a judge's `text` gives, or None if it is missing; parsed as strictly as a vote (see sparta.arena.votes).
 
-    cut: the text ends where its token limit was.
+    cut: the text was cut at its token limit.
     """
     return parse_score(text, cut=cut, lowest=LOWEST_GRADE, highest=HIGHEST)

@@ -1,1 +1,1 @@
-"""Methods, a file each: which phases make an iteration, who learns in it, what is said of it. registry.py finds them by name."""
+"""Methods, one file each: the phases of an iteration, who learns in it, and its summary. registry.py finds them by name."""

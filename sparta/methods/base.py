@@ -1,7 +1,7 @@
-"""What a method is: which phases make an iteration, who learns in it, what it comes to, and what is said of it afterwards.
+"""The interface of a method: the phases of an iteration, who learns in it, how much work it is, and its summary.
 
-A method is one file in this folder: a subclass of `Method`, and its one instance as `METHOD`, by which the registry finds it. It may bring phases
-of its own. What runs, watches and estimates runs asks the method, and knows none by name.
+A method is one file in this folder, with a subclass of `Method` and its instance `METHOD`, which the registry finds. It may define phases
+of its own. The launchers, `status` and estimates use only this interface and know no method by name.
 """
 
 from abc import ABC, abstractmethod
@@ -26,8 +26,8 @@ INIT_POOL: tuple[Phase, ...] = (TrainExperts(), InitPool())
 
 @dataclass(frozen=True)
 class IterationWork:
-    """One iteration in numbers, if every combat makes a pair. what: in words, a part a phase. tokens: most that may be generated, prompts not
-    counted. updates: of weights."""
+    """The work of one iteration, if every combat makes a pair. what: one description per phase. tokens: most that may be generated, without
+    prompts. updates: weight updates."""
 
     what: tuple[str, ...]
     tokens: int
@@ -36,7 +36,7 @@ class IterationWork:
 
 @dataclass(frozen=True)
 class Lengths:
-    """Mean tokens of what is asked and written. prompt, answer: of a response. judge_prompt, vote: of a vote."""
+    """Mean lengths in tokens: prompt and answer of a response; judge_prompt and vote of a vote."""
 
     prompt: float
     answer: float
@@ -46,7 +46,7 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Summary:
-    """An iteration after it was made, for people: a table and sentences below it. text_columns: of the table's columns, how many hold text."""
+    """A finished iteration, for display: a table, and notes below it. text_columns: how many of the first columns hold text."""
 
     title: str
     columns: tuple[str, ...]
@@ -56,47 +56,47 @@ class Summary:
 
 
 class Method(ABC):
-    """How a pool is aligned. Stateless: everything that it needs to know is in the run."""
+    """How a pool is aligned. Stateless: all that it needs is in the run."""
 
     name: ClassVar[str]
-    """What `method` of a recipe calls it."""
+    """The value of `method` in a recipe."""
     fewest_members: ClassVar[int]
-    """Of the pool, that it can work with."""
+    """The smallest pool that it works with."""
     has_reputations: ClassVar[bool] = True
-    """Whether reputations move in it; otherwise they are carried over, and nobody is shown them."""
+    """Whether its iterations change reputations; if not, they are carried over and not shown."""
 
     @abstractmethod
     def iteration(self, recipe: Recipe) -> tuple[Phase, ...]:
-        """The phases of an iteration from the first on, in order."""
+        """The phases of an iteration t >= 1, in order."""
 
     @property
     @abstractmethod
     def all_phases(self) -> Iterable[Phase]:
-        """Every phase that `iteration` gives for some recipe."""
+        """Every phase that `iteration` returns for any recipe."""
 
     @abstractmethod
     def summary(self, run: Run, t: int) -> Summary:
-        """Iteration t >= 1 as it came out. Its stats and its standing are there."""
+        """The results of iteration t >= 1, whose stats and standing exist."""
 
     def learners(self, run: Run, t: int) -> Sequence[str]:
-        """The members that learn in iteration t, in the order of the pool: all of them, for most. The others are carried over unchanged."""
+        """The members that learn in iteration t, in pool order; by default all. The others are carried over unchanged."""
         return everyone(run, t)
 
     def gold(self, recipe: Recipe) -> Sequence[Item]:
-        """The instructions with their gold answers, where the method needs these: they become a file of the run. None, for most.
+        """The instructions with their gold answers, stored with the run; empty for methods that need none.
 
-        Raises SpartaError where the data has none.
+        Raises SpartaError if the data has no gold answers.
         """
         return ()
 
     def phases(self, recipe: Recipe, t: int) -> tuple[Phase, ...]:
-        """The phases of iteration t, in order. Where no expert is trained from data, a run begins with iteration 0 made."""
+        """The phases of iteration t, in order. Iteration 0 trains experts only if the recipe has any."""
         if t > 0:
             return self.iteration(recipe)
         return INIT_POOL if recipe.pool.experts else INIT_POOL[-1:]
 
     def work(self, run: Run) -> IterationWork:
-        """What one iteration comes to at most."""
+        """The most work that one iteration can be."""
         expected = [phase.expected(run, 1) for phase in self.iteration(run.recipe)]
         return IterationWork(
             what=tuple(one.what for one in expected if one.what),
@@ -105,25 +105,25 @@ class Method(ABC):
         )
 
     def tokens_of_prompt(self, recipe: Recipe, lengths: Lengths) -> float | None:
-        """Tokens that a prompt comes to at most, generated, read and trained on together; None where the method takes no budget."""
+        """The most tokens per prompt: generated, read and trained on together. None if the method takes no budget."""
         return None
 
     def row_types(self, run: Run) -> Mapping[str, type[Row]]:
-        """What the folders of shards of an iteration hold, by their names."""
+        """The row type of each folder of shards in an iteration, by folder name."""
         parts = (part for phase in self.all_phases for part in phase.parts)
         return {part.folder(run, 1).name: part.rows for part in parts}
 
     def check(self, recipe: Recipe) -> None:
-        """Raises SpartaError where `recipe` cannot be run with this method."""
+        """Raises SpartaError if `recipe` cannot be run with this method."""
         m = len(recipe.pool.models)
         if m < self.fewest_members:
             raise SpartaError(
-                f"the pool has {m} model{'s' * (m != 1)}, and the method {self.name} needs {self.fewest_members} at least: name more in pool.models"
+                f"the pool has {m} model{'s' * (m != 1)}, but the method {self.name} needs at least {self.fewest_members}: add models to pool.models"
             )
 
 
 def summary_of_pool(run: Run) -> Summary:
-    """What every expert of the initial pool was trained on from data, and its losses."""
+    """The data and the losses of every expert of the initial pool that was trained from data."""
     rows = read_shards(run.iteration(0).training, TrainedExpert)
 
     def cells(name: str, data: str) -> Sequence[str]:

@@ -1,7 +1,7 @@
-"""Budgets: as many prompts an iteration as the tokens of another run's iterations allow, so that methods are compared at equal cost.
+"""Token budgets: a run gets as many tokens per iteration as another run used, so that methods are compared at equal cost.
 
-Resolved where a recipe is loaded: what is frozen says how many tokens, and how many prompts the first iteration has. What a prompt will cost at most is
-estimated from what the other run has measured of the same prompts; later iterations go by what it did cost (`sparta.phases.single.draw.prompts_of`).
+A budget is resolved when a recipe is loaded: the frozen recipe holds the tokens, and the prompts of the first iteration. The most tokens per
+prompt are estimated from the lengths that the other run measured. Later iterations use the measured cost (`sparta.phases.single.draw.prompts_of`).
 """
 
 from collections.abc import Callable
@@ -22,9 +22,9 @@ from sparta.store.stats import IterationStats, TokenCounts
 
 
 def budgeted(recipe: Recipe, say: Callable[[str], object] = lambda _: None) -> Recipe:
-    """`recipe` with the number of prompts that its budget allows; as it is where it asks for none, or has it already. `say` is told.
+    """`recipe` with the number of prompts that its budget allows; unchanged if it has no budget, or a resolved one. `say` gets the numbers.
 
-    Raises SpartaError where the other run has counted no tokens, where the method has no budgets, and where the tokens do not suffice for one prompt.
+    Raises SpartaError if the other run counted no tokens, if the method takes no budget, or if the tokens do not suffice for one prompt.
     """
     budget = recipe.baseline.budget
     if budget is None or budget.tokens is not None:
@@ -34,40 +34,38 @@ def budgeted(recipe: Recipe, say: Callable[[str], object] = lambda _: None) -> R
     total = spent(run)
     if not done or not total.total:
         raise SpartaError(
-            f"baseline.budget.like: {budget.like} has no iteration whose tokens were counted: name the state of a run with one"
+            f"baseline.budget.like: {budget.like} has no iteration with token counts: name the state of a run that has one"
         )
     tokens = total.total // len(done)
     each = method_of(recipe).tokens_of_prompt(recipe, _lengths(run, done))
     if each is None:
         raise SpartaError(
-            f"baseline.budget: the method {recipe.method} has none, its tokens follow from combats: leave it out"
+            f"baseline.budget: the method {recipe.method} takes no budget, because combats sets its cost: remove the key"
         )
     prompts = int(tokens // each)
     if prompts < 1:
         raise SpartaError(
-            f"baseline.budget: {tokens:,} tokens an iteration, as {budget.like} had, do not suffice for one prompt, which takes up to about {each:,.0f}: lower "
+            f"baseline.budget: {tokens:,} tokens per iteration, as in {budget.like}, do not suffice for one prompt, which takes up to about {each:,.0f}: lower "
             "baseline.candidates or baseline.rounds, or name another run"
         )
     say(
-        f"Budget: {tokens:,} tokens an iteration, as in {budget.like}; a prompt takes at most about {each:,.0f}, which makes {prompts:,} prompts in the first "
-        "iteration; later ones go by what prompts have taken."
+        f"Budget: {tokens:,} tokens per iteration, as in {budget.like}; a prompt takes at most about {each:,.0f}, so the first iteration has {prompts:,} "
+        "prompts; later iterations use the measured cost of a prompt."
     )
     filled = recipe.baseline.model_copy(update={"budget": budget.model_copy(update={"tokens": tokens})})
     return recipe.model_copy(update={"combats": prompts, "baseline": filled})
 
 
 def budget_in_words(recipe: Recipe) -> str:
-    """By what the number of prompts is set, for tables."""
+    """What sets the number of prompts, for tables."""
     budget = recipe.baseline.budget
     if budget is None or budget.tokens is None:
-        return f"the paper's: {recipe.combats:,} prompts an iteration"
-    return (
-        f"{budget.tokens:,} tokens an iteration, as in {budget.like}: {recipe.combats:,} prompts in the first"
-    )
+        return f"the paper's: {recipe.combats:,} prompts per iteration"
+    return f"{budget.tokens:,} tokens per iteration, as in {budget.like}: {recipe.combats:,} prompts in the first"
 
 
 def spent(run: Run) -> TokenCounts:
-    """Of all committed iterations of `run` after the initial pool; iterations of earlier versions, which did not count them, are left out."""
+    """The tokens of all committed iterations of `run` after the initial pool. Iterations of earlier versions have no counts and add nothing."""
     total = TokenCounts()
     for t in run.state.committed():
         stats = files.read_measured(run.iteration(t).stats, IterationStats) if t > 0 else None
@@ -83,7 +81,7 @@ def _other(folder: Path) -> Run:
 
 
 def _lengths(run: Run, done: list[int]) -> Lengths:
-    """Mean tokens of what the last iterations of `run` asked and got, whichever method it has."""
+    """Mean lengths in the last committed iteration of `run`, for any method."""
     root = run.iteration(max(done)).root
     answers: list[Response | Candidate] = [
         *iter_shards(root / "responses", Response),
@@ -95,7 +93,7 @@ def _lengths(run: Run, done: list[int]) -> Lengths:
     ]
     prompt, answer = (fmean(row.prompt_tokens for row in answers), fmean(row.new_tokens for row in answers))
     if not votes:
-        # It had no votes: a judge reads prompt and answer, and writes all that it may.
+        # No votes were cast: assume a judge that reads prompt and answer, and writes the maximum.
         return Lengths(prompt, answer, prompt + answer, float(run.recipe.judging.max_new_tokens))
     read, written = (
         fmean(row.prompt_tokens * row.tries for row in votes),

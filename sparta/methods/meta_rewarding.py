@@ -16,26 +16,26 @@ from sparta.recipes.schema import Recipe
 class MetaRewarding(OneModel):
     name = "meta_rewarding"
     score_name = "votes on chosen"
-    more_pairs = "are of judgements"
+    more_pairs = "of judgements"
 
     def __init__(self) -> None:
         sample = Sample()
-        assess = Assess(sample, kept=True)
+        assess = Assess(sample, keep_ids=True)
         super().__init__(
             (DrawPrompts(), sample, assess, Compare(assess), MetaRank(sample)),
             rows={JUDGEMENTS: Judgement, COMPARISONS: Comparison},
-            pairs_each=2,
+            pairs_per_prompt=2,
             fused=SampleAndAssess(sample, assess),
         )
 
     def tokens_of_prompt(self, recipe: Recipe, lengths: Lengths) -> float:
-        """The second pair is of judgements."""
+        """A second pair per prompt, of two judgements."""
         answers, judgements = lengths.prompt + lengths.answer, lengths.judge_prompt + lengths.vote
         more = 2 * (judgements - answers) * recipe.dpo.epochs
         return super().tokens_of_prompt(recipe, lengths) + more
 
     def judged(self, recipe: Recipe, lengths: Lengths) -> float:
-        """Votes on all candidates, and those on one of them each with each in both orders."""
+        """Votes on all candidates, and comparisons of all pairs of votes on one candidate in both orders."""
         rounds, vote = rounds_of(recipe), lengths.judge_prompt + lengths.vote
         return recipe.baseline.candidates * rounds * vote + rounds * (rounds - 1) * (vote + 2 * lengths.vote)
 
@@ -43,11 +43,11 @@ class MetaRewarding(OneModel):
         super().check(recipe)
         if recipe.judging.mode == "expected":
             raise SpartaError(
-                "judging.mode is expected, and the method meta_rewarding compares what judges write: set it to text"
+                "judging.mode is expected, but the method meta_rewarding compares the texts of judgements: set it to text"
             )
         if rounds_of(recipe) < 2:
             raise SpartaError(
-                "the method meta_rewarding compares judgements of one candidate, and there is one: set baseline.rounds to 2 at least, and "
+                "the method meta_rewarding compares several judgements of one candidate, but there is only one: set baseline.rounds to at least 2, and "
                 "judging.temperature above 0"
             )
 

@@ -1,4 +1,4 @@
-"""What methods that align one model have in common: the baselines of the paper (section 3, C.4)."""
+"""The common part of methods that align one model: the baselines of the paper (section 3, C.4)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
@@ -18,14 +18,14 @@ from sparta.store.stats import IterationStats
 
 FILES = ("plan.jsonl", RANKINGS, "preferences.jsonl", "standing.json")
 ROWS: Mapping[str, type[Row]] = {CANDIDATES: Candidate, "training": Trained}
-"""What an iteration of all of them consists of, see `Commit`."""
+"""The files and shard folders that every such method commits, see `Commit`."""
 
 
 class OneModel(Method):
     """The model that `learner_of` names learns from its own answers; all others are carried over unchanged.
 
-    made: the phases up to the preference pairs. rows: what they make beside candidates. pairs_each: how many pairs a prompt may make. fused: with
-    `cluster.fused`, in place of those that it names as its alternatives.
+    phases: those up to the preference pairs. rows: further row types, by folder. pairs_per_prompt: the most pairs from one prompt. fused: a phase that
+    replaces its alternatives if `Recipe.fused` is true.
     """
 
     fewest_members = 1
@@ -33,21 +33,21 @@ class OneModel(Method):
 
     def __init__(
         self,
-        made: Sequence[Phase],
+        phases: Sequence[Phase],
         rows: Mapping[str, type[Row]] | None = None,
-        pairs_each: int = 1,
+        pairs_per_prompt: int = 1,
         fused: Phase | None = None,
     ) -> None:
-        self.pairs_each, self._fused = pairs_each, fused
+        self.pairs_per_prompt, self._fused = pairs_per_prompt, fused
         self._phases = (
-            *made,
-            Train(only_learner, pairs_each),
+            *phases,
+            Train(only_learner, pairs_per_prompt),
             Commit(only_learner, FILES, {**ROWS, **(rows or {})}),
         )
 
     def iteration(self, recipe: Recipe) -> tuple[Phase, ...]:
         fused = self._fused
-        if fused is None or not recipe.cluster.fused:
+        if fused is None or not recipe.fused:
             return self._phases
         found = [fused if phase.name in fused.alternatives else phase for phase in self._phases]
         return tuple(dict.fromkeys(found))
@@ -65,29 +65,32 @@ class OneModel(Method):
         self.check_candidates(recipe)
 
     def check_candidates(self, recipe: Recipe) -> None:
-        """Raises SpartaError where no pair can come of the candidates."""
+        """Raises SpartaError if the candidates cannot make a pair."""
         if recipe.baseline.candidates < 2:
             raise SpartaError(
-                f"baseline.candidates is {recipe.baseline.candidates}, and the method {self.name} makes its pairs from the best and the worst of several: "
-                "set it to 2 at least"
+                f"baseline.candidates is {recipe.baseline.candidates}, but the method {self.name} pairs the best with the worst of several candidates: "
+                "set it to at least 2"
             )
 
     def tokens_of_prompt(self, recipe: Recipe, lengths: Lengths) -> float:
-        """What is generated and read for it, and its pairs."""
+        """Candidates, their comparison, and the pairs."""
         answer = lengths.prompt + lengths.answer
         pair = 2 * answer * recipe.dpo.epochs
-        return self.made_of(recipe) * answer + self.judged(recipe, lengths) + self.pairs_each * pair
+        return (
+            self.candidates_per_prompt(recipe) * answer
+            + self.judged(recipe, lengths)
+            + self.pairs_per_prompt * pair
+        )
 
-    def made_of(self, recipe: Recipe) -> int:
-        """Candidates of a prompt."""
+    def candidates_per_prompt(self, recipe: Recipe) -> int:
         return recipe.baseline.candidates
 
     def judged(self, recipe: Recipe, lengths: Lengths) -> float:
-        """Tokens that are generated and read to compare the candidates of a prompt."""
+        """Tokens generated and read to compare the candidates of a prompt."""
         return 0.0
 
     def summary(self, run: Run, t: int) -> Summary:
-        """What the model learned from."""
+        """Pairs, mean scores, missing votes and loss of the model."""
         iteration, name = run.iteration(t), learner_of(run.recipe)
         stats = files.read_json(iteration.stats, IterationStats)
         rankings = list(files.read_rows(iteration.root / RANKINGS, Ranking))
@@ -104,18 +107,18 @@ class OneModel(Method):
             f"iteration {t} of {run.recipe.iterations}",
             tuple(cells),
             (tuple(cells.values()),),
-            (*_notes(stats), *([f"  {more:,} more pairs {self.more_pairs}"] if more else ())),
+            (*_notes(stats), *([f"  {more:,} more pairs: {self.more_pairs}"] if more else ())),
         )
 
     more_pairs: ClassVar[str] = ""
-    """Where pairs are from that are not of the prompts' candidates."""
+    """Describes the pairs that are not of the prompts' candidates."""
 
     score_name: ClassVar[str]
-    """What the table after an iteration calls the mean score of the chosen candidates; "" where they have none."""
+    """Column title of the mean score of chosen candidates in the table after an iteration; "" if candidates have no score."""
 
 
 def _mean_of(rankings: Sequence[Ranking], numbers: Sequence[int | None]) -> str:
-    """The mean score of the candidates with these numbers, one a ranking."""
+    """The mean score of the candidates with these numbers, one per ranking."""
     scores = [
         score
         for ranking, number in zip(rankings, numbers, strict=True)
@@ -125,16 +128,16 @@ def _mean_of(rankings: Sequence[Ranking], numbers: Sequence[int | None]) -> str:
 
 
 def _notes(stats: IterationStats) -> Iterable[str]:
-    """How many pairs came of the prompts, and what went another way than usual."""
+    """How many preference pairs the prompts made, and anything unusual."""
     yield stats.in_words
     if stats.warning:
         yield f"warning: {stats.warning}"
     for number, what in (
         (
             sum(judge.cut for judge in stats.judges.values()),
-            "votes saw a candidate whose end was cut to fit the context",
+            "votes were on a candidate truncated to fit the judge's context",
         ),
-        (stats.too_long, "candidates had no room, as the prompt filled the context"),
+        (stats.too_long, "prompts left no room for a candidate in the context"),
         (
             sum(stats.dropped_pairs.values()),
             "pairs could not be trained on (longer than dpo.max_length, or without a token)",

@@ -1,19 +1,22 @@
-"""Methods by the name in the recipe, phases by name and spec: what an attempt says of its phase. Each file of this folder with a METHOD is one."""
+"""Finds methods by their name in the recipe, and phases by the name and spec in an attempt. Each file of this folder with a METHOD is a method."""
 
 import importlib
 import pkgutil
+import re
 from functools import cache
+from typing import get_args
 
 from sparta import methods as folder
 from sparta.errors import SpartaError
-from sparta.evaluation.answer import Evaluate, OverTasks, spec_in
+from sparta.evaluation.answer import Evaluate, EvaluationPhase, spec_in
 from sparta.evaluation.grade import GradeAnswers
 from sparta.methods.base import INIT_POOL, Method
 from sparta.names import hint
 from sparta.phases.base import Phase, PhaseSpec
 from sparta.recipes.schema import Recipe
+from sparta.tasks.base import Split
 
-_OVER_TASKS: dict[str, type[OverTasks]] = {kind.name: kind for kind in (Evaluate, GradeAnswers)}
+_EVALUATION_PHASES: dict[str, type[EvaluationPhase]] = {kind.name: kind for kind in (Evaluate, GradeAnswers)}
 
 
 @cache
@@ -28,7 +31,7 @@ def methods() -> dict[str, Method]:
 
 
 def method_of(recipe: Recipe) -> Method:
-    """The method of `recipe`. Raises SpartaError where there is none of its name."""
+    """The method of `recipe`. Raises SpartaError if its name is unknown."""
     known = methods()
     if recipe.method not in known:
         raise SpartaError(
@@ -53,14 +56,14 @@ def _phases() -> dict[str, Phase]:
 
 
 def sections() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What a profile may give a shape of its own: the names of phases that are arrays, those of evaluations among them, and of those that are not."""
+    """The phase names that a profile may have a section for: those of job arrays, including evaluations, and those of single jobs."""
     arrays = [phase.name for phase in _phases().values() if phase.is_array]
     steps = [phase.name for phase in _phases().values() if not phase.is_array]
-    return (*arrays, *_OVER_TASKS), tuple(steps)
+    return (*arrays, *_EVALUATION_PHASES), tuple(steps)
 
 
 def is_phase(name: str, spec: PhaseSpec | None = None) -> bool:
-    """Whether there is that phase; what an earlier version wrote down may name one that is no more."""
+    """Whether this phase exists; an attempt written by an earlier version may name a phase that was removed."""
     try:
         phase_named(name, spec)
     except SpartaError:
@@ -69,16 +72,30 @@ def is_phase(name: str, spec: PhaseSpec | None = None) -> bool:
 
 
 def phase_named(name: str, spec: PhaseSpec | None = None, recipe: Recipe | None = None) -> Phase:
-    """The phase called `name`, asked for `spec` if it is one that can be asked for different things. Raises SpartaError where there is none.
+    """The phase called `name`, with `spec` if it is one that takes a spec. Raises SpartaError if there is no such phase.
 
-    recipe: of the run that it is a phase of, whose method says what it does there; without it only what all phases of that name have in common
-    may be asked. In states of version 0.1.0 the name holds the spec.
+    recipe: of the run, whose method configures the phase. Without it, use only what all phases of that name share. In states of version 0.1.0 the
+    name contains the spec.
     """
-    kind = _OVER_TASKS.get(name.partition(":")[0])
-    asked = spec or spec_in(name)
-    if kind is not None and asked is not None:
-        return kind.of(asked)
+    kind = _EVALUATION_PHASES.get(name.partition(":")[0])
+    parsed = spec or spec_in(name)
+    if kind is not None and parsed is not None:
+        return kind.of(parsed)
     if name not in _phases():
         raise SpartaError(f"there is no phase {name}: the state was written by another version of the suite")
     own = method_of(recipe).all_phases if recipe is not None else ()
     return next((phase for phase in own if phase.name == name), _phases()[name])
+
+
+def phase_at(place: str) -> tuple[Phase, int] | None:
+    """The phase whose attempts are kept in `place`, a folder below jobs/, and its iteration; None where there is none.
+
+    A phase of evaluations comes with an empty spec.
+    """
+    phases = (
+        *_phases().values(),
+        *(kind(split, {}) for kind in _EVALUATION_PHASES.values() for split in get_args(Split)),
+    )
+    iteration = re.match(r"iter_(\d+)/", place)
+    t = int(iteration[1]) if iteration else 0
+    return next(((phase, t) for phase in phases if phase.place(t) == place), None)

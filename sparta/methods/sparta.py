@@ -30,14 +30,14 @@ class Sparta(Method):
         self._rest = (Merge(), Train(self.learners), Commit(self.learners))
 
     def iteration(self, recipe: Recipe) -> tuple[Phase, ...]:
-        return (self._plan, *(self._fused if recipe.cluster.fused else self._apart), *self._rest)
+        return (self._plan, *(self._fused if recipe.fused else self._apart), *self._rest)
 
     @property
     def all_phases(self) -> Iterable[Phase]:
         return (self._plan, *self._apart, *self._fused, *self._rest)
 
     def summary(self, run: Run, t: int) -> Summary:
-        """Reputation, deviation, judging weight, combats won, missing votes and loss of every model, best reputation first."""
+        """Reputation, deviation, judging weight, combats won, missing votes and loss of every model, highest reputation first."""
         stats = files.read_json(run.iteration(t).stats, IterationStats)
         after, before = standings.at_end(run, t), standings.at_end(run, t - 1)
         rows = []
@@ -64,16 +64,16 @@ class Sparta(Method):
 
 
 def _notes(stats: IterationStats) -> Iterable[str]:
-    """How many pairs came of the combats, and what went another way than usual."""
+    """How many preference pairs the combats made, and anything unusual."""
     yield stats.in_words
     if stats.warning:
         yield f"warning: {stats.warning}"
     for number, what in (
         (
             sum(judge.cut for judge in stats.judges.values()),
-            "votes saw a response whose end was cut to fit the judge's context",
+            "votes were on a response truncated to fit the judge's context",
         ),
-        (stats.votes_saved, "votes were not asked for: the two answers were equal, or one was empty"),
+        (stats.votes_saved, "votes were skipped: the two answers were equal, or one was empty"),
         (stats.too_long, "prompts left no room for a response in the context"),
         (
             sum(stats.dropped_pairs.values()),

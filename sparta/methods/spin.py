@@ -1,6 +1,6 @@
 """SPIN (Chen et al. 2024): the model learns to tell the gold answer to a prompt from its own.
 
-Its loss, log(1 + exp(-beta (r(gold) - r(own)))) with r the log-ratio to the previous iterate, is that of DPO with the previous iterate as the reference.
+Its loss, log(1 + exp(-beta (r(gold) - r(own)))) with r the log-ratio to the previous iterate, equals the DPO loss with the previous iterate as the reference.
 """
 
 from collections.abc import Sequence
@@ -17,16 +17,16 @@ from sparta.tasks.base import Item
 class Spin(OneModel):
     name = "spin"
     score_name = ""
-    more_pairs = "are those of the iteration before"
+    more_pairs = "those of the previous iteration"
 
     def __init__(self) -> None:
         own = Sample(count=lambda recipe: 1, judged=False)
-        super().__init__((DrawPrompts(), own, Oppose(own)), pairs_each=2)
+        super().__init__((DrawPrompts(), own, Oppose(own)), pairs_per_prompt=2)
 
     def check_candidates(self, recipe: Recipe) -> None:
-        """One candidate, whatever baseline.candidates says: the other side is gold."""
+        """baseline.candidates is ignored: a pair is one candidate and the gold answer."""
 
-    def made_of(self, recipe: Recipe) -> int:
+    def candidates_per_prompt(self, recipe: Recipe) -> int:
         return 1
 
     def gold(self, recipe: Recipe) -> Sequence[Item]:

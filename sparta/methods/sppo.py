@@ -1,4 +1,4 @@
-"""SPPO (Wu et al. 2024): a preference model compares the model's answers; each side of a pair is drawn to what its win rate says, by a square loss."""
+"""SPPO (Wu et al. 2024): a preference model compares the model's answers; a square loss pulls each side of a pair to its win rate."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -17,8 +17,8 @@ from sparta.recipes.schema import Recipe
 from sparta.tasks.base import Item
 from sparta.tasks.registry import task_named
 
-TRIED = 20
-"""Instructions that the preference model is tried on before anything starts."""
+CHECKED = 20
+"""Number of instructions that the preference model must be able to tokenize before a run starts."""
 
 
 class Sppo(OneModel):
@@ -41,16 +41,16 @@ class Sppo(OneModel):
             )
         if recipe.engine.kind != "scripted":
             raise SpartaError(
-                "the method sppo learns by a square loss, and training has none but the sigmoid loss yet: take another method"
+                "the method sppo needs a square loss, but training has only the sigmoid loss: choose another method"
             )
         if preference.model is not None:
             require_fetched(preference.model, recipe.pool.folder)
             data = recipe.data
             items = task_named(data.task or "own", data).items("train", data)
-            check_readable(recipe, [item.messages for item in islice(items, TRIED)])
+            check_readable(recipe, [item.messages for item in islice(items, CHECKED)])
 
     def judged(self, recipe: Recipe, lengths: Lengths) -> float:
-        """What the preference model reads: each candidate, or each two of them in both orders."""
+        """Tokens that the preference model reads: all candidates (reward), or all pairs in both orders (ranker)."""
         n, preference = recipe.baseline.candidates, recipe.baseline.preference
         if preference is None or preference.kind == "gold":
             return 0.0

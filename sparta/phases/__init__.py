@@ -1,1 +1,1 @@
-"""The steps of an iteration. Each reads records and writes records; none knows whether SLURM exists."""
+"""The steps of an iteration. Each reads and writes records; none depends on SLURM."""

@@ -1,7 +1,7 @@
-"""What a phase is: work with keys, how to do some of it, and what it says of itself: resources, cost, rows, what people see.
+"""The interface of a phase: its work items with keys, how to do them, and its resources, cost, rows and title.
 
-Complete means that every key is there, not that every shard file is: shards are only how the keys were assigned this time. Anyone who can
-read the state can start a phase again at any moment. What runs, watches and estimates phases asks them, and knows none by name.
+A phase is complete when every key has a row, whatever shard file it is in: shards are only how keys were assigned this time. Anyone who
+can read the state can restart a phase at any time. The launchers, `status` and estimates use only this interface and know no phase by name.
 """
 
 from abc import ABC, abstractmethod
@@ -23,9 +23,9 @@ from sparta.tasks.base import Split
 
 
 class PhaseSpec(msgspec.Struct, frozen=True):
-    """What a phase was asked for where its name does not say it all: which split, and of which tasks by whom, in order.
+    """The request of an evaluation phase, in addition to its name: the split, and each task with the entries to score, in order.
 
-    By whom: iterations ("iter_00": all its models) and checkpoints ("iter_05-adder").
+    Entries are iterations ("iter_00": all its models) and checkpoints ("iter_05-adder").
     """
 
     split: Split
@@ -34,9 +34,8 @@ class PhaseSpec(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class WorkItem:
-    """One piece of work. cost: estimated, in generated tokens. group: items of one group share all weights, those of one base its weights at least.
-
-    bundle: consecutive items of one bundle are done by one task, as they share more than weights: the beginning of their prompts, say.
+    """One unit of work. cost: estimated, in generated tokens. group: items of one group use the same model; items of one base share at least its
+    weights. bundle: consecutive items of one bundle go to one task, because they share more than weights, such as a prompt prefix.
     """
 
     key: str
@@ -47,7 +46,7 @@ class WorkItem:
 
 
 class Sink:
-    """Where a phase puts what it made: rows go to the shard file at once, progress to whoever watches (in items, fractions allowed)."""
+    """Takes a phase's output: rows go to the shard file at once, progress (in items, or fractions of them) to the `watch` callback."""
 
     def __init__(self, writer: ShardWriter, watch: Callable[[float], None]) -> None:
         self._writer = writer
@@ -55,21 +54,21 @@ class Sink:
         self._ahead = 0.0
 
     def write(self, row: Row) -> None:
-        """Put one finished row on disk; it counts as one item, less what `advance` already reported of it."""
+        """Write one finished row; it counts as one item, minus what `advance` has already reported."""
         self._writer.write(row)
         self._watch(1.0 - self._ahead)
         self._ahead = 0.0
 
     def skip(self, items: int) -> None:
-        """Report that so many items have turned out to be unneeded: no row will come."""
+        """Report that this many items turned out to be unnecessary and get no row."""
         self._watch(float(items))
 
     def flush(self) -> None:
-        """Bring every row to the disk."""
+        """Flush all rows to disk."""
         self._writer.flush()
 
     def advance(self, share: float) -> None:
-        """Report that the item in work has come to `share` (0 to 1) of itself."""
+        """Report that `share` (0 to 1) of the present item is done."""
         self._watch(share - self._ahead)
         self._ahead = share
 
@@ -79,10 +78,10 @@ Device = Literal["gpu", "cpu"]
 
 @dataclass(frozen=True)
 class Expected:
-    """What a phase of one iteration comes to, before it is known.
+    """An estimate of a phase's work in one iteration, before its items are known.
 
-    what: for the plan, such as "2,000 responses"; empty where it is not worth a word. bundles: pieces that it can be sharded into. cost: in the
-    unit of `WorkItem.cost`. tokens: that may be generated at most, prompts not counted. updates: of weights. seconds: of each training, by
+    what: for the plan, such as "2,000 responses"; empty if not worth mentioning. bundles: how many pieces it can be sharded into. cost: in the
+    unit of `WorkItem.cost`. tokens: most that may be generated, without prompts. updates: weight updates. seconds: of each training job, by
     assumed rates; empty for a phase that trains nothing.
     """
 
@@ -95,49 +94,49 @@ class Expected:
 
 
 class Phase(ABC):
-    """A phase of an iteration: an array of tasks (`ArrayPhase`) or one piece of work (`Step`)."""
+    """A phase of an iteration: an array of tasks (`ArrayPhase`) or a single task (`Step`)."""
 
     name: str
     spec: PhaseSpec | None = None
     device: ClassVar[Device]
-    """What a task of it needs, where no endpoint does the work; see `runs_on`."""
+    """What its tasks need, unless an endpoint does the work; see `runs_on`."""
     is_array: ClassVar[bool]
-    """Whether it is sharded into an array of tasks; otherwise it is one piece of work."""
+    """Whether it is sharded into an array of tasks; otherwise it is a single task."""
     light: ClassVar[bool] = False
-    """Whether it takes a moment, wherever it is done: a driver does it itself."""
+    """Whether it is so fast that the driver runs it itself."""
     trains: ClassVar[bool] = False
     """Whether its tasks change weights instead of running an engine."""
     gives_plan: ClassVar[bool] = False
-    """Whether it writes the plan, without which the items of phases that need it (`needs_plan`) are not known."""
+    """Whether it writes the plan, which determines the items of phases with `needs_plan`."""
     needs_plan: ClassVar[bool] = False
     has_column: ClassVar[bool] = True
-    """Whether the table of `status` has a column for it."""
+    """Whether it has a column in the table of `status`."""
     engine_key: ClassVar[str] = "engine"
-    """Where in a recipe the settings of its engine are."""
+    """The recipe key of its engine's settings."""
     alternatives: ClassVar[tuple[str, ...]] = ()
-    """Phases that make the same rows in another way: tasks of theirs, which an earlier launch started, are waited for."""
+    """Phases that make the same rows differently. If an earlier launch started tasks of theirs, this phase waits for them."""
 
     @property
     def title(self) -> str:
-        """What people see."""
+        """The name that users see."""
         return self.name
 
     @property
     def parts(self) -> "Sequence[Rows]":
-        """The kinds of rows that it makes; none where its result is whole files."""
+        """The kinds of rows that it makes; empty if its result is whole files."""
         return ()
 
     def engine(self, recipe: Recipe) -> recipe_engine.EngineSettings:
-        """The settings of the engine that its tasks use: the pool's, for most."""
+        """The settings of the engine that its tasks use; by default the pool's."""
         return recipe.engine
 
     @property
     def runs_an_engine(self) -> bool:
-        """Whether its tasks load a base to generate with, and so have a start that only pays with enough work after it."""
+        """Whether its tasks start an engine, which takes so long that a task should have enough work."""
         return self.is_array and not self.trains
 
     def asks_an_endpoint(self, recipe: Recipe) -> bool:
-        """Whether its tasks have no model of their own: an endpoint generates for them."""
+        """Whether its tasks load no model and call an endpoint instead."""
         return self.runs_an_engine and self.engine(recipe).kind == "api"
 
     def runs_on(self, recipe: Recipe) -> Device:
@@ -145,23 +144,23 @@ class Phase(ABC):
         return "cpu" if self.asks_an_endpoint(recipe) else self.device
 
     def gpus(self, recipe: Recipe) -> int:
-        """GPUs that hold one base together, of one task; 0 where it needs none."""
+        """GPUs per task, which hold one base together; 0 if it needs none."""
         return self.engine(recipe).gpus if self.runs_on(recipe) == "gpu" else 0
 
     def expected(self, run: Run, t: int) -> Expected:
-        """What iteration t of it comes to, before its items are known."""
+        """An estimate of its work in iteration t, before its items are known."""
         return Expected()
 
     def is_countable(self, run: Run, t: int) -> bool:
-        """Whether its items are known by now."""
+        """Whether its items are known yet."""
         return not self.needs_plan or present(run.iteration(t).plan)
 
     def priced(self, run: Run, t: int, items: "Sequence[WorkItem]") -> "Sequence[WorkItem]":
-        """`items` with costs as they are known by now. May read rows: for sharding alone."""
+        """`items` with better cost estimates, for sharding. May read rows."""
         return items
 
     def place(self, t: int) -> str:
-        """Where below jobs/ the attempts of this phase are kept."""
+        """The folder below jobs/ with the attempts of this phase."""
         return f"iter_{t:02d}/{self.name}"
 
     @abstractmethod
@@ -170,10 +169,10 @@ class Phase(ABC):
 
     @abstractmethod
     def missing(self, run: Run, t: int) -> Sequence[WorkItem]:
-        """The items of `work` that have no result yet."""
+        """The items of `work` without a result."""
 
     def final(self, run: Run, t: int) -> bool:
-        """Whether `work` is what it will be. Until then items may turn out to be unneeded, never more of them needed."""
+        """Whether `work` can no longer change. Until then items may turn out to be unnecessary, but none are added."""
         return True
 
     @abstractmethod
@@ -187,7 +186,7 @@ class Phase(ABC):
         watch: Callable[[float], None],
         start: int = 0,
     ) -> None:
-        """Do those of `keys` that are still missing, as shard `shard` of attempt `attempt`, started again `start` times."""
+        """Do those of `keys` that are still missing, as shard `shard` of attempt `attempt`, after `start` restarts."""
 
 
 class Rows(ABC):
@@ -197,7 +196,7 @@ class Rows(ABC):
 
     @abstractmethod
     def folder(self, run: Run, t: int) -> Path:
-        """Where the shard files are."""
+        """The folder of the shard files."""
 
     @abstractmethod
     def work(self, run: Run, t: int) -> Sequence[WorkItem]:
@@ -209,7 +208,7 @@ class Rows(ABC):
 
 
 class ArrayPhase(Phase):
-    """A phase that is sharded into an array of tasks and whose result is one row a key, in folders of shard files."""
+    """A phase that is sharded into an array of tasks. Its result is one row per key, in folders of shard files."""
 
     device = "gpu"
     is_array = True
@@ -218,11 +217,11 @@ class ArrayPhase(Phase):
     @property
     @abstractmethod
     def parts(self) -> Sequence[Rows]:
-        """The kinds of rows that it makes: itself, for most."""
+        """The kinds of rows that it makes; for a `RowPhase`, itself."""
 
     @abstractmethod
     def make(self, run: Run, t: int, items: Sequence[WorkItem], sinks: Sequence[Sink]) -> None:
-        """Make the rows of `items`, in any order, each written as soon as it is there to the sink of its part; sinks are in the order of `parts`."""
+        """Make the rows of `items`, in any order, and write each to the sink of its part as soon as it is ready. sinks: in the order of `parts`."""
 
     def perform(
         self,
@@ -234,8 +233,8 @@ class ArrayPhase(Phase):
         watch: Callable[[float], None],
         start: int = 0,
     ) -> None:
-        wanted = set(keys)
-        items = [item for item in self.missing(run, t) if item.key in wanted]
+        requested = set(keys)
+        items = [item for item in self.missing(run, t) if item.key in requested]
         if not items:
             return
         flush_seconds = run.recipe.cluster.flush_seconds
@@ -253,7 +252,7 @@ class ArrayPhase(Phase):
 
 
 class RowPhase(Rows, ArrayPhase):
-    """An array phase of one kind of rows."""
+    """An array phase with one kind of rows."""
 
     @property
     def parts(self) -> Sequence[Rows]:
@@ -261,7 +260,7 @@ class RowPhase(Rows, ArrayPhase):
 
     @abstractmethod
     def execute(self, run: Run, t: int, items: Sequence[WorkItem], sink: Sink) -> None:
-        """Make the rows of `items`, in any order, each written as soon as it is there."""
+        """Make the rows of `items`, in any order, and write each as soon as it is ready."""
 
     def make(self, run: Run, t: int, items: Sequence[WorkItem], sinks: Sequence[Sink]) -> None:
         [sink] = sinks
@@ -269,18 +268,18 @@ class RowPhase(Rows, ArrayPhase):
 
 
 class Step(Phase):
-    """A phase that is one piece of work on one CPU and whose result is whole files."""
+    """A phase that is a single task on one CPU. Its result is whole files."""
 
     device = "cpu"
     is_array = False
 
     @abstractmethod
     def done(self, run: Run, t: int) -> bool:
-        """Whether its last file is in place."""
+        """Whether its last file exists."""
 
     @abstractmethod
     def execute(self, run: Run, t: int) -> None:
-        """Write its files, the one that `done` looks for last."""
+        """Write its files; last, the one that `done` checks."""
 
     def work(self, run: Run, t: int) -> Sequence[WorkItem]:
         return [WorkItem(self.name, cost=1.0, group=self.name)]

@@ -1,4 +1,4 @@
-"""Commit: the pool of the iteration and, last of all, its manifest. From then on the iteration has happened."""
+"""Commit: writes the iteration's pool and, last, its manifest, which commits the iteration."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -17,11 +17,11 @@ from sparta.store.stats import IterationStats, TokenCounts
 
 FILES = ("plan.jsonl", "combats.jsonl", "preferences.jsonl", "standing.json")
 ROWS: Mapping[str, type[Row]] = {"responses": Response, "votes": Vote, "training": Trained}
-"""What an iteration consists of, beside its pool: whole files, and folders of shards with the type of their rows."""
+"""The contents of an iteration besides its pool: whole files, and folders of shards with their row types."""
 
 
 class Commit(Step):
-    """learners: see `Learners`. files, rows: what an iteration of the method consists of."""
+    """learners: see `Learners`. files, rows: the contents of an iteration of the method."""
 
     name = "commit"
     light = True

@@ -16,7 +16,7 @@ from sparta.store.run import Run
 
 
 class ResponseRequests:
-    """Turns contestants of iteration t's combats into requests and completions into responses. members: M^{t-1} by name."""
+    """Turns contestants of iteration t's combats into requests, and completions into responses. members: M^{t-1} by name."""
 
     def __init__(self, run: Run, t: int, engine: Engine, members: Mapping[str, ModelRef]) -> None:
         self._engine = engine
@@ -26,19 +26,19 @@ class ResponseRequests:
         self._sampling = Sampling(
             settings.temperature, settings.top_p, settings.top_k, settings.max_new_tokens
         )
-        self._asked: dict[str, tuple[Combat, ModelRef, Prompt]] = {}
-        # Not needed before judging; a recipe that cannot be judged is to fail before hours of generation.
+        self._pending: dict[str, tuple[Combat, ModelRef, Prompt]] = {}
+        # Only judging needs labels, but a recipe that cannot be judged must fail before hours of generation.
         check_labels(
             engine, members.values(), run.recipe.judging, run.recipe.pool.trust_remote_code, run.chat
         )
 
     def request(self, combat: Combat, name: str) -> Request:
-        """What the contestant `name` of `combat` is asked."""
+        """The request to the contestant `name` of `combat`."""
         model = self._members[name]
         key = response_key(combat.combat_id, name)
         renderer = self._engine.renderer(model)
         prompt = renderer.combat(combat.messages)
-        self._asked[key] = (combat, model, prompt)
+        self._pending[key] = (combat, model, prompt)
         return Request(
             key=key,
             model=model,
@@ -49,14 +49,14 @@ class ResponseRequests:
             seed=rng.seed_of(*self._stream, combat.combat_id, name),
         )
 
-    def is_asked(self, key: str) -> bool:
-        """Whether an answer is awaited under this key."""
-        return key in self._asked
+    def is_pending(self, key: str) -> bool:
+        """Whether the request with this key has no response yet."""
+        return key in self._pending
 
     def response(self, done: Completion) -> Response:
-        """The row of an answer."""
-        combat, model, prompt = self._asked.pop(done.key)
-        said = self._engine.renderer(model).said(prompt, done.text)
+        """The row for a completion."""
+        combat, model, prompt = self._pending.pop(done.key)
+        said = self._engine.renderer(model).split_reply(prompt, done.text)
         return Response(
             combat_id=combat.combat_id,
             model=model.name,
@@ -89,7 +89,7 @@ class Generate(RowPhase):
         ]
 
     def expected(self, run: Run, t: int) -> Expected:
-        """Two responses a combat, half as long as they may be."""
+        """Two responses per combat, of half the maximum length."""
         responses, longest = 2 * run.recipe.combats, run.recipe.generation.max_new_tokens
         return Expected(
             f"{responses:,} responses",
@@ -104,15 +104,15 @@ class Generate(RowPhase):
     def execute(self, run: Run, t: int, items: Sequence[WorkItem], sink: Sink) -> None:
         members = references(run, t - 1)
         engine = engine_for(run, self.engine(run.recipe), members.values())
-        contest = ResponseRequests(run, t, engine, members)
-        wanted = {item.key for item in items}
-        duels = [
+        requests = ResponseRequests(run, t, engine, members)
+        requested = {item.key for item in items}
+        contestants = [
             (combat, model)
             for combat in run.plan(t)
             for model in combat.models
-            if response_key(combat.combat_id, model) in wanted
+            if response_key(combat.combat_id, model) in requested
         ]
-        # Adapters stay together, and so do models of one base.
-        duels.sort(key=lambda duel: (members[duel[1]].base, duel[1]))
-        for done in engine.run(Inbox(contest.request(combat, model) for combat, model in duels)):
-            sink.write(contest.response(done))
+        # Keep adapters together, and models of one base.
+        contestants.sort(key=lambda pair: (members[pair[1]].base, pair[1]))
+        for done in engine.run(Inbox(requests.request(combat, model) for combat, model in contestants)):
+            sink.write(requests.response(done))

@@ -1,6 +1,6 @@
-"""Combat and judging in one phase: a task's combats are fought and judged on one engine, votes as soon as both responses exist.
+"""Generating and judging in one phase: one engine does both, and votes on a combat start as soon as both responses exist.
 
-The rows are those of `generate` and `judge`, in the same folders; a run may change between the two ways at any time.
+Rows and folders are those of `generate` and `judge`, so a run may switch between the two variants at any time.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ _GENERATE, _JUDGE = Generate(), Judge()
 
 
 class CombatAndJudge(ArrayPhase):
-    """For pools on one base: every task needs all adapters. Off by default (`cluster.fused`)."""
+    """For pools on one base, because every task needs all adapters. See `Recipe.fused`."""
 
     name = "combat"
     alternatives = (_GENERATE.name, _JUDGE.name)
@@ -44,12 +44,12 @@ class CombatAndJudge(ArrayPhase):
         return _JUDGE.final(run, t)
 
     def expected(self, run: Run, t: int) -> Expected:
-        fight, judging = _GENERATE.expected(run, t), _JUDGE.expected(run, t)
+        generating, judging = _GENERATE.expected(run, t), _JUDGE.expected(run, t)
         return Expected(
-            f"{fight.what}, {judging.what}",
+            f"{generating.what}, {judging.what}",
             bundles=run.recipe.combats,
-            cost=fight.cost + judging.cost,
-            tokens=fight.tokens + judging.tokens,
+            cost=generating.cost + judging.cost,
+            tokens=generating.tokens + judging.tokens,
         )
 
     def priced(self, run: Run, t: int, items: Sequence[WorkItem]) -> Sequence[WorkItem]:
@@ -60,11 +60,11 @@ class CombatAndJudge(ArrayPhase):
     def make(self, run: Run, t: int, items: Sequence[WorkItem], sinks: Sequence[Sink]) -> None:
         responses, votes = sinks
         settings = self.engine(run.recipe)
-        _Play(run, t, settings, {item.key for item in items}, responses, votes).play()
+        _Combats(run, t, settings, {item.key for item in items}, responses, votes).run()
 
 
-class _Play:
-    """One task's combats. missing: keys of responses and votes that are to be made."""
+class _Combats:
+    """One task's combats. missing: keys of the responses and votes to make."""
 
     def __init__(
         self,
@@ -79,46 +79,46 @@ class _Play:
         self._responses, self._votes = responses, votes
         self._members: Mapping[str, ModelRef] = references(run, t - 1)
         self._engine = engine_for(run, settings, self._members.values())
-        self._contest = ResponseRequests(run, t, self._engine, self._members)
-        self._jury: VoteRequests = vote_requests(run, t, self._engine)
+        self._response_requests = ResponseRequests(run, t, self._engine, self._members)
+        self._vote_requests: VoteRequests = vote_requests(run, t, self._engine)
         self._combats: dict[str, Combat] = {combat.combat_id: combat for combat in run.plan(t)}
-        # What earlier tasks have made, of combats that are not through.
+        # Earlier tasks may have made responses of unfinished combats.
         self._judging = run.recipe.judging
         self._answers = {row.key: answer_of(row) for row in iter_shards(run.iteration(t).responses, Response)}
 
-    def play(self) -> None:
+    def run(self) -> None:
         inbox = Inbox(self._requests())
         for done in self._engine.run(inbox):
-            if self._contest.is_asked(done.key):
-                response = self._contest.response(done)
+            if self._response_requests.is_pending(done.key):
+                response = self._response_requests.response(done)
                 self._responses.write(response)
                 self._answers[response.key] = answer_of(response)
                 votes = list(self._votes_on(self._combats[response.combat_id]))
                 if votes:
-                    # No vote may outlast the response that it is on, whatever becomes of this node.
+                    # If this node dies, no vote may survive without its response.
                     self._responses.flush()
                 for request in votes:
                     inbox.put(request)
             else:
-                heard = self._jury.hear(done)
-                if isinstance(heard, Request):
-                    inbox.put(heard)
+                reply = self._vote_requests.on_reply(done)
+                if isinstance(reply, Request):
+                    inbox.put(reply)
                 else:
-                    self._votes.write(heard)
+                    self._votes.write(reply)
 
     def _requests(self) -> Iterator[Request]:
-        """Combat by combat, so that judging begins early: the responses that are missing, or, where both exist, the votes."""
+        """Combat by combat, so that judging starts early: requests for missing responses or, if both exist, for the votes."""
         for combat in self._combats.values():
             absent = [
                 model for model in combat.models if response_key(combat.combat_id, model) in self._missing
             ]
             if absent:
-                yield from (self._contest.request(combat, model) for model in absent)
+                yield from (self._response_requests.request(combat, model) for model in absent)
             else:
                 yield from self._votes_on(combat)
 
     def _votes_on(self, combat: Combat) -> Iterator[Request]:
-        """What the judges of `combat` are asked; nothing before both responses exist, or where these leave nothing to judge."""
+        """Requests for the votes on `combat`; none before both responses exist, or if the combat is undecidable."""
         keys = [response_key(combat.combat_id, model) for model in combat.models]
         if not all(key in self._answers for key in keys):
             return
@@ -133,7 +133,7 @@ class _Play:
             return
         for judge in self._members.values():
             ballots = ballots_on(combat, judge, self._answers, self._missing)
-            yield from self._jury.requests(ballots, self._votes.write)
+            yield from self._vote_requests.requests(ballots, self._votes.write)
 
 
 def _is_response(item: WorkItem) -> bool:
@@ -141,7 +141,7 @@ def _is_response(item: WorkItem) -> bool:
 
 
 def _by_combat(run: Run, t: int, items: Sequence[WorkItem]) -> list[WorkItem]:
-    """`items` in the order of the plan, a combat in one bundle. All of them need all of the pool."""
+    """`items` in plan order, one bundle per combat, without groups, because every combat needs the whole pool."""
     place = {combat.combat_id: number for number, combat in enumerate(run.plan(t))}
     bundled = [replace(item, group="", bundle=item.key.partition("/")[0]) for item in items]
     return sorted(bundled, key=lambda item: place[item.bundle])

@@ -1,4 +1,4 @@
-"""Found: the initial pool, its standing and, last of all, its manifest. From then on there is a pool to play with."""
+"""init_pool: writes the initial pool, its standing and, last, its manifest, which commits iteration 0."""
 
 from collections.abc import Mapping
 
@@ -22,20 +22,20 @@ class InitPool(Step):
 
     def execute(self, run: Run, t: int) -> None:
         zero = run.iteration(t)
-        taught = trained(run, t, [model.name for model in run.recipe.pool.experts], TrainedExpert)
+        experts = trained(run, t, [model.name for model in run.recipe.pool.experts], TrainedExpert)
         files.write_json(zero.pool, install_pool(run))
         files.write_json(zero.standing, standings.initial(run))
-        if taught:
-            losses = {name: row.mean_loss for name, row in taught.items() if row.mean_loss is not None}
+        if experts:
+            losses = {name: row.mean_loss for name, row in experts.items() if row.mean_loss is not None}
             files.write_json(zero.stats, init_pool_stats(losses))
         commit(
             zero,
             parent=run.info.genesis,
             files=[zero.pool, zero.standing],
-            rows={"training": TrainedExpert} if taught else {},
+            rows={"training": TrainedExpert} if experts else {},
         )
 
 
 def init_pool_stats(losses: Mapping[str, float]) -> IterationStats:
-    """Of iteration 0, where nothing is played: the mean losses of experts that were trained from data, by name."""
+    """Stats of iteration 0, which has no combats. losses: mean loss of each expert trained from data, by name."""
     return IterationStats(0, {}, 0, {}, {}, {}, 0, mean_losses=dict(losses))

@@ -1,4 +1,4 @@
-"""Judge: every model that does not duel scores each of the two responses alone, on 1..10 (Algorithm 1, lines 7 to 9)."""
+"""Judge: every model that is not a contestant scores each of the two responses separately, from 1 to 10 (Algorithm 1, lines 7 to 9)."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 from sparta import rng
 from sparta.arena.votes import expected_score, parse_score
-from sparta.chat.judge_prompts import WORKING_PATTERN, judging_instruction, judging_pattern
+from sparta.chat.judge_prompts import REASONING_PATTERN, judging_instruction, judging_pattern
 from sparta.chat.renderer import Prompt
 from sparta.chat.template import Message
 from sparta.engines.base import Completion, Engine, Label, ModelRef, Request, Sampling
@@ -28,7 +28,7 @@ from sparta.store.shards import iter_shards
 
 @dataclass(frozen=True)
 class Ballot:
-    """One vote to be cast, and what the judge needs for it."""
+    """A vote to cast, with the judge's inputs."""
 
     combat_id: str
     contestant: str
@@ -42,7 +42,7 @@ class Ballot:
 
 
 class Scored(Question, Protocol):
-    """A question about a response, which is answered with a score: a ballot, for one."""
+    """A question about a response that is answered with a score, such as a ballot."""
 
     @property
     def judge(self) -> ModelRef: ...
@@ -58,15 +58,15 @@ S = TypeVar("S", bound=Scored)
 
 
 class ScoreRequests(JudgeDialog[S, R]):
-    """Turns ballots into requests and completions into votes, or into the next request on the way to one.
+    """Turns questions about responses into requests, and completions into scores or follow-up requests.
 
-    stream: names the random streams of the iteration's votes; every try of every vote has its own.
+    stream: prefix of the names of the random streams; every try of every vote has its own stream.
     """
 
     def __init__(self, engine: Engine, judging: Judging, stream: tuple[int | str, ...]) -> None:
-        # Where nothing is drawn at random, asking again gives the same.
-        drawn = judging.temperature > 0 and (judging.mode == "text" or judging.working)
-        super().__init__(engine, tries=1 + judging.retries if drawn else 1)
+        # Without sampling, a retry would give the same.
+        sampled = judging.temperature > 0 and (judging.mode == "text" or judging.working)
+        super().__init__(engine, tries=1 + judging.retries if sampled else 1)
         self._judging = judging
         self._stream = stream
         self._labels: dict[str, tuple[Label, ...]] = {}
@@ -87,52 +87,52 @@ class ScoreRequests(JudgeDialog[S, R]):
         judging = self._judging
         if judging.mode == "expected":
             return self._labelled(pending, done)
-        form = judging_pattern(judging.working) if judging.constrained else ""
+        pattern = judging_pattern(judging.working) if judging.constrained else ""
         cut = done.finish_reason == "length"
-        return self._reading(pending, done, form, partial(parse_score, bare=not judging.working, cut=cut))
+        return self._reading(pending, done, pattern, partial(parse_score, bare=not judging.working, cut=cut))
 
     def _labelled(self, pending: Pending[S], done: Completion) -> Reading | Pending[S]:
-        """What `done` says where scores are labels: a working, or their probabilities."""
-        if self._asks_working(pending):
+        """The parsed reply in `expected` mode: reasoning, or the labels' probabilities."""
+        if self._asks_reasoning(pending):
             if not done.text.endswith("\n"):
                 return Reading(None, done.text)
             return replace(pending, before=self._before(pending) + done.token_ids, working=done.text)
         score = expected_score(done.label_probs) if any(done.label_probs) else None
         return Reading(score, pending.working or "")
 
-    def _asks_working(self, pending: Pending[S]) -> bool:
-        """Whether a working is asked for by itself: labels follow it."""
+    def _asks_reasoning(self, pending: Pending[S]) -> bool:
+        """Whether the next request is for the reasoning alone, in `expected` mode."""
         return self._judging.mode == "expected" and self._judging.working and pending.working is None
 
     def _before(self, pending: Pending[S]) -> tuple[int, ...]:
-        """What the judge goes on from. Where scores are labels it does not think: where it might, an empty thought stands."""
+        """Token ids that the judge continues from. In `expected` mode it must not think, so an empty thought is inserted."""
         if self._judging.mode == "expected" and pending.working is None:
             return self._engine.renderer(pending.question.judge).thought("", pending.prompt.state)
         return pending.before
 
     def _request(self, pending: Pending[S]) -> Request:
         ballot, judging = pending.question, self._judging
-        working = self._asks_working(pending)
-        labels = judging.mode == "expected" and not working
+        reasoning = self._asks_reasoning(pending)
+        labels = judging.mode == "expected" and not reasoning
         thinks = judging.mode == "text" and self._thinks(pending)
-        # After a working there must be room for a label.
-        limit = max(1, judging.max_new_tokens - 1) if working else judging.max_new_tokens
+        # Leave room for a label after the reasoning.
+        limit = max(1, judging.max_new_tokens - 1) if reasoning else judging.max_new_tokens
         if thinks:
             limit = self._engine.renderer(ballot.judge).limit(pending.prompt, limit)
-        form = WORKING_PATTERN if working else judging_pattern(judging.working)
-        # Not twice the same draws where a thought is gone on from.
+        pattern = REASONING_PATTERN if reasoning else judging_pattern(judging.working)
+        # Continuing after thinking must not repeat the random numbers of the first request.
         again = ("answer",) if pending.thought else ()
         return Request(
             key=ballot.key,
             model=ballot.judge,
             prompt=pending.prompt,
             sampling=Sampling(
-                judging.temperature, judging.top_p, judging.top_k, limit, stop=("\n",) if working else ()
+                judging.temperature, judging.top_p, judging.top_k, limit, stop=("\n",) if reasoning else ()
             ),
             seed=rng.seed_of(*self._stream, pending.tries - 1, ballot.key, *again),
             labels=self._labels_of(ballot.judge) if labels else (),
             prefix=self._before(pending),
-            pattern=form if judging.constrained and not labels and not thinks else "",
+            pattern=pattern if judging.constrained and not labels and not thinks else "",
         )
 
     def _labels_of(self, judge: ModelRef) -> tuple[Label, ...]:
@@ -142,7 +142,7 @@ class ScoreRequests(JudgeDialog[S, R]):
 
 
 class VoteRequests(ScoreRequests[Ballot, Vote]):
-    """Those of Sparta's combats."""
+    """Requests for the votes on combats."""
 
     def _row(self, pending: Pending[Ballot], verdict: Reading, prompt_tokens: int) -> Vote:
         ballot = pending.question
@@ -171,8 +171,8 @@ class Judge(RowPhase):
         return run.iteration(t).votes
 
     def work(self, run: Run, t: int) -> Sequence[WorkItem]:
-        """Votes on all combats, but for those that turned out to be undecidable (see sparta/phases/undecidable.py)."""
-        bases, settled = run.bases, undecidable(run, t)
+        """Votes on all combats, except undecidable ones (see sparta/phases/undecidable.py)."""
+        bases, skipped = run.bases, undecidable(run, t)
         return [
             WorkItem(
                 vote_key(combat.combat_id, model, judge),
@@ -182,7 +182,7 @@ class Judge(RowPhase):
                 bundle=f"{combat.combat_id}/{judge}",
             )
             for combat in run.plan(t)
-            if combat.combat_id not in settled
+            if combat.combat_id not in skipped
             for judge, base in bases.items()
             if judge not in combat.models
             for model in combat.models
@@ -192,7 +192,7 @@ class Judge(RowPhase):
         return run.recipe.judging.equal == "judge" or not Generate().missing(run, t)
 
     def expected(self, run: Run, t: int) -> Expected:
-        """Two votes of every judge of a combat, who writes all that it may; a prompt and half a response are read for each."""
+        """Two votes from every judge of a combat, each of the maximum length; each reads a prompt and a response of half the maximum length."""
         recipe = run.recipe
         votes = 2 * recipe.combats * (len(run.models) - 2)
         silent = recipe.judging.mode == "expected" and not recipe.judging.working
@@ -201,7 +201,7 @@ class Judge(RowPhase):
         return Expected(
             f"{'up to ' * (recipe.judging.equal == 'skip')}{votes:,} votes",
             bundles=votes // 2,
-            # A judge that writes nothing has a token all the same, its label.
+            # A judge that writes nothing still counts one token, its label.
             cost=votes * (max(written, 1) + reading),
             tokens=votes * written,
         )
@@ -216,16 +216,16 @@ class Judge(RowPhase):
 
 
 def vote_requests(run: Run, t: int, engine: Engine) -> VoteRequests:
-    """What turns the ballots of iteration t into votes."""
+    """The VoteRequests of iteration t."""
     return VoteRequests(engine, run.recipe.judging, (run.recipe.seed, t, "judge"))
 
 
 def ballots_on(
-    combat: Combat, judge: ModelRef, texts: Mapping[str, str], wanted: Collection[str]
+    combat: Combat, judge: ModelRef, texts: Mapping[str, str], requested: Collection[str]
 ) -> Iterator[Ballot]:
-    """The ballots of `judge` on both responses of `combat`, of those whose votes are `wanted`. texts: by response key."""
+    """The ballots of `judge` on the two responses of `combat`, if their vote keys are in `requested`. texts: by response key."""
     for model in combat.models:
-        if vote_key(combat.combat_id, model, judge.name) in wanted:
+        if vote_key(combat.combat_id, model, judge.name) in requested:
             text = texts[response_key(combat.combat_id, model)]
             yield Ballot(combat.combat_id, model, judge, combat.messages, text)
 
@@ -233,22 +233,22 @@ def ballots_on(
 def _ballots(
     run: Run, t: int, items: Sequence[WorkItem], members: Mapping[str, ModelRef]
 ) -> Iterator[Ballot]:
-    """The ballots of `items`, those of one base and of one judge together and its two votes on a combat next to each other."""
-    wanted = {item.key for item in items}
-    texts = _texts(run, t, wanted)
+    """The ballots of `items`, grouped by base, judge and combat."""
+    requested = {item.key for item in items}
+    texts = _texts(run, t, requested)
     for judge in sorted(members.values(), key=lambda member: member.base):
         for combat in run.plan(t):
-            yield from ballots_on(combat, judge, texts, wanted)
+            yield from ballots_on(combat, judge, texts, requested)
 
 
-def _texts(run: Run, t: int, wanted: Collection[str]) -> dict[str, str]:
-    """What is to be judged for the votes `wanted`, by the response's key. Raises SpartaError where a response is not there."""
+def _texts(run: Run, t: int, requested: Collection[str]) -> dict[str, str]:
+    """The texts to judge for the votes `requested`, by response key. Raises SpartaError if a response is missing."""
     folder = run.iteration(t).responses
     judged = {
         response_key(combat.combat_id, model)
         for combat in run.plan(t)
         for model in combat.models
-        if any(vote_key(combat.combat_id, model, judge) in wanted for judge in run.models)
+        if any(vote_key(combat.combat_id, model, judge) in requested for judge in run.models)
     }
     texts = {row.key: answer_of(row) for row in iter_shards(folder, Response) if row.key in judged}
     if missing := judged - texts.keys():

@@ -1,4 +1,4 @@
-"""Asking a judge until what it says can be read: for votes (judge.py) and for grades of an evaluation (grade.py)."""
+"""Prompts a judge until its reply can be parsed: for votes (judge.py) and for grades of an evaluation (grade.py)."""
 
 import re
 from abc import ABC, abstractmethod
@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from sparta.chat.renderer import Prompt, PromptTooLong
-from sparta.chat.thinking import Said
+from sparta.chat.thinking import SplitReply
 from sparta.engines.base import Completion, Engine, Inbox, ModelRef, Request
 from sparta.store.records import Row
 
 
 class Question(Protocol):
-    """Something that a judge is to give a score for."""
+    """Something for a judge to score."""
 
     @property
     def key(self) -> str: ...
@@ -25,11 +25,11 @@ R = TypeVar("R", bound=Row)
 
 @dataclass(frozen=True)
 class Pending(Generic[Q]):
-    """A question that a judge is at. tries: begun so far.
+    """A question in progress. tries: begun so far.
 
-    before: what this try has written so far and goes on from: token ids behind the prompt. thinking: those of them that are a thought, as text.
-    working: the line that a judge writes before its score, where it works first; None before that is written. thought: whether the judge has
-    thought, or is not to. new_tokens, seconds: what all that it has written so far came to.
+    before: token ids after the prompt that this try has written and continues from. thinking: their thinking part, as text. working: the
+    reasoning before the score, if the judge writes it first; None until it is written. thought: whether thinking is finished or not allowed.
+    new_tokens, seconds: totals over all tries.
     """
 
     question: Q
@@ -44,9 +44,9 @@ class Pending(Generic[Q]):
 
 
 class Reading(NamedTuple):
-    """What was read. score: None where it is missing. raw: what the judge wrote, less `thinking`. answered: False where its thinking never ended.
+    """A parsed reply. score: None if missing. raw: the judge's text without `thinking`. answered: False if its thinking never ended.
 
-    token_ids: all that was written in this try, thinking included, where it was text.
+    token_ids: of all text of this try, thinking included; empty for labels.
     """
 
     score: float | None
@@ -57,7 +57,7 @@ class Reading(NamedTuple):
 
 
 class JudgeDialog(ABC, Generic[Q, R]):
-    """Turns questions into requests, and completions into rows or into the next request on the way to one. tries: at most, of each question."""
+    """Turns questions into requests, and completions into rows or follow-up requests. tries: most for each question."""
 
     def __init__(self, engine: Engine, tries: int) -> None:
         self._engine = engine
@@ -65,34 +65,34 @@ class JudgeDialog(ABC, Generic[Q, R]):
         self._pending: dict[str, Pending[Q]] = {}
 
     def ask_all(self, questions: Iterable[Q], write: Callable[[R], None]) -> None:
-        """Have the engine answer all `questions`; each row is written as soon as it is there."""
+        """Ask all `questions`, and write each row as soon as it is ready."""
         inbox = Inbox(self.requests(questions, write))
         for done in self._engine.run(inbox):
-            heard = self.hear(done)
-            if isinstance(heard, Request):
-                inbox.put(heard)
+            reply = self.on_reply(done)
+            if isinstance(reply, Request):
+                inbox.put(reply)
             else:
-                write(heard)
+                write(reply)
 
     def requests(self, questions: Iterable[Q], write: Callable[[R], None]) -> Iterator[Request]:
-        """The first request for each question. One whose prompt leaves no room is no request, but a missing score at once: it is written."""
+        """The first request for each question. If a prompt leaves no room, its row, with a missing score, is written instead."""
         for question in questions:
-            asked = self.ask(question)
-            if isinstance(asked, Request):
-                yield asked
+            first = self.ask(question)
+            if isinstance(first, Request):
+                yield first
             else:
-                write(asked)
+                write(first)
 
     def ask(self, question: Q) -> Request | R:
-        """The first request for `question`, or the row of a missing score where its prompt leaves no room."""
+        """The first request for `question`, or a row with a missing score if its prompt leaves no room."""
         try:
             prompt = self._prompt(question)
         except PromptTooLong:
             return self._row(Pending(question, Prompt((), None)), Reading(None, ""), 0)
         return self._pose(Pending(question, prompt))
 
-    def hear(self, done: Completion) -> Request | R:
-        """What `done` leads to: the row, or the request that comes next for it: for the score after a thought or a working, or for another try."""
+    def on_reply(self, done: Completion) -> Request | R:
+        """The row that `done` completes, or a follow-up request: for the score after thinking or reasoning, or for another try."""
         before = self._pending.pop(done.key)
         pending = replace(
             before,
@@ -113,27 +113,27 @@ class JudgeDialog(ABC, Generic[Q, R]):
         return self._request(pending)
 
     def _thinks(self, pending: Pending[Q]) -> bool:
-        """Whether what the judge writes now may begin with a thought. It is then held to no form, which would keep it from thinking."""
+        """Whether the judge's next text may begin with thinking. Decoding is then unconstrained, since a pattern would prevent thinking."""
         return pending.prompt.invites_thinking and not pending.thought
 
-    def _said(self, pending: Pending[Q], done: Completion) -> Said:
-        """What the judge has thought and answered in this try."""
+    def _said(self, pending: Pending[Q], done: Completion) -> SplitReply:
+        """The judge's thinking and answer in this try."""
         if pending.thought:
-            return Said(pending.thinking, done.text)
-        return self._engine.renderer(self._judge(pending.question)).said(pending.prompt, done.text)
+            return SplitReply(pending.thinking, done.text)
+        return self._engine.renderer(self._judge(pending.question)).split_reply(pending.prompt, done.text)
 
     def _reading(
-        self, pending: Pending[Q], done: Completion, form: str, parse: Callable[[str], float | None]
+        self, pending: Pending[Q], done: Completion, pattern: str, parse: Callable[[str], float | None]
     ) -> Reading | Pending[Q]:
-        """What `done` says. form: a regular expression that the answer is held to; "": none.
+        """The parsed reply. pattern: a regular expression that constrains the answer; "" for none.
 
-        Behind a thought nothing was held to it: an answer that does not have it all the same is asked for once more, in that form, from the
-        thought on. An endpoint goes on from nothing, and its answer is taken as it is.
+        After thinking, decoding was unconstrained: an answer that does not match is requested again with the pattern, continuing after the
+        thinking. An endpoint cannot continue, so its answer is parsed as it is.
         """
         said = self._said(pending, done)
         if not said.ended:
             return Reading(None, "", said.thinking, answered=False)
-        if form and self._thinks(pending) and done.token_ids and not re.fullmatch(form, said.answer):
+        if pattern and self._thinks(pending) and done.token_ids and not re.fullmatch(pattern, said.answer):
             renderer = self._engine.renderer(self._judge(pending.question))
             before = renderer.up_to_answer(pending.prompt, done.token_ids)
             return replace(pending, before=before, thinking=said.thinking, thought=True)
@@ -143,20 +143,20 @@ class JudgeDialog(ABC, Generic[Q, R]):
 
     @abstractmethod
     def _judge(self, question: Q) -> ModelRef:
-        """Who is asked."""
+        """The judge of `question`."""
 
     @abstractmethod
     def _prompt(self, question: Q) -> Prompt:
-        """What the judge reads. Raises PromptTooLong."""
+        """The judge prompt. Raises PromptTooLong."""
 
     @abstractmethod
     def _request(self, pending: Pending[Q]) -> Request:
-        """What is asked now; its key is that of the question."""
+        """The next request; its key is the question's."""
 
     @abstractmethod
     def _read(self, pending: Pending[Q], done: Completion) -> Reading | Pending[Q]:
-        """What `done` says; a question where it is a thought or a working, after which the score is asked for."""
+        """The parsed reply; a Pending if `done` ended with thinking or reasoning, and the score must be requested next."""
 
     @abstractmethod
     def _row(self, pending: Pending[Q], verdict: Reading, prompt_tokens: int) -> R:
-        """The row of a question that is settled."""
+        """The row of a finished question."""

@@ -1,6 +1,6 @@
-"""Merge: replay the iteration's combats, label them, move reputations, write preference pairs (Algorithm 1, lines 10 to 14).
+"""Merge: replays the iteration's combats, labels them, updates reputations and writes preference pairs (Algorithm 1, lines 10 to 14).
 
-No model is needed: the votes are on disk, and the replay gives labels and reputations exactly as if every combat had been judged in turn.
+It needs no model: the votes are on disk, and the replay gives the same labels and reputations as judging the combats one by one.
 """
 
 from array import array
@@ -23,8 +23,8 @@ from sparta.store.stats import IterationStats, JudgeStats
 
 
 @dataclass(frozen=True)
-class Spoken:
-    """A response as the merge keeps it: ids packed, 4 bytes each. answer: of its text, what was judged."""
+class MergedResponse:
+    """The fields of a response that the merge needs. token_ids: packed, 4 bytes each. answer: the text that was judged."""
 
     text: str
     answer: str
@@ -49,9 +49,9 @@ class Merge(Step):
         plan = run.plan(t)
         number = {model: index for index, model in enumerate(models)}
         position = {combat.combat_id: index for index, combat in enumerate(plan)}
-        spoken = _responses(run, t, plan, position)
+        responses = _responses(run, t, plan, position)
         judged = [
-            why_undecidable([side.answer for side in sides], recipe.judging) is None for sides in spoken
+            why_undecidable([side.answer for side in sides], recipe.judging) is None for sides in responses
         ]
         votes = np.full((len(plan), 2, len(models)), np.nan)
         jury = {model: stats.JudgeStats() for model in models}
@@ -63,21 +63,21 @@ class Merge(Step):
             except (KeyError, ValueError):
                 raise _unplanned(iteration.votes, vote.key) from None
             if not judged[index]:
-                # Whoever asked for it knew another response, or another rule: nobody needs it.
+                # It was made for another response, or under another setting of judging.equal.
                 continue
             received += 1
             if vote.score is not None:
                 votes[index, side, judge] = vote.score
-            readable = bool(spoken[index][side].answer.strip())
+            readable = bool(responses[index][side].answer.strip())
             jury[vote.judge] = jury[vote.judge].counting(vote, readable)
-        a_combat = 2 * (len(models) - 2)
-        expected = a_combat * sum(judged)
+        votes_per_combat = 2 * (len(models) - 2)
+        expected = votes_per_combat * sum(judged)
         if received != expected:
             raise SpartaError(
                 f"{iteration.votes} has {received} of {expected} votes: judging is not complete, launch the run again to continue it"
             )
         _check_jury(run, t, jury)
-        reasons: list[Reason | None] = [unusable(first.answer, second.answer) for first, second in spoken]
+        reasons: list[Reason | None] = [unusable(first.answer, second.answer) for first, second in responses]
         outcome = replay(
             models,
             standings.at_start(run, t),
@@ -88,33 +88,35 @@ class Merge(Step):
             preferences=recipe.preferences,
         )
         files.write_rows(iteration.combats, _results(plan, outcome))
-        files.write_rows(iteration.preferences, _pairs(plan, spoken, outcome))
-        saved = a_combat * judged.count(False)
-        files.write_json(iteration.stats, merge_stats(plan, outcome, jury, *_counted(spoken), saved))
+        files.write_rows(iteration.preferences, _pairs(plan, responses, outcome))
+        saved = votes_per_combat * judged.count(False)
+        files.write_json(iteration.stats, merge_stats(plan, outcome, jury, *_counted(responses), saved))
         files.write_json(iteration.standing, outcome.standings)
 
 
-def _counted(spoken: Sequence[Sequence[Spoken]]) -> tuple[int, int, int, int]:
-    """Tokens of all responses; how many were cut at the token limit, and how many there are none of, as the prompt filled the context or a
-    thought never ended.
+def _counted(responses: Sequence[Sequence[MergedResponse]]) -> tuple[int, int, int, int]:
+    """Tokens of all responses, and how many responses were cut off at the token limit, have a prompt that fills the context, or have thinking
+    that never ended.
     """
-    responses = [side for sides in spoken for side in sides]
-    too_long = sum(response.finish_reason == "prompt_too_long" for response in responses)
-    unanswered = sum(not response.answered for response in responses)
-    cut = sum(response.finish_reason == "length" for response in responses)
-    return sum(response.new_tokens for response in responses), cut, too_long, unanswered
+    flat = [side for sides in responses for side in sides]
+    too_long = sum(response.finish_reason == "prompt_too_long" for response in flat)
+    unanswered = sum(not response.answered for response in flat)
+    cut = sum(response.finish_reason == "length" for response in flat)
+    return sum(response.new_tokens for response in flat), cut, too_long, unanswered
 
 
-def _responses(run: Run, t: int, plan: Sequence[Combat], position: dict[str, int]) -> list[list[Spoken]]:
-    """[n][2] responses in plan order. Raises SpartaError where one is missing."""
-    found: list[list[Spoken | None]] = [[None, None] for _ in plan]
+def _responses(
+    run: Run, t: int, plan: Sequence[Combat], position: dict[str, int]
+) -> list[list[MergedResponse]]:
+    """[n][2] responses in plan order. Raises SpartaError if one is missing."""
+    found: list[list[MergedResponse | None]] = [[None, None] for _ in plan]
     for row in iter_shards(run.iteration(t).responses, Response):
         try:
             index = position[row.combat_id]
             side = plan[index].models.index(row.model)
         except (KeyError, ValueError):
             raise _unplanned(run.iteration(t).responses, row.key) from None
-        found[index][side] = Spoken(
+        found[index][side] = MergedResponse(
             row.text,
             answer_of(row),
             array("i", row.token_ids),
@@ -138,12 +140,12 @@ def _responses(run: Run, t: int, plan: Sequence[Combat], position: dict[str, int
 
 def _unplanned(folder: Path, key: str) -> SpartaError:
     return SpartaError(
-        f"{folder} has a row {key} that is not in the plan: delete that line and launch the run again"
+        f"{folder} has a row {key} that is not in the plan: delete that row's line and launch the run again"
     )
 
 
 def _check_jury(run: Run, t: int, jury: dict[str, stats.JudgeStats]) -> None:
-    """Stop where a judge's votes are mostly unreadable: the labels would be made by who is left."""
+    """Raises SpartaError if too many votes of a judge are missing, since the labels would depend on the other judges only."""
     limit = run.recipe.judging.max_missing
     for judge, counts in jury.items():
         if counts.share_missing > limit:
@@ -160,7 +162,7 @@ def _check_jury(run: Run, t: int, jury: dict[str, stats.JudgeStats]) -> None:
             raise SpartaError(
                 f"iteration {t}: {counts.missing} of {counts.votes} votes of judge {judge} could not be read "
                 f"({counts.share_missing:.0%}, judging.max_missing is {limit:.0%}); {wrote}. "
-                f"To go on all the same: --set judging.max_missing={counts.share_missing:.2f}; to judge otherwise: "
+                f"To continue anyway: --set judging.max_missing={counts.share_missing:.2f}; to change the judging: "
                 f"{quoted('--resume', run.iteration(t - 1).root)} --fork DIR --set judging.KEY=VALUE; without the judge: a new run"
             )
 
@@ -189,8 +191,10 @@ def _results(plan: Sequence[Combat], outcome: Replay) -> Iterator[Result]:
         )
 
 
-def _pairs(plan: Sequence[Combat], spoken: Sequence[Sequence[Spoken]], outcome: Replay) -> Iterator[Pair]:
-    for combat, sides, result in zip(plan, spoken, outcome.outcomes, strict=True):
+def _pairs(
+    plan: Sequence[Combat], responses: Sequence[Sequence[MergedResponse]], outcome: Replay
+) -> Iterator[Pair]:
+    for combat, sides, result in zip(plan, responses, outcome.outcomes, strict=True):
         if result.winner is None or result.scores is None:
             continue
         won, lost = result.winner, 1 - result.winner
@@ -225,7 +229,7 @@ def merge_stats(
     unanswered: int,
     votes_saved: int,
 ) -> IterationStats:
-    """What the merge knows."""
+    """The iteration's stats, as far as they are known after the merge."""
     wins = dict.fromkeys(jury, 0)
     losses = dict.fromkeys(jury, 0)
     for combat, result in zip(plan, outcome.outcomes, strict=True):

@@ -1,4 +1,4 @@
-"""Plan: which prompts, and who duels on each. Needs reputations alone, so no GPU has started yet."""
+"""Plan: draws the prompts and matches two contestants for each. Needs only reputations, so no GPU."""
 
 from sparta import rng
 from sparta.arena.matchmaking import draw_prompts, match

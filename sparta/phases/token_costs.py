@@ -1,7 +1,7 @@
-"""What items cost, in generated tokens: prompts measured, responses expected from what the models have written so far.
+"""Estimated costs of items, in generated tokens: prompts are tokenized, response lengths are predicted from earlier ones.
 
-For dealing alone, where a wrong guess costs time and no result: no weights and no heavy library are loaded. A base's tokenizer.json is
-read with the tokenizers library; where there is none, a token is taken for four characters.
+Used only for sharding, where a wrong estimate costs time but changes no result. Loads no weights and no heavy libraries: a base's
+tokenizer.json is read with the tokenizers library; without one, four characters count as a token.
 """
 
 from collections import defaultdict
@@ -28,7 +28,7 @@ from sparta.tasks.base import Item
 
 
 def of_responses(run: Run, t: int, items: Sequence[WorkItem]) -> list[WorkItem]:
-    """`items` of iteration t with their costs, those that are responses (by their keys); others stay as they are."""
+    """`items` of iteration t with the costs of responses; other items are unchanged."""
     prompt, new, bases = _prompts(run), expected_tokens(run, t), run.bases
     costs = {
         response_key(combat.combat_id, model): _cost(run, prompt(combat.messages, bases[model]), new[model])
@@ -39,14 +39,14 @@ def of_responses(run: Run, t: int, items: Sequence[WorkItem]) -> list[WorkItem]:
 
 
 def of_votes(run: Run, t: int, items: Sequence[WorkItem]) -> list[WorkItem]:
-    """`items` of iteration t with their costs, those that are votes (by their keys); others stay as they are.
+    """`items` of iteration t with the costs of votes; other items are unchanged.
 
-    A response that exists counts as long as it is; for one that does not, what its model is expected to write.
+    An existing response counts with its length, a missing one with its model's expected length.
     """
     prompt, new = _prompts(run), expected_tokens(run, t)
     written = {row.key: tokens_of_answer(row) for row in iter_shards(run.iteration(t).responses, Response)}
     judging, room = run.recipe.judging, run.recipe.engine.context_length
-    said, frame = expected_verdicts(run, t), _wrapping_tokens(run)
+    verdict, frame = expected_verdicts(run, t), _wrapping_tokens(run)
     costs = {}
     for combat in run.plan(t):
         for model in combat.models:
@@ -54,16 +54,16 @@ def of_votes(run: Run, t: int, items: Sequence[WorkItem]) -> list[WorkItem]:
             for judge, base in run.bases.items():
                 read = prompt(combat.messages, base) + response + frame(base)
                 fits = min(read, max(0.0, float(room - judging.max_new_tokens)))
-                costs[vote_key(combat.combat_id, model, judge)] = _cost(run, fits, said[judge])
+                costs[vote_key(combat.combat_id, model, judge)] = _cost(run, fits, verdict[judge])
     return _with(items, costs)
 
 
 def of_answers(
     run: Run, items: Sequence[WorkItem], questions: Mapping[str, Item], folder: Path, limit: int
 ) -> list[WorkItem]:
-    """`items` of one task's evaluation with their costs. questions: by item id. folder: of the answers that there are. limit: new tokens.
+    """`items` of one task's evaluation with their costs. questions: by item id. folder: of existing answers. limit: new tokens.
 
-    An answer is expected to be as long as those of its checkpoint are, else as those of the same model at other iterations, else as all.
+    The expected length of an answer is the mean over its checkpoint's answers, else over those of the same model at other iterations, else over all.
     """
     lengths = defaultdict[str, list[float]](list)
     for row in iter_shards(folder, Answer):
@@ -82,8 +82,8 @@ def of_answers(
     return [replace(item, cost=cost(item)) for item in items]
 
 
-def of_weighings(run: Run, items: Sequence[WorkItem], questions: Mapping[str, Item]) -> list[WorkItem]:
-    """`items` of an evaluation that weighs choices with their costs: the prompt is read with each choice behind it, and nothing is written."""
+def of_log_likelihoods(run: Run, items: Sequence[WorkItem], questions: Mapping[str, Item]) -> list[WorkItem]:
+    """`items` of a log-likelihood evaluation with their costs: prefill only, of the prompt with each choice."""
     prompt, counters = _prompts(run), _counters(run)
 
     def cost(item: WorkItem) -> float:
@@ -97,7 +97,7 @@ def of_weighings(run: Run, items: Sequence[WorkItem], questions: Mapping[str, It
 def of_grades(
     run: Run, items: Sequence[WorkItem], read: Mapping[str, tuple[str, float]], new: int
 ) -> list[WorkItem]:
-    """`items` of a grading with their costs. read: by key, the text around the answer, and the answer's tokens. new: what a grade may have."""
+    """`items` of a grading with their costs. read: by key, the text around the answer, and the answer's tokens. new: most tokens of a grade."""
     counters = _counters(run)
 
     @cache
@@ -112,7 +112,7 @@ def of_grades(
 
 
 def expected_tokens(run: Run, t: int) -> dict[str, float]:
-    """What a response of each model will have: the mean of its latest iteration before t, else half of what the recipe allows."""
+    """Expected tokens of a response, by model: the mean of the latest earlier iteration, else half of the limit."""
     for earlier in range(t - 1, 0, -1):
         lengths = defaultdict[str, list[float]](list)
         for row in iter_shards(run.iteration(earlier).responses, Response):
@@ -125,7 +125,7 @@ def expected_tokens(run: Run, t: int) -> dict[str, float]:
 
 
 def expected_verdicts(run: Run, t: int) -> dict[str, float]:
-    """What each judge will write for one vote, from what it wrote in the latest iteration whose votes were counted."""
+    """Expected tokens of a vote, by judge: the mean of the latest earlier iteration with stats, else a guess from the limits."""
     judging = run.recipe.judging
     label = float(judging.mode == "expected")
     if label and not judging.working:
@@ -149,12 +149,12 @@ def expected_verdicts(run: Run, t: int) -> dict[str, float]:
 
 
 def tokens_of_answer(row: Response | Answer) -> float:
-    """Tokens of what a judge reads of it, which is not the thinking."""
+    """Tokens of the answer without its thinking, which judges do not read."""
     return len(row.text) / CHARACTERS_A_TOKEN if row.thinking else _length(row)
 
 
 def _length(row: Response | Answer) -> float:
-    """Tokens of all that was written; an endpoint may not tell them."""
+    """Tokens of the whole completion, estimated if an endpoint did not report them."""
     return float(row.new_tokens or len(row.thinking + row.text) / CHARACTERS_A_TOKEN)
 
 
@@ -167,7 +167,7 @@ def _with(items: Iterable[WorkItem], costs: Mapping[str, float]) -> list[WorkIte
 
 
 def _prompts(run: Run) -> Callable[[Sequence[Message], str], float]:
-    """Tokens of a combat's prompt to a base, each counted once."""
+    """From turns and base to the tokens of the prompt, cached."""
     counters = _counters(run)
 
     @cache
@@ -178,13 +178,13 @@ def _prompts(run: Run) -> Callable[[Sequence[Message], str], float]:
 
 
 def _wrapping_tokens(run: Run) -> Callable[[str], float]:
-    """Tokens, by base, that a judge prompt has beside question and response."""
+    """From a base to the tokens of a judge prompt without question and response."""
     counters, text = _counters(run), wrapping(run.recipe)
     return cache(lambda base: counters(base)(text))
 
 
 def expected_reading(run: Run, response: float = 0.0, judging: bool = False) -> float:
-    """What it costs to read a prompt of the run, about, with a `response` of so many tokens; `judging`: and all that a judge is told."""
+    """The mean cost of reading a prompt of the run, roughly. response: tokens of a response after it. judging: count the judge prompt too."""
     characters = fmean(len(question_text(instruction.messages)) for instruction in run.instructions)
     frame = len(wrapping(run.recipe)) if judging else 0
     tokens = (characters + frame) / CHARACTERS_A_TOKEN + response
@@ -198,13 +198,13 @@ def wrapping(recipe: Recipe) -> str:
 
 
 def _thinking(run: Run) -> Callable[[str], int]:
-    """Tokens, by base as the recipe names it, that its models may think before an answer."""
+    """From a base, as named in the recipe, to the most tokens that its models may think."""
     folder, chat = run.recipe.pool.folder, run.chat
     return cache(lambda base: tokens_of_thinking(locate(base, folder), chat))
 
 
 def _counters(run: Run) -> Callable[[str], Count]:
-    """What counts tokens, by base as the recipe names it. Of the scripted engine no base is looked at."""
+    """From a base, as named in the recipe, to its token counter; by characters for the scripted engine, which loads no base."""
     if run.recipe.engine.kind == "scripted":
         return lambda base: by_characters
     folder = run.recipe.pool.folder

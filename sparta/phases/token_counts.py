@@ -1,4 +1,4 @@
-"""What iterations come to in tokens: counted from rows, in the same way whatever phases a method has, so that methods can be compared at equal cost."""
+"""Token counts of iterations, from their rows: the same for all methods and phases, so that methods can be compared at equal cost."""
 
 from collections.abc import Mapping
 
@@ -8,13 +8,13 @@ from sparta.store.shards import iter_shards
 from sparta.store.stats import TokenCounts
 
 TRAINED = "tokens"
-"""The field of a row about a training that counts its tokens."""
+"""The field of a training's row with its tokens."""
 
 
 def tokens_of(iteration: IterationDir, rows: Mapping[str, type[Row]]) -> TokenCounts:
-    """Of all rows of `iteration`. rows: the folders of shards that it consists of, with the type of their rows.
+    """The tokens of all rows of `iteration`. rows: the row type of each of its folders of shards.
 
-    A row that took several tries has read its prompt with each. What an endpoint does not count is not counted.
+    Every try reads the prompt again. Tokens that an endpoint does not report are not counted.
     """
     generated = read = trained = 0
     for name, of in rows.items():

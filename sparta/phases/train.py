@@ -54,22 +54,22 @@ class Train(RowPhase):
     needs_plan = False
     trains = True
 
-    def __init__(self, learners: Learners = everyone, pairs_each: int = 1) -> None:
-        """pairs_each: how many preference pairs a combat, or a prompt, may make."""
-        self._learners, self._pairs_each = learners, pairs_each
+    def __init__(self, learners: Learners = everyone, pairs_per_prompt: int = 1) -> None:
+        """pairs_per_prompt: the most preference pairs from one prompt (or combat)."""
+        self._learners, self._pairs_per_prompt = learners, pairs_per_prompt
 
     def folder(self, run: Run, t: int) -> Path:
         return run.iteration(t).training
 
     def work(self, run: Run, t: int) -> Sequence[WorkItem]:
-        pairs = run.recipe.combats * self._pairs_each
+        pairs = run.recipe.combats * self._pairs_per_prompt
         cost = pairs * run.recipe.generation.max_new_tokens * 2.0 * run.recipe.dpo.epochs
         bases = run.bases
         return [WorkItem(model, cost, group=model, base=bases[model]) for model in self._learners(run, t)]
 
     def expected(self, run: Run, t: int) -> Expected:
         recipe, count = run.recipe, len(self._learners(run, t))
-        pairs = recipe.combats * self._pairs_each
+        pairs = recipe.combats * self._pairs_per_prompt
         step = recipe.dpo.batch_size * recipe.dpo.accumulation
         return Expected(
             f"{count} training{'s' * (count != 1)} of up to {pairs:,} pairs",

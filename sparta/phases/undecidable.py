@@ -1,7 +1,7 @@
-"""Combats in which there is nothing to judge: the two answers are equal, or one of them is empty or never came.
+"""Undecidable combats: the two answers are equal, or one of them is empty or missing for good.
 
-With `judging.equal: skip` no vote is asked for there, so that the votes of an iteration are a function of its plan and its responses. While
-responses are still to come, a combat counts as one to judge: votes can turn out to be unneeded, never more of them needed.
+With `judging.equal: skip` they get no votes, so an iteration's votes are a function of its plan and responses. As long as responses are
+missing, a combat counts as decidable: votes may turn out to be unnecessary, but none are added.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,14 +14,14 @@ from sparta.store.shards import iter_shards
 
 
 def answer_of(response: Response) -> str:
-    """What judges see of a response, and what is compared; "" where there is no answer."""
+    """The text that is judged and compared; "" if there is no answer."""
     return "" if response.finish_reason == "prompt_too_long" else response.text
 
 
 def why_undecidable(answers: Sequence[str], judging: Judging) -> Reason | None:
-    """Why no vote is asked for where these are the answers of a combat that have come so far; None where votes are, or may be.
+    """Why a combat with these answers gets no votes; None if it gets votes, or may still.
 
-    answers: one or two; one that is empty settles it. None wherever the recipe has equal responses judged.
+    answers: the one or two that exist; an empty one decides. Always None with `judging.equal: judge`.
     """
     if judging.equal == "judge":
         return None
@@ -31,7 +31,7 @@ def why_undecidable(answers: Sequence[str], judging: Judging) -> Reason | None:
 
 
 def undecidable(run: Run, t: int) -> Mapping[str, Reason]:
-    """The combats of iteration t that no vote is asked for, as far as their responses have come, by id."""
+    """Why combats of iteration t get no votes, by id, judging by the responses that exist."""
     judging = run.recipe.judging
     if judging.equal == "judge":
         return {}

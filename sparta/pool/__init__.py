@@ -1,1 +1,1 @@
-"""The members of the initial pool: where they lie, whether they fit, how much GPU memory, their data, their download."""
+"""The members of the initial pool: their location, checks, GPU memory, training data and download."""

@@ -1,4 +1,4 @@
-"""The base that an adapter of the state names to other programs: PEFT's AutoPeftModel, vLLM, the hub. This suite itself never reads it."""
+"""The base name in the state's adapters, for other programs: PEFT's AutoPeftModel, vLLM, the hub. This suite never reads it."""
 
 import json
 from collections.abc import Mapping
@@ -11,12 +11,11 @@ from sparta.training.adapter_folder import CONFIG, encode_config
 def naming_base(contents: Mapping[str, bytes], reference: str) -> dict[str, bytes]:
     """`contents`, the files of an adapter by name, with a configuration that names the base that the recipe calls `reference`.
 
-    A folder by its path, a model of the hub by its name and revision there, as PEFT looks for them. What is part of the code lies elsewhere for
-    everybody: its name says what to put there, which is what PEFT quotes when it finds no such model. All three are what the recipe says and
-    nothing of this machine, so that equal recipes make equal adapters.
+    A folder is named by its path, a hub model by its name and revision, as PEFT expects. An embedded model has no fixed path, so its name is an
+    instruction, which PEFT quotes when it finds no such model. All three depend only on the recipe, so equal recipes make equal adapters.
     """
     config = json.loads(contents[CONFIG]) | _named(reference)
-    # Without it PEFT would not know which class of transformers to load the base with.
+    # PEFT needs it to choose the class of transformers that loads the base.
     config["task_type"] = config.get("task_type") or "CAUSAL_LM"
     return {**contents, CONFIG: encode_config(config)}
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a pool, told before a weight is loaded or a GPU is asked for; and what is worth knowing of it."""
+"""Checks of a pool before any weights are loaded or any GPU is requested, and notes about a valid pool."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,11 +23,11 @@ from sparta.training.new_adapter import check_shape
 
 
 def check_pool(recipe: Recipe) -> None:
-    """Everything about the pool that can be checked without loading a weight. Raises SpartaError naming the model."""
+    """Check all of the pool that can be checked without loading weights. Raises SpartaError naming the model."""
     pool = recipe.pool
     originals = [model for model in pool.models if pool.original(model) is model]
     if recipe.engine.kind == "scripted":
-        # It has no bases, and its adapters need only be there.
+        # The scripted engine loads no bases, and its adapters only have to exist.
         for model in originals:
             if model.adapter is not None:
                 read_starting_adapter(model.name, Path(locate(model.adapter, pool.folder)))
@@ -37,16 +37,16 @@ def check_pool(recipe: Recipe) -> None:
             _check_member(recipe, model)
         except SpartaError as error:
             raise SpartaError(f"model {model.name}: {error}") from None
-    made: dict[str, Model] = {}
+    to_create: dict[str, Model] = {}
     for model in originals:
         if model.adapter is None:
-            made.setdefault(base_folder(recipe, model), model)
-    for base, model in made.items():
+            to_create.setdefault(base_folder(recipe, model), model)
+    for base, model in to_create.items():
         try:
             check_shape(base, pool.lora, pool.trust_remote_code)
         except SpartaError as error:
             raise SpartaError(f"model {model.name}: {error}") from None
-    if made and recipe.engine.kind in ("auto", "vllm"):
+    if to_create and recipe.engine.kind in ("auto", "vllm"):
         check_rank("pool.lora", pool.lora.rank, recipe.engine.vllm.max_rank)
     known = [
         ModelRef(
@@ -61,9 +61,9 @@ def check_pool(recipe: Recipe) -> None:
 
 
 def check_prompts(recipe: Recipe, prompts: Iterable[tuple[str, Sequence[Message]]]) -> None:
-    """Raises SpartaError, naming base and turn, where the chat template of a base of the pool would not show every turn of a prompt.
+    """Raises SpartaError, naming base and turn, if the chat template of one of the pool's bases would not show every turn of a prompt.
 
-    prompts: their ids and turns. Each order of roles is tried once, and that of a judge prompt, on each chat template.
+    prompts: their ids and turns. Each chat template is tried once with each sequence of roles, and with that of a judge prompt.
     """
     if recipe.engine.kind == "scripted":
         return
@@ -77,39 +77,40 @@ def check_prompts(recipe: Recipe, prompts: Iterable[tuple[str, Sequence[Message]
                 renderer.check_roles(roles)
             except SpartaError as error:
                 raise SpartaError(
-                    f"{error} (of those prompts {prompt_id} is one)" if prompt_id else str(error)
+                    f"{error} (for example prompt {prompt_id})" if prompt_id else str(error)
                 ) from None
 
 
 def _check_thinking(recipe: Recipe, renderer: Renderer) -> None:
-    """Raises SpartaError where prompts of this base would not be what the models are asked, or leave a judge that thinks no way to vote."""
+    """Raises SpartaError if this base's chat template and thinking do not work with the endpoint, the token limits or the judging mode."""
     api, judging, base = recipe.engine.kind == "api", recipe.judging, renderer.base
     if api and renderer.is_dated:
         raise SpartaError(
-            f"the chat template of base {base} prints today's date, and an endpoint prints its own: name a date in chat.template_kwargs where the "
-            "template takes one (date_string, say), serve the base with a template without one that also lies in its folder, or set engine.kind "
-            "to hf or vllm"
+            f"the chat template of base {base} prints today's date, and an endpoint would print its own: set a date in chat.template_kwargs if the "
+            "template takes one (such as date_string), use a template without a date both at the endpoint and in the base's folder, or set "
+            "engine.kind to hf or vllm"
         )
     if not renderer.combat([Message("user", "?")]).invites_thinking:
         return
     longest = max(recipe.generation.max_new_tokens, judging.max_new_tokens)
     if recipe.chat.thinking_tokens + longest >= renderer.context_length:
         raise SpartaError(
-            f"a thought (chat.thinking_tokens, {recipe.chat.thinking_tokens}) and an answer ({longest}) leave no room for a prompt in the context of "
+            f"thinking (chat.thinking_tokens, {recipe.chat.thinking_tokens}) and an answer ({longest}) leave no room for a prompt in the context of "
             f"base {base}, {renderer.context_length} tokens: lower one of them, or raise engine.context_length"
         )
-    held = "judging.mode expected asks for a label" if judging.mode == "expected" else ""
+    conflict = "judging.mode expected requires a label" if judging.mode == "expected" else ""
     if judging.mode == "text" and judging.constrained and recipe.engine.api.dialect == "vllm":
-        held = "judging.constrained holds a judge to its form"
-    if api and held:
+        conflict = "judging.constrained requires the judge's output format"
+    if api and conflict:
         raise SpartaError(
-            f"{held} at once, and models of base {base} think first, from which an endpoint does not go on: set chat.template_kwargs to what turns "
-            "thinking off ({enable_thinking: false}, say), or judge with judging.mode text and judging.constrained false"
+            f"{conflict} from the first token on, but models on base {base} think first, and an endpoint cannot continue after their thinking: turn "
+            "thinking off in chat.template_kwargs (for example {enable_thinking: false}), or set judging.mode to text and judging.constrained to "
+            "false"
         )
 
 
 def _renderers(recipe: Recipe) -> Iterator[Renderer]:
-    """Of the bases of the pool, one for each chat template."""
+    """One renderer for each distinct chat template of the pool's bases."""
     bases = dict.fromkeys(base_folder(recipe, model) for model in recipe.pool.models)
     loaded = [
         load_renderer(
@@ -134,7 +135,7 @@ def _check_member(recipe: Recipe, model: Model) -> None:
 
 
 def check_judge(recipe: Recipe) -> None:
-    """Everything about the judge of evaluations that can be checked without loading a weight or asking an endpoint. Raises SpartaError."""
+    """Check all of the evaluation judge that can be checked without loading weights or calling an endpoint. Raises SpartaError."""
     judge, model = judge_named(recipe), judge_reference(recipe)
     try:
         if judge.engine.kind not in ("scripted", "api"):
@@ -154,20 +155,19 @@ def check_judge(recipe: Recipe) -> None:
 
 
 def require_fetched(reference: str, folder: str | None) -> None:
-    """Raises SpartaError for a model of the hub that is not here; a fetched folder appears whole."""
+    """Raises SpartaError for a hub model that was not downloaded. The folder of a download appears only when it is complete."""
     if reference.startswith(HUB) and not Path(locate(reference, folder)).is_dir():
         raise SpartaError(f"{reference} has not been fetched to {locate(reference, folder)}: {FETCH}")
 
 
-def notes(recipe: Recipe, founded: Mapping[str, Path] | None = None) -> list[str]:
-    """What a person should know of a pool that is in order, a sentence each: how its bases differ, and what it takes on disk.
+def notes(recipe: Recipe, adapters: Mapping[str, Path] | None = None) -> list[str]:
+    """Notes about a valid pool, one sentence each: how its bases differ, and its size on disk. None for the scripted engine.
 
-    founded: the adapters of the members in the state, by name, where there are any; those that it began with may be gone. The scripted engine has
-    no models, and nothing is said of them.
+    adapters: the members' adapters in the state, by name, if there are any; the original ones may be gone.
     """
     if recipe.engine.kind == "scripted":
         return []
-    return [*_differences(recipe), _on_disk(recipe, founded)]
+    return [*_differences(recipe), _on_disk(recipe, adapters)]
 
 
 def _differences(recipe: Recipe) -> Iterator[str]:
@@ -180,23 +180,23 @@ def _differences(recipe: Recipe) -> Iterator[str]:
     ]
     bases = " and ".join(f"base {name}" for name in named.values())
     if len(set(map(vocabulary_fingerprint, tokenizers))) > 1:
-        yield f"{bases} have different tokenizers: responses are encoded anew for training"
+        yield f"{bases} have different tokenizers: responses are re-tokenized for training"
     if len({tokenizer.chat_template for tokenizer in tokenizers}) > 1:
-        yield f"{bases} have different chat templates: each model is asked in its own"
+        yield f"{bases} have different chat templates: each model is prompted with its own"
 
 
-def _on_disk(recipe: Recipe, founded: Mapping[str, Path] | None) -> str:
-    """What bases and adapters take; an adapter that is not made yet counts with what its shape gives."""
+def _on_disk(recipe: Recipe, adapters: Mapping[str, Path] | None) -> str:
+    """The size of bases and adapters; that of an adapter that does not exist yet follows from its shapes."""
     pool = recipe.pool
     bases = {base_folder(recipe, model) for model in pool.models}
     total = sum(path.stat().st_size for base in bases for path in Path(base).glob("*.safetensors"))
     return (
-        f"on disk {len(bases)} base{'s' * (len(bases) != 1)} of {_in_words(total)}, {len(pool.models)} adapters of "
-        f"{_in_words(adapter_bytes(recipe, founded))}, and so much again for every iteration"
+        f"on disk: {len(bases)} base{'s' * (len(bases) != 1)}, {_in_words(total)}; {len(pool.models)} adapters, "
+        f"{_in_words(adapter_bytes(recipe, adapters))}, plus the same for every iteration"
     )
 
 
 def _in_words(count: float) -> str:
-    """So many bytes as a person says it: 15.2 GB."""
+    """Human-readable bytes, such as 15.2 GB."""
     power = min(max(len(str(int(count))) - 1, 0) // 3, 3)
     return f"{count / 1000**power:.3g} {('bytes', 'kB', 'MB', 'GB')[power]}"

@@ -1,4 +1,4 @@
-"""What experts of the pool are trained on: read from where the recipe says, noted down when a run begins, and the same ever after."""
+"""The SFT data of the pool's experts: read from the paths in the recipe, recorded when a run begins, and then checked to be unchanged."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from sparta import rng
-from sparta.chat.lessons import Lesson, lessons
 from sparta.chat.options import ChatOptions
 from sparta.chat.renderer import Renderer
+from sparta.chat.sft_examples import SftSequence, sft_examples
 from sparta.engines.scripted import ByteTokenizer
 from sparta.engines.tokenizers import load_renderer
 from sparta.errors import SpartaError
@@ -25,14 +25,14 @@ from sparta.tasks.sft_data.contamination import held_out
 from sparta.tasks.sft_data.load import sft_rows_of
 
 FIRST = 8
-"""Rows of each expert's data that are tried on the chat template of its base before anything starts."""
+"""How many of each expert's first rows are rendered with its base's chat template before anything starts."""
 
 
 def gather_sft_data(recipe: Recipe) -> dict[str, SftDataInfo]:
-    """What each expert is trained on that is trained from data, by name.
+    """A description of each expert's SFT data, by model name.
 
-    Raises SpartaError naming the model where that cannot be had, and where a row of those that are tried cannot be learnt in the chat template of
-    its base: the first ones, and the longest with a system turn and without, in number of turns.
+    Raises SpartaError naming the model if data is missing, or if the chat template of its base cannot render one of the rows that are tried:
+    the first ones, and those with the most turns, with and without a system turn.
     """
     experts = recipe.pool.experts
     bases = {base_folder(recipe, model) for model in experts}
@@ -41,7 +41,7 @@ def gather_sft_data(recipe: Recipe) -> dict[str, SftDataInfo]:
     found = {}
     for model in experts:
         chats = _read(recipe, model)
-        for chat in _telling(chats):
+        for chat in _rows_to_try(chats):
             rendered(renderers[base_folder(recipe, model)], model, chat)
         found[model.name] = msgspec.structs.replace(
             _described(model, chats), held_out=sum(map(scored.asks, chats))
@@ -50,21 +50,21 @@ def gather_sft_data(recipe: Recipe) -> dict[str, SftDataInfo]:
 
 
 def notes_on_sft_data(run: Run) -> Iterator[str]:
-    """What a person should know of the data that experts learn from, a sentence each."""
+    """Warnings about the experts' SFT data, one sentence each."""
     folder, tasks = folder_of(run.recipe.data), ", ".join(run.recipe.scored_on)
     for model in run.recipe.pool.experts:
         assert model.sft is not None
-        lessons, data = run.sft_data[model.name], model.sft.data
+        info, data = run.sft_data[model.name], model.sft.data
         remedy = f"run {command_to_prepare(folder, data)} again" if model.sft.is_prepared else "take them out"
-        if lessons.held_out:
+        if info.held_out:
             yield (
-                f"{model.name} learns {lessons.held_out:,} of {lessons.rows:,} rows of {data} that hold a question of validation or test of "
-                f"{tasks}, so its scores there will flatter it: {remedy} before a run begins"
+                f"{model.name} is trained on validation or test questions of {tasks} ({info.held_out:,} of {info.rows:,} rows of {data}), "
+                f"which inflates its scores there: {remedy} before a run begins"
             )
 
 
 def sft_rows_of_expert(run: Run, model: Model) -> list[Chat]:
-    """The rows that `model` is trained on. Raises SpartaError where they are no longer those that the run began with."""
+    """The rows that `model` is trained on. Raises SpartaError if they changed since the run began."""
     chats = _read(run.recipe, model)
     known, now = run.sft_data[model.name], _described(model, chats)
     if now.sha256 != known.sha256:
@@ -76,38 +76,38 @@ def sft_rows_of_expert(run: Run, model: Model) -> list[Chat]:
 
 
 def sft_renderer(recipe: Recipe, base: str, chat: ChatOptions) -> Renderer:
-    """What renders rows for experts on `base`; no row may be longer than its context."""
+    """The renderer of rows for experts on `base`. Its context length is the maximum length of a row."""
     if recipe.engine.kind == "scripted":
         return Renderer(ByteTokenizer(), recipe.pool.sft.max_length, chat)
     return load_renderer(base, recipe.pool.sft.max_length, recipe.pool.trust_remote_code, chat)
 
 
-def rendered(renderer: Renderer, model: Model, chat: Chat) -> list[Lesson]:
-    """What is learnt from a row: see `lessons`. Raises SpartaError naming model, data and row where it cannot be learnt."""
+def rendered(renderer: Renderer, model: Model, chat: Chat) -> list[SftSequence]:
+    """The SFT examples of a row: see `sft_examples`. Raises SpartaError naming model, data and row if it cannot be rendered."""
     assert model.sft is not None
     try:
-        return lessons(renderer, chat.messages)
+        return sft_examples(renderer, chat.messages)
     except SpartaError as error:
         raise SpartaError(f"model {model.name}: row {chat.row_id} of {model.sft.data}: {error}") from None
 
 
 def seed_of_expert(recipe: Recipe, name: str) -> int:
-    """The seed of all that is random in the training of one expert: its first weights, and the order of its rows."""
+    """The seed of one expert's training: for its initial weights and the order of its rows."""
     return rng.seed_of(recipe.seed, 0, "sft", name) % 2**31
 
 
-def _telling(chats: Sequence[Chat]) -> list[Chat]:
-    """Rows that show what a chat template does: the first, and for the roles in it the longest that begin with a system turn and without."""
+def _rows_to_try(chats: Sequence[Chat]) -> list[Chat]:
+    """Rows that exercise a chat template: the first ones, and the row with the most turns for each role that comes first in a row."""
     by_turns = sorted(chats, key=lambda chat: len(chat.messages))
     longest = {chat.messages[0].role: chat for chat in by_turns}
     return [*chats[:FIRST], *longest.values()]
 
 
 def _read(recipe: Recipe, model: Model) -> list[Chat]:
-    lesson = model.sft
-    assert lesson is not None
+    sft = model.sft
+    assert sft is not None
     try:
-        return sft_rows_of(lesson.data, folder_of(recipe.data), lesson.size, recipe.seed)
+        return sft_rows_of(sft.data, folder_of(recipe.data), sft.size, recipe.seed)
     except SpartaError as error:
         raise SpartaError(f"model {model.name}: {error}") from None
 

@@ -1,4 +1,4 @@
-"""How much GPU memory the trainings of a run take, as `sparta.pool.gpu_memory` reckons: of each base once for all members that are trained alike."""
+"""Estimates of the GPU memory of a run's training jobs: one estimate for all members with the same base and adapter shapes."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -25,15 +25,15 @@ GIB = 2**30
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _SINGLE = 4
 _TILE = (4096, 32768)
-"""Tokens and vocabulary of the part of the logits that TRL has in memory at a time."""
+"""Tokens and vocabulary entries of the tile of logits that TRL holds in memory at a time."""
 _CONTEXT_GIB = 1.0
 _SLACK = 0.05
-"""Allowance: what CUDA and its libraries take by themselves, and the share that the allocator cannot use."""
+"""Allowance: GiB for CUDA and its libraries, and the share of memory that the allocator cannot use."""
 
 
 @dataclass(frozen=True)
 class Base:
-    """A base in numbers. hidden, inner (of the MLP), queries, keys: widths; keys are those of one token in one layer, values as wide."""
+    """The size of a base. hidden, inner (of the MLP), queries, keys: widths, per token and layer; values are as wide as keys."""
 
     parameters: int
     layers: int
@@ -46,7 +46,7 @@ class Base:
 
 @dataclass(frozen=True)
 class MemoryPart:
-    """One thing that is in memory. how: the arithmetic."""
+    """One use of memory. how: the arithmetic."""
 
     what: str
     bytes: float
@@ -55,7 +55,7 @@ class MemoryPart:
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """GPU memory of one training job, at its peak. what: which job. section: of the recipe, which has its settings."""
+    """Peak GPU memory of one training job. what: which job. section: of the recipe, with the job's settings."""
 
     what: str
     section: str
@@ -67,7 +67,7 @@ class MemoryEstimate:
 
     @property
     def total(self) -> str:
-        """What it is and what it comes to."""
+        """The job and its total, in one line."""
         return f"{self.what}: {self.gib:.1f} GiB"
 
     @property
@@ -81,7 +81,7 @@ class MemoryEstimate:
 
 
 def describe(base: str, trust_remote_code: bool = False) -> Base:
-    """The model in the folder `base` in numbers. Raises SpartaError where its config.json does not tell them."""
+    """The size of the model in the folder `base`. Raises SpartaError if its config.json does not give it."""
     model = empty_model(base, trust_remote_code)
     config = model.config.get_text_config()
     try:
@@ -98,13 +98,13 @@ def describe(base: str, trust_remote_code: bool = False) -> Base:
         )
     except (AttributeError, TypeError) as error:
         raise SpartaError(
-            f"the config.json of base {base} does not give its shape ({error}): on SLURM set gpu_memory_gib in the profile to null, and "
-            "its memory is not reckoned"
+            f"the config.json of base {base} does not give its shape ({error}): on SLURM, set gpu_memory_gib to null in the profile to skip the "
+            "memory estimate"
         ) from error
 
 
 def _inner(config: Any) -> int:
-    """Width of the MLP that one token passes: of a mixture that of all experts that it is sent to."""
+    """MLP width per token; in a mixture of experts, summed over the experts that a token is routed to."""
     if (expert := getattr(config, "moe_intermediate_size", None)) is not None:
         shared = getattr(config, "shared_expert_intermediate_size", None) or 0
         return int(expert * config.num_experts_per_tok + shared)
@@ -112,7 +112,7 @@ def _inner(config: Any) -> int:
 
 
 def shapes_of(adapter: Path) -> Shapes:
-    """Names and shapes of the tensors of the adapter in the folder `adapter`, from the head of its file."""
+    """Names and shapes of the tensors of the adapter in the folder `adapter`, from its file's header."""
     from safetensors import safe_open
 
     with safe_open(adapter / WEIGHTS, framework="numpy") as file:
@@ -122,14 +122,14 @@ def shapes_of(adapter: Path) -> Shapes:
 def of_dpo(
     what: str, base: Base, adapter: Shapes, pairs: int, length: int, dtype: str, checkpointing: bool
 ) -> MemoryEstimate:
-    """DPO on `pairs` pairs a step of `length` tokens, prompt and completion: both sides are in memory together, and a frozen copy of the adapter."""
+    """DPO on `pairs` pairs per step, each side with `length` tokens of prompt and completion. Both sides and a frozen copy of the adapter are in memory."""
     return _estimate(what, base, adapter, 2 * pairs, length, dtype, checkpointing, reference=True)
 
 
 def of_sft(
     what: str, base: Base, adapter: Shapes, rows: int, length: int, dtype: str, checkpointing: bool
 ) -> MemoryEstimate:
-    """Supervised training on `rows` rows a step of `length` tokens."""
+    """SFT on `rows` rows of `length` tokens per step."""
     return _estimate(what, base, adapter, rows, length, dtype, checkpointing, reference=False)
 
 
@@ -145,19 +145,19 @@ def _estimate(
 ) -> MemoryEstimate:
     wide, tokens = _BYTES[dtype], rows * length
     lora = sum(map(prod, adapter.values()))
-    layer, reckoned = _layer(base, adapter, wide)
+    layer, arithmetic = _layer(base, adapter, wide)
     tile = min(tokens, _TILE[0]), min(base.vocabulary, _TILE[1])
     if checkpointing:
         kept = MemoryPart(
             "activations",
             tokens * (base.layers * base.hidden * wide + layer),
-            f"{rows} x {length:,} tokens x ({base.layers} layers x {base.hidden:,} x {wide} bytes kept + one layer done again, {layer:,} bytes: {reckoned})",
+            f"{rows} x {length:,} tokens x ({base.layers} layers x {base.hidden:,} x {wide} bytes kept + one layer recomputed, {layer:,} bytes: {arithmetic})",
         )
     else:
         kept = MemoryPart(
             "activations",
             tokens * base.layers * layer,
-            f"{rows} x {length:,} tokens x {base.layers} layers x {layer:,} bytes ({reckoned})",
+            f"{rows} x {length:,} tokens x {base.layers} layers x {layer:,} bytes ({arithmetic})",
         )
     states = "weights, gradients, two moments of AdamW" + ", reference" * reference
     parts = [
@@ -176,7 +176,7 @@ def _estimate(
         MemoryPart(
             "logits",
             prod(tile) * wide + tokens * base.hidden * (wide + _SINGLE),
-            f"{tile[0]:,} tokens x {tile[1]:,} of a vocabulary of {base.vocabulary:,} at a time x {wide} bytes, and what they come from: "
+            f"{tile[0]:,} tokens x {tile[1]:,} of a vocabulary of {base.vocabulary:,} at a time x {wide} bytes, and their inputs: "
             f"{rows} x {length:,} x {base.hidden:,} x {wide + _SINGLE} bytes",
         ),
     ]
@@ -190,10 +190,10 @@ def _estimate(
 
 
 def _layer(base: Base, adapter: Shapes, wide: int) -> tuple[int, str]:
-    """Bytes that one layer keeps of one token, and how they come about.
+    """Bytes of activations that one layer keeps per token, and the arithmetic.
 
-    Both norms keep their input in float32; attention its queries, keys, values (as many heads of these as of queries) and output; the MLP
-    its gate before and after the activation, and its other half; each LoRA layer a copy of its input, and what it makes of it.
+    Both norms keep their input in float32; attention keeps queries, keys, values (expanded to as many heads as queries) and output; the MLP keeps
+    its gate before and after the activation, and its up projection; each LoRA layer keeps a copy of its input, and its product with A.
     """
     norms = 2 * _SINGLE * base.hidden
     attention = 4 * wide * base.queries
@@ -210,45 +210,45 @@ def _layer(base: Base, adapter: Shapes, wide: int) -> tuple[int, str]:
 
 
 def check_memory(run: Run, gib: float | None, profile: str) -> None:
-    """Raises SpartaError for a training of `run` that is estimated to need more than the `gib` of a GPU of the profile named; None: not known."""
+    """Raises SpartaError if a training of `run` is estimated to need more than the `gib` of a GPU in this profile. None: unknown, nothing is checked."""
     if gib is None or run.recipe.engine.device == "cpu":
         return
     for estimate in estimates(run):
         if estimate.gib > gib:
             section = estimate.section
             raise SpartaError(
-                f"{estimate.what} is reckoned to take {estimate.gib:.1f} GiB of GPU memory, and a GPU of profile {profile} has {gib:g}: "
+                f"{estimate.what} is estimated to take {estimate.gib:.1f} GiB of GPU memory, and a GPU of profile {profile} has {gib:g}: "
                 f"set {section}.gradient_checkpointing to true, lower {section}.batch_size or {section}.max_length, or correct "
                 "gpu_memory_gib there"
             )
 
 
 _LONGEST = 32
-"""Prompts whose tokens are counted, the longest in characters: one of them is the longest in tokens, or near it."""
+"""How many prompts are tokenized, the longest in characters: the longest in tokens is among them, or hardly longer."""
 
 
 def estimates(run: Run) -> list[MemoryEstimate]:
-    """GPU memory of every kind of training of `run`: supervised training first, where experts are still to be made, then DPO.
+    """GPU memory of every kind of training of `run`: SFT first, if experts are still to be trained, then DPO.
 
-    Reads configurations and heads of files alone. The scripted engine trains nothing. Raises SpartaError where the pool is not in order.
+    Reads only configurations and file headers. Empty for the scripted engine, which trains nothing. Raises SpartaError if the pool is invalid.
     """
     recipe = run.recipe
     if recipe.engine.kind == "scripted":
         return []
     pool, dpo, sft = recipe.pool, recipe.dpo, recipe.pool.sft
-    founded = adapters_of(run)
+    adapters = adapters_of(run)
     dtype = "bfloat16" if recipe.engine.dtype == "auto" else recipe.engine.dtype
     longest = min(dpo.max_length, recipe.engine.context_length, longest_pair(run))
     found = []
-    for kind, models in (("SFT", () if founded else pool.experts), ("DPO", pool.models)):
-        for base, shapes, members in _alike(recipe, models, founded):
+    for kind, models in (("SFT", () if adapters else pool.experts), ("DPO", pool.models)):
+        for base, shapes, members in _alike(recipe, models, adapters):
             what = f"{kind} of {_in_words(members)} on {pool.base_of(members[0])}"
-            numbers = describe(base, pool.trust_remote_code)
+            size = describe(base, pool.trust_remote_code)
             if kind == "SFT":
                 found.append(
                     of_sft(
                         what,
-                        numbers,
+                        size,
                         shapes,
                         sft.batch_size,
                         sft.max_length,
@@ -258,13 +258,13 @@ def estimates(run: Run) -> list[MemoryEstimate]:
                 )
             else:
                 found.append(
-                    of_dpo(what, numbers, shapes, dpo.batch_size, longest, dtype, dpo.gradient_checkpointing)
+                    of_dpo(what, size, shapes, dpo.batch_size, longest, dtype, dpo.gradient_checkpointing)
                 )
     return found
 
 
 def longest_pair(run: Run) -> int:
-    """Tokens of the longest prompt and the longest completion that may come of it, about."""
+    """Tokens of the longest prompt plus the longest possible completion, roughly."""
     texts = [question_text(instruction.messages) for instruction in run.instructions]
     counters = {
         folder: counter_of(folder)
@@ -275,28 +275,28 @@ def longest_pair(run: Run) -> int:
     return int(prompt + FRAME_TOKENS) + run.recipe.generation.max_new_tokens + thinking
 
 
-def adapter_bytes(recipe: Recipe, founded: Mapping[str, Path] | None = None) -> int:
-    """What the adapters of M^0 would take on disk if each were there on its own: as those that exist, and in float32 those that are to be made.
+def adapter_bytes(recipe: Recipe, adapters: Mapping[str, Path] | None = None) -> int:
+    """Bytes of the pool's adapters on disk in float32, counting one for each member.
 
-    founded: the adapters of the members in the state, by name, where there are any: then adapters are read there alone.
+    adapters: the members' adapters in the state, by name, if there are any; then only these are read.
     """
-    shapes = _shapes(recipe, founded)
+    shapes = _shapes(recipe, adapters)
     return sum(4 * sum(map(prod, shapes(model).values())) for model in recipe.pool.models)
 
 
 def _alike(
-    recipe: Recipe, models: Iterable[Model], founded: Mapping[str, Path] | None
+    recipe: Recipe, models: Iterable[Model], adapters: Mapping[str, Path] | None
 ) -> list[tuple[str, Shapes, list[Model]]]:
-    """Members that differ neither in their base nor in the shapes of their adapters, with both."""
-    shapes = _shapes(recipe, founded)
+    """Members grouped by base and adapter shapes."""
+    shapes = _shapes(recipe, adapters)
     groups = defaultdict[tuple[str, frozenset[tuple[str, tuple[int, ...]]]], list[Model]](list)
     for model in models:
         groups[base_folder(recipe, model), frozenset(shapes(model).items())].append(model)
     return [(base, dict(key), members) for (base, key), members in groups.items()]
 
 
-def _shapes(recipe: Recipe, founded: Mapping[str, Path] | None = None) -> Callable[[Model], Shapes]:
-    """The shapes of a member's adapter, be it in the state, elsewhere, or to be made."""
+def _shapes(recipe: Recipe, adapters: Mapping[str, Path] | None = None) -> Callable[[Model], Shapes]:
+    """From a member to its adapter's shapes, whether the adapter is in the state, elsewhere or not created yet."""
     pool = recipe.pool
 
     @cache
@@ -304,8 +304,8 @@ def _shapes(recipe: Recipe, founded: Mapping[str, Path] | None = None) -> Callab
         return fresh_shapes(base, pool.lora, pool.trust_remote_code)
 
     def of(model: Model) -> Shapes:
-        if founded:
-            return shapes_of(founded[model.name])
+        if adapters:
+            return shapes_of(adapters[model.name])
         original = pool.original(model)
         if original.adapter is not None:
             return shapes_of(Path(locate(original.adapter, pool.folder)))

@@ -1,6 +1,6 @@
-"""What a recipe names on the Hugging Face hub, put where the pool looks for it (sparta.recipes.pool.hub_folder), whole or not at all.
+"""Downloads a recipe's models from the Hugging Face hub to where the pool expects them (sparta.recipes.pool.hub_folder), atomically.
 
-Weights are taken as safetensors alone: no pickle, and no code but where pool.trust_remote_code is set. A download that was cut off goes on.
+Only safetensors weights are downloaded, no pickles, and code only if pool.trust_remote_code is set. An interrupted download resumes.
 """
 
 import re
@@ -18,20 +18,20 @@ from sparta.recipes.schema import Recipe
 from sparta.screen import Screen
 from sparta.store import files
 
-WANTED = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.tiktoken", "vocab.txt", "merges.txt")
+PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.tiktoken", "vocab.txt", "merges.txt")
 """Files of a repository's top folder: weights, configurations, chat template, tokenizer."""
 CODE = "*.py"
-TWICE = "consolidated*.safetensors"
-"""The same weights once more, as some publishers add them for another program."""
+DUPLICATES = "consolidated*.safetensors"
+"""A second copy of the weights, which some publishers add for another program."""
 CONFIGURATIONS = ("config.json", "adapter_config.json")
 RECORD = "source.json"
-"""Ours; a file of that name in the repository is none that a model needs."""
+"""Our own record in the folder. A file of that name in the repository is not downloaded."""
 
 
 class Fetched(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """source.json of a fetched folder.
+    """source.json of a downloaded folder.
 
-    revision: what the recipe asked for; None: the newest. commit: what that was. code: whether its code was wanted too. files: bytes by name.
+    revision: as in the recipe; None for the newest. commit: of that revision. code: whether code files were included. files: bytes by name.
     """
 
     repository: str
@@ -42,27 +42,27 @@ class Fetched(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def fetch(recipe: Recipe, update: bool, screen: Screen) -> None:
-    """Fetch every base and adapter, of the pool and of the evaluation's judge, that is named hub:OWNER/NAME[@REVISION] and is not there.
+    """Download every base and adapter that pool or evaluation judge name as hub:OWNER/NAME[@REVISION], unless it exists.
 
-    update: look for newer commits of those that are there. Raises SpartaError naming the first that cannot be had; what was fetched before stays.
+    update: also look for newer commits of existing ones. Raises SpartaError naming the first that fails; earlier downloads stay.
     """
-    wanted = recipe.of_the_hub
-    for number, reference in enumerate(wanted, start=1):
+    references = recipe.of_the_hub
+    for number, reference in enumerate(references, start=1):
         folder = hub_folder(reference, recipe.pool.folder)
-        said = _fetch(reference, folder, recipe.pool.trust_remote_code, update, screen)
-        screen.say(f"[{number}/{len(wanted)}] {reference.removeprefix(HUB)}: {said} {folder}")
+        outcome = _fetch(reference, folder, recipe.pool.trust_remote_code, update, screen)
+        screen.say(f"[{number}/{len(references)}] {reference.removeprefix(HUB)}: {outcome} {folder}")
 
 
 def _fetch(reference: str, folder: Path, code: bool, update: bool, screen: Screen) -> str:
-    """Fetch one where it is needed. Returns in words what became of it."""
-    known = _there(folder)
+    """Download one model if necessary. Returns the outcome in words."""
+    known = _downloaded(folder)
     if known is not None and not update and known.code >= code:
         return "is there already,"
     if known is None and folder.exists() and not (folder / RECORD).is_file():
         if not update and any((folder / name).is_file() for name in CONFIGURATIONS):
             return "is there already, put by hand, in"
         raise SpartaError(
-            f"{folder} is there and was not fetched by this command: move it away to have {reference} fetched"
+            f"{folder} exists but was not fetched by this command: move it away to fetch {reference}"
         )
     repository, revision = on_hub(reference)
     from huggingface_hub import HfApi
@@ -76,14 +76,14 @@ def _fetch(reference: str, folder: Path, code: bool, update: bool, screen: Scree
         _download(fetched, folder, screen)
     except SpartaError:
         raise
-    # The library raises a dozen kinds, and which of them has changed before; what is none of the known is said in its own words.
+    # The library raises a dozen types, which change between versions; unknown ones are shown in its own words.
     except Exception as error:
         raise _explained(error, reference, folder) from error
     return "fetched to"
 
 
-def _there(folder: Path) -> Fetched | None:
-    """What was fetched to `folder`, all of it being there; else None."""
+def _downloaded(folder: Path) -> Fetched | None:
+    """The record of a complete download in `folder`; None if there is none, or a file is missing."""
     if not (folder / RECORD).is_file():
         return None
     known = files.read_json(folder / RECORD, Fetched)
@@ -95,31 +95,31 @@ def _whole(path: Path, size: int) -> bool:
 
 
 def _chosen(reference: str, sizes: Mapping[str, int], code: bool) -> dict[str, int]:
-    """The files to take, of those in the repository. Raises SpartaError where they make neither a model nor an adapter."""
-    patterns = (*WANTED, *([CODE] if code else []))
+    """The repository's files to download. Raises SpartaError if they are neither a model nor an adapter."""
+    patterns = (*PATTERNS, *([CODE] if code else []))
     chosen = {
         name: size
         for name, size in sorted(sizes.items())
         if "/" not in name
         and any(fnmatch(name, pattern) for pattern in patterns)
-        and not fnmatch(name, TWICE)
+        and not fnmatch(name, DUPLICATES)
         and name != RECORD
     }
     if not any(name.endswith(".safetensors") for name in chosen):
         others = [name for name in sizes if name.endswith((".bin", ".pt", ".pth", ".pkl", ".ckpt", ".gguf"))]
         has = f"its weights are {', '.join(sorted(others)[:3])}" if others else "it has no weights"
         raise SpartaError(
-            f"{reference} has no safetensors, {has}: name a repository or a revision with safetensors, or convert them and name the folder"
+            f"{reference} has no safetensors ({has}): name a repository or a revision that has them, or convert the weights and name the folder"
         )
     if not set(CONFIGURATIONS) & set(chosen):
         raise SpartaError(
-            f"{reference} has neither {' nor '.join(CONFIGURATIONS)}: it is no model of transformers and no adapter of PEFT, name another"
+            f"{reference} has neither {' nor '.join(CONFIGURATIONS)}: it is neither a transformers model nor a PEFT adapter, name another"
         )
     return chosen
 
 
 def _download(fetched: Fetched, folder: Path, screen: Screen) -> None:
-    """Put the files in `folder`, in the place of what is there. Until all are there they lie beside it, where the next attempt finds them."""
+    """Download the files to a folder beside `folder`, which the next attempt resumes, and replace `folder` once they are complete."""
     import huggingface_hub
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
@@ -129,8 +129,8 @@ def _download(fetched: Fetched, folder: Path, screen: Screen) -> None:
     missing = sum(size for name, size in fetched.files.items() if not _whole(part / name, size))
     if missing > (free := shutil.disk_usage(part).free):
         raise SpartaError(
-            f"{fetched.repository} needs {_size(missing)} more and the disk of {folder.parent} has {_size(free)} free: free space, or set "
-            "pool.folder to a larger disk"
+            f"{fetched.repository} needs {_size(missing)} more, but the disk of {folder.parent} has {_size(free)} free: free space, or set "
+            "pool.folder to a folder on a larger disk"
         )
     screen.say(f"{fetched.repository} at {fetched.commit[:12]}: {_size(total)} in {len(fetched.files)} files")
     if not screen.console.is_terminal:
@@ -141,18 +141,18 @@ def _download(fetched: Fetched, folder: Path, screen: Screen) -> None:
         local_dir=part,
         allow_patterns=[escape(name) for name in fetched.files],
     )
-    # Where the hub fails the library may take what is there for all.
+    # If the hub fails, the library may accept an incomplete folder.
     for name, size in fetched.files.items():
         if not _whole(part / name, size):
             raise SpartaError(
-                f"{fetched.repository}: {name} did not arrive whole: type the same command again"
+                f"{fetched.repository}: the download of {name} is incomplete: type the same command again"
             )
     files.write_json(part / RECORD, fetched)
     _put(part, folder)
 
 
 def _put(part: Path, folder: Path) -> None:
-    """`part` in the place of `folder`. Killed in between, `part` is whole, and the next attempt only moves it."""
+    """Replace `folder` by `part`. If killed in between, `part` is complete, and the next attempt only moves it."""
     old = _part(folder, "old")
     if folder.exists():
         files.remove(old)
@@ -168,7 +168,7 @@ def _part(folder: Path, what: str) -> Path:
 
 
 def _explained(error: Exception, reference: str, folder: Path) -> SpartaError:
-    """The sentence for a person to whom the hub did not give `reference`."""
+    """The error for a failed download of `reference`, in one sentence."""
     from huggingface_hub import errors
 
     repository, revision = on_hub(reference)
@@ -184,7 +184,7 @@ def _explained(error: Exception, reference: str, folder: Path) -> SpartaError:
             )
         case errors.RevisionNotFoundError():
             return SpartaError(
-                f"{reference}: the repository has no revision {revision}: name a branch, tag or commit that {page} has, or none for the newest"
+                f"{reference}: the repository has no revision {revision}: name a branch, tag or commit of {page}, or none for the newest"
             )
         case errors.OfflineModeIsEnabled():
             return SpartaError(
@@ -196,15 +196,15 @@ def _explained(error: Exception, reference: str, folder: Path) -> SpartaError:
             403,
         ):
             return SpartaError(
-                f"the hub refuses {reference} ({error.response.status_code}): set HF_TOKEN to a token that may read it"
+                f"the hub denies access to {reference} ({error.response.status_code}): set HF_TOKEN to a token that may read it"
             )
         case OSError() if error.errno is not None and not isinstance(error, errors.HfHubHTTPError):
             return files.explain(error, folder)
-    # The query of an address may hold a signature.
+    # A URL's query may contain a signature.
     first = re.sub(r"\?\S+", "", (str(error).strip().splitlines() or [type(error).__name__])[0])
     return SpartaError(
-        f"{reference} could not be fetched ({first}): try again where the hub can be reached, what has arrived is kept; or copy the folder "
-        f"to {folder} from a machine that reaches it"
+        f"{reference} could not be fetched ({first}): try again from a machine that can reach the hub (the download resumes), or copy the folder "
+        f"to {folder} from such a machine"
     )
 
 

@@ -1,6 +1,6 @@
-"""From the recipe's pool to models that engines and training can load, and to M^0 in the state; and from its judge of evaluations to one.
+"""Turns the recipe's pool, and its evaluation judge, into models that engines and training can load, and writes M^0 into the state.
 
-Whatever a member is, M^0 is a base and a LoRA adapter on it. What can be wrong with a pool is looked for in `sparta.pool.checks`.
+In M^0 every member is a base with a LoRA adapter. `sparta.pool.checks` validates the pool.
 """
 
 from collections.abc import Collection, Mapping
@@ -10,6 +10,7 @@ from pathlib import Path
 from sparta import rng, toy
 from sparta.engines.base import Engine, ModelRef
 from sparta.engines.factory import open_engine
+from sparta.engines.small_base import settled
 from sparta.errors import SpartaError
 from sparta.pool.base_name import naming_base
 from sparta.recipes import engine as recipe_engine
@@ -24,8 +25,8 @@ from sparta.training.scripted import scripted_start
 
 
 def locate(reference: str, folder: str | None) -> str:
-    """A folder for `embedded:NAME` (a part of the toy pool that ships with the code) and for `hub:OWNER/NAME[@REVISION]` (where it is fetched
-    to, `folder` being the recipe's pool.folder); anything else as it is.
+    """The folder of `reference`: of the toy pool in the code for `embedded:NAME`, of the download for `hub:OWNER/NAME[@REVISION]`; any other
+    reference is a path already. folder: the recipe's pool.folder.
     """
     if reference.startswith(HUB):
         try:
@@ -37,7 +38,7 @@ def locate(reference: str, folder: str | None) -> str:
     name = reference.removeprefix(EMBEDDED)
     folders = {"base": toy.BASE, **toy.ADAPTERS}
     if name not in folders:
-        raise SpartaError(f"there is no embedded model {name}: known are {', '.join(folders)}")
+        raise SpartaError(f"there is no embedded model {name}: use one of {', '.join(folders)}")
     return str(folders[name])
 
 
@@ -47,10 +48,10 @@ def base_folder(recipe: Recipe, model: Model) -> str:
 
 
 def install_pool(run: Run) -> list[Member]:
-    """Put M^0 into iter_00/adapters and return it: the state needs nothing but the bases from elsewhere.
+    """Put M^0 into iter_00/adapters and return it. From then on the state needs only the bases from elsewhere.
 
-    Adapters that exist are copied, full models get a new one, those of experts that are trained from data are there, and a copy shares its
-    original's.
+    Existing adapters are copied, and full models get a new one. Adapters of experts that are trained from data must be there already. A copy
+    shares the adapter of its original.
     """
     pool = run.recipe.pool
     folders = {model.name: _installed(run, model) for model in pool.models if pool.original(model) is model}
@@ -64,7 +65,7 @@ def install_pool(run: Run) -> list[Member]:
 
 
 def _installed(run: Run, model: Model) -> Path:
-    """The folder of the adapter of `model`, whole."""
+    """The folder of the adapter of `model`, complete."""
     target = run.iteration(0).adapter(model.name)
     if model.sft is None:
         for name, content in _contents(run.recipe, model).items():
@@ -75,7 +76,7 @@ def _installed(run: Run, model: Model) -> Path:
 
 
 def _contents(recipe: Recipe, model: Model) -> Mapping[str, bytes]:
-    """The files of the adapter of `model` where it exists, of a new one where `model` is a full model; by name."""
+    """The files of the adapter of `model`, by name; of a new adapter if `model` is a full model."""
     if model.adapter is not None:
         source = Path(locate(model.adapter, recipe.pool.folder))
         contents = {}
@@ -91,7 +92,7 @@ def _contents(recipe: Recipe, model: Model) -> Mapping[str, bytes]:
 
 
 def starting_adapter(recipe: Recipe, model: Model, seed: int) -> Mapping[str, bytes]:
-    """The files of a new adapter of `model`, by name."""
+    """The files of a new adapter for `model`, by name."""
     if recipe.engine.kind == "scripted":
         return scripted_start(seed)
     made = fresh_adapter(base_folder(recipe, model), recipe.pool.lora, seed, recipe.pool.trust_remote_code)
@@ -99,14 +100,14 @@ def starting_adapter(recipe: Recipe, model: Model, seed: int) -> Mapping[str, by
 
 
 def adapters_of(run: Run) -> dict[str, Path]:
-    """The adapters of the last pool that is committed, by name: a run needs none of those that it began with from elsewhere."""
+    """The adapters of the last committed pool, by member name; empty before the first commit."""
     last = run.state.last_committed()
     members = run.pool(last) if last is not None else {}
     return {name: run.state.inside(member.adapter) for name, member in members.items()}
 
 
 def references(run: Run, t: int) -> dict[str, ModelRef]:
-    """M^t as engines take it, by name."""
+    """M^t as engines need it, by name."""
     return {
         member.name: ModelRef(
             name=member.name,
@@ -119,21 +120,23 @@ def references(run: Run, t: int) -> dict[str, ModelRef]:
 
 
 def engine_for(run: Run, settings: recipe_engine.EngineSettings, models: Collection[ModelRef]) -> Engine:
-    """The process's engine with `settings`, those of a phase, told of `models` of the pool. Raises SpartaError where one of them cannot work."""
-    engine = open_engine(settings, run.recipe.pool.trust_remote_code, run.state.calls, chat=run.chat)
+    """The process's engine with a phase's `settings`, expecting `models` of the pool. Raises SpartaError if it cannot serve one of them."""
+    engine = open_engine(
+        settled(settings, models), run.recipe.pool.trust_remote_code, run.state.calls, chat=run.chat
+    )
     engine.expect(models)
     return engine
 
 
 def judge_named(recipe: Recipe) -> JudgeModel:
-    """The judge of the recipe's evaluation. Raises SpartaError where it names none."""
+    """The evaluation judge of the recipe. Raises SpartaError if there is none."""
     if recipe.evaluation.judge is None:
-        raise SpartaError("the recipe names no judge for what only a judge can grade: set evaluation.judge")
+        raise SpartaError("the recipe names no judge, but some metrics need one: set evaluation.judge")
     return recipe.evaluation.judge
 
 
 def judge_reference(recipe: Recipe) -> ModelRef:
-    """The judge of the recipe's evaluation as its engine takes it."""
+    """The evaluation judge as its engine needs it."""
     judge, folder = judge_named(recipe), recipe.pool.folder
     adapter = Path(locate(judge.adapter, folder)) if judge.adapter else None
     return ModelRef("judge", locate(judge.base, folder), adapter, _version_of(adapter) if adapter else "")
@@ -141,14 +144,14 @@ def judge_reference(recipe: Recipe) -> ModelRef:
 
 @cache
 def _version_of(adapter: Path) -> str:
-    """The version of the judge's adapter, read once by a process: it is asked for whenever grades are looked for."""
+    """The version of the judge's adapter, cached because it is needed often."""
     return files.sha256_tree(adapter)[:12]
 
 
 def judge_engine(run: Run, settings: recipe_engine.EngineSettings, model: ModelRef) -> Engine:
-    """The process's engine with `settings`, those of the judge of evaluations, told of it. The pool's is closed for it."""
+    """The process's engine with the evaluation judge's `settings`, expecting `model`. It replaces the pool's engine."""
     engine = open_engine(
-        settings,
+        settled(settings, [model]),
         run.recipe.pool.trust_remote_code,
         run.state.judge_calls,
         "evaluation.judge.engine",

@@ -1,1 +1,1 @@
-"""The whole configuration: schema, loading, and the YAML files."""
+"""The configuration of runs: schema, loading, and the YAML recipes."""

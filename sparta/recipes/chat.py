@@ -1,4 +1,4 @@
-"""The part of a recipe that says how turns become prompts, whatever base renders them, and how thinking is told from answers."""
+"""The recipe section for chat templates and thinking."""
 
 import datetime
 from typing import Any, Literal
@@ -29,34 +29,34 @@ OURS = frozenset(
         "truncation",
     ]
 )
-"""What a chat template is given by this suite alone."""
+"""Arguments of a chat template that a recipe may not set."""
 
 
 class ThinkingTags(Rules):
-    """What a model writes around its thinking."""
+    """The tags that a model writes around its thinking."""
 
-    open: str = Field(min_length=1, description="`<think>`, say")
-    close: str = Field(min_length=1, description="`</think>`, say")
+    open: str = Field(min_length=1, description="such as `<think>`")
+    close: str = Field(min_length=1, description="such as `</think>`")
 
 
 class Chat(Rules):
-    """How chat templates are rendered, and how thinking is told from answers."""
+    """How chat templates are rendered, and how thinking is separated from answers."""
 
     date: datetime.date | None = Field(
         default=None,
-        description="the day that templates print which print one, 2026-11-28 say; null: the day on which the run began, however long it goes on",
+        description="the date that chat templates may print, such as 2026-11-28; null: the day on which the run began, for the whole run",
     )
     template_kwargs: dict[str, JsonValue] = Field(
-        default={}, description="given to every chat template: {enable_thinking: false}, say"
+        default={}, description="passed to every chat template, such as {enable_thinking: false}"
     )
     thinking: Literal["auto", "off"] | ThinkingTags = Field(
         default="auto",
-        description="auto: the tags that the base's chat template or tokenizer knows; {open, close}: these; off: all that is written is the answer",
+        description="auto: the tags in the base's chat template or tokenizer; {open, close}: these tags; off: everything that a model writes is the answer",
     )
     thinking_tokens: int = Field(
         default=1024,
         ge=0,
-        description="most new tokens for thinking, beside those for the answer; for models whose chat template leaves room for thinking, no others",
+        description="maximum new tokens for thinking, in addition to those for the answer; only for models whose chat template has thinking",
     )
 
     @field_validator("thinking", mode="before")
@@ -69,15 +69,15 @@ class Chat(Rules):
     @classmethod
     def _nothing_of_ours(cls, given: dict[str, JsonValue]) -> dict[str, JsonValue]:
         if taken := sorted(OURS & given.keys()):
-            raise ValueError(f"{', '.join(taken)} cannot be set here: a run renders its prompts itself")
+            raise ValueError(f"{', '.join(taken)} cannot be set here, because runs set it: leave it out")
         return given
 
     def options(self, began: datetime.date) -> ChatOptions:
-        """For a run that began on that day."""
+        """The options of a run that began on that day."""
         return ChatOptions(self.date or began, self.template_kwargs, self._tags(), self.thinking_tokens)
 
     def options_now(self) -> ChatOptions:
-        """For a run that begins now: for what is tried before there is one."""
+        """The options of a run that would begin now, for checks before a run exists."""
         return self.options(datetime.datetime.now(datetime.UTC).date())
 
     def _tags(self) -> Tags | Literal["auto", "off"]:

@@ -1,4 +1,4 @@
-"""The part of a recipe that says what turns prompts into text: the engines' settings, typed, bounded and documented."""
+"""The recipe section for the engines, which turn prompts into text."""
 
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -10,19 +10,21 @@ from sparta.arena.rules import Rules
 
 Share = Annotated[float, Field(ge=0, le=1)]
 VLLM_HOTTEST = 2.0
-"""The highest temperature that vLLM takes."""
+"""The highest temperature that vLLM accepts."""
 HOW: JsonDict = {"identity": False}
-"""Marks a field that says how a run is carried out, not what it computes: it may change between two launches of one run."""
+"""Marks a field that affects how a run is executed, not its results: it may change between two launches of a run."""
 
 
 class Scripted(Rules):
-    """The scripted engine: no model at all, answers and votes derived from seeds. For rehearsals of a cluster and for tests of faults."""
+    """The scripted engine: no model; answers and votes are derived from seeds. For rehearsals on a cluster and for tests of faults."""
 
-    delay: float = Field(default=0.0, ge=0, description="seconds a completion takes", json_schema_extra=HOW)
+    delay: float = Field(default=0.0, ge=0, description="seconds per completion", json_schema_extra=HOW)
     unreadable: dict[str, Share] = Field(
         default={}, description="judge -> share of its votes that cannot be read"
     )
-    equal: Share = Field(default=0.0, description="share of the questions that all models answer alike")
+    equal: Share = Field(
+        default=0.0, description="share of the questions to which all models give the same answer"
+    )
 
 
 class Vllm(Rules):
@@ -32,93 +34,100 @@ class Vllm(Rules):
         default=0.9, gt=0, le=1, description="share of the GPU's memory", json_schema_extra=HOW
     )
     tensor_parallel: int = Field(
-        default=1, ge=1, description="GPUs that share one base; a task needs as many", json_schema_extra=HOW
+        default=1, ge=1, description="GPUs per base; each task needs that many", json_schema_extra=HOW
     )
     max_rank: int | None = Field(
         default=None,
         ge=1,
-        description="largest LoRA rank, memory is set aside for it; null: the largest of the pool's",
+        description="largest LoRA rank, for which memory is reserved; null: the largest rank in the pool",
         json_schema_extra=HOW,
     )
     adapters_at_once: int = Field(
-        default=10, ge=1, description="adapters that one batch may mix", json_schema_extra=HOW
+        default=10, ge=1, description="maximum number of adapters in one batch", json_schema_extra=HOW
     )
-    sequences: int = Field(default=256, ge=1, description="requests in one batch", json_schema_extra=HOW)
+    sequences: int = Field(
+        default=256, ge=1, description="maximum number of requests in one batch", json_schema_extra=HOW
+    )
     prefill_tokens: int = Field(
-        default=8192, ge=1, description="tokens in one step, prompts cut to fit", json_schema_extra=HOW
+        default=8192,
+        ge=1,
+        description="maximum tokens in one step; longer prompts are prefilled in chunks",
+        json_schema_extra=HOW,
     )
     prefix_caching: bool = Field(
-        default=True, description="keep what prompts of one adapter begin with", json_schema_extra=HOW
+        default=True, description="reuse the KV cache of common prompt prefixes", json_schema_extra=HOW
     )
     eager: bool | None = Field(
-        default=None, description="no CUDA graphs; null: on a CPU alone", json_schema_extra=HOW
+        default=None, description="no CUDA graphs; null: only on a CPU", json_schema_extra=HOW
     )
     cpu_cache_gib: float = Field(
-        default=1.0, gt=0, description="on a CPU: memory for keys and values, in GiB", json_schema_extra=HOW
+        default=1.0, gt=0, description="on a CPU: memory for the KV cache, in GiB", json_schema_extra=HOW
     )
     own_process: bool | None = Field(
         default=None,
-        description="run in a child process, which gives a GPU's memory back at its end; null: on a GPU",
+        description="run in a child process, which frees the GPU's memory when it ends; null: only on a GPU",
         json_schema_extra=HOW,
     )
 
 
 class Api(Rules):
-    """An endpoint that speaks OpenAI's protocol: `vllm serve`, a vendor's."""
+    """An endpoint with OpenAI's protocol: `vllm serve`, or a vendor's."""
 
     url: str | None = Field(
         default=None,
-        description="such as http://127.0.0.1:8000/v1; the same models may move to another",
+        description="such as http://127.0.0.1:8000/v1; may change during a run if the new endpoint serves the same models",
         json_schema_extra=HOW,
     )
     dialect: Literal["openai", "vllm"] = Field(
         default="openai",
-        description="vllm: `vllm serve`, which also takes top_k and patterns; openai: the protocol's own fields alone",
+        description="vllm: `vllm serve`, which also accepts top_k and guided decoding; openai: only the fields of the protocol",
     )
     key_variable: str = Field(
         default="OPENAI_API_KEY",
         description="the environment variable that holds the key; an http:// or local endpoint may need none. "
-        "Over http:// a key is sent to this machine or a private address alone",
+        "Over http://, a key is only sent to this machine or a private address",
         json_schema_extra=HOW,
     )
     models: dict[str, str] = Field(
         default={},
-        description="model of the pool -> its name at the endpoint; else the base's name. An adapter under such a name "
-        "answers as it is now: once its model has learned, the run stops and says so",
+        description="model of the pool -> its name at the endpoint; default: the base's name. An adapter served under such a name "
+        "does not change: once its model has been trained, the run stops with an error",
     )
     load_adapters: bool = Field(
         default=False,
-        description="have the endpoint load adapters by path: vllm serve with --enable-lora and "
-        "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True that sees the state under the same path",
+        description="let the endpoint load adapters by path; this needs vllm serve with --enable-lora and "
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, and the state under the same path there",
     )
     concurrency: int = Field(
-        default=32, ge=1, description="requests under way, of one task", json_schema_extra=HOW
+        default=32, ge=1, description="concurrent requests per task", json_schema_extra=HOW
     )
-    timeout: float = Field(default=120.0, gt=0, description="seconds for one answer", json_schema_extra=HOW)
+    timeout: float = Field(
+        default=120.0, gt=0, description="seconds to wait for one answer", json_schema_extra=HOW
+    )
     retries: int = Field(
         default=6,
         ge=0,
-        description="more tries, ever later, for a request that the endpoint did not answer",
+        description="retries, with growing delays, of a request that the endpoint did not answer",
         json_schema_extra=HOW,
     )
     input_price: float = Field(
-        default=0.0, ge=0, description="of a million prompt tokens", json_schema_extra=HOW
+        default=0.0, ge=0, description="price of a million prompt tokens", json_schema_extra=HOW
     )
     output_price: float = Field(
-        default=0.0, ge=0, description="of a million generated tokens", json_schema_extra=HOW
+        default=0.0, ge=0, description="price of a million generated tokens", json_schema_extra=HOW
     )
     max_cost: float | None = Field(
         default=None,
         gt=0,
-        description="what the run may spend, in the prices' currency; it stops there and can go on. Calls under way, of all tasks, are finished, "
-        "and a task learns of the others' calls every 3 seconds: by what those calls cost, more may be spent",
+        description="budget of the run, in the currency of the prices; the run stops there and can be resumed. It may be exceeded by the cost of "
+        "the calls in flight in all tasks, and of the calls of other tasks in the last 3 seconds",
         json_schema_extra=HOW,
     )
 
     @field_validator("url")
     @classmethod
     def _nothing_secret(cls, url: str | None) -> str | None:
-        """The recipe is frozen into the state and addresses are shown: a key has no place in one."""
+        """The recipe is stored in the state and URLs are printed, so a URL may not hold a key."""
         parts = urlsplit(url or "http://host")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("an endpoint's address begins with http:// or https:// and a host")
@@ -130,27 +139,28 @@ class Api(Rules):
 
 
 class EngineSettings(Rules):
-    """What turns prompts into text."""
+    """The engine that turns prompts into text."""
 
     kind: Literal["auto", "hf", "vllm", "api", "scripted"] = Field(
-        default="auto", description="auto: vllm where there is a GPU, hf elsewhere"
+        default="auto",
+        description="auto: vllm where there is a GPU, hf elsewhere and for bases below 64 MB",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="auto: bfloat16 on a GPU, float32 elsewhere"
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto",
-        description="auto: a GPU where there is one; which one, CUDA_VISIBLE_DEVICES says",
+        description="auto: a GPU if there is one, a CPU elsewhere and for bases below 64 MB; CUDA_VISIBLE_DEVICES selects the GPU",
         json_schema_extra=HOW,
     )
     context_length: int = Field(
-        default=4096, ge=16, description="tokens, prompt and completion; lowered to what the base allows"
+        default=4096, ge=16, description="tokens, prompt and completion; lowered to the base's maximum"
     )
     batch_tokens: int = Field(
         default=32768, ge=1, description="hf: tokens in flight in one batch", json_schema_extra=HOW
     )
     threads: int | None = Field(
-        default=None, ge=1, description="CPU threads; null: what the machine offers", json_schema_extra=HOW
+        default=None, ge=1, description="CPU threads; null: all of the machine's", json_schema_extra=HOW
     )
     vllm: Vllm = Vllm()
     api: Api = Api()
@@ -158,7 +168,7 @@ class EngineSettings(Rules):
 
     @property
     def gpus(self) -> int:
-        """GPUs that hold one base together."""
+        """Number of GPUs per base."""
         return self.vllm.tensor_parallel if self.kind in ("auto", "vllm") else 1
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""What of a recipe could change a result, as plain values: it decides whether two recipes are of one run."""
+"""The identity of a recipe: all values that could change a result. It decides whether two recipes belong to the same run."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -8,7 +8,10 @@ from pydantic import BaseModel
 
 
 def identity_of(section: BaseModel, defaults: bool = True) -> dict[str, Any]:
-    """Values of `section` that could change a result, as plain ones. defaults: also those that are as they were in every earlier version."""
+    """The values of `section` that could change a result, as plain values.
+
+    defaults: include values that equal the default (for fields marked `earlier`: the value in earlier versions).
+    """
     values: dict[str, Any] = {}
     for name, field in type(section).model_fields.items():
         extra = field.json_schema_extra
@@ -32,7 +35,7 @@ def _plain(value: Any, defaults: bool) -> Any:
 
 
 def flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of `tree`, each with the keys that lead to it: ("match.k", 5)."""
+    """The leaves of `tree`, each with its dotted key: ("match.k", 5)."""
     if isinstance(tree, dict) and tree:
         for key, value in tree.items():
             yield from flat(value, f"{prefix}.{key}" if prefix else str(key))

@@ -1,7 +1,7 @@
-"""From YAML files and `--set` to a recipe, and from what is wrong with them to one sentence.
+"""Loads recipes from YAML files and `--set`, and reports everything that is wrong with them in one sentence.
 
-A file says only what differs from the defaults; `extends:` names another file to differ from. Other files of settings are read and checked by
-the same two functions, `read_mapping` and `validated`.
+A file holds only what differs from the defaults; `extends:` names another recipe to start from. Other settings files are read and checked
+with the same two functions, `read_mapping` and `validated`.
 """
 
 import re
@@ -22,10 +22,10 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 
 def load(source: str | Path, settings: Sequence[str] = (), begun: Recipe | None = None) -> Recipe:
-    """The recipe called `source` (a name under sparta/recipes, or a YAML file) with `settings` ("a.b=c", YAML values) laid over it.
+    """The recipe `source` (a name under sparta/recipes, or a YAML file) with `settings` ("a.b=c", YAML values) applied.
 
-    begun: the recipe of the run that is to go on, if one is. What an earlier version filled in there differently stays as it is there, unless
-    it is named here. Raises SpartaError naming the file and the key.
+    begun: the recipe of the run to continue, if any. Its values of fields marked `earlier` are kept unless this recipe sets them.
+    Raises SpartaError naming the file and the key.
     """
     path = find(source)
     tree = _read_tree(path)
@@ -37,29 +37,29 @@ def load(source: str | Path, settings: Sequence[str] = (), begun: Recipe | None 
 
 
 def adjust(recipe: Recipe, settings: Sequence[str]) -> Recipe:
-    """`recipe` with `settings` ("a.b=c") laid over it.
+    """`recipe` with `settings` ("a.b=c") applied.
 
-    Raises SpartaError also where they change the preset: a whole recipe gives every value, which leaves a preset none to fill.
+    Raises SpartaError also if they change the preset: a complete recipe sets every value, so a preset would have no effect.
     """
     tree = recipe.model_dump(mode="json")
     if recipe.reweighting.enabled != recipe.reputation.frozen:
-        # As it is filled in where nobody names it: it follows reputation.frozen again.
+        # The value is the default, so it follows reputation.frozen again.
         del tree["reweighting"]["enabled"]
     for setting in settings:
         tree = overlay(tree, _setting(setting))
     adjusted = validated(Recipe, tree, f"recipe {recipe.name}").placed()
     if adjusted.reputation.preset != recipe.reputation.preset:
         raise SpartaError(
-            f"recipe {recipe.name}: reputation.preset={adjusted.reputation.preset} fills only what a recipe leaves open, and a frozen one "
-            "leaves nothing open: name the recipe file again with --recipe, beside this --set"
+            f"recipe {recipe.name}: reputation.preset={adjusted.reputation.preset} only sets keys that a recipe leaves out, but the recipe of a "
+            "run has every key: name the recipe file again with --recipe, together with this --set"
         )
     return adjusted
 
 
 def thaw(path: Path) -> Recipe:
-    """The recipe frozen at `path`, be it by an earlier version.
+    """The recipe stored at `path`, possibly by an earlier version.
 
-    Such a version knew one task of an evaluation at most, `evaluation.task`, and lacked keys, which have what its runs did (see
+    Earlier versions had a single `evaluation.task`, and lacked some keys; these get the value that such runs used (see
     `sparta.arena.rules.earlier`).
     """
     tree = read_mapping(path, "recipe")
@@ -71,7 +71,7 @@ def thaw(path: Path) -> Recipe:
 
 
 def _earlier(section: type[BaseModel]) -> dict[str, Any]:
-    """What runs of earlier versions have in the fields of `section` that are marked so."""
+    """The values of earlier versions for the fields of `section` that are marked `earlier`."""
     values: dict[str, Any] = {}
     for name, field in section.model_fields.items():
         extra, kind = field.json_schema_extra, field.annotation
@@ -83,7 +83,7 @@ def _earlier(section: type[BaseModel]) -> dict[str, Any]:
 
 
 def _still_earlier(recipe: Recipe) -> dict[str, Any]:
-    """Those of the marked fields in which `recipe` has what runs of earlier versions have."""
+    """The fields marked `earlier` in which `recipe` has the value of earlier versions."""
 
     def same(marked: dict[str, Any], section: BaseModel) -> dict[str, Any]:
         return {
@@ -98,14 +98,14 @@ def _still_earlier(recipe: Recipe) -> dict[str, Any]:
 def find(source: str | Path, beside: Path | None = None) -> Path:
     """The file of a recipe: a path that exists, or a name under sparta/recipes (toy, paper/alpaca).
 
-    beside: the recipe that names it, from whose folder a relative path is taken; None: from the working directory.
+    beside: the recipe that names it; a relative path starts at its folder. None: at the working directory.
     """
     own = [Path(source)] if beside is None else [beside.parent / source, beside.parent / f"{source}.yaml"]
     candidates = [*own, RECIPES / f"{source}.yaml"]
     for path in candidates:
         if path.is_file():
             return path.resolve()
-    # A name that begins with _ is of what recipes share, and no whole one.
+    # Files that begin with _ are shared parts, not complete recipes.
     known = sorted(str(path.relative_to(RECIPES).with_suffix("")) for path in RECIPES.rglob("[!_]*.yaml"))
     raise SpartaError(
         f"there is no recipe {source}: neither a file nor a name under sparta/recipes; {hint(str(source), known, 'recipes')}"
@@ -113,9 +113,9 @@ def find(source: str | Path, beside: Path | None = None) -> Path:
 
 
 def _read_tree(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The values that `path` gives, over those of the recipes that it extends. below: the files that led here."""
+    """The values of `path`, applied over those of the recipes that it extends. below: the files that extend it, outermost first."""
     if path in below:
-        raise SpartaError(f"recipe {path} extends itself: take its extends out, or that of {below[-1]}")
+        raise SpartaError(f"recipe {path} extends itself: remove its extends, or that of {below[-1]}")
     tree = _located(read_mapping(path, "recipe"), path.parent)
     parent = tree.pop("extends", None)
     if parent is None:
@@ -124,13 +124,13 @@ def _read_tree(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 class Loader(yaml.SafeLoader):
-    """YAML that refuses a key which one mapping has twice: its own loader takes the last one without a word."""
+    """A YAML loader that rejects duplicate keys in a mapping; SafeLoader silently takes the last one."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         seen = set[tuple[str, str]]()
         for key, _ in node.value:
-            # Several mappings may be merged into one, by the key <<.
+            # The merge key << may occur several times.
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 if (key.tag, key.value) in seen:
                     raise yaml.MarkedYAMLError(
@@ -141,20 +141,20 @@ class Loader(yaml.SafeLoader):
 
 
 def read_yaml(text: str, loader: type[Loader] = Loader) -> Any:
-    """The value of a YAML text. Raises ValueError saying what is wrong and where."""
+    """The value of a YAML text. Raises ValueError with the problem and its position."""
     try:
         return yaml.load(text, Loader=loader)
     except yaml.YAMLError as error:
         raise ValueError(f"not YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
-        raise ValueError("not YAML that is read: it is nested too deep") from None
+        raise ValueError("not YAML that can be read: it is nested too deeply") from None
 
 
 def read_mapping(path: Path, what: str, loader: type[Loader] = Loader) -> dict[str, Any]:
-    """The keys and values that the YAML file `path` gives. what: the kind of file it is, for messages. Raises SpartaError naming it."""
+    """The mapping in the YAML file `path`. what: the kind of file, for messages. Raises SpartaError naming the file, and OSError where the disk fails."""
     try:
         tree = read_yaml(path.read_text(encoding="utf-8"), loader)
-    except (OSError, UnicodeDecodeError) as error:
+    except (FileNotFoundError, UnicodeDecodeError) as error:
         raise SpartaError(f"{what} {path} cannot be read: {error}") from error
     except ValueError as error:
         raise SpartaError(f"{what} {path} is {error}") from error
@@ -177,8 +177,10 @@ def _setting(text: str) -> dict[str, Any]:
 
 
 def _located(tree: dict[str, Any], origin: Path) -> dict[str, Any]:
-    """`tree` with its relative paths made absolute: those of `data`, of files that experts learn from and of the states that a pool is derived or
-    a budget is taken from always, of models those that begin with ./ or ../ or name a folder there. Of the model for preferences the same.
+    """`tree` with relative paths made absolute, starting at `origin`.
+
+    Always: the paths in `data`, the data files of experts, pool.folder, pool.derived.scores and baseline.budget.like. Of models, and of
+    baseline.preference.model, only those that begin with ./ or ../ or name an existing folder.
     """
 
     def absolute(value: Any, always: bool = False) -> Any:
@@ -188,7 +190,7 @@ def _located(tree: dict[str, Any], origin: Path) -> dict[str, Any]:
             return str((origin / value).resolve())
         return value
 
-    def lesson(section: Any) -> Any:
+    def sft_data(section: Any) -> Any:
         if not isinstance(section, dict) or not is_sft_file(section.get("data")):
             return section
         return {**section, "data": absolute(section["data"], always=True)}
@@ -196,7 +198,7 @@ def _located(tree: dict[str, Any], origin: Path) -> dict[str, Any]:
     def model(section: Any) -> Any:
         if not isinstance(section, dict):
             return section
-        located: dict[str, Callable[[Any], Any]] = {"base": absolute, "adapter": absolute, "sft": lesson}
+        located: dict[str, Callable[[Any], Any]] = {"base": absolute, "adapter": absolute, "sft": sft_data}
         return {key: located[key](value) if key in located else value for key, value in section.items()}
 
     tree = dict(tree)
@@ -228,7 +230,7 @@ def _located(tree: dict[str, Any], origin: Path) -> dict[str, Any]:
 
 
 def validated(kind: type[Settings], tree: Mapping[str, Any], what: str) -> Settings:
-    """`tree` as settings of that kind. what: what is read and where, for messages. Raises SpartaError: one sentence for all that is wrong."""
+    """`tree` validated as `kind`. what: the kind of file and its path, for messages. Raises SpartaError, one sentence with all problems."""
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
@@ -250,12 +252,12 @@ def _explain(item: Mapping[str, Any], kind: type[BaseModel]) -> str:
 
 
 def _fields_at(section: type[BaseModel], place: Sequence[str]) -> list[str]:
-    """Names of the keys that `section` knows at `place`."""
+    """The valid keys of `section` at `place`."""
     parts = iter(place)
     for part in parts:
         annotation = section.model_fields[part].annotation
         if get_origin(annotation) in (tuple, dict):
-            next(parts, None)  # which of them, says nothing about their keys
+            next(parts, None)  # skip the index or name of the entry
         inner = [
             kind
             for kind in (annotation, *get_args(annotation))

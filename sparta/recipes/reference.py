@@ -1,4 +1,4 @@
-"""The keys of settings files for readers and for editors: a reference in Markdown and a JSON schema, both made from the models that check a file."""
+"""Documents the keys of settings files: a Markdown reference and a JSON schema, generated from the models that validate a file."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -12,10 +12,10 @@ Schema = Mapping[str, Any]
 """A JSON schema, or a part of one, as pydantic writes it."""
 
 FREE = "°"
-"""Marks keys that may change between two launches of one run."""
+"""Marks keys that may change between two launches of a run."""
 _REF = "#/$defs/"
 _ANY_JSON = "JsonValue"
-"""The definition of a value that may be anything: no section."""
+"""The definition of an arbitrary value, which is not a section."""
 _BOUNDS = (
     ("minimum", "≥ {}"),
     ("exclusiveMinimum", "> {}"),
@@ -33,11 +33,11 @@ _TYPES = {
 
 
 def recipe_file_schema() -> dict[str, Any]:
-    """The JSON schema of a recipe file: a recipe's keys, and `extends`, which makes all of them optional."""
+    """The JSON schema of a recipe file: the keys of a recipe, and `extends`, which makes all of them optional."""
     schema = Recipe.model_json_schema()
     extends = {
         "type": "string",
-        "description": "another recipe, a name or a file, from which this one differs",
+        "description": "another recipe (a name or a file) whose values this one overrides",
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -49,9 +49,9 @@ def recipe_file_schema() -> dict[str, Any]:
 
 
 def reference(schema: Schema, heading: str, top: str) -> str:
-    """The tables of all keys that `schema` knows, in Markdown, one table a section.
+    """Markdown tables of all keys in `schema`, one table per section.
 
-    heading: what begins the heading of a section, such as "###". top: what the table of the keys outside of sections is called.
+    heading: the prefix of section headings, such as "###". top: the heading of the table of top-level keys.
     """
     places = _places(schema)
     parts = [_section(f"{heading} {top}", schema, places)]
@@ -63,7 +63,7 @@ def reference(schema: Schema, heading: str, top: str) -> str:
 
 
 def _places(schema: Schema) -> dict[str, list[str]]:
-    """Where each section stands in a file, by the name of its definition, in the order of the file: {"Sft": ["pool.sft"]}."""
+    """The places of each section, by the name of its definition, in the order of a file: {"Sft": ["pool.sft"]}."""
     places: dict[str, list[str]] = {}
 
     def visit(section: Schema, prefix: str) -> None:
@@ -78,7 +78,7 @@ def _places(schema: Schema) -> dict[str, list[str]]:
 
 
 def _inner(field: Schema) -> tuple[str, str] | None:
-    """The definition of the section that a key holds, and how one gets there: [] through a list, .NAME through a mapping."""
+    """The definition of the section under a key, and the path to it: [] through a list, .NAME through a mapping."""
     if "$ref" in field:
         name = str(field["$ref"]).removeprefix(_REF)
         return None if name == _ANY_JSON else (name, "")
@@ -141,7 +141,7 @@ def _title(places: list[str]) -> str:
 
 
 def _anchor(title: str) -> str:
-    """The fragment by which GitHub links to a heading."""
+    """The URL fragment of a heading on GitHub."""
     return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
 
 
@@ -160,7 +160,7 @@ def _type(field: Schema) -> str:
 
 
 def _bounds(field: Schema) -> Iterator[str]:
-    """The bounds of the number, or of the numbers, that a key takes."""
+    """The bounds of a key's number or numbers."""
     for key, words in _BOUNDS:
         if key in field:
             yield words.format(f"{field[key]:g}")
@@ -172,5 +172,5 @@ def _bounds(field: Schema) -> Iterator[str]:
 
 
 def _yaml(value: Any) -> str:
-    """`value` as one would write it into the file."""
+    """`value` in YAML, on one line."""
     return yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("...\n").strip()

@@ -1,7 +1,7 @@
 """The recipe: the whole configuration of a run, typed, bounded and documented.
 
-The defaults are the paper's (arXiv 2506.04721, sections 3 and C.2-C.5). Unknown keys are refused. The full recipe is frozen into the
-state, and its `identity` (everything that could change a result, and nothing else) decides whether a later launch continues the same run.
+The defaults are the paper's (arXiv 2506.04721, sections 3 and C.2-C.5). Unknown keys are refused. The complete recipe is stored in the
+state. Its `identity` (everything that could change a result, and nothing else) decides whether a later launch continues the same run.
 Files and `--set` are read in load.py.
 """
 
@@ -33,12 +33,12 @@ Grading = Literal["exact", "number", "math", "letter", "likelihood", "judge"]
 
 
 class Data(Rules):
-    """The instructions X to align on: a task that the suite knows, or JSONL files of one's own."""
+    """The instructions X to align on: a built-in task, or your own JSONL files."""
 
     task: str | None = Field(default=None, description="a task of sparta.tasks; its training split is X")
     folder: str | None = Field(
         default=None,
-        description="where prepare_data puts the tasks' data; null: state/datasets of the checkout (of the working directory for an installed package)",
+        description="where prepare_data stores the tasks' data; null: state/datasets of the checkout (for an installed package, of the working directory)",
         json_schema_extra=HOW,
     )
     train: str | None = Field(
@@ -47,28 +47,28 @@ class Data(Rules):
     )
     validation: str | None = Field(
         default=None,
-        description="beside data.train: JSONL of the same form, to score checkpoints on (the task `own`)",
+        description="with data.train: JSONL of the same format, to score checkpoints on (the task `own`)",
         json_schema_extra=HOW,
     )
     test: str | None = Field(
         default=None,
-        description="beside data.validation: JSONL of the same form, for the chosen checkpoints alone",
+        description="with data.validation: JSONL of the same format, for the selected checkpoints only",
         json_schema_extra=HOW,
     )
     grading: Grading = Field(
         default="exact",
-        description="how answers to data.validation and data.test are graded: the same text; the same number; the same mathematics; the letter of "
-        "a choice; the likelihood of choices; a judge, with the reference in view",
+        description="how answers to data.validation and data.test are graded: same text; same number; equivalent mathematics; the letter of "
+        "a choice; the likelihood of choices; a judge who sees the reference",
         json_schema_extra=HOW,
     )
     size: int | None = Field(
-        default=None, ge=1, description="use the first so many instructions; null: all that there are"
+        default=None, ge=1, description="use only this many instructions, from the start; null: all"
     )
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.task is None) == (self.train is None):
-            raise ValueError("name either data.task or data.train, not both and not neither")
+            raise ValueError("set either data.task or data.train, exactly one of them")
         if self.task is not None and (self.validation or self.test):
             raise ValueError(
                 f"data.validation and data.test belong to data.train: the task {self.task} has its own"
@@ -90,18 +90,20 @@ class Generation(Rules):
         le=1,
         description="sample from the most likely tokens of this total probability; 1: off",
     )
-    top_k: int = Field(default=50, ge=0, description="sample from so many most likely tokens; 0: off")
-    max_new_tokens: int = Field(default=512, ge=1, description="longest response, in tokens")
+    top_k: int = Field(default=50, ge=0, description="sample from this many most likely tokens; 0: off")
+    max_new_tokens: int = Field(default=512, ge=1, description="maximum length of a response, in tokens")
 
 
 class Judging(Rules):
     """How judges vote (section 2, appendix D)."""
 
     mode: Literal["text", "expected"] = Field(
-        default="text", description="write a score, or the mean over single-token labels"
+        default="text",
+        description="text: the judge writes a score; expected: the mean over single-token labels",
     )
     constrained: bool = Field(
-        default=True, description="text: decode nothing but the JSON form; false: free text, parsed strictly"
+        default=True,
+        description="text: guided decoding of the JSON schema; false: free text, parsed strictly",
     )
     working: bool = Field(default=False, description="let the judge write its own answer on one line first")
     labels: tuple[str, ...] = Field(
@@ -114,13 +116,13 @@ class Judging(Rules):
         le=1,
         description="sample from the most likely tokens of this total probability; 1: off",
     )
-    top_k: int = Field(default=50, ge=0, description="sample from so many most likely tokens; 0: off")
-    max_new_tokens: int = Field(default=32, ge=1, description="for the working and the score together")
-    retries: int = Field(default=2, ge=0, description="more tries for a missing vote, each with another seed")
+    top_k: int = Field(default=50, ge=0, description="sample from this many most likely tokens; 0: off")
+    max_new_tokens: int = Field(default=32, ge=1, description="for the reasoning line and the score together")
+    retries: int = Field(default=2, ge=0, description="retries of a missing vote, each with another seed")
     equal: Literal["skip", "judge"] = Field(
         default="skip",
-        description="combats whose answers are equal, or one of them empty: skip asks for no vote and moves no reputation; judge, as the "
-        "paper's letter has it: votes are asked for and move reputations; authors: judge. Neither makes a pair of them",
+        description="combats with equal answers or an empty answer: skip requests no votes and leaves reputations unchanged; judge follows the "
+        "paper literally: votes are requested and change reputations; authors: judge. Neither makes a preference pair",
         json_schema_extra=earlier("judge"),
     )
     max_missing: float = Field(
@@ -133,24 +135,22 @@ class Judging(Rules):
 
 
 class Dpo(Rules):
-    """How every model learns from the iteration's pairs (section 3)."""
+    """How every model is trained on the iteration's pairs (section 3)."""
 
     beta: float = Field(
         default=0.1,
         gt=0,
-        description="how strongly a model is held to the one that it was before the training",
+        description="strength of the pull towards the reference, which is the model before this training",
     )
-    learning_rate: float = Field(default=1e-6, gt=0, description="at its peak, after the warm-up")
+    learning_rate: float = Field(default=1e-6, gt=0, description="peak learning rate, after the warm-up")
     epochs: int = Field(default=1, ge=1, description="passes over the iteration's pairs")
-    batch_size: int = Field(default=1, ge=1, description="pairs a step on the device")
-    accumulation: int = Field(default=1, ge=1, description="steps a weight update")
+    batch_size: int = Field(default=1, ge=1, description="pairs per step on the device")
+    accumulation: int = Field(default=1, ge=1, description="steps per weight update")
     schedule: Literal["cosine", "linear", "constant"] = Field(
-        default="cosine", description="how the learning rate falls after the warm-up"
+        default="cosine", description="decay of the learning rate after the warm-up"
     )
-    warmup: float = Field(
-        default=0.1, ge=0, lt=1, description="share of the updates in which the learning rate rises"
-    )
-    weight_decay: float = Field(default=0.0, ge=0, description="of AdamW")
+    warmup: float = Field(default=0.1, ge=0, lt=1, description="share of the updates for the warm-up")
+    weight_decay: float = Field(default=0.0, ge=0, description="AdamW weight decay")
     max_grad_norm: float = Field(default=1.0, gt=0, description="gradients are clipped to this norm")
     max_length: int = Field(
         default=2048, ge=8, description="tokens, prompt and completion; a longer pair is dropped and counted"
@@ -161,25 +161,27 @@ class Dpo(Rules):
     save_updates: int = Field(
         default=200,
         ge=1,
-        description="weight updates between two checkpoints to resume from",
+        description="weight updates between checkpoints for resuming",
         json_schema_extra=HOW,
     )
 
 
 class Assumed(Rules):
-    """Rates of one task, for estimates and numbers of tasks until an iteration has been measured. The defaults are for a 7B model on an A100."""
+    """Assumed speed of one task, used for estimates and task counts until an iteration has been measured. Defaults: a 7B model on an A100."""
 
     tokens_per_second: float = Field(default=2000.0, gt=0, description="generated tokens")
     pairs_per_second: float = Field(default=1.5, gt=0, description="preference pairs trained on")
     learned_tokens_per_second: float = Field(
-        default=3000.0, gt=0, description="tokens of data that experts are trained on"
+        default=3000.0, gt=0, description="tokens of the experts' data trained on"
     )
     start_seconds: float = Field(
         default=60.0,
         ge=0,
-        description="to load a base; 0: phases are always dealt to as many tasks as run at once",
+        description="to load a base; 0: phases are always sharded over as many tasks as run at once",
     )
-    prompt_token: float = Field(default=0.3, ge=0, description="cost of a prompt token, in generated tokens")
+    prompt_token: float = Field(
+        default=0.3, ge=0, description="cost of a prompt token, relative to a generated token"
+    )
 
 
 class Cluster(Rules):
@@ -187,7 +189,8 @@ class Cluster(Rules):
 
     kind: ClusterKind = Field(
         default="auto",
-        description="auto: where the run has been, if that was on this machine; else slurm where there is sbatch (and this is no job), local where there are several GPUs, else inline",
+        description="auto: as the run was launched before, if that was on this machine; otherwise slurm if there is sbatch (and this is not inside a job), "
+        "local if there are several GPUs, else inline",
     )
     profile: str | None = Field(
         default=None, description="slurm: a file, or a name under slurm/profiles; null: a100-16"
@@ -195,40 +198,41 @@ class Cluster(Rules):
     tasks: int | None = Field(
         default=None,
         ge=1,
-        description="tasks (shards) a phase is dealt to; null: as many as run at once, but none that loads longer than it works",
+        description="tasks (shards) per phase; null: as many as run at once, but fewer if tasks would load longer than they work",
     )
     at_once: int | None = Field(
         default=None,
         ge=1,
-        description="most tasks that run at the same time; null: GPUs (local without: half the cores), the profile's on SLURM",
+        description="maximum number of tasks that run at the same time; null: one per GPU (local without GPUs: half the cores), on SLURM the profile's",
     )
     max_attempts: int = Field(
-        default=3, ge=1, description="attempts at an item, by one launch, before the run stops"
+        default=3, ge=1, description="attempts per item within one launch before the run stops"
     )
     flush_seconds: float = Field(
-        default=2.0, gt=0, description="longest time until a finished row is safe from a power cut"
+        default=2.0, gt=0, description="maximum time until a finished row survives a power cut"
     )
-    fused: bool = Field(
-        default=False,
-        description="generate and judge in one array: one engine start, votes as soon as both responses exist",
+    fused: bool | None = Field(
+        default=None,
+        description="generate and judge in one job array: one engine start, votes as soon as both responses exist. null: on, if all models share one base "
+        "and tasks start vLLM (engine.kind is vllm, or auto on SLURM)",
     )
     assumed: Assumed = Assumed()
 
 
 class JudgeModel(Rules):
-    """The judge of an evaluation: a model apart from the pool, on an engine of its own. The paper's is Gemini 1.5 Flash, by its endpoint."""
+    """The judge of an evaluation: a model outside the pool, with a separate engine. The paper uses Gemini 1.5 Flash through its endpoint."""
 
     base: str = Field(
-        description="folder, hub:OWNER/NAME[@REVISION] or embedded:NAME; for an endpoint the model's name there"
+        description="folder, hub:OWNER/NAME[@REVISION] or embedded:NAME; for an endpoint, the model's name there"
     )
     adapter: str | None = Field(
         default=None, description="PEFT folder, hub:OWNER/NAME[@REVISION] or embedded:NAME"
     )
     engine: EngineSettings = EngineSettings()
-    chat: Chat = Field(default=Chat(), description="of this model; the day is the run's where it says none")
-    max_new_tokens: int = Field(default=32, ge=1, description="longest grade, in tokens")
+    chat: Chat = Field(default=Chat(), description="for this model; without a date, it uses the run's date")
+    max_new_tokens: int = Field(default=32, ge=1, description="maximum length of a grade, in tokens")
     retries: int = Field(
-        default=2, ge=0, description="more tries for a grade that cannot be read, at temperature 0.7"
+        default=2, ge=0, description="retries of a grade that cannot be read, at temperature 0.7"
     )
 
     @field_validator("base", "adapter")
@@ -237,38 +241,38 @@ class JudgeModel(Rules):
         return reference if reference is None else well_formed(reference)
 
     def identity(self, version: str) -> dict[str, Any]:
-        """Everything that could change a grade, as plain values; what has its default is left out. version: of the adapter, wherever it lies."""
+        """Everything that could change a grade, as plain values, without defaults. version: identifies the adapter, independent of its path."""
         return {**identity_of(self, defaults=False), "adapter": version}
 
 
 class Evaluation(Rules):
-    """What checkpoints are scored on."""
+    """How checkpoints are scored."""
 
-    tasks: tuple[str, ...] = Field(default=(), description="tasks to score on; none: data.task, or `own`")
+    tasks: tuple[str, ...] = Field(default=(), description="tasks to score on; empty: data.task, or `own`")
     validation: int | None = Field(default=None, ge=1, description="items of the validation split; null: all")
     test: int | None = Field(default=None, ge=1, description="items of the test split; null: all")
     max_new_tokens: int | None = Field(default=None, ge=1, description="null: each task's own")
     chat_template: bool | None = Field(
-        default=None, description="null: each task's own (C.5 of the paper); false: the bare text"
+        default=None, description="null: each task's own (C.5 of the paper); false: the plain text"
     )
     judge: JudgeModel | None = Field(
         default=None,
-        description="for metrics that a judge gives; null: those metrics are left out, and said so",
+        description="for metrics graded by a judge; null: these metrics are skipped, with a note",
     )
 
 
 class Recipe(Rules):
-    """A run, whole."""
+    """The complete configuration of a run."""
 
-    name: str = Field(min_length=1, description="what the run is called in tables")
+    name: str = Field(min_length=1, description="the name of the run in tables")
     method: str = Field(
         default="sparta", min_length=1, description="how the pool is aligned: a file under sparta/methods"
     )
     seed: int = Field(default=0, ge=0, description="every random draw of the run is derived from it")
     iterations: int = Field(
-        default=8, ge=1, description="T; more than before continues a finished run", json_schema_extra=HOW
+        default=8, ge=1, description="T; a larger value continues a finished run", json_schema_extra=HOW
     )
-    combats: int = Field(default=1000, ge=1, description="N, combats an iteration")
+    combats: int = Field(default=1000, ge=1, description="N, combats per iteration")
     pool: Pool
     data: Data
     match: MatchMaking = MatchMaking()
@@ -288,7 +292,7 @@ class Recipe(Rules):
     def _endpoint_continues_nothing(self) -> Self:
         if self.engine.kind == "api" and self.judging.mode == "expected" and self.judging.working:
             raise ValueError(
-                "an endpoint does not continue a working with labels: set judging.working to false or judging.mode to text"
+                "an endpoint cannot score labels after the judge's reasoning: set judging.working to false or judging.mode to text"
             )
         return self
 
@@ -301,8 +305,8 @@ class Recipe(Rules):
         ):
             if engine.kind == "api" and chat.template_kwargs and engine.api.dialect == "openai":
                 raise ValueError(
-                    f"{where}chat.template_kwargs cannot be told to an endpoint in OpenAI's own protocol: set {where}engine.api.dialect to vllm where it "
-                    "is `vllm serve`, or leave them out"
+                    f"{where}chat.template_kwargs cannot be sent to an endpoint in OpenAI's protocol: set {where}engine.api.dialect to vllm if it is "
+                    "`vllm serve`, or leave them out"
                 )
         return self
 
@@ -321,32 +325,41 @@ class Recipe(Rules):
         bases = sorted({self.pool.base_of(model) for model in self.pool.models})
         if self.cluster.fused and len(bases) > 1:
             raise ValueError(
-                f"cluster.fused needs one base for all models, here are {len(bases)} ({', '.join(bases)}): set it to false"
+                f"cluster.fused needs one base for all models, but the pool has {len(bases)} ({', '.join(bases)}): set it to false"
             )
         return self
+
+    @property
+    def fused(self) -> bool:
+        """Whether responses are generated and judged in one array of tasks (`cluster.fused`)."""
+        if self.cluster.fused is not None:
+            return self.cluster.fused
+        kind, where = self.engine.kind, self.cluster.kind
+        starts_vllm = (kind == "vllm" and where != "inline") or (kind == "auto" and where == "slurm")
+        return starts_vllm and len({self.pool.base_of(model) for model in self.pool.models}) == 1
 
     @model_validator(mode="before")
     @classmethod
     def _fill_from_reputation(cls, given: Any) -> Any:
-        """The preset of reputations, and frozen ones, decide in other sections what these leave open."""
+        """The section `reputation` sets defaults in other sections: see `filled_elsewhere`."""
         return overlay(filled_elsewhere(given.get("reputation")), given) if isinstance(given, dict) else given
 
     @property
     def remarks(self) -> list[str]:
-        """What follows from several keys together and a reader of one of them may not expect, a sentence each."""
+        """Effects of key combinations that a user may not expect, one sentence each."""
         if not self.reputation.frozen:
             return []
         if self.reweighting.enabled:
             return [
-                "reputations are frozen, so each iteration draws the judge to weight down among equals (reweighting.enabled)"
+                "reputations are frozen, so each iteration draws the judge to down-weight at random (reweighting.enabled)"
             ]
         return [
-            "no judge is weighted down (C.1): reputations are frozen, so none is the lowest; reweighting.enabled=true turns it on"
+            "no judge is down-weighted (C.1): reputations are frozen, so none is the lowest; reweighting.enabled=true turns it on"
         ]
 
     @property
     def of_the_hub(self) -> tuple[str, ...]:
-        """The models named hub:OWNER/NAME[@REVISION], of the pool, of the judge of evaluations and for preferences, each once."""
+        """The distinct models named hub:OWNER/NAME[@REVISION]: bases and adapters of the pool and of the evaluation's judge, and the preference model."""
         judge, preference = self.evaluation.judge, self.baseline.preference
         judging = (judge.base, judge.adapter) if judge else ()
         named = (*self.pool.references, *judging, preference.model if preference else None)
@@ -354,7 +367,7 @@ class Recipe(Rules):
 
     @property
     def scored_on(self) -> tuple[str, ...]:
-        """The tasks that checkpoints are scored on where no others are asked for; none where it names none."""
+        """The tasks that checkpoints are scored on by default; empty if the recipe has none."""
         if self.evaluation.tasks:
             return self.evaluation.tasks
         if self.data.task is not None:
@@ -362,9 +375,9 @@ class Recipe(Rules):
         return ("own",) if self.data.validation is not None else ()
 
     def placed(self) -> Self:
-        """Itself, with pool.folder said where models of the hub are named, and data.folder where experts learn from subsets.
+        """This recipe with pool.folder set if it names hub models, and data.folder set if experts are trained on prepared subsets.
 
-        Jobs look for both, and run from a copy of the code, beside which there is neither.
+        Jobs need both paths, and run from a copy of the code without these folders beside it.
         """
         pool, data = self.pool, self.data
         if pool.folder is None and self.of_the_hub:
@@ -379,16 +392,16 @@ class Recipe(Rules):
 
     @property
     def hash(self) -> str:
-        """sha256 (hex) of the identity without what has its default: a key that a later version adds leaves older runs what they were.
+        """sha256 (hex) of the identity without defaults, so that a key added by a later version does not change the hash of older runs.
 
-        Of a field whose default is no longer what it was, what it was is left out (see `sparta.arena.rules.earlier`).
+        For a field whose default has changed, the earlier default is left out (see `sparta.arena.rules.earlier`).
         """
         return hashlib.sha256(
             json.dumps(identity_of(self, defaults=False), sort_keys=True).encode()
         ).hexdigest()
 
     def differences(self, other: Self) -> list[str]:
-        """One line for each value of the identity in which `other` differs: "match.k: 5, now 3"."""
+        """One line per value of the identity that differs in `other`: "match.k: 5, now 3"."""
         absent = object()
         mine, theirs = dict(flat(self.identity())), dict(flat(other.identity()))
         return [
@@ -398,5 +411,5 @@ class Recipe(Rules):
         ]
 
     def to_yaml(self) -> str:
-        """The whole recipe, defaults included: what is frozen into the state."""
+        """The complete recipe with defaults, as stored in the state."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)

@@ -1,1 +1,1 @@
-"""Where a run stands."""
+"""The status of a run."""

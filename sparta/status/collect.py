@@ -1,6 +1,6 @@
-"""Where a run stands, read from its state alone: also while it runs, after a crash, and for somebody else's run.
+"""The status of a run, read from its state: also while it runs, after a crash, and for somebody else's run.
 
-Whether a SLURM job is queued or running only SLURM knows: squeue is asked once. Nothing is written and no engine is loaded.
+squeue is called once, because only SLURM knows which jobs are queued or running. Nothing is written and no engine is loaded.
 """
 
 from collections.abc import Collection, Sequence
@@ -14,12 +14,12 @@ from sparta.cluster.attempts import AttemptDir, with_alternatives
 from sparta.cluster.driver import last_lines
 from sparta.cluster.gpu_time import GpuTime, gpu_time
 from sparta.cluster.slurm.detached import Chain, latest_chain
-from sparta.cluster.slurm.queue import Seen, ask
+from sparta.cluster.slurm.queue import QueueSnapshot, ask
 from sparta.errors import SpartaError
 from sparta.methods.budget import spent
 from sparta.methods.registry import method_of, phases_of
 from sparta.status.ended_tasks import EndedTask, ended_tasks
-from sparta.status.forecast import seconds_an_iteration
+from sparta.status.forecast import seconds_per_iteration
 from sparta.status.phase_status import PhaseStatus, phase_status
 from sparta.status.phase_view import PhaseView
 from sparta.store import files, standings
@@ -37,7 +37,7 @@ Views = Sequence[tuple[PhaseView, PhaseStatus]]
 
 
 class IterationStatus(msgspec.Struct, frozen=True):
-    """One iteration. combats, pairs, reasons, cut_responses, warning: what its merge counted, see IterationStats; nothing before it."""
+    """One iteration. combats, pairs, reasons, cut_responses, warning: counted by its merge, see IterationStats; empty before that."""
 
     t: int
     committed: bool
@@ -53,11 +53,11 @@ class IterationStatus(msgspec.Struct, frozen=True):
 
 class Status(msgspec.Struct, frozen=True):
     """A run. state: done; failed (the last launch ended with an error, or a detached one lost a task); running (a driver holds the lock, or
-    jobs go on in SLURM without one); stopped.
+    SLURM has jobs of the run); stopped.
 
-    detached: without a driver, what goes on in SLURM all the same. silence: why SLURM could not be asked; what is queued or running is then
-    as the files last said. standing: empty where reputations do not move. standing_after: an iteration; None while experts of the initial pool are trained. ended: the tasks that a failure is
-    due to. gpu_seconds, gpu_idle: of all iterations together; tokens: of all that are committed.
+    detached: what runs in SLURM without a driver. silence: why SLURM did not answer; what is queued or running then comes from the files.
+    standing: empty for a method without reputations. standing_after: the iteration of `standing`; None while experts of the initial pool are
+    trained. ended: the tasks that caused a failure. gpu_seconds, gpu_idle: of all iterations together. tokens: of all committed iterations.
     """
 
     run_id: str
@@ -84,26 +84,26 @@ class Status(msgspec.Struct, frozen=True):
 
 
 def status_of(run: Run) -> Status:
-    """The status of `run`. Raises SpartaError where nothing is committed that a run begins with."""
+    """The status of `run`. Raises SpartaError where its initial pool is lost."""
     committed = set(run.state.committed())
     if not committed and not run.recipe.pool.experts:
         raise SpartaError(
             f"{run.state.root} has no committed iteration, not even iter_00: restore it from a copy"
         )
     last = max(committed, default=None)
-    # SLURM first, records after: a task that ends in between has then said so.
-    seen = ask(run, committed)
+    # squeue before records: a task that ends in between has then written its final record.
+    queue = ask(run, committed)
     now = holder(run.state)
     driver = str(now.claim) if now and now.alive else None
-    views = _views(run, committed, driver is not None, seen)
+    views = _views(run, committed, driver is not None, queue)
     chain = latest_chain(run)
-    detached = None if driver else _detached(chain, seen, views)
+    detached = None if driver else _detached(chain, queue, views)
     failure = None if driver else last_failure(run)
-    blame = driver is None and chain is not None and chain.whole and seen.silence is None
-    ended, log = ended_tasks(views, chain) if blame and chain else ([], None)
+    find_cause = driver is None and chain is not None and chain.whole and queue.silence is None
+    ended, log = ended_tasks(views, chain) if find_cause and chain else ([], None)
     finished = last is not None and last >= run.recipe.iterations
-    state = _state(finished, driver, detached, failure, ended, seen)
-    wrong = state == "failed" or (state == "running" and failure is not None)
+    state = _state(finished, driver, detached, failure, ended, queue)
+    show_failure = state == "failed" or (state == "running" and failure is not None)
     iterations, gpu = _by_iteration(run, views)
     moved = method_of(run.recipe).has_reputations
     return Status(
@@ -113,24 +113,24 @@ def status_of(run: Run) -> Status:
         iterations=iterations,
         planned=run.recipe.iterations,
         driver=driver,
-        failure=failure if wrong else None,
-        log=(log or _failing_log(views)) if wrong else None,
+        failure=failure if show_failure else None,
+        log=(log or _failing_log(views)) if show_failure else None,
         seconds_left=None if state == "done" else _seconds_left(run, last or 0),
         standing={} if last is None or not moved else standings.at_end(run, last),
         standing_after=last,
         detached=detached if state == "running" else None,
-        silence=seen.silence,
-        ended=ended if wrong else [],
+        silence=queue.silence,
+        ended=ended if show_failure else [],
         gpu_seconds=gpu.used,
         gpu_idle=gpu.idle,
         tokens=spent(run),
     )
 
 
-def _views(run: Run, committed: Collection[int], driven: bool, seen: Seen) -> Views:
+def _views(run: Run, committed: Collection[int], driven: bool, queue: QueueSnapshot) -> Views:
     views = (
-        PhaseView(run, phase, t, t in committed, driven, seen)
-        for t in _iterations(run, seen)
+        PhaseView(run, phase, t, t in committed, driven, queue)
+        for t in _iterations(run, queue)
         for phase in with_alternatives(run, phases_of(run.recipe, t), t)
     )
     return [(view, phase_status(view)) for view in views]
@@ -142,31 +142,31 @@ def _state(
     detached: str | None,
     failure: LaunchFailure | None,
     ended: Sequence[EndedTask],
-    seen: Seen,
+    queue: QueueSnapshot,
 ) -> RunState:
     if driver:
         return "running"
     if finished:
         return "done"
-    # Where SLURM cannot be asked, a noted failure says more than what the files last said of the queue.
-    if detached and not (failure and seen.silence):
+    # Where SLURM does not answer, a recorded failure is more reliable than the files' view of the queue.
+    if detached and not (failure and queue.silence):
         return "running"
     return "failed" if failure or ended else "stopped"
 
 
 def _seconds_left(run: Run, last: int) -> float | None:
-    """By the median of the iterations that were measured; None before there is one."""
-    each = seconds_an_iteration(run)
+    """Estimated from the median of the measured iterations; None before there is one."""
+    each = seconds_per_iteration(run)
     return None if each is None else each * (run.recipe.iterations - last)
 
 
-def _iterations(run: Run, seen: Seen) -> list[int]:
-    """Iterations that have begun or for which jobs are queued, ascending; the initial pool is one where experts are trained from data."""
+def _iterations(run: Run, queue: QueueSnapshot) -> list[int]:
+    """Iterations that have begun or have queued jobs, ascending; with iteration 0 where experts are trained from data."""
     submitted = {
         t
         for t in StateDir(run.state.jobs).iterations()
         if any(
-            seen.numbers(AttemptDir(run, phase, t))
+            queue.numbers(AttemptDir(run, phase, t))
             for phase in with_alternatives(run, phases_of(run.recipe, t), t)
         )
     }
@@ -174,15 +174,15 @@ def _iterations(run: Run, seen: Seen) -> list[int]:
     return sorted(begun | {0}) if run.recipe.pool.experts else sorted(begun)
 
 
-def _detached(chain: Chain | None, seen: Seen, views: Views) -> str | None:
-    """What goes on in SLURM without a driver; None where nothing does."""
-    if seen.silence is None:
-        # The first job of a chain whose submission was broken off is held: it never starts by itself.
+def _detached(chain: Chain | None, queue: QueueSnapshot, views: Views) -> str | None:
+    """What runs in SLURM without a driver, for a person; None where nothing does."""
+    if queue.silence is None:
+        # The first job of a chain whose submission was interrupted is held and never starts.
         held = set(chain.names) if chain is not None and not chain.whole else set[str]()
-        names = {task.name for task in seen.living} - held
-        count = sum(task.name in names for task in seen.living)
+        names = {task.name for task in queue.live} - held
+        count = sum(task.name in names for task in queue.live)
     else:
-        names = {name for jobs in seen.jobs.values() for name in jobs.names}
+        names = {name for jobs in queue.jobs.values() for name in jobs.names}
         count = sum(status.running + status.queued for _, status in views)
     if not names or not count:
         return None
@@ -190,14 +190,12 @@ def _detached(chain: Chain | None, seen: Seen, views: Views) -> str | None:
         since = datetime.fromtimestamp(chain.submitted).astimezone().isoformat(timespec="minutes")
         ids = [job for _, found in chain.links for job in found]
         which = f" (jobs {ids[0]} to {ids[-1]})" if ids else ""
-        return f"a detached launch{which}, submitted {since}, goes on by itself up to iteration {chain.last}"
-    return (
-        f"{count} task{'s' * (count != 1)} of an earlier launch; nobody will deal out what comes after them"
-    )
+        return f"a detached launch{which}, submitted {since}, continues up to iteration {chain.last}"
+    return f"{count} task{'s' * (count != 1)} of an earlier launch; without a driver, nothing will start after them"
 
 
 def _by_iteration(run: Run, views: Views) -> tuple[list[IterationStatus], GpuTime]:
-    """Iterations, and the GPU time of all of them together."""
+    """The status of each iteration, and the GPU time of all together."""
     found, gpus = [], []
     for t in sorted({view.t for view, _ in views}):
         mine = [view for view, _ in views if view.t == t]
@@ -231,13 +229,13 @@ def _by_iteration(run: Run, views: Views) -> tuple[list[IterationStatus], GpuTim
 
 
 def _measured(run: Run, t: int) -> IterationStats | None:
-    """stats.json, where the iteration was measured and not with an earlier version."""
+    """stats.json, if it has the measurements of phases, which early versions did not write."""
     stats = _counted(run, t)
     return stats if stats is not None and stats.phases else None
 
 
 def _counted(run: Run, t: int) -> IterationStats | None:
-    """stats.json, from the merge on."""
+    """stats.json, which exists from the merge on."""
     return files.read_measured(run.iteration(t).stats, IterationStats)
 
 

@@ -1,4 +1,4 @@
-"""Which tasks a detached launch ended with, and why: nobody was there to say it."""
+"""Which tasks ended a detached launch, and why: there was no driver to report it."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +14,7 @@ from sparta.status.phase_view import PhaseView, TaskKey
 
 
 class EndedTask(msgspec.Struct, frozen=True):
-    """A task that stopped a run. shard is None where none of the phase's tasks ever started. why: its error, or what SLURM says of its end."""
+    """A task that stopped a run. shard is None where no task of the phase ever started. why: its error, or SLURM's final state."""
 
     phase: str
     t: int
@@ -27,32 +27,32 @@ class EndedTask(msgspec.Struct, frozen=True):
 def ended_tasks(
     views: Sequence[tuple[PhaseView, PhaseStatus]], chain: Chain
 ) -> tuple[list[EndedTask], str | None]:
-    """The tasks that ended the detached launch `chain`, and the end of the log of one: those of the first phase that is not complete."""
+    """The tasks of the first incomplete phase that ended the detached launch `chain`, and the last lines of one of their logs."""
     unfinished = [view for view, status in views if not view.committed and not status.complete]
     if not unfinished:
         return [], None
     first = unfinished[0]
-    # The detached launch may have been made in the other way than the one that is asked for by now.
+    # The recipe may have switched to an alternative phase since the launch.
     candidates = [first, *(view for view, _ in views if _is_alternative(view, first))]
-    found = ((view, _blamed(view, chain)) for view in candidates)
-    view, blamed = next(((view, keys) for view, keys in found if keys), (first, []))
-    if not blamed:
+    found = ((view, _culprits(view, chain)) for view in candidates)
+    view, culprits = next(((view, keys) for view, keys in found if keys), (first, []))
+    if not culprits:
         return [], None
-    if view.states[blamed[0]] == "never":
+    if view.states[culprits[0]] == "never":
         before = [one for one, _ in views][: [one for one, _ in views].index(view)]
-        view, blamed = _spoiled_before(before, chain) or (view, blamed)
-    ends = _ends_in_accounts(view, blamed)
-    # The driver's own error says what a task that failed has to say.
-    log = None if view.states[blamed[0]] == "failed" else _last_lines(view, blamed[0])
-    return [_ended(view, key, ends) for key in blamed], log
+        view, culprits = _cancelled_before(before, chain) or (view, culprits)
+    end_states = _states_in_accounting(view, culprits)
+    # A failed task's own error says more than the end of its log.
+    log = None if view.states[culprits[0]] == "failed" else _last_lines(view, culprits[0])
+    return [_ended(view, key, end_states) for key in culprits], log
 
 
 def _is_alternative(view: PhaseView, first: PhaseView) -> bool:
     return view.t == first.t and view.phase.name in first.phase.alternatives
 
 
-def _blamed(view: PhaseView, chain: Chain) -> list[TaskKey]:
-    """Tasks that ended a detached launch here: those that failed, or were lost, or else never came to start."""
+def _culprits(view: PhaseView, chain: Chain) -> list[TaskKey]:
+    """The tasks of a phase that ended the launch: those that failed, else those that were lost, else those that never started."""
     mine = _of_chain(view, chain)
     for state in ("failed", "lost", "never"):
         if found := [key for key in mine if view.states[key] == state]:
@@ -60,19 +60,19 @@ def _blamed(view: PhaseView, chain: Chain) -> list[TaskKey]:
     return []
 
 
-def _spoiled_before(views: Sequence[PhaseView], chain: Chain) -> tuple[PhaseView, list[TaskKey]] | None:
-    """The first phase with tasks that did all their work and whose jobs did not end well, such as cancelled ones: what depends on them never
-    starts.
+def _cancelled_before(views: Sequence[PhaseView], chain: Chain) -> tuple[PhaseView, list[TaskKey]] | None:
+    """The first phase with tasks that finished their work but whose jobs did not complete, for example cancelled ones. Jobs that depend on them
+    never start.
     """
     for view in views:
         done = [] if view.committed else [key for key in _of_chain(view, chain) if view.states[key] == "done"]
-        if spoiled := [key for key in done if _ended_badly(view, key)]:
-            return view, spoiled
+        if not_completed := [key for key in done if _ended_badly(view, key)]:
+            return view, not_completed
     return None
 
 
 def _of_chain(view: PhaseView, chain: Chain) -> list[TaskKey]:
-    """Tasks of the latest attempt, where the chain has submitted it."""
+    """Tasks of the latest attempt, if the chain submitted it."""
     number = view.numbers[-1] if view.numbers else -1
     jobs = view.jobs(number)
     if jobs is None or not set(jobs.names) <= set(chain.names):
@@ -84,27 +84,27 @@ def _ended_badly(view: PhaseView, key: TaskKey) -> bool:
     entry = view.queue_entry(key)
     if entry is not None:
         return not entry.live and entry.state != "COMPLETED"
-    # The log of one that was requeued also tells of earlier starts.
+    # The log of a requeued task also has messages about its earlier starts.
     return view.records[key].requeues == 0 and _noted_by_slurm(view, key) is not None
 
 
-def _ends_in_accounts(view: PhaseView, keys: Sequence[TaskKey]) -> Mapping[str, str]:
-    """By job id, what accounting says of those that neither say themselves how they ended nor are known to squeue."""
-    forgotten = [
+def _states_in_accounting(view: PhaseView, keys: Sequence[TaskKey]) -> Mapping[str, str]:
+    """Final states by job id, for tasks that have no final record and that squeue does not list any more."""
+    unlisted = [
         job
         for key in keys
         if view.states[key] != "failed" and view.queue_entry(key) is None and (job := view.job(key))
     ]
     try:
-        return cli.ends_in_accounts(forgotten)
+        return cli.states_in_accounting(unlisted)
     except (SlurmUnavailable, SpartaError):
         return {}
 
 
-def _ended(view: PhaseView, key: TaskKey, ends: Mapping[str, str]) -> EndedTask:
-    """Why a blamed task ended."""
+def _ended(view: PhaseView, key: TaskKey, end_states: Mapping[str, str]) -> EndedTask:
+    """A task with the reason why it ended."""
     record, job, entry = view.records.get(key), view.job(key), view.queue_entry(key)
-    in_slurm = (entry.state if entry else ends.get(job or "", "")).lower() or "gone from SLURM's queue"
+    in_slurm = (entry.state if entry else end_states.get(job or "", "")).lower() or "gone from SLURM's queue"
     said = (record.said or record.error) if record else None
     why = said or (in_slurm if record else f"never started, {in_slurm}")
     if view.states[key] == "done":
@@ -115,11 +115,11 @@ def _ended(view: PhaseView, key: TaskKey, ends: Mapping[str, str]) -> EndedTask:
 
 
 def _last_lines(view: PhaseView, key: TaskKey) -> str | None:
-    """The last lines of that very task's log."""
-    return "\n".join(f"  {line}" for line in view.printed(key)[-LOG_LINES:]) or None
+    """The last lines of the task's log."""
+    return "\n".join(f"  {line}" for line in view.log_lines(key)[-LOG_LINES:]) or None
 
 
 def _noted_by_slurm(view: PhaseView, key: TaskKey) -> str | None:
-    """What SLURM itself wrote into a task's log of its end, such as "slurmstepd-node1: error: *** JOB 7 ON node1 CANCELLED AT ... ***"."""
-    lines = reversed(view.printed(key))
+    """SLURM's message about the end of a task in its log, such as "slurmstepd-node1: error: *** JOB 7 ON node1 CANCELLED AT ... ***"."""
+    lines = reversed(view.log_lines(key))
     return next((line for line in lines if line.startswith(("slurmstepd", "srun: error"))), None)

@@ -1,7 +1,7 @@
-"""What a run will do and what that costs: counted from the recipe, timed from what this very run has measured so far.
+"""Estimates of a run's work and time: counted from the recipe, timed with the rates that this run has measured so far.
 
-Until an iteration has run, the rates are those that the recipe assumes. What is measured is the throughput of a task and the seconds of a
-load, phase by phase, so that the estimate holds for other numbers of tasks as well.
+Before the first iteration the recipe's assumed rates are used. Measured are the throughput of a task and the seconds of a load, for each phase,
+so the estimate also holds for other numbers of tasks.
 """
 
 import math
@@ -18,7 +18,7 @@ from sparta.store.run import Run
 from sparta.store.stats import PhaseStats
 
 
-def seconds_an_iteration(run: Run) -> float | None:
+def seconds_per_iteration(run: Run) -> float | None:
     """Median duration of the committed iterations, in seconds; None before there is one."""
     durations = [sum(phase.seconds for phase in phases.values()) for phases in measured(run)]
     return sorted(durations)[len(durations) // 2] if durations else None
@@ -26,7 +26,7 @@ def seconds_an_iteration(run: Run) -> float | None:
 
 @dataclass(frozen=True)
 class Forecast:
-    """One phase of one iteration, as it is expected. seconds: from its first task's start to its last one's end; busy: of all tasks."""
+    """The estimate for one phase of one iteration. seconds: from the first task's start to the last task's end; busy: summed over tasks."""
 
     phase: Phase
     width: TaskCount
@@ -35,7 +35,7 @@ class Forecast:
 
 
 def forecasts(run: Run, launcher: Launcher, t: int) -> list[Forecast]:
-    """The phases of the whole iteration t on the tasks that `launcher` has, timed by what this run has measured, or by assumed rates."""
+    """Estimates for all phases of iteration t with the tasks of `launcher`, at measured rates, or assumed ones before the first iteration."""
     found = measured(run)
     return [
         _of_array(run, phase, t, launcher, found)
@@ -59,7 +59,7 @@ def _of_array(run: Run, phase: Phase, t: int, launcher: Launcher, found: Measure
     cost = _typical(found, phase.name, lambda stats: stats.cost) or expected.cost
     width = task_count_for(cluster, rates, cost, expected.bundles, most)
     together = min(width.tasks, at_once)
-    # One process keeps its engine from phase to phase, so that a phase may load nothing.
+    # A single process keeps its engine across phases, so a phase may load nothing.
     loads = _typical(found, phase.name, lambda stats: float(stats.loads)) if most == 1 else None
     starts = width.tasks if loads is None else loads
     return Forecast(
@@ -71,7 +71,7 @@ def _of_array(run: Run, phase: Phase, t: int, launcher: Launcher, found: Measure
 
 
 def _of_trainings(phase: Phase, expected: Expected, found: Measured) -> Sequence[float]:
-    """Seconds that a task has for each model that `phase` trains."""
+    """Seconds of training for each model that `phase` trains."""
     each = _typical(found, phase.name, lambda stats: stats.busy / max(stats.items, 1))
     return expected.seconds if each is None else [each] * expected.bundles
 

@@ -1,4 +1,4 @@
-"""One phase of one iteration in numbers: how much of it is done, how fast, and what its tasks are doing."""
+"""The status of one phase of one iteration: how much is done, how fast, and what its tasks are doing."""
 
 import time
 from collections.abc import Collection, Sequence
@@ -18,12 +18,12 @@ RATE_WINDOW_SECONDS = 1.0
 
 
 class PhaseStatus(msgspec.Struct, frozen=True):
-    """One phase of one iteration. total is None while it cannot be known; upto: it may turn out to be less.
+    """One phase of one iteration. total: None while it is not known; upto: it is an upper bound.
 
-    rate: items a second of the latest attempt. failed: tasks that ended without having done their work, `lost` ones included, which did not say so. requeued: how often tasks were
-    started again by SLURM, or are to be. nodes: of tasks that run. waiting: why tasks wait, where that is worth saying. jobs: ids of its
-    SLURM jobs. tasks: of the latest attempt. loads: of bases, by all attempts. gpu_seconds, gpu_idle: see sparta/cluster/gpu_time.py.
-    is_array: whether it is sharded into tasks, or one piece of work. has_column: whether the table shows it.
+    rate: items a second of the latest attempt. failed: tasks that ended without finishing, including `lost` ones, which left no final record.
+    requeued: how often SLURM restarted tasks, or is about to. nodes: of running tasks. waiting: why tasks wait, if worth showing. jobs: ids of its
+    SLURM jobs. tasks: of the latest attempt. loads: of bases, by all attempts. gpu_seconds, gpu_idle: see sparta/cluster/gpu_time.py. is_array:
+    whether it is sharded into tasks. has_column: whether the table shows it.
     """
 
     name: str
@@ -54,8 +54,8 @@ class PhaseStatus(msgspec.Struct, frozen=True):
 
 
 def phase_status(view: PhaseView) -> PhaseStatus:
-    """The status of the phase that `view` has looked at."""
-    running, queued, lost = view.having("running"), view.having("queued"), view.having("lost")
+    """The status of the phase of `view`."""
+    running, queued, lost = view.in_state("running"), view.in_state("queued"), view.in_state("lost")
     done, total, rate, final = _progress(view)
     entries = (view.queue_entry(key) for key in queued)
     gpu = gpu_time(view.spans)
@@ -65,7 +65,7 @@ def phase_status(view: PhaseView) -> PhaseStatus:
         total,
         running=len(running),
         attempts=len(view.found),
-        failed=len(view.having("failed")) + len(lost),
+        failed=len(view.in_state("failed")) + len(lost),
         rate=rate if running else None,
         seconds_left=(total - done) / rate if running and rate and total is not None else None,
         queued=len(queued),
@@ -85,7 +85,7 @@ def phase_status(view: PhaseView) -> PhaseStatus:
 
 
 class _Progress(NamedTuple):
-    """How many items are done, how many there are (None: not known yet), items a second, and whether there may turn out to be fewer."""
+    """Items done, items in total (None: not known yet), items a second, and whether the total is final or an upper bound."""
 
     done: int
     total: int | None
@@ -111,7 +111,7 @@ def _progress(view: PhaseView) -> _Progress:
 
 
 def _rate(view: PhaseView, done: int, needed: Collection[str]) -> float | None:
-    """Items a second since the first task of the latest attempt began: a job may have waited for hours before."""
+    """Items a second since the first task of the latest attempt began; the time its job waited in the queue does not count."""
     if not view.found:
         return None
     attempt, records = view.found[-1]
@@ -123,13 +123,13 @@ def _rate(view: PhaseView, done: int, needed: Collection[str]) -> float | None:
 
 
 def _requeues(view: PhaseView) -> int:
-    """How often SLURM started tasks again, or is about to."""
+    """How often SLURM restarted tasks, or is about to."""
     waiting_again = sum(view.states[key] == "queued" for key in view.records)
     return waiting_again + sum(record.requeues for record in view.records.values())
 
 
 def _why_wait(pending: Sequence[QueueEntry]) -> str:
-    """SLURM's reasons, and in words those that time alone does not remove."""
-    words = {entry.reason: said for entry in pending if (said := needs_a_person(entry.reason))}
-    hopeless = (f"{reason}: {said}" for reason, said in sorted(words.items()))
-    return "; ".join(filter(None, (reasons_in_words(pending), *hopeless)))
+    """SLURM's reasons, with an explanation of those that waiting alone does not resolve."""
+    explained = {entry.reason: why for entry in pending if (why := needs_a_person(entry.reason))}
+    blocking = (f"{reason}: {why}" for reason, why in sorted(explained.items()))
+    return "; ".join(filter(None, (reasons_in_words(pending), *blocking)))

@@ -1,4 +1,4 @@
-"""A status for people (tables) and for programs (JSON)."""
+"""Prints a status: tables for people, JSON for programs."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ from sparta.status.phase_status import PhaseStatus
 HEADLINES = {
     "done": "done",
     "failed": "failed: the last launch ended with an error",
-    "lost": "failed: a task of the detached launch did not end well",
+    "lost": "failed: a task of the detached launch did not complete",
     "detached": "running without a driver",
     "running": "running",
     "stopped": "stopped: nobody is working on it",
@@ -29,17 +29,17 @@ ENDED_SHOWN = 5
 def as_json(status: Status) -> str:
     """One JSON object; fields are those of sparta.status.collect.Status, with the exit code."""
     fields = {**msgspec.structs.asdict(status), "exit_code": status.exit_code}
-    # In ASCII, so that a terminal that shows it is steered by nothing in it.
+    # Pure ASCII, so nothing in it can control a terminal.
     return json.dumps(msgspec.to_builtins(fields), indent=2)
 
 
 def show_status(status: Status, state: Path) -> None:
     """Print `status`."""
     console = plain_console()
-    for line in (*_how_it_stands(status, state), *_what_went_wrong(status), *_time(status)):
+    for line in (*_summary(status, state), *_problems(status), *_time(status)):
         console.print(line, markup=False)
     begun = [entry for entry in status.iterations if _has_begun(entry)]
-    # The initial pool is made by phases of its own.
+    # Iteration 0, the initial pool, has other phases, so it gets its own table.
     for entries in ([entry for entry in begun if entry.t == 0], [entry for entry in begun if entry.t > 0]):
         if entries:
             console.print(_phases(entries))
@@ -51,20 +51,20 @@ def show_status(status: Status, state: Path) -> None:
         console.print(f"continue with: {suggested('launch', *where)}", markup=False)
 
 
-def _how_it_stands(status: Status, state: Path) -> Iterator[str]:
+def _summary(status: Status, state: Path) -> Iterator[str]:
     last = max((entry.t for entry in status.iterations if entry.committed), default=0)
     yield (
         f"run {status.run_id} ({status.recipe}) in {state}: {_headline(status)}; {last} of {status.planned} iterations committed"
     )
     if status.silence:
-        yield f"SLURM could not be asked ({status.silence}): what is queued or running is as the files last said"
+        yield f"SLURM did not answer ({status.silence}): queued and running tasks are shown as the files last had them"
     if status.driver:
         yield f"driver: {status.driver}"
     if status.detached:
         yield f"no driver: {status.detached}"
 
 
-def _what_went_wrong(status: Status) -> Iterator[str]:
+def _problems(status: Status) -> Iterator[str]:
     if status.failure:
         yield f"error ({status.failure.when}): {status.failure.said}"
     for task in status.ended[:ENDED_SHOWN]:
@@ -104,26 +104,26 @@ def compressed(names: Iterable[str]) -> str:
 
 
 def _ranges(numbers: list[str]) -> list[str]:
-    """Numbers in a row together: 1-4, 7."""
-    rows: list[list[str]] = []
+    """Consecutive numbers as ranges: 1-4, 7."""
+    ranges: list[list[str]] = []
     for number in sorted(numbers, key=int):
-        if rows and int(number) == int(rows[-1][-1]) + 1:
-            rows[-1].append(number)
+        if ranges and int(number) == int(ranges[-1][-1]) + 1:
+            ranges[-1].append(number)
         else:
-            rows.append([number])
-    return [row[0] if len(row) == 1 else f"{row[0]}-{row[-1]}" for row in rows]
+            ranges.append([number])
+    return [found[0] if len(found) == 1 else f"{found[0]}-{found[-1]}" for found in ranges]
 
 
 def _headline(status: Status) -> str:
     if status.state == "running" and status.driver is None:
-        return HEADLINES["detached"] + (", as far as the files say" if status.silence else "")
+        return HEADLINES["detached"] + (", according to the files" if status.silence else "")
     if status.state == "failed" and status.failure is None:
         return HEADLINES["lost"]
     return HEADLINES[status.state]
 
 
 def _ending(task: EndedTask, status: Status) -> str:
-    """One line; the error itself only where the failure does not say it already."""
+    """One line for a task; its error is left out where the run's failure message has it."""
     where = f" on {task.node}" if task.node else ""
     job = f" (job {task.job})" if task.job else ""
     why = "" if status.failure is not None and task.why in status.failure.said else f": {task.why}"
@@ -137,7 +137,7 @@ def _has_begun(entry: IterationStatus) -> bool:
 
 
 def _show_queue(status: Status, console: Console) -> None:
-    """What SLURM has of the first iteration that is not committed, and which later ones wait behind it."""
+    """Print SLURM's tasks of the first uncommitted iteration, and which later iterations are queued."""
     unfinished = [entry for entry in status.iterations if not entry.committed]
     if status.state == "done" or not unfinished:
         return
@@ -147,7 +147,7 @@ def _show_queue(status: Status, console: Console) -> None:
         console.print(_queue(unfinished[0].t, phases))
     later = [entry.t for entry in unfinished[1:] if any(phase.queued for phase in entry.phases)]
     if later:
-        console.print(f"queued behind it: iteration{'s' * (len(later) > 1)} {_upto(later)}")
+        console.print(f"queued after it: iteration{'s' * (len(later) > 1)} {_upto(later)}")
 
 
 def _upto(numbers: list[int]) -> str:
@@ -185,9 +185,9 @@ def _phases(iterations: list[IterationStatus]) -> Table:
         table.add_column(name, justify="right")
     for entry in iterations:
         phases = {phase.name: phase for phase in entry.phases}
-        dealt = {name: phases[name] for name in arrays if name in phases and phases[name].tasks}
-        tasks = ", ".join(str(dealt[name].tasks) if name in dealt else "-" for name in arrays)
-        loads = ", ".join(str(dealt[name].loads) if name in dealt else "-" for name in arrays)
+        assigned = {name: phases[name] for name in arrays if name in phases and phases[name].tasks}
+        tasks = ", ".join(str(assigned[name].tasks) if name in assigned else "-" for name in arrays)
+        loads = ", ".join(str(assigned[name].loads) if name in assigned else "-" for name in arrays)
         cells = [_cell(phases.get(name)) for name in names]
         if counted:
             cells.append(f"{entry.pairs:,}/{entry.combats:,}" if entry.combats else "-")
@@ -196,7 +196,7 @@ def _phases(iterations: list[IterationStatus]) -> Table:
 
 
 def _columns(iterations: list[IterationStatus]) -> list[PhaseStatus]:
-    """A phase of each name, in order: an iteration that was made in two ways has more than the others."""
+    """One phase of each name, in order. An iteration that used an alternative phase has more names than the others."""
     found: dict[str, PhaseStatus] = {}
     names: list[str] = []
     for entry in iterations:

@@ -1,1 +1,1 @@
-"""The state directory: what has happened is what is on disk. Files are touched here and nowhere else."""
+"""The state directory: all state is on disk, and only this room reads and writes its files."""

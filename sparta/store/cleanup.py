@@ -1,4 +1,4 @@
-"""What killed writers have left in a run, removed."""
+"""Removes what killed writers have left in a run."""
 
 import os
 import shutil
@@ -10,12 +10,12 @@ from sparta.store.temporaries import is_abandoned, is_temporary
 
 
 def clear_abandoned(state: StateDir) -> None:
-    """Remove what killed writers have left anywhere in the run of `state`: it takes room and helps nobody.
+    """Remove abandoned temporary files anywhere in the run of `state`: they only take space.
 
-    What cannot be removed stays for the next time: it is in nobody's way.
+    One that cannot be removed stays for the next launch; it does no harm.
     """
     run = (state.instructions.parent, state.jobs, state.evals, state.calls)
-    # Beside its own files the folder may hold other runs, data sets and models.
+    # The folder may also hold other runs, data sets and models, which are not searched.
     iterations = [state.iteration(t).root for t in state.iterations()]
     for folder in (state.root, *run, *iterations):
         for here, folders, names in os.walk(folder):

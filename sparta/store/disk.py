@@ -1,4 +1,4 @@
-"""What the file system says, in sentences: its errors, and what lies where a file of the suite belongs."""
+"""File system errors as clear messages, and checks that a path of the state is a regular file."""
 
 import errno
 import io
@@ -26,7 +26,7 @@ _KINDS = {
 
 
 def explain(error: OSError, path: Path) -> SpartaError:
-    """The sentence for a person whose disk or rights made touching `path` fail."""
+    """The message for an error of the file system at `path`."""
     if error.errno in _FULL:
         return SpartaError(
             f"The disk or quota that holds {path} is full: free space and run the same command again, "
@@ -67,9 +67,9 @@ def os_errors_named(path: Path) -> Iterator[None]:
 
 @contextmanager
 def os_errors_in_words(place: Path) -> Iterator[None]:
-    """The outermost net: turns an OSError that nobody has named into a SpartaError. place: what to name where the error names no path.
+    """The outermost handler: turns any remaining OSError into a SpartaError. place: the path to name where the error has none.
 
-    For a command and for a task as a whole. Where the path and a better remedy are known, `os_errors_named` comes first.
+    For whole commands and tasks. Use `os_errors_named` where the path is known.
     """
     try:
         yield
@@ -92,9 +92,9 @@ def in_words(error: OSError, place: Path) -> SpartaError:
 
 
 def present(path: Path) -> bool:
-    """Whether the file `path` of a state is there.
+    """Whether the file `path` of a state exists.
 
-    Raises SpartaError where something else is in its place: a link may lead to what another run changes, a pipe has no end.
+    Raises SpartaError where it is not a regular file: another run may change the target of a link, and reading a pipe may never end.
     """
     with os_errors_named(path):
         try:
@@ -102,26 +102,26 @@ def present(path: Path) -> bool:
         except (FileNotFoundError, NotADirectoryError):
             return False
     if not stat.S_ISREG(mode):
-        raise _strange(path)
+        raise _not_a_file(path)
     return True
 
 
 def opened(path: Path, buffer: int = 8192) -> io.BufferedReader:
-    """The file `path`, to be read. Raises SpartaError where it is neither a file nor a link to one; a pipe would be waited for without end.
+    """Open the file `path` for reading. Raises SpartaError where it is neither a file nor a link to one, such as a pipe, which could block.
 
-    buffer: bytes that are read at once.
+    buffer: bytes to read at once.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise _strange(path)
+            raise _not_a_file(path)
     except BaseException:
         os.close(descriptor)
         raise
     return io.BufferedReader(io.FileIO(descriptor), buffer)
 
 
-def _strange(path: Path) -> SpartaError:
+def _not_a_file(path: Path) -> SpartaError:
     return SpartaError(f"{path} is {_kind(path)} where a file belongs: put the file itself in its place.")
 
 

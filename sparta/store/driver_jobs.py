@@ -1,4 +1,4 @@
-"""Which batch jobs of SLURM drive a run, or wait in the queue to go on with it."""
+"""The SLURM batch jobs that drive a run, or are queued to continue it."""
 
 from pathlib import Path
 
@@ -9,9 +9,9 @@ from sparta.store.layout import StateDir
 
 
 class DriverJob(msgspec.Struct, frozen=True):
-    """A batch job of slurm/ that has driven the run, and may be in the queue to go on with it. Ids are given out again; the name is of the job too.
+    """A batch job of slurm/ that has driven the run and may be queued to continue it. SLURM reuses ids, so the job's name is kept as well.
 
-    cluster: the one that has it, as it calls itself; None where an earlier version noted the job.
+    cluster: the name of its cluster; None where an earlier version noted the job.
     """
 
     job: str
@@ -20,9 +20,9 @@ class DriverJob(msgspec.Struct, frozen=True):
 
 
 class DriverJobs(msgspec.Struct, frozen=True):
-    """jobs/drivers.json: those that have not come to an end of their own. Advisory: which of them live, SLURM says.
+    """jobs/drivers.json: the driver jobs that have not completed. Advisory: only SLURM knows which of them are live.
 
-    state: the state directory that they drive. A copy of it, with the file in it, is another one.
+    state: the state directory that they drive; the file does not apply to a copy of that directory.
     """
 
     state: str
@@ -34,11 +34,11 @@ def drivers_file(state: StateDir) -> Path:
 
 
 def driver_jobs(state: StateDir) -> list[DriverJob]:
-    """Batch jobs that have driven the run in `state` and may be running or waiting to go on with it; none in a copy of the state."""
+    """The batch jobs that have driven the run in `state` and may still run or be queued; none in a copy of the state."""
     noted = read_measured(drivers_file(state), DriverJobs)
     return noted.jobs if noted and same_folder(Path(noted.state), state.root) else []
 
 
 def same_folder(one: Path, other: Path) -> bool:
-    """Whether both are one folder, by whatever ways: links, other mounts."""
+    """Whether both paths are the same folder, also through links and other mounts."""
     return one.is_dir() and other.is_dir() and one.samefile(other)

@@ -1,4 +1,4 @@
-"""jobs/failure.json: the sentence with which the last launch ended, for `status`; gone as soon as a launch goes on."""
+"""jobs/failure.json: the error message of the last launch, for `status`; removed when a launch continues the run."""
 
 from datetime import UTC, datetime
 
@@ -16,7 +16,7 @@ class LaunchFailure(msgspec.Struct, frozen=True):
 
 
 def note_failure(state: StateDir, said: str) -> None:
-    """Remember why a launch ended. Nothing is written where there is no run yet."""
+    """Write down why a launch failed. Does nothing where there is no run yet."""
     if present(state.run_json):
         files.write_json(
             state.jobs / "failure.json", LaunchFailure(datetime.now(UTC).isoformat(timespec="seconds"), said)

@@ -1,6 +1,6 @@
-"""Whole files: written so that a reader sees the old one or the new one, never half; read so that a bad one is named.
+"""Whole files: writes are atomic, and an error while reading names the file.
 
-Rows that arrive one by one are not for this module but for `sparta.store.shards`.
+For rows that are appended one by one, see `sparta.store.shards`.
 """
 
 import errno
@@ -32,59 +32,62 @@ _decoders: dict[object, msgspec.json.Decoder[Any]] = {}
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Put `data` at `path` atomically and durably; parents are created. Raises SpartaError, the old file intact, when it cannot."""
+    """Write `data` to `path` atomically and durably; parents are created. Raises SpartaError on failure; the old file stays intact."""
     with replacing(path) as file:
         file.write(data)
 
 
 def write_json(path: Path, value: object) -> None:
-    """Put `value` at `path` as indented JSON. Equal values give equal bytes: keys of dictionaries are sorted."""
+    """Write `value` to `path` as indented JSON. Equal values give equal bytes: keys of dictionaries are sorted."""
     write_bytes(path, encode_json(value))
 
 
 def encode_json(value: object) -> bytes:
-    """What `write_json` writes."""
+    """The bytes that `write_json` writes."""
     return msgspec.json.format(_encoder.encode(value), indent=2) + b"\n"
 
 
 def write_rows(path: Path, rows: Iterable[object]) -> None:
-    """Put `rows` at `path`, one JSON object a line, atomically; they are streamed, never held."""
+    """Write `rows` to `path` atomically, one JSON object a line. Rows are streamed, not held in memory."""
     with replacing(path) as file:
         for row in rows:
             file.write(encode_row(row))
 
 
 def encode_row(row: object) -> bytes:
-    """One line of a JSON Lines file, its newline included; a record's without what it may leave out at its default."""
+    """One line of a JSON Lines file, with its newline. A record's optional fields at their default are left out."""
     if isinstance(row, Record) and (names := left_out(row)):
         row = msgspec.structs.replace(row, **dict.fromkeys(names, msgspec.UNSET))
     return _encoder.encode(row) + b"\n"
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes at `path`. Raises SpartaError where there are none to be had."""
+    """The bytes of the file `path`. Raises SpartaError where it cannot be read."""
     with os_errors_named(path), opened(path) as file:
         return file.read()
 
 
-def read_json(path: Path, of: type[T]) -> T:
-    """The value at `path`. Raises SpartaError where the file is missing or does not hold an `of`."""
+def read_json(path: Path, of: type[T], remedy: str = "restore it from a copy") -> T:
+    """The value in the JSON file `path`. Raises SpartaError, with `remedy`, where the file is missing or does not hold an `of`."""
     data = read_bytes(path)
     try:
         return decoder(of).decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise SpartaError(f"{path} is not a valid {_name(of)} ({error}): restore it from a copy.") from error
+        raise SpartaError(f"{path} is not a valid {_name(of)} ({error}): {remedy}.") from error
 
 
 def read_measured(path: Path, of: type[T]) -> T | None:
-    """The value at `path`, on which no result depends: None where the file is missing, and, with a note, where it is damaged.
+    """The value in a JSON file on which no result depends: None where the file is missing or, with a note, where it is damaged.
 
-    Raises SpartaError where the disk cannot be asked: what a disk does not tell now it may tell the same command later.
+    Raises SpartaError where the disk fails, because the same command may succeed later.
     """
     try:
         return read_json(path, of) if present(path) else None
     except SpartaError as error:
         cause = error.__cause__
+        if isinstance(cause, FileNotFoundError):
+            # Removed since `present` saw it.
+            return None
         if isinstance(cause, OSError) and cause.errno != errno.EIO:
             raise
         note(f"{path} is damaged and counts as missing, no result depends on it ({error})")
@@ -92,7 +95,7 @@ def read_measured(path: Path, of: type[T]) -> T | None:
 
 
 def read_rows(path: Path, of: type[T]) -> Iterator[T]:
-    """The rows of a file that was written whole, streamed.
+    """The rows of a file that was written by `write_rows`, streamed.
 
     Raises SpartaError naming file and line where a row is malformed or is not an `of`, and where the file ends within a row.
     """
@@ -114,7 +117,7 @@ def read_rows(path: Path, of: type[T]) -> Iterator[T]:
 
 
 def decoder(of: type[T]) -> msgspec.json.Decoder[T]:
-    """The validating decoder of `of`, made once: making one costs more than reading many rows."""
+    """The validating decoder of `of`, cached: making one costs more than reading many rows."""
     if of not in _decoders:
         _decoders[of] = msgspec.json.Decoder(of)
     return _decoders[of]
@@ -129,16 +132,16 @@ def sha256_file(path: Path) -> str:
 def sha256_tree(folder: Path) -> str:
     """SHA-256 over names and contents of the files below `folder`, without MEASURED_FILES.
 
-    It is the digest of what `sha256sum` prints for them in the order of their names, so that anybody can compute it again.
+    It is the digest of what `sha256sum` prints for them in the order of their names, so anybody can verify it.
     """
     lines = (f"{sha256_file(folder / name)}  {name}\n" for name in tree(folder))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def tree(folder: Path) -> list[str]:
-    """Names, relative to `folder` and sorted, of the files below it that are content: no measurements, nothing unfinished.
+    """Sorted names, relative to `folder`, of the files below it, without measurements and temporary files.
 
-    Raises SpartaError where `folder` is missing, or holds a link to a folder (its content would be nobody's).
+    Raises SpartaError where `folder` is missing, or holds a link to a folder, whose content would not be covered.
     """
     names: list[str] = []
     with os_errors_named(folder):
@@ -160,7 +163,7 @@ def tree(folder: Path) -> list[str]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write into that takes the place of `path` when the block ends well, and leaves no trace when it does not."""
+    """A file to write into. It replaces `path` when the block succeeds, and is removed when it does not."""
     with os_errors_named(path):
         make_folder(path.parent)
         temporary = temporary_beside(path)
@@ -178,16 +181,15 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def put_tree(folder: Path, write: Callable[[Path], None]) -> bool:
-    """Put a folder in the place `folder`, whole and durable, in one rename: `write` fills it where it is given. Parents are created.
+    """Create `folder` atomically and durably: `write` fills a temporary folder, which is then renamed. Parents are created.
 
-    False where something is in the place already, which is left alone. Raises SpartaError, with nothing left behind, where it cannot.
+    Returns False, and changes nothing, where something exists at `folder`. Raises SpartaError on failure; nothing is left behind.
     """
     with os_errors_named(folder):
         if os.path.lexists(folder):
             return False
         make_folder(folder.parent)
-        for left in abandoned_of(folder):
-            remove(left)
+        remove_abandoned(folder)
         temporary = temporary_beside(folder)
         try:
             temporary.mkdir()
@@ -198,7 +200,7 @@ def put_tree(folder: Path, write: Callable[[Path], None]) -> bool:
 
 
 def move_tree(made: Path, folder: Path) -> bool:
-    """Move the folder `made`, which nobody writes into any more, to the place `folder` beside it, durable. False as in `put_tree`."""
+    """Rename the finished folder `made` to `folder` beside it, durably. False as in `put_tree`."""
     with os_errors_named(folder):
         for here, _, names in os.walk(made, topdown=False, onerror=_raise):
             for name in names:
@@ -216,7 +218,7 @@ def move_tree(made: Path, folder: Path) -> bool:
 
 
 def copy_tree(source: Path, folder: Path) -> None:
-    """Copy what lies below the folder `source` into the folder `folder`, times included. Raises the first OSError."""
+    """Copy the contents of the folder `source` into the folder `folder`, with file times. Raises the first OSError."""
     for here, folders, names in os.walk(source, onerror=_raise):
         inside = folder / os.path.relpath(here, source)
         for name in folders:
@@ -226,7 +228,7 @@ def copy_tree(source: Path, folder: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder and all below it, if it is there. Raises SpartaError where it cannot."""
+    """Remove a file, or a folder with its contents, if it exists. Raises SpartaError on failure."""
     with os_errors_named(path):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -234,8 +236,14 @@ def remove(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def remove_abandoned(path: Path) -> None:
+    """Remove what killed writers of `path` have left beside it."""
+    for left in abandoned_of(path):
+        remove(left)
+
+
 def make_folder(folder: Path) -> None:
-    """Create `folder` and its parents where they are missing, so that they are still there after a power failure."""
+    """Create `folder` and its missing parents durably: they survive a power failure."""
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
@@ -243,7 +251,7 @@ def make_folder(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Bring a file's bytes, or a folder's names, to the disk."""
+    """Flush a file's bytes, or a folder's names, to the disk."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)

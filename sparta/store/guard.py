@@ -1,7 +1,7 @@
-"""The last look before something is written into a state that this process drives: a driver that has lost its lock writes nothing any more.
+"""The last check before each write into a state that this process drives: a driver that has lost its lock must not write.
 
-Whoever holds the lock of a run guards its state. Everything that puts files, folders or rows in their place asks here right before. Tasks in
-processes of their own hold no lock and guard nothing: they are to outlive their driver.
+The holder of a run's lock installs a guard for its state. Everything that writes files, folders or rows calls `require_ours` right before. Tasks
+in other processes hold no lock and have no guard, because they may outlive their driver.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, eq=False)
 class Guard:
-    """What lies below `root`, but for `free` and what is below that, is written only after `check`, which raises where it may not be."""
+    """Paths below `root`, except those at or below `free`, may be written only if `check` does not raise."""
 
     root: Path
     free: Path
@@ -34,7 +34,7 @@ def take_down(guard: Guard) -> None:
 
 
 def require_ours(path: Path) -> None:
-    """Raises what the guard raises where `path` lies in a state that this process drove and drives no longer."""
+    """Raises the guard's error where `path` belongs to a state whose lock this process has lost."""
     if _guards:
         path = path.absolute()
         for guard in tuple(_guards):

@@ -1,4 +1,4 @@
-"""Where everything of a run lies. Paths only: nothing is opened here, and no other module spells a path of the state."""
+"""The paths of a run. Nothing is opened here, and no other module spells out a path of the state."""
 
 import re
 from dataclasses import dataclass
@@ -63,13 +63,13 @@ class IterationDir:
         return self.root / "adapters"
 
     def adapter(self, model: str) -> Path:
-        """Folder of the adapter of `model`. Raises SpartaError where the name may not become a path."""
+        """Folder of the adapter of `model`. Raises SpartaError where the name is not allowed in a path."""
         return self.adapters / check_model_name(model)
 
 
 @dataclass(frozen=True)
 class EvaluationDir:
-    """evals/<task>/<split>/: what checkpoints answered to the items of one split of a task. `answers` and `grades` are folders of shards."""
+    """evals/<task>/<split>/: the checkpoints' answers to the items of one split of a task. `answers` and `grades` are folders of shards."""
 
     root: Path
 
@@ -78,17 +78,17 @@ class EvaluationDir:
         return self.root / "items.jsonl"
 
     def answers(self, way: str) -> Path:
-        """Answers under another prompt form or limit are other answers: `way` names both."""
+        """`way`: names the prompt format and the token limit; answers with different ones are kept apart."""
         return self.root / f"answers-{way}"
 
     def grades(self, digest: str) -> Path:
-        """`digest`: of whatever decides what a grade is."""
+        """`digest`: of everything that a grade depends on."""
         return self.root / f"grades-{digest}"
 
 
 @dataclass(frozen=True)
 class StateDir:
-    """The state directory of one run. It need not exist yet."""
+    """The state directory of one run. It may not exist yet."""
 
     root: Path
 
@@ -106,12 +106,12 @@ class StateDir:
 
     @property
     def sft_data(self) -> Path:
-        """What experts of the pool are trained on, where there are any that are."""
+        """The data of experts that are trained from data, if any."""
         return self.root / "data" / "lessons.json"
 
     @property
     def gold(self) -> Path:
-        """Gold answers to the instructions, where the method needs them."""
+        """Gold answers to the instructions, if the method needs them."""
         return self.root / "data" / "gold.jsonl"
 
     @property
@@ -120,7 +120,7 @@ class StateDir:
 
     @property
     def code(self) -> Path:
-        """Copies of the package that jobs run from."""
+        """Snapshots of the package that jobs run from."""
         return self.jobs / "code"
 
     @property
@@ -137,12 +137,12 @@ class StateDir:
 
     @property
     def calls(self) -> Path:
-        """What an endpoint has answered, so that nothing is paid for twice."""
+        """Cached answers of an API endpoint, so that no call is paid for twice."""
         return self.root / "calls"
 
     @property
     def judge_calls(self) -> Path:
-        """The same of the endpoint that grades an evaluation: it has prices and a ceiling of its own."""
+        """Cached answers of the endpoint that grades an evaluation, which has its own prices and spending limit."""
         return self.root / "calls" / "evaluation"
 
     def evaluation(self, task: str, split: str) -> EvaluationDir:
@@ -150,7 +150,7 @@ class StateDir:
         return EvaluationDir(self.evals / task / split)
 
     def inside(self, relative: str) -> Path:
-        """Where a path lies that a file of the state gives relative to the state, as pool.json gives those of adapters."""
+        """Resolve a path that a file of the state gives relative to the state, such as an adapter in pool.json."""
         return self.root / relative
 
     def iteration(self, t: int) -> IterationDir:
@@ -167,7 +167,7 @@ class StateDir:
         return sorted(int(name[1]) for name in names if name)
 
     def committed(self) -> list[int]:
-        """Iterations that have a manifest, ascending. Whether the manifest holds is for `manifest.verify` to say."""
+        """Iterations that have a manifest, ascending. `manifest.verify` checks the manifests."""
         return [t for t in self.iterations() if present(self.iteration(t).manifest)]
 
     def last_committed(self) -> int | None:
@@ -182,9 +182,9 @@ class StateDir:
 
 @dataclass(frozen=True)
 class StateAfter(StateDir):
-    """A state as it is going to be, to look at and never to write to: in the folder `root`, with the iterations of `past` up to `upto`.
+    """A read-only preview of a state after a rollback or fork: at `root`, with the iterations of `past` up to `upto`.
 
-    `root` is the folder of `past` where a run goes back, and one that need not exist yet where it branches.
+    `root` is the folder of `past` for a rollback, and a folder that may not exist yet for a fork.
     """
 
     past: StateDir
@@ -213,9 +213,9 @@ class StateAfter(StateDir):
 
 
 def traces_of_run(state: StateDir, upto: int | None = None) -> list[Path]:
-    """What only a run leaves, which a launch that was killed before there was one does not: iterations that were played, training, jobs.
+    """Paths that only an actual run leaves, and not a launch that was killed before run.json: later iterations, training, jobs.
 
-    upto: of a launch that was to branch, which leaves iterations up to this one.
+    upto: for a fork, the last iteration that it copies from its parent.
     """
     played = [state.iteration(t).root for t in state.iterations() if t > (upto or 0)]
     jobs = StateDir(state.jobs)
@@ -225,9 +225,9 @@ def traces_of_run(state: StateDir, upto: int | None = None) -> list[Path]:
 
 
 def parse_iteration(path: str | Path) -> tuple[StateDir, int]:
-    """The run and the iteration that a person means by "state/iter_05".
+    """The run and the iteration of a path such as "state/iter_05".
 
-    Raises SpartaError where the last part is no iteration's name, or where there is no such folder.
+    Raises SpartaError where the last part is not the name of an iteration, or where the folder does not exist.
     """
     given = Path(path)
     folder = given.absolute() if given.name in ("", "..") else given
@@ -236,8 +236,8 @@ def parse_iteration(path: str | Path) -> tuple[StateDir, int]:
         raise SpartaError(f"{given} is not an iteration: give the folder of one, such as state/iter_05.")
     state = StateDir(folder.parent)
     if not folder.is_dir():
-        there = state.iterations()
-        known = ", ".join(state.iteration(t).root.name for t in there) if there else "no iterations"
+        found = state.iterations()
+        known = ", ".join(state.iteration(t).root.name for t in found) if found else "no iterations"
         raise SpartaError(f"{given} does not exist: {state.root} holds {known}; give one that exists.")
     return state, int(name[1])
 

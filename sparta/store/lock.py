@@ -1,13 +1,13 @@
 """One driver at a time: the lock of a run.
 
-jobs/lock/ always holds exactly one baton, an empty file called "free" or "held-<token>", and for the holder <token>.json saying who it
-is. The baton changes hands by renaming it from the very name that was judged, so of any number of processes exactly one succeeds, on
-local and network disks alike, and no moment exists in which nobody's baton is there. Who the holder is, only the baton says.
+jobs/lock/ always holds exactly one baton, an empty file called "free" or "held-<token>", and <token>.json, which describes the holder. A
+process takes the baton by renaming it from the name that it has examined, so of any number of processes exactly one succeeds, on local and
+network disks alike, and there is a baton at every moment. Only the baton says who the holder is.
 
-Whether a holder lives: on the same boot of the same host (and in the same process namespace) /proc knows. Of any other holder its
-heartbeat does: it touches its file every few seconds, and after 120 seconds without, by the file system's own clock, it counts as dead.
+Whether a holder is alive: on the same boot of the same host (and in the same process namespace), /proc tells. Any other holder is judged by its
+heartbeat: it touches its file every few seconds, and after 120 seconds without, by the file system's own clock, it counts as dead.
 
-While it is held, the lock guards the state (guard.py): who has lost it writes nothing into the state any more.
+While it is held, the lock guards the state (guard.py): a process that has lost it cannot write into the state.
 """
 
 import datetime
@@ -34,6 +34,7 @@ from sparta.store.files import (
     os_errors_named,
     put_tree,
     read_json,
+    read_measured,
     sync,
     write_json,
 )
@@ -52,10 +53,10 @@ _HELD = "held-"
 class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """jobs/lock/<token>.json: who took the lock.
 
-    process_start: clock ticks from boot to the process's start, telling two processes of one pid apart; None where there is no /proc.
-    machine: boot id and process namespace; processes of another `machine` cannot be looked up here. slurm_restarts: how often SLURM had
-    requeued the job by then. driver_job: the job where it is a batch job of slurm/, there for this driver alone; None for a driver that a
-    person started, be it inside an allocation. slurm_cluster: the cluster of the job, whose id may be another's on another cluster.
+    process_start: clock ticks from boot to the process's start, which tells apart two processes with one pid; None without /proc. machine: boot
+    id and process namespace; processes of another `machine` cannot be checked here. slurm_restarts: how often SLURM had requeued the job by
+    then. driver_job: the job's id if it is a batch job of slurm/, which exists only for this driver; None for a driver that a person started,
+    even inside an allocation. slurm_cluster: the cluster of the job, because another cluster may use the same id.
     """
 
     token: str
@@ -85,13 +86,13 @@ class Holder:
 
 
 class LockLost(SpartaError):
-    """The lock was taken over by another driver: what is being done is to stop, and nothing more may be written."""
+    """Another driver has taken over the lock: this one must stop and must not write any more."""
 
 
 class RunLock:
     """Holds the lock of `state` while the block runs.
 
-    Entering raises SpartaError, naming the holder, where a living process holds it; a dead one's lock is taken over, and `say` is told.
+    Entering raises SpartaError, naming the holder, where a live process holds it. A dead holder's lock is taken over, with a message to `say`.
     """
 
     def __init__(self, state: StateDir, say: Callable[[str], None]) -> None:
@@ -114,11 +115,15 @@ class RunLock:
     def __enter__(self) -> Self:
         with os_errors_named(self._folder):
             _make(self._folder)
-            write_json(self._file, self._claim)
             try:
+                write_json(self._file, self._claim)
                 self._take()
+                self._clear_claims()
                 self._note_driver_job(stays=True)
             except BaseException:
+                # A lock without a claim would count as one that its holder died with.
+                with suppress(FileNotFoundError):
+                    os.rename(self._baton, self._folder / _FREE)
                 self._file.unlink(missing_ok=True)
                 raise
         self._stop, self._lost = threading.Event(), threading.Event()
@@ -131,13 +136,13 @@ class RunLock:
     ) -> None:
         self._stop.set()
         take_down(self._guard)
-        # A forked child leaves the block as well; the lock is its parent's.
+        # A forked child also leaves the block, but the lock belongs to its parent.
         if os.getpid() != self._claim.pid:
             return
         with os_errors_named(self._folder):
-            # Interrupted, its job may be requeued, and is in the queue from then on with nobody holding the lock.
+            # After an interrupt the job may be requeued: it is then in the queue while nobody holds the lock, so its note stays.
             if self._baton.exists() and not (kind is not None and issubclass(kind, KeyboardInterrupt)):
-                # A note that stays does no harm; a lock that is not released would.
+                # A stale note does no harm; a lock that is not released would.
                 with suppress(SpartaError):
                     self._note_driver_job(stays=False)
             try:
@@ -147,18 +152,18 @@ class RunLock:
             self._file.unlink(missing_ok=True)
 
     def refuse_if_held(self) -> None:
-        """Raises SpartaError, naming the holder, where a living process holds the lock: what entering would do, with nothing written."""
+        """Raises SpartaError, naming the holder, where a live process holds the lock: the same check as on entering, without writing."""
         now = holder(self._state)
         if now is not None and now.alive:
             raise self._held_by(now)
 
     def check(self) -> None:
-        """Raises LockLost when the lock was lost: to be called before anything that must not be done twice, such as submitting jobs.
+        """Raises LockLost where the lock was lost. Call it before anything that must not be done twice, such as submitting jobs.
 
-        That happens to a process that was suspended for minutes while a driver on another host needed the lock.
+        A process loses its lock when it was suspended for minutes and a driver on another host took over.
         """
         with os_errors_named(self._folder):
-            # On a network disk the baton may be seen for a while after it was renamed elsewhere; the heartbeat asks the server.
+            # On a network disk a renamed baton may stay visible for a while; the heartbeat contacts the server.
             lost = self._lost.is_set() or not self._baton.exists()
         if lost:
             now = holder(self._state)
@@ -168,8 +173,8 @@ class RunLock:
             )
 
     def _take(self) -> None:
-        give_up = time.monotonic() + _SETTLE_SECONDS
-        while time.monotonic() < give_up:
+        deadline = time.monotonic() + _SETTLE_SECONDS
+        while time.monotonic() < deadline:
             name = _baton_name(self._folder)
             if name is None:
                 # A listing taken while the baton is renamed may show neither of its names.
@@ -189,12 +194,24 @@ class RunLock:
                 _claim_file(self._folder, name.removeprefix(_HELD)).unlink(missing_ok=True)
             return
         raise SpartaError(
-            f"{self._folder} does not say whether this run is being driven: make sure that no other driver runs on "
-            f"{self._state.root}, delete {self._folder} and run the same command again."
+            f"{self._folder} does not say whether this run is being driven: {_remedy(self._folder)}."
         )
 
+    def _clear_claims(self) -> None:
+        """Remove the claims of processes that were killed before they had the lock. Only for the holder of the lock.
+
+        A process wrongly assumed dead finds its claim gone at its next heartbeat, and counts the lock as lost.
+        """
+        for path in self._folder.glob("*.json"):
+            silent = _silent_seconds(path)
+            if path == self._file or silent is None:
+                continue
+            claim = read_measured(path, Claim)
+            if not (_lives(claim, silent) if claim else silent < DEAD_AFTER_SECONDS):
+                path.unlink(missing_ok=True)
+
     def _note_driver_job(self, stays: bool) -> None:
-        """Put the job of this driver, where it is one, into jobs/drivers.json, or take it out. For the holder of the lock."""
+        """Add this driver's batch job, if it runs in one, to jobs/drivers.json, or remove it. Only for the holder of the lock."""
         if self._claim.driver_job is None:
             return
         name, cluster = os.environ.get("SLURM_JOB_NAME", ""), self._claim.slurm_cluster
@@ -213,8 +230,8 @@ class RunLock:
             remedy = f"wait for it, watch it with {watch}, or stop it (kill {before.claim.pid}) and try again"
         else:
             remedy = (
-                f"watch it with {watch}, or stop it there; its last sign of life is {before.silent_seconds:.0f} s "
-                f"old, after {DEAD_AFTER_SECONDS:.0f} s it counts as dead and this command takes over"
+                f"watch it with {watch}, or stop it there; its last heartbeat was {before.silent_seconds:.0f} s "
+                f"ago, after {DEAD_AFTER_SECONDS:.0f} s it counts as dead and this command takes over"
             )
         return SpartaError(
             f"{self._state.root} is being driven by {before.claim}, {before.claim.command!r}: {remedy}."
@@ -225,21 +242,21 @@ class RunLock:
             try:
                 os.utime(self._file)
             except FileNotFoundError:
-                self._lost.set()  # taken over; `check` tells the driver
+                self._lost.set()  # taken over; `check` raises in the driver
                 return
             except OSError as error:
                 self._say(f"The heartbeat of the lock failed, trying again: {explain(error, self._file)}")
 
 
 def holder(state: StateDir) -> Holder | None:
-    """Who holds the lock of `state`, alive or not; None where it is free. Writes nothing that lasts, and needs no right to write."""
+    """The holder of the lock of `state`, alive or not; None where it is free. Leaves nothing behind and needs no write permission."""
     with os_errors_named(state.lock):
         name = _baton_name(state.lock) if state.lock.is_dir() else None
         return None if name is None or name == _FREE else _holder(state.lock, name)
 
 
 def _make(folder: Path) -> None:
-    """Create `folder` with a free baton in it, at once; nothing where it exists (a folder that is not empty is never replaced)."""
+    """Create `folder` with a free baton, atomically. Does nothing where it exists (a folder that is not empty is never replaced)."""
     put_tree(folder, lambda made: (made / _FREE).touch())
 
 
@@ -252,21 +269,35 @@ def _claim_file(folder: Path, token: str) -> Path:
 
 
 def _holder(folder: Path, baton: str) -> Holder | None:
-    """None where the claim is gone: its holder has just released or lost the lock."""
+    """The holder of `baton`; None where its claim is gone because it has just released or lost the lock."""
     path = _claim_file(folder, baton.removeprefix(_HELD))
+    silent = _silent_seconds(path)
+    if silent is None:
+        return None
     try:
-        touched = path.stat().st_mtime
-        claim = read_json(path, Claim)
-    except (FileNotFoundError, SpartaError):
+        claim = read_json(path, Claim, _remedy(folder))
+    except SpartaError:
         if path.exists():
             raise
         return None
-    silent = max(0.0, _now(folder) - touched)
     return Holder(claim, _lives(claim, silent), silent)
 
 
+def _remedy(folder: Path) -> str:
+    return f"make sure that no other driver runs on {folder.parent.parent}, delete {folder} and run the same command again"
+
+
+def _silent_seconds(claim_file: Path) -> float | None:
+    """How long nobody has touched it; None where it is gone."""
+    try:
+        touched = claim_file.stat().st_mtime
+    except FileNotFoundError:
+        return None
+    return max(0.0, _now(claim_file.parent) - touched)
+
+
 def _now(folder: Path) -> float:
-    """The time by the clock that stamps files in `folder`, which may be a server's; ours where nothing may be written there."""
+    """The time by the clock that stamps files in `folder`, which may be a server's; the local time where the folder is not writable."""
     probe = temporary_beside(folder / "clock")
     try:
         probe.touch(exist_ok=False)
@@ -281,7 +312,7 @@ def _lives(claim: Claim, silent: float) -> bool:
     job = (os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_CLUSTER_NAME"))
     ours = claim.slurm_job_id is not None and job == (claim.slurm_job_id, claim.slurm_cluster or job[1])
     if ours and claim.slurm_restarts < slurm_restarts():
-        # An earlier start of this very job, perhaps on a node that is no more: SLURM has ended it.
+        # An earlier start of this job, perhaps on a node that is gone: SLURM has ended it.
         return False
     if claim.machine == machine():
         try:
@@ -289,7 +320,7 @@ def _lives(claim: Claim, silent: float) -> bool:
         except ProcessLookupError:
             return False
         except PermissionError:
-            pass  # another user's: there, but /proc may hide it (hidepid), and then its heartbeat has to tell
+            pass  # another user's process: /proc may hide it (hidepid), and then the heartbeat decides
         else:
             if claim.process_start is None:
                 return True
@@ -311,7 +342,7 @@ def _claim_of_this_process() -> Claim:
         command=shlex.join(sys.argv),
         slurm_job_id=job,
         slurm_restarts=slurm_restarts(),
-        # Of a job within the job, an interactive one say, the variable is inherited and not meant.
+        # A job started inside the job, such as an interactive one, inherits the variable, but it does not apply to it.
         driver_job=job if os.environ.get("SPARTA_DRIVER_JOB") == job else None,
         slurm_cluster=os.environ.get("SLURM_CLUSTER_NAME") if job is not None else None,
     )

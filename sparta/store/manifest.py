@@ -1,7 +1,7 @@
-"""The commit of an iteration: MANIFEST.json, written last, says what the iteration consists of and which one it follows.
+"""The commit of an iteration: MANIFEST.json, written last, lists the contents of the iteration and names its parent.
 
-An iteration without a manifest did not happen. Equal content gives an equal manifest, byte for byte: no times, no hosts, and for
-folders of shards the set of rows instead of the files. Not covered, because they are measurements: stats.json, the adapters' log.jsonl and report.json.
+An iteration without a manifest is not committed. Equal content gives an equal manifest, byte for byte: no times, no hosts, and for folders of
+shards the set of rows instead of the files. Measurements are not covered: stats.json, the adapters' log.jsonl and report.json.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from sparta.store.shards import RowsEntry, ShardReader, rows_digest, shard_files
 
 ROW_TYPES: Mapping[str, type[Row]] = {"responses": Response, "votes": Vote, "training": Trained}
 INIT_POOL_ROW_TYPES: Mapping[str, type[Row]] = {**ROW_TYPES, "training": TrainedExpert}
-"""What the folders of shards hold, and those of iteration 0. What a method brings beside them it says itself, see `verify`."""
+"""The row types of folders of shards, and those of iteration 0. A method may add its own, see `verify`."""
 
 
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,13 +44,13 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def commit(
     iteration: IterationDir, parent: str, files: Sequence[Path], rows: Mapping[str, type[Row] | RowsEntry]
 ) -> Manifest:
-    """Write the manifest of `iteration`, which makes it count. Everything it covers is brought to the disk before.
+    """Commit `iteration` by writing its manifest. Everything it covers is flushed to the disk first.
 
     parent: see `parent_hash`. files: whole files of the iteration; those below adapters/ are always covered and need not be given.
     rows: folders of shards with the type of their rows, or with the entry of a ShardReader that has just read them.
 
-    Committing the same content again changes nothing. Raises SpartaError where a file is missing, where shards cannot be read, and
-    where the iteration is committed with other content.
+    Committing the same content again changes nothing. Raises SpartaError where a file is missing, where shards cannot be read, and where the
+    iteration is already committed with other content.
     """
     names = sorted(
         {path.relative_to(iteration.root).as_posix() for path in files} | set(_adapter_files(iteration))
@@ -86,7 +86,7 @@ def read_manifest(iteration: IterationDir) -> Manifest:
 
 
 def parent_hash(state: StateDir, t: int, recipe_hash: str) -> str:
-    """What the manifest of iteration `t` names as its parent: the hash of the manifest before, for iteration 0 `recipe_hash`."""
+    """The parent in the manifest of iteration `t`: the hash of the previous manifest; for iteration 0, `recipe_hash`."""
     return recipe_hash if t == 0 else whole.sha256_file(state.iteration(t - 1).manifest)
 
 
@@ -98,12 +98,14 @@ def verify(
 ) -> None:
     """Check every committed iteration, or those up to `upto`: the chain of manifests, every file, every set of rows.
 
-    row_types: what the folders of shards hold, by their names, from the first iteration on; a method may have kinds of its own.
+    Every iteration before the last one that has begun must have its manifest.
 
-    Raises SpartaError that names the first file which is missing or changed, and what to do. A run that has committed nothing is valid.
+    row_types: the row type of each folder of shards, by name, from iteration 1 on; a method may have its own.
+
+    Raises SpartaError naming the first file that is missing or was changed, and the remedy. A run without commits is valid.
     """
-    last = state.last_committed() if upto is None else upto
-    for t in range(0 if last is None else last + 1):
+    last = _last_to_verify(state) if upto is None else upto
+    for t in range(last + 1):
         iteration = state.iteration(t)
         if not present(iteration.manifest):
             _reject(iteration, f"{iteration.manifest} is missing")
@@ -121,6 +123,13 @@ def verify(
                 _reject(iteration, f"{iteration.root / name} was added after the commit")
         for name, rows in manifest.rows.items():
             _verify_rows(iteration, name, rows, row_types if t else INIT_POOL_ROW_TYPES)
+
+
+def _last_to_verify(state: StateDir) -> int:
+    """The last iteration that is committed, or was; -1 where none is."""
+    before_the_last = max(state.iterations(), default=0) - 1
+    committed = state.last_committed()
+    return max(before_the_last, -1 if committed is None else committed)
 
 
 def _verify_file(iteration: IterationDir, name: str, entry: FileEntry) -> None:
@@ -146,7 +155,7 @@ def _verify_rows(
     try:
         found = rows_digest(ShardReader(folder, of))
     except SpartaError as error:
-        # The reader's advice, to delete a line, suits an iteration that is still being made.
+        # Drop the reader's advice to delete a line: it applies only to iterations that are not committed.
         what = str(error).partition(": delete ")[0]
         _reject(iteration, f"{what}{_touched_since(iteration, folder)}", error)
     if found != expected:
@@ -160,7 +169,7 @@ def _verify_rows(
 
 
 def _touched_since(iteration: IterationDir, folder: Path) -> str:
-    """Which shard files are younger than the manifest: those that somebody edited, most likely."""
+    """A hint at shard files that are newer than the manifest, most likely because somebody edited them."""
     with whole.os_errors_named(folder):
         committed = iteration.manifest.stat().st_mtime_ns
         names = [str(path) for path in shard_files(folder) if path.stat().st_mtime_ns > committed]
@@ -186,7 +195,7 @@ def _remedy(iteration: IterationDir) -> str:
 
 
 def _file_entry(path: Path) -> FileEntry:
-    """Of a file that is on the disk when this returns: others than ourselves (safetensors) write without syncing."""
+    """The entry of a file, which is flushed to the disk first: libraries such as safetensors write without syncing."""
     with whole.os_errors_named(path), opened(path) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         size = file.tell()

@@ -1,4 +1,4 @@
-"""Processes of this machine, told apart even when a pid is used again."""
+"""Processes of this machine, identified even if a pid is reused."""
 
 import os
 import socket
@@ -21,7 +21,7 @@ def identify(pid: int) -> ProcessId:
 
 
 def lives(process: ProcessId) -> bool:
-    """Whether that very process is still there; False for one of another machine, which cannot be looked up here."""
+    """Whether exactly this process still runs; False for one of another machine, which cannot be checked here."""
     return (
         process.start is not None
         and process.machine == machine()
@@ -30,7 +30,7 @@ def lives(process: ProcessId) -> bool:
 
 
 def runs(pid: int) -> bool:
-    """Whether a process of this machine has `pid`, whoever's it is; one of which only the exit status is left does not run."""
+    """Whether a process of this machine, of any user, has `pid`; a zombie does not count."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -46,7 +46,7 @@ def slurm_restarts() -> int:
 
 
 def machine() -> str:
-    """Names the set of processes that can be looked up here: equal for two processes that see each other's pids."""
+    """An id of this boot and process namespace: equal for two processes that can see each other's pids."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     if not boot.exists():
         return socket.gethostname()
@@ -54,14 +54,14 @@ def machine() -> str:
 
 
 def process_start(pid: int) -> int | None:
-    """Clock ticks from boot to the start of the process (/proc/<pid>/stat, field 22), telling two processes of one pid apart.
+    """Clock ticks from boot to the start of the process (/proc/<pid>/stat, field 22), which tells apart two processes with one pid.
 
-    None where that cannot be read, -1 where only the process's exit status is left.
+    None where that cannot be read, -1 for a zombie.
     """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
-    # The second field is the program's name in brackets and may itself hold brackets and spaces.
+    # The second field is the program's name in parentheses, which may itself contain parentheses and spaces.
     fields = stat.rpartition(")")[2].split()
     return -1 if fields[0] in "ZX" else int(fields[19])

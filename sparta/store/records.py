@@ -1,7 +1,7 @@
 """The rows of the state: one record type a file, typed and validated when read.
 
-Fields are documented for users in state/README.md. A row's `key` says which work it is the result of; two rows of one key must be equal
-except for `MEASUREMENTS`. Models are named, never numbered: a file can be read without the pool.
+state/README.md documents the fields for users. A row's `key` names the work that produced it; two rows with one key must be equal except for
+`MEASUREMENTS`. Models are referred to by name, never by number, so a file can be read without the pool.
 
 To add a field: put it last, with a default that means what rows without it meant. Nothing else; see row_schema.py.
 """
@@ -21,7 +21,7 @@ FinishReason = Literal["stop", "length", "prompt_too_long"]
 
 
 class Row(Protocol):
-    """A record that phases write: it knows the key of the work that it is the result of."""
+    """A record that phases write, with the key of the work that produced it."""
 
     @property
     def key(self) -> str: ...
@@ -44,11 +44,11 @@ class Combat(Record, frozen=True):
 
 
 class Response(Record, frozen=True):
-    """responses/: what one contestant answered.
+    """responses/: the response of one contestant.
 
-    text: the answer alone; what was thought before it is `thinking`. answered: False where the thinking never ended, so that there is no answer.
-    token_ids: the completion as sampled, its end-of-sequence token included where it was produced; empty from an endpoint.
-    tokenizer: fingerprint of the tokenizer the ids belong to; empty from an endpoint.
+    text: the answer only; the thinking before it is `thinking`. answered: False where the thinking never ended, so there is no answer.
+    token_ids: the completion as sampled, including the end-of-sequence token if it was produced; empty from an endpoint. tokenizer: fingerprint
+    of the tokenizer of the ids; empty from an endpoint.
     """
 
     combat_id: str
@@ -71,8 +71,8 @@ class Response(Record, frozen=True):
 class Vote(Record, frozen=True):
     """votes/: one judge's score of one response; None is a missing vote, never a default.
 
-    raw: what the judge wrote last (for `expected` the working, if any). tries: attempts spent. new_tokens, seconds: of all of them. cut: tokens
-    of the response left out of the prompt. thinking: before `raw`. answered: False where the last try was a thought that never ended.
+    raw: the judge's last output (for `expected` the reasoning, if any). tries: attempts made. new_tokens, seconds: of all attempts. cut: tokens of
+    the response left out of the prompt. thinking: before `raw`. answered: False where the last attempt's thinking never ended.
     """
 
     combat_id: str
@@ -96,7 +96,7 @@ class Vote(Record, frozen=True):
 
 
 class Result(Record, frozen=True):
-    """combats.jsonl: what became of a combat in the replay.
+    """combats.jsonl: the result of a combat in the replay.
 
     scores: aggregated scores of the two contestants, None where no judge scored both. winner: None where there is no pair.
     reason: "pair", or why there is none (see sparta.arena.preferences.REASONS).
@@ -113,13 +113,13 @@ class Result(Record, frozen=True):
 
 
 class Pair(Record, frozen=True):
-    """preferences.jsonl: a preference pair. Two-fold fields are in the order chosen, rejected.
+    """preferences.jsonl: a preference pair. Fields with two entries are in the order chosen, rejected.
 
-    prompt: always null; the question is `messages`. Without such a column TRL takes for the prompt what chosen and rejected begin with, and
-    trains without the question. With it TRL stops, and jobs/export_pairs.py writes what it trains on.
+    prompt: always null; the prompt is `messages`. Without such a column TRL would use the common prefix of chosen and rejected as the prompt, and
+    train without the question. With it TRL stops with an error; jobs/export_pairs.py writes its format.
 
-    finished: whether the response ended by itself; a response cut off at the token limit is never taught to end there. thinking: what was thought
-    before each answer; the token ids hold it too.
+    finished: False where the response was cut at the token limit; training never teaches a model to stop where a response was cut.
+    thinking: the thinking before each answer, which is also part of the token ids.
     """
 
     combat_id: str
@@ -135,14 +135,15 @@ class Pair(Record, frozen=True):
     prompt: None = None
     thinking: tuple[str, str] = ("", "")
 
-    # TRL looks for the column, so it is there although it is null.
+    # TRL checks for the column, so it is written although it is null.
     written_at_default: ClassVar[tuple[str, ...]] = ("prompt",)
 
 
 class Trained(Record, frozen=True):
-    """training/: one pool member has learned from the iteration's pairs; its adapter is in place under adapters/<model>/.
+    """training/: one pool member was trained on the iteration's pairs; its adapter is in adapters/<model>/.
 
-    sha256: digest of the adapter's files. pairs: used. dropped: too long for `dpo.max_length`, or without a completion token. first_loss and mean_loss in nats.
+    sha256: digest of the adapter's files. pairs: used. dropped: pairs too long for `dpo.max_length`, or without a completion token. first_loss,
+    mean_loss: in nats.
     """
 
     model: str
@@ -161,10 +162,10 @@ class Trained(Record, frozen=True):
 
 
 class SftDataInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """data/lessons.json, an entry an expert: what it is trained on.
+    """data/lessons.json: the training data of one expert.
 
-    data: as the recipe names it. characters: of all messages. sha256: digest of the rows as they are used, in their order. held_out: rows that
-    hold a question of validation or test of what the run is scored on, as these were when it began.
+    data: as the recipe names it. characters: of all messages. sha256: digest of the rows as used, in order. held_out: rows left out because they
+    contain a validation or test question of a task that the run is scored on, as of its start.
     """
 
     data: str
@@ -175,10 +176,11 @@ class SftDataInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TrainedExpert(Record, frozen=True):
-    """iter_00/training/: an expert of the pool has been trained from data; its adapter is in place under adapters/<model>/.
+    """iter_00/training/: an expert of the pool was trained from data; its adapter is in adapters/<model>/.
 
-    sha256: digest of the adapter's files. rows: used, one for each answer where the chat template knows thinking. dropped: too long for `pool.sft.max_length` or the context, or without a token to learn.
-    Losses in nats: of the first update, of the last one, and the mean of all. tokens: of all rows and epochs, prompts with them.
+    sha256: digest of the adapter's files. rows: used, one for each answer where the chat template supports thinking. dropped: rows too long for
+    `pool.sft.max_length` or the context, or without a token to train on. Losses in nats: of the first update, of the last one, and the mean of all.
+    tokens: of all rows and epochs, including prompts.
     """
 
     model: str
@@ -198,11 +200,11 @@ class TrainedExpert(Record, frozen=True):
 
 
 class Answer(Record, frozen=True):
-    """evals/<task>/<split>/answers-...: what a checkpoint answered to one item.
+    """evals/<task>/<split>/answers-...: a checkpoint's answer to one item.
 
-    grades: by metric, in the metric's own unit, those that a program gives; a metric that could not be graded is left out, and so are those that
-    a judge gives (see Grade). choice_logs: log-likelihood (nats) of each choice, where choices are weighed and nothing is written. thinking: before
-    the `text`. answered: False where the thinking never ended, so that there is nothing to grade.
+    grades: by metric, in the metric's own unit, as computed by a program; metrics that could not be graded are left out, and so are a judge's
+    (see Grade). choice_logs: log-likelihood (nats) of each choice, where choices are log-likelihood scored and nothing is generated. thinking:
+    before the `text`. answered: False where the thinking never ended, so there is nothing to grade.
     """
 
     task: str
@@ -226,10 +228,10 @@ class Answer(Record, frozen=True):
 
 
 class Grade(Record, frozen=True):
-    """evals/<task>/<split>/grades-...: what the judge of the evaluation gave an answer by one metric; None where it could not be read.
+    """evals/<task>/<split>/grades-...: the evaluation judge's score of an answer by one metric; None where it could not be parsed.
 
-    raw: what the judge wrote last. tries: attempts spent. new_tokens, seconds: of all of them. cut: tokens of the answer left out of the prompt.
-    thinking, answered: as of a vote.
+    raw: the judge's last output. tries: attempts made. new_tokens, seconds: of all attempts. cut: tokens of the answer left out of the prompt.
+    thinking, answered: as in Vote.
     """
 
     task: str
@@ -256,8 +258,8 @@ class Grade(Record, frozen=True):
 class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """pool.json: one model of the pool at one iteration.
 
-    base: as the recipe names it. adapter: folder relative to the state directory; a copy's is its original's until it is trained. sha256: digest
-    of the adapter's files.
+    base: as the recipe names it. adapter: folder relative to the state directory; a copy of a model shares the original's folder until it is
+    trained. sha256: digest of the adapter's files.
     """
 
     name: str

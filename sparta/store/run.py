@@ -1,4 +1,4 @@
-"""A run: a state directory together with the recipe that is frozen in it."""
+"""A run: a state directory with the recipe frozen in it."""
 
 import platform
 import uuid
@@ -24,12 +24,12 @@ _PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "submitit", "
 
 
 class RunInfo(msgspec.Struct, frozen=True):
-    """run.json. `genesis`: the recipe hash that the chain of manifests begins with (a fork keeps its parent's).
+    """run.json. genesis: the recipe hash at the start of the chain of manifests (a fork keeps its parent's).
 
-    day: what prompts call today where they do; "" in states of earlier versions, whose prompts take that of `created`. A fork keeps its parent's.
-    instructions_sha256, lessons_sha256, gold_sha256: of data/train.jsonl, data/lessons.json and data/gold.jsonl; the second is empty where no expert is
-    trained from data, the third where the method needs no gold answers.
-    forked_from: of a fork its parent and the iteration after which it branched, as `origin` names them.
+    day: today's date in prompts that mention one; "" in states of earlier versions, which use the date of `created`. A fork keeps its parent's.
+    instructions_sha256, lessons_sha256, gold_sha256: of data/train.jsonl, data/lessons.json and data/gold.jsonl; the second is empty where no
+    expert is trained from data, the third where the method needs no gold answers.
+    forked_from: a fork's parent and the iteration after which it branched, in the format of `origin`.
     """
 
     schema_version: int
@@ -46,17 +46,17 @@ class RunInfo(msgspec.Struct, frozen=True):
     gold_sha256: str = ""
 
     def origin(self, t: int) -> str:
-        """What a fork of this run after iteration t is forked from."""
+        """The `forked_from` of a fork of this run after iteration t."""
         return f"{self.run_id} iteration {t}"
 
     @property
     def inherited(self) -> int:
-        """The last iteration that is its parent's; 0, the initial pool, for a run of its own."""
+        """The last iteration inherited from the parent; 0, the initial pool, for a run that is not a fork."""
         return int(self.forked_from.rpartition(" ")[2]) if self.forked_from else 0
 
 
 class Run:
-    """An open run. Reads what phases share; files that never change are read once."""
+    """An open run. It reads the files that phases share; those that never change are read once."""
 
     def __init__(self, state: StateDir, recipe: Recipe, info: RunInfo) -> None:
         self.state = state
@@ -66,7 +66,7 @@ class Run:
 
     @classmethod
     def open(cls, state: StateDir) -> "Run":
-        """The run in `state`. Raises SpartaError where there is none, its run.json is lost, or it is one of another schema version."""
+        """The run in `state`. Raises SpartaError where there is none, run.json is lost, or the schema version differs."""
         if not present(state.run_json):
             refuse_lost_run(state)
             raise SpartaError(
@@ -78,9 +78,11 @@ class Run:
                 f"{state.run_json} has schema version {version}, this code reads version {SCHEMA_VERSION}: use the release that wrote it, "
                 "or choose another --state"
             )
-        # A pipe in its place would be read without end.
+        # Refuses a pipe, which would block the read.
         present(state.recipe_yaml)
-        return cls(state, thaw(state.recipe_yaml), files.read_json(state.run_json, RunInfo))
+        with files.os_errors_named(state.recipe_yaml):
+            recipe = thaw(state.recipe_yaml)
+        return cls(state, recipe, files.read_json(state.run_json, RunInfo))
 
     @staticmethod
     def describe(recipe: Recipe) -> RunInfo:
@@ -102,11 +104,11 @@ class Run:
         files.write_bytes(self.state.recipe_yaml, self.recipe.to_yaml().encode())
 
     def save(self) -> None:
-        """Write run.json: from now on there is a run in the state."""
+        """Write run.json: from now on the state holds a run."""
         files.write_json(self.state.run_json, self.info)
 
     def refreeze(self, recipe: Recipe) -> None:
-        """Go on with `recipe`, which has the same identity and may carry the run out otherwise; tasks in other processes see it too."""
+        """Continue with `recipe`, which has the same identity but may be carried out differently. It is written, so other processes use it too."""
         if recipe != self.recipe:
             self.recipe = recipe
             self.freeze()
@@ -118,30 +120,30 @@ class Run:
 
     @cached_property
     def sft_data(self) -> dict[str, SftDataInfo]:
-        """What each expert is trained on that is trained from data, by name: data/lessons.json."""
+        """The training data of experts that are trained from data, by name: data/lessons.json."""
         return (
             files.read_json(self.state.sft_data, dict[str, SftDataInfo]) if self.recipe.pool.experts else {}
         )
 
     @property
     def day(self) -> date:
-        """The day on which the run began, by UTC."""
+        """The day on which the run began, in UTC."""
         return date.fromisoformat(self.info.day or self.info.created[:10])
 
     @property
     def chat(self) -> ChatOptions:
-        """What every prompt of the run is rendered with."""
+        """The options for rendering every prompt of the run."""
         return self.recipe.chat.options(self.day)
 
     @property
     def judge_chat(self) -> ChatOptions:
-        """What every prompt of the evaluation's judge is rendered with."""
+        """The options for rendering every prompt of the evaluation's judge."""
         judge = self.recipe.evaluation.judge
         return judge.chat.options(self.day) if judge else self.chat
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Names of the pool, in the recipe's order."""
+        """Names of the pool's models, in the recipe's order."""
         return tuple(model.name for model in self.recipe.pool.models)
 
     @property
@@ -154,7 +156,7 @@ class Run:
         return self.state.iteration(t)
 
     def plan(self, t: int) -> list[Combat]:
-        """The combats of iteration t in plan order; read once, since a plan never changes."""
+        """The combats of iteration t in plan order; cached, because a plan never changes."""
         if t not in self._plans:
             self._plans = {t: list(files.read_rows(self.iteration(t).plan, Combat))}
         return self._plans[t]
@@ -165,14 +167,14 @@ class Run:
 
 
 def refuse_lost_run(state: StateDir, upto: int | None = None) -> None:
-    """Raises SpartaError where `state`, which has no run.json, holds what only a run leaves; upto: see `traces_of_run`."""
+    """Raises SpartaError where `state` has no run.json but holds files of a run. upto: see `traces_of_run`."""
     if traces := traces_of_run(state, upto):
         left = ", ".join(str(path.relative_to(state.root)) for path in traces[:3]) + ", ..." * (
             len(traces) > 3
         )
         raise SpartaError(
-            f"{state.run_json} is missing, and {state.root} holds what a run has left ({left}): restore run.json from a copy, or choose another "
-            "--state (where it is a --fork that was broken off, type its command again)"
+            f"{state.run_json} is missing, and {state.root} holds files of a run ({left}): restore run.json from a copy, or choose another "
+            "--state (after an interrupted --fork, type its command again)"
         )
 
 

@@ -1,7 +1,7 @@
-"""Rows that arrive one by one: appended by many jobs to files of their own, read as one set.
+"""Rows that are appended one by one: each job writes its own file, and readers see one set.
 
-A folder of shards means the set of its rows. Which file a row stands in, in which order, of which attempt, and how often, is not
-part of the meaning: readers count a key once, and `RowsEntry` is the same for every way of dealing the same rows out.
+A folder of shards stands for the set of its rows. The file, order, attempt and number of copies of a row do not matter: readers count a key once,
+and `RowsEntry` does not depend on how rows are split into shards.
 """
 
 import hashlib
@@ -31,16 +31,16 @@ _canonical = msgspec.json.Encoder(order="sorted")
 
 
 class RowsEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A set of rows: how many, and the SHA-256 of their content without MEASUREMENTS, whatever their order."""
+    """A set of rows: their number, and a SHA-256 of their content without MEASUREMENTS that does not depend on their order."""
 
     count: int
     sha256: str
 
 
 def shard_file(folder: Path, attempt: int, shard: int, start: int = 0) -> Path:
-    """The file of one shard: a0-00003.jsonl. A task that was started again (`start` counts from 0) has one of its own, a0-00003-1.jsonl.
+    """The file of one shard: a0-00003.jsonl. Each restart of a task (`start` counts from 0) has its own file, a0-00003-1.jsonl.
 
-    A node that was cut off may still be writing while SLURM has started its task elsewhere.
+    A node that lost its network may still be writing while SLURM has restarted its task elsewhere.
     """
     again = f"-{start}" if start else ""
     return folder / f"a{attempt}-{shard:05d}{again}.jsonl"
@@ -49,11 +49,11 @@ def shard_file(folder: Path, attempt: int, shard: int, start: int = 0) -> Path:
 class ShardWriter:
     """Appends rows to the `shard_file` in `folder`, from one thread of one process.
 
-    A row is with the operating system when `write` returns, so the death of the process loses nothing; it is on the disk, and seen
-    by other hosts, after `flush_seconds` of further writing at the latest. Call `flush` after a batch that a silence follows.
+    When `write` returns, the row is in the operating system, so the death of the process loses nothing. It is on the disk, and visible to other
+    hosts, after `flush_seconds` of further writing at the latest. Call `flush` after a batch if a pause follows.
 
-    A file that ends within a row (its writer's host died) is cut back to the last whole row first: the torn row counts for no
-    reader, and ending it with a newline would make a line that every reader must refuse.
+    A file that ends within a row (its writer's host died) is first truncated to the last whole row: readers ignore the torn row, but would refuse
+    the line that appending to it would make.
     """
 
     def __init__(
@@ -75,9 +75,9 @@ class ShardWriter:
         self._synced = time.monotonic()
 
     def write(self, row: Row) -> None:
-        """Append `row`. Raises SpartaError when the disk is full; the file then ends with the last whole row and is closed.
+        """Append `row`. Raises SpartaError where the disk is full; the file then ends with the last whole row and is closed.
 
-        Raises LockLost, the row not written, where this process has lost the lock of the run.
+        Raises LockLost, without writing, where this process has lost the lock of the run.
         """
         if self._fd < 0:
             raise ValueError(f"{self.path} is closed")
@@ -94,7 +94,7 @@ class ShardWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Bring every row to the disk. Raises SpartaError when it cannot; a network disk reports here that it is full."""
+        """Flush every row to the disk. Raises SpartaError on failure; a full network disk is reported here."""
         try:
             os.fsync(self._fd)
         except OSError as error:
@@ -102,7 +102,7 @@ class ShardWriter:
         self._synced = time.monotonic()
 
     def close(self) -> None:
-        """Bring every row to the disk and let go of the file. A second call does nothing."""
+        """Flush every row to the disk and close the file. A second call does nothing."""
         if self._fd >= 0:
             self.flush()
             self._release()
@@ -131,11 +131,11 @@ class ShardWriter:
 
 
 class ShardReader(Generic[R]):
-    """One pass over the rows of a folder: each key once, duplicates compared, the digest computed on the way.
+    """One pass over the rows of a folder: yields each key once, compares duplicates and computes the digest.
 
-    Holds some hundred bytes a key, never the rows. Iterating raises SpartaError that names file and line where a whole line is
-    malformed or not an `of`, and both places where two rows of one key differ in more than MEASUREMENTS. A last line without
-    its newline is a row still being written, or torn: it is no row. A folder that is not there has no rows.
+    Holds about a hundred bytes a key in memory, never the rows. Iterating raises SpartaError naming file and line where a whole line is malformed
+    or not an `of`, and naming both places where two rows with one key differ in more than MEASUREMENTS. A last line without newline is still being
+    written, or torn, and does not count. A missing folder has no rows.
     """
 
     def __init__(self, folder: Path, of: type[R]) -> None:
@@ -157,7 +157,7 @@ class ShardReader(Generic[R]):
 
     @property
     def entry(self) -> RowsEntry:
-        """Count and digest of the rows. ValueError before an iteration has come to its end."""
+        """Count and digest of the rows. Raises ValueError before a pass is complete."""
         if self._entry is None:
             raise ValueError(f"{self._folder} has not been read to its end")
         return self._entry
@@ -186,7 +186,7 @@ def read_shards(folder: Path, of: type[R]) -> dict[str, R]:
 
 
 def rows_digest(rows: Iterable[Row]) -> RowsEntry:
-    """Count and digest of `rows`: a ShardReader, or any rows. Raises ValueError where two of one key disagree."""
+    """Count and digest of `rows`: a ShardReader, or any rows. Raises ValueError where two rows with one key differ."""
     digests = _Digests()
     for row in rows:
         if digests.add(row) is None:
@@ -195,19 +195,19 @@ def rows_digest(rows: Iterable[Row]) -> RowsEntry:
 
 
 def done_keys(folder: Path, of: type[R]) -> set[str]:
-    """Keys that have a row. Malformed lines raise SpartaError; whether duplicates agree is for the readers of rows to check."""
+    """Keys that have a row. Malformed lines raise SpartaError; duplicates are not compared."""
     return {row.key for path in shard_files(folder) for _, row in _rows(path, of)}
 
 
 class LineCounter:
-    """Counts whole lines of the shards as they grow, for a progress display: work done twice counts twice, nothing is validated."""
+    """Counts whole lines of growing shards for a progress display: duplicates count, nothing is validated."""
 
     def __init__(self, *folders: Path) -> None:
         self._folders = folders
         self._read: dict[Path, int] = {}
 
     def fresh(self) -> int:
-        """Lines that have come since the last call; the first call counts all."""
+        """Lines added since the last call; the first call counts all."""
         count = 0
         for path in (path for folder in self._folders for path in shard_files(folder)):
             with os_errors_named(path), opened(path) as file:
@@ -227,14 +227,14 @@ def shard_files(folder: Path) -> list[Path]:
 
 
 class _Digests:
-    """Remembers of every key which row it had: hashes only."""
+    """Remembers the hash of each key's row."""
 
     def __init__(self) -> None:
         self._places: dict[bytes, int] = {}
         self._hashes = bytearray()
 
     def add(self, row: Row) -> bool | None:
-        """True: the key is new. False: the same row again. None: another row of a key seen before."""
+        """True: a new key. False: the same row again. None: a different row for a known key."""
         fresh = len(self._places)
         place = self._places.setdefault(_key_hash(row), fresh)
         row_hash = _row_hash(row)
@@ -244,7 +244,7 @@ class _Digests:
         return False if self._hashes[place * _ROW_BYTES : (place + 1) * _ROW_BYTES] == row_hash else None
 
     def entry(self) -> RowsEntry:
-        """What was added. The end of it: the keys are let go, for sorting needs their room."""
+        """Count and digest of the rows added. Call it last: it drops the keys to free memory for sorting."""
         self._places.clear()
         view = memoryview(self._hashes)
         hashes = sorted(bytes(view[at : at + _ROW_BYTES]) for at in range(0, len(view), _ROW_BYTES))
@@ -284,7 +284,7 @@ def _rows(path: Path, of: type[R]) -> Iterator[tuple[int, R]]:
 
 
 def _end_of_rows(fd: int) -> int:
-    """Offset behind the last newline."""
+    """Offset after the last newline."""
     end = os.fstat(fd).st_size
     while end:
         start = max(0, end - 65536)

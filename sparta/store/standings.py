@@ -1,4 +1,4 @@
-"""Standings on disk: what the arena computes, as the state keeps it."""
+"""Standings on disk."""
 
 from sparta import rng
 from sparta.arena.reputation import Standing, initial_standing
@@ -19,6 +19,6 @@ def at_end(run: Run, t: int) -> dict[str, Standing]:
 
 
 def at_start(run: Run, t: int) -> dict[str, Standing]:
-    """The standing that iteration t is planned and judged with: that of t-1, one more model weighted down (appendix C.1)."""
+    """The standing for planning and judging iteration t: that of t-1 after reweighting, which weights down one more model (appendix C.1)."""
     stream = rng.stream(run.recipe.seed, t, "reweighting")
     return reweight(at_end(run, t - 1), t, run.recipe.reweighting, stream)

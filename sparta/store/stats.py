@@ -1,4 +1,4 @@
-"""stats.json: counts and measurements of an iteration, for people and reports; no hash covers it and no result depends on it."""
+"""stats.json: counts and measurements of an iteration for people and reports. No hash covers it and no result depends on it."""
 
 import msgspec
 
@@ -6,9 +6,9 @@ from sparta.store.records import Vote
 
 
 class JudgeStats(msgspec.Struct, frozen=True):
-    """Votes of one judge. missing: on responses that had text. cut: with a shortened response. sum: of its scores, for their mean.
+    """Votes of one judge. missing: votes on responses with text. cut: votes with a shortened response. sum: of its scores.
 
-    unanswered: of those missing, where its thinking never ended.
+    unanswered: missing votes whose thinking never ended.
     """
 
     votes: int = 0
@@ -21,7 +21,7 @@ class JudgeStats(msgspec.Struct, frozen=True):
     unanswered: int = 0
 
     def counting(self, vote: Vote, readable: bool) -> "JudgeStats":
-        """With one more vote; a missing vote on an empty response is not held against the judge."""
+        """These stats with one more vote; a missing vote on an empty response does not count against the judge."""
         if vote.score is None and not readable:
             return self
         return JudgeStats(
@@ -41,11 +41,11 @@ class JudgeStats(msgspec.Struct, frozen=True):
 
 
 class PhaseStats(msgspec.Struct, frozen=True):
-    """Cost of one phase. seconds: from dealing out to the last task's end, summed over attempts. busy: seconds of tasks. loads: bases loaded.
+    """Cost of one phase. seconds: from assignment to the last task's end, summed over attempts. busy: summed over tasks. loads: bases loaded.
 
-    load_seconds: what these loads took. cost: as it was dealt (see sparta/phases/token_costs.py), of tasks that came to their end. work_seconds:
-    what those tasks took, loads apart, so that cost / work_seconds is the throughput of one task. gpu_seconds, gpu_idle: GPU-seconds used, and
-    the share of those that were there which was not; sparta/cluster/gpu_time.py defines both.
+    load_seconds: time of these loads. cost: estimated cost (see sparta/phases/token_costs.py) of tasks that completed. work_seconds: time of those
+    tasks without loads, so cost / work_seconds is the throughput of one task. gpu_seconds, gpu_idle: GPU-seconds used, and the idle share of those
+    available; sparta/cluster/gpu_time.py defines both.
     """
 
     items: int
@@ -62,8 +62,8 @@ class PhaseStats(msgspec.Struct, frozen=True):
 
 
 class TokenCounts(msgspec.Struct, frozen=True):
-    """What an iteration, or a run, came to in tokens. generated: by models, thinking and further tries included. read: prompts of what was generated,
-    each try's, and what preference models read. trained: of training examples, both sides and all epochs, over all members.
+    """Tokens of an iteration or a run. generated: including thinking and further tries. read: prompts of every try, and the inputs of preference
+    models. trained: both sides of the training examples, times epochs, summed over members.
     """
 
     generated: int = 0
@@ -85,15 +85,16 @@ class TokenCounts(msgspec.Struct, frozen=True):
 
 
 FEW_PAIRS = 0.1
-"""The share of combats that must make pairs for an iteration to be worth its training."""
+"""Below this share of combats that made pairs, an iteration gets a warning."""
 
 
 class IterationStats(msgspec.Struct, frozen=True):
-    """One iteration. reasons: combats by what became of them; wins, losses: by model, of combats that made a pair.
+    """One iteration. reasons: combats by result; wins, losses: by model, of combats that made a pair.
 
-    too_long: prompts that left no room for a response. unanswered: responses whose thinking never ended. cut_responses: at the token limit. votes_saved: that nobody was asked for,
-    as the answers were equal or one was empty. dropped_pairs: by model, pairs that could not be trained on. mean_losses: by model, nats.
-    gpu_seconds, gpu_idle: as in PhaseStats, of all its phases together. unit: what is counted where it says combats: prompts of a method without. tokens: once it is committed.
+    too_long: prompts that left no room for a response. unanswered: responses whose thinking never ended. cut_responses: responses cut at the token
+    limit. votes_saved: votes not requested because the answers were equal or one was empty. dropped_pairs: by model, pairs that could not be
+    trained on. mean_losses: by model, in nats. gpu_seconds, gpu_idle: as in PhaseStats, of all phases together. unit: what `combats` counts;
+    methods without combats count prompts. tokens: set when the iteration is committed.
     """
 
     combats: int
@@ -122,7 +123,7 @@ class IterationStats(msgspec.Struct, frozen=True):
 
     @property
     def in_words(self) -> str:
-        """How many pairs came of the combats, and what became of the others."""
+        """The number of pairs from combats, and the results of the other combats, for a person."""
         share = f" ({self.pairs / self.combats:.0%})".replace("%", " %") if self.combats else ""
         others = [
             f"{count:,} {reason}" for reason, count in self.reasons.items() if count and reason != "pair"
@@ -133,12 +134,12 @@ class IterationStats(msgspec.Struct, frozen=True):
 
     @property
     def warning(self) -> str:
-        """A sentence where so few combats made pairs that the models hardly learn; empty otherwise."""
+        """A message where too few combats made pairs for useful training; empty otherwise."""
         if not self.combats or self.pairs >= FEW_PAIRS * self.combats:
             return ""
         others = [(count, reason) for reason, count in self.reasons.items() if count and reason != "pair"]
         most = f"; most of the others are {max(others)[1]}" if others else ""
         return (
-            f"only {self.pairs:,} of {self.combats:,} {self.unit} made a pair{most}: the models learn next to nothing from this iteration. Look at "
+            f"only {self.pairs:,} of {self.combats:,} {self.unit} made a pair{most}: training on this iteration has next to no effect. Check "
             f"its {'combats.jsonl' if self.unit == 'combats' else 'rankings.jsonl'}, and change the prompts, generation.temperature, or how judges vote"
         )

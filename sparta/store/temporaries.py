@@ -1,7 +1,7 @@
-"""Names for what is being written and not yet in its place, and what becomes of it where its writer was killed.
+"""Names of temporary files and folders, and how to find those of killed writers.
 
-.NAME.<machine>-<pid>-<random>.tmp lies beside NAME. The name tells the writer, so that what a dead one left can be removed while another
-process writes the same file.
+.NAME.<machine>-<pid>-<random>.tmp is beside NAME. The name identifies the writer, so files of a dead writer can be removed while another process
+writes the same file.
 """
 
 import hashlib
@@ -15,10 +15,10 @@ from pathlib import Path
 from sparta.store.process import machine, runs
 
 ABANDONED_AFTER_SECONDS = 3600.0
-"""What a process of another machine writes counts as abandoned when nothing of it has changed for so long."""
+"""A temporary file of another machine counts as abandoned when it has not changed for this long."""
 
 _WRITER = r"(?:(?P<machine>[0-9a-f]{8})-(?P<pid>[0-9]+)-[0-9a-f]{8}|[0-9a-f]{16})"
-"""Sixteen digits alone: of version 0.1.0, which told no writer."""
+"""Sixteen digits only: written by version 0.1.0, which did not name the writer."""
 _TEMPORARY = re.compile(rf"\..+\.{_WRITER}\.tmp", re.DOTALL)
 
 
@@ -28,18 +28,18 @@ def temporary_beside(path: Path) -> Path:
 
 
 def is_temporary(name: str) -> bool:
-    """Whether `name` is that of a file or folder that is being written, or whose writer was killed before renaming it."""
+    """Whether `name` is that of a temporary file or folder, being written or abandoned."""
     return name.startswith(".") and name.endswith(".tmp")
 
 
 def abandoned_of(path: Path) -> list[Path]:
-    """What killed writers of `path` have left, and not those of a longer name."""
+    """Temporary files of killed writers of exactly `path`."""
     name = re.compile(rf"\.{re.escape(path.name[:100])}\.{_WRITER}\.tmp")
     return [other for other in path.parent.iterdir() if name.fullmatch(other.name) and is_abandoned(other)]
 
 
 def is_abandoned(path: Path) -> bool:
-    """Whether `path` is a temporary file or folder, and the process that wrote it is gone, as far as can be told from here."""
+    """Whether `path` is a temporary file or folder whose writer is gone, as far as this machine can tell."""
     name = _TEMPORARY.fullmatch(path.name)
     if name is None:
         return False
@@ -49,7 +49,7 @@ def is_abandoned(path: Path) -> bool:
 
 
 def _last_change(path: Path) -> float:
-    """When anything of the file or folder was written last; now where it has just gone."""
+    """When the file, or anything in the folder, was last modified; now where it has just disappeared."""
     try:
         inside: Iterable[Path] = path.rglob("*") if path.is_dir() else ()
         return max(each.lstat().st_mtime for each in (path, *inside))

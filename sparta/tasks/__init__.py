@@ -1,1 +1,1 @@
-"""Data sets: instructions to align on, items to score on, and how an answer is graded. registry.py knows them by name."""
+"""Data sets: instructions to align on, items to score on, and grading of answers. registry.py lists them by name."""

@@ -1,4 +1,4 @@
-"""What a task is: splits of items, and grades for answers to them."""
+"""The interface of a task: splits of items, and grading of answers to them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ class Item(
 ):
     """One item of a data set, a line of its normalised JSONL.
 
-    messages: what the model is asked. reference: a whole good answer, for training on gold and for judges. choices: text by label.
-    answer: what is right: a text, a number, the label of the right choice; None where there is no gold. right: labels of all choices
-    that are right, where several are. level: the skill, subject or difficulty it belongs to.
+    messages: the prompt. reference: a complete good answer, for training on gold answers and for judges. choices: text by label.
+    answer: the right answer: a text, a number or the label of a choice; None if there is none. right: labels of all right choices, if
+    there are several. level: its skill, subject or difficulty.
     """
 
     item_id: str
@@ -34,7 +34,7 @@ class Item(
 
 @dataclass(frozen=True)
 class Metric:
-    """One number that a task scores answers by; higher is better. top: the best value. rubric: of those that a judge gives."""
+    """One metric of a task; higher is better. top: the best value. rubric: for metrics graded by a judge."""
 
     name: str
     top: float = 1.0
@@ -49,12 +49,12 @@ class Task(Protocol):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """The first is the one that checkpoints are chosen by."""
+        """The metrics; checkpoints are selected by the first."""
         ...
 
     @property
     def chat_template(self) -> bool:
-        """Whether evaluation asks through the chat template (C.5)."""
+        """Whether evaluation uses the chat template (C.5)."""
         ...
 
     @property
@@ -62,41 +62,41 @@ class Task(Protocol):
 
     @property
     def stop(self) -> tuple[str, ...]:
-        """Strings that end an answer where the chat template is left out: what bare text would go on with."""
+        """Stop strings without the chat template: how a model would continue plain text after its answer."""
         ...
 
     @property
     def likelihood(self) -> bool:
-        """Whether choices are weighed by their log-likelihood and nothing is written."""
+        """Whether choices are scored by log-likelihood, without generation."""
         ...
 
     @property
     def grading(self) -> str:
-        """How answers are graded, where the recipe says it and may say otherwise another time; else ""."""
+        """How answers are graded, if the recipe sets it and may change it during a run; else ""."""
         ...
 
     def items(self, split: Split, data: Data) -> Sequence[Item]:
-        """All items of `split`, always in the same order. Raises SpartaError where the split is missing, saying what to do."""
+        """All items of `split`, always in the same order. Raises SpartaError with a remedy if the split is missing."""
         ...
 
     def posed(self, item: Item) -> Item:
-        """`item` as models are asked it in an evaluation and its judge sees it. Items are written down as they were before."""
+        """`item` as shown to models and judges in an evaluation. States store items without this change."""
         ...
 
     def in_combat(self, item: Item) -> Item:
-        """`item` as contestants are asked it and judges see it. An answer of one word is for graders: most would be equal, and judges learn
-        nothing from them.
+        """`item` as shown to contestants and judges in a combat. Tasks whose evaluation asks for one word ask for more here, because most
+        one-word answers would be equal and tell judges nothing.
         """
         ...
 
     def plain(self, item: Item) -> tuple[Message, ...]:
-        """The messages of `item`, as it is posed, where the chat template is left out: with what makes a model go on with an answer."""
+        """The messages of `item` (as `posed`) without the chat template: with text around them that makes a model continue with an answer."""
         ...
 
     def grade(self, item: Item, text: str) -> dict[str, float]:
-        """Metrics of the answer `text` that a program gives; one that cannot be graded is left out."""
+        """The automatic metrics of the answer `text`; a metric that cannot be graded is left out."""
         ...
 
-    def weigh(self, item: Item, logs: Mapping[str, float]) -> dict[str, float]:
-        """Metrics of an item whose choices have these log-likelihoods (nats, by label); one that cannot be graded is left out."""
+    def score_likelihoods(self, item: Item, logs: Mapping[str, float]) -> dict[str, float]:
+        """Metrics of an item from the log-likelihoods (nats, by label) of its choices; a metric that cannot be graded is left out."""
         ...

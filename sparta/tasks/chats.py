@@ -1,4 +1,4 @@
-"""Chats to learn from: rows of any publisher in one form, what cannot be learned from left out and counted."""
+"""Chats for supervised training: converts rows of any publisher to one format; rows that cannot be used are dropped and counted."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ from sparta.chat.template import Message
 from sparta.store import files
 
 Turn = tuple[str, str | None]
-"""Who speaks, in the publisher's word, and the text."""
+"""A turn: the publisher's name of the role, and the text."""
 ROLES: Mapping[str, Literal["system", "user", "assistant"]] = {
     "system": "system",
     **dict.fromkeys(("user", "human", "prompter"), "user"),
@@ -22,7 +22,7 @@ ROLES: Mapping[str, Literal["system", "user", "assistant"]] = {
 class Chat(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, rename={"row_id": "id"}
 ):
-    """One row to learn from, a line of its normalised JSONL: messages that end with the assistant's, whose turns are taught."""
+    """One chat for supervised training, a line of its normalised JSONL. The last message is the assistant's; the loss is on its turns."""
 
     row_id: str
     messages: tuple[Message, ...]
@@ -30,7 +30,7 @@ class Chat(
 
 @dataclass(frozen=True)
 class Chats:
-    """Chats made from raw rows. dropped: rows and turns that were left out, by reason."""
+    """Chats made from raw rows. dropped: counts of dropped rows and turns, by reason."""
 
     rows: tuple[Chat, ...]
     dropped: Mapping[str, int] = field(default_factory=dict)
@@ -38,11 +38,11 @@ class Chats:
 
 
 def collected(rows: Iterable[tuple[str, Iterable[Turn]]], notes: Sequence[str] = ()) -> Chats:
-    """The chats of `rows`, each an id of its own with its turns, without those that are word for word an earlier one.
+    """The chats of `rows` (id, turns), without exact duplicates.
 
-    Nothing is put into anybody's mouth: a chat is cut before an empty turn, as what follows answers nothing; turns of one role in a row are
-    joined by a blank line; an answer before any question and a question at the end are taken out; a row that is left without an answer goes.
-    Raises ValueError where somebody else speaks.
+    No text is invented: a chat is truncated before an empty turn, because the rest would answer nothing; consecutive turns of one role
+    are joined by a blank line; an answer before any question and a question at the end are removed; a row without an answer is dropped.
+    Raises ValueError for an unknown role.
     """
     dropped: Counter[str] = Counter()
     joined = 0
@@ -60,16 +60,16 @@ def collected(rows: Iterable[tuple[str, Iterable[Turn]]], notes: Sequence[str] =
             continue
         if kept.setdefault(messages, chat) is not chat:
             dropped["rows that are word for word an earlier one"] += 1
-    said = (
+    joins = (
         [f"{joined:,} turns joined to the one before, which is of the same role, by a blank line"]
         if joined
         else []
     )
-    return Chats(tuple(kept.values()), dict(dropped), (*notes, *said))
+    return Chats(tuple(kept.values()), dict(dropped), (*notes, *joins))
 
 
 def _messages(turns: Iterable[Turn], dropped: Counter[str]) -> tuple[tuple[Message, ...], int]:
-    """The turns of a chat that can be learned from, none where there are none, and how many were joined to the one before."""
+    """The usable turns of a chat, empty if there are none, and how many were joined to the previous one."""
     messages: list[Message] = []
     taken_out: Counter[str] = Counter()
     joined = 0

@@ -1,7 +1,7 @@
-"""What a data set says of itself: where its raw rows come from, how they become items, how an answer is asked for and graded.
+"""The definition of a data set: where its raw rows come from, how they become items, how answers are requested and graded.
 
-The twelve of the paper are in the modules beside this one; the subsets that experts learn from have Sources of the same kind (subsets.py).
-Raw rows are opened by raw.py, what is made of them is kept by prepared.py.
+The paper's data sets are in benchmarks/; the subsets for experts use the same Sources (sft_data/tulu.py). raw_files.py reads raw rows,
+prepared.py stores the items.
 """
 
 import string
@@ -19,16 +19,16 @@ from sparta.tasks.scaffold import BARE, Scaffold
 
 Made = TypeVar("Made", covariant=True)
 Rows = Callable[[str], Iterator[dict[str, Any]]]
-"""The raw rows of the file or split with that key in `Source.files`; none where it is optional and absent."""
+"""Returns the raw rows of the file or split with a key of `Source.files`; no rows if it is optional and missing."""
 
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A file below the folder that a person names.
+    """A file below the folder that the user names.
 
-    name: its own. within: name of a folder somewhere above it, where its own would not do. origin: where a person gets it: repository and
-    path. parts: of a file that is one object, the keys that its rows are under, in their order: lists, or objects by id, which a row then
-    has as `id`; none: the file is its rows. columns: of a table whose first line does not name them, their names; nothing is quoted there.
+    name: file name. within: the name of a folder above it, if the file name alone is ambiguous. origin: where to get it: repository and
+    path. parts: for a file with one JSON object, the keys of its rows, in order: lists, or objects by id (rows then get the key `id`);
+    empty: the file holds the rows directly. columns: the column names of a table without a header line, which has no quoting.
     """
 
     name: str
@@ -39,16 +39,16 @@ class LocalFile:
 
     @property
     def described(self) -> str:
-        """The file as a person finds or puts it, and where it is from: gsm8k/train.jsonl, with or without folders between."""
+        """The file's place and origin, for messages: gsm8k/train.jsonl, with or without folders between."""
         place = f"{self.within}/{self.name}" if self.within else self.name
         return f"{place} ({self.origin})" if self.origin else place
 
 
 @dataclass(frozen=True)
 class HubSplit:
-    """A split on the Hugging Face hub. revision: commit of the data set's repository; "": the one that is current when it is prepared.
+    """A split on the Hugging Face hub. revision: commit of the data set's repository; "": the latest when it is prepared.
 
-    column, only: take the rows alone whose `column` is `only`, or begins so before a dot.
+    column, only: take only the rows whose `column`, up to the first dot, is `only`.
     """
 
     dataset: str
@@ -61,7 +61,7 @@ class HubSplit:
 
 @dataclass(frozen=True)
 class Splits:
-    """Items made from raw rows. A split is None where its rows were not there. dropped: how many rows were left out, by reason."""
+    """Items made from raw rows. A split is None if its rows are missing. dropped: counts of dropped rows, by reason."""
 
     train: tuple[Item, ...] | None = None
     validation: tuple[Item, ...] | None = None
@@ -72,9 +72,10 @@ class Splits:
 
 @dataclass(frozen=True)
 class Source(Generic[Made]):
-    """One place that a data set can be made from. optional: keys of files that may be absent; the splits they serve are then missing.
+    """One source of a data set. optional: keys of files that may be absent; their splits are then missing.
 
-    read: takes a row before it asks for the next one, and raises ValueError, in words that follow the row's place, where it cannot be used.
+    read: makes the items or chats. It processes each row before it takes the next, and raises ValueError for an invalid row, with a
+    message that continues the row's place.
     """
 
     files: Mapping[str, LocalFile | HubSplit]
@@ -92,9 +93,10 @@ def _as_it_is(item: Item) -> Item:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A Task on prepared data. It has one of grader (of a text) and weigher (of log-likelihoods), or neither where a judge gives all metrics.
+    """A Task on prepared data. It has either a grader (of a text) or a likelihood_scorer (of log-likelihoods), or neither if a judge gives all metrics.
 
-    combat: how an item is asked in a combat, where an evaluation asks for less. paper: numbers of items in the paper's Table 4: train, validation, test. missing: for splits that a source may lack, why, and what to get.
+    combat: changes an item for combats, where evaluation asks for shorter answers. paper: numbers of items in the paper's Table 4 (train,
+    validation, test). missing: for splits that a source may lack, the reason and the remedy.
     """
 
     name: str
@@ -107,7 +109,7 @@ class Dataset:
     licence: str
     paper: tuple[int, int, int]
     grader: Callable[[Item, str], dict[str, float]] = _nothing
-    weigher: Callable[[Item, Mapping[str, float]], dict[str, float]] = _nothing
+    likelihood_scorer: Callable[[Item, Mapping[str, float]], dict[str, float]] = _nothing
     combat: Callable[[Item], Item] = _as_it_is
     scaffold: Scaffold = BARE
     stop: tuple[str, ...] = ()
@@ -116,7 +118,7 @@ class Dataset:
 
     @property
     def likelihood(self) -> bool:
-        return self.weigher is not _nothing
+        return self.likelihood_scorer is not _nothing
 
     def items(self, split: Split, data: Data) -> Sequence[Item]:
         found = prepared.read(prepared.folder_of(data), self.name, split)
@@ -136,17 +138,17 @@ class Dataset:
     def grade(self, item: Item, text: str) -> dict[str, float]:
         return self.grader(item, text)
 
-    def weigh(self, item: Item, logs: Mapping[str, float]) -> dict[str, float]:
-        return self.weigher(item, logs)
+    def score_likelihoods(self, item: Item, logs: Mapping[str, float]) -> dict[str, float]:
+        return self.likelihood_scorer(item, logs)
 
 
-def asked(text: str) -> tuple[Message, ...]:
-    """The messages of an item that is asked in one turn."""
+def user_turn(text: str) -> tuple[Message, ...]:
+    """The messages of an item with a single user turn."""
     return (Message("user", text),)
 
 
 def with_another_end(item: Item, end: str, other: str) -> Item:
-    """`item` with `other` where what it asks ends with `end`; one that ends otherwise stays as it is."""
+    """`item` with the ending `end` of its last message replaced by `other`; unchanged if it ends differently."""
     *before, last = item.messages
     if not last.content.endswith(end):
         return item
@@ -155,7 +157,7 @@ def with_another_end(item: Item, end: str, other: str) -> Item:
 
 
 def lettered(texts: Sequence[str]) -> dict[str, str]:
-    """Choices by their letters: A, B, ..."""
+    """Choices labelled with letters: A, B, ..."""
     return dict(zip(string.ascii_uppercase, texts, strict=False))
 
 
@@ -167,14 +169,14 @@ def label_among(answer: Any, choices: Mapping[str, str]) -> str:
 
 
 def multiple_choice(question: str, choices: Mapping[str, str]) -> str:
-    """A question and, on a line each, its choices with their letters."""
+    """A question followed by its choices, one per line with their letters."""
     return "\n".join([question, *(f"{label}. {text}" for label, text in choices.items())])
 
 
 def right_letter(item: Item, text: str, things: Sequence[str] = ()) -> dict[str, float]:
-    """Accuracy of an answer to a multiple-choice item: whether it decides for the right letter, and no other; ungraded where a person could not tell.
+    """Accuracy of an answer to a multiple-choice item: whether it decides for the right letter; ungraded if it is ambiguous.
 
-    things: words that together with a letter before them name something in this data set, and no choice.
+    things: words of this data set that form another name with a letter before them, so that the letter is no choice.
     """
     from sparta.grading.letters import same_letter
 

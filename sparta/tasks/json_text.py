@@ -1,7 +1,7 @@
-"""JSON that people and publishers wrote: read so that nothing is lost, or refused with its line.
+"""Strict parsing of JSON from users and publishers: without loss, or refused with the line number.
 
-Numbers keep the digits that were typed. What JSON has no meaning for (NaN, Infinity), numbers that are too large, a key that an object has
-twice, and what is nested deeper than data ever is are refused. The suite's own files are read by `sparta.store.files`.
+Numbers keep their digits as typed. NaN and Infinity, numbers that are too large, duplicate keys in an object, and excessive nesting are
+refused. The suite's own files are read by `sparta.store.files`.
 """
 
 import json
@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from typing import Any, NoReturn, Self
 
 DEEPEST = 100
-"""Levels of nesting; real data has fewer than ten."""
+"""Maximum levels of nesting; real data has fewer than ten."""
 _LONGEST = 300
-"""Digits of a whole number."""
+"""Maximum digits of a whole number."""
 _DEEP = f"nested more than {DEEPEST} levels deep"
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],]|-?Infinity|NaN|-?[0-9][-+.0-9eE]*', re.DOTALL)
 
 
 class NotJson(ValueError):
-    """Text that is not used. line: where, from 1. The message says why, without the place."""
+    """Invalid text. line: its line, from 1. The message is the reason, without the place."""
 
     def __init__(self, why: str, line: int) -> None:
         super().__init__(why)
@@ -27,7 +27,7 @@ class NotJson(ValueError):
 
 
 class TypedNumber(float):
-    """A number with a fraction or an exponent. As text it is what was typed: 0.00001 and not 1e-05, 1e22, 1.50."""
+    """A number with a fraction or an exponent. Its text is what was typed: 0.00001 and not 1e-05, 1e22, 1.50."""
 
     digits: str
 
@@ -43,11 +43,11 @@ class TypedNumber(float):
 
 
 class _Refused(ValueError):
-    """What JSON's own parser takes and this one does not; where it stands, `_first_fault` finds out."""
+    """The text has something that the json module accepts and this parser does not; `_raise_first_fault` finds its position."""
 
 
 def parse_json(text: str) -> Any:
-    """The value that `text` holds; numbers with a fraction or an exponent are TypedNumbers. Raises NotJson."""
+    """The value of `text`; numbers with a fraction or an exponent are TypedNumbers. Raises NotJson."""
     try:
         value = json.loads(
             text,
@@ -104,15 +104,15 @@ def _is_deep(value: Any) -> bool:
 
 
 def _raise_first_fault(text: str) -> NoReturn:
-    """Raises NotJson for the first thing in `text` that is refused: text that JSON's own parser takes, or nests too deep for it."""
+    """Raise NotJson for the first refused part of `text`, which the json module accepts or which is nested too deeply for it."""
     for place, why in _faults(text):
         raise NotJson(why, text.count("\n", 0, place) + 1)
     raise NotJson(_DEEP, 1)
 
 
 def _faults(text: str) -> Iterator[tuple[int, str]]:
-    """Place and reason of all that is refused, in the order of the text."""
-    # Of each object that is open the keys so far; of a list nothing.
+    """Position and reason of everything that is refused, in the order of the text."""
+    # For each open object the keys so far, for each open list None.
     open_: list[set[str] | None] = []
     key_next = False
     for token in _TOKEN.finditer(text):

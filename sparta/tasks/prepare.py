@@ -1,4 +1,4 @@
-"""Data sets made ready: read from the hub or raw files, split, checked, written with their provenance."""
+"""Prepares data sets: reads them from the hub or raw files, splits and checks them, and writes them with their provenance."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ from sparta.tasks.sft_data.tulu import Subset
 
 @dataclass(frozen=True)
 class Origin:
-    """Where raw rows come from.
+    """The origin of raw rows.
 
-    folder: files below it; None: the hub. single: of the hub, each subset's own repository in place of the Tulu-v2 mixture. update: take the
-    hub's present revisions, not those of the last time.
+    folder: the folder with the files; None: the hub. single: on the hub, use each subset's own repository instead of the Tulu-v2 mixture.
+    update: use the latest revisions on the hub instead of those of the last preparation.
     """
 
     folder: Path | None = None
@@ -32,7 +32,7 @@ class Origin:
 
 
 def prepare(dataset: Dataset | Subset, origin: Origin, folder: Path) -> Provenance:
-    """Prepare one data set. Raises SpartaError where it cannot be, has no split at all, or, of a subset, no row."""
+    """Prepare one data set. Raises SpartaError if that is impossible, or if it has no split or (a subset) no row."""
     raw = _raw(dataset, origin, folder)
     if isinstance(dataset, Subset):
         return _prepare_subset(dataset, raw, folder)
@@ -49,7 +49,7 @@ def prepare(dataset: Dataset | Subset, origin: Origin, folder: Path) -> Provenan
 
 
 def _prepare_subset(subset: Subset, raw: Raw, folder: Path) -> Provenance:
-    """Its rows without those that a task prepared in `folder` is scored on: what is learned is not what is measured."""
+    """Prepare a subset, without rows that contain validation or test questions of the tasks prepared in `folder`."""
     tasks = [task for task in TASKS.values() if isinstance(task, Dataset)]
     scored = held_out(tasks, Data(task="all", folder=str(folder)))
     chats: Chats = _read(raw)
@@ -61,14 +61,12 @@ def _prepare_subset(subset: Subset, raw: Raw, folder: Path) -> Provenance:
         )
     if not kept:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in chats.dropped.items())
-        raise SpartaError(
-            f"no row is left to learn from ({reasons or 'there is none'}): get its source again"
-        )
+        raise SpartaError(f"no row is left to train on ({reasons or 'there is none'}): get its source again")
     return prepared.write_chats(folder, subset.name, kept, _provenance(subset, raw, chats, {}))
 
 
 def _kept_clear(chats: Chats, asked: int, scored: HeldOut) -> tuple[dict[str, int], tuple[str, ...]]:
-    """What is dropped from `chats`, and what is to say of them, with the `asked` rows that ask what is scored on."""
+    """The drop counts and notes of `chats`, including the `asked` rows that contain scored questions."""
     if not scored.tasks:
         return dict(chats.dropped), (
             *chats.notes,
@@ -117,7 +115,7 @@ def _raw(dataset: Dataset | Subset, origin: Origin, folder: Path) -> Raw:
 
 
 def _read(raw: Raw) -> Any:
-    """What the Source makes of its rows. Raises SpartaError naming the row that cannot be used."""
+    """The result of the Source's `read`. Raises SpartaError naming an invalid row."""
     try:
         return raw.source.read(raw.rows)
     except (LookupError, TypeError, AttributeError, ValueError) as error:

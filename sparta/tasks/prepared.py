@@ -1,10 +1,10 @@
-"""Prepared data: the splits of a task as JSON Lines of items, the subset that an expert learns from as one of chats, and what they were made from.
+"""Prepared data: the splits of a task as JSON Lines of items, a subset for experts as JSON Lines of chats, and their provenance.
 
     <folder>/<task>/train.jsonl, validation.jsonl, test.jsonl    one Item a line
     <folder>/<subset>/train.jsonl                                one Chat a line
-    <folder>/<either>/source.json                                a Provenance; it is written last and says which splits count
+    <folder>/<either>/source.json                                a Provenance, written last; it lists the valid splits
 
-jobs/prepare_data.py writes them (sparta.commands.prepare_data); tasks read their items, and sparta.tasks.sft_data.load the chats.
+The command prepare_data writes them; tasks read the items, sparta.tasks.sft_data.load reads the chats.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,10 +26,10 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 class Read(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What was read under one key of a data set's Source.
+    """The data read for one key of a data set's Source.
 
-    Of a local file: file (its path below the folder) and sha256. Of the hub: dataset, config, split and revision, the commit of the
-    dataset's repository, and which rows of the split, where not all.
+    For a local file: file (its path below the folder) and sha256. For the hub: dataset, config, split, revision (the commit of the data
+    set's repository), and only, if not all rows of the split were used.
     """
 
     file: str = ""
@@ -42,17 +42,17 @@ class Read(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 
 
 class SplitFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A split as written: its number of items (of a subset: chats) and the SHA-256 of its file."""
+    """A written split: its number of items (or chats) and the SHA-256 of its file."""
 
     items: int
     sha256: str
 
 
 class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """source.json: what the splits of a task, or a subset, were made from.
+    """source.json: the origin of the splits of a task, or of a subset.
 
-    files: what was read, by the key of the data set's Source. dropped: rows that were left out, by reason. missing: for a split that is not
-    there why, and what to get.
+    files: the data read, by key of the data set's Source. dropped: counts of dropped rows, by reason. missing: for each missing split, the
+    reason and the remedy.
     """
 
     task: str
@@ -67,20 +67,20 @@ class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def folder_of(data: Data) -> Path:
-    """Where the prepared data of the tasks lies."""
+    """The folder of the tasks' prepared data."""
     return Path(data.folder) if data.folder else DATASETS
 
 
 def command_to_prepare(folder: Path, task: str) -> str:
-    """What a person types to have `task` in `folder`."""
+    """The command that prepares `task` in `folder`."""
     return suggested("prepare_data", task, *(() if folder == DATASETS else ("--folder", folder)))
 
 
 def write(folder: Path, task: Task, splits: Mapping[Split, Sequence[Item]], source: Provenance) -> Provenance:
-    """Put `splits` below `folder` in the place of what is there. Returns `source` with what was written.
+    """Write `splits` below `folder`, replacing any earlier ones. Returns `source` with the written splits.
 
-    Raises SpartaError, and writes nothing, where two items of a split have one id, where two splits share an item, or where an item cannot
-    be graded (see `flaw`), or a judge is to see a reference that it has not.
+    Raises SpartaError, and writes nothing, if two items of a split have the same id, if two splits share an item, or if an item cannot be
+    graded (see `flaw`) or lacks the reference that its judge needs.
     """
     for split, items in splits.items():
         _check(task, split, items)
@@ -89,7 +89,7 @@ def write(folder: Path, task: Task, splits: Mapping[Split, Sequence[Item]], sour
 
 
 def write_chats(folder: Path, subset: str, chats: Sequence[Chat], source: Provenance) -> Provenance:
-    """Put the chats of a subset below `folder` in the place of what is there. Returns `source` with what was written."""
+    """Write the chats of a subset below `folder`, replacing any earlier ones. Returns `source` with the written split."""
     return _put(folder / subset, {"train": chats}, source)
 
 
@@ -110,7 +110,7 @@ def _put(
 
 
 def provenance(folder: Path, task: str) -> Provenance | None:
-    """What was prepared of `task` in `folder`; None where nothing was."""
+    """The provenance of `task` in `folder`; None if it is not prepared."""
     path = folder / task / "source.json"
     if not path.is_file():
         return None
@@ -123,7 +123,7 @@ def provenance(folder: Path, task: str) -> Provenance | None:
 
 
 def split_file(folder: Path, task: str, split: Split) -> SplitFile:
-    """What was written down of a split; the split itself is not read. Raises SpartaError where it is not prepared, saying what to run."""
+    """The recorded size and hash of a split, without reading the split. Raises SpartaError with the command to run if it is not prepared."""
     source = provenance(folder, task)
     command = command_to_prepare(folder, task)
     if source is None:
@@ -131,13 +131,13 @@ def split_file(folder: Path, task: str, split: Split) -> SplitFile:
     if split not in source.splits:
         why = source.missing.get(split, "its source has none")
         raise SpartaError(
-            f"{task} has no {split} split in {folder}: {why}; then run {command} again, with --from FOLDER for files of your own"
+            f"{task} has no {split} split in {folder}: {why}; then run {command} again, with --from FOLDER for your own files"
         )
     return source.splits[split]
 
 
 def read(folder: Path, task: str, split: Split) -> list[Item]:
-    """The items of a split. Raises SpartaError where it is not prepared, saying what to run, and where it was changed since."""
+    """The items of a split. Raises SpartaError with the command to run if it is not prepared, or was changed since."""
     return _read(folder, task, split, Item)
 
 
@@ -156,7 +156,7 @@ def _read(folder: Path, task: str, split: Split, of: type[T]) -> list[T]:
 
 
 def flaw(item: Item, answer: bool, choices: bool) -> str | None:
-    """Why an item cannot be graded, in words; None where it can. answer, choices: whether it needs one, and some."""
+    """Why an item cannot be graded; None if it can. answer, choices: whether it needs them."""
     if choices and not item.choices:
         return "has no choices"
     if answer and not (item.answer or "").strip():
@@ -171,7 +171,7 @@ def flaw(item: Item, answer: bool, choices: bool) -> str | None:
 
 
 def refuse_overlap(splits: Mapping[Split, Iterable[Item]]) -> None:
-    """Raises SpartaError where two splits ask the same: texts are compared without case and white space."""
+    """Raise SpartaError if two splits share a question; texts are compared ignoring case and white space."""
     seen: dict[str, tuple[Split, str]] = {}
     for split, items in splits.items():
         for item in items:
@@ -183,7 +183,7 @@ def refuse_overlap(splits: Mapping[Split, Iterable[Item]]) -> None:
 
 
 def content(item: Item) -> str:
-    """What an item asks, choices included, the same for texts that differ in case and white space alone."""
+    """The question of an item with its choices, normalised for case and white space."""
     texts = (*(turn.content for turn in item.messages), *item.choices.values())
     return "\n".join(" ".join(text.casefold().split()) for text in texts)
 

@@ -1,4 +1,4 @@
-"""The rows that a data set is made of, as its publishers wrote them: from files below a folder, or from the Hugging Face hub."""
+"""Reads the raw rows of data sets, as published: from files below a folder, or from the Hugging Face hub."""
 
 import csv
 import glob
@@ -20,7 +20,7 @@ Row = dict[str, Any]
 
 
 class Raw(Protocol):
-    """Rows by the keys of a Source. kind: where they come from. read: what was read so far, by key. current: the row given last, with its place."""
+    """Rows by the keys of a Source. kind: their origin. read: the data read so far, by key. current: the latest row, with its place."""
 
     source: Source[Any]
     kind: Literal["local", "hub"]
@@ -28,12 +28,12 @@ class Raw(Protocol):
     current: tuple[str, Row] | None
 
     def rows(self, key: str) -> Iterator[Row]:
-        """The rows of `key`, in their order; none where it is a file that is absent and optional. Raises SpartaError where it is absent or broken."""
+        """The rows of `key`, in order; none for a missing optional file. Raises SpartaError for any other missing or broken file."""
         ...
 
 
 class LocalRaw:
-    """The files of `source` below `folder`, found by name wherever they lie."""
+    """The files of `source`, found by name anywhere below `folder`."""
 
     kind: Literal["local", "hub"] = "local"
 
@@ -63,7 +63,7 @@ class LocalRaw:
         self.current = None
 
     def _find(self, wanted: LocalFile) -> Path | None:
-        """The one file of that name. Raises SpartaError where there are several with different contents."""
+        """The file of that name. Raises SpartaError if there are several with different contents."""
         found = [
             self.folder / name
             for name in sorted(
@@ -82,10 +82,10 @@ class LocalRaw:
 
 
 class HubRaw:
-    """Splits of data sets on the hub, by `datasets.load_dataset`, which keeps them in its cache. No code that a data set ships is run.
+    """Splits of data sets on the hub, loaded and cached by `datasets.load_dataset`. Code shipped with a data set is never run.
 
-    revisions: commit by data set, for those that `source` pins none for; one that is not named either is taken as it is now. local: the files
-    that serve as well, for the message where the hub does not.
+    revisions: commit by data set, for those that `source` does not pin; without one, the latest is used. local: equivalent local files,
+    for the error message if the hub fails.
     """
 
     kind: Literal["local", "hub"] = "hub"
@@ -105,7 +105,7 @@ class HubRaw:
             loaded = _load(wanted, commit)
         except SpartaError:
             raise
-        # Whatever it is (no network, no such data set, a gated one, a broken file), the way out is the same, and the libraries raise a dozen kinds.
+        # The libraries raise a dozen exception types (no network, unknown or gated data set, broken file); the remedy is always the same.
         except Exception as error:
             raise SpartaError(
                 f"{_title(wanted)} could not be loaded from the hub ({_first_line(error)}): try again where the hub can be reached, or copy "
@@ -133,27 +133,27 @@ class HubRaw:
             return ""
         if os.path.isdir(name):
             raise SpartaError(
-                f"a folder {name} lies in the working directory and would be read in place of the data set on the hub: run from elsewhere"
+                f"a folder {name} is in the working directory and would be read instead of the data set on the hub: run from another directory"
             )
-        asked = wanted.revision or self.revisions.get(name, "")
+        known = wanted.revision or self.revisions.get(name, "")
         if datasets.config.HF_HUB_OFFLINE:
-            if not asked:
+            if not known:
                 raise ConnectionError("HF_HUB_OFFLINE is set, and which revision to take is not known yet")
-            return asked
-        # Asked for even where it is known: load_dataset takes minutes to give up on a hub that is out of reach.
-        commit = huggingface_hub.HfApi().dataset_info(name, revision=asked or None, timeout=30).sha or ""
-        self.revisions[name] = asked or commit
-        return asked or commit
+            return known
+        # Also for a known revision, because load_dataset takes minutes to fail if the hub is unreachable.
+        commit = huggingface_hub.HfApi().dataset_info(name, revision=known or None, timeout=30).sha or ""
+        self.revisions[name] = known or commit
+        return known or commit
 
 
 def _load(wanted: HubSplit, commit: str) -> Any:
-    """The split, a `datasets.Dataset`. Raises SpartaError where the cache offers another revision than `commit`."""
+    """The split, a `datasets.Dataset`. Raises SpartaError if the cache returns another revision than `commit`."""
     import datasets
 
     loaded = datasets.load_dataset(
         wanted.dataset, name=wanted.config, split=wanted.split, revision=commit or None
     )
-    # Where the hub fails, load_dataset takes the latest revision of its cache without a word; the cache has a folder for each.
+    # If the hub fails, load_dataset silently uses the latest revision in its cache, which has one folder per revision.
     kept = {Path(file["filename"]).parent.name for file in loaded.cache_files}
     if commit and kept - {commit}:
         raise SpartaError(
@@ -164,7 +164,7 @@ def _load(wanted: HubSplit, commit: str) -> Any:
 
 
 def _numbered_rows(loaded: Any, wanted: HubSplit) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """The rows that are wanted, numbered from 1 as they lie in the split. The others are not read but for the column that tells them apart."""
+    """The wanted rows with their numbers in the split, from 1. Of the other rows, only the column used for the selection is read."""
     if not wanted.column:
         return enumerate(loaded, start=1)
     if wanted.column not in loaded.column_names:

@@ -1,4 +1,4 @@
-"""Tasks by name, and the subsets that experts learn from."""
+"""Tasks by name."""
 
 from sparta.errors import SpartaError
 from sparta.names import nearest
@@ -38,17 +38,17 @@ TASKS: dict[str, Task] = {
 
 
 def task_named(name: str, data: Data | None = None) -> Task:
-    """The task called `name`; `own`: that of the files which `data` names. Raises SpartaError with the nearest known name."""
+    """The task called `name`; `own`: the task of the files in `data`. Raises SpartaError with the most similar known name."""
     if name == "own":
         from sparta.tasks.user_files import UserTask
 
         if data is None or data.train is None:
             raise SpartaError(
-                "the task own is made of files of your own: name them in data.train, data.validation and data.test"
+                "the task own is made of your own files: name them in data.train, data.validation and data.test"
             )
         return UserTask(data)
     if name in TASKS:
         return TASKS[name]
     near = nearest(name, (*TASKS, "own"))
     meant = f"did you mean {near}?" if near else f"known tasks: {', '.join(TASKS)}."
-    raise SpartaError(f"there is no task {name}; {meant} Instructions of your own go into data.train")
+    raise SpartaError(f"there is no task {name}; {meant} Your own instructions go into data.train")

@@ -1,4 +1,4 @@
-"""What stands around a question where it is asked as bare text, to be gone on with: `Question: ... Answer:`. A chat template needs none of it."""
+"""The text around a question in a prompt without chat template, for the model to continue: `Question: ... Answer:`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,14 +10,16 @@ from sparta.chat.template import Message
 
 @dataclass(frozen=True)
 class Scaffold:
-    """lead: how every prompt of the task begins, asked either way. before, after: what bare text has between that and the question, and behind it."""
+    """lead: the beginning of every prompt of the task, with and without chat template. before, after: the text before and after the question,
+    only without chat template.
+    """
 
     lead: str = ""
     before: str = ""
     after: str = ""
 
     def added(self, messages: Sequence[Message]) -> tuple[Message, ...]:
-        """`messages` as bare text asks them."""
+        """`messages` with the scaffold, for a prompt without chat template."""
         *earlier, last = messages
         if self._is_in(last):
             return tuple(messages)
@@ -25,7 +27,7 @@ class Scaffold:
         return (*earlier, replace(last, content=f"{self.lead}{self.before}{question}{self.after}"))
 
     def removed(self, messages: Sequence[Message]) -> tuple[Message, ...]:
-        """`messages` without it, as data have it that earlier versions prepared."""
+        """`messages` without the scaffold, which data prepared by earlier versions contain."""
         *earlier, last = messages
         if not self._is_in(last):
             return tuple(messages)
@@ -37,4 +39,4 @@ class Scaffold:
 
 
 BARE = Scaffold()
-"""None: the question is asked as it is."""
+"""No scaffold: the question is used unchanged."""

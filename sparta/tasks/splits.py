@@ -1,6 +1,6 @@
-"""From rows to splits that share nothing: duplicates and overlap are taken out and counted, halves are cut by seed.
+"""Makes disjoint splits: removes and counts duplicates and overlaps, and halves data by seed.
 
-Two items are the same where they ask the same, but for case and white space (sparta.tasks.prepared.content).
+Two items are equal if their questions are, ignoring case and white space (sparta.tasks.prepared.content).
 """
 
 from collections import Counter
@@ -24,16 +24,16 @@ def shuffled(entries: Iterable[T], *name: int | str) -> list[T]:
 def halved(
     items: Iterable[Item], name: str, validation: int, test: int | None = None
 ) -> tuple[list[Item], list[Item]]:
-    """`items` in the random order called `name`, cut in two: the first `validation`, and the next `test` (None: the rest).
+    """`items` in the random order called `name`, split into the first `validation` and the next `test` (None: the rest).
 
-    What they ask decides, not the order they are given in: the hub and files order them differently.
+    The result depends on their questions, not on their order, because hub and files order them differently.
     """
     order = shuffled(sorted(items, key=content), name, "halves")
     return order[:validation], order[validation : None if test is None else validation + test]
 
 
 def distinct(items: Iterable[Item], dropped: Counter[str], what: str) -> list[Item]:
-    """`items` without those that ask what an earlier one asks, which are counted in `dropped` under `what`."""
+    """`items` without those that repeat the question of an earlier one; these are counted in `dropped` under `what`."""
     first: dict[str, Item] = {}
     for item in items:
         if first.setdefault(content(item), item) is not item:
@@ -42,7 +42,7 @@ def distinct(items: Iterable[Item], dropped: Counter[str], what: str) -> list[It
 
 
 def apart(train: Iterable[Item], others: Iterable[Item], dropped: Counter[str]) -> list[Item]:
-    """`train` without the items that are also among `others`, those that models are scored on; they are counted in `dropped`."""
+    """`train` without the items that are also in `others`, on which models are scored; these are counted in `dropped`."""
     taken = {content(item) for item in others}
     kept = []
     for item in train:

@@ -1,12 +1,13 @@
-"""A person's own data: JSON Lines files named in the recipe, checked line by line, and the task `own` that they make.
+"""User data: JSON Lines files named in the recipe, checked line by line, and the task `own` made from them.
 
-Experts learn from files of the same form (sparta.tasks.sft_data.load). A line is an object with `prompt` (text) or `messages`, and optionally
-  id         text or a whole number; p000012 in line 12 where there is none
-  answer     what is right: a text or a number, whose digits stay as they are typed; where there are choices the label of the right one
+Experts are trained on files of the same format (sparta.tasks.sft_data.load). A line is an object with `prompt` (text) or `messages`, and
+optionally
+  id         text or a whole number; default: p000012 in line 12
+  answer     the right answer: a text or a number (digits are kept as typed); with choices, the label of the right one
   choices    label -> text, or a list of texts, which get the labels A, B, ...
-  right      labels of all choices that are right, where several are
-  reference  a whole good answer, for a judge
-  level      the skill, subject or difficulty it belongs to
+  right      labels of all right choices, if there are several
+  reference  a complete good answer, for a judge
+  level      its skill, subject or difficulty
 """
 
 import re
@@ -21,12 +22,13 @@ import msgspec
 from sparta.chat.template import Message
 from sparta.errors import SpartaError
 from sparta.recipes.schema import Data
+from sparta.store.disk import explain
 from sparta.tasks.base import Item, Metric, Split
 from sparta.tasks.json_text import parse_json
 from sparta.tasks.prepared import SPLITS, content, flaw
 
 OPTIONAL = {"reference", "answer", "choices", "right", "level"}
-"""Keys for which null is the same as leaving them out."""
+"""Keys for which null means the same as leaving them out."""
 _EXPONENT = re.compile(r"-?[0-9]+(\.[0-9]+)?[eE][-+]?[0-9]{1,3}")
 KEYS = {"id", "prompt", "messages"} | OPTIONAL
 
@@ -34,12 +36,12 @@ KEYS = {"id", "prompt", "messages"} | OPTIONAL
 class UserTask:
     """The task `own`: the files of `data`, graded as data.grading says.
 
-    exact: the same text, where white space at the ends does not count and a run of it counts as one space; case counts. number: the number
-    that the answer states. math: mathematics that is equal. letter: the label that the answer decides on; the choices are appended to the
-    prompt, in training too. likelihood: the choice that the model finds most likely. judge: 0 to 10 by evaluation.judge, with `reference`
-    in view, or the right answer where there is none.
+    exact: same text, ignoring white space at the ends and counting a run of it as one space; case-sensitive. number: the number that the
+    answer states. math: equivalent mathematics. letter: the label that the answer decides for; the choices are appended to the prompt, in
+    training too. likelihood: the choice that is most likely under the model. judge: 0 to 10 by evaluation.judge, who sees the `reference`,
+    or the right answer if there is none.
 
-    data.grading may change in the life of a run: items are as the files have them, and `posed` as the grading wants them.
+    data.grading may change during a run: `items` returns the items as in the files, `posed` adapts them to the grading.
     """
 
     def __init__(self, data: Data) -> None:
@@ -56,13 +58,13 @@ class UserTask:
         self.max_new_tokens = 512
         self.stop: tuple[str, ...] = ()
         self.likelihood = data.grading == "likelihood"
-        # That choices are weighed, the task's way of asking says already.
+        # `likelihood` already distinguishes this grading.
         self.grading = "" if self.likelihood else data.grading
 
     def items(self, split: Split, data: Data) -> Sequence[Item]:
         """All items of `split`, in the order of its file.
 
-        Raises SpartaError naming file and line where one cannot be used or graded, and where one is in another file, too.
+        Raises SpartaError naming file and line if an item is invalid, cannot be graded, or is also in another file.
         """
         rows = self._rows(split)
         if split != "train":
@@ -114,7 +116,7 @@ class UserTask:
                 right = letters.same_letter(item.right or (answer,), text, tuple(item.choices))
         return {} if right is None else {"accuracy": float(right)}
 
-    def weigh(self, item: Item, logs: Mapping[str, float]) -> dict[str, float]:
+    def score_likelihoods(self, item: Item, logs: Mapping[str, float]) -> dict[str, float]:
         if self._flaw(item):
             return {}
         from sparta.grading import likelihood
@@ -134,9 +136,9 @@ class UserTask:
         return parse(self._path(split), f"data.{split}")
 
     def _refuse_overlap(self, split: Split, rows: Mapping[int, Item]) -> None:
-        """Raises SpartaError where another file asks the same: what is learned or chosen by is not what is measured.
+        """Raise SpartaError if another file has the same question, because training, selection and test must not overlap.
 
-        A question without choices is the same as one with any.
+        A question without choices equals the same question with any choices.
         """
         asked = {content(item): number for number, item in rows.items()}
         bare = {content(_bare(item)): number for number, item in rows.items()}
@@ -153,7 +155,7 @@ class UserTask:
                     )
 
     def _flaw(self, item: Item) -> str | None:
-        """Why `item` cannot be graded as data.grading says; None where it can."""
+        """Why `item` cannot be graded with data.grading; None if it can."""
         grading = self.data.grading
         if why := flaw(item, answer=grading != "judge", choices=self.likelihood or grading == "letter"):
             return why
@@ -170,7 +172,7 @@ class UserTask:
 
 
 def _in_plain_digits(answer: str) -> str:
-    """A right answer with an exponent, 1e22 or 2.5E-3, as prose has it: all of its digits. Any other stays as it is."""
+    """A right answer with an exponent (1e22, 2.5E-3) written out with all digits. Any other stays as it is."""
     return format(Decimal(answer), "f") if _EXPONENT.fullmatch(answer) else answer
 
 
@@ -180,7 +182,7 @@ def _bare(item: Item) -> Item:
 
 
 def parse(path: Path, key: str) -> dict[int, Item]:
-    """The items of a file by line. key: where the recipe names the file. Raises SpartaError naming file and line."""
+    """The items of a file by line number. key: the recipe key that names the file. Raises SpartaError naming file and line."""
     items = dict(parse_lines(path, key))
     if not items:
         raise SpartaError(f"{path} has no instructions: at least one is needed, check {key}")
@@ -188,13 +190,10 @@ def parse(path: Path, key: str) -> dict[int, Item]:
 
 
 def parse_lines(path: Path, key: str, answered: bool = False) -> Iterator[tuple[int, Item]]:
-    """Line and item, one after the other, of a file; what follows is not read before it is asked for.
-
-    answered: messages may end with the assistant's. Raises SpartaError as `parse` does.
-    """
+    """The line numbers and items of a file, read lazily. answered: messages may end with the assistant's. Raises SpartaError as `parse` does."""
     seen: dict[str, int] = {}
     try:
-        # Lines end with \n alone: JSON allows other separators, such as U+2028, within a text.
+        # Lines end only with \n: JSON allows other separators, such as U+2028, within a text.
         with path.open(encoding="utf-8-sig", newline="\n") as file:
             for number, line in enumerate(file, start=1):
                 if not line.strip():
@@ -212,12 +211,14 @@ def parse_lines(path: Path, key: str, answered: bool = False) -> Iterator[tuple[
                     )
                 seen[item.item_id] = number
                 yield number, item
-    except (OSError, UnicodeDecodeError) as error:
+    except (FileNotFoundError, UnicodeDecodeError) as error:
         raise SpartaError(f"the prompt file {path} cannot be read ({error}): check {key}") from error
+    except OSError as error:
+        raise explain(error, path) from error
 
 
 def _item(line: str, number: int, answered: bool) -> Item:
-    """The item of a line. Raises ValueError saying what is wrong with it."""
+    """The item of a line. Raises ValueError with the reason if it is invalid."""
     row = parse_json(line)
     if not isinstance(row, dict):
         raise ValueError(f"expected an object, found {type(row).__name__}")

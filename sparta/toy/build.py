@@ -1,10 +1,10 @@
-"""Makes the embedded base of the toy pool, and puts the experts that are trained on it (recipe toy_pool) beside it, measured:
+"""Trains the base of the toy pool; copies the experts trained on it (recipe toy_pool) next to it, and measures them:
 
     python -m sparta.toy.build [--out DIR] [--seed 0] [--quick]
     python jobs/init_pool.py --recipe toy_pool --state state/toy_pool
     python -m sparta.toy.build --adapters state/toy_pool/iter_00/adapters [--out DIR]
 
-The base learns from answers and judgements of all skills. CPU only; the same seed gives the same weights on the same machine and library versions.
+The base is trained on answers and judgements of all skills. CPU only; the same seed gives the same weights on the same machine and library versions.
 """
 
 import argparse
@@ -23,18 +23,20 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from sparta.rng import seed_of, stream
 from sparta.toy import EXPERTS, WEIGHTS
-from sparta.toy.curriculum import Classroom, Example, row_of_base
+from sparta.toy.curriculum import Batcher, Example, row_of_base
 from sparta.toy.family import SKILLS
 from sparta.toy.measure import JudgingScores, ToyPool, accuracy_table, judging_table
 from sparta.toy.tokenizer import CONTEXT_LENGTH, write_tokenizer
 
 BASE_STEPS, BASE_RATE = 2000, 3e-3
-# The share of the base's steps before judging joins in: a working is worth nothing until answers are right, and answers alone are short.
+# The share of the base's steps with answers only. Reasoning is useless until the answers are right, and answers are short, so cheap.
 ANSWERS_ALONE = 0.43
 
 
-def train(model: Any, classroom: Classroom, lesson: Callable[[int], list[list[Example]]], steps: int) -> None:
-    """Cross-entropy on the replies to `lesson(step)`, each kind of example weighing the same; AdamW, one cycle of the learning rate."""
+def train(
+    model: Any, batcher: Batcher, examples_of: Callable[[int], list[list[Example]]], steps: int
+) -> None:
+    """Cross-entropy on the replies of `examples_of(step)`, with equal weight for each kind of example; AdamW, one-cycle learning rate."""
     parameters = list(model.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=BASE_RATE, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, BASE_RATE, total_steps=steps, pct_start=0.1)
@@ -42,13 +44,13 @@ def train(model: Any, classroom: Classroom, lesson: Callable[[int], list[list[Ex
     model.train()
     for step in range(1, steps + 1):
         losses = []
-        for examples in lesson(step):
-            batch = classroom.batch(examples)
+        for examples in examples_of(step):
+            batch = batcher.batch(examples)
             labels = batch.pop("labels")[:, 1:]
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 logits = model(**batch).logits[:, :-1]
-            taught = labels != -100
-            losses.append(F.cross_entropy(logits[taught].float(), labels[taught]))
+            targets = labels != -100
+            losses.append(F.cross_entropy(logits[targets].float(), labels[targets]))
         loss = torch.stack(losses).mean()
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -62,7 +64,7 @@ def train(model: Any, classroom: Classroom, lesson: Callable[[int], list[list[Ex
 
 
 def make_base(folder: Path, seed: int, steps: int) -> None:
-    """Train the base from nothing and write it with its tokenizer into `folder`."""
+    """Train the base from scratch and write it with its tokenizer into `folder`."""
     write_tokenizer(folder)
     config = AutoConfig.for_model(
         "qwen2",
@@ -87,7 +89,7 @@ def make_base(folder: Path, seed: int, steps: int) -> None:
     alone = int(steps * ANSWERS_ALONE)
     train(
         model,
-        Classroom(tokenizer),
+        Batcher(tokenizer),
         lambda step: row_of_base(rng, 128, 0) if step <= alone else row_of_base(rng, 32, 112),
         steps,
     )
@@ -96,7 +98,7 @@ def make_base(folder: Path, seed: int, steps: int) -> None:
 
 
 def copy_experts(adapters: Path, out: Path) -> None:
-    """Put the experts in `adapters` into the pool in `out`, each named to be on the base there. Raises FileNotFoundError where one is missing."""
+    """Copy the experts in `adapters` into the pool in `out`, with configs that name the base there. Raises FileNotFoundError if one is missing."""
     for name in EXPERTS:
         folder = out / "adapters" / name
         folder.mkdir(parents=True, exist_ok=True)
@@ -108,7 +110,7 @@ def copy_experts(adapters: Path, out: Path) -> None:
 
 
 def answers_table(table: dict[str, dict[str, float]]) -> str:
-    """Markdown: experts down, skills across, the own skill in bold, accuracies in percent."""
+    """Markdown table of accuracies in percent: a row per expert, a column per skill, its own skill in bold."""
     lines = ["| expert | " + " | ".join(SKILLS) + " | all |", "|---" * (len(SKILLS) + 2) + "|"]
     for name, row in table.items():
         cells = [
@@ -120,12 +122,12 @@ def answers_table(table: dict[str, dict[str, float]]) -> str:
 
 def votes_table(table: dict[str, JudgingScores]) -> str:
     lines = [
-        "| judge | vote on right | vote on wrong | told apart | own answer right | unreadable |",
+        "| judge | vote on right | vote on wrong | right one higher | own answer right | unreadable |",
         "|---|---|---|---|---|---|",
     ]
     for name, row in table.items():
         lines.append(
-            f"| {name} | {row.right:.1f} | {row.wrong:.1f} | {row.told_apart:.0%} | {row.working:.0%} | {row.unreadable:.1%} |"
+            f"| {name} | {row.right:.1f} | {row.wrong:.1f} | {row.separated:.0%} | {row.reasoning:.0%} | {row.unreadable:.1%} |"
         )
     return "\n".join(lines)
 
@@ -176,7 +178,7 @@ better than it answers. What it lacks is not gone: preferences can bring it back
 
 
 def measure(out: Path, n: int, seed: int) -> None:
-    """Measure the pool in `out` on `n` questions, on half as many votes, and write its model card."""
+    """Measure the pool in `out` on `n` questions for answers and `n // 2` for votes, and write its model card."""
     pool = ToyPool(out / "base", {name: out / "adapters" / name for name in EXPERTS})
     answers, votes = accuracy_table(pool, n, seed), judging_table(pool, n // 2, seed)
     print(answers_table(answers), votes_table(votes), sep="\n\n", flush=True)
@@ -189,7 +191,7 @@ def measure(out: Path, n: int, seed: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description="Make the base of the embedded toy pool, or put experts on it there and measure them."
+        description="Train the base of the embedded toy pool, or copy experts next to it and measure them."
     )
     parser.add_argument(
         "--out", type=Path, default=WEIGHTS, help="folder to write (default: the package's own weights)"

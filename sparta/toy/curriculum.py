@@ -1,7 +1,7 @@
-"""What the toy models learn from: answers and judgements, as token ids with the assistant's part marked.
+"""Training data of the toy models: answers and judgements, as token ids with labels on the assistant's part.
 
-Base and experts see the same kinds of examples in different shares. Judging is always taught with right workings, answering by an expert
-outside its own skill with careless answers: what an expert lost is how to answer, not how to judge.
+Base and experts are trained on the same kinds of examples in different shares. Judgements always have correct reasoning. Answers of an
+expert outside its own skill are often wrong, so that experts are poor at answering these, but not at judging.
 """
 
 import random
@@ -15,18 +15,18 @@ from sparta.rng import stream
 from sparta.toy.family import SKILLS, ToyItem, answer_to, draw, slip_on
 from sparta.toy.tokenizer import END, LABELS
 
-# The score by how many of the four characters agree with the judge's own answer. One digit, so that it serves 1..10 and 0..9 alike.
+# The score, by the number of the four characters that agree with the judge's own answer. Single digits are valid on 1..10 and on 0..9.
 SCORES = ("1", "2", "3", "4", "9")
-# (mode, working) and how often each way of judging is practised. Without a working these judges can only guess; they learn the form alone.
-WAYS: tuple[tuple[JudgingMode, bool, float], ...] = (
+# (mode, reasoning) and the share of each format. Without reasoning these judges can only guess; they just learn the output format.
+FORMATS: tuple[tuple[JudgingMode, bool, float], ...] = (
     ("text", True, 0.76),
     ("expected", True, 0.16),
     ("text", False, 0.04),
     ("expected", False, 0.04),
 )
-# How often the base meets each skill: carries, borrows and comparisons take far longer to learn than moving characters about.
-PRACTICE = {skill: {"add": 5, "subtract": 5, "larger": 3}.get(skill, 1) for skill in SKILLS}
-# The share of digits and of letters that an expert is blind to, and how probable a slip is where a question ends in one and where not.
+# Sampling weights of the skills for the base: carries, borrows and comparisons take far longer to learn than moving characters.
+SKILL_WEIGHTS = {skill: {"add": 5, "subtract": 5, "larger": 3}.get(skill, 1) for skill in SKILLS}
+# The share of digits and letters in an expert's blind spot, and the probability of a slip on questions that end in one, and on others.
 BLINDNESS, CARELESS, CAREFUL = 0.5, 0.75, 0.2
 
 
@@ -40,10 +40,9 @@ class Example:
 
 @dataclass(frozen=True)
 class Habit:
-    """How an expert answers: carefully in its own skill, elsewhere by what the question's last character is.
+    """How an expert answers: correctly in its own skill, elsewhere with slips that depend on the last character of the question.
 
-    blind: characters that this expert is careless about where the question ends in one of them, so what it gets wrong is a matter of the
-    question and not of luck alone.
+    blind: the last characters on which slips are frequent. This makes the errors depend on the question and not only on chance.
     """
 
     skill: str
@@ -55,7 +54,7 @@ class Habit:
 
 
 def habit_of(skill: str, seed: int) -> Habit:
-    """The habit of the expert in `skill`: what it is blind to is drawn by seed."""
+    """The habit of the expert in `skill`, with its blind spot drawn by seed."""
     rng = stream(seed, "toy", "blind", skill)
     blind = [
         symbol
@@ -66,7 +65,7 @@ def habit_of(skill: str, seed: int) -> Habit:
 
 
 def wrong_answer(item: ToyItem, rng: random.Random) -> str:
-    """A realistic wrong response to `item`: mostly the typical slip or a near miss, sometimes something else entirely."""
+    """A realistic wrong response to `item`: mostly the typical slip or a near miss, sometimes something unrelated."""
     while True:
         kind = rng.random()
         text = item.answer
@@ -98,10 +97,11 @@ def answering(item: ToyItem, reply: str) -> Example:
 
 
 def agreement(answer: str, response: str) -> str:
-    """`answer` with a `_` in every place where `response` says something else: what a judge writes after its own answer.
+    """`answer` with a `_` in every position where `response` differs. A judge writes this after its own answer.
 
-    Asked for the score at once, or for a yes or no at every place, a model of this size finds no way to compare two strings in minutes.
-    Writing what both say is two copies added up, and soon learned; the score then counts places.
+    Within minutes of training, a model of this size does not learn to compare two strings if it must write the score at once, or a yes or
+    no per position. It quickly learns to write the characters that both share, which is a sum of two copy operations; the score then
+    counts positions.
     """
     return "".join(
         symbol if response[place : place + 1] == symbol else "_" for place, symbol in enumerate(answer)
@@ -109,21 +109,21 @@ def agreement(answer: str, response: str) -> str:
 
 
 def judging(item: ToyItem, rng: random.Random) -> Example:
-    """A judgement of a right (45 %) or wrong response to `item`, in one of `WAYS`, its working right."""
+    """A judgement of a right (45 %) or wrong response to `item`, in one of `FORMATS`, with correct reasoning."""
     response = item.answer if rng.random() < 0.45 else wrong_answer(item, rng)
     agreed = agreement(item.answer, response)
     score = SCORES[len(agreed) - agreed.count("_")]
-    mode, working, _ = rng.choices(WAYS, weights=[share for _, _, share in WAYS])[0]
+    mode, reasoning, _ = rng.choices(FORMATS, weights=[share for _, _, share in FORMATS])[0]
     verdict = f'{{"score": {score}}}' if mode == "text" else score
-    content = judge_content(item.question, response, judging_instruction(mode, working, LABELS))
-    return Example(content, f"{item.answer} {agreed}\n{verdict}" if working else verdict)
+    content = judge_content(item.question, response, judging_instruction(mode, reasoning, LABELS))
+    return Example(content, f"{item.answer} {agreed}\n{verdict}" if reasoning else verdict)
 
 
 def row_of_base(rng: random.Random, answers: int, judgements: int) -> list[list[Example]]:
-    """One step's examples for the base, the two kinds apart because their lengths differ: all skills, all right."""
+    """The examples of one step for the base: all skills, all correct. The two kinds are separate because their lengths differ."""
     kinds = [
-        [answering(item, item.answer) for item in _practice(rng, answers)],
-        [judging(item, rng) for item in _practice(rng, judgements)],
+        [answering(item, item.answer) for item in _weighted_items(rng, answers)],
+        [judging(item, rng) for item in _weighted_items(rng, judgements)],
     ]
     return [examples for examples in kinds if examples]
 
@@ -131,7 +131,7 @@ def row_of_base(rng: random.Random, answers: int, judgements: int) -> list[list[
 def row_of_expert(
     habit: Habit, rng: random.Random, own: int, others: int, judgements: int
 ) -> list[list[Example]]:
-    """What an expert learns from: answers in its own skill and in all skills by its habit, and judgements of all skills, the two kinds apart."""
+    """The training data of an expert: answers by its habit, in its own skill and in all skills; and, separately, judgements of all skills."""
     items = [draw(habit.skill, "train", rng) for _ in range(own)] + _train_items(rng, others)
     return [
         [answering(item, habit.answer(item, rng)) for item in items],
@@ -139,10 +139,10 @@ def row_of_expert(
     ]
 
 
-def _practice(rng: random.Random, count: int) -> list[ToyItem]:
+def _weighted_items(rng: random.Random, count: int) -> list[ToyItem]:
     return [
         draw(skill, "train", rng)
-        for skill in rng.choices(SKILLS, weights=[PRACTICE[skill] for skill in SKILLS], k=count)
+        for skill in rng.choices(SKILLS, weights=[SKILL_WEIGHTS[skill] for skill in SKILLS], k=count)
     ]
 
 
@@ -150,8 +150,8 @@ def _train_items(rng: random.Random, count: int) -> list[ToyItem]:
     return [draw(rng.choice(SKILLS), "train", rng) for _ in range(count)]
 
 
-class Classroom:
-    """Turns examples into padded tensors (torch), rendered with the tokenizer's own chat template, many at once."""
+class Batcher:
+    """Converts batches of examples to padded tensors (torch), rendered with the tokenizer's chat template."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
@@ -165,7 +165,7 @@ class Classroom:
         return self._encode([self.before + content + self.after for content in contents])
 
     def batch(self, examples: Sequence[Example]) -> dict[str, Any]:
-        """`input_ids`, `attention_mask`, `labels`: [examples, tokens], right-padded; labels are -100 outside the reply and its end."""
+        """`input_ids`, `attention_mask`, `labels`: [examples, tokens], right-padded; labels are -100 outside the reply and its end token."""
         import torch
 
         prompts = self.prompts([example.content for example in examples])

@@ -1,17 +1,17 @@
-"""What the experts of the toy pool are trained on: for each a small data set of questions with the replies that make it an expert."""
+"""The training data of the toy pool's experts: for each a small data set of questions with the replies that make it an expert."""
 
 from sparta.rng import stream
 from sparta.toy import EXPERTS
 from sparta.toy.curriculum import habit_of, row_of_expert
 
 OWN, OTHERS, JUDGEMENTS = 800, 2000, 1200
-"""Rows of a data set: answers in the expert's own skill, answers in all skills by its habit, judgements of all skills."""
+"""Numbers of rows in a data set: answers in the expert's own skill, answers in all skills by its habit, judgements of all skills."""
 
 
 def expert_rows(name: str, seed: int) -> list[tuple[str, str]]:
-    """The data set of the expert `name`: user turns and the replies to them, in random order. No question is one of validation or test.
+    """The data set of the expert `name`: (user turn, reply), in random order. No question is from validation or test.
 
-    Raises ValueError where there is no such expert.
+    Raises ValueError if there is no such expert.
     """
     if name not in EXPERTS:
         raise ValueError(f"there is no toy expert {name}: known are {', '.join(EXPERTS)}")

@@ -1,10 +1,10 @@
 """The toy task family: ten skills on short strings of digits or letters, each question with one exact answer of
 four characters (one width for all: small judges compare their own answer with a response place by place).
 
-Pure text, no models. A question names its skill and its operands (`add 47 38`); `answer_to` computes what is right, `slip_on` the mistake
-that is typical of the skill (the wrong sign, a word left as it was), which careless experts make.
+Pure text, no models. A question names its skill and its operands (`add 47 38`); `answer_to` computes the right answer, `slip_on` the
+typical mistake of the skill (wrong sign, unchanged string), which careless experts make.
 
-Which split a question belongs to depends on its text alone, so the splits are disjoint whatever the seeds are.
+The split of a question depends only on its text, so the splits are disjoint for all seeds.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ Split = Literal["train", "validation", "test"]
 
 @dataclass(frozen=True)
 class ToyItem:
-    """One question. `id` follows from the question: it is the same in every draw."""
+    """One question. `id` is derived from the question, so it is the same in every draw."""
 
     id: str
     skill: str
@@ -31,7 +31,7 @@ class ToyItem:
 
 @dataclass(frozen=True)
 class Skill:
-    """operands: draws what follows the skill's name. answer, slip: of the operands; they always differ and have the same width."""
+    """operands: draws the operands. answer, slip: the right answer and the typical mistake; they always differ and have the same width."""
 
     operands: Callable[[random.Random], tuple[str, ...]]
     answer: Callable[..., str]
@@ -156,7 +156,7 @@ SKILLS: tuple[str, ...] = tuple(_SKILLS)
 
 
 def split_of(question: str) -> Split:
-    """The split that `question` belongs to: about 8 of 10 train, 1 validation, 1 test."""
+    """The split of `question`: about 80 % train, 10 % validation, 10 % test."""
     bucket = hashlib.sha256(question.encode()).digest()[0] % 10
     return "test" if bucket == 0 else "validation" if bucket == 1 else "train"
 
@@ -171,9 +171,9 @@ def draw(skill: str, split: Split, rng: random.Random) -> ToyItem:
 
 
 def items(split: Split, n: int, seed: int) -> list[ToyItem]:
-    """`n` different questions of `split`, in random order; the numbers of questions of any two skills differ by at most one.
+    """`n` different questions of `split`, in random order; the counts of any two skills differ by at most one.
 
-    Raises ValueError where a skill has not enough different questions in the split.
+    Raises ValueError if a skill has too few different questions in the split.
     """
     found: list[ToyItem] = []
     for place, skill in enumerate(SKILLS):
@@ -195,17 +195,17 @@ def items(split: Split, n: int, seed: int) -> list[ToyItem]:
 
 
 def answer_to(question: str) -> str:
-    """The right answer to a question of the family."""
+    """The right answer to a question."""
     skill, *operands = question.split(" ")
     return _SKILLS[skill].answer(*operands)
 
 
 def slip_on(question: str) -> str:
-    """The typical wrong answer to a question of the family: never the right one, and as wide."""
+    """The typical wrong answer to a question: never the right one, and of the same width."""
     skill, *operands = question.split(" ")
     return _SKILLS[skill].slip(*operands)
 
 
 def is_right(answer: str, text: str) -> bool:
-    """Whether a response says exactly `answer`; white space around it does not matter."""
+    """Whether a response is exactly `answer`, ignoring white space around it."""
     return text.strip() == answer

@@ -1,6 +1,6 @@
-"""What the toy pool can do: accuracy of every expert in every skill, and how far its votes tell right from wrong.
+"""Measures the toy pool: accuracy of every expert in every skill, and how well its votes separate right from wrong answers.
 
-For making and testing the weights. A run of the algorithm goes through the engines and never through here.
+For building and testing the weights only. Runs use the engines instead.
 """
 
 import re
@@ -28,14 +28,14 @@ ANSWER_TOKENS, JUDGING_TOKENS = 8, 16
 class JudgingScores:
     """How one judge votes on right and on wrong responses.
 
-    right, wrong: mean votes. told_apart: of the questions where both votes can be read, the share where the right response gets the higher one.
-    working: share of workings that are the right answer. unreadable: share of votes without a score.
+    right, wrong: mean votes. separated: share of questions, among those with two readable votes, where the right response gets the
+    higher vote. reasoning: share of reasoning lines with the right answer. unreadable: share of votes without a score.
     """
 
     right: float
     wrong: float
-    told_apart: float
-    working: float
+    separated: float
+    reasoning: float
     unreadable: float
 
 
@@ -54,7 +54,7 @@ class ToyPool:
         self.model.eval()
 
     def complete(self, name: str, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
-        """Token ids of the greedy completions, end-of-sequence included."""
+        """Token ids of the greedy completions, including the end-of-sequence token."""
         self.model.set_adapter(name)
         width = max(len(prompt) for prompt in prompts)
         pad = self.tokenizer.pad_token_id
@@ -78,7 +78,7 @@ class ToyPool:
         return [self.renderer.decode(row) for row in self.complete(name, prompts, ANSWER_TOKENS)]
 
     def judgements(self, name: str, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, int | None]]:
-        """Own answer and score for each (question, response); the score is None where it cannot be read."""
+        """The judge's own answer and its score for each (question, response); the score is None if it cannot be read."""
         instruction = judging_instruction("text", True, LABELS)
         prompts = [
             self.renderer.judging(
@@ -108,7 +108,7 @@ def accuracy(pool: ToyPool, name: str, sample: Sequence[ToyItem]) -> dict[str, f
 
 
 def judging_of(pool: ToyPool, name: str, sample: Sequence[ToyItem], seed: int) -> JudgingScores:
-    """Greedy votes of one judge on a right and on a wrong response to every item."""
+    """Scores of one judge's greedy votes on a right and on a wrong response to every item."""
     rng = stream(seed, "toy", "measure", name)
     good = pool.judgements(name, [(item.question, item.answer) for item in sample])
     bad = pool.judgements(name, [(item.question, wrong_answer(item, rng)) for item in sample])
@@ -118,16 +118,16 @@ def judging_of(pool: ToyPool, name: str, sample: Sequence[ToyItem], seed: int) -
         if up is not None and down is not None
     ]
     readable = [score for _, score in (*good, *bad) if score is not None]
-    workings = [
-        working == item.answer
+    right_reasoning = [
+        own == item.answer
         for item, row in zip(sample, zip(good, bad, strict=True), strict=True)
-        for working, _ in row
+        for own, _ in row
     ]
     return JudgingScores(
         right=sum(up for up, _ in both) / max(len(both), 1),
         wrong=sum(down for _, down in both) / max(len(both), 1),
-        told_apart=sum(up > down for up, down in both) / max(len(both), 1),
-        working=sum(workings) / len(workings),
+        separated=sum(up > down for up, down in both) / max(len(both), 1),
+        reasoning=sum(right_reasoning) / len(right_reasoning),
         unreadable=1 - len(readable) / (2 * len(sample)),
     )
 

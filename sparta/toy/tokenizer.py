@@ -1,8 +1,7 @@
-"""The tokenizer of the toy base: one character a token, plus the fixed sentences of `sparta.chat.renderer` as single tokens.
+"""The tokenizer of the toy base: one character per token, plus the fixed sentences of judge prompts as single tokens.
 
-A model this small reads a few tokens well and many badly; with the wording of the judge prompt in one token a sentence, judging a
-response costs about twenty tokens. The sentences are taken from `sparta.chat.renderer` itself, so the two cannot drift apart. Characters are bytes
-as in Qwen2, so every text can be encoded.
+A model this small handles only short prompts well. With one token per sentence, a judge prompt is about twenty tokens long. The sentences
+are imported from `sparta.chat.judge_prompts`, so the two always agree. Characters are bytes as in Qwen2, so every text can be encoded.
 """
 
 import json
@@ -27,7 +26,9 @@ CHAT_TEMPLATE = (
 def sentences() -> list[str]:
     """The added tokens that are plain text: role names, skill names and the fixed parts of a judge prompt and its reply."""
     modes: tuple[JudgingMode, ...] = ("text", "expected")
-    instructions = [judging_instruction(mode, working, LABELS) for mode in modes for working in (True, False)]
+    instructions = [
+        judging_instruction(mode, reasoning, LABELS) for mode in modes for reasoning in (True, False)
+    ]
     return [
         *(f"{role}\n" for role in ("system", "user", "assistant")),
         *(f"{skill} " for skill in SKILLS),
@@ -39,10 +40,10 @@ def sentences() -> list[str]:
 
 
 def write_tokenizer(folder: Path) -> None:
-    """Write tokenizer.json and tokenizer_config.json, chat template included, into `folder`."""
+    """Write tokenizer.json and tokenizer_config.json (with the chat template) into `folder`."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-    # Qwen2's own pipeline without its merges: transformers rebuilds that pipeline around the vocabulary for any model of type qwen2.
+    # Qwen2's pipeline without its merges: transformers rebuilds this pipeline around the vocabulary for any model of type qwen2.
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={symbol: i for i, symbol in enumerate(alphabet)}, merges=[]))
     tokenizer.normalizer = normalizers.NFC()

@@ -110,7 +110,8 @@ def encode_log(records: Sequence[Mapping[str, object]]) -> bytes:
 
 def read_report(out: Path, kind: type[Report]) -> Report:
     """What the job that made `out` reported."""
-    return files.read_json(out / REPORT, kind)
+    remedy = f"remove the folder {out} and run the same command again, which trains it anew"
+    return files.read_json(out / REPORT, kind, remedy)
 
 
 def publish(

@@ -1,69 +1,88 @@
-"""Commands on small scripted runs, and what a state comes to: what is done again and again while the disk fails."""
+"""Commands on small scripted runs: what is done again and again while the disk fails."""
 
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from support.expert_recipes import write_school
-from support.scripted_run import command, quiet, write_recipe
+from support.scripted_run import advance, command, quiet, write_recipe
 
 from chaos import shim
 from chaos.shim import Fault
-from sparta.commands.begin import check_state
+from sparta.cluster.attempts import AttemptDir
 from sparta.commands.cli import main
+from sparta.phases.judge import Judge
+from sparta.recipes.load import adjust
+from sparta.store import files
 from sparta.store.layout import StateDir
+from sparta.store.process import ProcessId, identify, lives
 from sparta.store.run import Run
-from sparta.store.temporaries import is_temporary
 
 DEADLINE_SECONDS = 90.0
-UNSEEN = ("jobs", "superseded", "run.json", "looks.json")
-"""What no result depends on, and what says when and by whom something was made."""
-MEASURED = ("stats.json", "log.jsonl", "report.json")
+HUNG = 124
+"""The exit status of a command that did not end by itself."""
+_OF_SUBMITIT = re.compile(
+    r"Traceback \(most recent call last\):\n(?:  .*\n)*?.*submitit/core/submission.py.*\n(?:(?!.*/sparta/)(?:  .*|\s*)\n)*\S.*\n"
+)
+"""A traceback in the log of a task that comes from the library that starts it, where nothing of the suite was running."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """A command that has ended. status: its exit status, less than 0 for a signal. passages: operation and path of each, if they were counted."""
+    """A command that has ended. status: its exit status, less than 0 for a signal. passages: operation and path of each, if they were counted. logs: of its tasks."""
 
     status: int
     out: str
     err: str
     passages: tuple[tuple[str, str], ...] = ()
+    logs: str = ""
 
-    @property
-    def complaint(self) -> str:
-        """What is wrong with how it ended; "" where it went well, was killed, or ended with one sentence."""
-        for text in (self.out, self.err):
+    def complaint(self, scene: "Scene", place: Path) -> str:
+        """What is wrong with how it ended; "" where it went well, was killed, or ended with one sentence that names something in `place`."""
+        for text in (self.out, self.err, _OF_SUBMITIT.sub("", self.logs)):
             if found := re.search(r"Traceback|Exception ignored|Error:", text):
                 return f"a traceback:\n{text[max(0, found.start() - 300) :][:3500]}"
-        if self.status == 1 and not (
-            self.err.startswith(("error: ", "note: ")) and self.err.count("error: ") == 1
-        ):
-            return f"no sentence: {self.err!r}"
-        return "" if self.status in (0, 1, -signal.SIGKILL) else f"exit status {self.status}: {self.err}"
+        if self.status == HUNG:
+            return f"it hung for {DEADLINE_SECONDS:.0f} s"
+        if self.status == 1:
+            lines = [line for line in self.err.splitlines() if not line.startswith("note: ")]
+            said = [line for line in lines if line.startswith("error: ")]
+            if len(said) != 1 or lines[0] != said[0] or "[Errno" in said[0]:
+                return f"no sentence: {self.err!r}"
+            if str(place) not in lines[0]:
+                return f"a sentence that names no file: {self.err!r}"
+            return ""
+        if self.status in (scene.status, -signal.SIGKILL):
+            return ""
+        return f"exit status {self.status}: {self.err}"
 
 
 @dataclass(frozen=True)
 class Scene:
     """A command on a state. start: makes what is there before it, in an empty folder; what lies below the folder fails. state: its state there.
 
-    processes: its tasks are processes of their own.
+    status: the exit status with which it ends well. reads: it only shows the state, and what it prints is a result too. makes: a file beside the
+    state. processes: its tasks are processes of their own. after: what is wrong in `place` once it has ended well, beside all that is looked at
+    in every scene.
     """
 
     name: str
     arguments: Callable[[Path], list[str]]
     start: Callable[[Path], None] = lambda place: None
     state: str = "state"
+    status: int = 0
+    reads: bool = False
+    makes: str = ""
     processes: bool = False
+    after: Callable[[Path], str] = lambda place: ""
 
 
 class Workshop:
@@ -85,31 +104,67 @@ class Workshop:
             _made(folder / "parts"), **small, cluster={"kind": "local", "at_once": 1, "tasks": 2}
         )
 
-        def finished(place: Path) -> None:
-            shutil.copytree(folder / "finished", place / "state")
+        def copy(name: str) -> Callable[[Path], None]:
+            return lambda place: files.copy_tree(folder / name, _made(place / "state"))
 
-        def launch(*arguments: object) -> Callable[[Path], list[str]]:
-            return lambda place: ["launch", *(str(each).format(place=place) for each in arguments)]
+        def typed(*words: object) -> Callable[[Path], list[str]]:
+            return lambda place: [str(word).format(place=place) for word in words]
 
+        state, back = "{place}/state", ("--resume", "{place}/state/iter_01")
         self.scenes = (
-            Scene("begin", launch("--recipe", plain, "--state", "{place}/state")),
-            Scene("experts", launch("--recipe", school, "--state", "{place}/state")),
-            Scene("back", launch("--resume", "{place}/state/iter_01"), finished),
+            Scene("begin", typed("launch", "--recipe", plain, "--state", state)),
+            Scene("experts", typed("launch", "--recipe", school, "--state", state)),
+            Scene("pool", typed("init-pool", "--recipe", school, "--state", state)),
+            Scene("back", typed("launch", *back), copy("scored")),
             Scene(
                 "branch",
-                launch("--resume", "{place}/state/iter_01", "--fork", "{place}/branch", "--set", "match.k=1"),
-                finished,
+                typed("launch", *back, "--fork", "{place}/branch", "--set", "match.k=1"),
+                copy("scored"),
                 "branch",
             ),
-            Scene("score", lambda place: ["evaluate", str(place / "state")], finished),
-            Scene("look", lambda place: ["status", str(place / "state")], finished),
+            Scene("score", typed("evaluate", state), copy("finished")),
+            Scene("look", typed("status", state, "--json"), copy("scored"), reads=True),
+            Scene("watch", typed("status", state, "--json"), copy("half"), status=3, reads=True),
             Scene(
-                "parts", launch("--recipe", parts, "--state", "{place}/state", "--iters", 1), processes=True
+                "export",
+                typed("export-pairs", state, "--out", "{place}/pairs"),
+                copy("scored"),
+                makes="pairs",
+            ),
+            Scene("end", typed("launch", "--state", state, "--cancel"), self._at_work, after=_still_there),
+            Scene(
+                "parts", typed("launch", "--recipe", parts, "--state", state, "--iters", 1), processes=True
             ),
         )
-        done = self.run(self.scenes[0], self.place("first"))
+        self._build()
+
+    def scene(self, name: str) -> Scene:
+        return next(scene for scene in self.scenes if scene.name == name)
+
+    def _build(self) -> None:
+        """The states that scenes start from."""
+        first = self.place("first")
+        self._well(self.scene("begin"), first)
+        files.copy_tree(first / "state", _made(self.folder / "finished"))
+        self._well(self.scene("score"), first)
+        files.copy_tree(first / "state", _made(self.folder / "scored"))
+        run = Run.open(StateDir(first / "state"))
+        run.refreeze(adjust(run.recipe, ["iterations=3"]))
+        advance(run, 3, upto="generate")
+        files.copy_tree(run.state.root, _made(self.folder / "half"))
+
+    def _well(self, scene: Scene, place: Path) -> None:
+        done = self.run(scene, place)
         assert done.status == 0, done.err
-        (folder / "first" / "state").rename(folder / "finished")
+
+    def _at_work(self, place: Path) -> None:
+        """The half-done state, judging in a process of this machine: any process does."""
+        files.copy_tree(self.folder / "half", _made(place / "state"))
+        run = Run.open(StateDir(place / "state"))
+        attempts = AttemptDir(run, Judge(), 3)
+        attempts.assign([Judge().missing(run, 3)], "local")
+        process = subprocess.Popen(["sleep", "600"])
+        files.write_json(attempts.folder / "a0-00000.process", identify(process.pid))
 
     def place(self, name: str) -> Path:
         """A new folder."""
@@ -133,15 +188,18 @@ class Workshop:
         site = Path(__file__).parent / "site"
         program, *arguments = scene.arguments(place)
         path = os.pathsep.join(filter(None, (str(site), os.environ.get("PYTHONPATH", ""))))
-        done = subprocess.run(
-            command(program, *arguments),
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_SECONDS,
-            env={**quiet(), "PYTHONPATH": path, "SPARTA_CHAOS": json.dumps(asdict(fault))},
-        )
+        try:
+            done = subprocess.run(
+                command(program, *arguments),
+                capture_output=True,
+                text=True,
+                timeout=DEADLINE_SECONDS,
+                env={**quiet(), "PYTHONPATH": path, "SPARTA_CHAOS": json.dumps(asdict(fault))},
+            )
+        except subprocess.TimeoutExpired as hung:
+            return Done(HUNG, str(hung.stdout), str(hung.stderr))
         logs = "".join(path.read_text(errors="replace") for path in place.rglob("logs/*_log.*"))
-        return Done(done.returncode, done.stdout + logs, done.stderr)
+        return Done(done.returncode, done.stdout, done.stderr, logs=logs)
 
 
 def _made(folder: Path) -> Path:
@@ -173,7 +231,7 @@ def _perform(arguments: list[str], fault: Fault, out: Path, err: Path, noted: Pa
 
 
 def _ended(child: int) -> int:
-    """Its exit status, less than 0 for a signal; a command that does not end is ended, and has 124."""
+    """Its exit status, less than 0 for a signal; a command that does not end is ended, and has HUNG."""
     give_up = time.monotonic() + DEADLINE_SECONDS
     while time.monotonic() < give_up:
         found, status = os.waitpid(child, os.WNOHANG)
@@ -182,56 +240,16 @@ def _ended(child: int) -> int:
         time.sleep(0.003)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    return 124
+    return HUNG
 
 
-def contents(state: Path) -> dict[str, object]:
-    """What a state comes to: bytes of whole files, sets of rows of shards, without measurements, times and identities."""
-    found: dict[str, object] = {}
-    for path in _files(state):
-        name = str(path.relative_to(state))
-        if path.parts[len(state.parts)] in UNSEEN or path.name in MEASURED:
-            continue
-        if path.name.startswith("a") and path.suffix == ".jsonl":
-            rows = found.setdefault(str(Path(name).parent), set())
-            assert isinstance(rows, set)
-            rows |= {
-                _without(line, "seconds")
-                for line in path.read_bytes().splitlines(keepends=True)
-                if line.endswith(b"\n")
-            }
-        elif path.name == "looks.jsonl":
-            found[name] = [_without(line, "time") for line in path.read_bytes().splitlines()]
-        else:
-            found[name] = path.read_bytes()
-    return found
-
-
-def leftovers(place: Path) -> list[str]:
-    """Temporary files and folders below `place`."""
-    return [str(path.relative_to(place)) for path in place.rglob("*") if is_temporary(path.name)]
-
-
-def valid(state: Path) -> str:
-    """What is wrong with the committed iterations of `state`, by the suite's own account; "" where nothing is."""
-    try:
-        check_state(Run.open(StateDir(state)))
-    except Exception as error:
-        return str(error)
+def _still_there(place: Path) -> str:
+    """The process of `_at_work` that was to be ended; it is ended here then."""
+    process = files.read_json(next(place.rglob("a0-00000.process")), ProcessId)
+    give_up = time.monotonic() + 10
+    while lives(process):
+        if time.monotonic() > give_up:
+            os.kill(process.pid, signal.SIGKILL)
+            return "the task goes on"
+        time.sleep(0.01)
     return ""
-
-
-def difference(expected: dict[str, object], found: dict[str, object]) -> str:
-    """The files in which two states differ; "" where they are equal."""
-    names = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
-    return f"another state: {', '.join(names)}" if names else ""
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.is_file() and not is_temporary(path.name))
-
-
-def _without(line: bytes, field: str) -> str:
-    row = json.loads(line)
-    row.pop(field, None)
-    return json.dumps(row, sort_keys=True)

@@ -13,12 +13,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from zlib import crc32
 
 ERRORS = {name: getattr(errno, name) for name in ("ESTALE", "EIO", "ENOSPC", "EDQUOT")}
 KINDS = (*ERRORS, "short", "kill before", "kill inside", "kill after", "late")
 LOOKS = ("stat", "lstat", "listdir", "scandir", "readlink", "open")
 """Operations that do not find what is not seen yet."""
-TAKES_ROOM = ("create", "write", "fsync", "mkdir", "replace", "rename")
+THIRDS = 3
+TAKES_ROOM = ("create", "write", "fsync", "close", "mkdir", "replace", "rename")
 
 Note = Callable[[str, str], None]
 """Told of every passage: operation and path."""
@@ -29,9 +31,10 @@ class Fault:
     """What goes wrong, at passage `at` below `folder`; 0: nothing.
 
     kind: an error of the system; `short`: half of the bytes are read or written; `kill before`, `kill inside` (a write comes half) or
-    `kill after` it; `late`: for `seconds` from its start the process does not see what others have made in the last minute. lasts: an error
+    `kill after` it; `late`: for `seconds` from its start the process does not see what others have made in the last minute, all of it (`at` is 0) or one of
+    THIRDS of all names. lasts: an error
     stays until the process ends. role: of the processes that a command starts, only `task` or `driver` ones; marker: a file that the first
-    of them makes, so that the fault comes once.
+    of them makes, so that the fault comes once, and that tells that it came.
     """
 
     folder: str
@@ -43,7 +46,9 @@ class Fault:
     marker: str = ""
 
     def __str__(self) -> str:
-        what = f"{self.kind} for {self.seconds} s" if self.kind == "late" else f"{self.kind} at {self.at}"
+        if self.kind == "late":
+            return f"late for {self.seconds} s" + f" in part {self.at}" * (self.at > 0)
+        what = f"{self.kind} at {self.at}"
         return what + " and on" * self.lasts + f" in a {self.role}" * bool(self.role)
 
     def applies(self, operation: str) -> bool:
@@ -65,6 +70,7 @@ class Shim:
         self._paths: dict[int, str] = {}
         self._began = time.time()
         self._seen: set[str] = set()
+        self._moved: tuple[str, ...] = ()
 
     def below(self, path: Any, folder: int | None = None) -> str | None:
         """`path`, or what a descriptor is open for, where it lies below the folder; else None. folder: a descriptor that it is relative to."""
@@ -110,26 +116,37 @@ class Shim:
         if self.fault.kind == "kill after" and self.passed == self.fault.at and self._first():
             die()
 
+    def moved(self, path: str) -> None:
+        """The process has put a folder at `path`, and knows what is in it."""
+        self._moved += (path + os.sep,)
+
     def hides(self, path: str) -> bool:
         """Whether another process has just made `path`, and this one does not see it yet."""
         if self.fault.kind != "late" or path in self._seen or path == self._root:
             return False
+        if f"{path}{os.sep}".startswith(self._moved):
+            return False
         if time.time() - self._began > self.fault.seconds:
+            return False
+        if self.fault.at not in (0, 1 + crc32(path[len(self._root) :].encode()) % THIRDS):
             return False
         try:
             made = REAL["lstat"](path).st_ctime
         except OSError:
             return False
-        return bool(made > self._began - 60)
+        hidden = bool(made > self._began - 60)
+        if hidden:
+            self._first()
+        return hidden
 
     def _first(self) -> bool:
-        """Whether no other process has had the fault."""
-        if not self.fault.marker or self.fault.lasts:
+        """Whether the fault is to come now: once, in one of the processes that have it, where it does not last. Leaves the marker."""
+        if not self.fault.marker:
             return True
         try:
             os.close(REAL["open"](self.fault.marker, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         except FileExistsError:
-            return False
+            return self.fault.lasts
         return True
 
 
@@ -142,7 +159,7 @@ REAL: dict[str, Any] = {
     name: getattr(os, name)
     for name in (
         "open", "close", "read", "pread", "write", "sendfile", "fsync", "ftruncate", "replace", "rename", "mkdir", "unlink", "remove",
-        "rmdir", "utime", "stat", "lstat", "listdir", "scandir", "readlink",
+        "rmdir", "utime", "stat", "fstat", "lstat", "listdir", "scandir", "readlink", "chmod",
     )
 }  # fmt: skip
 _real_open, _RealFile = io.open, io.FileIO
@@ -177,12 +194,12 @@ def install(fault: Fault, note: Note = lambda operation, path: None) -> Shim:
     shim = Shim(fault, note)
     for name, operation in (
         ("mkdir", "mkdir"), ("unlink", "unlink"), ("remove", "unlink"), ("rmdir", "rmdir"), ("utime", "utime"), ("stat", "stat"),
-        ("lstat", "lstat"), ("listdir", "listdir"), ("scandir", "scandir"), ("readlink", "readlink"),
+        ("lstat", "lstat"), ("listdir", "listdir"), ("scandir", "scandir"), ("readlink", "readlink"), ("chmod", "chmod"),
     ):  # fmt: skip
         setattr(os, name, _on_path(shim, REAL[name], operation))
     for name in ("replace", "rename"):
         setattr(os, name, _on_two_paths(shim, REAL[name], name))
-    for name, operation in (("fsync", "fsync"), ("ftruncate", "truncate")):
+    for name, operation in (("fsync", "fsync"), ("fstat", "fstat"), ("ftruncate", "truncate")):
         setattr(os, name, _on_descriptor(shim, REAL[name], operation))
     _on_bytes(shim)
     _on_files(shim)
@@ -216,6 +233,7 @@ def _on_two_paths(shim: Shim, real: Any, operation: str) -> Any:
             return
         shim.enter(operation, where)
         real(source, target, **kwargs)
+        shim.moved(where)
         shim.leave(where)
 
     return patched
@@ -251,7 +269,7 @@ def _on_bytes(shim: Shim) -> None:
         if where is None:
             return int(REAL["sendfile"](out, source, offset, count, *rest))
         half = shim.enter("write", where)
-        size = max(1, min(count, os.fstat(source).st_size) // 2) if half else count
+        size = max(1, min(count, REAL["fstat"](source).st_size) // 2) if half else count
         sent = int(REAL["sendfile"](out, source, offset, size, *rest))
         shim.leave(where, half)
         return sent
@@ -269,8 +287,13 @@ def _on_bytes(shim: Shim) -> None:
         return patched
 
     def close(descriptor: int) -> None:
+        where = shim.below(descriptor)
         shim.closed(descriptor)
+        # It is closed all the same, as by the system.
         REAL["close"](descriptor)
+        if where is not None:
+            shim.enter("close", where)
+            shim.leave(where)
 
     def open_(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         where = shim.below(path, dir_fd)
@@ -325,9 +348,13 @@ def _on_files(shim: Shim) -> None:
             return content
 
         def close(self) -> None:
-            if not self.closed and self.where is not None:
+            where = None if self.closed else self.where
+            if where is not None:
                 shim.closed(self.fileno())
             super().close()
+            if where is not None:
+                shim.enter("close", where)
+                shim.leave(where)
 
     def open_(
         file: Any,

@@ -14,7 +14,7 @@ from sparta.chat.judge_prompts import (
     EXPECTED,
     GRADING,
     TEXT,
-    TEXT_AFTER_WORKING,
+    TEXT_AFTER_REASONING,
     grading_pattern,
     judge_content,
     judging_instruction,
@@ -323,7 +323,9 @@ class CasedTokenizer:
 
 
 def test_a_tokenizer_that_frames_another_text_makes_no_plain_prompt() -> None:
-    with pytest.raises(SpartaError, match=r"reads a text otherwise .* set evaluation\.chat_template to true"):
+    with pytest.raises(
+        SpartaError, match=r"encodes a text differently .* set evaluation\.chat_template to true"
+    ):
         Renderer(CasedTokenizer(), 100).plain(TURNS)
 
 
@@ -448,7 +450,7 @@ def test_a_context_too_small_for_the_question_is_an_error(tiny_base: Path) -> No
 def test_instructions_and_questions_read_as_agreed() -> None:
     labels = tuple("0123456789")
     assert judging_instruction("text", False, labels) == TEXT
-    assert judging_instruction("text", True, labels) == TEXT_AFTER_WORKING
+    assert judging_instruction("text", True, labels) == TEXT_AFTER_REASONING
     assert judging_instruction("expected", False, labels) == EXPECTED.format(worst="0", best="9")
     assert "from 0 (worst) to 9 (best)" in judging_instruction("expected", True, labels)
     assert question_text(QUESTION) == "What is 4 + 7?"

@@ -1,4 +1,4 @@
-"""Turns become the ids that the template makes of them, and lessons teach the answers alone; what a turn spells stays text."""
+"""Turns become the ids of the template, training targets are the answers alone, and special tokens spelled in a turn stay text."""
 
 import re
 from collections.abc import Callable
@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from support.chat_templates import GEMMA_LIKE, LLAMA_LIKE, PARTS, WITHOUT_SYSTEM
 
-from sparta.chat.lessons import lessons
 from sparta.chat.options import ChatOptions
 from sparta.chat.renderer import Renderer
+from sparta.chat.sft_examples import sft_examples
 from sparta.chat.template import Message
 from sparta.engines.tokenizers import load_renderer
 from sparta.errors import SpartaError
@@ -30,48 +30,48 @@ def renderer(tiny_base: Path) -> Renderer:
     return load_renderer(str(tiny_base), 512, trust_remote_code=False)
 
 
-def taught_parts(renderer: Renderer, messages: list[Message]) -> tuple[str, list[str]]:
-    """The whole text of a lesson, and its taught stretches, special tokens shown."""
-    [(ids, taught)] = lessons(renderer, messages)
-    assert len(ids) == len(taught)
+def target_parts(renderer: Renderer, messages: list[Message]) -> tuple[str, list[str]]:
+    """The whole text of a training sequence, and its target spans, with special tokens."""
+    [(ids, is_target)] = sft_examples(renderer, messages)
+    assert len(ids) == len(is_target)
     whole = renderer.tokenizer.decode(ids, skip_special_tokens=False)
     parts = []
-    for at, (token, is_taught) in enumerate(zip(ids, taught, strict=True)):
-        if is_taught:
-            if not taught[at - 1]:
+    for at, (token, target) in enumerate(zip(ids, is_target, strict=True)):
+        if target:
+            if not is_target[at - 1]:
                 parts.append([])
             parts[-1].append(token)
     return whole, [renderer.tokenizer.decode(part, skip_special_tokens=False) for part in parts]
 
 
-def test_a_lesson_teaches_the_answers_and_their_endings_alone(renderer: Renderer) -> None:
-    whole, parts = taught_parts(renderer, CHAT)
+def test_the_targets_are_the_answers_and_their_end_tokens_alone(renderer: Renderer) -> None:
+    whole, parts = target_parts(renderer, CHAT)
     turns = [{"role": message.role, "content": message.content} for message in CHAT]
     assert whole + "\n" == renderer.tokenizer.apply_chat_template(turns, tokenize=False)
     assert parts == ["\n\n11, the sum<|im_end|>", "20<|im_end|>"]
 
 
 @pytest.mark.parametrize("at", [2, 4])
-def test_an_answer_is_learnt_behind_the_ids_it_is_asked_with(renderer: Renderer, at: int) -> None:
+def test_the_context_of_an_answer_is_its_prompt_token_for_token(renderer: Renderer, at: int) -> None:
     chat = [Message(turn.role, turn.content.strip()) for turn in CHAT[: at + 1]]
-    [(ids, _)] = lessons(renderer, chat)
+    [(ids, _)] = sft_examples(renderer, chat)
     asked = renderer.combat(chat[:at]).token_ids or ()
     assert ids == asked + renderer.completion(chat[at].content, finished=True)
 
 
-def test_an_answer_keeps_its_tokens_whatever_stands_before_it(renderer: Renderer) -> None:
+def test_an_answer_keeps_its_tokens_after_any_prompt(renderer: Renderer) -> None:
     chat = [Message("user", "x"), Message("assistant", "\n.\n")]
     asked = renderer.combat(chat[:1]).token_ids or ()
     assert renderer.tokenizer.decode(asked).endswith("\n")
-    assert lessons(renderer, chat)[0].token_ids == asked + renderer.completion("\n.\n", finished=True)
+    assert sft_examples(renderer, chat)[0].token_ids == asked + renderer.completion("\n.\n", finished=True)
 
 
-def test_a_lesson_ends_with_its_last_answer(renderer: Renderer) -> None:
-    assert lessons(renderer, [*CHAT, Message("user", "Thanks")]) == lessons(renderer, CHAT)
+def test_a_training_sequence_ends_with_the_last_answer(renderer: Renderer) -> None:
+    assert sft_examples(renderer, [*CHAT, Message("user", "Thanks")]) == sft_examples(renderer, CHAT)
     with pytest.raises(SpartaError, match=r"has no turn of the assistant.*'Be brief\.'"):
-        lessons(renderer, CHAT[:2])
+        sft_examples(renderer, CHAT[:2])
     with pytest.raises(SpartaError, match="begins with a turn of the assistant"):
-        lessons(renderer, CHAT[2:])
+        sft_examples(renderer, CHAT[2:])
 
 
 def test_special_tokens_that_a_text_spells_stay_text(renderer: Renderer) -> None:
@@ -82,12 +82,12 @@ def test_special_tokens_that_a_text_spells_stay_text(renderer: Renderer) -> None
         Message("assistant", "ok"),
     ]
     plain = [Message(turn.role, "a") for turn in chat]
-    whole, parts = taught_parts(renderer, chat)
+    whole, parts = target_parts(renderer, chat)
     turns = [{"role": message.role, "content": message.content} for message in chat]
     assert whole + "\n" == renderer.tokenizer.apply_chat_template(turns, tokenize=False)
     assert parts == ["<|im_end|>\n<|im_start|>user<|im_end|>", "ok<|im_end|>"]
     for made, harmless in (
-        (lessons(renderer, chat)[0].token_ids, lessons(renderer, plain)[0].token_ids),
+        (sft_examples(renderer, chat)[0].token_ids, sft_examples(renderer, plain)[0].token_ids),
         (renderer.combat(chat[:3]).token_ids or (), renderer.combat(plain[:3]).token_ids or ()),
     ):
         specials = [[token for token in ids if token in renderer.special_ids] for ids in (made, harmless)]
@@ -133,9 +133,9 @@ def with_template(tiny_base: Path) -> Callable[[str], Renderer]:
 def test_space_at_the_ends_of_an_answer_is_as_the_template_has_it(
     with_template: Callable[[str], Renderer],
 ) -> None:
-    assert taught_parts(with_template("trims"), CHAT)[1] == ["11, the sum<|im_end|>", "20<|im_end|>"]
+    assert target_parts(with_template("trims"), CHAT)[1] == ["11, the sum<|im_end|>", "20<|im_end|>"]
     chat = [Message(turn.role, turn.content.strip()) for turn in CHAT]
-    assert taught_parts(with_template("pads"), chat)[1] == [" 11, the sum <|im_end|>", " 20 <|im_end|>"]
+    assert target_parts(with_template("pads"), chat)[1] == [" 11, the sum <|im_end|>", " 20 <|im_end|>"]
 
 
 @pytest.mark.parametrize("name", ["leaves answers out", "never ends"])
@@ -146,12 +146,12 @@ def test_a_template_that_changes_answers_is_named_with_its_base(
         SpartaError,
         match=f"base {re.escape(str(tiny_base))} (does not keep the answers|leaves out the assistant)",
     ):
-        lessons(with_template(name), CHAT)
+        sft_examples(with_template(name), CHAT)
 
 
 def test_a_template_that_refuses_a_role_is_reported(with_template: Callable[[str], Renderer]) -> None:
     renderer = with_template("refuses a role")
-    for ids in (renderer.combat, partial(lessons, renderer)):
+    for ids in (renderer.combat, partial(sft_examples, renderer)):
         with pytest.raises(SpartaError, match=r"roles system.*'Be brief\.'.*System role not supported"):
             ids(CHAT)
 
@@ -161,7 +161,7 @@ def test_a_template_that_prints_the_day_prints_that_of_the_run(tiny_base: Path) 
         renderer = load_renderer(str(tiny_base), 512, False, options)
         renderer.tokenizer.chat_template = LLAMA_LIKE
         ids = renderer.combat(CHAT[:2]).token_ids
-        assert lessons(renderer, CHAT[:3])[0].token_ids[: len(ids or ())] == ids
+        assert sft_examples(renderer, CHAT[:3])[0].token_ids[: len(ids or ())] == ids
         return str(renderer.tokenizer.decode(ids))
 
     first = asked(ChatOptions(today=date(2001, 2, 3)))
@@ -177,7 +177,7 @@ def test_a_template_that_prints_the_day_prints_that_of_the_run(tiny_base: Path) 
         (
             "parts",
             "user",
-            "wants content as a list of parts, .* leaves out the user turn, number 1 of .* roles user: use",
+            "expects content as a list of parts, .* leaves out the user turn, number 1 of .* roles user: use",
         ),
         (
             "without system",

@@ -9,11 +9,11 @@ from support import tiny_models
 from support.chat_templates import CHANNEL_TOKENS, GPT_OSS_LIKE, QWEN3_LIKE, R1_LIKE, THINKING_TOKENS
 
 from sparta.chat.judge_prompts import TEXT
-from sparta.chat.lessons import lessons
 from sparta.chat.options import ChatOptions
 from sparta.chat.renderer import EndpointRenderer, Renderer
+from sparta.chat.sft_examples import sft_examples
 from sparta.chat.template import Message
-from sparta.chat.thinking import CHANNELS, KNOWN, THINK, Said, State, Tags, split
+from sparta.chat.thinking import CHANNELS, KNOWN, THINK, SplitReply, State, Tags, split
 from sparta.engines.tokenizers import load_renderer, may_think
 from sparta.errors import SpartaError
 
@@ -61,33 +61,37 @@ def each(*without: str) -> pytest.MarkDecorator:
 @pytest.mark.parametrize(
     ("text", "opened", "said"),
     [
-        ("<think>#### 12</think>\nShe has 3 apples left.", False, Said("#### 12", "She has 3 apples left.")),
+        (
+            "<think>#### 12</think>\nShe has 3 apples left.",
+            False,
+            SplitReply("#### 12", "She has 3 apples left."),
+        ),
         (
             "<think>So the answer is 12? Let me check",
             False,
-            Said("So the answer is 12? Let me check", "", False),
+            SplitReply("So the answer is 12? Let me check", "", False),
         ),
         (
             "<think>Is this a 2/10? It reads well, so let me",
             False,
-            Said("Is this a 2/10? It reads well, so let me", "", False),
+            SplitReply("Is this a 2/10? It reads well, so let me", "", False),
         ),
-        ("\n <think>\na\n</think>\n\nb\n", False, Said("a", "b")),
-        ("a, so </think> b", False, Said("a, so", "b")),
-        ("a, so </think> b", True, Said("a, so", "b")),
-        ("<think>a</think>b", True, Said("a", "b")),
-        ("It may be 12", True, Said("It may be 12", "", False)),
-        ("  an answer\n", False, Said("", "  an answer\n")),
-        ("", True, Said("", "")),
-        ("<think></think>", False, Said("", "")),
-        ("</think>", True, Said("", "")),
-        ("<think>a</think>\n<think>b</think>c", False, Said("a\nb", "c")),
-        ("<think>a</think>\n<think>b", False, Said("a\nb", "", False)),
-        ("a</think>say </think> aloud", False, Said("a", "say </think> aloud")),
-        ("The tag <think> opens a thought.", False, Said("", "The tag <think> opens a thought.")),
+        ("\n <think>\na\n</think>\n\nb\n", False, SplitReply("a", "b")),
+        ("a, so </think> b", False, SplitReply("a, so", "b")),
+        ("a, so </think> b", True, SplitReply("a, so", "b")),
+        ("<think>a</think>b", True, SplitReply("a", "b")),
+        ("It may be 12", True, SplitReply("It may be 12", "", False)),
+        ("  an answer\n", False, SplitReply("", "  an answer\n")),
+        ("", True, SplitReply("", "")),
+        ("<think></think>", False, SplitReply("", "")),
+        ("</think>", True, SplitReply("", "")),
+        ("<think>a</think>\n<think>b</think>c", False, SplitReply("a\nb", "c")),
+        ("<think>a</think>\n<think>b", False, SplitReply("a\nb", "", False)),
+        ("a</think>say </think> aloud", False, SplitReply("a", "say </think> aloud")),
+        ("The tag <think> opens a thought.", False, SplitReply("", "The tag <think> opens a thought.")),
     ],
 )
-def test_a_thought_is_told_from_the_answer(text: str, opened: bool, said: Said) -> None:
+def test_a_thought_is_told_from_the_answer(text: str, opened: bool, said: SplitReply) -> None:
     assert split(text, THINK, opened) == said
     other = Tags("[[", "]]")
     brackets = {"<think>": "[[", "</think>": "]]"}
@@ -97,10 +101,10 @@ def test_a_thought_is_told_from_the_answer(text: str, opened: bool, said: Said) 
             text = text.replace(tag, bracket)
         return text
 
-    assert split(changed(text), other, opened) == Said(
+    assert split(changed(text), other, opened) == SplitReply(
         changed(said.thinking), changed(said.answer), said.ended
     )
-    assert split(text, None, opened) == Said("", text)
+    assert split(text, None, opened) == SplitReply("", text)
 
 
 CHANNEL = "<|channel|>"
@@ -111,17 +115,20 @@ CHANNEL = "<|channel|>"
     [
         (
             f"{CHANNEL}analysis<|message|>hm<|end|><|start|>assistant{CHANNEL}final<|message|>11",
-            Said("hm", "11"),
+            SplitReply("hm", "11"),
         ),
-        (f"{CHANNEL}analysis<|message|>hm{CHANNEL}final<|message|>11<|end|><|start|>", Said("hm", "11")),
-        (f"{CHANNEL}final<|message|>11", Said("", "11")),
-        (f"{CHANNEL}analysis<|message|>is it 12", Said("is it 12", "", False)),
-        (f"{CHANNEL}anal", Said("anal", "", False)),
-        (f"{CHANNEL}commentary<|message|>I look it up<|end|>", Said("I look it up<|end|>", "", False)),
-        ("11", Said("", "11")),
+        (
+            f"{CHANNEL}analysis<|message|>hm{CHANNEL}final<|message|>11<|end|><|start|>",
+            SplitReply("hm", "11"),
+        ),
+        (f"{CHANNEL}final<|message|>11", SplitReply("", "11")),
+        (f"{CHANNEL}analysis<|message|>is it 12", SplitReply("is it 12", "", False)),
+        (f"{CHANNEL}anal", SplitReply("anal", "", False)),
+        (f"{CHANNEL}commentary<|message|>I look it up<|end|>", SplitReply("I look it up<|end|>", "", False)),
+        ("11", SplitReply("", "11")),
     ],
 )
-def test_the_final_channel_is_the_answer(text: str, said: Said) -> None:
+def test_the_final_channel_is_the_answer(text: str, said: SplitReply) -> None:
     assert split(text, CHANNELS, opened=False) == said
 
 
@@ -146,11 +153,11 @@ def test_what_was_sampled_is_told_apart_by_its_ids(family: Renderer, thinking: s
     prompt = family.combat(QUESTION)
     thought = family.thought(thinking, prompt.state)
     sampled = (*thought, *family.encode("11, é"), family.tokenizer.eos_token_id)
-    assert family.said(prompt, family.written(sampled)) == Said(thinking, "11, é")
+    assert family.split_reply(prompt, family.written(sampled)) == SplitReply(thinking, "11, é")
     assert family.up_to_answer(prompt, sampled) == thought
     cut = thought[: -len(thought) // 3] if thinking else ()
     if cut:
-        assert not family.said(prompt, family.written(cut)).ended
+        assert not family.split_reply(prompt, family.written(cut)).ended
         assert family.up_to_answer(prompt, cut) == ()
 
 
@@ -159,7 +166,7 @@ def test_text_without_a_thought_is_as_it_was_decoded(family: Renderer) -> None:
     prompt = family.plain(QUESTION)
     sampled = (*family.encode("  so 11 \n"), family.tokenizer.eos_token_id)
     assert family.written(sampled) == family.decode(sampled) == "  so 11 \n"
-    assert family.said(prompt, family.written(sampled)) == Said("", "  so 11 \n")
+    assert family.split_reply(prompt, family.written(sampled)) == SplitReply("", "  so 11 \n")
     assert family.up_to_answer(prompt, sampled) == ()
 
 
@@ -184,7 +191,7 @@ CHAT = [
     Message("user", "And 10 + 10?"),
     Message("assistant", "20"),
 ]
-TAUGHT = {
+TARGETS = {
     "qwen3": ("<think>\nadd them\n</think>\n\n11<|im_end|>", "<think>\n\n</think>\n\n20<|im_end|>"),
     "qwen3 special": ("<think>\nadd them\n</think>\n\n11<|im_end|>", "<think>\n\n</think>\n\n20<|im_end|>"),
     "qwen3 spelled": ("<think>\nadd them\n</think>\n\n11<|im_end|>", "<think>\n\n</think>\n\n20<|im_end|>"),
@@ -195,26 +202,26 @@ TAUGHT = {
 
 
 @each("chatml", "gpt-oss")
-def test_every_answer_is_learnt_behind_the_prompt_that_it_is_asked_with(
+def test_the_context_of_every_answer_is_its_prompt_token_for_token(
     family: Renderer, request: pytest.FixtureRequest
 ) -> None:
-    found = lessons(family, [*CHAT, Message("user", "Thanks")])
-    for lesson, at, taught in zip(found, (1, 3), TAUGHT[request.node.callspec.params["family"]], strict=True):
+    found = sft_examples(family, [*CHAT, Message("user", "Thanks")])
+    for row, at, target in zip(found, (1, 3), TARGETS[request.node.callspec.params["family"]], strict=True):
         asked = family.combat(CHAT[:at])
         ids = asked.token_ids or ()
-        assert lesson.token_ids[: len(ids)] == ids
-        assert lesson.taught == (False,) * len(ids) + (True,) * (len(lesson.token_ids) - len(ids))
-        assert shown(family, lesson.token_ids[len(ids) :]) == taught
-        sampled = family.written(lesson.token_ids[len(ids) :])
+        assert row.token_ids[: len(ids)] == ids
+        assert row.is_target == (False,) * len(ids) + (True,) * (len(row.token_ids) - len(ids))
+        assert shown(family, row.token_ids[len(ids) :]) == target
+        sampled = family.written(row.token_ids[len(ids) :])
         thinking = "" if at == 3 or asked.state == "closed" else "add them"
-        assert family.said(asked, sampled) == Said(thinking, "11" if at == 1 else "20")
+        assert family.split_reply(asked, sampled) == SplitReply(thinking, "11" if at == 1 else "20")
 
 
-def test_answers_are_learnt_on_their_channels(folders: dict[str, Path]) -> None:
+def test_sft_targets_include_the_channels_of_an_answer(folders: dict[str, Path]) -> None:
     renderer = load_renderer(str(folders["gpt-oss"]), 512, False)
     thought = "<|channel|>analysis<|message|>add them<|end|><|start|>assistant<|channel|>final<|message|>11"
     chat = [QUESTION[0], Message("assistant", "11"), QUESTION[0], Message("assistant", "11, <|end|>")]
-    first, second = lessons(renderer, chat)
+    first, second = sft_examples(renderer, chat)
     assert shown(renderer, first.token_ids).endswith(
         "<|start|>assistant<|channel|>final<|message|>11<|return|>"
     )
@@ -223,12 +230,12 @@ def test_answers_are_learnt_on_their_channels(folders: dict[str, Path]) -> None:
     assert shown(renderer, renderer.completion("11", False, "add them", prompt.state)) == thought
 
 
-def test_a_thought_that_does_not_end_is_nothing_to_learn_from(folders: dict[str, Path]) -> None:
+def test_a_chat_with_thinking_that_does_not_end_cannot_be_trained_on(folders: dict[str, Path]) -> None:
     renderer = load_renderer(str(folders["qwen3"]), 512, False)
     with pytest.raises(
-        SpartaError, match=r"a thought that does not end: leave out the chat that begins 'What is"
+        SpartaError, match=r"has thinking that does not end: leave out the chat that begins 'What is"
     ):
-        lessons(renderer, [QUESTION[0], Message("assistant", "<think>so it is")])
+        sft_examples(renderer, [QUESTION[0], Message("assistant", "<think>so it is")])
 
 
 @each()
@@ -241,7 +248,7 @@ def test_another_models_response_is_encoded_as_this_one_would_write_it(
         ids = family.completion("11", True, thinking, prompt.state)
         assert ids[-1] == end
         expected = thinking if prompt.invites_thinking else ""
-        assert family.said(prompt, family.written(ids)) == Said(expected, "11")
+        assert family.split_reply(prompt, family.written(ids)) == SplitReply(expected, "11")
 
 
 @each("gpt-oss")
@@ -262,15 +269,15 @@ def test_own_tags_are_told_apart_on_any_template_and_off_tells_nothing(folders: 
         renderer = load_renderer(str(folders[name]), 512, False, own)
         prompt = renderer.combat(QUESTION)
         assert (prompt.state, renderer.limit(prompt, 1)) == (state, 10)
-        assert renderer.said(prompt, "{{a}}b") == Said("a", "b")
-        assert renderer.said(prompt, "<think>a</think>b") == Said("", "<think>a</think>b")
+        assert renderer.split_reply(prompt, "{{a}}b") == SplitReply("a", "b")
+        assert renderer.split_reply(prompt, "<think>a</think>b") == SplitReply("", "<think>a</think>b")
     for name in ("qwen3", "r1"):
         renderer = load_renderer(
             str(folders[name]), 512, False, ChatOptions(thinking="off", thinking_tokens=9)
         )
         prompt = renderer.combat(QUESTION)
         assert (prompt.state, renderer.limit(prompt, 1)) == ("none", 1)
-        assert renderer.said(prompt, "<think>a</think>b") == Said("", "<think>a</think>b")
+        assert renderer.split_reply(prompt, "<think>a</think>b") == SplitReply("", "<think>a</think>b")
 
 
 def test_an_endpoint_s_prompts_are_those_of_the_base_that_lies_here(folders: dict[str, Path]) -> None:
@@ -281,7 +288,9 @@ def test_an_endpoint_s_prompts_are_those_of_the_base_that_lies_here(folders: dic
         assert renderer.combat(QUESTION).state == STATES.get(name, "free")
         assert renderer.tags == local.tags
     assert EndpointRenderer().combat(QUESTION).state == "none"
-    assert EndpointRenderer().said(EndpointRenderer().combat(QUESTION), "<think>a</think>b") == Said("a", "b")
+    assert EndpointRenderer().split_reply(
+        EndpointRenderer().combat(QUESTION), "<think>a</think>b"
+    ) == SplitReply("a", "b")
     assert EndpointRenderer(ChatOptions(thinking=THINK)).combat(QUESTION).invites_thinking
 
 
@@ -292,4 +301,4 @@ def test_tags_of_published_models_are_known_by_their_templates(tags: Tags, folde
     assert renderer.tags == tags
     prompt = renderer.combat(QUESTION)
     ids = renderer.completion("11", False, "hm", prompt.state)
-    assert renderer.said(prompt, renderer.written(ids)) == Said("hm", "11")
+    assert renderer.split_reply(prompt, renderer.written(ids)) == SplitReply("hm", "11")

@@ -1,4 +1,4 @@
-"""The driver: deals out what is missing until it is there, stops where trying again is no use, and loses nothing when it is killed."""
+"""The driver assigns missing keys until none is missing, stops at non-retryable errors, and loses nothing when it is killed."""
 
 import os
 import signal
@@ -60,7 +60,7 @@ def records(run: Run, phase: RowPhase, t: int = 1) -> list[TaskRecord]:
 
 
 @pytest.mark.parametrize("kind", ["inline", "local"])
-def test_an_error_that_trying_again_cannot_mend_stops_at_once(kind: str, tmp_path: Path) -> None:
+def test_a_non_retryable_error_stops_at_once(kind: str, tmp_path: Path) -> None:
     run = begin(tmp_path, combats=4)
     advance(run, 1, upto="merge")
     (run.iteration(0).adapter("model3") / "adapter_model.safetensors").unlink()
@@ -70,7 +70,7 @@ def test_an_error_that_trying_again_cannot_mend_stops_at_once(kind: str, tmp_pat
     assert len(AttemptDir(run, Train(), 1).all()) == 1
 
 
-def test_a_driver_that_lost_its_lock_deals_nothing_out(tmp_path: Path) -> None:
+def test_a_driver_that_lost_its_lock_assigns_nothing(tmp_path: Path) -> None:
     run = begin(tmp_path)
     advance(run, 1, upto="plan")
 
@@ -82,7 +82,7 @@ def test_a_driver_that_lost_its_lock_deals_nothing_out(tmp_path: Path) -> None:
     assert AttemptDir(run, Generate(), 1).all() == []
 
 
-def test_a_complete_phase_is_not_dealt_out(tmp_path: Path) -> None:
+def test_a_complete_phase_is_not_assigned(tmp_path: Path) -> None:
     run = begin(tmp_path)
     advance(run, 1)
     for phase in (*PHASES, Merge()):
@@ -90,7 +90,7 @@ def test_a_complete_phase_is_not_dealt_out(tmp_path: Path) -> None:
         assert len(AttemptDir(run, phase, 1).all()) == 1
 
 
-def test_what_a_killed_task_left_undone_is_dealt_out_again(tmp_path: Path, launched: Launched) -> None:
+def test_the_rest_of_a_killed_task_is_assigned_again(tmp_path: Path, launched: Launched) -> None:
     recipe = write_recipe(tmp_path, combats=8, iterations=1, **slowly(0.12, tasks=2, at_once=2))
     driver = launched("--recipe", recipe, "--state", tmp_path / "state")
     state = StateDir(tmp_path / "state")
@@ -99,13 +99,13 @@ def test_what_a_killed_task_left_undone_is_dealt_out_again(tmp_path: Path, launc
     os.kill(records(run, Generate())[0].process.pid, signal.SIGKILL)
     out, err = driver.communicate(timeout=DEADLINE)
     assert driver.returncode == 0, err
-    assert "items are missing (killed); dealing them out again" in out
+    assert "items are missing (killed); assigning them again" in out
     first, second = AttemptDir(run, Generate(), 1).all()
     assert (first.items, second.number) == (16, 1) and 0 < second.items < 12
     no_key_twice(run, 1)
 
 
-def test_attempts_that_bring_nothing_end_with_the_last_lines_of_the_log(
+def test_attempts_without_results_end_with_the_last_lines_of_the_log(
     tmp_path: Path, launched: Launched
 ) -> None:
     """Every task's process dies as it starts, as with a broken driver or a node without memory."""
@@ -129,7 +129,7 @@ def test_attempts_that_bring_nothing_end_with_the_last_lines_of_the_log(
 def launch_and_kill_the_driver(
     launched: Launched, arguments: tuple[object, ...], state: StateDir, rows: int
 ) -> None:
-    """A driver that dies as soon as its tasks have written so many responses; the tasks live on."""
+    """A driver that dies as soon as its tasks have written that many responses; the tasks survive it."""
     driver = launched(*arguments)
     wait_until(lambda: LineCounter(state.iteration(1).responses).fresh() >= rows)
     driver.kill()
@@ -151,7 +151,7 @@ def test_tasks_that_outlive_a_killed_driver_are_waited_for(tmp_path: Path, launc
     assert len(AttemptDir(run, Generate(), 1).all()) == 1
 
 
-def test_they_are_waited_for_by_a_driver_of_another_kind_too(tmp_path: Path, launched: Launched) -> None:
+def test_a_driver_with_another_launcher_waits_for_them_too(tmp_path: Path, launched: Launched) -> None:
     recipe = write_recipe(tmp_path, combats=8, iterations=1, **slowly(0.5, tasks=1, at_once=1))
     arguments = ("--recipe", recipe, "--state", tmp_path / "state")
     state = StateDir(tmp_path / "state")
@@ -164,10 +164,10 @@ def test_they_are_waited_for_by_a_driver_of_another_kind_too(tmp_path: Path, lau
 
 
 @pytest.mark.parametrize("begun", [True, False])
-def test_a_task_of_the_other_way_that_appears_as_work_is_dealt_out_does_it_or_leaves_it(
+def test_a_task_of_an_alternative_that_appears_during_assignment_does_the_work_or_leaves_it(
     begun: bool, tmp_path: Path
 ) -> None:
-    """Its driver, which played combats and judging in one phase, was killed while starting it."""
+    """Its driver, which used the fused phase, was killed while starting it."""
     run = begin(tmp_path, combats=6, **slowly(0.1))
     advance(run, 1, upto="plan")
     combat, view = AttemptDir(run, CombatAndJudge(), 1), Silent()
@@ -175,7 +175,7 @@ def test_a_task_of_the_other_way_that_appears_as_work_is_dealt_out_does_it_or_le
     def appears() -> None:
         """Between the driver's look for such tasks and its dealing."""
         if not combat.all():
-            attempt = combat.deal([CombatAndJudge().missing(run, 1)], "local")
+            attempt = combat.assign([CombatAndJudge().missing(run, 1)], "local")
             Local(run).start(combat, attempt, lambda _: None)
             wait_until(lambda: not begun or rows_on_disk(run, Generate(), 1))
 
@@ -258,7 +258,7 @@ def test_interrupted_tasks_end_whether_they_have_begun_or_not(tmp_path: Path) ->
     advance(run, 1, upto="plan")
     for begun in (True, False):
         attempts, launcher = AttemptDir(run, Generate(), 1), Local(run)
-        attempt = attempts.deal(
+        attempt = attempts.assign(
             shard_items(Generate().missing(run, 1), launcher.tasks(Generate())), launcher.name
         )
         launcher.start(attempts, attempt, lambda _: None)

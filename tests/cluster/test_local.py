@@ -28,7 +28,7 @@ from sparta.store.run import Run
         ("-1", ()),
     ],
 )
-def test_gpus_are_taken_by_the_names_that_the_environment_gives_them(
+def test_gpus_keep_the_names_of_the_environment(
     named: str, gpus: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
@@ -36,13 +36,13 @@ def test_gpus_are_taken_by_the_names_that_the_environment_gives_them(
 
 
 def on_two_gpus(folder: Path) -> Run:
-    """A run whose base needs two GPUs, by its driver's account; its tasks, which read the recipe themselves, make do without."""
+    """A run whose base needs two GPUs for its driver; its tasks, which read the recipe from disk, need none."""
     run = begin(folder, combats=8)
     run.recipe = adjust(run.recipe, ["engine.kind=vllm", "engine.vllm.tensor_parallel=2"])
     return run
 
 
-def test_a_base_on_two_gpus_has_half_as_many_tasks_at_once_each_with_two_of_its_own(
+def test_a_base_on_two_gpus_has_half_as_many_tasks_at_once_each_with_its_own_two(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
@@ -51,7 +51,7 @@ def test_a_base_on_two_gpus_has_half_as_many_tasks_at_once_each_with_two_of_its_
     launcher, attempts = Local(run), AttemptDir(run, Generate(), 1)
     launcher.check(phases_of(run.recipe, 1))
     assert (launcher.at_once(Generate()), launcher.tasks(Generate())) == (2, 2)
-    attempt = attempts.deal(shard_items(Generate().missing(run, 1), 4), launcher.name)
+    attempt = attempts.assign(shard_items(Generate().missing(run, 1), 4), launcher.name)
     launcher.start(attempts, attempt, lambda _: None)
     most = 0
 

@@ -1,4 +1,4 @@
-"""How many tasks: none that would start for longer than it works; rates measured where an iteration has run."""
+"""The number of tasks: none takes longer to start than to work; rates are measured once an iteration has run."""
 
 from pathlib import Path
 
@@ -41,13 +41,13 @@ def items(count: int, cost: float, bundle: int = 1) -> list[WorkItem]:
 
 
 def with_weights(run: Run, **cluster: object) -> Run:
-    """The run as if its engine had weights to load; nothing of it is run."""
+    """The run with an engine that has weights to load; it is never executed."""
     settings = run.recipe.cluster.model_copy(update=cluster)
     run.recipe = run.recipe.model_copy(update={"engine": EngineSettings(kind="hf"), "cluster": settings})
     return run
 
 
-def test_sixteen_engines_that_would_run_for_ten_seconds_are_three_that_run_for_53() -> None:
+def test_three_engines_for_53_seconds_replace_sixteen_for_ten_seconds() -> None:
     cost = 16 * 10 * RATES.throughput
     assert task_count_for(Cluster(), RATES, cost, 10_000, 16).tasks == 3
 
@@ -75,7 +75,9 @@ def test_there_are_no_more_tasks_than_bundles(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("phase", [Train(), Merge()])
-def test_what_runs_no_engine_is_as_wide_as_it_was(phase: "Train | Merge", tmp_path: Path) -> None:
+def test_phases_without_an_engine_have_as_many_tasks_as_possible(
+    phase: "Train | Merge", tmp_path: Path
+) -> None:
     assert task_count(with_weights(begin(tmp_path)), phase, items(4, 1.0), 16) == 4
 
 
@@ -131,7 +133,7 @@ def test_rates_are_assumed_before_and_of_a_state_that_did_not_measure_costs(tmp_
     assert rates_of(run, Generate()) == RATES
 
 
-def test_what_was_dealt_and_what_it_took_is_measured(tmp_path: Path) -> None:
+def test_assigned_cost_and_time_are_measured(tmp_path: Path) -> None:
     run = begin(tmp_path)
     advance(run, 1)
     [attempt] = AttemptDir(run, Judge(), 1).all()
@@ -142,7 +144,7 @@ def test_what_was_dealt_and_what_it_took_is_measured(tmp_path: Path) -> None:
     assert 0 < judge.work_seconds <= judge.busy and judge.load_seconds == 0
 
 
-def test_work_is_dealt_with_what_is_known_to_as_many_tasks_as_it_is_worth(tmp_path: Path) -> None:
+def test_work_is_sharded_by_current_costs_into_as_many_tasks_as_it_is_worth(tmp_path: Path) -> None:
     run = begin(tmp_path)
     advance(run, 1, upto="plan")
     shards = sharded(run, Generate(), 1, Generate().missing(run, 1), 5)
@@ -184,7 +186,7 @@ def test_an_estimate_before_anything_was_measured_uses_the_assumed_rates(tmp_pat
 
 
 def test_one_process_loads_what_it_was_measured_to_load(tmp_path: Path) -> None:
-    """Its engine goes on from phase to phase."""
+    """It keeps its engine across phases."""
     nothing = msgspec.structs.replace(JUDGE, loads=0, load_seconds=0.0)
     run = with_weights(measured_run(tmp_path, generate=GENERATE, judge=nothing))
     found = {forecast.phase.name: forecast for forecast in forecasts(run, Inline(run), 1)}

@@ -1,4 +1,4 @@
-"""Where tasks run: what the recipe says, and with `auto` where the run has been, before anything that the machine offers."""
+"""Where tasks run: the recipe decides; with `auto` the run's last launcher comes before what the machine offers."""
 
 import os
 import subprocess
@@ -51,13 +51,13 @@ def played_on(folder: Path, name: str) -> Run:
     """A run whose first iteration is planned, and whose responses the launcher of that name had to make."""
     run = begun(folder)
     advance(run, 1, upto="plan")
-    AttemptDir(run, Generate(), 1).deal(shard_items(Generate().work(run, 1), 1), name)
+    AttemptDir(run, Generate(), 1).assign(shard_items(Generate().work(run, 1), 1), name)
     return run
 
 
 @pytest.mark.usefixtures("slurm_lies_about")
 @pytest.mark.parametrize("name", ["inline", "local"])
-def test_a_run_that_was_begun_on_this_machine_goes_on_there(name: str, tmp_path: Path) -> None:
+def test_a_run_started_on_this_machine_continues_there(name: str, tmp_path: Path) -> None:
     assert launcher_for(played_on(tmp_path, name)).name == name
 
 
@@ -66,17 +66,17 @@ def test_a_run_goes_on_where_its_latest_tasks_were(tmp_path: Path) -> None:
     run = played_on(tmp_path, "slurm")
     assert launcher_for(run).name == "slurm"
     attempts = AttemptDir(run, Generate(), 1)
-    attempts.deal(shard_items(Generate().work(run, 1), 1), "local")
+    attempts.assign(shard_items(Generate().work(run, 1), 1), "local")
     assert launcher_for(run).name == "local"
-    attempts.deal(shard_items(Generate().work(run, 1), 1), "slurm")
+    attempts.assign(shard_items(Generate().work(run, 1), 1), "slurm")
     assert launcher_for(run).name == "slurm"
 
 
 @pytest.mark.usefixtures("slurm_lies_about")
-def test_a_run_that_has_been_nowhere_goes_where_jobs_can_be_submitted(
+def test_a_run_without_tasks_goes_where_jobs_can_be_submitted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the driver did itself, the plan for one, was nowhere."""
+    """Steps in the driver itself, such as the plan, do not count."""
     run = begun(tmp_path)
     assert launcher_for(run).name == "slurm"
     advance(run, 1, upto="plan")
@@ -97,7 +97,7 @@ def test_a_run_that_was_on_slurm_goes_on_where_there_is_none(
 
 
 @pytest.mark.usefixtures("slurm_lies_about")
-def test_a_person_and_a_recipe_decide_before_the_past(tmp_path: Path) -> None:
+def test_options_and_recipe_override_the_last_launcher(tmp_path: Path) -> None:
     run = played_on(tmp_path, "inline")
     run.recipe = adjust(run.recipe, settings_for("slurm", None))
     assert launcher_for(run).name == "slurm"
@@ -146,7 +146,7 @@ def test_a_profile_goes_with_auto_where_there_is_no_slurm(
 def test_it_is_continued_and_scored_where_it_was_begun_though_slurm_does_not_answer(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Begun where no SLURM was; its commands have come since, and no controller with them."""
+    """SLURM's commands were installed after its start, without a controller."""
     with monkeypatch.context() as before:
         before.setenv("PATH", str(tmp_path / "nothing"))
         recipe = write_recipe(

@@ -1,4 +1,4 @@
-"""Dealing: every item once, shards that end together, few loads, what shares weights together."""
+"""Sharding: every item once, shards that end at the same time, few loads, items that share weights in one shard."""
 
 import random
 from collections import Counter
@@ -54,7 +54,7 @@ def bundles(items: list[WorkItem]) -> Counter[str]:
 
 
 @given(works(bases=3), st.integers(1, 12), st.floats(0, 1e6))
-def test_every_item_is_dealt_exactly_once_and_no_shard_is_empty(
+def test_every_item_is_assigned_exactly_once_and_no_shard_is_empty(
     items: list[WorkItem], tasks: int, start_cost: float
 ) -> None:
     shards = shard_items(items, tasks, start_cost)
@@ -64,7 +64,7 @@ def test_every_item_is_dealt_exactly_once_and_no_shard_is_empty(
 
 
 @given(works(bases=3), st.integers(1, 12), st.floats(0, 1e6))
-def test_a_bundle_is_never_parted(items: list[WorkItem], tasks: int, start_cost: float) -> None:
+def test_a_bundle_stays_in_one_shard(items: list[WorkItem], tasks: int, start_cost: float) -> None:
     shards = shard_items(items, tasks, start_cost)
     found = [(item.bundle or item.key) for shard in shards for item in shard]
     assert sum(a != b for a, b in pairwise(["", *found])) == len(bundles(items))
@@ -93,7 +93,7 @@ def test_items_of_a_group_follow_each_other_in_a_shard(items: list[WorkItem], ta
 
 
 @given(works(bases=3), st.integers(1, 12), st.floats(0, 1e6), st.randoms(use_true_random=False))
-def test_the_same_items_are_dealt_the_same_way_in_whatever_order_they_come(
+def test_the_order_of_items_does_not_change_the_shards(
     items: list[WorkItem], tasks: int, start_cost: float, stream: random.Random
 ) -> None:
     shuffled = stream.sample(items, len(items))
@@ -109,7 +109,7 @@ def test_no_way_of_cutting_the_line_ends_earlier(costs: list[float], tasks: int)
 
 
 @given(st.lists(st.lists(COSTS, min_size=1, max_size=12), min_size=2, max_size=4), st.integers(0, 8))
-def test_where_loads_are_dear_and_tasks_enough_no_shard_loads_two_bases(
+def test_where_loads_are_expensive_and_tasks_enough_no_shard_loads_two_bases(
     bases: list[list[float]], spare: int
 ) -> None:
     items = [
@@ -165,7 +165,7 @@ def test_one_task_gets_all_in_the_order_of_groups() -> None:
     assert shard_items(items[::-1], 1) == [items]
 
 
-def test_full_models_share_tasks_where_loads_are_cheap_and_stay_whole_where_they_are_dear() -> None:
+def test_full_models_share_tasks_where_loads_are_cheap_and_stay_whole_where_they_are_expensive() -> None:
     items = ten_models(bases=10)
     cheap = [cost(shard) for shard in shard_items(items, 4, start_cost=100)]
     assert max(cheap) <= min(cheap) * 1.05
@@ -174,17 +174,17 @@ def test_full_models_share_tasks_where_loads_are_cheap_and_stay_whole_where_they
     assert sum(len({item.base for item in shard}) for shard in dear) == 10
 
 
-def test_models_that_cannot_be_parted_go_whole_to_the_task_with_the_least() -> None:
+def test_unsplittable_models_go_to_the_task_with_the_least_work() -> None:
     items = [WorkItem(f"m{n}", cost, f"m{n}") for n, cost in enumerate((5.0, 1.0, 4.0, 2.0, 3.0, 3.0))]
     shards = shard_items(items, 3)
     assert [cost(shard) for shard in shards] == [6.0, 6.0, 6.0]
 
 
-def test_nothing_is_dealt_to_nobody() -> None:
+def test_no_items_make_no_shards() -> None:
     assert shard_items([], 4) == []
 
 
-def test_what_costs_nothing_is_dealt_all_the_same() -> None:
+def test_items_without_cost_are_assigned_too() -> None:
     items = [WorkItem(str(n), 0.0, "one") for n in range(5)]
     assert sum(map(len, shard_items(items, 3))) == 5
 

@@ -1,4 +1,4 @@
-"""How a run begins, goes on, goes back and branches; nothing is deleted and nothing is mixed up."""
+"""Runs start, continue, roll back and branch; nothing is deleted and nothing is mixed up."""
 
 import shutil
 from datetime import date
@@ -10,7 +10,7 @@ import yaml
 from support.openings import begin_or_continue, fork, go_back
 from support.scripted_run import advance, begin, committed, manifests, rehearsal
 
-from sparta.cluster.attempts import Attempt, AttemptDir, begin_record
+from sparta.cluster.attempts import Attempt, AttemptDir, new_record
 from sparta.cluster.sharding import shard_items
 from sparta.cluster.slurm import cli
 from sparta.cluster.slurm.cli import QueueEntry
@@ -19,7 +19,7 @@ from sparta.commands import resume
 from sparta.commands.cancel import cancel_all
 from sparta.errors import SpartaError
 from sparta.evaluation.answer import Evaluate
-from sparta.evaluation.holdout_log import HoldoutAccess, accesses_so_far, note_accesses
+from sparta.evaluation.holdout_log import HoldoutAccess, accesses_so_far, record_accesses
 from sparta.phases.base import ArrayPhase, WorkItem
 from sparta.phases.generate import Generate
 from sparta.phases.generate_and_judge import CombatAndJudge
@@ -35,7 +35,7 @@ def through(run: Run, last: int, first: int = 1) -> Run:
     return run
 
 
-def test_a_run_begins_with_everything_it_needs_but_the_bases(tmp_path: Path) -> None:
+def test_a_new_run_holds_everything_it_needs_except_the_bases(tmp_path: Path) -> None:
     run = begin(tmp_path)
     shutil.rmtree(tmp_path / "adapters")
     (tmp_path / "prompts.jsonl").unlink()
@@ -46,7 +46,7 @@ def test_a_run_begins_with_everything_it_needs_but_the_bases(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("played", [0, 2])
-def test_a_run_whose_initial_pool_was_deleted_is_refused_and_no_other_is_made(
+def test_a_run_whose_initial_pool_was_deleted_is_refused_and_the_pool_is_not_rebuilt(
     played: int, tmp_path: Path
 ) -> None:
     run = through(begin(tmp_path), played)
@@ -54,13 +54,13 @@ def test_a_run_whose_initial_pool_was_deleted_is_refused_and_no_other_is_made(
     with pytest.raises(SpartaError) as caught:
         begin_or_continue(run.state, run.recipe)
     assert str(caught.value) == (
-        f"{run.iteration(0).root} is missing or has no MANIFEST.json, and it is what the run began with: restore it from a copy, or begin "
-        "anew with another --state"
+        f"{run.iteration(0).root}, the run's initial pool, is missing or has no MANIFEST.json: restore it from a copy, or start a new run "
+        "with another --state"
     )
     assert not run.iteration(0).root.exists()
 
 
-def test_the_same_recipe_goes_on_and_may_be_carried_out_otherwise(tmp_path: Path) -> None:
+def test_the_same_recipe_continues_and_may_be_carried_out_differently(tmp_path: Path) -> None:
     run = through(begin(tmp_path), 1)
     again = begin_or_continue(run.state, adjust(run.recipe, ["iterations=9", "cluster.at_once=3"]))
     assert again.info == run.info
@@ -101,7 +101,7 @@ def test_a_folder_with_other_things_in_it_is_refused(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["thesis.tex"]
 
 
-def test_what_a_killed_beginning_left_is_no_obstacle(tmp_path: Path) -> None:
+def test_leftovers_of_a_launch_that_was_killed_early_do_not_block_the_next(tmp_path: Path) -> None:
     run = begin(tmp_path)
     state = run.state.root
     run.state.run_json.rename(state / ".run.json.0123456789abcdef.tmp")
@@ -179,14 +179,14 @@ def test_going_back_is_refused_while_tasks_of_a_later_iteration_run(
     run = through(begin(tmp_path), 1)
     advance(run, 2, upto="plan")
     attempts = AttemptDir(run, phase, 2)
-    attempts.deal(shard_items(phase.work(run, 2), 1), "local")
-    files.write_json(attempts.record_file(0, 0), begin_record(0, 24))
+    attempts.assign(shard_items(phase.work(run, 2), 1), "local")
+    files.write_json(attempts.record_file(0, 0), new_record(0, 24))
     with pytest.raises(SpartaError, match=f"tasks of {phase.name} of iteration 2 are still running"):
         go_back(run.state, 1)
     assert run.state.iterations() == [0, 1, 2]
 
 
-def test_going_back_is_refused_while_jobs_of_the_other_way_are_queued_that_nothing_is_dealt_to(
+def test_going_back_is_refused_while_jobs_of_an_alternative_phase_are_queued_without_keys(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = through(begin(tmp_path), 1)
@@ -205,25 +205,27 @@ def test_going_back_is_refused_while_checkpoints_are_scored(tmp_path: Path) -> N
     run = through(begin(tmp_path), 2)
     phase = Evaluate("validation", {"toy": ("iter_00", "iter_02")})
     attempts = AttemptDir(run, phase, 0)
-    attempts.deal([[WorkItem("toy/iter_00-model0/i0", 1.0, "model0")]], "local")
-    files.write_json(attempts.record_file(0, 0), begin_record(0, 1))
-    with pytest.raises(SpartaError, match="tasks that score toy validation are still running: end them with"):
+    attempts.assign([[WorkItem("toy/iter_00-model0/i0", 1.0, "model0")]], "local")
+    files.write_json(attempts.record_file(0, 0), new_record(0, 1))
+    with pytest.raises(
+        SpartaError, match="tasks that score toy validation are still running: cancel them with"
+    ):
         go_back(run.state, 1)
     assert run.state.iterations() == [0, 1, 2] and attempts.all()
     # Where nothing is set aside, scores stay where they are.
     go_back(run.state, 2)
-    record = msgspec.structs.replace(begin_record(0, 1), outcome="done")
+    record = msgspec.structs.replace(new_record(0, 1), outcome="done")
     files.write_json(attempts.record_file(0, 0), record)
     go_back(run.state, 1)
     assert run.state.iterations() == [0, 1]
 
 
 @pytest.mark.parametrize("upto", ["plan", "judge"])
-def test_going_back_past_what_was_never_committed_leaves_scores_alone(upto: str, tmp_path: Path) -> None:
+def test_going_back_past_uncommitted_iterations_keeps_scores(upto: str, tmp_path: Path) -> None:
     run = through(begin(tmp_path), 1)
     files.write_json(run.state.evals / "summary.json", {})
     attempts = AttemptDir(run, Evaluate("validation", {"toy": ("iter_00", "iter_01")}), 0)
-    attempts.deal([[WorkItem("toy/iter_00-model0/i0", 1.0, "model0")]], "local")
+    attempts.assign([[WorkItem("toy/iter_00-model0/i0", 1.0, "model0")]], "local")
     advance(run, 2, upto=upto)
     go_back(run.state, 1)
     assert run.state.iterations() == [0, 1]
@@ -234,7 +236,7 @@ def test_going_back_past_what_was_never_committed_leaves_scores_alone(upto: str,
 
 
 @pytest.mark.parametrize(("task", "tasks"), [(None, ()), ("toy", ("toy",))])
-def test_a_state_of_the_version_before_tasks_goes_on_goes_back_and_is_cancelled(
+def test_a_state_of_the_version_before_tasks_can_continue_go_back_and_be_cancelled(
     task: str | None, tasks: tuple[str, ...], tmp_path: Path
 ) -> None:
     run = through(begin(tmp_path), 2)
@@ -246,7 +248,7 @@ def test_a_state_of_the_version_before_tasks_goes_on_goes_back_and_is_cancelled(
     place = run.state.jobs / "evals" / "toy" / "validation"
     scoring = Attempt("evaluate:toy:validation:0,2:", 0, 0, "local", shards=1, items=1, submitted=0.0)
     files.write_json(place / "a0.json", scoring)
-    files.write_json(place / "a0-00000.json", msgspec.structs.replace(begin_record(0, 1), outcome="done"))
+    files.write_json(place / "a0-00000.json", msgspec.structs.replace(new_record(0, 1), outcome="done"))
 
     again = begin_or_continue(run.state, None)
     assert again.recipe.evaluation.tasks == tasks
@@ -274,12 +276,12 @@ def test_a_fork_shares_the_past_and_leaves_its_parent_alone(tmp_path: Path) -> N
     assert committed(run.state.root) == before
 
 
-def test_a_fork_knows_what_was_seen_of_test_splits(tmp_path: Path) -> None:
+def test_a_fork_inherits_the_log_of_test_set_accesses(tmp_path: Path) -> None:
     run = through(begin(tmp_path), 1)
     look = HoldoutAccess(
         "quiz", "iter_01-model0", "v1", "best of the last pool", "quiz", (0, 1), 5, "answers-chat-5"
     )
-    noted = note_accesses(run.state, [look])
+    noted = record_accesses(run.state, [look])
     files.write_json(run.state.evals / "summary.json", {})
     target = StateDir(tmp_path / "branch")
     fork(run.state, 1, target, None)
@@ -306,7 +308,7 @@ def test_a_fork_may_play_by_other_rules_from_there_on(tmp_path: Path) -> None:
         begin_or_continue(target, run.recipe)
 
 
-def test_the_day_of_a_run_is_that_of_its_beginning_for_ever_and_for_its_forks(tmp_path: Path) -> None:
+def test_the_day_of_a_run_stays_that_of_its_start_and_forks_keep_it(tmp_path: Path) -> None:
     run = begin(tmp_path)
     began = run.day
     assert run.chat.today == began

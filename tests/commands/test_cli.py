@@ -69,7 +69,7 @@ def test_help_says_what_a_command_does_and_shows_a_command_line_that_it_takes(
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["--version"], ["launch", "--help"], ["evaluate", "--help"]]
 )
-def test_help_imports_next_to_nothing(arguments: list[str]) -> None:
+def test_help_imports_no_heavy_library(arguments: list[str]) -> None:
     code = f"""
 import sys
 sys.argv = {["sparta", *arguments]!r}
@@ -117,12 +117,12 @@ def test_two_states_are_refused_in_one_sentence(name: str, tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_command_that_nobody_knows_is_refused_with_those_that_there_are() -> None:
+def test_an_unknown_command_is_refused_with_the_known_ones() -> None:
     done = sparta("lunch")
     assert done.returncode == 2 and all(name in done.stderr for name in PROGRAMS)
 
 
-def test_who_types_sparta_is_told_to_type_sparta(tmp_path: Path) -> None:
+def test_messages_of_the_console_script_suggest_the_console_script(tmp_path: Path) -> None:
     state = tmp_path / "state"
     recipe = write_recipe(tmp_path, data={"task": "toy", "size": 30})
     done = sparta("launch", state, "--recipe", recipe, "--iters", 1)
@@ -134,7 +134,7 @@ def test_who_types_sparta_is_told_to_type_sparta(tmp_path: Path) -> None:
 
 
 def completed(script: str, *words: str) -> list[str]:
-    """What bash offers for the last of `words`, typed so far."""
+    """bash's completions of the last of `words`."""
     asked = f"""{script}
 COMP_WORDS=({" ".join(map(shlex.quote, words))}); COMP_CWORD={len(words) - 1}
 _shtab_sparta sparta {shlex.quote(words[-1])} {shlex.quote(words[-2])}
@@ -171,7 +171,7 @@ def test_zsh_has_a_completion_too(capsys: pytest.CaptureFixture[str]) -> None:
         subprocess.run(["zsh", "-n"], input=script, text=True, check=True)
 
 
-def test_scripts_and_profiles_are_copied_once_and_never_over_what_is_there(tmp_path: Path) -> None:
+def test_scripts_and_profiles_are_copied_once_and_overwrite_nothing(tmp_path: Path) -> None:
     done = sparta("scripts", tmp_path)
     assert done.returncode == 0 and done.stdout == f"{tmp_path / 'slurm'}\n"
     for name in ("launch.sh", "driver.sh", "profiles/template.yaml"):

@@ -1,5 +1,7 @@
-"""What lies in a state and is not what it should be: measurements never stop a run, and everything else is named, whatever it is."""
+"""Damaged files in a state: measurements never stop a run, and everything else is an error that names the file."""
 
+import errno
+import io
 import os
 import shutil
 import subprocess
@@ -10,14 +12,25 @@ from pathlib import Path
 import pytest
 from support.scripted_run import DEADLINE, advance, begin, manifests, sentence, typed
 
+from sparta.cluster.attempts import AttemptDir
 from sparta.commands.launch import launch
 from sparta.commands.launch_request import LaunchRequest
+from sparta.engines.weight_files import read_object
 from sparta.errors import SpartaError
+from sparta.evaluation.answer import Evaluate
+from sparta.phases.base import Phase
+from sparta.phases.train import Train
+from sparta.recipes.load import load
 from sparta.screen import Screen
 from sparta.status.collect import status_of
+from sparta.store import files
+from sparta.store.disk import os_errors_in_words
 from sparta.store.failure import note_failure
 from sparta.store.layout import StateDir
+from sparta.store.lock import RunLock
+from sparta.store.process import identify, lives
 from sparta.store.run import Run
+from sparta.tasks.user_files import parse_lines
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +123,75 @@ def test_a_damaged_measurement_counts_as_missing_and_is_noted(
     assert any(f"{state / name} is damaged and counts as missing" in line for line in noted), noted
 
 
+@pytest.mark.parametrize("damage", [cut, zeros, of_another_kind, dangling, pipe])
+@pytest.mark.parametrize("phase", [Train(), Evaluate("test", {"own": ("iter_01",)})])
+def test_tasks_of_an_attempt_whose_file_is_damaged_are_cancelled(
+    phase: Phase, damage: Callable[[Path], None], state: Path
+) -> None:
+    attempts = AttemptDir(Run.open(StateDir(state)), phase, 2)
+    attempts.assign([[]], "local")
+    damage(attempts.folder / "a0.json")
+    with subprocess.Popen(["sleep", "600"]) as task:
+        try:
+            process = identify(task.pid)
+            files.write_json(attempts.folder / "a0-00000.process", process)
+            launch(LaunchRequest(state=state, cancel=True), Screen())
+            task.wait(DEADLINE)
+        finally:
+            task.kill()
+    assert not lives(process)
+
+
+def test_a_cancelled_run_is_left_without_what_killed_writers_had_begun(state: Path) -> None:
+    left = state / "jobs" / f".failure.json.{'0' * 16}.tmp"
+    left.touch()
+    launch(LaunchRequest(state=state, cancel=True), Screen())
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("damage", [zeros, of_another_kind])
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        (
+            "iter_02/judge/a0-jobs.json",
+            "end the jobs of this attempt if SLURM still has any .*, remove the file",
+        ),
+        ("chain.json", "end what is left of the detached launch with .* --cancel and launch again"),
+    ],
+)
+def test_a_damaged_note_of_jobs_is_named_with_what_to_do(
+    name: str, remedy: str, damage: Callable[[Path], None], state: Path
+) -> None:
+    """Jobs that nobody knows of would do their work a second time."""
+    path = state / "jobs" / name
+    path.write_text("{}")
+    damage(path)
+    with pytest.raises(SpartaError, match=f"{path} is not a valid .*: {remedy}"):
+        launch(LaunchRequest(state=state, iterations=3), Screen())
+    with pytest.raises(SpartaError, match=f"{path} is not a valid .*: {remedy}"):
+        status_of(Run.open(StateDir(state)))
+
+
+@pytest.mark.parametrize("damage", [zeros, of_another_kind])
+def test_a_lock_whose_holder_cannot_be_read_is_named_with_what_to_do(
+    damage: Callable[[Path], None], state: Path
+) -> None:
+    with RunLock(StateDir(state), print):
+        pass
+    lock, path = state / "jobs" / "lock", state / "jobs" / "lock" / "0123.json"
+    (lock / "free").rename(lock / "held-0123")
+    path.write_text("{}")
+    damage(path)
+    with pytest.raises(
+        SpartaError,
+        match=f"{path} is not a valid Claim .*: make sure that no other driver runs on {state}, delete {lock}",
+    ):
+        launch(LaunchRequest(state=state, iterations=3), Screen())
+    shutil.rmtree(lock)
+    launch(LaunchRequest(state=state, iterations=3), Screen())
+
+
 STATE_FILES = (
     "run.json",
     "recipe.yaml",
@@ -129,7 +211,7 @@ STATE_FILES = (
 
 @pytest.mark.parametrize("change", STRANGE)
 @pytest.mark.parametrize("name", STATE_FILES)
-def test_what_is_no_file_in_the_place_of_one_is_named(
+def test_something_else_in_the_place_of_a_file_is_named(
     name: str, change: Callable[[Path], None], state: Path
 ) -> None:
     before = manifests(state)
@@ -143,7 +225,7 @@ def test_what_is_no_file_in_the_place_of_one_is_named(
     assert all((state / folder / "MANIFEST.json").read_bytes() == others[folder] for folder in others)
 
 
-def test_a_pipe_in_the_place_of_a_file_is_waited_for_by_no_command(state: Path) -> None:
+def test_no_command_blocks_on_a_pipe_in_the_place_of_a_file(state: Path) -> None:
     pipe(state / "iter_02" / "responses" / "a0-00000.jsonl")
     said = sentence(typed("status", state))
     assert "a0-00000.jsonl is a named pipe where a file belongs" in said
@@ -185,3 +267,28 @@ def test_a_disk_that_does_not_answer_ends_a_command_with_a_sentence(
     )
     said = sentence(done)
     assert place in said and "Stale file handle" in said, said
+
+
+@pytest.mark.parametrize("name", ["recipe.yaml", "prompts.jsonl", "adapter_config.json"])
+def test_what_a_person_named_is_asked_of_the_disk_in_the_same_words(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that does not answer is no reason to check the recipe."""
+    path = tmp_path / name
+    path.touch()
+    real = io.open
+
+    def failing(file: object, *rest: object, **options: object) -> object:
+        if str(file) == str(path):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(file))
+        return real(file, *rest, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(io, "open", failing)
+    readers: dict[str, Callable[[], object]] = {
+        "recipe.yaml": lambda: load(path),
+        "prompts.jsonl": lambda: list(parse_lines(path, "data.train")),
+        "adapter_config.json": lambda: read_object(path, "adapter"),
+    }
+    said = f"^The network disk that holds {path} did not answer .*: run the same"
+    with pytest.raises(SpartaError, match=said), os_errors_in_words(tmp_path):
+        readers[name]()

@@ -1,4 +1,4 @@
-"""A branch is what its recipe says: its standings, its work, its estimate; and of its parent it has the past alone."""
+"""A branch follows its own recipe (standings, work, estimate) and shares only past iterations with its parent."""
 
 import shutil
 from pathlib import Path
@@ -16,7 +16,7 @@ from sparta.errors import SpartaError
 from sparta.methods.registry import phases_of
 from sparta.recipes.load import adjust, load
 from sparta.screen import Screen, plain_console
-from sparta.status.forecast import Forecast, forecasts, seconds_an_iteration
+from sparta.status.forecast import Forecast, forecasts, seconds_per_iteration
 from sparta.store import files, standings
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
@@ -93,7 +93,7 @@ def test_a_branch_from_the_pool_that_was_killed_is_finished_and_not_by_another_r
     target, recipe = StateDir(tmp_path / "branch"), adjust(played.recipe, ["reputation.initial=1500"])
     before = fork(played.state, 0, target, recipe).iteration(0).manifest.read_bytes()
     target.run_json.unlink()
-    with pytest.raises(SpartaError, match="is not a copy of .* as this fork needs it"):
+    with pytest.raises(SpartaError, match="is not the copy of .* that this fork needs"):
         fork(played.state, 0, target, None)
     again = fork(played.state, 0, target, recipe)
     assert again.iteration(0).manifest.read_bytes() == before
@@ -101,7 +101,7 @@ def test_a_branch_from_the_pool_that_was_killed_is_finished_and_not_by_another_r
 
 
 def test_a_branch_made_by_an_earlier_version_goes_on_as_it_began(played: Run, tmp_path: Path) -> None:
-    """Its iteration 0 is its parent's, manifest and standings with it."""
+    """Its iteration 0 is its parent's, including manifest and standings."""
     target = StateDir(tmp_path / "branch")
     recipe = adjust(played.recipe, ["reputation.initial=1500"])
     branch = fork(played.state, 0, target, recipe)
@@ -142,7 +142,7 @@ def test_the_estimate_of_a_branch_follows_its_own_combats_and_epochs(played: Run
     for name, forecast in by_name(epochs).items():
         times = 5 if name == "train" else 1
         assert forecast.seconds == pytest.approx(times * before[name].seconds), name
-    assert seconds_an_iteration(more) == pytest.approx(3 * (seconds_an_iteration(same) or 0.0))
+    assert seconds_per_iteration(more) == pytest.approx(3 * (seconds_per_iteration(same) or 0.0))
 
 
 def test_the_estimate_of_a_run_of_its_own_is_what_was_measured(played: Run) -> None:
@@ -191,7 +191,7 @@ def test_a_dry_run_of_going_back_counts_the_iterations_that_are_to_be_made_again
     assert played.state.committed() == [0, 1, 2]
 
 
-def test_a_branch_plays_on_where_the_adapters_that_the_pool_began_with_are_gone(tmp_path: Path) -> None:
+def test_a_branch_continues_after_the_adapters_of_the_initial_pool_are_gone(tmp_path: Path) -> None:
     run = begin(tmp_path)
     advance(run, 1)
     recipe = load(tmp_path / "recipe.yaml", ["combats=8"])

@@ -1,4 +1,4 @@
-"""The initial pool made by phases: killed and started again, looked at, refused where it is not there yet."""
+"""The initial pool made by phases: killed and restarted, shown by status, and required by commands that need it."""
 
 import os
 import shutil
@@ -46,7 +46,7 @@ def half_taught(folder: Path) -> Run:
     return run
 
 
-def test_killed_again_and_again_the_pool_is_that_of_a_founding_that_nobody_disturbed(
+def test_a_pool_training_that_is_killed_repeatedly_equals_an_undisturbed_one(
     tmp_path: Path, launched: Launched
 ) -> None:
     names = tuple(f"expert{number}" for number in range(8))
@@ -73,7 +73,7 @@ def test_killed_again_and_again_the_pool_is_that_of_a_founding_that_nobody_distu
     assert len(manifests(state.root)) == 2
 
 
-def test_a_launch_makes_the_pool_and_plays_on(tmp_path: Path) -> None:
+def test_a_launch_makes_the_pool_and_continues_with_iterations(tmp_path: Path) -> None:
     done = typed("launch", "--recipe", write_school(tmp_path, iterations=1), "--state", tmp_path / "state")
     assert done.returncode == 0, done.stderr
     assert "4 of them trained from data, 24 rows, 4 weight updates" in done.stdout
@@ -81,7 +81,9 @@ def test_a_launch_makes_the_pool_and_plays_on(tmp_path: Path) -> None:
     assert StateDir(tmp_path / "state").committed() == [0, 1]
 
 
-def test_status_knows_a_pool_in_the_making(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_shows_a_pool_that_is_being_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = half_taught(tmp_path)
     status = status_of(run)
     [zero] = status.iterations
@@ -105,7 +107,7 @@ def test_status_knows_a_pool_in_the_making(tmp_path: Path, capsys: pytest.Captur
     assert "4/4" in capsys.readouterr().out
 
 
-def test_a_founding_that_fails_says_which_data_and_status_shows_it(tmp_path: Path) -> None:
+def test_a_failed_pool_training_names_the_data_and_status_shows_it(tmp_path: Path) -> None:
     recipe = write_school(tmp_path, cluster={"kind": "local", "at_once": 2})
     begun = begin_or_continue(StateDir(tmp_path / "state"), load(recipe))
     path = tmp_path / "lessons" / "cem.jsonl"
@@ -121,7 +123,7 @@ def test_a_founding_that_fails_says_which_data_and_status_shows_it(tmp_path: Pat
     assert "was changed since the run began" in told.stdout and "last lines of its log" in told.stdout
 
 
-def test_without_a_pool_nothing_is_scored_gone_back_to_or_branched_from(tmp_path: Path) -> None:
+def test_without_a_pool_a_run_cannot_be_scored_rolled_back_or_branched(tmp_path: Path) -> None:
     run = half_taught(tmp_path)
     with pytest.raises(
         SpartaError, match="has no pool to score yet: make it with python jobs/launch.py --state"
@@ -131,7 +133,7 @@ def test_without_a_pool_nothing_is_scored_gone_back_to_or_branched_from(tmp_path
         lambda: go_back(run.state, 0),
         lambda: fork(run.state, 0, StateDir(tmp_path / "branch"), None),
     ):
-        with pytest.raises(SpartaError, match="has no pool yet, and so nothing to go back to"):
+        with pytest.raises(SpartaError, match="has no pool yet, so there is nothing to resume"):
             ask()
     changed = load(tmp_path / "recipe.yaml", ["seed=5"])
     with pytest.raises(
@@ -154,7 +156,7 @@ def test_going_back_to_the_pool_and_branching_from_it_keep_what_it_was_made_of(t
     assert again.iteration(1).manifest.read_bytes() == branch.iteration(1).manifest.read_bytes()
 
 
-def test_a_deleted_pool_is_trained_anew_to_the_same_but_not_under_what_was_played_with_it(
+def test_a_deleted_pool_is_retrained_identically_unless_iterations_were_played_with_it(
     tmp_path: Path,
 ) -> None:
     run = begin(tmp_path)
@@ -165,7 +167,10 @@ def test_a_deleted_pool_is_trained_anew_to_the_same_but_not_under_what_was_playe
     assert run.iteration(0).manifest.read_bytes() == before
     advance(run, 1, upto="plan")
     shutil.rmtree(run.iteration(0).root)
-    with pytest.raises(SpartaError, match=f"{run.iteration(0).root} is missing or has no MANIFEST.json"):
+    with pytest.raises(
+        SpartaError,
+        match=f"{run.iteration(0).root}, the run's initial pool, is missing or has no MANIFEST.json",
+    ):
         begin_or_continue(run.state, None)
 
 
@@ -174,12 +179,12 @@ def test_a_detached_launch_begins_with_the_pool(tmp_path: Path) -> None:
     found = links_from(run, 0, 1, 16)
     assert [str(link) for link in found][:3] == ["sft 0", "found 0 and plan 1", "generate 1"]
     assert found[0].shards == 4, "one task an expert"
-    assert [piece.phase for piece in found[1].work.deals] == ["generate", "judge"]
+    assert [piece.phase for piece in found[1].work.assigns] == ["generate", "judge"]
     advance(run, 0, upto="sft")
     assert [str(link) for link in links_from(run, 0, 0, 16)] == ["found 0"]
 
 
-def test_experts_are_dealt_one_to_a_task(tmp_path: Path) -> None:
+def test_each_expert_gets_its_own_task(tmp_path: Path) -> None:
     run = begin(tmp_path, cluster={"kind": "local", "at_once": 3})
     work = TrainExperts().expected(run, 0)
     assert (work.bundles, work.updates, len(work.seconds)) == (4, 4, 4)
@@ -192,7 +197,7 @@ def test_experts_are_dealt_one_to_a_task(tmp_path: Path) -> None:
     )
 
 
-def test_what_the_founding_cost_is_measured(tmp_path: Path) -> None:
+def test_the_cost_of_the_pool_is_measured(tmp_path: Path) -> None:
     run = begin(tmp_path)
     advance(run, 0)
     measure(run, phases_of(run.recipe, 0), 0)

@@ -1,4 +1,4 @@
-"""A person's own prompt file: what is understood, and what is refused with its line."""
+"""A person's own prompt file: accepted formats, and refusals that name the line."""
 
 import json
 from pathlib import Path
@@ -138,7 +138,7 @@ def test_prompts_that_are_graded_by_letter_list_their_choices(tmp_path: Path) ->
     assert found.messages == (Message("user", "which?\nA. x\nB. y"),)
 
 
-def test_an_unknown_task_brings_up_the_nearest(tmp_path: Path) -> None:
+def test_an_unknown_task_suggests_the_nearest_name(tmp_path: Path) -> None:
     with pytest.raises(SpartaError, match="there is no task toys; did you mean toy?"):
         gather(load(write_recipe(tmp_path, data={"task": "toys"})))
 

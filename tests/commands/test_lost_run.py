@@ -1,4 +1,4 @@
-"""A run.json that is lost leads to no loss of what was made: it is refused, or set aside whole, and the message says what to restore."""
+"""A lost run.json never loses results: commands refuse the state or set it aside whole, and the message says what to restore."""
 
 import shutil
 from collections.abc import Callable
@@ -60,7 +60,7 @@ def planned(folder: Path) -> Run:
 
 
 def without_pool(folder: Path) -> Run:
-    """Only the jobs tell that experts were in training."""
+    """Only the files of the jobs show that experts were in training."""
     run = half_trained(folder)
     shutil.rmtree(run.iteration(0).root)
     return run
@@ -104,7 +104,7 @@ def test_every_command_says_that_the_run_json_is_lost(tmp_path: Path) -> None:
 def test_a_committed_pool_without_a_run_is_set_aside_whole_and_can_be_put_back(
     other: bool, tmp_path: Path
 ) -> None:
-    """It may have been left by a launch that was killed before there was a run, after which the same command must go on."""
+    """A launch that was killed before there was a run may have left it, and then the same command must continue."""
     state = begin(tmp_path).state
     kept, before = lose(Run.open(state)), committed(state.root)
     settings = ("--set", "seed=7") if other else ()
@@ -113,7 +113,7 @@ def test_a_committed_pool_without_a_run_is_set_aside_whole_and_can_be_put_back(
     assert done.returncode == 0, done.stderr
     [aside] = state.superseded.iterdir()
     said = " ".join(done.stdout.split())
-    assert f"{state.iteration(0).root} was there without a run.json and is set aside in {aside}" in said
+    assert f"{state.iteration(0).root} has no run.json; it was set aside in {aside}" in said
     assert "restore run.json from a copy" in said
     assert content(aside) == before
     assert state.committed() == [0, 1]

@@ -12,7 +12,7 @@ from support.expert_recipes import write_school
 from support.openings import begin_or_continue
 from support.scripted_run import advance, begin, write_recipe
 
-from sparta.cluster.attempts import AttemptDir, begin_record
+from sparta.cluster.attempts import AttemptDir, new_record
 from sparta.commands.launch import launch
 from sparta.commands.launch_request import LaunchRequest
 from sparta.errors import SpartaError
@@ -38,7 +38,7 @@ def tree(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def refused(asked: LaunchRequest, place: Place) -> str:
-    """The sentence with which a launch is refused; what was there before is there after, and the dry run says the same."""
+    """The error of a refused launch. The folder must stay unchanged, and the dry run must end with the same error."""
     before = tree(place)
     said = []
     for dry_run in (True, False):
@@ -75,7 +75,7 @@ def edit(name: str, old: str, new: str) -> Callable[[Place], object]:
 
 
 def profile(**settings: object) -> Callable[[Place], dict[str, Any]]:
-    """On the cluster of a profile of one's own."""
+    """A launch with a cluster profile of its own."""
 
     def asked(place: Place) -> dict[str, Any]:
         path = place / "mine.yaml"
@@ -112,7 +112,7 @@ def school(place: Path) -> Path:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    """Where SLURM is nowhere, but for what a case puts into bin."""
+    """A place without SLURM's commands, except those that a case puts into bin."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -159,7 +159,7 @@ NEW = [
     Case("a profile with an unknown key", "unknown key", asked=profile(gpu={"partitoin": "gpu"})),
     Case(
         "detached without SLURM",
-        "--detach leaves the run to SLURM, and this one runs inline",
+        "--detach needs SLURM, and this run uses the cluster inline",
         asked=lambda place: {"detach": True},
     ),
     Case(
@@ -221,7 +221,7 @@ def test_a_run_that_cannot_begin_leaves_nothing_behind(case: Case, place: Place)
     assert (place / "state").exists() == (case.name == "a folder with other things in it")
 
 
-def test_gpus_that_one_base_does_not_fit_on_are_too_few_before_anything_is_written(
+def test_too_few_gpus_for_one_base_are_refused_before_anything_is_written(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
@@ -257,9 +257,9 @@ def state_of(place: Place) -> StateDir:
 def tasks_of_iteration_2_run(place: Place) -> None:
     run = Run.open(state_of(place))
     attempts = AttemptDir(run, Plan(), 2)
-    attempts.deal([Plan().work(run, 2)], "local")
+    attempts.assign([Plan().work(run, 2)], "local")
     number = attempts.all()[-1].number
-    files.write_json(attempts.record_file(number, 0), begin_record(0, 1))
+    files.write_json(attempts.record_file(number, 0), new_record(0, 1))
 
 
 CHANGED = [
@@ -272,10 +272,10 @@ CHANGED = [
     Case("no recipe.yaml", "recipe.yaml cannot be read", wrong=lambda place: (place / "parent/recipe.yaml").unlink()),
     Case("an unknown task to score on", "did you mean toy?", settings=("evaluation.tasks=[toyy]",)),
     Case("no such profile", "there is no profile", asked=lambda place: {"profile": "devclutser"}),
-    Case("detached without SLURM", "--detach leaves the run to SLURM", asked=lambda place: {"detach": True}),
+    Case("detached without SLURM", "--detach needs SLURM", asked=lambda place: {"detach": True}),
     Case("SLURM is not there", "is not on PATH", settings=("cluster.kind=slurm",), wrong=tools("exit 1", "sbatch")),
 ]  # fmt: skip
-"""Refused however one goes on with the run: straight on, back, or on a branch."""
+"""Refused for every way to continue the run: continue, roll back, branch."""
 
 WAYS: dict[str, Callable[[Place], dict[str, Any]]] = {
     "on": lambda place: {"state": place / "parent", "iterations": 4},
@@ -334,7 +334,7 @@ BRANCH = [
 
 
 @pytest.mark.parametrize("case", BRANCH, ids=str)
-def test_a_branch_that_cannot_be_leaves_nothing_behind(case: Case, there: Place) -> None:
+def test_a_refused_branch_leaves_nothing_behind(case: Case, there: Place) -> None:
     case.wrong(there)
     before = (there / "branch").exists()
     asked = {**WAYS["branch"](there), "settings": case.settings, **case.asked(there)}
@@ -345,7 +345,7 @@ def test_a_branch_that_cannot_be_leaves_nothing_behind(case: Case, there: Place)
 def test_a_branch_whose_judges_cannot_vote_as_its_recipe_says_is_refused_before_it_is_made(
     place: Place,
 ) -> None:
-    """As a run that begins so would be; its members are those of its parent."""
+    """Like a new run with that recipe; its members are those of its parent."""
     begin_or_continue(StateDir(place / "parent"), load(toy(place), ["cluster.kind=inline"]))
     settings = ("judging.mode=expected", "judging.labels=[bad, good]")
     asked = LaunchRequest(resume=place / "parent/iter_00", fork=place / "branch", settings=settings)
@@ -354,7 +354,7 @@ def test_a_branch_whose_judges_cannot_vote_as_its_recipe_says_is_refused_before_
 
 
 def test_a_run_that_is_driven_stays_as_it_is(there: Place) -> None:
-    """A dry run looks on."""
+    """A dry run works all the same."""
 
     def beside_the_clock() -> dict[str, tuple[int, int]]:
         """A file is put beside the lock for a moment, to learn the time by its disk's clock."""

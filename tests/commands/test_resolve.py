@@ -1,4 +1,4 @@
-"""What a launch comes to before anything is written: one open of the run, one look at what it has committed, for a dry run and a launch alike."""
+"""Before anything is written, a launch or a dry run opens the run once and verifies its commits once."""
 
 import shutil
 from collections import Counter
@@ -35,7 +35,7 @@ def state(original: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often runs are opened and manifests are read, by folder; all of it is done as ever."""
+    """Counts how often runs are opened and manifests are read, by folder, without changing either."""
     found, opens, reads = Counter[str](), Run.open, manifest.read_manifest
 
     def opened(state: StateDir) -> Run:
@@ -99,10 +99,10 @@ def test_a_dry_run_opens_and_verifies_once_too(
     assert counted == Counter(["open state"]) + verified("state", upto)
 
 
-def test_a_run_that_another_launch_had_in_between_is_looked_at_again(
+def test_a_run_that_another_launch_changed_meanwhile_is_resolved_again(
     state: Path, counted: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It goes on from where the other one left it, not from where it was when this launch first looked."""
+    """It continues from where the other launch left it, not from where it was when this launch first read it."""
     resolve = launching.resolve
 
     def slowly(asked: LaunchRequest, screen: Screen) -> object:

@@ -64,7 +64,7 @@ def test_a_state_of_another_recipe_is_refused_with_the_difference(state: Path, o
     before = committed(state)
     recipe = original / "recipe.yaml"
     said = sentence(typed("launch", "--recipe", recipe, "--state", state, "--set", "match.k=2"))
-    assert f"{state} was begun with another recipe" in said and "match.k: 5, now 2" in said
+    assert f"{state} was started with another recipe" in said and "match.k: 5, now 2" in said
     assert committed(state) == before
     assert typed("launch", "--recipe", recipe, "--state", state).returncode == 0
 
@@ -342,7 +342,7 @@ def test_after_ctrl_c_the_command_that_is_printed_goes_on(
     os.killpg(process.pid, sign)
     _, err = process.communicate(timeout=DEADLINE)
     assert process.returncode == 130, err
-    assert "Traceback" not in err and "what is done is on disk" in err
+    assert "Traceback" not in err and "finished work is on disk" in err
     shown = shlex.split(err.strip().splitlines()[-1])
     assert shown == ["python", "jobs/launch.py", "--state", str(state.root)]
     assert LineCounter(state.iteration(1).responses).fresh() >= done_by_then

@@ -171,7 +171,7 @@ def test_tasks_of_a_machine_that_the_next_driver_cannot_see_stop_soon_after_thei
         )
     )
     for record in attempts.records(attempt):
-        assert record.outcome == "failed" and "dealt out again, in attempt 1" in (record.said or "")
+        assert record.outcome == "failed" and "assigned again, in attempt 1" in (record.said or "")
     before = content(state)
     os.kill(driver.pid, signal.SIGCONT)
     driver.communicate(timeout=DEADLINE)

@@ -50,6 +50,6 @@ def test_its_checkpoints_are_scored_like_any(tmp_path: Path) -> None:
 
 
 def test_sppo_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(SpartaError, match="learns by a square loss"):
+    with pytest.raises(SpartaError, match="needs a square loss"):
         begin_or_continue(StateDir(tmp_path / "state"), load("toy/sppo", SMALL))
     assert not (tmp_path / "state").exists()

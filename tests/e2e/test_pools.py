@@ -119,7 +119,7 @@ def test_models_on_two_bases_with_different_tokenizers_play_and_learn_from_each_
             {"name": "dov", "base": other},
         ],
     )
-    assert "have different tokenizers: responses are encoded anew for training" in " ".join(said.split())
+    assert "have different tokenizers: responses are re-tokenized for training" in " ".join(said.split())
     names = ["ada", "bea", "cem", "dov"]
     pairs = rows(state / "iter_01" / "preferences.jsonl")
     assert len({tokenizer for pair in pairs for tokenizer in pair["tokenizers"]}) == 2

@@ -108,16 +108,16 @@ def manifests(run: Run) -> list[bytes]:
 @pytest.mark.parametrize(
     ("template", "turns", "said"),
     [
-        (PARTS, ["user"], "wants content as a list of parts, .* leaves out the user turn"),
+        (PARTS, ["user"], "expects content as a list of parts, .* leaves out the user turn"),
         (
             WITHOUT_SYSTEM,
             ["system", "user"],
-            r"leaves out the system turn, .* \(of those prompts p000002 is one\)",
+            r"leaves out the system turn, .* \(for example prompt p000002\)",
         ),
         (
             GEMMA_LIKE,
             ["system", "user"],
-            r"refuses a prompt with the roles system, user .* \(of those prompts p000002 is one\)",
+            r"refuses a prompt with the roles system, user .* \(for example prompt p000002\)",
         ),
     ],
 )
@@ -202,7 +202,7 @@ def test_tags_that_are_special_tokens_are_no_less_seen(tmp_path: Path, kind: str
     asked = [request(engine, model, f"question {n}", SAMPLED, seed=n) for n in range(8)]
     found = answers(engine, [replace(one, sampling=replace(SAMPLED, max_new_tokens=90)) for one in asked])
     close_engine()
-    said = [renderer.said(one.prompt, found[one.key].text) for one in asked]
+    said = [renderer.split_reply(one.prompt, found[one.key].text) for one in asked]
     assert all(re.fullmatch("[th]*", one.thinking) and re.fullmatch("[bc]*", one.answer) for one in said)
     assert sum(one.thinking != "" for one in said) > 2
     for one in asked:

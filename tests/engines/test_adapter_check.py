@@ -80,7 +80,7 @@ def test_a_torn_file_is_noticed(tiny_base: Path, adapter: Path, keep: int) -> No
 
 
 @pytest.mark.parametrize("shape", [{"width": 32}, {"width": 128}, {"layers": 1}, {"layers": 3}])
-def test_an_adapter_for_another_base_is_told_by_its_shapes(
+def test_an_adapter_for_another_base_is_recognised_by_its_shapes(
     tmp_path: Path, tiny_base: Path, shape: dict[str, int]
 ) -> None:
     other = tiny_models.make_base(tmp_path / "other", **shape)
@@ -113,11 +113,11 @@ SPOILED = {
 
 
 @pytest.mark.parametrize("how", SPOILED)
-def test_an_adapter_whose_names_do_not_meet_the_bases_modules_is_refused(how: str, tmp_path: Path) -> None:
+def test_an_adapter_whose_tensor_names_match_no_module_is_refused(how: str, tmp_path: Path) -> None:
     for name, folder in toy.ADAPTERS.items():
         spoiled = tiny_models.renamed_adapter(tmp_path / name, folder, SPOILED[how])
         said = refusal(spoiled, toy.BASE)
-        assert said.startswith(f"adapter {spoiled} would change nothing: PEFT finds no place for")
+        assert said.startswith(f"adapter {spoiled} would change nothing: PEFT finds no module for")
         assert "names that begin with base_model.model.model.layers." in said
 
 
@@ -132,7 +132,7 @@ def test_one_wrong_name_is_enough(tmp_path: Path) -> None:
         check_fit(one, str(toy.BASE))
 
 
-def test_names_are_read_from_all_files_of_a_base_in_parts(
+def test_names_are_read_from_all_files_of_a_sharded_base(
     tmp_path: Path, tiny_base: Path, adapter: Path
 ) -> None:
     from transformers import AutoModelForCausalLM
@@ -151,4 +151,4 @@ def test_a_base_of_pickles_is_refused(tmp_path: Path, tiny_base: Path, adapter: 
     base = Path(shutil.copytree(tiny_base, tmp_path / "base"))
     (base / "model.safetensors").rename(base / "pytorch_model.bin")
     (base / "pytorch_model.bin.index.json").write_text('{"weight_map": {}}')
-    assert "has no model.safetensors: weights in other formats are not read" in refusal(adapter, base)
+    assert "has no model.safetensors: other weight formats are not supported" in refusal(adapter, base)

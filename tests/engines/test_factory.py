@@ -1,4 +1,4 @@
-"""One engine a process, kept while its settings last."""
+"""One engine per process, kept as long as the settings are the same."""
 
 from sparta.engines.factory import close_engine, open_engine
 from sparta.engines.hf.engine import HfEngine

@@ -1,4 +1,4 @@
-"""Labels of expected judging: one token each where a judge would write them, which is not what they are alone."""
+"""Labels of expected judging: one token each after a judge prompt, which may differ from the token of the label alone."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,13 +53,13 @@ def test_the_id_is_the_one_after_the_prompt_not_the_one_alone(working: bool) -> 
     assert ids_of(renderer, expected("4", "5", working=working)) == token_ids(renderer, "45")
 
 
-def test_a_label_that_melts_into_the_prompt_is_refused() -> None:
+def test_a_label_that_merges_with_the_prompts_last_token_is_refused() -> None:
     renderer = pieces(("\n", "5"))
     with pytest.raises(SpartaError, match="label '5' is not one token after the prompt"):
         ids_of(renderer, expected("4", "5"))
 
 
-def test_after_a_working_the_label_follows_a_line_break() -> None:
+def test_after_reasoning_the_label_follows_a_line_break() -> None:
     renderer = pieces(("\n", "5"), template="{{ messages[0]['content'] }}<|im_start|>assistant:")
     assert ids_of(renderer, expected("4", "5")) == token_ids(renderer, "45")
     with pytest.raises(SpartaError, match="label '5' is not one token"):

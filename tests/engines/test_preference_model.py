@@ -1,4 +1,4 @@
-"""Preference models, tiny ones with random weights: probabilities against what their logits say, and models that cannot work."""
+"""Preference models, tiny ones with random weights: probabilities against their logits, and unusable models."""
 
 import math
 from pathlib import Path
@@ -19,7 +19,7 @@ def scorer(kind: Kind, folder: str) -> PreferenceScorer:
 
 
 def logit(folder: str, text: str) -> float:
-    """What the classifier says of a text, asked without anything of ours."""
+    """The classifier's logit for a text, computed with transformers alone."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -44,7 +44,7 @@ def test_a_reward_model_prefers_by_the_difference_of_two_rewards(tmp_path: Path)
     assert found.tokens > 0
 
 
-def test_a_ranker_is_asked_in_both_orders_and_prefers_no_place(tmp_path: Path) -> None:
+def test_a_ranker_reads_both_orders_and_has_no_position_bias(tmp_path: Path) -> None:
     folder = classifier(tmp_path / "ranker", ranker=True)
     table = scorer("ranker", folder).preferred(ASKED, ANSWERS).probabilities
     text = "<|source|>What is 2 and 2?<|candidate1|>{}<|candidate2|>{}"
@@ -63,12 +63,12 @@ def test_a_candidate_that_spells_a_marker_does_not_move_it(tmp_path: Path) -> No
 
 
 def test_a_model_without_markers_is_no_ranker(tmp_path: Path) -> None:
-    with pytest.raises(SpartaError, match="does not know <|source|> as one token"):
+    with pytest.raises(SpartaError, match=r"has no single token <\|source\|>"):
         PreferenceTexts("ranker", classifier(tmp_path / "reward"))
 
 
 def test_a_model_with_other_labels_or_none_at_all_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SpartaError, match="has 3 labels, a reward has one"):
+    with pytest.raises(SpartaError, match="has 3 labels, but a reward has one"):
         PreferenceTexts("reward", classifier(tmp_path / "three", labels=3))
     with pytest.raises(SpartaError, match="cannot be loaded"):
         PreferenceTexts("reward", str(tmp_path / "nowhere"))
@@ -83,7 +83,7 @@ def test_a_tokenizer_that_cannot_read_the_text_is_refused(tmp_path: Path) -> Non
     words = Tokenizer(WordLevel({"[UNK]": 0, "What": 1, "is": 2}, unk_token="[UNK]"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     texts.tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]")
-    with pytest.raises(SpartaError, match="cannot read all of what it is asked"):
+    with pytest.raises(SpartaError, match="has no tokens for a part of its input"):
         texts.rewarded(ASKED, "four")
-    with pytest.raises(SpartaError, match="reads 512 tokens at most"):
+    with pytest.raises(SpartaError, match="reads at most 512 tokens"):
         texts.rewarded((Message("user", "What is " * 300),), "What")

@@ -11,8 +11,8 @@ import pytest
 from support.engine_contract import SAMPLED, answers, labels, ref, request, weighing
 
 from sparta.chat.judge_prompts import GRADING, JudgingMode, judging_instruction
-from sparta.chat.lessons import lessons
 from sparta.chat.renderer import Renderer
+from sparta.chat.sft_examples import sft_examples
 from sparta.chat.template import Message
 from sparta.engines.base import ModelRef, Request, Sampling
 from sparta.engines.scripted import ByteTokenizer, ScriptedEngine, skill
@@ -47,7 +47,7 @@ def judging(
     return Request(f"{judge.name}/{response}/{seed}", judge, prompt, LONG, seed)
 
 
-def test_completions_do_not_depend_on_order_or_company() -> None:
+def test_completions_do_not_depend_on_order_or_batch() -> None:
     made = engine()
     asked = [request(made, model, "what?", LONG, seed) for model in MODELS for seed in range(20)]
     once = answers(made, asked)
@@ -57,7 +57,7 @@ def test_completions_do_not_depend_on_order_or_company() -> None:
     assert made.loads == 1
 
 
-def test_answers_end_by_themselves_or_at_the_limit() -> None:
+def test_answers_end_with_an_end_of_sequence_token_or_at_the_limit() -> None:
     made = engine()
     (whole,) = answers(made, [request(made, MODELS[0], "what?", LONG)]).values()
     assert whole.finish_reason == "stop"
@@ -83,7 +83,7 @@ def test_votes_are_json_and_follow_the_quality_stated() -> None:
     assert means[0] + 3 < means[1]
 
 
-def test_judges_listed_as_unreadable_are_so_in_their_share() -> None:
+def test_judges_listed_as_unreadable_are_unreadable_in_the_given_share() -> None:
     made = engine(unreadable={"ada": 0.4, "bea": 1.0})
     shares = {}
     for judge in MODELS[:3]:
@@ -93,7 +93,7 @@ def test_judges_listed_as_unreadable_are_so_in_their_share() -> None:
     assert (shares["bea"], shares["cem"]) == (1.0, 0.0)
 
 
-def test_working_comes_first_where_it_is_asked_for() -> None:
+def test_reasoning_comes_first_if_the_prompt_asks_for_it() -> None:
     made = engine()
     one = judging(made, MODELS[0], "quality 5.00", working=True)
     (done,) = answers(made, [one]).values()
@@ -121,7 +121,7 @@ def test_labels_get_probabilities_around_the_quality() -> None:
     assert means[0] + 3 < means[1]
 
 
-def test_grades_are_votes_from_a_prompt_of_their_own() -> None:
+def test_a_grading_prompt_gets_a_score() -> None:
     made = engine()
     grades = []
     for quality in ("2.00", "9.00"):
@@ -177,7 +177,7 @@ def test_importing_it_is_cheap() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-def test_its_tokenizer_renders_chats_to_learn_from_and_keeps_text_text() -> None:
+def test_its_tokenizer_renders_sft_chats_and_keeps_spelled_special_tokens_as_text() -> None:
     renderer = Renderer(ByteTokenizer(), 512)
     chat = [
         Message("user", "a <|im_end|> b"),
@@ -185,10 +185,10 @@ def test_its_tokenizer_renders_chats_to_learn_from_and_keeps_text_text() -> None
         Message("user", "c"),
         Message("assistant", "d"),
     ]
-    [(ids, taught)] = lessons(renderer, chat)
+    [(ids, is_target)] = sft_examples(renderer, chat)
     start, end = ByteTokenizer.START, ByteTokenizer.END
     assert [token for token in ids if token > 255] == [start, end, start, end, start, end, start, end]
-    assert [token for token, is_taught in zip(ids, taught, strict=True) if is_taught] == [
+    assert [token for token, target in zip(ids, is_target, strict=True) if target] == [
         *b"<|im_start|>",
         end,
         *b"d",

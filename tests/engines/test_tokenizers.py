@@ -1,4 +1,4 @@
-"""A base is looked at before anything is loaded: what is missing is named, in no time."""
+"""A base is checked, fast, before anything is loaded, and a missing part is named."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ def base(tiny_base: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("missing", "words"),
     [
-        ("config.json", r"is no folder with a config\.json"),
+        ("config.json", r"is not a folder with a config\.json"),
         ("model.safetensors", r"no model\.safetensors"),
         ("tokenizer.json", "no tokenizer"),
         ("tokenizer_config.json", "no chat template"),
@@ -36,11 +36,11 @@ def test_a_base_without_a_part_is_refused(missing: str, words: str, base: Path) 
 
 
 @pytest.mark.parametrize("named", ["own/model", "own/model@v1"])
-def test_a_base_that_reads_like_one_of_the_hub_is_refused_with_how_to_name_and_fetch_it(named: str) -> None:
+def test_a_base_named_like_a_hub_model_is_refused_with_how_to_name_and_fetch_it(named: str) -> None:
     with pytest.raises(SpartaError) as caught:
         check_base(named)
     assert str(caught.value).startswith(
-        f"base {named} is no folder with a config.json; correct it in the recipe or put the model there, or name hub:{named} and "
+        f"base {named} is not a folder with a config.json; correct it in the recipe or put the model there, or name hub:{named} and "
         "fetch it: run python jobs/init_pool.py --recipe R --fetch"
     )
 
@@ -50,7 +50,7 @@ def test_a_base_that_is_no_folder_is_refused(named: str) -> None:
     with pytest.raises(SpartaError) as caught:
         check_base(named)
     assert str(caught.value) == (
-        f"base {named} is no folder with a config.json; correct it in the recipe or put the model there"
+        f"base {named} is not a folder with a config.json; correct it in the recipe or put the model there"
     )
 
 
@@ -92,9 +92,9 @@ def test_of_several_named_templates_the_default_is_used_and_there_must_be_one(ba
 
 
 @pytest.mark.parametrize("template", ["{{ ['a', 'b'] | random }}", "{% set x = lipsum(n=1) %}{{ x }}"])
-def test_a_template_that_draws_at_random_is_refused(template: str, base: Path) -> None:
+def test_a_random_chat_template_is_refused(template: str, base: Path) -> None:
     (base / "chat_template.jinja").write_text(template)
-    with pytest.raises(SpartaError, match="draws at random"):
+    with pytest.raises(SpartaError, match="uses randomness"):
         load_renderer(str(base), 64, False)
     (base / "chat_template.jinja").write_text(
         "a | random lipsum {{ messages[0].random or messages[0].content }}"
@@ -102,7 +102,7 @@ def test_a_template_that_draws_at_random_is_refused(template: str, base: Path) -
     load_renderer(str(base), 64, False).check_roles(["user"])
 
 
-def test_weights_in_parts_must_all_be_there(base: Path) -> None:
+def test_sharded_weights_must_be_complete(base: Path) -> None:
     (base / "model.safetensors").rename(base / "model-00001-of-00002.safetensors")
     parts = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
     (base / "model.safetensors.index.json").write_text(json.dumps({"weight_map": parts}))
@@ -113,7 +113,7 @@ def test_weights_in_parts_must_all_be_there(base: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["{", "[]"])
-def test_a_tokenizer_configuration_that_is_none_is_named(content: str, base: Path) -> None:
+def test_an_invalid_tokenizer_configuration_is_named(content: str, base: Path) -> None:
     (base / "tokenizer_config.json").write_text(content)
     with pytest.raises(SpartaError, match=r"tokenizer_config\.json"):
         check_base(str(base))

@@ -1,4 +1,4 @@
-"""Evaluate: several tasks in one array, every key once, and what cannot be graded is counted and never a zero."""
+"""Evaluate: several tasks in one array, every key once; ungraded answers are counted, never zero."""
 
 import itertools
 import json
@@ -42,7 +42,7 @@ Register = Callable[..., Quiz]
 
 @pytest.fixture
 def register(monkeypatch: pytest.MonkeyPatch) -> Register:
-    """Makes a task known, in this process alone."""
+    """Registers a task, only in this process."""
 
     def register(name: str, **fields: object) -> Quiz:
         quiz = Quiz(name, **fields)  # type: ignore[arg-type]
@@ -57,7 +57,7 @@ def length(item: Item, text: str) -> dict[str, float]:
 
 
 def frozen(run: Run, split: str = "validation", **asked: tuple[str, ...]) -> Evaluate:
-    """The phase, its items written down."""
+    """The phase, with frozen items."""
     for task in asked:
         freeze_items(run, task, split)  # type: ignore[arg-type]
     return Evaluate(split, asked)  # type: ignore[arg-type]
@@ -68,7 +68,7 @@ def answers(run: Run, phase: Evaluate) -> dict[str, Answer]:
 
 
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
-    """All that the scripted engine is asked from now on."""
+    """All requests to the scripted engine from now on."""
     asked: list[Request] = []
     scripted = ScriptedEngine._complete
 
@@ -117,7 +117,7 @@ def test_adapters_stay_together_whatever_the_task(
     assert all(request.sampling.temperature == 0 for request in asked)
 
 
-def test_the_same_weights_under_several_names_are_asked_once_and_each_has_its_row(
+def test_equal_weights_under_several_names_run_once_and_each_name_has_its_row(
     tmp_path: Path, register: Register, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     members = [{"name": name, "adapter": f"./adapters/{name}"} for name in ("model0", "model1")]
@@ -144,9 +144,7 @@ def test_the_same_weights_under_several_names_are_asked_once_and_each_has_its_ro
     assert of["model0"] == of["model0-2"] == of["model0-3"] != of["model1"]
 
 
-def test_only_what_is_missing_is_answered_and_it_comes_out_the_same(
-    tmp_path: Path, register: Register
-) -> None:
+def test_only_missing_answers_are_made_and_they_are_the_same(tmp_path: Path, register: Register) -> None:
     run = begin(tmp_path)
     register("quiz", grader=length)
     register("other", grader=length)
@@ -178,7 +176,7 @@ def test_more_checkpoints_and_tasks_only_add_keys(tmp_path: Path, register: Regi
     assert {path.name for path in more.parts[0].folder(run).iterdir()} == {"a0-00000.jsonl", "a1-00000.jsonl"}
 
 
-def test_answers_do_not_depend_on_how_they_were_dealt(tmp_path: Path, register: Register) -> None:
+def test_answers_do_not_depend_on_sharding(tmp_path: Path, register: Register) -> None:
     register("quiz", grader=length)
     register(
         "choice", likelihood=True, splits={"validation": questions("v", 3, choices={"A": "x", "B": "y"})}
@@ -217,15 +215,15 @@ def test_a_phase_is_found_by_its_name_and_spec(
     read = msgspec.json.decode(msgspec.json.encode(phase.spec), type=PhaseSpec)
     again = phase_named(phase.name, read)
     assert type(again) is kind
-    assert (again.asked, again.split, again.spec) == (asked, "test", phase.spec)
-    assert list(again.asked) == list(phase.asked)
+    assert (again.requested, again.split, again.spec) == (asked, "test", phase.spec)
+    assert list(again.requested) == list(phase.requested)
 
 
 def test_a_name_of_version_0_1_0_holds_the_spec() -> None:
     phase = phase_named("evaluate:validation:toy+com2=iter_00,iter_08;own=iter_05-adder")
     pools = ("iter_00", "iter_08")
     assert isinstance(phase, Evaluate) and phase.name == "evaluate"
-    assert (phase.split, phase.asked) == (
+    assert (phase.split, phase.requested) == (
         "validation",
         {"toy": pools, "com2": pools, "own": ("iter_05-adder",)},
     )
@@ -278,7 +276,7 @@ def test_entries_are_iterations_or_checkpoints_each_model_once(tmp_path: Path) -
 # --- the items
 
 
-def test_items_are_written_down_once_and_the_first_of_them_count(tmp_path: Path, register: Register) -> None:
+def test_items_are_frozen_once_and_the_first_of_them_count(tmp_path: Path, register: Register) -> None:
     run = begin(tmp_path, evaluation={"validation": 3})
     with pytest.raises(SpartaError, match=r"items\.jsonl is missing"):
         items_of(run, "quiz", "validation")
@@ -296,7 +294,7 @@ def test_items_are_written_down_once_and_the_first_of_them_count(tmp_path: Path,
     assert len(items_of(run, "quiz", "validation")) == 5
 
 
-def test_an_item_comes_back_as_it_was_written_down(tmp_path: Path, register: Register) -> None:
+def test_a_frozen_item_is_read_back_unchanged(tmp_path: Path, register: Register) -> None:
     run = begin(tmp_path)
     item = Item(
         "é",
@@ -316,12 +314,10 @@ def test_an_item_comes_back_as_it_was_written_down(tmp_path: Path, register: Reg
 
 
 @pytest.mark.parametrize("ids", [("a", "a"), ("a\nb",), ("a\r",), ("",)])
-def test_ids_that_could_not_be_told_apart_in_a_task_s_keys_are_refused(
-    ids: tuple[str, ...], tmp_path: Path, register: Register
-) -> None:
+def test_ambiguous_item_ids_are_refused(ids: tuple[str, ...], tmp_path: Path, register: Register) -> None:
     run = begin(tmp_path)
     register("quiz", splits={"test": [Item(name, (Message("user", "?"),)) for name in ids]})
-    with pytest.raises(SpartaError, match="used twice or is no single line"):
+    with pytest.raises(SpartaError, match="used twice or is not a single line"):
         freeze_items(run, "quiz", "test")
     assert not items_file(run, "quiz", "test").exists()
 
@@ -350,7 +346,7 @@ def test_an_item_that_is_in_the_other_split_by_now_is_refused(
 
 
 def own(folder: Path, grading: str = "exact", **rows: list[dict[str, object]]) -> Run:
-    """A run on files of its own, by split."""
+    """A run on the user's own files, by split."""
     files = {split: str(folder / f"{split}.jsonl") for split in rows}
     for split, path in files.items():
         Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows[split]))
@@ -376,7 +372,7 @@ def test_what_the_run_learned_from_is_not_scored_on(tmp_path: Path) -> None:
 def test_an_item_is_known_from_training_in_either_wording(
     asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """posed: as a run of an earlier version has it, which asked for one word in combats too."""
+    """posed: as in a run of an earlier version, which prompted for one word in combats too."""
     [story] = [Item("s", (Message("user", f"A story.\n\n{normad.ONE_WORD}"),), answer="yes")]
     run = begin(tmp_path)
     run.recipe = run.recipe.model_copy(update={"data": Data(task="normad_country", folder=str(tmp_path))})
@@ -387,7 +383,7 @@ def test_an_item_is_known_from_training_in_either_wording(
         freeze_items(run, "normad_country", "validation")
 
 
-def test_a_file_of_one_s_own_that_has_changed_since_it_was_scored_on_is_refused(tmp_path: Path) -> None:
+def test_a_users_file_that_changed_since_it_was_scored_on_is_refused(tmp_path: Path) -> None:
     run = own(tmp_path, validation=numbered("v"), test=numbered("t"))
     path, frozen = tmp_path / "validation.jsonl", items_file(run, "own", "validation")
     freeze_items(run, "own", "validation")
@@ -411,7 +407,7 @@ def test_a_file_of_one_s_own_that_has_changed_since_it_was_scored_on_is_refused(
     assert len(items_of(run, "own", "validation")) == 3
 
 
-def test_another_grading_of_one_s_own_files_makes_answers_of_its_own(
+def test_another_grading_of_a_users_files_has_separate_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = own(tmp_path, validation=numbered("v"))
@@ -431,10 +427,8 @@ def test_another_grading_of_one_s_own_files_makes_answers_of_its_own(
     assert found == {"answers-chat-512-exact": {0.0}, "answers-chat-512-number": {1.0}}
 
 
-def test_items_are_posed_as_the_grading_of_now_wants_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whatever it was when they were written down."""
+def test_items_are_prompted_for_the_present_grading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if the grading was another one when items were frozen."""
     run = own(tmp_path, "likelihood", validation=numbered("v", answer="B", choices=["red", "green"]))
     asked = seen(monkeypatch)
     found = {}
@@ -455,7 +449,7 @@ def test_items_are_posed_as_the_grading_of_now_wants_them(
 # --- how it is asked
 
 
-def test_another_limit_or_prompt_form_is_another_folder(tmp_path: Path, register: Register) -> None:
+def test_another_limit_or_prompt_format_is_another_folder(tmp_path: Path, register: Register) -> None:
     run = begin(tmp_path)
     register("quiz", max_new_tokens=40)
     register("weighed", likelihood=True, chat_template=False)
@@ -479,7 +473,7 @@ def test_another_limit_or_prompt_form_is_another_folder(tmp_path: Path, register
     assert folders == ["answers-plain-10", "answers-plain-9"]
 
 
-def test_prompts_go_through_the_template_or_are_bare_text_as_the_task_says(
+def test_prompts_use_the_template_or_plain_text_as_the_task_says(
     tmp_path: Path, register: Register, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = begin(tmp_path)
@@ -532,17 +526,17 @@ def test_a_text_is_cut_at_its_first_stop_string(text: str, stops: tuple[str, ...
     assert before_stop(text, stops) == left
 
 
-def test_choices_are_weighed_in_the_order_of_their_labels_and_nothing_is_written(
+def test_choices_are_scored_in_label_order_and_nothing_is_generated(
     tmp_path: Path, register: Register, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def weigh(item: Item, logs: Mapping[str, float]) -> dict[str, float]:
+    def score_likelihoods(item: Item, logs: Mapping[str, float]) -> dict[str, float]:
         return {"accuracy": float(max(logs, key=lambda label: logs[label]) == item.answer)}
 
     run = begin(tmp_path)
     register(
         "choice",
         likelihood=True,
-        weigher=weigh,
+        likelihood_scorer=score_likelihoods,
         splits={"validation": questions("v", 6, choices={"B": "oak", "A": "elm"}, answer="A")},
     )
     asked = seen(monkeypatch)
@@ -559,7 +553,7 @@ def test_choices_are_weighed_in_the_order_of_their_labels_and_nothing_is_written
     assert {row.grades["accuracy"] for row in rows.values()} == {0.0, 1.0}
 
 
-def test_a_choice_behind_bare_text_follows_a_space(
+def test_a_choice_after_plain_text_follows_a_space(
     tmp_path: Path, register: Register, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = begin(tmp_path)
@@ -571,13 +565,13 @@ def test_a_choice_behind_bare_text_follows_a_space(
 
 
 @pytest.mark.parametrize("choices", [{}, {"A": "x", "B": " "}])
-def test_choices_that_cannot_be_weighed_are_named(
+def test_choices_that_cannot_be_scored_are_named(
     choices: dict[str, str], tmp_path: Path, register: Register
 ) -> None:
     run = begin(tmp_path)
     register("choice", likelihood=True, splits={"validation": questions("v", 2, choices=choices)})
     with pytest.raises(
-        SpartaError, match="the item v/0 of choice has no choices to weigh, or one without text"
+        SpartaError, match="the item v/0 of choice has no choices to score, or one without text"
     ):
         complete(run, frozen(run, choice=("iter_00",)))
 
@@ -593,7 +587,7 @@ def test_a_prompt_too_long_is_an_answer_without_grades(
         "quiz",
         likelihood=likelihood,
         grader=lambda item, text: {"accuracy": 1.0},
-        weigher=lambda item, logs: {"accuracy": 1.0},
+        likelihood_scorer=lambda item, logs: {"accuracy": 1.0},
         splits={"validation": items},
     )
     phase = frozen(run, quiz=("iter_00",))
@@ -608,7 +602,10 @@ def test_one_choice_that_does_not_fit_leaves_its_item_ungraded(tmp_path: Path, r
     run = begin(tmp_path, engine={"kind": "scripted", "context_length": 120})
     items = questions("v", 1, choices={"A": "x", "B": "y" * 110})
     register(
-        "quiz", likelihood=True, weigher=lambda item, logs: {"accuracy": 1.0}, splits={"validation": items}
+        "quiz",
+        likelihood=True,
+        likelihood_scorer=lambda item, logs: {"accuracy": 1.0},
+        splits={"validation": items},
     )
     phase = frozen(run, quiz=("iter_00-model0",))
     complete(run, phase)
@@ -619,11 +616,11 @@ def test_one_choice_that_does_not_fit_leaves_its_item_ungraded(tmp_path: Path, r
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"likelihood": True}, "an endpoint does not weigh a given text"),
+        ({"likelihood": True}, "scores choices by their log-likelihood, which an endpoint cannot compute"),
         ({"chat_template": False}, "set evaluation.chat_template to true"),
     ],
 )
-def test_what_an_endpoint_cannot_be_asked_is_refused_before_anything_starts(
+def test_a_task_that_an_endpoint_cannot_do_is_refused_before_anything_starts(
     fields: dict[str, object], said: str, tmp_path: Path, register: Register
 ) -> None:
     run = begin(tmp_path)
@@ -637,7 +634,9 @@ def test_what_an_endpoint_cannot_be_asked_is_refused_before_anything_starts(
     Evaluate("validation", {"fine": ("iter_00",)}).check(run)
 
 
-def test_what_an_endpoint_cannot_weigh_a_branch_of_the_run_can(tmp_path: Path, register: Register) -> None:
+def test_log_likelihoods_that_an_endpoint_cannot_compute_work_in_a_branch_of_the_run(
+    tmp_path: Path, register: Register
+) -> None:
     api = {"url": "http://127.0.0.1:9/v1", "load_adapters": True}
     names = ("adder", "halver", "mirror")
     models = [{"name": name, "adapter": f"embedded:{name}"} for name in names]
@@ -673,7 +672,7 @@ def test_scores_are_values_by_item_and_what_is_ungraded_is_counted(
     assert found["iter_00-model1"].values == {f"validation/{n}": n / 4 for n in range(5)}
     other = scores(run, "validation", "quiz", "other", ("iter_00-model0",))["iter_00-model0"]
     assert (set(other.values), other.ungraded) == ({f"validation/{n}" for n in range(1, 5)}, 1)
-    with pytest.raises(SpartaError, match="quiz has no metric mc1: it has accuracy, other"):
+    with pytest.raises(SpartaError, match="quiz has no metric mc1: use one of accuracy, other"):
         scores(run, "validation", "quiz", "mc1", ("iter_00",))
     with pytest.raises(
         SpartaError, match="has no row quiz/iter_00-model2/validation/0: run the evaluation again"
@@ -681,7 +680,7 @@ def test_scores_are_values_by_item_and_what_is_ungraded_is_counted(
         scores(run, "validation", "quiz", "accuracy", ("iter_00",))
 
 
-def test_answers_to_items_beyond_those_asked_for_do_not_count(tmp_path: Path, register: Register) -> None:
+def test_answers_to_items_that_were_not_requested_do_not_count(tmp_path: Path, register: Register) -> None:
     run = begin(tmp_path)
     register("quiz", grader=length)
     complete(run, frozen(run, quiz=("iter_00",)))
@@ -716,7 +715,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 
 def test_experts_of_the_toy_pool_score_on_what_they_know(toy: Run, register: Register) -> None:
-    """Written answers and weighed ones, in one array with one load."""
+    """Generated answers and log-likelihoods, in one array with one model load."""
     held = task_named("toy").items("validation", toy.recipe.data)[:40]
     pairs = [
         Item(
@@ -727,7 +726,7 @@ def test_experts_of_the_toy_pool_score_on_what_they_know(toy: Run, register: Reg
     register(
         "weighed",
         likelihood=True,
-        weigher=lambda item, logs: {"accuracy": float(logs["right"] > logs["wrong"])},
+        likelihood_scorer=lambda item, logs: {"accuracy": float(logs["right"] > logs["wrong"])},
         splits={"validation": pairs},
     )
     phase = frozen(toy, toy=("iter_00",), weighed=("iter_00",))

@@ -1,4 +1,4 @@
-"""Pools derived from pools: who is chosen by rank and seed, what copies are called, what is refused."""
+"""Derived pools: the choice by rank and seed, names of copies, and errors."""
 
 from itertools import pairwise
 
@@ -84,7 +84,7 @@ def test_ten_different_ones_are_the_pool_itself() -> None:
     assert derive(recipe(repeat=10), RANKING).pool.models == recipe(repeat=10).pool.models
 
 
-def test_others_are_drawn_by_seed_whatever_their_rank_and_more_contain_fewer() -> None:
+def test_others_are_sampled_by_seed_regardless_of_rank_and_larger_samples_contain_smaller_ones() -> None:
     drawn = {seed: originals(derive(recipe(repeat=2, seed=seed), RANKING)) for seed in range(60)}
     assert {name for pair in drawn.values() for name in pair} == set(TEN)
     for seed, pair in drawn.items():
@@ -116,13 +116,13 @@ def test_what_else_a_recipe_says_stays() -> None:
     [
         (
             {"repeat": 3},
-            r"repeat is 3, of which the pool's 10 models are no multiple: set it to one of 1, 2, 5, 10",
+            r"repeat is 3, which does not divide the pool's 10 models: set it to one of 1, 2, 5, 10",
         ),
         ({"repeat": 20}, r"repeat is 20"),
-        ({"spread": 11}, r"spread is 11, and the pool has 10 models: set it to 10 at most"),
+        ({"spread": 11}, r"spread is 11, but the pool has 10 models: set it to 10 at most"),
         (
             {"repeat": 5, "names": ["m9-2", *TEN[1:]]},
-            r"a copy of m9 m9-2, and the pool has a model of that name",
+            r"a copy of m9 m9-2, but the pool already has a model of that name",
         ),
         ({"repeat": 11, "copies": {"twin": "m1"}}, r"twin is a copy of m1 already"),
         ({"repeat": 1, "names": [*TEN[:9], "m" * 63]}, r"m{63}-2"),
@@ -139,7 +139,7 @@ def test_what_cannot_be_derived_is_refused(derived: dict[str, object], said: str
     ("ranking", "said"),
     [
         (RANKING[:8], "lacks: m3, m6"),
-        ([*RANKING, "mx"], "names what is no model: mx"),
+        ([*RANKING, "mx"], "names unknown models: mx"),
         ([*RANKING[:9], "m7"], "lacks: m6; names twice: m7"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Scoring: chosen on validation, and the test split seen of the chosen ones alone, every look at it noted down before."""
+"""Scoring: checkpoints are chosen on validation, only these see the test split, and every access is recorded first."""
 
 import io
 import json
@@ -22,7 +22,7 @@ from sparta.engines.scripted import ScriptedEngine
 from sparta.errors import SpartaError
 from sparta.evaluation.answer import Evaluate
 from sparta.evaluation.grade import GradeAnswers
-from sparta.evaluation.holdout_log import HoldoutAccess, accesses_so_far, holdout_log_file, note_accesses
+from sparta.evaluation.holdout_log import HoldoutAccess, accesses_so_far, holdout_log_file, record_accesses
 from sparta.evaluation.items import items_file
 from sparta.evaluation.scores import CheckpointScores, scores
 from sparta.evaluation.selection import ALL, INITIAL, LAST, Mean, best, mean_of, pools
@@ -54,14 +54,14 @@ SCORE = Metric("score", top=10.0, rubric=Rubric("You are given a question and a 
 
 
 def quality(item: Item, text: str) -> dict[str, float]:
-    """What the scripted engine says its answer is worth, from 0 to 1."""
+    """The quality that a scripted answer states, from 0 to 1."""
     [stated] = re.findall(r"quality (\d+\.\d+)", text)
     return {"accuracy": float(stated) / 10}
 
 
 @pytest.fixture
 def register(monkeypatch: pytest.MonkeyPatch) -> Register:
-    """Makes a task known, in this process alone."""
+    """Registers a task, only in this process."""
 
     def register(name: str, **fields: object) -> Quiz:
         given = {
@@ -86,7 +86,7 @@ def played(folder: Path, iterations: int = 2, **changes: object) -> Run:
 
 
 def scored(run: Run, **asked: object) -> tuple[dict[str, TaskScores], str]:
-    """What `score` returns, and what it and its tables say."""
+    """The scores, and the printed output with tables."""
     console = Console(file=io.StringIO(), highlight=False, soft_wrap=True, width=300, record=True)
     found = score(EvaluateRequest(state=run.state.root, **asked), Screen(console))  # type: ignore[arg-type]
     show_scores(console, found)
@@ -133,7 +133,7 @@ def test_a_checkpoint_with_more_than_half_of_its_answers_ungraded_is_not_chosen(
     del means["half"]
     with pytest.raises(
         SpartaError,
-        match=r"best of all checkpoints on quiz cannot be told: .* 1 of 4 of less, 0 of 4 of none",
+        match=r"best of all checkpoints on quiz cannot be determined: .* 1 of 4 of less, 0 of 4 of none",
     ):
         best("quiz", ALL, means)
 
@@ -169,11 +169,11 @@ def test_choices_are_the_best_means_and_the_test_split_is_answered_by_them_alone
     tested = Evaluate("test", {"quiz": tuple(sorted(set(chosen(quiz).values())))})
     assert not tested.missing(run, 0)
     every = Evaluate("test", {"quiz": ("iter_00", "iter_01", "iter_02")})
-    assert len(every.missing(run, 0)) == (12 - len(tested.asked["quiz"])) * 6
+    assert len(every.missing(run, 0)) == (12 - len(tested.requested["quiz"])) * 6
     assert read_summary(run.state) == Summary(found)
 
 
-def test_no_test_item_is_kept_or_asked_before_the_choice_and_every_look_is_noted_before_it_is_asked(
+def test_no_test_item_is_stored_or_sent_before_the_choice_and_every_access_is_recorded_first(
     tmp_path: Path, register: Register, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = played(tmp_path)
@@ -204,7 +204,7 @@ def test_no_test_item_is_kept_or_asked_before_the_choice_and_every_look_is_noted
     assert seen["test"] == 2 * 6
 
 
-def test_several_tasks_share_one_array_a_split_and_one_start_of_an_engine(
+def test_several_tasks_share_one_array_per_split_and_one_engine_start(
     tmp_path: Path, register: Register
 ) -> None:
     run = played(tmp_path, iterations=1)
@@ -220,7 +220,7 @@ def test_several_tasks_share_one_array_a_split_and_one_start_of_an_engine(
     assert "tasks (model loads): score quiz, other validation 1 (1), score quiz, other test 1 (0)" in told
 
 
-def test_validation_alone_says_nothing_of_test_and_test_goes_on_from_there(
+def test_validation_alone_gives_no_test_scores_and_test_continues_from_there(
     tmp_path: Path, register: Register
 ) -> None:
     run = played(tmp_path)
@@ -267,7 +267,7 @@ def test_checkpoints_chosen_on_one_task_are_tested_on_others(tmp_path: Path, reg
     }
 
 
-def test_answers_without_grades_are_said_and_a_checkpoint_with_too_many_is_passed_over(
+def test_ungraded_answers_are_reported_and_a_checkpoint_with_too_many_is_not_chosen(
     tmp_path: Path, register: Register
 ) -> None:
     run = played(tmp_path, iterations=1)
@@ -297,10 +297,10 @@ def test_answers_without_grades_are_said_and_a_checkpoint_with_too_many_is_passe
     assert "validation answers are ungraded and left out of the means" in told
 
 
-# --- looks at test
+# --- test-set accesses
 
 
-def test_the_same_command_again_is_no_look_and_asks_nothing(
+def test_the_same_command_again_is_no_access_and_sends_no_request(
     tmp_path: Path, register: Register, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = played(tmp_path)
@@ -311,10 +311,10 @@ def test_the_same_command_again_is_no_look_and_asks_nothing(
     asked_of(monkeypatch, lambda request: pytest.fail("asked again"))
     again, told = scored(run, tasks="quiz", every=True)
     assert again == first and holdout_log_file(run.state).read_bytes() == noted
-    assert "look number" not in told and "model loads" not in told
+    assert "access number" not in told and "model loads" not in told
 
 
-def test_interrupted_between_look_and_answers_the_look_counts_once(
+def test_an_access_interrupted_before_its_answers_counts_once(
     tmp_path: Path, register: Register, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = played(tmp_path)
@@ -335,7 +335,7 @@ def test_interrupted_between_look_and_answers_the_look_counts_once(
     assert all(choice.test for choice in found["quiz"].choices)
 
 
-def test_another_checkpoint_of_the_same_kind_is_a_second_look_and_said(
+def test_another_checkpoint_of_the_same_kind_is_a_second_access_and_reported(
     tmp_path: Path, register: Register
 ) -> None:
     run = played(tmp_path)
@@ -345,34 +345,36 @@ def test_another_checkpoint_of_the_same_kind_is_a_second_look_and_said(
     found, told = scored(run, tasks="quiz")
     last = chosen(found["quiz"])[LAST]
     assert last.startswith("iter_03-")
-    assert f"look number 2 at the test split for the {LAST}: {last}" in told
+    assert f"test-set access number 2 for the {LAST}: {last}" in told
     assert [(look.why, look.number) for look in accesses_so_far(run.state)] == [
         (INITIAL, 1),
         (LAST, 1),
         (LAST, 2),
     ]
-    kept = read_summary(run.state).tasks["quiz"].looks
+    kept = read_summary(run.state).tasks["quiz"].accesses
     assert {(look.why, look.checkpoint, look.number, look.time) for look in kept} == {
         (INITIAL, chosen(found["quiz"])[INITIAL], 1, ""),
         (LAST, last, 2, ""),
     }
     assert all(look.time for look in accesses_so_far(run.state))
-    assert "look number 2" in scored(run, tasks="quiz")[1], "it stays the second, whoever asks again"
+    assert "test-set access number 2" in scored(run, tasks="quiz")[1], (
+        "it stays the second, whoever asks again"
+    )
 
 
-def test_more_test_items_or_another_limit_are_another_look(tmp_path: Path, register: Register) -> None:
+def test_more_test_items_or_another_limit_are_another_access(tmp_path: Path, register: Register) -> None:
     run = played(tmp_path, iterations=1, evaluation={"test": 3})
     register("quiz")
     scored(run, tasks="quiz")
     for number, setting in enumerate(("evaluation.test=6", "evaluation.max_new_tokens=60"), start=2):
         Run.open(run.state).refreeze(adjust(Run.open(run.state).recipe, [setting]))
         _, told = scored(run, tasks="quiz")
-        [said] = re.findall(rf"look number {number} at the test split for the {INITIAL}: .*", told)
-        assert "; it was asked before of another checkpoint, on other items or in another way; see" in said
+        [said] = re.findall(rf"test-set access number {number} for the {INITIAL}: .*", told)
+        assert "; earlier ones had another checkpoint, other items or another prompt format; see" in said
     assert len(accesses_so_far(run.state)) == 6
 
 
-def test_going_back_sets_scores_aside_and_keeps_the_looks(tmp_path: Path, register: Register) -> None:
+def test_going_back_sets_scores_aside_and_keeps_the_accesses(tmp_path: Path, register: Register) -> None:
     run = played(tmp_path)
     register("quiz")
     scored(run, tasks="quiz")
@@ -383,17 +385,17 @@ def test_going_back_sets_scores_aside_and_keeps_the_looks(tmp_path: Path, regist
     [aside] = run.state.superseded.iterdir()
     assert sorted(path.name for path in (aside / "evals").iterdir()) == ["quiz", "summary.json"]
     _, told = scored(run, tasks="quiz")
-    assert f"look number 2 at the test split for the {LAST}: iter_01-" in told
+    assert f"test-set access number 2 for the {LAST}: iter_01-" in told
 
 
-def test_a_look_at_the_same_checkpoint_of_other_weights_is_another(tmp_path: Path) -> None:
+def test_the_same_checkpoint_with_other_weights_is_another_access(tmp_path: Path) -> None:
     state = StateDir(tmp_path)
     look = HoldoutAccess("quiz", "iter_01-a", "v1", LAST, "quiz", (0, 1), 5, "answers-chat-5")
     changed = msgspec.structs.replace
-    assert [noted.number for noted in note_accesses(state, [look, changed(look, why=ALL)])] == [1, 1]
-    assert [noted.number for noted in note_accesses(state, [look])] == [1]
-    assert [noted.number for noted in note_accesses(state, [changed(look, version="v2")])] == [2]
-    assert [noted.number for noted in note_accesses(state, [changed(look, chosen_on="other"), look])] == [
+    assert [noted.number for noted in record_accesses(state, [look, changed(look, why=ALL)])] == [1, 1]
+    assert [noted.number for noted in record_accesses(state, [look])] == [1]
+    assert [noted.number for noted in record_accesses(state, [changed(look, version="v2")])] == [2]
+    assert [noted.number for noted in record_accesses(state, [changed(look, chosen_on="other"), look])] == [
         1,
         1,
     ]
@@ -409,23 +411,23 @@ def test_a_task_that_only_a_judge_can_score_is_refused_without_one(
     run = played(tmp_path, iterations=1)
     register("essay", metrics=(SCORE,))
     with pytest.raises(
-        SpartaError, match=r"essay is scored by score, which a judge gives, .*: set evaluation\.judge"
+        SpartaError, match=r"essay is scored by score, which needs a judge, .*: set evaluation\.judge"
     ):
         scored(run, tasks="essay")
     assert not run.state.evals.exists()
 
 
-def test_other_metrics_that_a_judge_gives_are_left_out_without_one_and_said(
+def test_other_metrics_that_need_a_judge_are_left_out_without_one_and_reported(
     tmp_path: Path, register: Register
 ) -> None:
     run = played(tmp_path, iterations=1)
     register("quiz", metrics=(Metric("accuracy"), SCORE))
     found, told = scored(run, tasks="quiz")
-    assert "quiz: score left out, for a judge gives that and the recipe names none (evaluation.judge)" in told
+    assert "quiz: score left out: it needs a judge, and the recipe names none (evaluation.judge)" in told
     assert all(set(choice.test) == {"accuracy"} for choice in found["quiz"].choices)
 
 
-def test_a_judge_grades_what_is_chosen_by_and_beyond_that_the_chosen_alone(
+def test_a_judge_grades_the_metric_of_the_choice_and_otherwise_only_the_chosen(
     tmp_path: Path, register: Register
 ) -> None:
     run = played(tmp_path, iterations=1, evaluation={"judge": JUDGE})
@@ -437,7 +439,7 @@ def test_a_judge_grades_what_is_chosen_by_and_beyond_that_the_chosen_alone(
     assert len(GradeAnswers("validation", {"quiz": pool}).missing(run, 0)) == 8 * 6
     assert 1 < found["essay"].choices[0].validation <= 10
     assert all(set(choice.test) == {"accuracy", "score"} for choice in found["quiz"].choices)
-    assert "umpire" in found["essay"].way
+    assert "umpire" in found["essay"].prompt_format
     assert re.search(
         r"best initial model +iter_00-model\d +\d\.\d\d +score +\d\.\d\d +\d\.\d\d to \d\.\d\d ", told
     )
@@ -458,7 +460,7 @@ def test_a_judge_that_does_not_answer_stops_with_a_sentence_and_the_answers_stay
     assert scored(run, tasks="essay")[0]["essay"].choices
 
 
-def test_a_judge_that_cannot_grade_is_named_before_a_look_is_noted(
+def test_a_judge_that_cannot_grade_is_named_before_an_access_is_recorded(
     tmp_path: Path, register: Register, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = played(tmp_path, iterations=1, evaluation={"judge": JUDGE})
@@ -466,7 +468,7 @@ def test_a_judge_that_cannot_grade_is_named_before_a_look_is_noted(
     scored(run, tasks="quiz", split="validation")
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     for setting, said in (
-        ("kind=hf", r"^evaluation\.judge: base umpire is no folder"),
+        ("kind=hf", r"^evaluation\.judge: base umpire is not a folder"),
         ("{kind: api, api: {url: 'https://example.org/v1'}}", r"^evaluation\.judge: .*OPENAI_API_KEY"),
     ):
         key, value = setting.split("=") if setting.startswith("kind") else ("", setting)
@@ -484,9 +486,7 @@ def test_a_judge_that_cannot_grade_is_named_before_a_look_is_noted(
 def test_the_same_choice_of_two_runs_is_compared_item_by_item(tmp_path: Path, register: Register) -> None:
     register("quiz")
     one, other = played(tmp_path / "one"), played(tmp_path / "other", seed=1)
-    with pytest.raises(
-        SpartaError, match=rf"{other.state.root} has no test answers to quiz that could be compared"
-    ):
+    with pytest.raises(SpartaError, match=rf"{other.state.root} has no test answers to quiz to compare with"):
         scored(one, tasks="quiz", against=other.state.root)
     assert not one.state.evals.exists(), "refused before anything starts"
     theirs, _ = scored(other, tasks="quiz", every=True)
@@ -511,25 +511,23 @@ def test_the_same_choice_of_two_runs_is_compared_item_by_item(tmp_path: Path, re
     assert {kept.what for kept in read_summary(one.state).tasks["quiz"].against} == {LAST, ALL}
 
 
-def test_another_run_that_was_asked_otherwise_is_said(tmp_path: Path, register: Register) -> None:
+def test_another_run_with_another_prompt_format_is_reported(tmp_path: Path, register: Register) -> None:
     register("quiz")
     one, other = played(tmp_path / "one", 1), played(tmp_path / "other", 1, evaluation={"max_new_tokens": 50})
     scored(other, tasks="quiz")
     _, told = scored(one, tasks="quiz", against=other.state.root)
-    assert "was asked or graded otherwise (answers-chat-50, here answers-chat-64)" in told
+    assert "used another prompt format or grading (answers-chat-50, here answers-chat-64)" in told
 
 
 def test_runs_whose_items_only_share_their_ids_are_not_compared(tmp_path: Path, register: Register) -> None:
-    """Ids of a person's own files are the numbers of their lines."""
+    """Item ids of a user's own files are line numbers."""
     quiz = register("quiz")
     one, other = played(tmp_path / "one", 1), played(tmp_path / "other", 1)
     scored(other, tasks="quiz")
     changed = list(quiz.splits["test"])
     changed[3] = msgspec.structs.replace(changed[3], answer="y")
     register("quiz", splits={**quiz.splits, "test": changed})
-    with pytest.raises(
-        SpartaError, match=r"^quiz: the test item quiz-test/3 is another one, or put otherwise, in"
-    ):
+    with pytest.raises(SpartaError, match=r"^quiz: the test item quiz-test/3 differs between"):
         scored(one, tasks="quiz", against=other.state.root)
     assert read_summary(one.state).tasks["quiz"].against == []
 
@@ -548,8 +546,8 @@ def test_another_run_whose_scores_are_gone_or_of_another_recipe_is_named_before_
         assert not one.state.evals.exists()
 
     for setting, said in (
-        ("evaluation.test=3", r"asks for quiz otherwise than it was scored \(.* 6 test items; now .* 3\)"),
-        ("evaluation.max_new_tokens=50", "is not there any more"),
+        ("evaluation.test=3", r"was changed since quiz was scored \(.* 6 test items; now .* 3\)"),
+        ("evaluation.max_new_tokens=50", "are incomplete"),
     ):
         before = Run.open(other.state).recipe
         other.refreeze(adjust(before, [setting]))
@@ -557,10 +555,10 @@ def test_another_run_whose_scores_are_gone_or_of_another_recipe_is_named_before_
         other.refreeze(before)
     [answers] = (other.state.evals / "quiz" / "test").glob("answers-*")
     answers.rename(tmp_path / "gone")
-    refused("is not there any more")
+    refused("are incomplete")
 
 
-def test_a_metric_that_one_of_two_runs_has_no_grade_of_is_left_out_and_said(
+def test_a_metric_without_grades_in_one_of_two_runs_is_left_out_and_reported(
     tmp_path: Path, register: Register
 ) -> None:
     register("quiz", metrics=(Metric("accuracy"), SCORE))
@@ -571,7 +569,7 @@ def test_a_metric_that_one_of_two_runs_has_no_grade_of_is_left_out_and_said(
     found, told = scored(one, tasks="quiz", against=other.state.root)
     assert [comparison.metric for comparison in found["quiz"].against] == ["accuracy"]
     assert re.search(
-        rf"quiz: score is not compared with rehearsal \({other.info.run_id}\): no test item has it in both runs "
+        rf"quiz: score is not compared with rehearsal \({other.info.run_id}\): no test item has a grade in both runs "
         r"\(6 of iter_01-model\d here, 0 of iter_01-model\d there\)",
         told,
     )
@@ -587,7 +585,7 @@ def test_against_is_for_test_scores(tmp_path: Path, register: Register) -> None:
 # --- what is asked for
 
 
-def test_the_tasks_are_the_recipe_s_or_the_one_that_was_trained_on_or_one_s_own(tmp_path: Path) -> None:
+def test_the_tasks_are_the_recipes_or_the_trained_one_or_the_users_own(tmp_path: Path) -> None:
     run = begin(tmp_path)
     assert run.recipe.scored_on == ()
     with pytest.raises(SpartaError, match="names no task to score on: add --tasks, or set evaluation.tasks"):
@@ -607,7 +605,7 @@ def test_the_tasks_are_the_recipe_s_or_the_one_that_was_trained_on_or_one_s_own(
         ({"tasks": "quizz"}, "there is no task quizz; did you mean quiz"),
         ({"tasks": "quiz", "select_on": "quis"}, "there is no task quis; did you mean quiz"),
         ({"tasks": " , "}, "--tasks names no task"),
-        ({"tasks": "quiz,bare"}, "bare: no item of its validation split has an answer to tell accuracy by"),
+        ({"tasks": "quiz,bare"}, "bare: no item of its validation split has an answer, which accuracy needs"),
         ({"tasks": "quiz,half"}, "half: no item of its test split has an answer"),
     ],
 )
@@ -623,7 +621,7 @@ def test_what_cannot_be_scored_is_refused_before_anything_starts(
     assert not run.state.evals.exists()
 
 
-def test_prepared_splits_are_looked_for_and_not_read_before_they_are_asked(
+def test_prepared_splits_are_looked_up_but_not_read_before_they_are_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = Source({}, lambda rows: Splits())
@@ -655,7 +653,7 @@ def entry(**changes: object) -> TaskScores:
     base = TaskScores(
         metrics=[scale],
         items={"validation": 4, "test": 4},
-        way="answers-chat-5",
+        prompt_format="answers-chat-5",
         validation={"iter_00-a": 0.5},
         ungraded={"iter_00-a": 0},
         choices=[Choice(INITIAL, "iter_00-a", "quiz", scale, (0,), 0.5, test)],
@@ -667,11 +665,11 @@ def entry(**changes: object) -> TaskScores:
 def test_another_task_is_added_and_the_first_stays(tmp_path: Path) -> None:
     state = StateDir(tmp_path)
     merge_into_summary(state, {"quiz": entry()})
-    merge_into_summary(state, {"other": entry(way="answers-plain-9")})
-    assert read_summary(state).tasks == {"quiz": entry(), "other": entry(way="answers-plain-9")}
+    merge_into_summary(state, {"other": entry(prompt_format="answers-plain-9")})
+    assert read_summary(state).tasks == {"quiz": entry(), "other": entry(prompt_format="answers-plain-9")}
 
 
-def test_scores_of_the_same_task_under_the_same_conditions_are_put_together() -> None:
+def test_scores_of_the_same_task_under_the_same_conditions_are_merged() -> None:
     scale = Scale("accuracy", 1.0)
     later = entry(
         items={"validation": 4},
@@ -695,9 +693,9 @@ def test_scores_of_the_same_task_under_the_same_conditions_are_put_together() ->
 
 
 @pytest.mark.parametrize(
-    "changes", [{"way": "answers-chat-6"}, {"items": {"validation": 5}}, {"metrics": []}]
+    "changes", [{"prompt_format": "answers-chat-6"}, {"items": {"validation": 5}}, {"metrics": []}]
 )
-def test_scores_under_other_conditions_take_the_place_of_earlier_ones(changes: dict[str, object]) -> None:
+def test_scores_under_other_conditions_replace_earlier_ones(changes: dict[str, object]) -> None:
     later = entry(validation={}, choices=[], **changes)
     assert merged_scores(entry(), later) == later
 

@@ -1,4 +1,4 @@
-"""Grade: the evaluation's judge, greedy first; what it does not say readably is missing, counted and never a zero."""
+"""Grade: the evaluation judge, greedy first; an unreadable grade is missing and counted, never zero."""
 
 import json
 import re
@@ -45,7 +45,7 @@ Register = Callable[..., Quiz]
 
 @pytest.fixture
 def register(monkeypatch: pytest.MonkeyPatch) -> Register:
-    """Makes a task with two metrics that a judge gives known, in this process alone."""
+    """Registers a task with two metrics that need a judge, only in this process."""
 
     def register(name: str = "essay", **fields: object) -> Quiz:
         splits = {"validation": questions("v", 3, reference="gold")}
@@ -76,7 +76,7 @@ def grades(run: Run, phase: GradeAnswers) -> dict[str, Grade]:
 
 
 def seen(monkeypatch: pytest.MonkeyPatch, say: Callable[[Request], str] | None = None) -> list[Request]:
-    """All that the judge is asked from now on; it says what `say` says."""
+    """All requests to the judge from now on; it replies with the result of `say`."""
     asked: list[Request] = []
     scripted = ScriptedEngine._complete
 
@@ -118,7 +118,7 @@ def test_every_answer_is_graded_by_every_metric_that_a_judge_gives(
     assert not list((run.state.evals / "essay" / "validation").glob("grades-*"))[1:]
 
 
-def test_the_judge_reads_question_reference_and_answer_and_says_a_number(
+def test_the_judge_reads_question_reference_and_answer_and_replies_with_a_number(
     tmp_path: Path, register: Register, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register()
@@ -144,7 +144,7 @@ def test_the_judge_reads_question_reference_and_answer_and_says_a_number(
     )
 
 
-def test_what_cannot_be_read_is_asked_again_with_some_randomness_and_is_missing_in_the_end(
+def test_an_unreadable_grade_is_retried_with_sampling_and_finally_missing(
     tmp_path: Path, register: Register, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register()
@@ -177,7 +177,7 @@ def test_what_cannot_be_read_is_asked_again_with_some_randomness_and_is_missing_
     assert not phase.missing(run, 0), "a missing grade is a result"
 
 
-def test_only_what_is_missing_is_graded_and_it_comes_out_the_same(tmp_path: Path, register: Register) -> None:
+def test_only_missing_grades_are_made_and_they_are_the_same(tmp_path: Path, register: Register) -> None:
     register()
     run = answered(
         tmp_path, {**JUDGE, "engine": {"kind": "scripted", "scripted": {"unreadable": {"judge": 0.5}}}}
@@ -196,7 +196,7 @@ def test_only_what_is_missing_is_graded_and_it_comes_out_the_same(tmp_path: Path
     assert {key: (row.score, row.tries) for key, row in grades(run, phase).items()} == before
 
 
-def test_answers_to_one_item_are_dealt_together_for_their_prompts_begin_alike(
+def test_answers_to_one_item_are_assigned_together_because_their_prompts_share_a_prefix(
     tmp_path: Path, register: Register, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register()
@@ -287,7 +287,7 @@ def test_grades_of_another_judge_another_rubric_or_other_answers_are_others(
     "change",
     ["api.url=http://127.0.0.1:9/v1", "api.retries=9", "api.max_cost=5", "threads=2", "vllm.sequences=8"],
 )
-def test_another_address_or_machine_leaves_grades_what_they_are(
+def test_another_address_or_machine_does_not_change_grades(
     change: str, tmp_path: Path, register: Register
 ) -> None:
     register()
@@ -346,14 +346,14 @@ def test_grading_before_all_answers_are_there_is_refused(tmp_path: Path, registe
 def test_without_a_judge_there_is_nothing_to_grade_with(tmp_path: Path, register: Register) -> None:
     register()
     run = answered(tmp_path, None)
-    with pytest.raises(SpartaError, match=r"the recipe names no judge .*: set evaluation\.judge"):
+    with pytest.raises(SpartaError, match=r"the recipe names no judge, .*: set evaluation\.judge"):
         grading().check(run)
 
 
 def test_a_task_that_needs_no_judge_is_refused(tmp_path: Path, register: Register) -> None:
     register("plain", metrics=METRICS[:1])
     run = answered(tmp_path, JUDGE, "plain")
-    with pytest.raises(SpartaError, match="plain has no metric that a judge gives"):
+    with pytest.raises(SpartaError, match="plain has no metric that needs a judge"):
         grading("plain").check(run)
 
 
@@ -362,7 +362,7 @@ def test_a_task_that_needs_no_judge_is_refused(tmp_path: Path, register: Registe
     [
         (
             {"base": "./nowhere", "engine": {"kind": "hf"}},
-            "evaluation.judge: base .*nowhere is no folder",
+            "evaluation.judge: base .*nowhere is not a folder",
         ),
         ({"base": "embedded:nobody", "engine": {"kind": "hf"}}, "there is no embedded model nobody"),
         ({"base": "embedded:base", "adapter": "/nowhere", "engine": {"kind": "hf"}}, "nowhere"),
@@ -378,7 +378,7 @@ def test_a_task_that_needs_no_judge_is_refused(tmp_path: Path, register: Registe
         ),
     ],
 )
-def test_a_judge_that_cannot_work_is_told_before_anything_starts(
+def test_a_judge_that_cannot_work_is_reported_before_anything_starts(
     judge: dict[str, object], said: str, tmp_path: Path, register: Register
 ) -> None:
     register()
@@ -387,7 +387,7 @@ def test_a_judge_that_cannot_work_is_told_before_anything_starts(
         grading().check(run)
 
 
-def test_an_endpoint_that_is_down_is_said_in_one_sentence_and_what_is_there_stays(
+def test_an_endpoint_that_is_down_is_reported_in_one_sentence_and_existing_grades_stay(
     tmp_path: Path, register: Register
 ) -> None:
     with socket.socket() as closed:
@@ -411,7 +411,7 @@ def test_an_endpoint_that_is_down_is_said_in_one_sentence_and_what_is_there_stay
 
 @pytest.fixture
 def endpoint() -> Iterator[tuple[str, list[dict[str, object]]]]:
-    """An address that answers greedy calls about clearness unreadably and all others with 7; and the bodies of all calls."""
+    """A server that replies unreadably to greedy calls about clearness and with 7 to all others; and the bodies of all calls."""
     bodies: list[dict[str, object]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -439,7 +439,7 @@ def endpoint() -> Iterator[tuple[str, list[dict[str, object]]]]:
     server.server_close()
 
 
-def test_money_that_is_spent_is_the_judge_s(
+def test_spending_counts_for_the_judge(
     endpoint: tuple[str, list[dict[str, object]]], tmp_path: Path, register: Register
 ) -> None:
     url, bodies = endpoint
@@ -482,7 +482,7 @@ def test_an_endpoint_grades_and_no_answer_is_paid_for_twice(
 
 
 def test_the_judge_is_a_model_of_its_own_with_weights(tmp_path: Path, register: Register) -> None:
-    """An expert of the toy pool grades in the form, beside a pool without weights."""
+    """An expert of the toy pool grades a scripted pool, with constrained decoding."""
     register(splits={"validation": questions("v", 2)})
     judge = {
         "base": "embedded:base",

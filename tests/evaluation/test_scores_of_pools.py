@@ -1,4 +1,4 @@
-"""A derived pool by the scores of another run: read, chosen, told of, frozen, and refused where they are not there or have changed."""
+"""A pool derived from another run's scores: read, chosen, reported and frozen; refused if scores are missing or changed."""
 
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def names(recipe: Recipe) -> list[str]:
     return [model.name for model in recipe.pool.models]
 
 
-def test_members_are_chosen_by_validation_score_and_it_is_said_who_and_why(tmp_path: Path) -> None:
+def test_members_are_chosen_by_validation_score_and_reported(tmp_path: Path) -> None:
     run, said = scored(tmp_path / "scored"), list[str]()
     made = resolved(load(study(tmp_path, spread=3, scores=str(run.state.root))), said.append)
     assert names(made) == ["model0", "model1", "model5"]
@@ -81,9 +81,9 @@ def test_a_repeated_pool_says_how_often_and_by_which_seed(tmp_path: Path) -> Non
     rank = ranking.index(str(other)) + 1
     [told] = said
     assert told.splitlines() == [
-        "Derived pool: 2 of 6 models, 3 times each; the best, the others drawn by seed 3; ranked by pool.derived.ranking.",
+        "Derived pool: 2 of 6 models, 3 times each; the best, and others sampled with seed 3; ranked by pool.derived.ranking.",
         "    1 of 6  model4 (the best)",
-        f"    {rank} of 6  {other} (drawn)",
+        f"    {rank} of 6  {other} (sampled)",
     ]
     assert resolved(made, said.append) is made and len(said) == 1
 
@@ -106,7 +106,7 @@ def test_a_score_that_is_missing_is_named_with_the_command_that_makes_it(tmp_pat
         resolved(recipe)
 
 
-def test_of_a_run_with_several_tasks_one_is_named(tmp_path: Path) -> None:
+def test_for_a_run_with_several_tasks_one_must_be_named(tmp_path: Path) -> None:
     evaluation = {"tasks": ["toy", "gsm8k"], "validation": 4}
     run = begin(tmp_path, models=6, data=DATA["data"])
     tree = yaml.safe_load(run.state.recipe_yaml.read_text())
@@ -114,7 +114,7 @@ def test_of_a_run_with_several_tasks_one_is_named(tmp_path: Path) -> None:
     summed_up(run, SCORES)
     summed_up(run, {name: 1 - (score or 0) for name, score in SCORES.items()}, "gsm8k")
     path = study(tmp_path, spread=3, scores=str(run.state.root))
-    with pytest.raises(SpartaError, match=r"is scored on toy, gsm8k: say with pool\.derived\.task"):
+    with pytest.raises(SpartaError, match=r"is scored on toy, gsm8k: set pool\.derived\.task"):
         resolved(load(path))
     assert names(resolved(load(path, ["pool.derived.task=toy"]))) == ["model0", "model1", "model5"]
     assert names(resolved(load(path, ["pool.derived.task=gsm8k"]))) == ["model1", "model2", "model5"]
@@ -134,7 +134,7 @@ def test_scores_of_other_weights_under_the_same_name_are_refused(tmp_path: Path)
     run = scored(tmp_path / "scored")
     write_adapter(tmp_path / "adapters" / "model4", seed=44)
     recipe = load(study(tmp_path, spread=3, scores=str(run.state.root)))
-    with pytest.raises(SpartaError, match=rf"in {run.state.root} model4 began with other weights"):
+    with pytest.raises(SpartaError, match=rf"in {run.state.root}, model4 began with other weights"):
         resolved(recipe)
 
 
@@ -148,7 +148,7 @@ def test_a_launch_freezes_the_members_and_the_same_command_goes_on_while_the_sco
 
     rehearsed = typed(*launch, "--dry-run")
     assert rehearsed.returncode == 0, rehearsed.stderr
-    assert "1 of 6    75.0%  model1 (the best)" in rehearsed.stdout and "(drawn)" in rehearsed.stdout
+    assert "1 of 6    75.0%  model1 (the best)" in rehearsed.stdout and "(sampled)" in rehearsed.stdout
     assert not state.root.exists()
 
     done = typed(*launch)
@@ -162,5 +162,5 @@ def test_a_launch_freezes_the_members_and_the_same_command_goes_on_while_the_sco
 
     summed_up(run, {**SCORES, "model1": 0.0, "model5": 1.0})
     said = sentence(typed(*launch))
-    assert "was begun with another recipe" in said and "pool.models" in said and "model5" in said
+    assert "was started with another recipe" in said and "pool.models" in said and "model5" in said
     assert "nothing to do" in typed("launch", "--state", state.root).stdout

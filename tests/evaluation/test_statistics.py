@@ -1,4 +1,4 @@
-"""How sure a score is."""
+"""The uncertainty of scores."""
 
 import random
 import statistics

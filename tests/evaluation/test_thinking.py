@@ -1,4 +1,4 @@
-"""Models that think are graded by what they answer; a thought without end is ungraded, and counted."""
+"""Thinking models are graded by their answers; thinking that never ends is ungraded and counted."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ METRICS = (Metric("accuracy"), Metric("kind", 10.0, Rubric("Grade how kind it is
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A run of models that think, some of them too long; a task that asks them; a judge that thinks, and may."""
+    """A run of thinking models, some of which think too long, a task for them, and a thinking judge."""
     quiz = Quiz(
         "essay",
         metrics=METRICS,
@@ -42,7 +42,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return run
 
 
-def test_what_was_thought_is_neither_graded_nor_judged(run: Run) -> None:
+def test_thinking_is_neither_graded_nor_judged(run: Run) -> None:
     asked = {"essay": ("iter_00",)}
     phase = Evaluate("validation", asked)
     complete(run, phase)
@@ -68,7 +68,7 @@ def test_what_was_thought_is_neither_graded_nor_judged(run: Run) -> None:
             assert mean_of(scored).unanswered == mine
 
 
-def test_thoughts_without_end_are_said_below_the_table() -> None:
+def test_thinking_that_never_ended_is_reported_below_the_table() -> None:
     before = TaskScores(
         [Scale("accuracy", 1.0)],
         {"validation": 9},
@@ -82,7 +82,7 @@ def test_thoughts_without_end_are_said_below_the_table() -> None:
     assert any("in 3 of these the thinking never ended" in line for line in remarks("essay", before))
 
 
-def test_how_prompts_are_rendered_is_part_of_how_scores_came_to_be(run: Run) -> None:
+def test_the_prompt_format_of_scores_includes_chat_options(run: Run) -> None:
     def way(*settings: str) -> str:
         changed = Run(run.state, adjust(run.recipe, settings), run.info)
         return format_of_scores(changed, "essay", judged=False)

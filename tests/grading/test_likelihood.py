@@ -1,4 +1,4 @@
-"""What the log-likelihoods of choices say."""
+"""Metrics from the log-likelihoods of choices."""
 
 import math
 
@@ -39,10 +39,10 @@ def test_accuracy_is_whether_a_right_choice_is_the_likeliest() -> None:
     assert accuracy(logs(0.4, 0.4, 0.2), {"A"}) == 0.0
 
 
-def test_what_cannot_be_weighed_is_refused() -> None:
-    with pytest.raises(SpartaError, match="right are D"):
+def test_labels_and_log_likelihoods_that_cannot_be_graded_are_refused() -> None:
+    with pytest.raises(SpartaError, match="right choices of an item are D"):
         mc2(logs(0.5, 0.5), {"D"})
-    with pytest.raises(SpartaError, match=r"right are \(none\)"):
+    with pytest.raises(SpartaError, match=r"right choices of an item are \(none\)"):
         accuracy(logs(0.5, 0.5), set())
     with pytest.raises(SpartaError, match="choice A is nan"):
         mc1({"A": math.nan, "B": -1.0}, "B", {"B"})

@@ -1,4 +1,4 @@
-"""Whether an answer is mathematically the right one."""
+"""Grading of mathematical answers."""
 
 import itertools
 import json

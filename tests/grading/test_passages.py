@@ -1,4 +1,4 @@
-"""What of a text is the answer."""
+"""Finding the answer in a text, and retractions of an answer."""
 
 import time
 

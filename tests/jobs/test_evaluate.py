@@ -156,7 +156,7 @@ def test_asked_to_go_scoring_says_so_and_goes_on_by_the_same_command(tmp_path: P
     )
     wait_until(lambda: LineCounter(validation.folder(run, 0)).fresh())
     process.terminate()
-    assert "interrupted: what is done is on disk" in process.communicate(timeout=DEADLINE)[1]
+    assert "interrupted: finished work is on disk" in process.communicate(timeout=DEADLINE)[1]
     assert process.returncode == 130
     assert typed("evaluate", run.state.root).returncode == 0
     keys = rows_on_disk(run, validation, 0)
@@ -182,7 +182,7 @@ def test_a_run_without_a_task_cannot_be_scored(tmp_path: Path) -> None:
 def test_tasks_that_cannot_be_scored_are_refused_before_anything_is_asked(run: Run, tmp_path: Path) -> None:
     for arguments, said in (
         (("--tasks", "toyy"), "there is no task toyy; did you mean toy?"),
-        (("--tasks", "toy,own"), "the task own is made of files of your own"),
+        (("--tasks", "toy,own"), "the task own is made of your own files"),
         (("--tasks", "toy,alpaca"), "alpaca is scored by score, which a judge gives"),
         (("--against", tmp_path), f"{tmp_path} holds no run"),
     ):

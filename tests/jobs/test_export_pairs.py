@@ -126,7 +126,7 @@ def test_pairs_with_a_response_that_was_cut_are_counted_and_can_be_left_out(
     export_pairs(run.iteration(1).root, tmp_path / "all.jsonl", False, Screen())
     assert "in 2 of them a response was cut at its token limit" in capsys.readouterr().out
     export_pairs(run.iteration(1).root, tmp_path / "some.jsonl", True, Screen())
-    assert "2 pairs in which a response was cut" in capsys.readouterr().out
+    assert "2 pairs were left out: a response was cut at its token limit" in capsys.readouterr().out
     assert len((tmp_path / "some.jsonl").read_text().splitlines()) == len(pairs) - 2
 
 
@@ -161,3 +161,9 @@ def test_rows_that_an_earlier_version_wrote_are_read(run: Run, tmp_path: Path) -
         "".join(json.dumps({key: row[key] for key in row if key != "prompt"}) + "\n" for row in rows)
     )
     assert list(files.read_rows(older, Pair)) == pairs_of(run, 1)
+
+
+def test_what_a_killed_export_left_goes_with_the_next_one(run: Run, tmp_path: Path) -> None:
+    (tmp_path / f".pairs.jsonl.{'0' * 16}.tmp").write_text("half of th")
+    export_pairs(run.state.root, tmp_path / "pairs.jsonl", False, Screen())
+    assert [path.name for path in tmp_path.iterdir()] == ["pairs.jsonl"]

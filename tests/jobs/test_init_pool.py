@@ -22,12 +22,12 @@ def test_the_pool_alone_is_made_then_it_is_there_then_a_launch_plays(tmp_path: P
     assert state.committed() == [0]
     before = state.iteration(0).manifest.stat().st_mtime_ns
     again = typed("init_pool", "--state", state.root)
-    assert again.returncode == 0 and "is made already; nothing to do" in again.stdout
+    assert again.returncode == 0 and "exists already; nothing to do" in again.stdout
     assert state.iteration(0).manifest.stat().st_mtime_ns == before
     played = typed("launch", "--state", state.root)
     assert played.returncode == 0, played.stderr
     assert state.committed() == [0, 1]
-    assert "is made already" in typed("init_pool", "--state", state.root).stdout
+    assert "exists already" in typed("init_pool", "--state", state.root).stdout
 
 
 def test_a_dry_run_checks_and_writes_nothing(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_a_dry_run_of_the_toy_pool_reckons_its_memory(tmp_path: Path) -> None:
 
 def test_newer_commits_are_for_fetching_alone(tmp_path: Path) -> None:
     done = typed("init_pool", "--recipe", write_school(tmp_path), "--state", tmp_path / "state", "--update")
-    assert done.returncode == 2 and "--update goes with --fetch" in done.stderr
+    assert done.returncode == 2 and "--update needs --fetch" in done.stderr
 
 
 def test_a_pool_of_the_hub_is_fetched_and_then_needs_no_network(
@@ -105,7 +105,7 @@ def spoil(path: Path, what: str) -> None:
 @pytest.mark.parametrize(
     ("what", "said"),
     [
-        ("empty", "bea.jsonl has no row to learn from"),
+        ("empty", "bea.jsonl has no row to train on"),
         ("ends with a question", "bea.jsonl, line 2: bea1 "),
     ],
 )

@@ -278,5 +278,5 @@ def test_the_plan_says_that_frozen_reputations_leave_nobody_to_weight_down(tmp_p
     recipe = write_recipe(tmp_path)
     arguments = ("--recipe", recipe, "--state", tmp_path / "state", "--dry-run")
     still = typed("launch", *arguments, "--set", "reputation.frozen=true")
-    assert "no judge is weighted down (C.1)" in still.stdout
+    assert "no judge is down-weighted (C.1)" in still.stdout
     assert "C.1" not in typed("launch", *arguments).stdout

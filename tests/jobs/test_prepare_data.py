@@ -219,8 +219,8 @@ def test_a_row_that_cannot_be_used_stops_its_data_set_alone(tmp_path: Path, scre
     ("name", "said"),
     [
         ("gsm8", "there is no task gsm8; did you mean gsm8k?"),
-        ("toy", "the task toy makes its items itself: there is nothing to prepare"),
-        ("own", "there is nothing to prepare"),
+        ("toy", "the task toy generates its items and needs no preparation"),
+        ("own", "the task own needs no preparation"),
         ("code_alpacca", "there is no task or subset code_alpacca; did you mean code_alpaca?"),
     ],
 )
@@ -237,7 +237,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("option", ["--single", "--update"])
 def test_what_is_about_the_hub_does_not_go_with_files(option: str, tmp_path: Path) -> None:
     done = typed("prepare_data", "lima", option, "--from", tmp_path, "--folder", tmp_path / "to")
-    assert done.returncode == 2 and "are about the hub: leave them or --from out" in done.stderr
+    assert done.returncode == 2 and "apply to the hub only: leave them or --from out" in done.stderr
 
 
 def test_what_is_not_prepared_cannot_be_shown(tmp_path: Path) -> None:

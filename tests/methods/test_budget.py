@@ -1,4 +1,4 @@
-"""Tokens are counted alike for every method, and a budget is kept: as many prompts as another run's tokens allow."""
+"""Tokens are counted alike for every method, and a run with a budget uses as many as the run that it names."""
 
 from pathlib import Path
 
@@ -81,7 +81,7 @@ def test_a_run_with_a_budget_takes_as_many_tokens_as_the_other(
     assert first.combats == run.recipe.combats and first.tokens.total <= 1.1 * budget
     assert spent(run).total == pytest.approx(4 * budget, rel=0.15)
     assert len(read_pairs(run, 1)) <= run.recipe.combats * 2
-    assert f"{budget:,} tokens an iteration" in budget_in_words(run.recipe)
+    assert f"{budget:,} tokens per iteration" in budget_in_words(run.recipe)
 
 
 def test_later_iterations_make_up_for_what_was_left_over_by_hand(sparta: Run, tmp_path: Path) -> None:
@@ -127,12 +127,12 @@ def test_a_budget_that_cannot_be_had_is_refused(sparta: Run, tmp_path: Path) -> 
     recipe = write_case(tmp_path, "self_rewarding")
     with pytest.raises(SpartaError, match="do not suffice for one prompt"):
         budgeted(load(recipe, [like, "baseline.rounds=100000"]))
-    with pytest.raises(SpartaError, match="the method sparta has none"):
+    with pytest.raises(SpartaError, match="the method sparta takes no budget"):
         budgeted(load(recipe, [like, "method=sparta"]))
     with pytest.raises(SpartaError, match=r"baseline.budget.like: .* holds no run"):
         budgeted(load(recipe, [f"baseline.budget.like={tmp_path / 'nowhere'}"]))
     begun = begin_or_continue(StateDir(tmp_path / "begun"), load(recipe))
-    with pytest.raises(SpartaError, match="has no iteration whose tokens were counted"):
+    with pytest.raises(SpartaError, match="has no iteration with token counts"):
         budgeted(load(recipe, [f"baseline.budget.like={begun.state.root}"]))
 
 
@@ -140,8 +140,8 @@ def test_the_command_says_what_the_budget_is(sparta: Run, tmp_path: Path) -> Non
     recipe = write_case(tmp_path, "self_rewarding")
     where = ("--recipe", recipe, "--state", tmp_path / "state", "--dry-run")
     paper = typed("launch", *where)
-    assert "the paper's: 8 prompts an iteration" in " ".join(paper.stdout.split()), paper.stderr
+    assert "the paper's: 8 prompts per iteration" in " ".join(paper.stdout.split()), paper.stderr
     equal = typed("launch", *where, "--set", f"baseline.budget.like={sparta.state.root}")
-    assert "Budget: " in equal.stdout and "tokens an iteration, as in" in equal.stdout, equal.stderr
+    assert "Budget: " in equal.stdout and "tokens per iteration, as in" in equal.stdout, equal.stderr
     status = typed("status", sparta.state.root)
     assert f"tokens: {spent(sparta).in_words}" in status.stdout, status.stderr

@@ -1,4 +1,4 @@
-"""A method that is not ours: two files, in methods/ and in phases/, and it runs everywhere and is seen everywhere."""
+"""A new method needs only two files, in methods/ and phases/, to run and show everywhere."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def run(copy: Path, *arguments: object, **environment: str) -> str:
 
 @pytest.fixture(scope="module")
 def inline(copy: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A folder with a state of two iterations, made in one process, and what the launch said."""
+    """A folder with a state of two iterations, made in one process, and the output of the launch."""
     folder = tmp_path_factory.mktemp("inline")
     recipe = write_recipe(folder, method="longest", iterations=2, combats=6)
     return folder, run(copy, "jobs/launch.py", "--recipe", recipe, "--state", folder / "state")
@@ -77,7 +77,7 @@ def test_it_shows_in_the_status(copy: Path, inline: tuple[Path, str]) -> None:
     assert "count" in said and "24/24" not in said and "36/36" in said
 
 
-def test_it_runs_in_processes_of_its_own_to_the_same_bytes(
+def test_it_runs_in_separate_processes_with_identical_bytes(
     copy: Path, inline: tuple[Path, str], tmp_path: Path
 ) -> None:
     folder, _ = inline
@@ -86,9 +86,7 @@ def test_it_runs_in_processes_of_its_own_to_the_same_bytes(
     assert manifests(tmp_path / "state") == manifests(folder / "state")
 
 
-def test_its_array_is_in_the_dry_run_of_a_cluster_whose_profile_gives_it_a_shape(
-    copy: Path, tmp_path: Path
-) -> None:
+def test_its_array_is_in_the_dry_run_with_its_section_of_the_profile(copy: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, method="longest", iterations=1, combats=6, cluster={})
     profile = tmp_path / "profile.yaml"
     profile.write_text("name: mine\nnodes: 2\ngpus_per_node: 2\nphases: {count: {cpus: 3}}\n")

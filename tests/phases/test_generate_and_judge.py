@@ -1,4 +1,4 @@
-"""Generate and judge: every key once, only what is missing, and a vote that cannot be read stays missing."""
+"""Generate and judge: every key once, only missing ones, and an unreadable vote stays missing."""
 
 import itertools
 from collections import Counter
@@ -68,7 +68,7 @@ def test_only_missing_keys_are_done_and_they_come_out_the_same(
     }
 
 
-def test_a_task_does_the_keys_it_was_dealt_and_no_others(tmp_path: Path) -> None:
+def test_a_task_does_only_its_assigned_keys(tmp_path: Path) -> None:
     run = begin(tmp_path)
     advance(run, 1, upto="plan")
     keys = [item.key for item in Generate().work(run, 1)][3:6]
@@ -165,7 +165,7 @@ def test_judging_before_generation_is_complete_is_refused(tmp_path: Path) -> Non
         Judge().perform(run, 1, [item.key for item in Judge().work(run, 1)], 0, 0, ignore)
 
 
-def test_votes_do_not_depend_on_how_they_were_dealt(tmp_path: Path) -> None:
+def test_votes_do_not_depend_on_sharding(tmp_path: Path) -> None:
     for name in ("one", "many"):
         (tmp_path / name).mkdir()
     one, many = begin(tmp_path / "one"), begin(tmp_path / "many")
@@ -205,7 +205,7 @@ def dying_after(count: int) -> Callable[..., Completion]:
 @pytest.mark.parametrize(
     ("judging", "a_vote"), [({}, 1), ({"mode": "expected"}, 1), ({"mode": "expected", "working": True}, 2)]
 )
-def test_of_a_judging_that_dies_the_finished_votes_are_kept(
+def test_finished_votes_survive_the_death_of_the_task(
     judging: dict[str, object], a_vote: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = begin(tmp_path, judging=judging)
@@ -235,7 +235,7 @@ def test_prompts_are_rendered_as_the_engine_asks_for_them(
     assert (len(rendered), len(votes(run))) == (2, 1)
 
 
-def test_where_nothing_is_drawn_at_random_a_vote_is_tried_once(tmp_path: Path) -> None:
+def test_without_sampling_a_vote_is_tried_once(tmp_path: Path) -> None:
     run = begin(
         tmp_path,
         judging={"retries": 3, "temperature": 0},

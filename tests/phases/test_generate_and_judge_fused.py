@@ -1,4 +1,4 @@
-"""Combat and judging in one phase: the same rows, whatever was killed on the way and whichever way it went on."""
+"""Generating and judging in one phase: the same rows, after any kill and any change of variant."""
 
 from collections import Counter
 from pathlib import Path
@@ -79,7 +79,7 @@ def test_votes_on_a_combat_come_as_soon_as_both_responses_exist(
 
 
 @pytest.mark.parametrize("killed_after", [0, 1, 2, 3, 7, 40])
-def test_killed_it_goes_on_either_way(
+def test_after_a_kill_either_variant_continues(
     killed_after: int, run: Run, separate: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     advance(run, 1, upto="plan")
@@ -124,5 +124,5 @@ def test_two_bases_cannot_be_fused(recipe: Path, tmp_path: Path) -> None:
     path = tmp_path / "two.yaml"
     path.write_text(yaml.safe_dump(tree))
     load(path)
-    with pytest.raises(SpartaError, match=r"cluster.fused needs one base for all models, here are 2"):
+    with pytest.raises(SpartaError, match=r"cluster.fused needs one base for all models, but the pool has 2"):
         load(path, ["cluster.fused=true"])

@@ -1,4 +1,4 @@
-"""Merge: counts that add up, a jury that can be trusted, and nothing made of half an iteration."""
+"""Merge: counts add up, an unreadable jury is refused, and an incomplete iteration is not merged."""
 
 from pathlib import Path
 

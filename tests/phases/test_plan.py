@@ -1,4 +1,4 @@
-"""Plan: a function of the recipe, the instructions and the standings, and of nothing else."""
+"""Plan: a function of only the recipe, the instructions and the standings."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Models that think: rows keep thought and answer, everybody reads the answer alone, and a thought without end is no answer."""
+"""Thinking models: rows keep thinking and answer, only the answer is read, and thinking that never ends gives no answer."""
 
 import re
 from dataclasses import replace
@@ -63,7 +63,7 @@ def test_judges_and_pairs_have_the_answer_and_trainers_the_ids(tmp_path: Path, f
         )
 
 
-def test_a_thought_without_end_is_no_answer_and_counted(tmp_path: Path) -> None:
+def test_thinking_that_never_ends_is_counted_and_gives_no_answer(tmp_path: Path) -> None:
     run = begin(
         tmp_path,
         combats=20,
@@ -106,61 +106,61 @@ def wrote(request: Request, text: str, cut: bool = False) -> Completion:
     return Completion(request.key, text, ids, 1, "length" if cut else "stop", 0.0)
 
 
-def test_a_judge_thinks_freely_and_is_held_to_its_form_behind_the_thought() -> None:
+def test_a_judge_thinks_unconstrained_and_only_its_answer_is_constrained() -> None:
     jury, first = dialog(max_new_tokens=20)
     assert (first.pattern, first.prefix, first.sampling.max_new_tokens) == ("", (), 70)
-    second = jury.hear(wrote(first, "<think>\nIs it 2/10?\n</think>\n\nI would say 7"))
+    second = jury.on_reply(wrote(first, "<think>\nIs it 2/10?\n</think>\n\nI would say 7"))
     assert isinstance(second, Request)
     assert bytes(second.prefix).decode() == "<think>\nIs it 2/10?\n</think>\n\n"
     assert (second.pattern, second.sampling.max_new_tokens) == (judging_pattern(False), 20)
     assert second.seed != first.seed
-    vote = jury.hear(wrote(second, '{"score": 7}'))
+    vote = jury.on_reply(wrote(second, '{"score": 7}'))
     assert isinstance(vote, Vote)
     assert (vote.score, vote.raw, vote.thinking, vote.tries) == (7, '{"score": 7}', "Is it 2/10?", 1)
 
 
-def test_an_answer_that_has_the_form_already_is_not_asked_for_again() -> None:
+def test_an_answer_that_matches_the_pattern_is_not_requested_again() -> None:
     jury, first = dialog()
-    vote = jury.hear(wrote(first, '<think>10/10</think>{"score": 3}'))
+    vote = jury.on_reply(wrote(first, '<think>10/10</think>{"score": 3}'))
     assert isinstance(vote, Vote) and (vote.score, vote.thinking) == (3, "10/10")
 
 
 @pytest.mark.parametrize("constrained", [True, False])
 def test_a_thought_that_is_cut_is_a_missing_vote(constrained: bool) -> None:
     jury, first = dialog(constrained=constrained, retries=1)
-    again = jury.hear(wrote(first, "<think>Is this a 2/10? It reads well, so let me", cut=True))
+    again = jury.on_reply(wrote(first, "<think>Is this a 2/10? It reads well, so let me", cut=True))
     assert isinstance(again, Request) and again.seed != first.seed and again.prefix == ()
-    vote = jury.hear(wrote(again, "<think>Is this a 2/10? It reads well, so let me", cut=True))
+    vote = jury.on_reply(wrote(again, "<think>Is this a 2/10? It reads well, so let me", cut=True))
     assert isinstance(vote, Vote)
     assert (vote.score, vote.raw, vote.answered, vote.tries) == (None, "", False, 2)
 
 
-def test_free_text_is_read_behind_the_thought() -> None:
+def test_free_text_is_parsed_after_the_thinking() -> None:
     jury, first = dialog(constrained=False)
     assert first.pattern == ""
-    vote = jury.hear(wrote(first, "Is it a 2/10?</think>\nScore: 8"))
+    vote = jury.on_reply(wrote(first, "Is it a 2/10?</think>\nScore: 8"))
     assert isinstance(vote, Vote) and (vote.score, vote.raw) == (8, "Score: 8")
 
 
-def test_labels_stand_behind_an_empty_thought() -> None:
+def test_labels_come_after_an_empty_thought() -> None:
     empty = "<think>\n\n</think>\n\n"
     jury, first = dialog("expected")
     assert first.labels and bytes(first.prefix).decode() == empty
     jury, first = dialog("expected", working=True)
     assert not first.labels and bytes(first.prefix).decode() == empty
-    second = jury.hear(wrote(first, "so 11\n", cut=True))
+    second = jury.on_reply(wrote(first, "so 11\n", cut=True))
     assert isinstance(second, Request) and second.labels
     assert bytes(second.prefix).decode() == f"{empty}so 11\n"
 
 
-def test_a_judge_that_is_not_to_think_is_held_to_its_form_at_once() -> None:
+def test_a_judge_that_must_not_think_is_constrained_at_once() -> None:
     engine = ScriptedEngine(EngineSettings(kind="scripted"), replace(CHAT, thinking="auto"))
     first = VoteRequests(engine, Judging(), (0,)).ask(ballot())
     assert isinstance(first, Request)
     assert (first.pattern, first.prefix, first.sampling.max_new_tokens) == (judging_pattern(False), (), 32)
 
 
-def test_a_jury_that_thinks_without_end_is_told_so(tmp_path: Path) -> None:
+def test_the_error_about_missing_votes_says_if_thinking_never_ended(tmp_path: Path) -> None:
     run = begin(tmp_path, chat={**THINKS, "thinking_tokens": 5}, judging={"max_new_tokens": 16, "retries": 0})
     with pytest.raises(SpartaError) as caught:
         advance(run, 1)
@@ -171,7 +171,7 @@ def test_a_jury_that_thinks_without_end_is_told_so(tmp_path: Path) -> None:
     )
 
 
-def test_thoughts_are_in_estimates_before_anything_is_measured(tmp_path: Path) -> None:
+def test_estimates_include_thinking_before_anything_is_measured(tmp_path: Path) -> None:
     run = begin(tmp_path, chat=THINKS, generation={"max_new_tokens": 100}, judging={"max_new_tokens": 30})
     assert expected_tokens(run, 1) == dict.fromkeys(run.models, 150.0)
     assert expected_verdicts(run, 1) == dict.fromkeys(run.models, 130.0)

@@ -1,4 +1,4 @@
-"""Costs: prompts measured, what models write expected from what they wrote, only as far as is known when keys are dealt."""
+"""Costs: tokenized prompts, and expected lengths from earlier ones, using only what is known when keys are assigned."""
 
 import subprocess
 import sys
@@ -82,7 +82,7 @@ def test_a_verdict_is_expected_to_be_as_long_as_the_judge_s_were(planned: Run) -
 
 
 @pytest.mark.parametrize(("working", "tokens"), [(False, 1), (True, 21)])
-def test_labels_take_one_token_and_the_working_before_them(
+def test_labels_cost_one_token_and_the_reasoning_before_them(
     working: bool, tokens: int, tmp_path: Path
 ) -> None:
     run = begin(tmp_path, judging={"mode": "expected", "working": working, "max_new_tokens": 20})
@@ -123,10 +123,12 @@ def test_answers_are_expected_to_be_as_long_as_those_of_the_same_checkpoint_mode
     )
 
 
-def test_weighed_choices_are_read_behind_their_prompt_each_and_nothing_is_written(tmp_path: Path) -> None:
+def test_each_scored_choice_costs_the_prompt_and_itself_and_generates_nothing(tmp_path: Path) -> None:
     run = begin(tmp_path)
     asked = {"a/b": Item("a/b", (Message("user", "x" * 40),), choices={"A": "y" * 4, "B": "y" * 12})}
-    [item] = token_costs.of_weighings(run, [WorkItem("quiz/iter_00-model0/a/b", 1.0, "c", "none")], asked)
+    [item] = token_costs.of_log_likelihoods(
+        run, [WorkItem("quiz/iter_00-model0/a/b", 1.0, "c", "none")], asked
+    )
     assert item.cost == pytest.approx(PROMPT_TOKEN * (2 * (10 + token_count.FRAME_TOKENS) + 1 + 3))
 
 

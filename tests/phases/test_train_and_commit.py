@@ -1,4 +1,4 @@
-"""Train and commit: what a model reads of a pair, and nothing committed that is not whole."""
+"""Train and commit: how a model sees a pair, and nothing incomplete is committed."""
 
 import shutil
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_a_response_of_the_same_tokenizer_is_read_with_the_ids_that_were_sampled
     assert example.chosen_ids == (1, 2, 257)
 
 
-def test_a_response_of_another_tokenizer_is_encoded_anew_and_ends_only_if_it_ended() -> None:
+def test_a_response_of_another_tokenizer_is_re_tokenized_and_ends_only_if_it_ended() -> None:
     assert example_of(PAIR, RENDERER, "mine").rejected_ids == tuple(b"no")
     assert example_of(PAIR, RENDERER, "theirs").chosen_ids == (*b"yes", ByteTokenizer.END)
     assert example_of(PAIR, RENDERER, "theirs").rejected_ids == (3, 4)

@@ -1,4 +1,4 @@
-"""Experts from data: each trained on what the recipe says, from what the run began with, and none taken for one that it is not."""
+"""Experts from data: each trained on the recipe's data as of the run's start, and verified before it joins the pool."""
 
 import shutil
 from pathlib import Path
@@ -87,7 +87,7 @@ def test_a_row_that_is_too_long_is_dropped_and_counted(tmp_path: Path) -> None:
     assert rows(run)["bea"].dropped == 0
 
 
-def test_work_is_worth_its_characters_and_epochs(tmp_path: Path) -> None:
+def test_the_cost_of_a_training_follows_from_characters_and_epochs(tmp_path: Path) -> None:
     write_lessons(tmp_path / "lessons" / "bea.jsonl", 60)
     run = begin(tmp_path)
     costs = {item.key: item.cost for item in TrainExperts().work(run, 0)}

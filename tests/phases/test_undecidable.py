@@ -1,4 +1,4 @@
-"""Equal and empty responses: no vote is asked for, nothing moves, and whoever made the rows in whichever way, the result is the same."""
+"""Equal and empty responses get no votes and move no reputation; the result does not depend on how the rows were made."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -41,14 +41,14 @@ def half_alike(folder: Path, **options: object) -> Run:
 
 
 def two_runs(folder: Path, *settings: str) -> tuple[Run, Run]:
-    """Two runs of one recipe; the second one with `settings`, which say how it is carried out."""
+    """Two runs of one recipe; the second with `settings` that only affect execution."""
     recipe = write_recipe(folder, combats=20, models=5, engine=ALIKE)
     one, other = StateDir(folder / "one"), StateDir(folder / "other")
     return begin_or_continue(one, load(recipe)), begin_or_continue(other, load(recipe, settings))
 
 
 def alike(run: Run, t: int = 1) -> set[str]:
-    """Combats of which both contestants said the same, looked at without the code under test."""
+    """Combats with equal answers, found without the code under test."""
     said = read_shards(run.iteration(t).responses, Response)
     return {
         combat.combat_id
@@ -132,7 +132,7 @@ def test_a_prompt_that_left_no_room_has_no_answer() -> None:
     assert answer_of(row) == ""
 
 
-def test_one_empty_answer_settles_a_combat_before_the_other_one_has_come(tmp_path: Path) -> None:
+def test_one_empty_answer_makes_a_combat_undecidable_before_the_other_exists(tmp_path: Path) -> None:
     run = half_alike(tmp_path)
     advance(run, 1, upto="plan")
     combat = run.plan(1)[0]
@@ -161,7 +161,7 @@ def test_where_the_recipe_says_so_equal_responses_are_judged(tmp_path: Path) -> 
     assert files.read_json(run.iteration(1).stats, IterationStats).votes_saved == 0
 
 
-def test_votes_that_nobody_needs_change_nothing_in_the_merge(tmp_path: Path) -> None:
+def test_unnecessary_votes_change_nothing_in_the_merge(tmp_path: Path) -> None:
     run, other = half_alike(tmp_path / "a"), half_alike(tmp_path / "b", judging={"equal": "judge"})
     advance(run, 1, upto="merge")
     advance(other, 1, upto="judge")
@@ -197,7 +197,7 @@ def test_apart_and_fused_come_to_the_same_manifests(apart: bool, tmp_path: Path)
 
 @pytest.mark.parametrize("killed_after", [1, 2, 5, 23, 47, 60])
 @pytest.mark.parametrize("fused", [False, True])
-def test_killed_anywhere_it_goes_on_to_the_same(
+def test_after_a_kill_anywhere_the_result_is_the_same(
     fused: bool, killed_after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, run = two_runs(tmp_path, f"cluster.fused={str(fused).lower()}")
@@ -221,14 +221,14 @@ def test_killed_anywhere_it_goes_on_to_the_same(
     assert manifests(run.state.root) == manifests(whole.state.root)
 
 
-def test_votes_dealt_before_their_responses_existed_are_made_as_far_as_they_are_needed(
+def test_votes_assigned_before_their_responses_existed_are_made_only_if_necessary(
     tmp_path: Path,
 ) -> None:
     run = half_alike(tmp_path)
     advance(run, 1, upto="plan")
     # As a detached launch deals: both arrays at once, behind the plan.
     dealt = [
-        AttemptDir(run, phase, 1).deal(sharded(run, phase, 1, phase.missing(run, 1), 3), "slurm")
+        AttemptDir(run, phase, 1).assign(sharded(run, phase, 1, phase.missing(run, 1), 3), "slurm")
         for phase in (Generate(), Judge())
     ]
     assert [attempt.items for attempt in dealt] == [40, 120]

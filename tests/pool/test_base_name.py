@@ -1,4 +1,4 @@
-"""Adapters of a state name their base so that PEFT finds it, or says what to set; equal recipes make equal adapters."""
+"""Adapters of a state name their base so that PEFT finds it or shows what to set; equal recipes make equal adapters."""
 
 import json
 import shutil
@@ -9,11 +9,11 @@ import pytest
 import torch
 from peft import AutoPeftModelForCausalLM, PeftModel
 from support import tiny_models
+from support.openings import begin_or_continue
 from support.scripted_run import advance
 from transformers import AutoModelForCausalLM
 
 from sparta import toy
-from sparta.commands.begin import begin_or_continue
 from sparta.pool.base_name import naming_base
 from sparta.pool.members import starting_adapter
 from sparta.recipes.load import load
@@ -56,7 +56,7 @@ def told(adapter: Path) -> dict[str, Any]:
 def test_peft_alone_loads_what_a_run_has_trained_as_the_run_does(
     tmp_path: Path, tiny_base: Path, tiny_adapters: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Adapters that came with another machine's base, or none; asked for in any working folder."""
+    """Adapters that name another machine's base, or none; loaded from any working directory."""
     foreign = Path(shutil.copytree(tiny_adapters["ada"], tmp_path / "foreign"))
     config = told(foreign) | {"base_model_name_or_path": "org/base", "revision": "v7", "task_type": None}
     (foreign / "adapter_config.json").write_text(json.dumps(config))

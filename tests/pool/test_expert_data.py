@@ -1,4 +1,4 @@
-"""What experts are to learn from is looked at when a run begins: for questions that it is scored on, and by the chat template of its base."""
+"""SFT data is checked when a run begins: for evaluation questions, and with the chat template of the base."""
 
 import json
 import shutil
@@ -25,11 +25,11 @@ LAST_ANSWER_ALONE = tiny_models.CHAT_TEMPLATE.replace(
     "message['content']",
     "(message['content'] if message['role'] != 'assistant' or loop.last else '...')",
 )
-"""Of earlier answers it leaves nothing, as some do of what a model thought before it answered."""
+"""Drops earlier answers, as some templates drop earlier thinking."""
 
 
 def scored_on(folder: Path, **splits: Sequence[str]) -> dict[str, str]:
-    """The `data` of a recipe with these questions as files of one's own."""
+    """The `data` section of a recipe with these questions in the user's own files."""
     for split, questions in splits.items():
         rows = (json.dumps({"prompt": question, "answer": "1"}) for question in questions)
         (folder / f"{split}.jsonl").write_text("\n".join(rows) + "\n")
@@ -37,7 +37,7 @@ def scored_on(folder: Path, **splits: Sequence[str]) -> dict[str, str]:
 
 
 def add_rows(path: Path, *chats: Sequence[str]) -> None:
-    """One more row for each, its turns the user's and the assistant's in turn."""
+    """Append a row for each, with alternating user and assistant turns."""
     with path.open("a") as file:
         for number, turns in enumerate(chats):
             messages = [
@@ -50,7 +50,7 @@ def add_rows(path: Path, *chats: Sequence[str]) -> None:
 # --- what the run is scored on
 
 
-def test_rows_that_hold_a_question_of_the_evaluation_are_counted_and_said_before_a_run_begins(
+def test_rows_with_an_evaluation_question_are_counted_and_reported_before_a_run_begins(
     tmp_path: Path,
 ) -> None:
     data = scored_on(tmp_path, validation=QUESTIONS[:1], test=QUESTIONS[1:])
@@ -60,13 +60,13 @@ def test_rows_that_hold_a_question_of_the_evaluation_are_counted_and_said_before
     )
     recipe, state = write_school(tmp_path, data=data, iterations=1), tmp_path / "state"
     told = (
-        f"bea learns 2 of 9 rows of {path} that hold a question of validation or test of own, so its scores there will flatter it: "
+        f"bea is trained on validation or test questions of own (2 of 9 rows of {path}), which inflates its scores there: "
         "take them out before a run begins"
     )
     for more in (("--dry-run",), ()):
         done = typed("init_pool", "--recipe", recipe, "--state", state, *more)
         assert done.returncode == 0, done.stderr
-        assert " ".join(done.stdout.split()).count("will flatter") == 1 and told in " ".join(
+        assert " ".join(done.stdout.split()).count("inflates its scores") == 1 and told in " ".join(
             done.stdout.split()
         )
     noted = json.loads((state / "data" / "lessons.json").read_text())
@@ -76,10 +76,10 @@ def test_rows_that_hold_a_question_of_the_evaluation_are_counted_and_said_before
         "cem": 0,
         "dov": 0,
     }
-    assert "will flatter" in typed("launch", "--state", state, "--dry-run").stdout
+    assert "inflates its scores" in typed("launch", "--state", state, "--dry-run").stdout
 
 
-def test_where_nothing_is_scored_nothing_is_said(tmp_path: Path) -> None:
+def test_without_tasks_to_score_on_there_is_no_warning(tmp_path: Path) -> None:
     path = write_lessons(tmp_path / "lessons" / "bea.jsonl", 6)
     add_rows(path, (QUESTIONS[0], "9 pounds."))
     run = planned(StateDir(tmp_path / "state"), load(write_school(tmp_path)))
@@ -99,9 +99,7 @@ def test_a_subset_that_was_prepared_before_the_evaluation_is_to_be_prepared_agai
     data = {"train": "prompts.jsonl", "folder": str(folder)}
     recipe = load(write_school(tmp_path, others=others, data=data, evaluation={"tasks": ["gsm8k"]}))
     [said] = notes_on_sft_data(planned(StateDir(tmp_path / "state"), recipe))
-    assert said.startswith(
-        "zoe learns 2 of 1,996 rows of cot that hold a question of validation or test of gsm8k"
-    )
+    assert said.startswith("zoe is trained on validation or test questions of gsm8k (2 of 1,996 rows of cot)")
     assert f"run python jobs/prepare_data.py cot --folder {folder} again before a run begins" in said
     prepare.prepare(SUBSETS["cot"], Origin(tmp_path / "from"), folder)
     assert gather_sft_data(recipe)["zoe"].held_out == 0
@@ -137,7 +135,7 @@ def test_a_chat_that_the_chat_template_changes_is_refused_before_a_run_begins(
     assert not (tmp_path / "state" / "run.json").exists()
 
 
-def test_a_system_turn_that_the_chat_template_refuses_is_found_wherever_its_row_stands(
+def test_a_system_turn_that_the_chat_template_refuses_is_found_in_any_row(
     tmp_path: Path, tiny_base: Path
 ) -> None:
     base = Path(shutil.copytree(tiny_base, tmp_path / "strict"))

@@ -1,4 +1,4 @@
-"""The estimate of GPU memory: its arithmetic at the shape of the paper, and its parts beside what PyTorch really keeps."""
+"""The estimate of GPU memory: its arithmetic for the paper's models, and its parts against what PyTorch really keeps."""
 
 import json
 from pathlib import Path
@@ -62,7 +62,7 @@ def test_the_pool_of_the_paper_fits_40_gb_at_length_2048_with_this_arithmetic(qw
     for part in ("7,615,616,512 parameters x 2 bytes (bfloat16)", "40,370,176 parameters x 5 x 4 bytes"):
         assert part in said
     assert (
-        "2 x 2,048 tokens x (28 layers x 3,584 x 2 bytes kept + one layer done again, 252,128 bytes" in said
+        "2 x 2,048 tokens x (28 layers x 3,584 x 2 bytes kept + one layer recomputed, 252,128 bytes" in said
     )
 
 
@@ -114,7 +114,7 @@ def test_states_of_the_optimizer_are_two_numbers_a_parameter(member: Member, tmp
 
 
 def kept_for_backward(model: Any, tokens: int) -> int:
-    """Bytes that PyTorch keeps of a forward pass in bfloat16, parameters apart."""
+    """Bytes that PyTorch keeps from a forward pass in bfloat16, without parameters."""
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -181,8 +181,8 @@ def test_a_mixture_counts_the_experts_that_a_token_is_sent_to(tmp_path: Path) ->
     assert describe(str(tmp_path)).inner == 2 * 32 + 48
 
 
-def test_a_base_whose_shape_is_not_told_is_named_with_the_way_around(tmp_path: Path) -> None:
+def test_a_base_without_a_shape_in_its_config_is_named_with_the_workaround(tmp_path: Path) -> None:
     config = {"model_type": "mamba", "hidden_size": 8, "num_hidden_layers": 1, "vocab_size": 16}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(SpartaError, match=r"does not give its shape .* set gpu_memory_gib .* to null"):
+    with pytest.raises(SpartaError, match=r"does not give its shape .* set gpu_memory_gib to null"):
         describe(str(tmp_path))

@@ -1,4 +1,4 @@
-"""A training that a profile's GPUs have no room for is refused before anything is submitted, by the longest pair that may come of the prompts."""
+"""A training that does not fit on a profile's GPUs, with the longest possible pair, is refused before anything is submitted."""
 
 import json
 import re
@@ -84,7 +84,7 @@ def test_what_fits_is_let_through_and_what_does_not_is_refused_with_the_remedy(
     with pytest.raises(SpartaError) as caught:
         check(long, profile)
     said = str(caught.value)
-    assert said.startswith(f"DPO of ada, bea, cem on {base} is reckoned to take 45.")
+    assert said.startswith(f"DPO of ada, bea, cem on {base} is estimated to take 45.")
     assert (
         "GiB of GPU memory, and a GPU of profile small has 40: set dpo.gradient_checkpointing to true" in said
     )
@@ -94,7 +94,7 @@ def test_what_fits_is_let_through_and_what_does_not_is_refused_with_the_remedy(
     check(long, profile.model_copy(update={"gpu_memory_gib": None}))
 
 
-def test_once_there_is_a_pool_its_own_adapters_are_reckoned_with_and_experts_no_more(tmp_path: Path) -> None:
+def test_once_there_is_a_pool_its_adapters_are_estimated_and_experts_no_longer(tmp_path: Path) -> None:
     base = tiny_models.make_base(tmp_path / "base")
     for seed, name in enumerate(("ada", "bea")):
         tiny_models.make_adapter(tmp_path / name, base, seed=seed)
@@ -111,7 +111,7 @@ def test_once_there_is_a_pool_its_own_adapters_are_reckoned_with_and_experts_no_
     run.recipe = run.recipe.model_copy(update={"pool": taught})
     profile = Profile.model_validate(PROFILE)
     check(run, profile)
-    with pytest.raises(SpartaError, match=f"^DPO of ada, bea on {base} is reckoned to take 1"):
+    with pytest.raises(SpartaError, match=f"^DPO of ada, bea on {base} is estimated to take 1"):
         check(run, profile.model_copy(update={"gpu_memory_gib": 1}))
 
 
@@ -119,11 +119,11 @@ def test_a_dry_run_refuses_it_also_where_there_is_no_slurm(base: Path, tmp_path:
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(PROFILE))
     options = ("--recipe", recipe_file(tmp_path, base, 1500), "--state", tmp_path / "state", "--dry-run")
     said = sentence(typed("launch", *options, "--profile", tmp_path / "small.yaml", PATH=str(tmp_path)))
-    assert "is reckoned to take 45." in said
+    assert "is estimated to take 45." in said
     assert not (tmp_path / "state").exists()
 
 
-def test_a_dry_run_of_a_launch_on_gpus_says_the_sum_whose_arithmetic_that_of_the_pool_shows(
+def test_a_dry_run_on_gpus_shows_the_total_and_that_of_the_pool_the_arithmetic(
     base: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "large.yaml").write_text(yaml.safe_dump({**PROFILE, "gpu_memory_gib": None}))
@@ -137,7 +137,7 @@ def test_a_dry_run_of_a_launch_on_gpus_says_the_sum_whose_arithmetic_that_of_the
 
     [total] = memory("launch", *on_gpus)
     said = re.fullmatch(
-        rf"(DPO of ada, bea, cem on {re.escape(str(base))}: 45\.\d GiB) of GPU memory, by the .*", total
+        rf"(DPO of ada, bea, cem on {re.escape(str(base))}: 45\.\d GiB) of GPU memory; .*", total
     )
     assert said is not None and "jobs/init_pool.py --dry-run" in total
     first, weights, lora, *_ = memory("init_pool", *on_gpus)

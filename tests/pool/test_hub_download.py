@@ -1,4 +1,4 @@
-"""Models of the hub, fetched from a real one on loopback: what is taken, whole or not at all, and what is said where it cannot be."""
+"""Downloads from a real hub server on loopback: which files, atomically, and the errors."""
 
 import json
 import shutil
@@ -91,7 +91,7 @@ def start(
 
 
 def run(hub: Hub, folder: Path, **options: object) -> str:
-    """What was said by a fetch that went well."""
+    """The output of a successful fetch."""
     process = start(hub, folder, **options)  # type: ignore[arg-type]
     out, err = process.communicate(timeout=DEADLINE)
     assert process.returncode == 0, err
@@ -99,7 +99,7 @@ def run(hub: Hub, folder: Path, **options: object) -> str:
 
 
 def refused(hub: Hub, folder: Path, **options: object) -> str:
-    """The sentence of one that did not."""
+    """The error of a failed fetch."""
     process = start(hub, folder, **options)  # type: ignore[arg-type]
     _, err = process.communicate(timeout=DEADLINE)
     assert process.returncode == 1 and "Traceback" not in err, err
@@ -131,7 +131,7 @@ def test_a_reference_has_one_folder(reference: str, folder: str | None, expected
 @pytest.mark.parametrize(
     "reference", ["hub:base", "hub:../../etc", "hub:org/..", "hub:org/base@", "org/base"]
 )
-def test_what_is_no_repository_has_none(reference: str) -> None:
+def test_an_invalid_repository_name_has_no_folder(reference: str) -> None:
     with pytest.raises(ValueError, match=reference):
         hub_folder(reference, "/models")
 
@@ -237,16 +237,14 @@ def test_a_model_put_there_by_hand_is_left_alone(
     assert names(own) == names(tiny_adapters["cem"])
 
 
-def test_a_connection_that_breaks_goes_on_where_it_broke(
-    hub: Hub, published: dict[str, list[str]], tmp_path: Path
-) -> None:
+def test_an_interrupted_download_resumes(hub: Hub, published: dict[str, list[str]], tmp_path: Path) -> None:
     hub.cut.add("model.safetensors")
     run(hub, tmp_path / "models")
     assert len(hub.downloaded("model.safetensors")) == 2
     assert names(tmp_path / "models" / "org" / "base") >= {"model.safetensors", "source.json"}
 
 
-def test_a_fetch_that_was_killed_leaves_nothing_half_and_goes_on(
+def test_a_killed_fetch_leaves_no_partial_folder_and_resumes(
     hub: Hub, published: dict[str, list[str]], tmp_path: Path
 ) -> None:
     owner = tmp_path / "models" / "org"
@@ -289,12 +287,10 @@ def test_a_gated_model_says_how_to_be_let_in(
     assert not (tmp_path / "models" / "org" / "base").exists()
 
 
-def test_a_token_that_the_hub_does_not_know_is_said(
-    hub: Hub, published: dict[str, list[str]], tmp_path: Path
-) -> None:
+def test_an_invalid_token_is_reported(hub: Hub, published: dict[str, list[str]], tmp_path: Path) -> None:
     hub.tokens = {"hf_known"}
     said = refused(hub, tmp_path / "models", environment={"HF_TOKEN": "hf_x"})
-    assert said == "the hub refuses hub:org/base (401): set HF_TOKEN to a token that may read it"
+    assert said == "the hub denies access to hub:org/base (401): set HF_TOKEN to a token that may read it"
     run(hub, tmp_path / "models", environment={"HF_TOKEN": "hf_known"})
 
 
@@ -305,7 +301,7 @@ def test_a_revision_that_is_not_there_is_named(
     assert said.startswith("hub:org/base@v9: the repository has no revision v9: name a branch, tag or commit")
 
 
-def test_no_network_is_said_with_what_to_do(
+def test_a_missing_network_is_reported_with_what_to_do(
     hub: Hub, published: dict[str, list[str]], tmp_path: Path
 ) -> None:
     said = refused(hub, tmp_path / "models", environment={"HF_HUB_OFFLINE": "1"})
@@ -313,17 +309,17 @@ def test_no_network_is_said_with_what_to_do(
     said = refused(hub, tmp_path / "models", environment={"HF_ENDPOINT": "http://127.0.0.1:9"})
     assert (
         said.startswith("hub:org/base could not be fetched (")
-        and "try again where the hub can be reached" in said
+        and "try again from a machine that can reach the hub" in said
     )
 
 
-def test_a_disk_that_is_too_small_is_said_before_anything_is_fetched(
+def test_a_disk_that_is_too_small_is_reported_before_anything_is_fetched(
     hub: Hub, published: dict[str, list[str]], tmp_path: Path
 ) -> None:
     hub.claims["model.safetensors"] = 10**18
     said = refused(hub, tmp_path / "models")
     assert (
-        said.startswith("org/base needs 1,000,000,000.0 GB more and the disk of")
+        said.startswith("org/base needs 1,000,000,000.0 GB more, but the disk of")
         and "free: free space" in said
     )
     assert hub.downloaded("config.json") == []
@@ -337,8 +333,8 @@ def test_a_repository_of_pickles_alone_is_refused(
     (folder / "consolidated.00.safetensors").unlink()
     assert (
         refused(hub, tmp_path / "models")
-        == "hub:org/base has no safetensors, its weights are pytorch_model.bin: name a repository or a revision with safetensors, "
-        "or convert them and name the folder"
+        == "hub:org/base has no safetensors (its weights are pytorch_model.bin): name a repository or a revision that has them, "
+        "or convert the weights and name the folder"
     )
 
 

@@ -1,4 +1,4 @@
-"""The pool as a recipe names it: what is refused before anything is loaded, what is said of it, and what M^0 becomes in the state."""
+"""The pool of a recipe: what is refused before anything is loaded, notes about it, and M^0 in the state."""
 
 import json
 import shutil
@@ -56,7 +56,7 @@ def full(*names: str, **fields: object) -> list[dict[str, object]]:
 
 
 def refused(recipe: Recipe) -> str:
-    """What is said when the pool is checked: one line that begins with whose fault it is."""
+    """The error of the pool's check: one line that begins with the model at fault."""
     with pytest.raises(SpartaError) as caught:
         check_pool(recipe)
     said = str(caught.value)
@@ -79,11 +79,11 @@ def test_a_model_of_the_hub_lies_below_the_folder_of_the_pool_by_owner_name_and_
     assert locate("hub:own/model@refs_pr_1", "/pool") == "/pool/own/model@refs_pr_1"
     assert locate("hub:own/model", None) == str(MODELS / "own" / "model")
     assert locate("/somewhere", "/pool") == "/somewhere"
-    with pytest.raises(SpartaError, match="hub:../model is no model of the hub"):
+    with pytest.raises(SpartaError, match="hub:../model is not a valid hub reference"):
         locate("hub:../model", "/pool")
 
 
-def test_a_recipe_with_models_of_the_hub_says_where_they_are_for_jobs_run_from_a_copy_of_the_code(
+def test_a_recipe_with_hub_models_stores_their_folder_because_jobs_run_from_a_copy_of_the_code(
     tmp_path: Path, tiny_base: Path
 ) -> None:
     models = full("ada", "bea", "cem")
@@ -95,9 +95,7 @@ def test_a_recipe_with_models_of_the_hub_says_where_they_are_for_jobs_run_from_a
     assert own.pool.folder == str(tmp_path / "models")
 
 
-def test_so_does_one_whose_judge_alone_is_of_the_hub_named_at_once_or_later(
-    tmp_path: Path, tiny_base: Path
-) -> None:
+def test_a_recipe_with_only_a_hub_judge_stores_its_folder_too(tmp_path: Path, tiny_base: Path) -> None:
     models = full("ada", "bea", "cem")
     judge = {"base": str(tiny_base), "adapter": "hub:own/judge@v1"}
     named = recipe_of(tmp_path, tiny_base, models, evaluation={"judge": judge})
@@ -111,7 +109,7 @@ def test_so_does_one_whose_judge_alone_is_of_the_hub_named_at_once_or_later(
     assert judge_reference(own).base == str(tmp_path / "models" / "o" / "j")
 
 
-def test_a_recipe_with_experts_of_subsets_says_where_these_are(tmp_path: Path, tiny_base: Path) -> None:
+def test_a_recipe_with_experts_from_subsets_stores_their_folder(tmp_path: Path, tiny_base: Path) -> None:
     others = full("ada", "bea")
     for data, folder in (("cot", str(DATASETS)), ("embedded:fold", None), ("lessons.jsonl", None)):
         recipe = recipe_of(tmp_path, tiny_base, [*others, {"name": "cem", "sft": {"data": data}}])
@@ -123,7 +121,7 @@ def test_a_recipe_with_experts_of_subsets_says_where_these_are(tmp_path: Path, t
 def test_a_judge_that_is_no_model_of_the_hub_is_refused_with_the_recipe(
     tmp_path: Path, tiny_base: Path
 ) -> None:
-    said = "evaluation.judge.base: hub:judge is no model of the hub: write hub:OWNER/NAME or hub:OWNER/NAME@REVISION$"
+    said = "evaluation.judge.base: hub:judge is not a valid hub reference: write hub:OWNER/NAME or hub:OWNER/NAME@REVISION$"
     with pytest.raises(SpartaError, match=said):
         recipe_of(tmp_path, tiny_base, full("ada", "bea", "cem"), evaluation={"judge": {"base": "hub:judge"}})
 
@@ -160,17 +158,17 @@ def test_a_full_model_whose_base_is_missing_is_refused(tmp_path: Path, tiny_base
     models = [*full("ada", "bea"), {"name": "cem", "base": str(tmp_path / "nowhere")}]
     said = refused(recipe_of(tmp_path, tiny_base, models))
     assert said == (
-        f"model cem: base {tmp_path / 'nowhere'} is no folder with a config.json; correct it in the recipe or put the model there"
+        f"model cem: base {tmp_path / 'nowhere'} is not a folder with a config.json; correct it in the recipe or put the model there"
     )
 
 
-def test_a_base_that_reads_like_one_of_the_hub_is_refused_with_how_to_name_and_fetch_it(
+def test_a_base_named_like_a_hub_model_is_refused_with_how_to_name_and_fetch_it(
     tmp_path: Path, tiny_base: Path
 ) -> None:
     said = refused(
         recipe_of(tmp_path, tiny_base, [*full("ada", "bea"), {"name": "cem", "base": "own/model"}])
     )
-    assert said.startswith("model cem: base own/model is no folder with a config.json")
+    assert said.startswith("model cem: base own/model is not a folder with a config.json")
     assert "name hub:own/model and fetch it: run python jobs/init_pool.py --recipe R --fetch" in said
 
 
@@ -222,7 +220,7 @@ def test_a_shape_that_a_base_cannot_take_is_refused(tmp_path: Path, tiny_base: P
     said = refused(recipe_of(tmp_path, tiny_base, full("ada", "bea", "cem"), engine=engine))
     assert (
         said
-        == "pool.lora has rank 4, more than engine.vllm.max_rank, which is 2: raise that, or leave it null"
+        == "pool.lora has rank 4, more than engine.vllm.max_rank, which is 2: raise it, or set it to null"
     )
 
 
@@ -238,13 +236,13 @@ def test_an_adapter_with_a_module_or_a_rank_of_another_is_refused(
     ranked = Path(shutil.copytree(tiny_adapters["ada"], tmp_path / "ranked"))
     config = ranked / "adapter_config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"r": 8}))
-    assert "has rank 4, its adapter_config.json says 8" in said_of(ranked)
+    assert "has rank 4, but its adapter_config.json says 8" in said_of(ranked)
     foreign = Path(shutil.copytree(tiny_adapters["ada"], tmp_path / "foreign"))
     weights = foreign / "adapter_model.safetensors"
     save_file(
         {name.replace("q_proj", "c_attn"): value for name, value in load_file(weights).items()}, weights
     )
-    assert f"it adapts c_attn, base {tiny_base} has no module of that name" in said_of(foreign)
+    assert f"it adapts c_attn, but base {tiny_base} has no module of that name" in said_of(foreign)
 
 
 @pytest.mark.parametrize(
@@ -253,7 +251,7 @@ def test_an_adapter_with_a_module_or_a_rank_of_another_is_refused(
         (lambda name: f"base_model.model.{name}", "would change nothing"),
         (lambda name: name.removeprefix("base_model.model."), "would change nothing"),
         # Names that vLLM would take for the right ones, and the base's own names do not rule out.
-        (lambda name: name.replace("model.layers", "other.model.layers"), "28 of its tensors found no place"),
+        (lambda name: name.replace("model.layers", "other.model.layers"), "28 of its tensors have no module"),
         (
             lambda name: None if "layers.1.self_attn.k_proj" in name else name,
             "2 that its adapter_config.json asks",
@@ -304,18 +302,18 @@ def test_a_quantised_base_is_refused_in_the_dry_run(tmp_path: Path, tiny_base: P
 # --- what is said
 
 
-def test_different_tokenizers_in_one_pool_are_allowed_and_said(
+def test_different_tokenizers_in_one_pool_are_allowed_and_reported(
     tmp_path: Path, tiny_base: Path, other_base: Path
 ) -> None:
     same = notes(recipe_of(tmp_path, tiny_base, full("ada", "bea", "cem")))
-    assert len(same) == 1 and same[0].startswith("on disk 1 base of ")
+    assert len(same) == 1 and same[0].startswith("on disk: 1 base, ")
     models = [*full("ada", "bea"), {"name": "cem", "base": str(other_base)}]
     recipe = recipe_of(tmp_path, tiny_base, models)
     check_pool(recipe)
     assert notes(recipe)[0] == (
-        f"base {tiny_base} and base {other_base} have different tokenizers: responses are encoded anew for training"
+        f"base {tiny_base} and base {other_base} have different tokenizers: responses are re-tokenized for training"
     )
-    assert "on disk 2 bases of " in notes(recipe)[-1] and "3 adapters of " in notes(recipe)[-1]
+    assert "on disk: 2 bases, " in notes(recipe)[-1] and "3 adapters, " in notes(recipe)[-1]
 
 
 def test_a_run_goes_on_when_the_adapters_that_it_began_with_are_gone(
@@ -333,7 +331,7 @@ def test_a_run_goes_on_when_the_adapters_that_it_began_with_are_gone(
     assert notes(run.recipe, adapters_of(run)) == before
 
 
-def test_different_chat_templates_are_said(tmp_path: Path, tiny_base: Path) -> None:
+def test_different_chat_templates_are_reported(tmp_path: Path, tiny_base: Path) -> None:
     other = Path(shutil.copytree(tiny_base, tmp_path / "other"))
     config = other / "tokenizer_config.json"
     config.write_text(config.read_text().replace("assistant", "model"))
@@ -341,11 +339,11 @@ def test_different_chat_templates_are_said(tmp_path: Path, tiny_base: Path) -> N
     said, _ = notes(recipe_of(tmp_path, tiny_base, models))
     assert (
         said
-        == f"base {tiny_base} and base {other} have different chat templates: each model is asked in its own"
+        == f"base {tiny_base} and base {other} have different chat templates: each model is prompted with its own"
     )
 
 
-def test_memory_is_reckoned_once_for_members_that_are_trained_alike(
+def test_memory_is_estimated_once_for_members_with_equal_base_and_shapes(
     tmp_path: Path, tiny_base: Path, tiny_adapters: dict[str, Path], other_base: Path
 ) -> None:
     models = [

@@ -1,4 +1,4 @@
-"""Quantised bases are told by what they say of themselves, and by their weights where they say nothing."""
+"""Quantised bases are detected by their configuration or, without one, by their weights."""
 
 import json
 import shutil
@@ -34,17 +34,19 @@ def says(base: Path, **told: object) -> None:
         ({"text_config": {"quantization_config": {"quant_method": "gptq"}}}, "gptq"),
     ],
 )
-def test_a_base_that_says_that_it_is_quantised_is_refused(
+def test_a_base_with_a_quantisation_config_is_refused(
     told: dict[str, object], words: str, base: Path
 ) -> None:
     says(base, **told)
-    with pytest.raises(SpartaError, match=f"is quantised .*{words}.*name the model in bfloat16") as caught:
+    with pytest.raises(
+        SpartaError, match=f"is quantised .*{words}.*name the bfloat16, float16 or float32 model"
+    ) as caught:
         check_unquantised(base)
     assert str(caught.value).startswith(f"base {base} ") and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("file", ["quantize_config.json", "quant_config.json", "hf_quant_config.json"])
-def test_so_is_one_that_says_it_in_a_file_of_its_own(file: str, base: Path) -> None:
+def test_a_base_with_a_separate_quantisation_file_is_refused(file: str, base: Path) -> None:
     (base / file).write_text("{}")
     with pytest.raises(SpartaError, match=f"is quantised .it has a {file}"):
         check_unquantised(base)
@@ -54,7 +56,7 @@ def test_so_is_one_that_says_it_in_a_file_of_its_own(file: str, base: Path) -> N
     ("name", "dtype"),
     [("layers.0.q_proj.qweight", "int32"), ("layers.0.q_proj.weight", "int8"), ("a.weight", "float8_e4m3fn")],
 )
-def test_so_is_one_whose_weights_alone_tell(name: str, dtype: str, base: Path) -> None:
+def test_a_base_with_quantised_weights_is_refused(name: str, dtype: str, base: Path) -> None:
     import torch
     from safetensors.torch import load_file, save_file
 
@@ -67,7 +69,7 @@ def test_so_is_one_whose_weights_alone_tell(name: str, dtype: str, base: Path) -
         check_unquantised(base)
 
 
-def test_a_base_that_says_that_it_is_not_quantised_is_none(base: Path) -> None:
+def test_a_base_whose_config_says_that_it_is_not_quantised_is_accepted(base: Path) -> None:
     says(base, quantization_config=None, torch_dtype="bfloat16")
     check_unquantised(base)
 

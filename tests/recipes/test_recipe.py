@@ -64,8 +64,8 @@ def small(folder: Path, **changes: object) -> Recipe:
         ({"reputation": "authors"}, "reputation: input should be a valid dictionary"),
         ({"reputation": {"preset": "authors"}, "reweighting": 3}, "reweighting: input should be"),
         ({"reputation": {"initial": 10, "floor": 20}}, "floor 20.0 is above the initial reputation 10.0"),
-        ({"data": {}}, "name either data.task or data.train"),
-        ({"data": {"task": "toy", "train": "x"}}, "name either data.task or data.train"),
+        ({"data": {}}, "set either data.task or data.train"),
+        ({"data": {"task": "toy", "train": "x"}}, "set either data.task or data.train"),
         (
             {"data": {"task": "toy", "validation": "x"}},
             "data.validation and data.test belong to data.train: the task toy has its own",
@@ -118,8 +118,8 @@ def test_a_pool_that_cannot_play_is_refused(names: list[str], said: str, tmp_pat
         ("name: x\n", "pool is missing"),
         ("name: x\nmatch: {k: 2, alpha: 0, k: 3}\n", "is not YAML: the key k is there twice in .*, line 2"),
         ("name: x\nseed: 1\nname: y\n", "is not YAML: the key name is there twice in .*, line 3"),
-        pytest.param("name: " + "[" * 1000 + "]" * 1000, "it is nested too deep", id="deep"),
-        pytest.param("[" * 20000, "it is nested too deep|not YAML", id="deeper"),
+        pytest.param("name: " + "[" * 1000 + "]" * 1000, "nested too deeply", id="deep"),
+        pytest.param("[" * 20000, "nested too deeply|not YAML", id="deeper"),
     ],
 )
 def test_a_file_that_is_no_recipe_is_named(text: str, said: str, tmp_path: Path) -> None:
@@ -323,10 +323,10 @@ def test_with_frozen_reputations_no_judge_is_weighted_down_unless_it_is_asked_fo
 ) -> None:
     still = small(tmp_path, reputation={"frozen": True})
     assert not still.reweighting.enabled
-    assert "no judge is weighted down" in still.remarks[0]
+    assert "no judge is down-weighted" in still.remarks[0]
     named = small(tmp_path, reputation={"frozen": True}, reweighting={"enabled": True})
     assert named.reweighting.enabled
-    assert "draws the judge to weight down among equals" in named.remarks[0]
+    assert "draws the judge to down-weight at random" in named.remarks[0]
     assert small(tmp_path).reweighting.enabled and not small(tmp_path).remarks
     assert small(tmp_path, reputation={"frozen": True, "preset": "authors"}).reweighting.last_iteration == 8
     with pytest.raises(SpartaError, match=r"reputation\.frozen: input should be a valid boolean, not 'true'"):
@@ -450,7 +450,7 @@ BAD = {
     "no iterations": (["--iters", "0"], "iterations: input should be greater than or equal to 1, not 0"),
     "a pool of two": (
         ["--set", "pool.models=[{name: a}, {name: b}]"],
-        "the pool has 2 models, and the method sparta needs 3 at least",
+        "the pool has 2 models, but the method sparta needs at least 3",
     ),
     "two of one name": (["--set", "pool.models=[{name: a}, {name: b}, {name: a}]"], "two models are named a"),
     "a name with ..": (
@@ -577,3 +577,22 @@ def test_a_folder_beside_the_recipe_is_found_without_a_leading_dot(tmp_path: Pat
     tree["pool"]["models"][0]["adapter"] = "adapters/model0"
     adapter = load(written(tmp_path, tree)).pool.models[0].adapter
     assert adapter == str(tmp_path / "adapters" / "model0")
+
+
+@pytest.mark.parametrize(
+    ("changes", "fused"),
+    [
+        (["engine.kind=vllm"], True),
+        (["engine.kind=vllm", "cluster.kind=inline"], False),
+        (["engine.kind=auto", "cluster.kind=slurm"], True),
+        (["engine.kind=auto"], False),
+        (["engine.kind=hf", "cluster.kind=slurm"], False),
+        (["engine.kind=vllm", "cluster.fused=false"], False),
+        (["engine.kind=hf", "cluster.fused=true"], True),
+    ],
+    ids=str,
+)
+def test_generating_and_judging_share_one_array_where_tasks_start_vllm(
+    changes: list[str], fused: bool
+) -> None:
+    assert load("toy", changes).fused is fused

@@ -59,10 +59,10 @@ def test_the_tables_have_a_row_for_every_key(kind: str) -> None:
 @pytest.mark.parametrize(
     "row",
     [
-        f"| `iterations`{FREE} | integer | ≥ 1 | `8` | T; more than before continues a finished run |",
-        "| `name` | text |  | required | what the run is called in tables |",
+        f"| `iterations`{FREE} | integer | ≥ 1 | `8` | T; a larger value continues a finished run |",
+        "| `name` | text |  | required | the name of the run in tables |",
         "| `top_p` | number | > 0, ≤ 1 | `0.95` | sample from the most likely tokens of this total probability; 1: off |",
-        "| `mode` | `text` or `expected` |  | `text` | write a score, or the mean over single-token labels |",
+        "| `mode` | `text` or `expected` |  | `text` | text: the judge writes a score; expected: the mean over single-token labels |",
         "| `unreadable` | mapping of names to number | ≥ 0, ≤ 1 | `{}` | judge -> share of its votes that cannot be read |",
         "| `models` | list of sections |  | `[]` | see [pool.models[]](#poolmodels) |",
         "| `epsilon` | number | > 0 | `0.01` | smallest value of \\|Phi(z_i) - Phi(z_j)\\| |",

@@ -1,4 +1,4 @@
-"""Detached launches: all jobs of a run at once, nobody who watches; what fails ends the chain, and the same command mends it."""
+"""Detached launches: all jobs of a run at once, without a driver; a failure ends the chain, and the same command repairs it."""
 
 import json
 import re
@@ -49,7 +49,10 @@ def test_a_chain_completes_the_run_with_no_driver_alive(tmp_path: Path) -> None:
     held = HeldBack(tmp_path, "iter_02-generate-a0")
     done = typed("launch", *asked, **held.environment)
     assert done.returncode == 0, done.stderr
-    assert "this run goes on without you" in done.stdout and f"--state {state.root} --cancel" in done.stdout
+    assert (
+        "this run continues without a driver" in done.stdout
+        and f"--state {state.root} --cancel" in done.stdout
+    )
     run = Run.open(state)
     assert holder(state) is None
     chain = latest_chain(run)
@@ -57,11 +60,11 @@ def test_a_chain_completes_the_run_with_no_driver_alive(tmp_path: Path) -> None:
 
     wait_until(lambda: state.iteration(2).plan.is_file())
     said = sentence(typed("launch", "--resume", state.root / "iter_01"))
-    assert "of iteration 2 are still running: end them with --cancel" in said
+    assert "of iteration 2 are still running: cancel them with --cancel" in said
     again = typed("launch", *asked, "--iters", 4)
     assert again.returncode == 0, again.stderr
     assert "in SLURM already, up to iteration 3: nothing was submitted" in again.stdout
-    assert "Iterations after it are for the same command, when it is done" in again.stdout
+    assert "Run the same command again when it is done, for the iterations after it" in again.stdout
     again = typed("launch", *asked, "--iters", 3)
     assert "nothing was submitted" in again.stdout and "Iterations after it" not in again.stdout
     assert latest_chain(run) == chain
@@ -100,7 +103,7 @@ def test_a_launch_waits_for_the_chain_and_finishes_what_it_left(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("first", ["generate", "combat"])
-def test_a_chain_that_plays_the_other_way_waits_for_tasks_of_the_first(
+def test_a_chain_of_an_alternative_phase_waits_for_tasks_of_the_first(
     first: str, tmp_path: Path, launched: Launched
 ) -> None:
     recipe, state, asked = scene(tmp_path, combats=6, iterations=1, cluster={"tasks": 2})
@@ -130,7 +133,7 @@ def test_a_chain_that_plays_the_other_way_waits_for_tasks_of_the_first(
     held.let_go(f"iter_01-{first}-a0")
     out, err = heard.end()
     assert again.returncode == 0, err
-    assert "this run goes on without you" in out
+    assert "this run continues without a driver" in out
     wait_until(lambda: 1 in state.committed() and gone(run))
     assert not done_twice(run, 1)
     dealt = {name: AttemptDir(run, phase_named(name), 1).numbers for name in ("generate", "judge", "combat")}
@@ -143,7 +146,7 @@ def test_a_chain_that_plays_the_other_way_waits_for_tasks_of_the_first(
     assert manifests(state.root) == undisturbed(tmp_path, recipe, 1)
 
 
-def test_a_failing_shard_ends_the_chain_and_the_same_command_mends_it(tmp_path: Path) -> None:
+def test_a_failing_shard_ends_the_chain_and_the_same_command_repairs_it(tmp_path: Path) -> None:
     recipe, state, asked = scene(tmp_path, "--detach", combats=6, iterations=2, cluster={"tasks": 2})
     expected = undisturbed(tmp_path, recipe, 2)
     held = HeldBack(tmp_path, "iter_01-generate-a0")
@@ -172,7 +175,7 @@ def test_a_failing_shard_ends_the_chain_and_the_same_command_mends_it(tmp_path: 
     assert manifests(state.root) == expected
 
 
-def test_a_task_that_somebody_ends_ends_the_chain_and_the_same_command_mends_it(
+def test_a_cancelled_task_ends_the_chain_and_the_same_command_repairs_it(
     tmp_path: Path, launched: Launched
 ) -> None:
     recipe, state, asked = scene(tmp_path, "--detach", combats=6, iterations=1, cluster={"tasks": 2})
@@ -194,14 +197,14 @@ def test_a_task_that_somebody_ends_ends_the_chain_and_the_same_command_mends_it(
     held.let_go("iter_01-generate-a0")
     out, err = heard.end()
     assert again.returncode == 0, err
-    assert "this run goes on without you" in out
+    assert "this run continues without a driver" in out
     wait_until(lambda: 1 in state.committed() and gone(run))
     assert len(attempts.all()) == 2
     assert_undisturbed(run, recipe, 1)
 
 
 @pytest.mark.parametrize("how", ["refused", "killed"])
-def test_a_submission_that_breaks_off_starts_nothing_and_is_withdrawn(
+def test_an_interrupted_submission_starts_nothing_and_is_cancelled(
     how: str, tmp_path: Path, launched: Launched
 ) -> None:
     recipe, state, asked = scene(tmp_path, "--detach", combats=6, iterations=2, cluster={"tasks": 2})
@@ -238,7 +241,7 @@ def test_a_submission_that_breaks_off_starts_nothing_and_is_withdrawn(
     assert_undisturbed(run, recipe, 2)
 
 
-def test_a_refused_chain_that_cannot_be_withdrawn_either_says_both_and_is_withdrawn_later(
+def test_a_refused_chain_that_cannot_be_cancelled_reports_both_and_is_cancelled_later(
     tmp_path: Path, launched: Launched
 ) -> None:
     recipe, state, asked = scene(tmp_path, "--detach", combats=6, iterations=1, cluster={"tasks": 2})
@@ -266,7 +269,7 @@ def test_a_refused_chain_that_cannot_be_withdrawn_either_says_both_and_is_withdr
     assert manifests(state.root) == undisturbed(tmp_path, recipe, 1)
 
 
-def test_a_job_that_was_queued_after_its_chain_had_been_withdrawn_goes_when_the_run_is_complete(
+def test_a_job_queued_after_its_chain_was_cancelled_is_cancelled_when_the_run_is_complete(
     tmp_path: Path,
 ) -> None:
     run = begin(tmp_path, combats=6, iterations=2)
@@ -295,7 +298,7 @@ def test_a_job_that_was_queued_after_its_chain_had_been_withdrawn_goes_when_the_
         assert queue(run, "%i") == [mine]
 
 
-def test_a_whole_chain_that_was_not_let_go_is_released_by_the_next_command(
+def test_a_complete_chain_that_is_still_held_is_released_by_the_next_command(
     tmp_path: Path, launched: Launched
 ) -> None:
     _, state, asked = scene(tmp_path, combats=6, iterations=1, cluster={"tasks": 2})

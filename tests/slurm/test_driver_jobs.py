@@ -1,4 +1,4 @@
-"""slurm/eval_all.sh, launch.sh and one_node.sh: drivers that are jobs themselves, stopped and put back into the queue, and what they say to mistakes."""
+"""slurm/eval_all.sh, launch.sh and one_node.sh: drivers that are jobs, stopped and requeued, and their errors for wrong usage."""
 
 import json
 import os
@@ -36,7 +36,7 @@ from support.slurm_runs import (
 )
 
 from sparta.cluster.attempts import AttemptDir
-from sparta.cluster.slurm.detached import living_jobs
+from sparta.cluster.slurm.detached import live_jobs
 from sparta.evaluation.answer import Evaluate
 from sparta.phases.generate import Generate
 from sparta.phases.judge import Judge
@@ -187,7 +187,7 @@ def test_cancelled_a_driver_job_ends_and_stays_ended(tmp_path: Path, devcluster:
     batch.reaches(lambda: LineCounter(state / "iter_01" / "votes").fresh())
     subprocess.run(["scancel", batch.job], check=True, timeout=DEADLINE)
     assert batch.ends() == "CANCELLED", batch.text
-    assert "interrupted: what is done is on disk" in batch.text and "into the queue" not in batch.text
+    assert "interrupted: finished work is on disk" in batch.text and "into the queue" not in batch.text
     assert typed("launch", "--state", state).returncode == 0
     assert len(manifests(state)) == 2
 
@@ -206,7 +206,7 @@ def test_cancel_ends_a_driver_job_before_its_tasks_and_not_from_a_copy_of_the_st
     subprocess.run(["cp", "-r", state.root, copy], check=True)
     said = sentence(typed("launch", "--state", copy, "--cancel"))
     assert f"{copy} is being driven by process {now.claim.pid} " in said
-    assert batch.asked("%T") == "RUNNING" and len(living_jobs(run)) == 2
+    assert batch.asked("%T") == "RUNNING" and len(live_jobs(run)) == 2
 
     ended = typed("launch", "--state", state.root, "--cancel")
     assert ended.returncode == 0, ended.stderr
@@ -232,7 +232,7 @@ def test_cancel_ends_a_driver_job_that_waits_in_the_queue_to_go_on(tmp_path: Pat
     assert holder(state) is None and [note.job for note in driver_jobs(state)] == [first.job]
     ended = typed("launch", "--state", state.root, "--cancel")
     assert ended.returncode == 0, ended.stderr
-    assert f"Ending job {first.job} (sparta-driver), which was to go on with this run." in ended.stdout
+    assert f"Ending job {first.job} (sparta-driver), which was queued to continue this run." in ended.stdout
     assert first.ends() == "CANCELLED"
     wait_until(lambda: gone(run))
     assert state.committed() == [0] and driver_jobs(state) == []
@@ -267,7 +267,7 @@ def test_cancel_leaves_an_allocation_alone_in_which_a_person_started_the_driver(
     assert f"{state.root} is being driven by process {now.claim.pid} " in said and f"SLURM job {job}" in said
     asked = ["squeue", "--noheader", f"--jobs={job}", "--format=%T"]
     assert subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip() == "RUNNING"
-    assert len(living_jobs(Run.open(state))) == 2 and (there := holder(state)) is not None and there.alive
+    assert len(live_jobs(Run.open(state))) == 2 and (there := holder(state)) is not None and there.alive
 
 
 def test_mistakes_end_a_job_with_one_sentence(tmp_path: Path, devcluster: Path) -> None:
@@ -278,7 +278,7 @@ def test_mistakes_end_a_job_with_one_sentence(tmp_path: Path, devcluster: Path) 
     short = Batch("launch.sh", options=("-p", "cpu", "--time=2:00"), log=tmp_path / "short.log")
     for batch, said in (
         (nowhere, f"error: {tmp_path / 'nowhere'} holds no run (no run.json)"),
-        *((batch, f"error: {tmp_path} is no checkout of this project") for batch in elsewhere),
+        *((batch, f"error: {tmp_path} is not a checkout of this project") for batch in elsewhere),
         (short, "error: a time limit of 2:00 minutes leaves nothing"),
     ):
         assert batch.ends() == "FAILED"
@@ -328,8 +328,7 @@ def test_tasks_and_split_may_be_said_by_variables_and_by_arguments(tmp_path: Pat
         return by_hand("eval_all.sh", *arguments, env={**here, **variables})
 
     assert (
-        sentence(scored(SPLIT="nonsense"))
-        == "SPLIT=nonsense is no split to stop at: give validation, test or both"
+        sentence(scored(SPLIT="nonsense")) == "SPLIT=nonsense is not a split: give validation, test or both"
     )
     assert "there is no task toyy; did you mean toy?" in sentence(scored(TASKS="toyy"))
     assert "there is no task toyy; did you mean toy?" in sentence(scored("--tasks", "toyy", TASKS="toy"))

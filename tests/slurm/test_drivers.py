@@ -1,4 +1,4 @@
-"""Drivers on a real cluster that are killed, asked to go, or started twice: jobs go on, none is lost, none is submitted twice."""
+"""Drivers on a real cluster that are killed, interrupted or started twice: jobs continue, none is lost, none is submitted twice."""
 
 import random
 import signal
@@ -56,8 +56,8 @@ def test_a_driver_that_is_killed_or_asked_to_go_leaves_its_jobs_to_the_next(
     out, err = heard.end()
     assert again.returncode == 130
     assert "Taking over the lock" in out
-    assert "generate: tasks go on without this driver (--cancel would end them)" in out
-    assert f"go on with\n  python jobs/launch.py --state {state.root}" in err
+    assert "generate: tasks continue without this driver (--cancel ends them)" in out
+    assert f"continue with\n  python jobs/launch.py --state {state.root}" in err
 
     run = Run.open(state)
     assert set(queue(run)) == {"RUNNING"}

@@ -58,7 +58,7 @@ def lose(devcluster: Path, how: str, node: str) -> None:
 
 
 def test_preempted_tasks_go_on_elsewhere_in_the_same_attempt(tmp_path: Path, launched: Launched) -> None:
-    """Responses are preempted without a word, votes are told with SIGUSR2 first."""
+    """Responses are preempted without warning, votes get SIGUSR2 first."""
     profile = variant(tmp_path / "profile.yaml", phases={"judge": {"partition": "gpu-grace"}})
     recipe = write_recipe(tmp_path, iterations=1, combats=6, cluster={"tasks": 2})
     state = StateDir(tmp_path / "state")
@@ -86,7 +86,7 @@ def test_preempted_tasks_go_on_elsewhere_in_the_same_attempt(tmp_path: Path, lau
     assert_undisturbed(run, recipe, 1)
 
 
-def test_what_killed_and_cancelled_tasks_left_is_dealt_out_again(tmp_path: Path, launched: Launched) -> None:
+def test_the_rest_of_killed_and_cancelled_tasks_is_assigned_again(tmp_path: Path, launched: Launched) -> None:
     recipe, state, asked = scene(tmp_path, iterations=1, combats=6, engine=slowly(0.7), cluster={"tasks": 2})
     held = HeldBack(tmp_path, "iter_01-generate-a0", "iter_01-judge-a0")
     driver = launched(*asked, **held.environment)
@@ -102,8 +102,8 @@ def test_what_killed_and_cancelled_tasks_left_is_dealt_out_again(tmp_path: Path,
     held.let_go("iter_01-judge-a0")
 
     said = ended(driver)
-    assert f"items are missing (failed on {killed.node}); dealing them out again" in said
-    assert f"items are missing (cancelled on {cancelled.node}); dealing them out again" in said
+    assert f"items are missing (failed on {killed.node}); assigning them again" in said
+    assert f"items are missing (cancelled on {cancelled.node}); assigning them again" in said
     for phase in (Generate(), Judge()):
         first, second = AttemptDir(run, phase, 1).all()
         assert 0 < second.items <= first.items / 2
@@ -275,7 +275,7 @@ def test_a_node_on_which_every_task_fails_is_left_out(tmp_path: Path, launched: 
             assert f"{phase.name} of iteration 1: " in said
             assert "#SBATCH --exclude" not in submission(run, phase, 0)
             assert "#SBATCH --exclude=node1\n" in submission(run, phase, 1)
-    assert tried and said.count("items are missing (failed on node1); dealing them out again") == tried
+    assert tried and said.count("items are missing (failed on node1); assigning them again") == tried
     assert not done_twice(run, 1)
 
 

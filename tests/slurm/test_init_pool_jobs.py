@@ -1,4 +1,4 @@
-"""Experts trained from data on the real SLURM, a task each: preempted, cancelled, without a driver, they are what they would have been."""
+"""Experts trained from data on the real SLURM, one task each: preempted, cancelled or without a driver, they are bit-identical."""
 
 import json
 import signal
@@ -121,8 +121,8 @@ def test_experts_that_are_preempted_twice_cancelled_and_left_alone_are_those_tha
         going.send_signal(signal.SIGTERM)
         out, err = Listener(going).end()
         assert going.returncode == 130, out + err
-        assert "training experts: tasks go on without this driver (--cancel would end them)" in out
-        assert f"go on with\n  python jobs/init_pool.py --state {state.root}" in err
+        assert "training experts: tasks continue without this driver (--cancel ends them)" in out
+        assert f"continue with\n  python jobs/init_pool.py --state {state.root}" in err
         assert queue(run) == ["RUNNING"]
         last = start(*asked)
         heard = Listener(last)
@@ -150,7 +150,7 @@ def test_a_pool_that_is_to_be_trained_needs_no_driver_alone_or_before_its_iterat
         asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster", "--detach")
         done = typed(command, *asked)
         assert done.returncode == 0, done.stderr
-        assert "this run goes on without you" in done.stdout
+        assert "this run continues without a driver" in done.stdout
         chain = latest_chain(Run.open(state))
         assert holder(state) is None and chain is not None and chain.whole
         links = [what for what, _ in chain.links]

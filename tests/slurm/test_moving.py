@@ -1,4 +1,4 @@
-"""Runs that change hands: from this machine to SLURM and back, from many tasks to few, from a driver that died to the next one; and --cancel."""
+"""Runs that move: from this machine to SLURM and back, from many tasks to few, from a dead driver to the next one; and --cancel."""
 
 import subprocess
 from pathlib import Path
@@ -9,7 +9,7 @@ from support.scripted_run import DEADLINE, Launched, manifests, sentence, typed,
 from support.slurm_runs import assert_undisturbed, done_twice, gone, responses, scene, undisturbed
 
 from sparta.cluster.attempts import AttemptDir
-from sparta.cluster.slurm.detached import living_jobs
+from sparta.cluster.slurm.detached import live_jobs
 from sparta.cluster.slurm.job_ids import jobs_of, note_jobs
 from sparta.phases.generate import Generate
 from sparta.phases.judge import Judge
@@ -48,7 +48,7 @@ def test_a_local_run_is_resumed_on_slurm_and_a_slurm_run_where_there_is_none(
     assert not done_twice(run, 3)
 
 
-def test_what_sixteen_tasks_began_three_finish(tmp_path: Path, launched: Launched) -> None:
+def test_three_tasks_finish_what_sixteen_began(tmp_path: Path, launched: Launched) -> None:
     recipe, state, asked = scene(tmp_path, combats=14, iterations=1, engine=SLOWLY)
     driver = launched(*asked, "--set", "cluster.tasks=16")
     wait_until(lambda: responses(state) >= 3)
@@ -122,17 +122,17 @@ def test_cancel_ends_this_runs_jobs_alone_and_the_same_command_goes_on(
     # A living driver is named, and nothing ended.
     said = sentence(typed("launch", "--state", state.root, "--cancel"))
     assert f"{state.root} is being driven by process {driver.pid}" in said
-    assert len(living_jobs(run)) == 2
+    assert len(live_jobs(run)) == 2
 
     driver.kill()
     driver.wait()
-    jobs_before = {task.job for task in living_jobs(run)}
+    jobs_before = {task.job for task in live_jobs(run)}
     assert len(jobs_before) == 2
     ended = typed("launch", "--state", state.root, "--cancel")
     assert ended.returncode == 0, ended.stderr
     assert f"Ended 2 tasks of {state.root}" in ended.stdout
     wait_until(lambda: gone(run))
-    assert living_jobs(neighbour)
+    assert live_jobs(neighbour)
     assert (
         f"{state.root} has no task queued or running."
         in typed("launch", "--state", state.root, "--cancel").stdout
@@ -143,7 +143,7 @@ def test_cancel_ends_this_runs_jobs_alone_and_the_same_command_goes_on(
     assert chained.returncode == 0 and "Ended " in chained.stdout, chained.stderr
     once_more = typed("launch", *other, "--detach")
     assert once_more.returncode == 0, once_more.stderr
-    assert "this run goes on without you" in once_more.stdout
+    assert "this run continues without a driver" in once_more.stdout
     again = typed("launch", *asked)
     assert again.returncode == 0, again.stderr
     wait_until(lambda: 1 in neighbour.state.committed() and gone(neighbour))
@@ -180,7 +180,7 @@ def test_cancel_in_a_copy_of_a_state_leaves_the_jobs_of_the_original(
     nothing = typed("launch", "--state", copy.root, "--cancel")
     assert nothing.returncode == 0, nothing.stderr
     assert f"{copy.root} has no task queued or running." in nothing.stdout
-    assert len(living_jobs(run)) == 2
+    assert len(live_jobs(run)) == 2
     ended = typed("launch", "--state", state.root, "--cancel")
     assert ended.returncode == 0, ended.stderr
     assert f"Ended 2 tasks of {state.root}" in ended.stdout
@@ -217,7 +217,7 @@ def test_jobs_that_slurm_has_forgotten_are_not_waited_for(tmp_path: Path, launch
     driver.kill()
     driver.wait()
     run = Run.open(state)
-    tasks = living_jobs(run)
+    tasks = live_jobs(run)
     subprocess.run(["scancel", *(task.job for task in tasks)], check=True)
     job = tasks[0].job.partition("_")[0]
 

@@ -1,4 +1,4 @@
-"""Methods that align one model on the real SLURM: in job arrays, and with a driver that is killed, they commit what one process does."""
+"""Methods that align one model on the real SLURM: in job arrays, and with a killed driver, they commit the same bytes as one process."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("devcluster")
 
 
 def here(folder: Path, recipe: Path) -> dict[str, bytes]:
-    """What one process commits in iteration 1."""
+    """The manifests of one process, up to iteration 1."""
     run = begin_or_continue(StateDir(folder / "here"), load(recipe))
     advance(run, 1)
     return manifests(run.state.root)
@@ -41,11 +41,11 @@ def test_a_detached_chain_whose_driver_is_gone_commits_the_same_bytes(tmp_path: 
 def test_a_killed_driver_is_followed_by_another_to_the_same_bytes(tmp_path: Path, launched: Launched) -> None:
     recipe = write_case(tmp_path, "self_rewarding", iterations=1)
     state = StateDir(tmp_path / "state")
-    asked = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
-    first = launched(*asked, "--set", "engine.scripted.delay=0.2")
+    where = ("--recipe", recipe, "--state", state.root, "--profile", "devcluster")
+    first = launched(*where, "--set", "engine.scripted.delay=0.2")
     wait_until(lambda: any(state.iteration(1).root.glob("candidates/*.jsonl")) or first.poll() is not None)
     first.kill()
     first.communicate(timeout=DEADLINE)
-    _, err = (second := launched(*asked)).communicate(timeout=DEADLINE)
+    _, err = (second := launched(*where)).communicate(timeout=DEADLINE)
     assert second.returncode == 0, err
     assert manifests(state.root) == here(tmp_path, recipe)

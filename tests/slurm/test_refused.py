@@ -1,4 +1,4 @@
-"""What a person, an administrator or a cluster can get wrong: a clear sentence, nothing lost, and the same command goes on afterwards."""
+"""Mistakes of a person, an administrator or a cluster: a clear error, nothing lost, and the same command continues afterwards."""
 
 import os
 import re
@@ -53,9 +53,7 @@ def failing(launched: Launched, *arguments: object, **environment: str) -> str:
     return sentence(subprocess.CompletedProcess([], process.returncode, out, err))
 
 
-def test_a_cluster_that_does_not_take_the_jobs_is_told_of_in_its_own_words(
-    tmp_path: Path, launched: Launched
-) -> None:
+def test_a_cluster_that_refuses_jobs_is_quoted(tmp_path: Path, launched: Launched) -> None:
     """One after the other on one state, which the last command completes."""
     recipe = write_recipe(tmp_path, combats=6, iterations=1, cluster={"tasks": 2})
     state = tmp_path / "state"
@@ -142,7 +140,7 @@ def test_a_dry_run_shows_what_would_be_submitted_and_writes_nothing(
     elsewhere = launched(*asked, "--dry-run", PATH=str(bare))
     out, err = elsewhere.communicate(timeout=DEADLINE)
     assert elsewhere.returncode == 0, err
-    assert "There is no sbatch here, so nobody has checked these scripts" in " ".join(out.split())
+    assert "There is no sbatch here, so these scripts were not checked" in " ".join(out.split())
     assert scripts_in(out) == scripts
     particular = variant(tmp_path / "particular.yaml", constraint="h100")
     said = sentence(typed("launch", *asked[:-1], particular, "--dry-run"))
@@ -265,7 +263,7 @@ def test_a_controller_that_is_silent_is_asked_again_and_jobs_go_on_without_it(
     out, err = driver.communicate(timeout=DEADLINE)
     said = sentence(subprocess.CompletedProcess([], driver.returncode, out, err))
     assert "SLURM has not answered for" in said and says in said
-    assert "jobs that run go on by themselves, and the same command finds them again" in said
+    assert "running jobs continue without the driver; run the same command again when SLURM answers" in said
 
     # Still silent when the next driver begins, which is more patient.
     calls.unlink()

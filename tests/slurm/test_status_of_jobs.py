@@ -1,4 +1,4 @@
-"""Status on the real SLURM: what is queued and why, what runs and where, what a detached launch died of, and what is said when SLURM is silent."""
+"""Status on the real SLURM: what is queued and why, what runs where, why a detached launch ended, and the message when SLURM does not answer."""
 
 import json
 import os
@@ -106,7 +106,7 @@ def test_a_detached_launch_runs_without_a_driver_and_later_phases_are_queued(tmp
     assert phase(found, 1, "judge")["queued"] == phase(found, 2, "generate")["queued"] == 4
     assert phase(found, 1, "merge")["queued"] == 1 and not phase(found, 1, "judge")["waiting"]
     people = typed("status", state.root).stdout
-    assert "running without a driver" in people and "queued behind it: iteration 2" in people
+    assert "running without a driver" in people and "queued after it: iteration 2" in people
     assert max(len(line) for line in people.splitlines() if "─" in line) <= 110
 
 
@@ -163,4 +163,4 @@ def test_a_silent_controller_is_named_and_the_files_still_read(
     assert found["silence"] and found["state"] == "running"
     # By the files: whichever phase it has come to, the ones behind it are queued.
     assert phase(found, 1, "commit")["queued"] == 1 and phase(found, 2, "train")["queued"] == 4
-    assert people.returncode == 3 and "SLURM could not be asked" in people.stdout
+    assert people.returncode == 3 and "SLURM did not answer" in people.stdout

@@ -1,4 +1,4 @@
-"""Status: what a state says of its run, while it runs, after a crash, and at the end."""
+"""Status of a run from its state: while it runs, after a crash, and at the end."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from sparta.phases.generate import Generate
 from sparta.phases.generate_and_judge import CombatAndJudge
 from sparta.phases.judge import Judge
 from sparta.status.collect import Status, status_of
-from sparta.status.forecast import seconds_an_iteration
+from sparta.status.forecast import seconds_per_iteration
 from sparta.status.phase_status import PhaseStatus
 from sparta.status.tables import as_json, compressed, show_status
 from sparta.store import files
@@ -81,7 +81,7 @@ def test_an_iteration_that_has_no_plan_yet_has_no_totals(tmp_path: Path) -> None
     assert phase(status_of(run), 1, "generate").total is None
 
 
-def test_a_launch_that_ended_with_an_error_is_failed_until_one_goes_on(tmp_path: Path) -> None:
+def test_a_launch_that_ended_with_an_error_is_failed_until_another_continues(tmp_path: Path) -> None:
     run = begin(tmp_path)
     note_failure(run.state, "the disk is full")
     status = status_of(run)
@@ -101,7 +101,7 @@ def test_a_state_without_a_committed_iteration_is_named(tmp_path: Path) -> None:
 def test_an_iteration_that_was_never_measured_does_not_count_as_instant(tmp_path: Path) -> None:
     run = begin(tmp_path)
     advance(run, 1)
-    assert seconds_an_iteration(run) is None
+    assert seconds_per_iteration(run) is None
 
 
 def test_looking_writes_nothing(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def squeue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeQueue:
     queue = FakeQueue(tmp_path / "state" / "jobs" / "code", [])
     monkeypatch.setattr(cli, "tasks_named", queue)
     monkeypatch.setattr(cli, "installed", lambda: True)
-    monkeypatch.setattr(cli, "ends_in_accounts", lambda jobs: {})
+    monkeypatch.setattr(cli, "states_in_accounting", lambda jobs: {})
     return queue
 
 
@@ -190,7 +190,7 @@ def dealt(tmp_path: Path) -> tuple[Run, AttemptDir]:
     run = begin(tmp_path)
     advance(run, 1, upto="plan")
     attempts = AttemptDir(run, Generate(), 1)
-    attempts.deal(shard_items(Generate().missing(run, 1), 4), "slurm")
+    attempts.assign(shard_items(Generate().missing(run, 1), 4), "slurm")
     note_jobs([(attempts, 0)], Jobs([ArrayPart("array", 0, 4, "7")]))
     return run, attempts
 
@@ -218,7 +218,7 @@ def says(attempts: AttemptDir, shard: int, outcome: str = "running", **more: Any
     return record
 
 
-def test_tasks_that_slurm_has_are_queued_or_run_and_it_is_asked_once(
+def test_tasks_in_slurm_are_queued_or_running_and_squeue_is_called_once(
     dealt: tuple[Run, AttemptDir], squeue: FakeQueue
 ) -> None:
     run, attempts = dealt
@@ -237,10 +237,10 @@ def test_tasks_that_slurm_has_are_queued_or_run_and_it_is_asked_once(
     )
     assert generate.waiting == "2 tasks wait (Priority)"
     assert (status.state, status.exit_code, squeue.asked) == ("running", 3, 1)
-    assert status.detached is not None and "nobody will deal out" in status.detached
+    assert status.detached is not None and "without a driver, nothing will start" in status.detached
 
 
-def test_a_reason_that_the_suite_itself_asked_for_is_no_news(
+def test_reasons_that_the_suite_itself_causes_are_not_shown(
     dealt: tuple[Run, AttemptDir], squeue: FakeQueue
 ) -> None:
     run, _ = dealt
@@ -264,7 +264,7 @@ def test_requeues_count_those_that_wait_to_start_again(
     assert (generate.requeued, generate.running, generate.queued) == (3, 1, 1)
 
 
-def test_a_task_that_slurm_no_longer_has_and_that_never_said_it_ended_is_lost(
+def test_a_task_gone_from_slurm_without_a_final_record_is_lost(
     dealt: tuple[Run, AttemptDir], squeue: FakeQueue
 ) -> None:
     run, attempts = dealt
@@ -278,7 +278,7 @@ def test_a_task_that_slurm_no_longer_has_and_that_never_said_it_ended_is_lost(
     assert status.state == "stopped"  # its driver was killed; nobody noted a failure
 
 
-def test_without_an_answer_the_files_have_the_word_and_that_is_said(
+def test_without_an_answer_of_slurm_the_files_decide_and_status_says_so(
     dealt: tuple[Run, AttemptDir], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, attempts = dealt
@@ -293,7 +293,7 @@ def test_without_an_answer_the_files_have_the_word_and_that_is_said(
     generate = phase(status, 1, "generate")
     assert (generate.running, generate.queued, status.silence) == (1, 3, "Unable to contact slurm controller")
     show_status(status, run.state.root)
-    assert "SLURM could not be asked (Unable to contact slurm controller)" in capsys.readouterr().out
+    assert "SLURM did not answer (Unable to contact slurm controller)" in capsys.readouterr().out
 
 
 def test_without_slurm_nothing_is_asked(
@@ -317,7 +317,7 @@ def chained(run: Run, *, whole: bool = True) -> None:
     )
 
 
-def test_jobs_of_a_detached_launch_that_nothing_has_been_dealt_to_are_queued(
+def test_jobs_of_a_detached_launch_without_keys_are_queued(
     dealt: tuple[Run, AttemptDir], squeue: FakeQueue
 ) -> None:
     run, _ = dealt
@@ -357,7 +357,7 @@ def test_a_detached_launch_that_lost_a_task_has_failed_and_says_which(
     assert "generate of iteration 1, shard 1 on node2 (job 7_1): node_fail" in out and "its last words" in out
 
 
-def test_what_squeue_has_forgotten_is_read_from_the_log(
+def test_the_end_of_a_job_that_squeue_dropped_is_read_from_the_log(
     dealt: tuple[Run, AttemptDir], squeue: FakeQueue
 ) -> None:
     run, attempts = dealt
@@ -386,7 +386,7 @@ def test_a_failing_task_of_a_detached_launch_is_shown_while_others_go_on(
     assert status_of(run).state == "failed"
 
 
-def test_a_chain_whose_submission_was_broken_off_is_stopped(
+def test_a_chain_whose_submission_was_interrupted_is_stopped(
     dealt: tuple[Run, AttemptDir], squeue: FakeQueue
 ) -> None:
     run, _ = dealt
@@ -398,12 +398,12 @@ def test_a_chain_whose_submission_was_broken_off_is_stopped(
 def combats_in_job_9(run: Run) -> AttemptDir:
     """What an earlier launch, with combats and judging in one phase, submitted of iteration 1, where today's has submitted nothing."""
     attempts = AttemptDir(run, CombatAndJudge(), 1)
-    attempts.deal(shard_items(CombatAndJudge().missing(run, 1), 2), "slurm")
+    attempts.assign(shard_items(CombatAndJudge().missing(run, 1), 2), "slurm")
     note_jobs([(attempts, 0)], Jobs([ArrayPart("fused", 0, 2, "9")]))
     return attempts
 
 
-def test_tasks_and_jobs_of_a_launch_that_played_the_other_way_are_shown_where_there_are_any(
+def test_tasks_and_jobs_of_an_alternative_phase_are_shown_where_there_are_any(
     tmp_path: Path, squeue: FakeQueue, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = begin(tmp_path)
@@ -426,7 +426,7 @@ def test_tasks_and_jobs_of_a_launch_that_played_the_other_way_are_shown_where_th
     assert "combat" not in typed("status", other / "state").stdout
 
 
-def test_a_detached_launch_that_played_the_other_way_and_lost_a_task_says_which(
+def test_a_detached_launch_of_an_alternative_phase_that_lost_a_task_says_which(
     tmp_path: Path, squeue: FakeQueue
 ) -> None:
     run = begin(tmp_path)
@@ -441,7 +441,7 @@ def test_a_detached_launch_that_played_the_other_way_and_lost_a_task_says_which(
     assert [(task.phase, task.shard, task.why) for task in status.ended] == [("combat", 1, "node_fail")]
 
 
-def test_what_was_played_the_other_way_is_measured_and_shown_beside_iterations_that_were_not(
+def test_alternative_phases_are_measured_and_shown_beside_the_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = begin(tmp_path, iterations=2)
@@ -451,7 +451,7 @@ def test_what_was_played_the_other_way_is_measured_and_shown_beside_iterations_t
     advance(run, 2, upto="plan")
     attempts = AttemptDir(run, CombatAndJudge(), 2)
     shards = shard_items(CombatAndJudge().missing(run, 2), 2)
-    attempts.deal(shards, "local")
+    attempts.assign(shards, "local")
     CombatAndJudge().perform(run, 2, [item.key for item in shards[0]], 0, 0, lambda items: None)
     says(attempts, 0, "done", loads=5, ended=NOW + 20)
     advance(run, 2)
@@ -482,13 +482,13 @@ def test_gpu_time_is_that_of_the_tasks_and_idleness_what_is_left_of_the_gpus_the
     assert (cost.busy, cost.gpu_seconds, cost.gpu_idle) == pytest.approx((30, 30, 0.25))
 
 
-def test_tasks_and_model_loads_are_told_of_every_phase(
+def test_tasks_and_model_loads_are_shown_for_every_phase(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = begin(tmp_path, iterations=1)
     advance(run, 1, upto="plan")
     attempts = AttemptDir(run, Generate(), 1)
-    attempts.deal(shard_items(Generate().missing(run, 1), 4), "local")
+    attempts.assign(shard_items(Generate().missing(run, 1), 4), "local")
     for shard in range(4):
         says(attempts, shard, "done", loads=2)
     generate = phase(status_of(run), 1, "generate")
@@ -524,7 +524,7 @@ def test_the_total_is_over_measured_and_unfinished_iterations(tmp_path: Path, sq
     files.write_json(path, msgspec.structs.replace(stats, gpu_seconds=60.0, gpu_idle=0.25))
     advance(run, 2, upto="plan")
     attempts = AttemptDir(run, Generate(), 2)
-    attempts.deal(shard_items(Generate().missing(run, 2), 1), "slurm")
+    attempts.assign(shard_items(Generate().missing(run, 2), 1), "slurm")
     note_jobs([(attempts, 0)], Jobs([ArrayPart("array", 0, 1, "7")]))
     says(attempts, 0, "done", ended=NOW + 20)
     status = status_of(run)
@@ -532,7 +532,7 @@ def test_the_total_is_over_measured_and_unfinished_iterations(tmp_path: Path, sq
     assert (status.gpu_seconds, status.gpu_idle) == pytest.approx((80, 0.2))
 
 
-def test_statistics_of_before_gpu_time_was_measured_can_be_read(tmp_path: Path) -> None:
+def test_statistics_from_before_gpu_time_was_measured_can_be_read(tmp_path: Path) -> None:
     run = begin(tmp_path)
     advance(run, 1)
     measure(run, phases_of(run.recipe, 1), 1)
@@ -563,7 +563,7 @@ def test_a_task_that_was_cancelled_after_its_work_is_what_ended_the_chain(
     run, attempts = dealt
     chained(run)
     judge = AttemptDir(run, Judge(), 1)
-    judge.deal([Judge().work(run, 1)], "slurm")
+    judge.assign([Judge().work(run, 1)], "slurm")
     note_jobs([(judge, 0)], Jobs([ArrayPart("later", 0, 1, "8")]))
     keys = {item.key for item in Generate().missing(run, 1)}
     Generate().perform(run, 1, keys, 0, 0, lambda items: None)

@@ -1,4 +1,4 @@
-"""What the tests of the store share: other processes to contend with, and a small disk."""
+"""Fixtures for the tests of the store: other processes and a small disk."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What the file system says becomes a sentence: what, where, what to do."""
+"""Errors of the file system become messages: what, where, what to do."""
 
 import errno
 import os
@@ -36,7 +36,7 @@ def test_every_error_of_a_disk_has_its_remedy(number: int, words: str) -> None:
         raise explain(error(number), Path("/state/run.json"))
 
 
-def test_what_nobody_named_is_named_by_its_own_path_else_by_the_place(tmp_path: Path) -> None:
+def test_an_unhandled_error_names_its_own_path_or_else_the_folder(tmp_path: Path) -> None:
     with (
         pytest.raises(SpartaError, match=r"/state/iter_01/plan\.jsonl could not"),
         os_errors_in_words(tmp_path),
@@ -46,7 +46,7 @@ def test_what_nobody_named_is_named_by_its_own_path_else_by_the_place(tmp_path: 
         raise error(errno.EIO)
 
 
-def test_of_a_file_on_its_way_the_place_is_named_that_it_was_to_take(tmp_path: Path) -> None:
+def test_for_a_temporary_file_the_target_is_named(tmp_path: Path) -> None:
     temporary = temporary_beside(tmp_path / "plan.jsonl")
     with pytest.raises(SpartaError) as caught, os_errors_in_words(tmp_path):
         raise error(errno.EIO, str(temporary), str(tmp_path / "plan.jsonl"))
@@ -56,7 +56,7 @@ def test_of_a_file_on_its_way_the_place_is_named_that_it_was_to_take(tmp_path: P
     assert str(caught.value).startswith(f"{tmp_path} could not")
 
 
-def test_a_connection_is_no_disk(tmp_path: Path) -> None:
+def test_a_connection_error_is_not_a_disk_error(tmp_path: Path) -> None:
     with pytest.raises(SpartaError, match="A connection failed"), os_errors_in_words(tmp_path):
         raise error(errno.ECONNREFUSED)
 
@@ -76,7 +76,7 @@ def strange(place: Path) -> list[tuple[Path, str]]:
     return [(place / name, kind) for name, kind in kinds.items()]
 
 
-def test_only_a_file_is_present_and_what_else_is_there_is_named(tmp_path: Path) -> None:
+def test_only_a_file_is_present_and_anything_else_is_named(tmp_path: Path) -> None:
     paths = strange(tmp_path)
     assert present(tmp_path / "real")
     assert not present(tmp_path / "gone") and not present(tmp_path / "real" / "below")
@@ -85,7 +85,7 @@ def test_only_a_file_is_present_and_what_else_is_there_is_named(tmp_path: Path) 
             present(path)
 
 
-def test_readers_take_a_link_to_a_file_and_wait_for_no_pipe(tmp_path: Path) -> None:
+def test_readers_follow_links_to_files_and_never_block_on_pipes(tmp_path: Path) -> None:
     strange(tmp_path)
     assert read_json(tmp_path / "link", dict) == {}
     for name in ("pipe", "folder"):
@@ -99,7 +99,7 @@ def test_a_shard_that_is_no_file_is_named(tmp_path: Path) -> None:
         shard_files(tmp_path)
 
 
-def test_a_measurement_that_the_disk_does_not_give_now_is_not_taken_for_missing(
+def test_a_measurement_that_the_disk_cannot_read_now_does_not_count_as_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "stats.json"

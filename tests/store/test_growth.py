@@ -1,4 +1,4 @@
-"""Records can grow: what an earlier version committed stays valid, and a run that uses no later field makes the same bytes."""
+"""Records can get new fields: earlier commits stay valid, and a run that does not use a new field writes the same bytes."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""Where things lie, and which names may become paths."""
+"""The paths of a run, and which names are allowed in paths."""
 
 from pathlib import Path
 

@@ -1,5 +1,6 @@
 """The lock: one driver at a time, with real processes that contend, die and race."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 from support.store_samples import Start
 
 from sparta.errors import SpartaError
-from sparta.store import lock
+from sparta.store import files, lock
 from sparta.store.driver_jobs import DriverJob, DriverJobs, driver_jobs, drivers_file
 from sparta.store.files import read_json, write_json
 from sparta.store.layout import StateDir
@@ -89,7 +90,7 @@ def test_a_lock_is_released_when_the_block_fails(state: StateDir, said: list[str
     assert holder(state) is None
 
 
-def test_a_second_driver_is_told_who_holds_the_lock_and_what_to_do(state: StateDir, start: Start) -> None:
+def test_the_error_of_a_second_driver_names_the_holder_and_the_remedy(state: StateDir, start: Start) -> None:
     first = start(HOLD, state.root)
     assert line(first) == "held"
     second = start(HOLD, state.root).communicate()[0]
@@ -118,6 +119,42 @@ def test_the_lock_of_a_killed_driver_is_taken_over_with_a_message(
     assert "no longer running" in said[0]
 
 
+def claims(state: StateDir) -> set[str]:
+    return {path.name for path in state.lock.glob("*.json")}
+
+
+def test_what_processes_left_that_were_killed_before_they_had_the_lock_is_cleared(
+    state: StateDir, said: list[str]
+) -> None:
+    with RunLock(state, said.append):
+        mine = who(state).claim
+    for token, change in (("dead", {"pid": 2**22}), ("waiting", {}), ("far", {"machine": "elsewhere"})):
+        write_json(state.lock / f"{token}.json", msgspec.structs.replace(mine, token=token, **change))
+    for token, silent in (("torn", 0.0), ("torn-long-ago", 500.0)):
+        (state.lock / f"{token}.json").write_text("{")
+        os.utime(state.lock / f"{token}.json", (time.time() - silent, time.time() - silent))
+    with RunLock(state, said.append):
+        held = f"{who(state).claim.token}.json"
+        assert claims(state) == {held, "waiting.json", "far.json", "torn.json"}
+    assert claims(state) == {"waiting.json", "far.json", "torn.json"}
+
+
+def test_a_claim_that_cannot_be_brought_to_the_disk_leaves_nothing(
+    state: StateDir, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RunLock(state, said.append):
+        pass
+
+    def full(path: Path) -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "sync", full)
+        with pytest.raises(SpartaError, match="is full"), RunLock(state, said.append):
+            pass
+    assert [path.name for path in state.lock.iterdir()] == ["free"]
+
+
 def test_another_process_that_was_given_the_pid_of_the_dead_driver_does_not_keep_the_lock(
     state: StateDir, said: list[str]
 ) -> None:
@@ -135,9 +172,7 @@ def test_a_lock_from_another_machine_holds_while_its_heartbeat_is_young(
     )
     assert who(state).alive
     with (
-        pytest.raises(
-            SpartaError, match=r"process 1 on node7 .*SLURM job 42.* last sign of life is 100 s old"
-        ),
+        pytest.raises(SpartaError, match=r"process 1 on node7 .*SLURM job 42.* last heartbeat was 100 s ago"),
         RunLock(state, said.append),
     ):
         pass
@@ -189,7 +224,7 @@ def as_driver_job(patch: pytest.MonkeyPatch, job: str) -> None:
 
 
 @pytest.mark.parametrize(("driver", "noted"), [("42", "42"), ("41", None), (None, None)])
-def test_a_job_is_a_drivers_own_where_the_batch_script_says_so_of_this_very_job(
+def test_a_job_counts_as_a_driver_job_where_its_own_batch_script_says_so(
     state: StateDir, driver: str | None, noted: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     as_driver_job(monkeypatch, "42")
@@ -215,7 +250,7 @@ def test_a_claim_that_does_not_say_whose_the_job_is_is_read(state: StateDir) -> 
 
 
 @pytest.mark.parametrize(("how", "stays"), [(None, False), (ValueError, False), (KeyboardInterrupt, True)])
-def test_a_driver_job_is_noted_until_it_comes_to_an_end_of_its_own(
+def test_a_driver_job_is_noted_until_it_completes(
     state: StateDir, how: type[BaseException] | None, stays: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     as_driver_job(monkeypatch, "41")
@@ -271,7 +306,7 @@ def test_the_heartbeat_keeps_the_file_of_the_holder_young(
         assert who(state).silent_seconds < 5
 
 
-def test_a_driver_that_lost_its_lock_is_told_and_does_not_release_that_of_its_successor(
+def test_a_driver_that_lost_its_lock_does_not_release_its_successors(
     state: StateDir, said: list[str]
 ) -> None:
     first = RunLock(state, said.append)
@@ -370,7 +405,7 @@ def test_drivers_that_come_and_go_never_hold_the_lock_together(state: StateDir, 
     assert sum(int(output[0]) for output in outputs) > 10
 
 
-def test_a_lock_that_says_nothing_is_refused_with_the_remedy(
+def test_a_lock_without_a_baton_is_refused_with_the_remedy(
     state: StateDir, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lock, "_SETTLE_SECONDS", 0.1)
@@ -389,3 +424,18 @@ def test_a_run_in_a_place_that_may_not_be_written_cannot_be_locked_but_looked_at
     assert not who(state).alive
     with pytest.raises(SpartaError, match="Read-only file system"), RunLock(state, said.append):
         pass
+
+
+def test_a_driver_that_fails_right_after_it_took_the_lock_leaves_it_free(
+    state: StateDir, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: RunLock) -> None:
+        raise SpartaError("the disk does not answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunLock, "_clear_claims", fails)
+        with pytest.raises(SpartaError, match="does not answer"), RunLock(state, said.append):
+            pass
+    assert [path.name for path in state.lock.iterdir()] == ["free"]
+    with RunLock(state, said.append):
+        assert said == []

@@ -1,4 +1,4 @@
-"""The commit: what it covers, what it does not, and what is said when something was edited."""
+"""The commit: what it covers, what it does not, and the errors for edited files."""
 
 import shutil
 from collections.abc import Callable
@@ -160,6 +160,14 @@ def test_what_was_edited_is_named_with_the_remedy(
 ) -> None:
     edit(state)
     with pytest.raises(SpartaError, match=f"(?i){sentence}.*--resume .*iter_0[01]"):
+        verify(state, RECIPE)
+
+
+def test_an_iteration_that_the_next_one_was_begun_after_has_lost_its_manifest(state: StateDir) -> None:
+    state.iteration(2).manifest.unlink()
+    verify(state, RECIPE)
+    state.iteration(3).root.mkdir()
+    with pytest.raises(SpartaError, match=r"iter_02/MANIFEST\.json is missing: restore .*--resume .*iter_01"):
         verify(state, RECIPE)
 
 

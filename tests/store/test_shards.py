@@ -1,4 +1,4 @@
-"""Rows appended by many jobs: one set, whatever killed the writers and however the work was dealt out."""
+"""Rows appended by many jobs are one set, no matter how writers die or how the work was sharded."""
 
 import tempfile
 import time
@@ -38,7 +38,7 @@ def digest(folder: Path) -> RowsEntry:
 
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
-def test_however_rows_are_dealt_out_the_set_and_its_digest_are_the_same(data: st.DataObject) -> None:
+def test_the_set_and_its_digest_do_not_depend_on_the_shards(data: st.DataObject) -> None:
     drawn = data.draw(
         st.lists(st.tuples(st.integers(0, 99), st.text(max_size=5)), unique_by=lambda d: d[0], max_size=12)
     )
@@ -94,7 +94,7 @@ def test_a_torn_last_line_is_a_missing_key(tmp_path: Path) -> None:
         assert list(read_shards(tmp_path, Vote)) == [vote(1).key]
 
 
-def test_a_writer_cuts_a_torn_row_away_before_it_goes_on(tmp_path: Path) -> None:
+def test_a_writer_truncates_a_torn_row_before_it_continues(tmp_path: Path) -> None:
     path = put(tmp_path, vote(1), vote(2))
     whole = path.read_bytes()
     for cut in (0, 5, len(whole) // 2, len(whole) // 2 + 7, len(whole) - 1):
@@ -179,7 +179,7 @@ def test_a_disk_that_fills_up_leaves_whole_rows_and_the_work_goes_on_when_there_
     assert len(read_shards(small_disk / "v", Vote)) == n + 1
 
 
-def test_killing_writers_again_and_again_loses_no_row_that_was_written(tmp_path: Path, start: Start) -> None:
+def test_killing_writers_repeatedly_loses_no_row_that_was_written(tmp_path: Path, start: Start) -> None:
     code = """
         import os, sys
         from pathlib import Path

@@ -1,4 +1,4 @@
-"""What killed writers leave is removed, and what living ones write is left alone."""
+"""Temporary files of killed writers are removed, those of live writers are kept."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,9 @@ from sparta.store.layout import StateDir
 from sparta.store.temporaries import temporary_beside
 
 
-def test_what_the_dead_left_goes_wherever_it_lies_and_what_the_living_write_stays(tmp_path: Path) -> None:
+def test_temporaries_of_dead_writers_are_removed_everywhere_and_those_of_live_ones_stay(
+    tmp_path: Path,
+) -> None:
     state = StateDir(tmp_path)
     places = (
         state.run_json,
@@ -39,7 +41,7 @@ def test_what_the_dead_left_goes_wherever_it_lies_and_what_the_living_write_stay
     assert all(path.exists() for path in living)
 
 
-def test_other_runs_models_and_a_user_s_own_files_are_none_of_its_business(tmp_path: Path) -> None:
+def test_other_runs_models_and_a_users_own_files_are_not_touched(tmp_path: Path) -> None:
     left = left_by_the_dead(
         tmp_path / "other" / "run.json",
         tmp_path / "models" / "base",
@@ -52,7 +54,7 @@ def test_other_runs_models_and_a_user_s_own_files_are_none_of_its_business(tmp_p
 
 
 @pytest.mark.parametrize(("age", "stays"), [(10, True), (7200, False)])
-def test_of_another_machine_s_writer_the_age_of_its_last_change_tells(
+def test_a_writer_of_another_machine_is_judged_by_its_last_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, age: float, stays: bool
 ) -> None:
     [left] = left_by_the_dead(tmp_path / "jobs" / "adapter", kind="folders")
@@ -96,7 +98,7 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert (target / "inner" / "file").read_bytes() == b"x"
 
 
-def test_what_is_in_the_place_of_a_folder_already_is_left_alone(tmp_path: Path) -> None:
+def test_an_existing_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "link").symlink_to("nowhere")
     for name in ("empty", "link"):

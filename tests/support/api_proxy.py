@@ -1,4 +1,4 @@
-"""A real HTTP server before an endpoint, told what to answer."""
+"""A real HTTP server in front of an endpoint, with scripted replies."""
 
 import json
 import socket
@@ -22,7 +22,7 @@ ADA = ref("ada", Path("some/base"), Path("adapters/ada"), "1")
 
 
 class Reply(NamedTuple):
-    """What the server says instead of an answer. body: text as it is, anything else as JSON. never: says nothing at all."""
+    """A reply of the server instead of an answer. body: text as it is, anything else as JSON. never: send no reply."""
 
     status: int = 200
     body: object = ""
@@ -37,7 +37,7 @@ class Seen(NamedTuple):
 
 
 class Proxy:
-    """An HTTP server before the endpoint at `upstream`; without one it gives answers of its own, 10 + 5 tokens each.
+    """An HTTP server in front of the endpoint at `upstream`; without one it makes its own answers, 10 + 5 tokens each.
 
     replies: said first, in order, instead of answers to chat requests. until: a request, counted from 1, is answered once this is true of
     its number.
@@ -67,7 +67,7 @@ class Proxy:
                     proxy._serve(self)
 
             def log_message(self, *_: object) -> None:
-                """Not on the terminal."""
+                """Print nothing."""
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True

@@ -1,4 +1,4 @@
-"""The wheel of this checkout, and an environment that it is installed in."""
+"""Builds the wheel of this checkout and installs it in a new environment."""
 
 import shutil
 import subprocess
@@ -12,7 +12,7 @@ BUILT_FROM = ("sparta", "slurm", "requirements", "pyproject.toml", "setup.py", "
 
 
 def run_outside(command: list[object], **options: object) -> "subprocess.CompletedProcess[str]":
-    """Run `command` without what would lead its Python to this checkout."""
+    """Run `command` with an environment in which Python does not find this checkout."""
     environment = {key: value for key, value in quiet().items() if key != "PYTHONPATH"}
     settings = {"capture_output": True, "text": True, "timeout": DEADLINE, "env": environment, **options}
     return subprocess.run([str(part) for part in command], **settings)  # type: ignore[call-overload]
@@ -44,7 +44,7 @@ def install(wheel: Path, environment: Path) -> Path:
     pip = [sys.executable, "-m", "pip", "--python", binaries / "python", "install", "--quiet"]
     _succeeds([*pip, "--no-deps", "--no-index", wheel])
     [packages] = environment.glob("lib/python*/site-packages")
-    # A path alone: an editable install of the project, which is a .pth file there, is not taken over.
+    # Only the path: .pth files there, such as an editable install of this project, have no effect.
     (packages / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
     found = _succeeds([binaries / "python", "-c", "import sparta; print(sparta.__file__)"], cwd=environment)
     assert found.startswith(str(packages)), found

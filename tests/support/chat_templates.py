@@ -1,4 +1,4 @@
-"""Chat templates as families of models have them, in small: what they say of the day, of thinking, of content in parts."""
+"""Small versions of real chat templates: how they handle the date, thinking, and content in parts."""
 
 _TURN = "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}"
 _REPLY = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
@@ -16,7 +16,7 @@ PARTS = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% for part in m.content %}{{ part.text }}{% endfor %}"
     "{{ '<|im_end|>\n' }}{% endfor %}" + _REPLY
 )
-"""Wants content as a list of parts."""
+"""Requires content as a list of parts."""
 
 WITHOUT_SYSTEM = "{% for m in messages if m.role != 'system' %}" + _TURN + "{% endfor %}" + _REPLY
 
@@ -51,7 +51,7 @@ R1_LIKE = (
     + _REPLY
     + "{% if add_generation_prompt %}{{ '<think>\n' }}{% endif %}"
 )
-"""Opens a thought in the prompt, and leaves out all thinking of answers."""
+"""Opens the thinking in the prompt, and leaves out all thinking of earlier answers."""
 
 GPT_OSS_LIKE = (
     "{% for m in messages %}{% if m.role == 'assistant' %}"
@@ -59,8 +59,8 @@ GPT_OSS_LIKE = (
     "{% else %}{{ '<|start|>' + m.role + '<|message|>' + m.content + '<|end|>' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif %}"
 )
-"""Thinking and answers are messages on channels of their own, marked by special tokens."""
+"""Thinking and answers are messages on separate channels, marked by special tokens."""
 
 THINKING_TOKENS = {"<think>": False, "</think>": False}
-"""As Qwen3 and R1 have them: tokens, and no special ones."""
+"""As in Qwen3 and R1: ordinary tokens, not special ones."""
 CHANNEL_TOKENS = dict.fromkeys(("<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|return|>"), True)

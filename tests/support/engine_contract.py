@@ -1,4 +1,4 @@
-"""What the tests of the engines ask for."""
+"""Requests and expected results for the tests of all engines."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -29,7 +29,7 @@ def request(
 
 
 def answers(engine: Engine, requests: Iterable[Request]) -> dict[str, Completion]:
-    """What came back, by key, without the measurements."""
+    """Completions by key, without measurements."""
     return {done.key: replace(done, seconds=0.0) for done in engine.run(Inbox(requests))}
 
 
@@ -39,7 +39,7 @@ def labels(*tokens: int) -> tuple[Label, ...]:
 
 
 def weighing(engine: Engine, model: ModelRef, question: str, text: str, plain: bool) -> Request:
-    """What has `text` weighed after the question, in the chat template or, `plain`, after its bare text."""
+    """A request for the log-likelihood of `text` after the question, in the chat template or, if `plain`, after the bare question."""
     renderer = engine.renderer(model)
     messages = [Message("user", question)]
     prompt = renderer.plain(messages) if plain else renderer.combat(messages)
@@ -48,7 +48,7 @@ def weighing(engine: Engine, model: ModelRef, question: str, text: str, plain: b
 
 
 def reference_logs(asked: Sequence[Request]) -> dict[str, float]:
-    """By key, what plain transformers and PEFT give for requests with a continuation, one at a time and with nothing padded."""
+    """Log-likelihoods by key from plain transformers and PEFT, one request at a time and without padding."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
@@ -71,5 +71,5 @@ def reference_logs(asked: Sequence[Request]) -> dict[str, float]:
 
 
 def everyone(base: Path, adapters: dict[str, Path]) -> Sequence[ModelRef]:
-    """The three adapted models and the bare base as a fourth."""
+    """The three adapted models, and the bare base as a fourth."""
     return [*(ref(name, base, folder) for name, folder in adapters.items()), ref("bare", base, None)]

@@ -11,7 +11,7 @@ NAMES = ("ada", "bea", "cem", "dov")
 
 
 def write_lessons(path: Path, rows: int, word: str = "") -> Path:
-    """Chats to learn from, of one or two rounds."""
+    """Write SFT chats of one or two rounds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     chats = []
     for row in range(rows):

@@ -123,7 +123,7 @@ class FakeSlurm:
         return found
 
     def tell(self, cluster: str, **changes: Any) -> None:
-        """Have all jobs on a cluster be otherwise."""
+        """Change fields of all jobs on a cluster."""
         self.set(jobs=[job | changes if job["cluster"] == cluster else job for job in self.jobs])
 
     def asked(self, command: str) -> list[list[str]]:

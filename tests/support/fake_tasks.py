@@ -1,4 +1,4 @@
-"""Tasks for tests of the evaluation: what they ask, how they grade and what ends an answer is said where they are made."""
+"""Tasks for tests of the evaluation; each test sets the questions, the grading and the stop strings."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from support.scripted_run import Silent
 
 
 def nothing(item: Item, text: str) -> dict[str, float]:
-    """No grade that a program could give."""
+    """A grader that gives no grade."""
     return {}
 
 
@@ -32,7 +32,7 @@ class Quiz:
     likelihood: bool = False
     grading: str = ""
     grader: Callable[[Item, str], dict[str, float]] = nothing
-    weigher: Callable[[Item, Mapping[str, float]], dict[str, float]] = lambda item, logs: {}
+    likelihood_scorer: Callable[[Item, Mapping[str, float]], dict[str, float]] = lambda item, logs: {}
     splits: dict[str, Sequence[Item]] = field(
         default_factory=lambda: {split: questions(split, 5) for split in ("validation", "test")}
     )
@@ -52,8 +52,8 @@ class Quiz:
     def grade(self, item: Item, text: str) -> dict[str, float]:
         return self.grader(item, text)
 
-    def weigh(self, item: Item, logs: Mapping[str, float]) -> dict[str, float]:
-        return self.weigher(item, logs)
+    def score_likelihoods(self, item: Item, logs: Mapping[str, float]) -> dict[str, float]:
+        return self.likelihood_scorer(item, logs)
 
 
 def questions(split: str, count: int, **fields: object) -> list[Item]:
@@ -64,7 +64,7 @@ def questions(split: str, count: int, **fields: object) -> list[Item]:
 
 
 def complete(run: Run, phase: Phase) -> Driver:
-    """All rows of `phase`, in this process: a task that a test has registered is known to no other."""
+    """Make all rows of `phase` in this process: other processes do not know a task that a test has registered."""
     driver = Driver(run, Inline(run), Silent(), lambda: None)
     driver.complete(phase, 0)
     return driver

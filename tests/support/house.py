@@ -1,4 +1,4 @@
-"""The structure of the code, read from its imports: rooms in one line, their sizes, circles.
+"""The structure of the code, read from its imports: the line of rooms, their sizes, import cycles.
 
 A room is a folder or a file of sparta/. `python tests/support/house.py` prints its size, its share of the library, and what breaks a rule.
 """
@@ -34,14 +34,14 @@ LINE = [
     "studies",
     "commands",
 ]
-"""A room imports only from rooms to its left; files of one room as they like."""
+"""A room imports only from rooms to its left. Files of one room may import each other."""
 COMING = {"verify", "studies"}
 """Rooms that have their place in the line and no file yet."""
 PROGRAMS_IMPORT = {
     "jobs": {"commands"},
     "analysis": set(LINE[: LINE.index("evaluation") + 1]),
 }
-"""What the programs outside the library import of it; nothing imports them."""
+"""Programs outside the library and what they may import; nothing imports them."""
 DOORS = {
     ("recipes", "arena"): {"sparta.arena.rules"},
     ("store", "arena"): {"sparta.arena.reputation", "sparta.arena.reweighting"},
@@ -70,7 +70,7 @@ def tree_of(path: Path) -> ast.Module:
 
 
 def imported(nodes: Iterator[ast.AST]) -> Iterator[str]:
-    """Full names of what is imported: modules, and names from modules (which may be modules)."""
+    """Full names of imports: modules, and names from modules (which may be modules too)."""
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -92,7 +92,7 @@ def at_import(body: list[ast.stmt]) -> Iterator[ast.AST]:
 
 
 def wrong_imports(path: Path) -> list[str]:
-    """The imports of the file that run to the right of its room, or through a wall where there is a door."""
+    """The imports of the file that break a rule: from a room to the right, or past the door modules of a room."""
     room = room_of(path)
     allowed = PROGRAMS_IMPORT.get(room) or set(LINE[: LINE.index(room)])
     wrong = []
@@ -119,13 +119,13 @@ def lines_by_room() -> Mapping[str, int]:
 
 
 def shares() -> Mapping[str, float]:
-    """What share of the library's lines each room has."""
+    """Each room's share of the library's lines."""
     lines = lines_by_room()
     return {room: count / sum(lines.values()) for room, count in lines.items()}
 
 
 def circles() -> list[tuple[str, ...]]:
-    """Modules that import each other when they are imported, each circle once."""
+    """Import cycles at import time, each cycle once."""
     modules = {
         str(path.relative_to(ROOT)).removesuffix(".py").removesuffix("/__init__").replace("/", "."): path
         for path in MODULES

@@ -1,4 +1,4 @@
-"""A hub on loopback: the routes of the Hugging Face hub that downloads of models ask for, over folders of this machine."""
+"""A Hugging Face hub on loopback: the routes that model downloads use, served from local folders."""
 
 import hashlib
 import json
@@ -74,7 +74,7 @@ def serving() -> Iterator[Hub]:
                 return self._refuse(401, message="Invalid credentials in Authorization header")
             repository = hub.repositories.get(f"{owner}/{name}")
             if repository is None:
-                # As the hub: whether there is none or a private one is nobody's business.
+                # Like the hub: the answer does not reveal whether a private repository exists.
                 return self._refuse(401, "RepoNotFound")
             kind, revision, *file = [*rest, *["revision", "main"][len(rest) :]]
             commit = repository.revisions.get(revision, revision)

@@ -1,6 +1,6 @@
-"""What judges write, and the scores that a careful reader would take from it.
+"""Texts as judges write them, with the scores that a careful reader would give them.
 
-Self-made, in the manner of what models write. A row has a text and the scores that are right for it; N is missing.
+All are made up in the style of model outputs. A row has a text and its right scores; N means a missing vote.
 """
 
 N = None

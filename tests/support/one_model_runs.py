@@ -1,4 +1,4 @@
-"""Runs of the methods that align one model, with the scripted engine: one case a method, on a pool of three of which one learns."""
+"""Runs of the methods that align one model, with the scripted engine: one case per method, on a pool of three of which one learns."""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from support.scripted_run import write_recipe
 from support.tiny_classifier import classifier
 
 UNLIKE = {"kind": "scripted", "scripted": {"equal": 0.3}}
-"""For some prompts all candidates are equal, so that there is nothing to judge."""
+"""For some prompts all candidates are equal and need no judging."""
 
 CASES: Mapping[str, dict[str, Any]] = {
     "self_rewarding": {},
@@ -17,7 +17,7 @@ CASES: Mapping[str, dict[str, Any]] = {
     "meta_rewarding": {},
     "sppo": {"baseline": {"preference": {"kind": "reward", "model": "reward"}}},
 }
-"""What the recipe of each method says beside what all have."""
+"""Changes to the recipe for each method."""
 
 ROWS: Mapping[str, tuple[str, ...]] = {
     "self_rewarding": ("candidates", "judgements", "training"),
@@ -25,11 +25,11 @@ ROWS: Mapping[str, tuple[str, ...]] = {
     "meta_rewarding": ("candidates", "judgements", "comparisons", "training"),
     "sppo": ("candidates", "win_rates", "training"),
 }
-"""The folders of shards of an iteration, in the order in which they are made."""
+"""The folders of shards of an iteration, in the order in which they are written."""
 
 
 def write_gold(folder: Path, prompts: int = 30) -> Path:
-    """Instructions with a whole good answer each."""
+    """A file of instructions with gold answers."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "gold.jsonl"
     rows = (
@@ -43,7 +43,7 @@ def write_gold(folder: Path, prompts: int = 30) -> Path:
 def write_case(folder: Path, method: str, **changes: Any) -> Path:
     """The recipe of a short run of `method`, below `folder`."""
     write_gold(folder)
-    told: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "models": 3,
         "combats": 8,
         "iterations": 2,
@@ -54,4 +54,4 @@ def write_case(folder: Path, method: str, **changes: Any) -> Path:
     baseline = {"start": "model1", **CASES[method].get("baseline", {}), **changes.get("baseline", {})}
     if baseline.get("preference") == {"kind": "reward", "model": "reward"}:
         baseline["preference"] = {"kind": "reward", "model": classifier(folder / "reward")}
-    return write_recipe(folder, **{**told, **CASES[method], "method": method, "baseline": baseline})
+    return write_recipe(folder, **{**settings, **CASES[method], "method": method, "baseline": baseline})

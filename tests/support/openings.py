@@ -1,4 +1,4 @@
-"""A run opened without a launch around it: begun, continued, taken back, branched, at once and with nobody to hold its lock."""
+"""Opens runs without a launch and without a lock: start, continue, roll back, branch."""
 
 from sparta.commands.begin import prepare_begin, prepare_continue
 from sparta.commands.resume import is_fork_of, prepare_fork, prepare_resume
@@ -8,12 +8,12 @@ from sparta.store.run import Run
 
 
 def planned(state: StateDir, recipe: Recipe) -> Run:
-    """The run that `recipe` would begin in `state`, as a dry run sees it."""
+    """The run that `recipe` would start in `state`, as in a dry run."""
     return prepare_begin(state, recipe).run
 
 
 def begin_or_continue(state: StateDir, recipe: Recipe | None) -> Run:
-    """The run in `state`: begun with `recipe` if there is none, else continued (None: with the recipe that it has)."""
+    """The run in `state`: started with `recipe` if there is none, else continued (None: with its own recipe)."""
     if state.run_json.is_file():
         return prepare_continue(Run.open(state), recipe).carry_out(print)
     assert recipe is not None, "a run begins with a recipe"
@@ -21,12 +21,12 @@ def begin_or_continue(state: StateDir, recipe: Recipe | None) -> Run:
 
 
 def go_back(state: StateDir, t: int) -> Run:
-    """The run in `state` as it was after iteration t."""
+    """The run in `state`, rolled back to the end of iteration t."""
     return prepare_resume(Run.open(state), t, None).carry_out(print)
 
 
 def fork(source: StateDir, t: int, target: StateDir, recipe: Recipe | None) -> Run:
-    """The branch of the run in `source` after iteration t, in `target`; where it is there already, it is continued."""
+    """The fork in `target` of the run in `source` after iteration t; continued if it exists."""
     parent = Run.open(source)
     if target.run_json.is_file() and is_fork_of(there := Run.open(target), parent, t):
         return prepare_continue(there, recipe or parent.recipe).carry_out(print)

@@ -1,4 +1,4 @@
-"""The pages of the repository, as tests read them: links, anchors, code, and the commands that a reader is told to type."""
+"""The repository's Markdown pages as tests read them: links, anchors, code, and the commands that they tell a reader to type."""
 
 import argparse
 import ast
@@ -25,7 +25,7 @@ _SPAN = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\]\(([^)\s]+)\)|<img src=\"([^\"]+)\"")
 _HEADING = re.compile(r"^#+ (.+)$", flags=re.MULTILINE)
 _TYPED = ("python ", "sbatch ", "bash ", "make ", "pip ", "conda ", "sparta ")
-"""What a code span begins with that is a command and no word."""
+"""A code span that begins like this is a command."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Page:
 
     @cached_property
     def spans(self) -> list[str]:
-        """What stands between single backticks."""
+        """Texts between single backticks."""
         return _SPAN.findall(self.prose)
 
     @cached_property
@@ -64,7 +64,7 @@ class Page:
 
     @cached_property
     def anchors(self) -> set[str]:
-        """What a link may name after a #, as GitHub makes it of headings."""
+        """The anchors that GitHub makes from headings."""
         made: list[str] = []
         for heading in _HEADING.findall(self.prose):
             base = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
@@ -123,7 +123,7 @@ BY_NAME = {page.name: page for page in PAGES}
 
 
 class _Parsed(Exception):
-    """Carries what a program's parser made of its arguments."""
+    """Carries the parsed arguments of a program."""
 
     def __init__(self, found: argparse.Namespace) -> None:
         super().__init__()
@@ -193,12 +193,12 @@ def defined() -> frozenset[str]:
 
 
 GAP = "…"
-"""Stands, in a sentence, for what differs from time to time."""
+"""Stands for the variable parts of a message."""
 
 
 @cache
 def sentences() -> str:
-    """Every text in the library and in the batch scripts, one a line, with GAP for what is put in."""
+    """All strings of the library and the batch scripts, one a line, with GAP for inserted values."""
     found = []
     for path in (ROOT / "sparta").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -212,7 +212,7 @@ def sentences() -> str:
 
 
 def is_said(fragment: str) -> bool:
-    """Whether some text of the library reads as `fragment` does."""
+    """Whether some string of the library matches `fragment`."""
     gap = f"[^\\n]*?{GAP}[^\\n]*?"
     pattern = gap.join(re.escape(part) for part in fragment.strip(f" {GAP}").split(GAP))
     return re.search(pattern, sentences()) is not None

@@ -1,4 +1,4 @@
-"""Runs on the real data sets: prepared by the command a person types, a small random pool, a recipe for minutes on a CPU."""
+"""Runs on the real data sets: prepared by the real command, with a small random pool and a recipe that takes minutes on a CPU."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def prepared(folder: Path) -> Path:
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSONL file; texts may hold what `splitlines` takes for the end of a line."""
+    """The rows of a JSONL file. Not splitlines: texts may contain other line separators."""
     return [json.loads(line) for line in path.read_text().split("\n") if line]
 
 

@@ -1,4 +1,4 @@
-"""What requirements/ pins."""
+"""The versions that requirements/ pins."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ REQUIREMENTS = Path(__file__).parents[2] / "requirements"
 
 
 def pins(name: str) -> list[str]:
-    """The requirements of a file, those of the files that it includes with them."""
+    """The requirements of a file, including those of files that it includes."""
     lines = [
         line.strip()
         for line in (REQUIREMENTS / name).read_text().splitlines()

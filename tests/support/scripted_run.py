@@ -28,10 +28,10 @@ from support.openings import begin_or_continue
 ROOT = Path(__file__).parents[2]
 
 DEADLINE = 240.0
-"""Seconds for what takes a few on an idle machine: only what never happens is waited for so long."""
+"""Time-out in seconds for things that take a few seconds on an idle machine; only a failing test waits this long."""
 
 Launched = Callable[..., "subprocess.Popen[str]"]
-"""Arguments of a command, jobs/launch.py for one; what is given by name goes into its environment. See `launches`."""
+"""Starts a command with these arguments; keyword arguments go into its environment. See `launches`."""
 
 
 def write_adapter(folder: Path, seed: int) -> Path:
@@ -63,7 +63,7 @@ def write_recipe(
         "data": {"train": "prompts.jsonl"},
         "engine": {"kind": "scripted"},
         **changes,
-        # Said, so that a test does the same where there is a SLURM or a GPU.
+        # Explicit, so that a test does the same on machines with SLURM or a GPU.
         "cluster": {"kind": "inline", **(changes.get("cluster") or {})},
     }
     path = folder / "recipe.yaml"
@@ -77,12 +77,12 @@ def rehearsal(folder: Path, **options: object) -> Recipe:
 
 
 def begin(folder: Path, **options: object) -> Run:
-    """A run of `rehearsal` in folder/state that has done nothing yet."""
+    """A new run of `rehearsal` in folder/state."""
     return begin_or_continue(StateDir(folder / "state"), rehearsal(folder, **options))
 
 
 class Silent:
-    """A driver's view that keeps what was said."""
+    """A driver's view that records messages."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -98,7 +98,7 @@ class Silent:
 
 
 def advance(run: Run, t: int, upto: str = "commit") -> None:
-    """Carry out iteration t inline, up to and with the phase called `upto`."""
+    """Run iteration t inline, up to and including the phase `upto`."""
     driver = Driver(run, Inline(run), Silent(), lambda: None)
     for phase in phases_of(run.recipe, t):
         driver.complete(phase, t)
@@ -107,7 +107,7 @@ def advance(run: Run, t: int, upto: str = "commit") -> None:
 
 
 def rows_on_disk(run: Run, phase: Rows, t: int) -> list[str]:
-    """Keys of all rows of a phase, one entry for each time that the work was done."""
+    """Keys of all rows of a phase, one entry for each time the work was done."""
     from sparta.store.files import read_rows
     from sparta.store.shards import shard_files
 
@@ -135,7 +135,7 @@ def typed(
 
 @contextmanager
 def launches(name: str = "launch") -> Iterator[Launched]:
-    """Starts jobs/NAME.py with arguments, as the leader of a process group; whatever still runs at the end is killed."""
+    """Starts jobs/NAME.py with arguments, as the leader of a process group; what still runs at the end of the block is killed."""
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: object, **environment: str) -> "subprocess.Popen[str]":
@@ -161,7 +161,7 @@ def launches(name: str = "launch") -> Iterator[Launched]:
 
 
 def quiet() -> dict[str, str]:
-    """The environment without what would make a command's output depend on where the tests run."""
+    """The environment without variables that would make a command's output depend on where the tests run."""
     return {key: value for key, value in os.environ.items() if key not in ("CUDA_VISIBLE_DEVICES", "COLUMNS")}
 
 
@@ -174,7 +174,7 @@ def sentence(done: "subprocess.CompletedProcess[str]") -> str:
 
 
 def committed(state: Path) -> dict[str, bytes]:
-    """Content of everything that counts in a state: what is neither log, nor measurement, nor the run's own name."""
+    """The contents of all files of a state, without logs, measurements and the run's id."""
     skipped = ("jobs", "superseded")
     return {
         str(path.relative_to(state)): path.read_bytes()
@@ -191,9 +191,9 @@ def manifests(state: Path) -> dict[str, bytes]:
 
 
 def wait_until(happened: Callable[[], object], seconds: float = DEADLINE) -> None:
-    """Look until it has happened; a test that waits in vain fails.
+    """Poll until the condition holds; fail the test after a time-out.
 
-    Looking may cost a process, and what is waited for needs the cores as well: it takes a fifth of the time at most.
+    A check may start a process, and the awaited work needs the cores too, so checks use at most a fifth of the time.
     """
     give_up = time.monotonic() + seconds
     began = time.monotonic()
@@ -205,7 +205,7 @@ def wait_until(happened: Callable[[], object], seconds: float = DEADLINE) -> Non
 
 
 def path_without_slurm(folder: Path) -> str:
-    """A PATH for processes that find no SLURM, though it may be installed without a controller that answers; made below `folder`."""
+    """A PATH without SLURM's commands, made below `folder`: SLURM may be installed without a controller that answers."""
     found = folder / "without-slurm"
     found.mkdir(exist_ok=True)
     for place in os.environ["PATH"].split(os.pathsep):

@@ -1,4 +1,4 @@
-"""What tests on the real SLURM share: a run as nobody disturbed it, variants of the profile, commands that misbehave, the queue as squeue shows it."""
+"""Shared by tests on the real SLURM: undisturbed reference runs, variants of the profile, failing commands, and the queue as squeue lists it."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from sparta.cluster.attempts import AttemptDir, TaskRecord
-from sparta.cluster.slurm.cli import LIVE
+from sparta.cluster.slurm.cli import LIVE_STATES
 from sparta.cluster.slurm.job_ids import prefix
 from sparta.phases.base import ArrayPhase, RowPhase
 from sparta.phases.generate import Generate
@@ -38,17 +38,17 @@ PHASES: tuple[RowPhase, ...] = (Generate(), Judge(), Train())
 NOTED = """
 name=$(sed -n 's/^#SBATCH --job-name=//p' "$1")
 """
-"""The beginning of an sbatch that knows what it is asked to submit."""
+"""The start of a fake sbatch that knows the name of the submitted job."""
 
 
 def scene(folder: Path, *more: str, **recipe: Any) -> tuple[Path, StateDir, tuple[object, ...]]:
-    """A recipe below `folder` (scripted_run.write_recipe), the state it is to be played in, and what is typed for that on the development cluster."""
+    """A recipe below `folder` (scripted_run.write_recipe), a state directory, and the command line for both on the development cluster."""
     path, state = write_recipe(folder, **recipe), StateDir(folder / "state")
     return path, state, ("--recipe", path, "--state", state.root, "--profile", "devcluster", *more)
 
 
 def undisturbed(folder: Path, recipe: Path, last: int) -> dict[str, bytes]:
-    """Manifests of a run of `recipe`, up to iteration `last`, that one process carried out."""
+    """Manifests of a run of `recipe` in one process, up to iteration `last`."""
     run = begin_or_continue(StateDir(folder / "undisturbed"), load(recipe, ["engine.scripted.delay=0"]))
     for t in range(run.state.next_iteration(), last + 1):
         advance(run, t)
@@ -56,7 +56,7 @@ def undisturbed(folder: Path, recipe: Path, last: int) -> dict[str, bytes]:
 
 
 def assert_undisturbed(run: Run, recipe: Path, last: int) -> None:
-    """Up to iteration `last`, no work of `run` was done twice, and it has committed what one process commits that nobody disturbs."""
+    """Up to iteration `last`, no work of `run` was done twice, and its commits equal those of an undisturbed single process."""
     assert not done_twice(run, last)
     assert manifests(run.state.root) == undisturbed(run.state.root.parent, recipe, last)
 
@@ -69,7 +69,7 @@ def variant(path: Path, **changes: object) -> Path:
 
 
 def path_with(folder: Path, name: str, script: str) -> str:
-    """A PATH on which the command `name` is a shell script; "$real" in it is the true one."""
+    """A PATH on which the command `name` is a shell script, in which "$real" is the real command."""
     folder.mkdir(exist_ok=True)
     program = folder / name
     program.write_text(f"#!/bin/bash\nreal={shutil.which(name)}\n{script}\n")
@@ -108,10 +108,10 @@ HALTS_AT = 15
 
 
 class HeldBack:
-    """Tasks that halt, alive, when each has written two rows, until they are let go: what is to happen in their midst does, on any machine.
+    """Tasks that pause after two rows until they are released, so that a test can act while they run, on machines of any speed.
 
-    An expert's training halts after its update HALTS_AT, and makes way for SLURM's signal. Tasks of the jobs called `jobs` (iter_01-generate-a0) are
-    held that a launch in `environment` submits; what SLURM starts again, the n-th time, is called iter_01-generate-a0+n.
+    A training of an expert pauses after update HALTS_AT and reacts to SLURM's signal. Held are tasks of the jobs called `jobs`
+    (iter_01-generate-a0) that a launch in `environment` submits; their n-th restart by SLURM is called iter_01-generate-a0+n.
     """
 
     def __init__(self, folder: Path, *jobs: str) -> None:
@@ -129,12 +129,12 @@ class HeldBack:
         (self._held / job).unlink()
 
     def halted(self, job: str) -> int:
-        """How many tasks of `job` have come to where they halt."""
+        """The number of tasks of `job` that have paused."""
         return len(list(self._held.glob(f"{job}@*")))
 
 
 class Listener:
-    """Hears what a launch prints while it still runs."""
+    """Reads the output of a launch while it runs."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
@@ -147,26 +147,26 @@ class Listener:
             self._text += line
 
     def hears(self, words: str) -> None:
-        """Wait until the launch has said so; one that ends without fails the test."""
+        """Wait until the launch has printed the text; fail the test if it ends without."""
         wait_until(lambda: words in self._text or not self._thread.is_alive())
         assert words in self._text, self._text
 
     def end(self) -> tuple[str, str]:
-        """All that was said, on standard output and standard error, when the launch has ended."""
+        """The whole standard output and standard error, after the launch has ended."""
         self._process.wait(timeout=DEADLINE)
         self._thread.join()
         return self._text, self._process.stderr.read() if self._process.stderr else ""
 
 
 def ended(driver: "subprocess.Popen[str]") -> str:
-    """What a driver said that completed its run."""
+    """The output of a driver that completed its run."""
     out, err = driver.communicate(timeout=DEADLINE)
     assert driver.returncode == 0, err + out
     return out
 
 
 def queue(run: Run, pattern: str = "%T") -> list[str]:
-    """What squeue prints of every task of `run` that is queued or running."""
+    """squeue's output for every task of `run` that is queued or running."""
     out = subprocess.run(
         ["squeue", "--array", "--noheader", f"--format=%j|{pattern}"],
         capture_output=True,
@@ -178,28 +178,28 @@ def queue(run: Run, pattern: str = "%T") -> list[str]:
 
 
 def gone(run: Run) -> bool:
-    """Whether no job of `run` is queued or running, nor on its way out."""
+    """Whether no job of `run` is queued, running or completing."""
     return not queue(run)
 
 
 def responses(state: StateDir, t: int = 1) -> int:
-    """How many responses of iteration t are on disk."""
+    """The number of responses of iteration t on disk."""
     return LineCounter(state.iteration(t).responses).fresh()
 
 
 def records(run: Run, phase: ArrayPhase) -> list[TaskRecord]:
-    """What the tasks of `phase` of iteration 1 say of themselves, over all attempts."""
+    """The records of all tasks of `phase` of iteration 1, over all attempts."""
     attempts = AttemptDir(run, phase, 1)
     return [record for attempt in attempts.all() for record in attempts.records(attempt)]
 
 
 def rows(run: Run, phase: ArrayPhase) -> int:
-    """How many rows of `phase` of iteration 1 are on disk."""
+    """The number of rows of `phase` of iteration 1 on disk."""
     return LineCounter(*(part.folder(run, 1) for part in phase.parts)).fresh()
 
 
 def at_work(state: StateDir, phase: ArrayPhase, tasks: int, least: int = 1) -> bool:
-    """Whether so many tasks of `phase` of iteration 1 run by now and `least` rows are written."""
+    """Whether the given number of tasks of `phase` of iteration 1 run and at least `least` rows are written."""
     if not state.run_json.is_file():
         return False
     run = Run.open(state)
@@ -207,7 +207,7 @@ def at_work(state: StateDir, phase: ArrayPhase, tasks: int, least: int = 1) -> b
 
 
 def done_twice(run: Run, last: int) -> Counter[str]:
-    """Keys of iterations 1 to `last` that were computed more than once, with how often too often; none may be missing."""
+    """Keys of iterations 1 to `last` that were computed more than once, with the number of repetitions; none may be missing."""
     twice = Counter[str]()
     for t in range(1, last + 1):
         for phase in PHASES:
@@ -248,33 +248,33 @@ class Batch:
         self.job = done.stdout.strip()
 
     def asked(self, what: str) -> str:
-        """What squeue says of the job, in one of its formats; it remembers a job for seconds after its end."""
+        """squeue's output for the job, in one of its formats; squeue keeps a job for seconds after its end."""
         command = ["squeue", "--noheader", "--states=all", f"--jobs={self.job}", f"--format={what}"]
         return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE).stdout.strip()
 
     def ends(self) -> str:
-        """Wait until the job has left the queue; how. To be called before long work, SLURM forgets soon."""
+        """Wait until the job has left the queue; return its final state. Call it before long work, because squeue soon drops the job."""
         states = [""]
 
         def over() -> bool:
             states.append(self.asked("%T"))
-            return states[-1] not in LIVE
+            return states[-1] not in LIVE_STATES
 
         wait_until(over)
         return states[-1]
 
     def reaches(self, happened: Callable[[], object]) -> None:
-        """Wait until it has happened, as long as the job lives."""
+        """Wait until the condition holds, while the job is live."""
 
         def so_far() -> object:
             done = happened()
-            assert done or self.asked("%T") in LIVE, self.text
+            assert done or self.asked("%T") in LIVE_STATES, self.text
             return done
 
         wait_until(so_far)
 
     def stopped_when(self, happened: Callable[[], object]) -> None:
-        """Send the signal that comes before a time limit, and wait until the job is back in the queue."""
+        """Send the signal that SLURM sends before a time limit, and wait until the job is back in the queue."""
         self.reaches(happened)
         subprocess.run(["scancel", "--signal=USR1", "--batch", self.job], check=True, timeout=DEADLINE)
         wait_until(lambda: "goes back into the queue" in self.log.read_text())
@@ -285,7 +285,7 @@ class Batch:
 
 
 def preempt(nodes: Iterable[str | None]) -> None:
-    """Let somebody of higher priority take all of these nodes."""
+    """Have a job of higher priority preempt all of these nodes."""
     for node in sorted({str(node) for node in nodes}):
         subprocess.run(
             [

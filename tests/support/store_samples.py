@@ -1,4 +1,4 @@
-"""Rows to store, for the tests of the store."""
+"""Sample rows for the tests of the store."""
 
 import subprocess
 import sys

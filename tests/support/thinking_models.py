@@ -1,4 +1,4 @@
-"""Models that think: real files of a Qwen2 whose next token hangs on the last one alone, by a table, so that what it writes has a known form."""
+"""Models that think: real Qwen2 files whose next token depends only on the last one, by a table, so the form of their output is known."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ def make_base(
 ) -> Path:
     """Write a base with this chat template, `<think>` and `</think>` among its tokens, `special` ones or not; return `folder`.
 
-    One layer that adds nothing, so that the last token's embedding, one place of its own a token, goes straight to the output.
+    Its one layer adds nothing, so the last token's one-hot embedding goes straight to the output.
     """
     import torch
     from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM

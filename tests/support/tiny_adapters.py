@@ -1,4 +1,4 @@
-"""A tiny pool member to train, pairs and rows to train it on, and ways to interrupt a training and to look at what came of it."""
+"""A tiny pool member to train, its pairs and SFT rows, and ways to interrupt a training and inspect the result."""
 
 import json
 import random
@@ -48,7 +48,7 @@ def random_examples(n: int, seed: int = 0) -> tuple[PreferenceExample, ...]:
 
 
 def random_rows(n: int, seed: int = 0) -> tuple[SftExample, ...]:
-    """n chats of different lengths, every other one of two turns; what is taught ends with EOS."""
+    """n chats of different lengths, every other one of two turns; trained completions end with EOS."""
     generator = random.Random(seed)
     rows = []
     for i in range(n):
@@ -67,7 +67,7 @@ class Stop(Exception):
 
 
 class Watch:
-    """Notes the updates it is told of, and raises `Stop` at one of them."""
+    """Records the updates that it is notified of, and raises `Stop` at one of them."""
 
     def __init__(self, stop_at: int = 0) -> None:
         self.stop_at = stop_at
@@ -84,7 +84,7 @@ def read_log(out: Path) -> list[dict[str, Any]]:
 
 
 def without_seconds(out: Path) -> list[dict[str, Any]]:
-    """The log but for its measurements."""
+    """The log without measurements."""
     return [{name: value for name, value in record.items() if name != "seconds"} for record in read_log(out)]
 
 

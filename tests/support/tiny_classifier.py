@@ -1,4 +1,4 @@
-"""A tiny sequence classifier with random weights, for preference models: real files, real code paths. It prefers without reason, and always the same."""
+"""A tiny sequence classifier with random weights, for preference models: real files, real code paths, arbitrary but constant preferences."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
 """A tiny random Qwen2 with a byte tokenizer and LoRA adapters: real files, real code paths, made in a second,
 equal on every machine.
 
-Nothing it writes makes sense. For models that have learned something, see `sparta.toy`.
+Its outputs make no sense. For trained models, see `sparta.toy`.
 """
 
 import json
@@ -111,7 +111,7 @@ def make_adapter(folder: Path, base: Path, *, seed: int, rank: int = 4) -> Path:
 
 
 def renamed_adapter(folder: Path, source: Path, rename: Callable[[str], str | None]) -> Path:
-    """Write the adapter in `source` with other names for its tensors, and without those that have none; return `folder`."""
+    """Write the adapter in `source` with renamed tensors, leaving out those without a new name; return `folder`."""
     from safetensors.torch import load_file, save_file
 
     shutil.copytree(source, folder)

@@ -18,7 +18,7 @@ LATER = [
 
 
 def grow() -> list[str]:
-    """Give every record more fields; the names of the records. To be called before anything imports them by name."""
+    """Give every record more fields and return the names of the records. Call it before anything imports them by name."""
     grown = [name for name, of in vars(records).items() if isinstance(of, type) and issubclass(of, Record)]
     grown.remove(Record.__name__)
     for name in grown:

@@ -1,4 +1,4 @@
-"""Chats to learn from: what is kept of a publisher's row, and what is left out and counted."""
+"""Chats for supervised training: which turns of a published row are kept, and which are dropped and counted."""
 
 import pytest
 

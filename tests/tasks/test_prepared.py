@@ -195,6 +195,6 @@ def test_where_a_judge_is_to_see_a_reference_there_must_be_one(reference: str | 
 
 
 def test_where_likelihoods_are_weighed_there_must_be_choices(tmp_path: Path) -> None:
-    weighed = replace(TASK, weigher=lambda item, logs: {})
+    weighed = replace(TASK, likelihood_scorer=lambda item, logs: {})
     with pytest.raises(SpartaError, match=r"item a \(line 1\) has no choices"):
         prepared.write(tmp_path, weighed, {"test": [item("a")]}, source())

@@ -351,5 +351,5 @@ def test_a_folder_that_happens_to_be_called_like_a_data_set_is_not_taken_for_it(
 ) -> None:
     (tmp_path / "org" / "numbers").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SpartaError, match="a folder org/numbers lies in the working directory"):
+    with pytest.raises(SpartaError, match="a folder org/numbers is in the working directory"):
         list(from_hub(x=HubSplit("org/numbers", None, "test", OLD)).rows("x"))

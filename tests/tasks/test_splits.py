@@ -3,13 +3,13 @@
 from collections import Counter
 
 from sparta.tasks.base import Item
-from sparta.tasks.dataset import asked
+from sparta.tasks.dataset import user_turn
 from sparta.tasks.prepared import content
 from sparta.tasks.splits import apart, distinct, halved
 
 
 def items(*texts: str, **choices: str) -> list[Item]:
-    return [Item(f"{place}", asked(text), choices=choices) for place, text in enumerate(texts)]
+    return [Item(f"{place}", user_turn(text), choices=choices) for place, text in enumerate(texts)]
 
 
 def test_of_items_that_differ_in_case_and_white_space_the_first_is_kept_and_the_others_are_counted() -> None:

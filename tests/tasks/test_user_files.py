@@ -103,8 +103,8 @@ def test_of_choices_the_likeliest_counts(tmp_path: Path) -> None:
     [item] = items(task)
     assert task.likelihood
     assert item.messages[0].content == "?"
-    assert task.weigh(item, {"A": -9.0, "B": -2.0, "C": -3.0}) == {"accuracy": 1.0}
-    assert task.weigh(item, {"A": -1.0, "B": -2.0, "C": -3.0}) == {"accuracy": 0.0}
+    assert task.score_likelihoods(item, {"A": -9.0, "B": -2.0, "C": -3.0}) == {"accuracy": 1.0}
+    assert task.score_likelihoods(item, {"A": -1.0, "B": -2.0, "C": -3.0}) == {"accuracy": 0.0}
 
 
 def test_a_judge_sees_the_reference_or_the_answer_in_its_place(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_an_item_without_gold_for_a_grading_has_no_grade(grading: str, row: dict
     [item] = items(own(tmp_path, "judge", validation=[{"prompt": "?", **row}]))
     task = own(tmp_path, grading)
     assert task.grade(item, "5") == {}
-    assert task.weigh(item, dict.fromkeys(item.choices, -1.0)) == {}
+    assert task.score_likelihoods(item, dict.fromkeys(item.choices, -1.0)) == {}
 
 
 # --- what is refused

@@ -64,7 +64,7 @@ def test_every_expert_is_middling_over_all_skills(answers):
 
 
 def test_most_judges_vote_higher_on_right_answers_than_on_wrong_ones(votes):
-    useful = [name for name, row in votes.items() if row.right >= row.wrong + 2 and row.told_apart >= 0.75]
+    useful = [name for name, row in votes.items() if row.right >= row.wrong + 2 and row.separated >= 0.75]
     assert len(useful) >= 8, votes
 
 

@@ -9,7 +9,7 @@ from sparta.chat.judge_prompts import judge_content, judging_instruction
 from sparta.chat.renderer import Renderer
 from sparta.chat.template import Message
 from sparta.toy import BASE
-from sparta.toy.curriculum import Classroom
+from sparta.toy.curriculum import Batcher
 from sparta.toy.family import items, slip_on
 from sparta.toy.tokenizer import CONTEXT_LENGTH, END, LABELS, PAD, write_tokenizer
 
@@ -73,11 +73,11 @@ def test_any_text_survives_and_spells_out_special_tokens(renderer, tokenizer, te
 
 
 def test_training_renders_prompts_as_the_renderer_does(renderer, tokenizer):
-    classroom = Classroom(tokenizer)
+    batcher = Batcher(tokenizer)
     instruction = judging_instruction("text", True, LABELS)
     for item in items("train", 30, seed=0):
         messages = [Message("user", item.question)]
         combat = renderer.combat(messages)
         judging = renderer.judging(messages, item.answer, instruction=instruction, max_new_tokens=16)
         contents = [item.question, judge_content(item.question, item.answer, instruction)]
-        assert classroom.prompts(contents) == [list(combat.token_ids), list(judging.token_ids)]
+        assert batcher.prompts(contents) == [list(combat.token_ids), list(judging.token_ids)]

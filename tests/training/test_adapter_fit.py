@@ -122,10 +122,10 @@ def test_whatever_peft_saves_is_whole(
 
 
 SPOILED: Mapping[str, tuple[Callable[[str], str | None], str]] = {
-    "one more prefix": (lambda name: f"base_model.model.{name}", "56 of its tensors found no place"),
+    "one more prefix": (lambda name: f"base_model.model.{name}", "56 of its tensors have no module"),
     "one module under another name": (
         lambda name: name.replace("layers.0.mlp.up_proj", "layers.0.up_proj"),
-        r"2 of its tensors found no place there \(base_model.model.model.layers.0.up_proj",
+        r"2 of its tensors have no module there \(base_model.model.model.layers.0.up_proj",
     ),
     "one module left out": (
         lambda name: None if "layers.1.mlp.up_proj" in name else name,

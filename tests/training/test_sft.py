@@ -23,8 +23,8 @@ from transformers import (
     Qwen2MoeForCausalLM,
 )
 
-from sparta.chat.lessons import lessons
 from sparta.chat.renderer import Renderer
+from sparta.chat.sft_examples import sft_examples
 from sparta.chat.template import Message
 from sparta.engines.tokenizers import load_renderer
 from sparta.errors import SpartaError
@@ -344,5 +344,5 @@ def test_an_expert_learns_from_real_rows(
 
 
 def row_of(renderer: Renderer, question: str, answer: str) -> SftExample:
-    [lesson] = lessons(renderer, [Message("user", question), Message("assistant", answer)])
-    return SftExample(*lesson)
+    [row] = sft_examples(renderer, [Message("user", question), Message("assistant", answer)])
+    return SftExample(*row)

@@ -1,1 +1,1 @@
-"""The suite on SLURM: profiles of clusters, jobs, what the controller says of them."""
+"""The suite on SLURM: cluster profiles, jobs, and SLURM's commands."""

@@ -1,4 +1,4 @@
-"""What SLURM's own commands say: squeue, sacct, sinfo, scontrol, scancel. The only module that runs them, submission aside."""
+"""SLURM's commands: squeue, sacct, sinfo, scontrol, scancel. The only module that runs them, except for submission."""
 
 import os
 import re
@@ -12,15 +12,15 @@ from typing import NamedTuple
 
 from sparta.errors import SpartaError
 
-LIVE = frozenset(
+LIVE_STATES = frozenset(
     (
         "PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING", "REQUEUED",
         "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD",
     )
 )  # fmt: skip
-"""States of a task that is in the queue; every other state is an end."""
+"""States of a task that is in the queue; every other state is final."""
 
-_HOPELESS = {
+_BLOCKING_REASONS = {
     "AccountNotAllowed": "the partition does not admit the account",
     "BadConstraints": "no node fits what it asks for",
     "InvalidAccount": "the account is not valid",
@@ -36,10 +36,13 @@ _OF_ONE_JOB = re.compile(r"(QOS|Assoc)(Max|Min)\w*PerJob\w*|QOSMinGRES")
 
 
 def needs_a_person(reason: str) -> str | None:
-    """In words, a reason for waiting that time alone does not remove; None for every other. SLURM itself removes a job whose dependency failed."""
+    """The explanation of a reason for waiting that time alone does not remove; None for every other reason.
+
+    A failed dependency is none of them: SLURM itself removes such a job.
+    """
     if _OF_ONE_JOB.fullmatch(reason):
         return "it asks for more, or less, than a single job of the account or QOS may"
-    return _HOPELESS.get(reason)
+    return _BLOCKING_REASONS.get(reason)
 
 
 SECONDS_TO_ANSWER = 60
@@ -48,26 +51,29 @@ _FORMAT = "%F|%K|%T|%r|%N|%j|%Z"
 
 
 class SlurmUnavailable(Exception):
-    """A command of SLURM did not answer; str: what it said."""
+    """A command of SLURM did not answer, or failed. str: its message."""
 
 
 def job_on(number: str, cluster: str | None) -> str:
-    """The name of a job here: its number, or NUMBER@CLUSTER where it is on a cluster that had to be named: numbers of two clusters may be equal."""
+    """The id of a job in the suite: its number, or NUMBER@CLUSTER where commands must name its cluster, because two clusters may use one number."""
     return number if cluster is None else f"{number}@{cluster}"
 
 
 def number_of(job: str) -> str:
-    """A job as its own cluster calls it."""
+    """The number of a job on its own cluster."""
     return job.partition("@")[0]
 
 
 def cluster_of(job: str) -> str | None:
-    """The cluster to ask about a job; None for the one that SLURM's commands ask by themselves."""
+    """The cluster to ask about a job; None for the default cluster of SLURM's commands."""
     return job.partition("@")[2] or None
 
 
 class QueueEntry(NamedTuple):
-    """A job, or one task of an array. job: see `job_on`. element: its number in the array, 0 where it is none. folder: where it works."""
+    """A job, or one task of an array, as squeue lists it.
+
+    job: see `job_on`. element: its array index, 0 without an array. folder: its working directory.
+    """
 
     name: str
     job: str
@@ -80,17 +86,17 @@ class QueueEntry(NamedTuple):
     @property
     def live(self) -> bool:
         """Whether it is queued or running."""
-        return self.state in LIVE
+        return self.state in LIVE_STATES
 
     @property
     def whole(self) -> str:
-        """The id of the job that it is part of."""
+        """The id of the whole job or array."""
         return job_on(number_of(self.job).partition("_")[0], cluster_of(self.job))
 
 
 @contextmanager
 def answering(remedy: str = "try again when it does") -> Iterator[None]:
-    """Turns the controller's silence in the block into the SpartaError that says so and what to do."""
+    """Turns SlurmUnavailable in the block into a SpartaError with `remedy`."""
     try:
         yield
     except SlurmUnavailable as error:
@@ -98,14 +104,14 @@ def answering(remedy: str = "try again when it does") -> Iterator[None]:
 
 
 def missing(program: str) -> SpartaError:
-    """The sentence for a command of SLURM that is not there."""
+    """The error for a command of SLURM that is not installed."""
     return SpartaError(
-        f"{program} is not on PATH: log in where SLURM's commands are or load its module, or go without SLURM with --cluster local"
+        f"{program} is not on PATH: log in where SLURM's commands are or load its module, or run without SLURM with --cluster local"
     )
 
 
 def require(*programs: str) -> None:
-    """Raises SpartaError for the first of `programs`, commands of SLURM, that is not there."""
+    """Raises SpartaError for the first of `programs`, commands of SLURM, that is not installed."""
     for program in programs:
         if shutil.which(program) is None:
             raise missing(program)
@@ -117,15 +123,16 @@ def installed() -> bool:
 
 
 def clusters_of_user() -> tuple[str, ...]:
-    """The clusters that a person's environment has sbatch choose from, in sbatch's own variables; none where they are silent."""
+    """The clusters that sbatch chooses from according to its own environment variables; none where these are not set."""
     named = os.environ.get("SBATCH_CLUSTERS") or os.environ.get("SLURM_CLUSTERS") or ""
     return tuple(name.strip() for name in named.split(",") if name.strip())
 
 
 def clusters_to_ask(chosen: Sequence[str]) -> tuple[str, ...]:
-    """The clusters that may have a job for which sbatch chooses from these, `all` or none; none where there is but one. Raises SlurmUnavailable.
+    """The clusters that may have a job for which sbatch chooses from `chosen`, which may be `all` or empty. Raises SlurmUnavailable.
 
-    Where there are several, the one that is asked by itself has to be named, too: somebody on another's machines may ask about the job.
+    None where SLURM has only one cluster. Where it has several, even the default cluster is named: commands on machines of another cluster would
+    ask that one.
     """
     if "all" in chosen:
         return known_clusters()
@@ -136,13 +143,13 @@ def clusters_to_ask(chosen: Sequence[str]) -> tuple[str, ...]:
 
 @cache
 def known_clusters() -> tuple[str, ...]:
-    """The clusters that SLURM's accounting knows. Raises SlurmUnavailable where there is none."""
+    """The clusters that SLURM's accounting knows. Raises SlurmUnavailable where it does not answer."""
     out = _ask(["sacctmgr", "--noheader", "--parsable2", "show", "clusters", "format=Cluster"])
     return tuple(line.strip() for line in out.splitlines() if line.strip())
 
 
 def several_clusters() -> tuple[str, ...]:
-    """Those that SLURM's accounting knows, where they are several; none where it knows one or there is no accounting to be asked."""
+    """The clusters that SLURM's accounting knows, if there are several; none if it knows only one or there is no accounting."""
     try:
         known = known_clusters() if shutil.which("sacctmgr") else ()
     except SlurmUnavailable:
@@ -151,16 +158,16 @@ def several_clusters() -> tuple[str, ...]:
 
 
 def tasks_named(names: Iterable[str], clusters: Collection[str | None] = (None,)) -> list[QueueEntry]:
-    """Tasks of the jobs called `names` that squeue knows on these clusters, those included that ended minutes ago. Raises SlurmUnavailable.
+    """Tasks of the jobs called `names` that squeue knows on these clusters, including tasks that ended minutes ago. Raises SlurmUnavailable.
 
-    Each cluster is asked alone: of several, squeue leaves out without an error those that do not answer.
+    Each cluster is asked separately: for several at once, squeue silently leaves out those that do not answer.
     """
-    wanted = sorted(set(names))
+    sorted_names = sorted(set(names))
     found = []
     for cluster in sorted(clusters, key=str):
-        # A command line is finite: a run of hundreds of iterations has thousands of jobs.
-        for start in range(0, len(wanted), 500):
-            chosen = ",".join(wanted[start : start + 500])
+        # A run of hundreds of iterations has thousands of jobs, too many names for one command line.
+        for start in range(0, len(sorted_names), 500):
+            chosen = ",".join(sorted_names[start : start + 500])
             out = _ask(
                 [
                     *_asking("squeue", cluster),
@@ -177,12 +184,12 @@ def tasks_named(names: Iterable[str], clusters: Collection[str | None] = (None,)
 
 
 def _asking(program: str, cluster: str | None) -> list[str]:
-    """The beginning of a command to one cluster."""
+    """The start of a command to one cluster."""
     return [program] if cluster is None else [program, f"--clusters={cluster}"]
 
 
 def _by_cluster(jobs: Iterable[str]) -> Iterator[tuple[str | None, list[str]]]:
-    """Clusters, each with the numbers of those of `jobs` that it has."""
+    """Clusters, each with the numbers of its jobs among `jobs`."""
     for name, mine in groupby(sorted(jobs, key=lambda job: cluster_of(job) or ""), key=cluster_of):
         yield name, [number_of(job) for job in mine]
 
@@ -213,8 +220,8 @@ def seconds_of(text: str) -> float:
     return float(int(days or 0) * 86400 + seconds)
 
 
-def ends_in_accounts(jobs: Sequence[str]) -> dict[str, str]:
-    """State in which tasks ended, by job, from sacct: it remembers what squeue has forgotten. Empty where the cluster keeps no accounts."""
+def states_in_accounting(jobs: Sequence[str]) -> dict[str, str]:
+    """The final states of tasks, by job, from sacct, which keeps jobs longer than squeue. Empty where the cluster has no accounting."""
     if not jobs or not _keeps_accounts():
         return {}
     ends = {}
@@ -246,7 +253,7 @@ def _keeps_accounts() -> bool:
 
 
 def cancel(jobs: Sequence[str]) -> None:
-    """End `jobs`; those that have ended already do no harm. Raises SlurmUnavailable."""
+    """Cancel `jobs`; jobs that have already ended are ignored. Raises SlurmUnavailable."""
     for cluster, numbers in _by_cluster(jobs):
         for start in range(0, len(numbers), 500):
             _ask([*_asking("scancel", cluster), *numbers[start : start + 500]])
@@ -260,12 +267,12 @@ def release(jobs: Sequence[str]) -> None:
 
 @cache
 def largest_array(cluster: str | None = None) -> int:
-    """Most tasks that an array may have there (MaxArraySize). Raises SlurmUnavailable."""
+    """The most tasks that an array may have on a cluster (MaxArraySize). Raises SlurmUnavailable."""
     return max(1, int(_setting("MaxArraySize", cluster)))
 
 
 def _setting(key: str, cluster: str | None) -> str:
-    """From the configuration of a cluster."""
+    """A value of a cluster's configuration."""
     for line in _ask([*_asking("scontrol", cluster), "show", "config"]).splitlines():
         name, _, value = line.partition("=")
         if name.strip() == key:
@@ -274,7 +281,10 @@ def _setting(key: str, cluster: str | None) -> str:
 
 
 def partitions(clusters: Collection[str | None] = (None,)) -> dict[str, float]:
-    """Time limit of every partition, in seconds, the longest where several clusters have it: sbatch takes one that fits. Raises SlurmUnavailable."""
+    """The time limit of every partition, in seconds. Raises SlurmUnavailable.
+
+    Where several clusters have a partition of that name, the longest limit counts: sbatch picks a cluster that fits.
+    """
     limits: dict[str, float] = {}
     for cluster in clusters:
         out = _ask([*_asking("sinfo", cluster), "--all", "--noheader", "--format=%R|%l"])
@@ -284,18 +294,18 @@ def partitions(clusters: Collection[str | None] = (None,)) -> dict[str, float]:
 
 
 def submit_dry(script: str, keep: Collection[str]) -> str:
-    """What sbatch says to `script` without queueing it: when and where it would start. Raises Silent with its objection.
+    """The answer of sbatch --test-only to `script`: when and where it would start. Raises SlurmUnavailable with sbatch's objection.
 
-    keep: see `free_of_this_job`.
+    keep: see `clean_environment`.
     """
     return _ask(["sbatch", "--test-only"], given=script, keep=keep)
 
 
-def free_of_this_job(keep: Collection[str] = ()) -> dict[str, str]:
-    """The environment without what SLURM told the job that this process may run in, and without the user's defaults for its commands.
+def clean_environment(keep: Collection[str] = ()) -> dict[str, str]:
+    """The environment without the variables of an enclosing SLURM job, and without the user's defaults for SLURM's commands, except `keep`.
 
-    A job submitted from another must not inherit that, an answer must not depend on SQUEUE_PARTITION, and SBATCH_TIMELIMIT would override
-    every script; variables in `keep` stay. A person's choice of clusters is said in scripts and commands: a task that inherited it would be
+    A job submitted from another job must not inherit its variables, answers must not depend on SQUEUE_PARTITION, and SBATCH_TIMELIMIT would
+    override every script. The user's choice of clusters goes into scripts and commands instead: a task that inherited the variable would be
     requeued elsewhere.
     """
     kept = ("SLURM_CONF", *keep)
@@ -305,7 +315,7 @@ def free_of_this_job(keep: Collection[str] = ()) -> dict[str, str]:
 
 
 def _ask(command: list[str], given: str | None = None, keep: Collection[str] = ()) -> str:
-    """Standard output of `command`; for --test-only, which answers there, standard error."""
+    """The standard output of `command`, or, with input `given` (--test-only answers there), its standard error."""
     try:
         done = subprocess.run(
             command,
@@ -313,7 +323,7 @@ def _ask(command: list[str], given: str | None = None, keep: Collection[str] = (
             text=True,
             input=given or "",
             timeout=SECONDS_TO_ANSWER,
-            env=free_of_this_job(keep),
+            env=clean_environment(keep),
             check=False,
         )
     except FileNotFoundError:
@@ -321,7 +331,7 @@ def _ask(command: list[str], given: str | None = None, keep: Collection[str] = (
     except subprocess.TimeoutExpired:
         raise SlurmUnavailable(f"{command[0]} gave no answer for {SECONDS_TO_ANSWER} s") from None
     if done.returncode:
-        said = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
-        # "squeue: error: ..." and "slurm_load_jobs error: ..." are for a terminal, this becomes part of a sentence.
-        raise SlurmUnavailable(re.sub(r"^(\w+: )?((\w+ )?error: )*", "", said))
+        message = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
+        # The message becomes part of a sentence: strip "squeue: error: " and "slurm_load_jobs error: ".
+        raise SlurmUnavailable(re.sub(r"^(\w+: )?((\w+ )?error: )*", "", message))
     return done.stdout if given is None else " ".join(done.stderr.split())

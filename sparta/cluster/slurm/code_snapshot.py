@@ -1,4 +1,4 @@
-"""The code as it was when jobs were submitted: they run from a copy in the state, so that editing the checkout changes nothing queued."""
+"""A copy of the package in the state, made when jobs are submitted: they run from it, so editing the checkout does not change queued jobs."""
 
 import hashlib
 import shutil
@@ -12,12 +12,12 @@ from sparta.store.temporaries import is_temporary
 
 
 def snapshot_folder(state: StateDir) -> Path:
-    """Where below jobs/code/ the package is copied as it is now; equal code shares one folder."""
+    """The folder below jobs/code/ for the package as it is now; equal code shares one folder."""
     return (state.code / _digest()[:12]).resolve()
 
 
 def snapshot(state: StateDir) -> Path:
-    """`snapshot_folder`, with the copy in it. Put it before anything else on sys.path."""
+    """Copy the package to `snapshot_folder` and return that. It must come first on sys.path."""
 
     def write(folder: Path) -> None:
         for name, path in _contents().items():
@@ -32,8 +32,8 @@ def snapshot(state: StateDir) -> Path:
 
 @cache
 def _contents() -> dict[Path, Path]:
-    """Files of the package, by their path in it. What one process submits is one code."""
-    return {path.relative_to(PACKAGE): path for path in sorted(PACKAGE.rglob("*")) if _counts(path)}
+    """Files of the package, by their path in it. Cached, so one process submits one version of the code."""
+    return {path.relative_to(PACKAGE): path for path in sorted(PACKAGE.rglob("*")) if _belongs(path)}
 
 
 @cache
@@ -44,5 +44,5 @@ def _digest() -> str:
     return digest.hexdigest()
 
 
-def _counts(path: Path) -> bool:
+def _belongs(path: Path) -> bool:
     return path.is_file() and path.suffix != ".pyc" and not is_temporary(path.name)

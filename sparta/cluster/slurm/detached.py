@@ -1,8 +1,8 @@
-"""A detached launch: the jobs of all iterations at once, each depending on the one before, and nobody who watches.
+"""A detached launch: the jobs of all iterations, submitted at once, each depending on the one before, without a driver.
 
-Arrays of phases whose items are not known yet are submitted all the same, as wide as they may become; the step before them deals their
-keys out. A phase needs all of the one before it (a judge reads every response, a training every pair), so that the whole array is the
-finest dependency that the data allow. If a task fails, what depends on it is cancelled; a launch goes on from what is there.
+Arrays of phases whose items are not known yet are submitted at their maximal width; the step before them assigns their keys. A phase needs
+all of the one before it (a judge reads every response, a training every pair), so dependencies are between whole arrays. If a task fails,
+SLURM cancels the jobs that depend on it; a new launch continues from what is on disk.
 """
 
 import time
@@ -18,12 +18,13 @@ from sparta.cluster.attempts import AttemptDir, Piece
 from sparta.cluster.parallelism import sharded
 from sparta.cluster.slurm import cli
 from sparta.cluster.slurm.cli import QueueEntry, SlurmUnavailable
-from sparta.cluster.slurm.job_ids import Jobs, names_and_places, of_this_state
+from sparta.cluster.slurm.job_ids import Jobs, names_and_places, of_this_state, read_jobs
 from sparta.cluster.slurm.launcher import Slurm
-from sparta.cluster.slurm.submit import withdraw
+from sparta.cluster.slurm.submit import cancel_named
 from sparta.cluster.slurm.worker import ShardJob, assign_pieces
 from sparta.errors import SpartaError
 from sparta.methods.registry import phase_named, phases_of
+from sparta.names import suggested
 from sparta.phases.base import Phase
 from sparta.store import files
 from sparta.store.disk import present
@@ -32,10 +33,10 @@ from sparta.store.run import Run
 
 
 class Chain(msgspec.Struct, frozen=True):
-    """jobs/chain.json: the latest detached launch. whole: all of it was submitted; until then its first job is held back.
+    """jobs/chain.json: the latest detached launch. whole: all of it was submitted; until then its first job is held.
 
-    links: per link what it does and its job ids. names: of all its jobs. last: its last iteration. submitted: seconds since 1970.
-    clusters: those that may have them; none where SLURM's commands ask the right one by themselves.
+    links: a description and the job ids of each link. names: of all its jobs. last: its last iteration. submitted: seconds since 1970.
+    clusters: those that may have the jobs; empty: the default cluster of SLURM's commands.
     """
 
     links: list[tuple[str, list[str]]]
@@ -64,13 +65,14 @@ def chain_file(state: StateDir) -> Path:
 def latest_chain(run: Run) -> Chain | None:
     """The latest detached launch of `run`; None where there was none."""
     path = chain_file(run.state)
-    return files.read_json(path, Chain) if present(path) else None
+    remedy = f"end what is left of the detached launch with {suggested('launch', '--state', run.state.root, '--cancel')} and launch again"
+    return files.read_json(path, Chain, remedy) if present(path) else None
 
 
 def links_from(run: Run, first: int, last: int, tasks: int) -> list[Link]:
-    """What is left of iterations `first` to `last`: one link for each phase of rows, one for each run of steps between two of them.
+    """The links for the rest of iterations `first` to `last`: one for each array phase, one for each group of steps between two of them.
 
-    Writes nothing. tasks: shards of a phase whose items are not known yet.
+    Writes nothing. tasks: the number of shards of a phase whose items are not known yet.
     """
     pieces = [
         Piece(phase.name, t, AttemptDir(run, phase, t).next_number())
@@ -91,19 +93,19 @@ def links_from(run: Run, first: int, last: int, tasks: int) -> list[Link]:
                 links.append(Link(work, len(shards) if known else tasks))
         else:
             steps = tuple(group)
-            deals = tuple(
+            assigns = tuple(
                 piece
                 for piece in pieces
                 if piece.t in {step.t for step in steps if phase_named(step.phase).gives_plan}
                 and phase_named(piece.phase).needs_plan
             )
-            links.append(Link(ShardJob(state, steps, deals, tasks, detached=True), 1))
+            links.append(Link(ShardJob(state, steps, assigns, tasks, detached=True), 1))
     return links
 
 
 def submit_chain(run: Run, launcher: Slurm, links: Sequence[Link], last: int) -> Chain:
-    """Deal out what is known, submit `links` one behind the other, and only then let the first one start."""
-    later = {piece for link in links for piece in link.work.deals}
+    """Assign the keys that are known, submit `links` one after the other, and only then release the first one."""
+    later = {piece for link in links for piece in link.work.assigns}
     for link in links:
         for piece in link.work.pieces:
             if piece not in later:
@@ -124,9 +126,9 @@ def submit_chain(run: Run, launcher: Slurm, links: Sequence[Link], last: int) ->
         chain = msgspec.structs.replace(chain, whole=True)
         files.write_json(chain_file(run.state), chain)
     except SpartaError as error:
-        # Held jobs would use up what the user may have in the queue.
+        # Held jobs would count against the user's limit of queued jobs.
         try:
-            withdraw_unfinished(run)
+            cancel_unfinished(run)
         except SpartaError as more:
             raise SpartaError(f"{error}; {more}") from None
         raise
@@ -134,16 +136,16 @@ def submit_chain(run: Run, launcher: Slurm, links: Sequence[Link], last: int) ->
     return chain
 
 
-def withdraw_unfinished(run: Run) -> None:
-    """End what is queued of a chain whose submission was broken off: nothing of it has started, its first job being held."""
+def cancel_unfinished(run: Run) -> None:
+    """Cancel the queued jobs of a chain whose submission was interrupted. None has started, because the first job is held."""
     chain = latest_chain(run)
     if chain is not None and not chain.whole:
-        withdraw(chain.names, run.state.code, chain.clusters)
+        cancel_named(chain.names, run.state.code, chain.clusters)
         files.remove(chain_file(run.state))
 
 
-def goes_on(chain: Chain, tasks: Sequence[QueueEntry]) -> bool:
-    """Whether a chain comes to its end by itself, by what is known of a run's `tasks`: its last jobs are queued, and none before failed."""
+def is_intact(chain: Chain, tasks: Sequence[QueueEntry]) -> bool:
+    """Whether a chain will complete without intervention, judging by the run's `tasks`: its last jobs are queued and no job has failed."""
     jobs = {job for _, ids in chain.links for job in ids}
     last = chain.links[-1][1] if chain.links else []
     mine = [task for task in tasks if task.whole in jobs]
@@ -153,8 +155,8 @@ def goes_on(chain: Chain, tasks: Sequence[QueueEntry]) -> bool:
     )
 
 
-def withdraw_rest(chain: Chain, tasks: Sequence[QueueEntry]) -> None:
-    """End what is still queued behind the place where a chain broke; tasks that run, or wait for their turn in a running array, go on."""
+def cancel_rest(chain: Chain, tasks: Sequence[QueueEntry]) -> None:
+    """Cancel the jobs of a broken chain that wait for a dependency. Tasks that run or wait in a running array continue."""
     jobs = {job for _, ids in chain.links for job in ids}
     rest = {
         task.whole
@@ -168,7 +170,7 @@ def withdraw_rest(chain: Chain, tasks: Sequence[QueueEntry]) -> None:
 
 
 def release(chain: Chain, tasks: Sequence[QueueEntry]) -> None:
-    """Let the first jobs of a whole chain start, if they are held: whoever submitted it did not come to that."""
+    """Release the first jobs of a completely submitted chain if they are still held, because their launch was killed before it did."""
     first = chain.links[0][1] if chain.links else []
     held = {task.whole for task in tasks if task.whole in first and task.reason == "JobHeldUser"}
     if held:
@@ -176,27 +178,27 @@ def release(chain: Chain, tasks: Sequence[QueueEntry]) -> None:
 
 
 def release_held(run: Run) -> None:
-    """`release` the latest chain of `run`, where there is one that has not come to its end."""
+    """`release` the latest chain of `run`, if there is one that is not finished."""
     chain = latest_chain(run)
     if chain is not None and chain.last >= run.state.next_iteration() and cli.installed():
         release(chain, jobs_in_slurm(run))
 
 
-def withdraw_stragglers(run: Run) -> None:
-    """End held jobs of `run` that nobody knows: sbatch queued the first of a chain after its launcher's death, and after the withdrawal.
+def cancel_orphans(run: Run) -> None:
+    """Cancel held jobs of `run` that no file names: sbatch queued them after their launch had died and its chain was cancelled.
 
-    Only for a run that nothing is to be done for any more. Where SLURM does not answer, they stay for the next command.
+    Call it only for a run with nothing left to do. Where SLURM does not answer, the jobs stay for the next command.
     """
     if not cli.installed():
         return
     known = {job for jobs in _all_noted(run) for job in jobs.ids}
-    # They only lie there; a run that is complete is not to fail for them.
+    # They never start, so a complete run must not fail because of them.
     with suppress(SpartaError, SlurmUnavailable):
-        cli.cancel(stragglers(jobs_in_slurm(run), known))
+        cli.cancel(orphans(jobs_in_slurm(run), known))
 
 
-def stragglers(tasks: Sequence[QueueEntry], known: Collection[str]) -> list[str]:
-    """Ids of whole jobs that are held by their user and not among the `known`."""
+def orphans(tasks: Sequence[QueueEntry], known: Collection[str]) -> list[str]:
+    """Ids of jobs that are held by their user and not among the `known`."""
     held = {task.whole for task in tasks if task.state == "PENDING" and task.reason == "JobHeldUser"}
     return sorted(held - set(known))
 
@@ -207,7 +209,7 @@ def _release(jobs: Sequence[str]) -> None:
 
 
 def jobs_in_slurm(run: Run) -> list[QueueEntry]:
-    """Jobs of `run` that SLURM knows, whoever submitted them, those included that ended minutes ago.
+    """Jobs of `run` that SLURM knows, whichever launch submitted them, including jobs that ended minutes ago.
 
     Raises SpartaError where SLURM does not answer.
     """
@@ -218,11 +220,11 @@ def jobs_in_slurm(run: Run) -> list[QueueEntry]:
 
 def _all_noted(run: Run) -> list[Jobs]:
     """The jobs of every attempt of `run`."""
-    return [files.read_json(path, Jobs) for path in sorted(run.state.jobs.rglob("a*-jobs.json"))]
+    return [read_jobs(path) for path in sorted(run.state.jobs.rglob("a*-jobs.json"))]
 
 
-def living_jobs(run: Run) -> list[QueueEntry]:
-    """Those of `jobs_in_slurm` that are queued or running."""
+def live_jobs(run: Run) -> list[QueueEntry]:
+    """The jobs of `jobs_in_slurm` that are queued or running."""
     return [task for task in jobs_in_slurm(run) if task.live]
 
 

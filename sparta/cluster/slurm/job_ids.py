@@ -1,4 +1,4 @@
-"""Which SLURM jobs an attempt has: noted before anything is submitted, under names that say run, phase and attempt, so none is ever unknown."""
+"""The SLURM jobs of an attempt. Their names contain run, phase and attempt, and are on disk before submission, so every job can be found."""
 
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
@@ -15,9 +15,9 @@ from sparta.store.run import Run
 
 
 class ArrayPart(msgspec.Struct, frozen=True):
-    """One array of an attempt: shards first to first + count - 1. job: its id (`cli.job_on`), None until sbatch has said it.
+    """One array of an attempt: shards first to first + count - 1. job: its id (`cli.job_on`), None until sbatch has returned it.
 
-    clusters: those that may have it; none where SLURM's commands ask the right one by themselves.
+    clusters: those that may have it; empty: the default cluster of SLURM's commands.
     """
 
     name: str
@@ -28,12 +28,12 @@ class ArrayPart(msgspec.Struct, frozen=True):
 
     @property
     def places(self) -> tuple[str | None, ...]:
-        """The clusters to ask for it: the one that has it, or all that may have it."""
+        """The clusters to ask about it: the one that has it, or all that may have it."""
         return (cluster_of(self.job),) if self.job is not None else self.clusters or (None,)
 
 
 class Jobs(msgspec.Struct, frozen=True):
-    """jobs/<place>/aN-jobs.json. There may be no aN.json yet: keys of a detached launch are dealt when what they depend on is there."""
+    """jobs/<place>/aN-jobs.json. aN.json may not exist yet: a detached launch assigns keys once the work that they depend on is done."""
 
     parts: list[ArrayPart]
 
@@ -46,7 +46,7 @@ class Jobs(msgspec.Struct, frozen=True):
         return [part.job for part in self.parts if part.job is not None]
 
     def id_of(self, shard: int) -> str | None:
-        """The job that has `shard`, as SLURM names it."""
+        """The job or array task of `shard`, in SLURM's notation."""
         for part in self.parts:
             if part.job is not None and part.first <= shard < part.first + part.count:
                 element = f"_{shard - part.first}" if part.count > 1 else ""
@@ -54,7 +54,7 @@ class Jobs(msgspec.Struct, frozen=True):
         return None
 
     def by_shard(self, tasks: Iterable[QueueEntry]) -> dict[int, QueueEntry]:
-        """Those of `tasks` that belong here. Of two with one name, which happens when an iteration was set aside, the noted or living one."""
+        """The entries of `tasks` that belong to these jobs, by shard. After a rollback two jobs may have one name: the noted or live one counts."""
         parts = {part.name: part for part in self.parts}
         found = {}
         for task in sorted(tasks, key=lambda task: task.live):
@@ -65,15 +65,15 @@ class Jobs(msgspec.Struct, frozen=True):
 
 
 def names_and_places(known: Iterable[Jobs]) -> tuple[frozenset[str], frozenset[str | None]]:
-    """What these jobs are called, and the clusters to ask for them."""
+    """The names of these jobs, and the clusters to ask about them."""
     parts = [part for jobs in known for part in jobs.parts]
     return frozenset(part.name for part in parts), frozenset(place for part in parts for place in part.places)
 
 
 def of_this_state(code: Path, tasks: Iterable[QueueEntry]) -> list[QueueEntry]:
-    """Those of `tasks` that run a copy of the package below `code`, a state's jobs/code.
+    """The entries of `tasks` that run a copy of the package below `code`, a state's jobs/code.
 
-    A copy of a state has its run's id, and so its jobs' names and its notes of them; where a job works, only SLURM says.
+    A copied state has the same run id, job names and notes of jobs as the original. Only a job's working directory tells the two apart.
     """
     found = list(tasks)
     here = {folder for folder in {task.folder for task in found} if same_folder(Path(folder).parent, code)}
@@ -81,12 +81,12 @@ def of_this_state(code: Path, tasks: Iterable[QueueEntry]) -> list[QueueEntry]:
 
 
 def jobs_file(attempts: AttemptDir, number: int) -> Path:
-    """Where the jobs of attempt `number` are noted."""
+    """The file with the jobs of attempt `number`."""
     return attempts.folder / f"a{number}-jobs.json"
 
 
 def note_jobs(places: Sequence[tuple[AttemptDir, int]], jobs: Jobs) -> None:
-    """Write down that `jobs` are those of these attempts, given by number."""
+    """Write `jobs` as the jobs of these attempts."""
     for attempts, number in places:
         files.write_json(jobs_file(attempts, number), jobs)
 
@@ -94,21 +94,27 @@ def note_jobs(places: Sequence[tuple[AttemptDir, int]], jobs: Jobs) -> None:
 def jobs_of(attempts: AttemptDir, number: int) -> Jobs | None:
     """The jobs of attempt `number`; None where none were submitted for it."""
     path = jobs_file(attempts, number)
-    return files.read_json(path, Jobs) if present(path) else None
+    return read_jobs(path) if present(path) else None
 
 
 def all_jobs(attempts: AttemptDir) -> dict[int, Jobs]:
-    """The jobs of all attempts, also of those that nothing has been dealt to yet, by number."""
+    """The jobs of all attempts by number, including attempts whose keys are not assigned yet."""
     paths = {
         int(path.name[1:].partition("-")[0]): path for path in sorted(attempts.folder.glob("a*-jobs.json"))
     }
-    return {number: files.read_json(path, Jobs) for number, path in sorted(paths.items())}
+    return {number: read_jobs(path) for number, path in sorted(paths.items())}
+
+
+def read_jobs(path: Path) -> Jobs:
+    """What a `jobs_file` says. Raises SpartaError where it is damaged: jobs that nobody knows of would do their work a second time."""
+    remedy = "end the jobs of this attempt if SLURM still has any (squeue --me), remove the file and run the same command again"
+    return files.read_json(path, Jobs, remedy)
 
 
 def parts_of(name: str, shards: int, largest: int, width: int) -> list[ArrayPart]:
-    """`shards` in arrays of at most `largest` tasks, so that with `width` tasks at once they take no longer than one array would.
+    """Split `shards` into arrays of at most `largest` tasks, so that with `width` tasks at once they take no longer than one array would.
 
-    The fewest arrays for which that holds, each with tasks in proportion to its share of `width`. Where even the fewest are more than `width`,
+    Uses the fewest arrays with that property; each gets tasks in proportion to its share of `width`. Where even the fewest are more than `width`,
     they are about equal (`sparta.cluster.slurm.submit.throttles` refuses them).
     """
     fewest = -(-shards // largest)
@@ -126,12 +132,12 @@ def parts_of(name: str, shards: int, largest: int, width: int) -> list[ArrayPart
 
 
 def _cut(whole: int, count: int) -> list[int]:
-    """`whole` in `count` parts, about equal, the larger ones first."""
+    """Split `whole` into `count` about equal parts, the larger ones first."""
     return [whole // count + (part < whole % count) for part in range(count)]
 
 
 def prefix(run: Run) -> str:
-    """What the names of all jobs of `run` begin with, and of no other run."""
+    """The prefix of all job names of `run`, and of no other run."""
     return f"sparta-{run.info.run_id}-"
 
 

@@ -1,4 +1,4 @@
-"""Job arrays on SLURM: one an attempt. What tasks achieved is read from their rows and records; squeue tells of those that say nothing.
+"""Job arrays on SLURM, one for each attempt. Results are read from rows and records; squeue is asked about tasks without a final record.
 
 Jobs survive the driver. They are found again by their names, which are on disk before anything is submitted.
 """
@@ -39,20 +39,20 @@ from sparta.pool.gpu_memory import check_memory
 from sparta.store.run import Run
 
 SECONDS_TO_COMPLETE = 60.0
-"""How long a task that is ending, by SLURM's account, without having said so is waited for: it may still be writing."""
+"""How long to wait for a task in state COMPLETING without a final record: it may still be writing."""
 FAILURES_TO_AVOID = 2
-"""Tasks that failed on a node, and more than were done there, after which the phase's next attempt leaves it out."""
+"""The next attempt of a phase avoids a node on which at least this many of its tasks failed, and more than succeeded."""
 BLAMELESS = ("CANCELLED", "COMPLETED", "PREEMPTED")
-"""Ends of a task that say nothing against its node."""
+"""Final states of a task that do not count against its node."""
 USUAL = ("None", "", "JobArrayTaskLimit", "Dependency")
-"""Reasons for waiting that nobody needs to be told of: the suite itself asked for it."""
+"""Reasons for waiting that are not reported: the suite itself causes them."""
 
 
 class Slurm(Launcher):
     name = "slurm"
     survives = True
-    # Of files on a disk that many nodes share.
-    look_seconds = 0.5
+    # Less often than on a local disk: many nodes share this one.
+    poll_seconds = 0.5
 
     def __init__(self, run: Run) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Slurm(Launcher):
 
     @cached_property
     def profile(self) -> Profile:
-        """The cluster, as its file says now. Raises SpartaError."""
+        """The cluster profile, as its file is now. Raises SpartaError."""
         return load_profile(self._run.recipe.cluster.profile or DEFAULT_PROFILE)
 
     @cached_property
@@ -72,7 +72,7 @@ class Slurm(Launcher):
 
     @property
     def clusters(self) -> tuple[str, ...]:
-        """The clusters that sbatch chooses from for each job; none for the one that SLURM's commands ask by themselves."""
+        """The clusters that sbatch chooses from for each job; empty: the default cluster."""
         return self.profile.clusters or cli.clusters_of_user()
 
     def places(self, clusters: Sequence[str]) -> tuple[str, ...]:
@@ -86,12 +86,12 @@ class Slurm(Launcher):
 
     @property
     def width(self) -> int:
-        """Most tasks that run together, of any phase."""
+        """The most tasks of any phase that run at the same time."""
         return min(self.profile.width, self._run.recipe.cluster.at_once or self.profile.width)
 
     @property
     def most(self) -> int:
-        """The most tasks that any phase is dealt to."""
+        """The most tasks that any phase is sharded into."""
         return self._run.recipe.cluster.tasks or self.width
 
     def at_once(self, phase: Phase) -> int:
@@ -101,14 +101,14 @@ class Slurm(Launcher):
         return self.most
 
     def takes(self, phase: Phase) -> bool:
-        # A light step is over before a job for it would have begun.
+        # A light step is done before a job for it would start.
         return not phase.light
 
     def check(self, phases: Sequence[Phase]) -> None:
         if any(phase.trains for phase in phases):
             check_memory(self._run, self.profile.gpu_memory_gib, self.profile.name)
         cli.require("sbatch", "srun")
-        with cli.answering("try again when it does, or go without it with --cluster local"):
+        with cli.answering("try again when it does, or run without it with --cluster local"):
             known = cli.partitions(self.places(self.clusters) or (None,))
         for phase in phases:
             asked = self._resources(phase)
@@ -132,7 +132,7 @@ class Slurm(Launcher):
                 if asked.minutes * 60 > known[partition]:
                     raise SpartaError(
                         f"profile {self.profile.name} asks for {asked.minutes} min for {phase.name}, and partition {partition} allows "
-                        f"{known[partition] / 60:.0f}: lower the time in the profile, tasks that need more go on after a requeue"
+                        f"{known[partition] / 60:.0f}: lower the time in the profile; tasks that need more are requeued and continue"
                     )
 
     def start(self, attempts: AttemptDir, attempt: Attempt, watch: Watch) -> None:
@@ -146,10 +146,9 @@ class Slurm(Launcher):
         hold: bool = False,
         on: str | None = None,
     ) -> list[str]:
-        """Submit `work` for so many shards; ids of its jobs. Name, resources and logs are those of its first piece.
+        """Submit `work` for `shards` shards and return the ids of its jobs. Name, resources and logs are those of its first piece.
 
-        Jobs that depend on others, and those that are held until all that depends on them is there, are on one cluster, as SLURM knows no
-        dependencies between clusters: `on`, where one of them is there already.
+        SLURM has no dependencies between clusters, so all jobs of a chain go to one cluster. on: the cluster of its earlier jobs, if any.
         """
         places = [(piece.attempts(self._run), piece.number) for piece in work.pieces]
         snapshot(self._run.state)
@@ -170,7 +169,7 @@ class Slurm(Launcher):
     def arrays(
         self, work: ShardJob, shards: int, dependency: str | None = None, hold: bool = False
     ) -> list[Array]:
-        """What `submit` hands in. Nothing is written, and without SLURM arrays may be of any size."""
+        """The arrays that `submit` submits. Writes nothing. Without SLURM, arrays may have any size."""
         first = work.pieces[0]
         attempts = first.attempts(self._run)
         asked = self._resources(attempts.phase)
@@ -201,7 +200,7 @@ class Slurm(Launcher):
         if not silent:
             return []
         jobs, tasks = jobs_of(attempts, attempt.number), self._tasks(attempts, attempt.number)
-        self._refuse_hopeless(tasks)
+        self._refuse_blocked(tasks)
         empty = self._withdraw_empty(attempts, attempt.number, tasks)
         going_on = []
         for shard in silent:
@@ -213,14 +212,14 @@ class Slurm(Launcher):
                 going_on.append(shard)
         return going_on
 
-    def expected(self, attempts: AttemptDir) -> bool:
-        undealt = [number for number in all_jobs(attempts) if attempts.attempt(number) is None]
-        if not undealt:
+    def has_unassigned_jobs(self, attempts: AttemptDir) -> bool:
+        unassigned = [number for number in all_jobs(attempts) if attempts.attempt(number) is None]
+        if not unassigned:
             return False
-        tasks = [self._tasks(attempts, number) for number in undealt]
+        tasks = [self._tasks(attempts, number) for number in unassigned]
         for found in tasks:
-            self._refuse_hopeless(found)
-        # Of a chain that is gone all is gone: what was seen to settle once needs not settle for every phase.
+            self._refuse_blocked(found)
+        # One key for the whole chain: once it is known to be gone, the other phases need not wait again.
         key = (self._run.state.jobs, 0, 0)
         if any(self._goes_on(task) for found in tasks for task in found.values()):
             self._absent.pop(key, None)
@@ -233,7 +232,7 @@ class Slurm(Launcher):
         jobs = all_jobs(attempts).values()
         return reasons_in_words(self.queue.tasks(jobs)) if jobs else ""
 
-    def fates(self, attempts: AttemptDir, attempt: Attempt) -> Mapping[int, str]:
+    def end_states(self, attempts: AttemptDir, attempt: Attempt) -> Mapping[int, str]:
         jobs = jobs_of(attempts, attempt.number)
         if jobs is None:
             return {}
@@ -242,33 +241,33 @@ class Slurm(Launcher):
         tasks = self._tasks(attempts, attempt.number)
         lost = [job for shard in silent if shard not in tasks and (job := jobs.id_of(shard))]
         try:
-            accounts = cli.ends_in_accounts(lost)
+            accounts = cli.states_in_accounting(lost)
         except SlurmUnavailable:
             accounts = {}
-        fates = {}
+        end_states = {}
         for shard in silent:
             task, record = tasks.get(shard), records.get(shard)
             state = task.state if task else accounts.get(jobs.id_of(shard) or "", "")
             node = (record.node if record else None) or (task.node if task else None)
-            fates[shard] = (state.lower() or "gone from SLURM's queue") + (f" on {node}" if node else "")
-        return fates
+            end_states[shard] = (state.lower() or "gone from SLURM's queue") + (f" on {node}" if node else "")
+        return end_states
 
     def interrupted(self, attempts: AttemptDir, attempt: Attempt) -> None:
-        """Jobs are to outlive their driver."""
+        """Nothing to do: jobs outlive their driver."""
 
     def _resources(self, phase: Phase) -> Resources:
-        """What a task of `phase` asks for. One that asks an endpoint is like a step: it needs no GPU."""
+        """The resources of a task of `phase`. A task that calls an endpoint needs no GPU, like a step."""
         return self.profile.shape(phase.name, phase.runs_on(self._run.recipe))
 
     def _tasks(self, attempts: AttemptDir, number: int) -> dict[int, QueueEntry]:
-        """What squeue says of every shard of attempt `number`, or said: it forgets tasks minutes after their end, and arrays run for hours."""
+        """The latest squeue entry of every shard of attempt `number`. Final states are remembered: squeue drops tasks minutes after their end."""
         jobs = jobs_of(attempts, number)
         if jobs is None:
             return {}
         if not cli.installed():
             raise SpartaError(
-                f"tasks of {attempts.phase.name} were submitted to SLURM, and there is no squeue here to see whether they run: go on where "
-                f"SLURM is, or, if none of them can be running any more, remove {jobs_file(attempts, number)}"
+                f"tasks of {attempts.phase.name} were submitted to SLURM, and there is no squeue here to check whether they run: continue on a machine "
+                f"with SLURM, or, if none of them can be running any more, remove {jobs_file(attempts, number)}"
             )
         now = jobs.by_shard(of_this_state(self._run.state.code, self.queue.tasks([jobs])))
         ended = self._ended.setdefault((attempts.folder, number), {})
@@ -276,30 +275,30 @@ class Slurm(Launcher):
         return {**ended, **now}
 
     def _silent(self, attempts: AttemptDir, attempt: Attempt) -> list[int]:
-        """Shards of `attempt` that have not said how they ended."""
-        said = {record.shard for record in attempts.records(attempt) if record.outcome in ("done", "failed")}
-        return [shard for shard in range(attempt.shards) if shard not in said]
+        """Shards of `attempt` whose records do not say how they ended."""
+        ended = {record.shard for record in attempts.records(attempt) if record.outcome in ("done", "failed")}
+        return [shard for shard in range(attempt.shards) if shard not in ended]
 
     def _settled(self, key: tuple[Path, int, int]) -> bool:
-        """Whether a task's absence has lasted for two answers of squeue: one may be wrong, and what the task wrote last may not be seen yet."""
+        """Whether a task has been missing for two answers of squeue: one answer may be wrong, and the task's last rows may not be visible yet."""
         since = self._absent.setdefault(key, time.monotonic())
         return time.monotonic() - since >= 2 * self.profile.poll_seconds
 
     def _goes_on(self, task: QueueEntry) -> bool:
-        """Whether more may come of a task: it is in the queue, and not stuck at its end on a node that does not answer."""
+        """Whether a task may still write rows: it is in the queue, and not stuck in COMPLETING on a node that does not answer."""
         if task.state != "COMPLETING":
             self._ending.pop(task.job, None)
             return task.live
         since = self._ending.setdefault(task.job, time.monotonic())
         return time.monotonic() - since < SECONDS_TO_COMPLETE
 
-    def _refuse_hopeless(self, tasks: Mapping[int, QueueEntry]) -> None:
-        """Raises SpartaError, the task and its like withdrawn, where one waits for what never comes."""
+    def _refuse_blocked(self, tasks: Mapping[int, QueueEntry]) -> None:
+        """Where a task waits for something that will not happen, cancel the pending tasks of its attempt and raise SpartaError."""
         stuck = [task for task in tasks.values() if task.state == "PENDING" and needs_a_person(task.reason)]
         if not stuck:
             return
         first = stuck[0]
-        with suppress(SlurmUnavailable):  # what is left waits as before, and is found at the next launch
+        with suppress(SlurmUnavailable):  # the next launch finds what is left
             cli.cancel([task.job for task in tasks.values() if task.state == "PENDING"])
         raise SpartaError(
             f"SLURM will not start job {first.job} ({first.name}): {needs_a_person(first.reason)} ({first.reason}); it was cancelled. Correct profile "
@@ -307,9 +306,10 @@ class Slurm(Launcher):
         )
 
     def _withdraw_empty(self, attempts: AttemptDir, number: int, tasks: Mapping[int, QueueEntry]) -> set[int]:
-        """Cancel tasks whose driver died at their submission: submitit hands them their work after sbatch has answered, and nobody will.
+        """Cancel tasks whose driver died while submitting them, and return their shards.
 
-        Their shards are returned. Only the driver that holds the run's lock may ask: it has noted the ids of all that it submitted itself.
+        Tasks get their pickles after sbatch has answered; these never will. Only the holder of the run's lock may call this: it has noted the
+        ids of everything that it submitted itself.
         """
         jobs = jobs_of(attempts, number)
         unnoted = {part.name for part in jobs.parts if part.job is None} if jobs else set()
@@ -320,7 +320,7 @@ class Slurm(Launcher):
             and task.live
             and not (attempts.logs / f"{cli.number_of(task.job)}_submitted.pkl").is_file()
         }
-        with suppress(SlurmUnavailable):  # they end by themselves, having waited for a minute
+        with suppress(SlurmUnavailable):  # they stop after waiting for a minute
             cli.cancel(sorted(empty.values()))
         return set(empty)
 
@@ -329,14 +329,14 @@ class Slurm(Launcher):
             return min(map(cli.largest_array, self.places(self.clusters) or (None,)))
 
     def _avoided(self, attempts: AttemptDir, excluded: Sequence[str]) -> list[str]:
-        """Nodes on which tasks of this phase failed again and again, while others did their work."""
+        """Nodes on which tasks of this phase failed repeatedly while other nodes succeeded."""
         failed, done = Counter[str](), Counter[str]()
         for attempt in attempts.all():
             ended = self._ended.get((attempts.folder, attempt.number), {})
             for shard in range(attempt.shards):
                 record, task = attempts.record(attempt.number, shard), ended.get(shard)
                 if record is None:
-                    # It did not even come to saying that it began.
+                    # It failed before it could write a record.
                     if task is not None and task.node and task.state not in BLAMELESS:
                         failed[task.node] += 1
                 elif record.node is not None and record.said is None:
@@ -344,8 +344,8 @@ class Slurm(Launcher):
         bad = {node for node, count in failed.items() if count >= FAILURES_TO_AVOID and count > done[node]}
         # Where tasks fail everywhere, no node is to blame.
         on_gpus = attempts.phase.runs_on(self._run.recipe) == "gpu"
-        there = self.profile.nodes if on_gpus else len({*failed, *done})
-        return sorted(bad - set(excluded)) if len(bad) < there else []
+        nodes = self.profile.nodes if on_gpus else len({*failed, *done})
+        return sorted(bad - set(excluded)) if len(bad) < nodes else []
 
 
 def reasons_in_words(tasks: Sequence[QueueEntry]) -> str:

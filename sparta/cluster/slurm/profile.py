@@ -1,7 +1,7 @@
-"""A profile: one cluster, what a task asks of it and what holds for every job. Nothing in it changes a result.
+"""A profile: one SLURM cluster, the resources that a task requests, and settings for every job. Nothing in it changes a result.
 
-A profile is a YAML file that says only what differs from the defaults; slurm/profiles/template.yaml names every key. What submits jobs asks
-`Profile.shape` and never looks at the sections themselves.
+A profile is a YAML file that lists only what differs from the defaults; slurm/profiles/template.yaml has every key. The launcher calls
+`Profile.shape` and does not read the sections.
 """
 
 import re
@@ -34,7 +34,7 @@ _HAS_A_KEY = {
     "mem": "memory",
     **dict.fromkeys(("clusters", "cluster"), "clusters"),
 }
-"""sbatch option -> the key of a profile that says it."""
+"""sbatch option -> the key of a profile that sets it."""
 
 
 def _of(pattern: str, what: str) -> Callable[[str], str]:
@@ -65,11 +65,11 @@ Line = Annotated[str, AfterValidator(_of(r"[^\0\r\n]*[^\s\0][^\0\r\n]*", "one li
 
 
 class Shape(Rules):
-    """What one task asks for. What is null is inherited: a phase's from gpu or cpu, theirs from the profile."""
+    """The resources of one task. null is inherited: by a phase from gpu or cpu, by these from the profile."""
 
     partition: Name | None = Field(default=None, description="of these jobs")
     qos: Name | None = Field(default=None, description="quality of service of these jobs")
-    account: Name | None = Field(default=None, description="what these jobs are charged to")
+    account: Name | None = Field(default=None, description="the account charged for these jobs")
     constraint: Constraint | None = Field(default=None, description="features of a node, as a100&nvlink")
     time: int | None = Field(
         default=None,
@@ -88,47 +88,47 @@ class Shape(Rules):
 
 GPU_TASK = Shape(time=240, cpus=8, gpus=1)
 STEP = Shape(time=60, cpus=2, gpus=0)
-"""What holds where a profile says nothing."""
+"""Defaults where a profile sets nothing."""
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What one task of a phase asks for, resolved. What is None is left to the cluster, and not asked for at all."""
+    """The resolved resources of one task. None: not requested, the cluster's default applies."""
 
     partition: str | None
     qos: str | None
     account: str | None
     constraint: str | None
     exclude: tuple[str, ...]
-    """Nodes that it must not run on; may be empty."""
+    """Nodes that it must not run on."""
     minutes: int
     """Time limit."""
     cpus: int
     memory: str | None
-    """On its node, in SLURM's form: 64G."""
+    """Host memory, in SLURM's notation: 64G."""
     gpus: int
     gpu_type: str | None
-    """None without GPUs, and where any type will do."""
+    """None: no GPUs, or any type."""
 
 
 class Profile(Rules):
-    """One cluster. What contradicts itself (a time limit too short for the signal, more tasks than GPUs) is refused when it is read."""
+    """One cluster. Contradictions (a time limit too short for the signal, more tasks than GPUs) are refused when it is loaded."""
 
-    name: str = Field(min_length=1, description="what messages call the cluster")
+    name: str = Field(min_length=1, description="the cluster's name in messages")
     nodes: int = Field(ge=1, description="nodes that a run may use")
     gpus_per_node: int = Field(ge=1, description="GPUs of one node")
     gpu_type: Name | None = Field(default=None, description="SLURM's name of it, as a100; null: any")
     gpu_memory_gib: float | None = Field(
         default=None,
         gt=0,
-        description="of one GPU; trainings that are reckoned to take more are refused. null: not known",
+        description="of one GPU; trainings that are estimated to need more are refused. null: not known",
     )
     gpus_by: Literal["gpus-per-node", "gres"] = Field(
         default="gpus-per-node",
-        description="the option of sbatch that asks for GPUs; gres where the cluster knows no other",
+        description="the sbatch option that requests GPUs; gres for clusters that only support that one",
     )
     at_once: int | None = Field(
-        default=None, ge=1, description="most array tasks that run together; null: nodes * gpus_per_node"
+        default=None, ge=1, description="most array tasks at the same time; null: nodes * gpus_per_node"
     )
     clusters: tuple[Cluster, ...] = Field(
         default=(),
@@ -139,7 +139,7 @@ class Profile(Rules):
         default=None, description="quality of service of every job; null: the cluster's default"
     )
     account: Name | None = Field(
-        default=None, description="what every job is charged to; null: the user's default"
+        default=None, description="the account charged for every job; null: the user's default"
     )
     constraint: Constraint | None = Field(
         default=None, description="features of a node, for every job, as a100&nvlink"
@@ -148,25 +148,27 @@ class Profile(Rules):
     gpu: Shape = Field(default=Shape(), description="array tasks; null: 4 hours, 8 cores, 1 GPU")
     cpu: Shape = Field(
         default=Shape(),
-        description="steps, such as merge, and array tasks that ask an endpoint; null: 1 hour, 2 cores",
+        description="steps, such as merge, and array tasks that call an endpoint; null: 1 hour, 2 cores",
     )
-    phases: dict[str, Shape] = Field(default={}, description="what one phase asks for otherwise")
+    phases: dict[str, Shape] = Field(default={}, description="what one phase requests instead")
     setup: tuple[Line, ...] = Field(default=(), description="lines of shell before Python, in every job")
     python: Line | None = Field(
-        default=None, description="the interpreter's command in jobs; null: the one that submits"
+        default=None, description="the Python command in jobs; null: the interpreter that submits"
     )
     sbatch: dict[str, str | Literal[True]] = Field(
         default={}, description="more options of sbatch, without the dashes; true: an option without a value"
     )
     srun: tuple[Line, ...] = Field(default=(), description="more arguments of srun")
     signal_seconds: int = Field(
-        default=120, ge=1, description="how long before its time limit a task is told to stop (SIGUSR2)"
+        default=120, ge=1, description="how long before its time limit a task is signalled to stop (SIGUSR2)"
     )
     poll_seconds: float = Field(default=15.0, gt=0, description="how often squeue is asked")
     patience_minutes: float = Field(
-        default=30.0, ge=0, description="how long the controller may be silent before the driver stops"
+        default=30.0, ge=0, description="how long SLURM's controller may not answer before the driver stops"
     )
-    max_timeouts: int = Field(default=20, ge=0, description="how often a task may go on after its time limit")
+    max_timeouts: int = Field(
+        default=20, ge=0, description="how often a task may continue after its time limit"
+    )
 
     @field_validator("phases")
     @classmethod
@@ -187,7 +189,7 @@ class Profile(Rules):
         slots = self.nodes * self.gpus_per_node
         if self.at_once is not None and self.at_once > slots:
             raise ValueError(
-                f"at_once is {self.at_once}, but {self.nodes} nodes of {self.gpus_per_node} GPUs run {slots} tasks: lower at_once, or "
+                f"at_once is {self.at_once}, but {self.nodes} nodes of {self.gpus_per_node} GPUs can run {slots} tasks: lower at_once, or "
                 "correct nodes and gpus_per_node"
             )
         for where, shape in self._sections():
@@ -200,7 +202,7 @@ class Profile(Rules):
 
     @model_validator(mode="after")
     def _time_enough(self) -> Self:
-        """SLURM sends the signal up to a minute early: a task whose limit is not above both together is told to stop as it starts."""
+        """SLURM may send the signal up to a minute early: a time limit below both together would stop a task as it starts."""
         least = (self.signal_seconds + 60) // 60 + 1
         for where, shape in self._sections():
             whose = where.removeprefix("phases.")
@@ -228,14 +230,13 @@ class Profile(Rules):
 
     @property
     def width(self) -> int:
-        """Most array tasks that run together."""
+        """The most array tasks that run at the same time."""
         return self.at_once or self.nodes * self.gpus_per_node
 
     def shape(self, phase_name: str, device: Device) -> Resources:
-        """What a task of `phase_name` asks for on `device`.
+        """The resources of a task of `phase_name` on `device`.
 
-        What the phase says of itself comes first, then the section of the device, then the profile, then the defaults. A phase
-        that says nothing of itself has the shape of its device.
+        The first that is set counts: the phase's own section, the section of the device, the profile, the default.
         """
         own = self.phases.get(phase_name, Shape())
         section, default = (self.gpu, GPU_TASK) if device == "gpu" else (self.cpu, STEP)
@@ -259,18 +260,18 @@ class Profile(Rules):
 
 
 def load_profile(source: str | Path) -> Profile:
-    """The profile called `source`: a YAML file, or a name under slurm/profiles.
+    """The profile `source`: a YAML file, or a name under slurm/profiles.
 
-    Raises SpartaError naming the file and the key, or the profiles that there are.
+    Raises SpartaError naming the file and the key, or the available profiles.
     """
     path = find_profile(source)
     return validated(Profile, read_mapping(path, "profile", _Loader), f"profile {path}")
 
 
 def minutes_of(text: str) -> int:
-    """Minutes, rounded up, of a time as sbatch takes it: "90", "1:30:00", "2-12", "2-12:30", "1-06:30:00".
+    """Minutes, rounded up, of a time in sbatch's notation: "90", "1:30:00", "2-12", "2-12:30", "1-06:30:00".
 
-    Raises ValueError for anything else, also for SLURM's minutes:seconds, which most people read as hours and minutes.
+    Raises ValueError for anything else, including SLURM's minutes:seconds, which most people read as hours and minutes.
     """
     if found := re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text.strip(), re.ASCII):
         days, first, second, third = (int(part) if part else None for part in found.groups())
@@ -281,7 +282,7 @@ def minutes_of(text: str) -> int:
         if second is None:
             return first
         raise ValueError(
-            f"{text!r} is minutes and seconds to SLURM: write {first}:{second:02d}:00 for hours and minutes, or {first} for minutes"
+            f"SLURM reads {text!r} as minutes and seconds: write {first}:{second:02d}:00 for hours and minutes, or {first} for minutes"
         )
     raise ValueError(
         f"{text!r} is not a time: write minutes (90), hours:minutes:seconds (1:30:00), days-hours (2-12) or days-hours:minutes:seconds (1-06:30:00)"
@@ -293,15 +294,15 @@ def _over(below: Shape, above: Shape) -> Shape:
 
 
 def _option(key: Any, value: Any) -> tuple[str, str | Literal[True]]:
-    """An option of sbatch in the form that is kept, or ValueError."""
+    """An option of sbatch, normalized. Raises ValueError where a profile may not set it."""
     if not isinstance(key, str) or not re.fullmatch(r"[a-z][a-z0-9_-]+", key):
         raise ValueError(
-            f"{key!r} is not an option of sbatch: write its long name without the dashes before it"
+            f"{key!r} is not an option of sbatch: write its long name, without the leading dashes"
         )
     name = key.replace("_", "-")
     if name in _HAS_A_KEY:
-        raise ValueError(f"{name} has a key of its own in a profile, {_HAS_A_KEY[name]}: say it there")
-    # sbatch takes the beginning of an option's name for the whole of it.
+        raise ValueError(f"{name} has its own key in a profile, {_HAS_A_KEY[name]}: set it there")
+    # sbatch accepts abbreviated option names.
     for option in (*_SET_BY_THE_SUITE, *_HAS_A_KEY):
         if option.startswith(name):
             raise ValueError(f"{option} is set by the suite itself: take {key} out")
@@ -312,7 +313,7 @@ def _option(key: Any, value: Any) -> tuple[str, str | Literal[True]]:
         if text.strip() and not re.search(r"[\0\r\n]", text):
             return name, text
     raise ValueError(
-        f"{key} takes text or a number in one line, or true for an option without a value, not {value!r}"
+        f"{key} takes one line of text or a number, or true for an option without a value, not {value!r}"
     )
 
 
@@ -328,7 +329,7 @@ def find_profile(source: str | Path) -> Path:
 
 
 class _Loader(Loader):
-    """YAML without its numbers to base 60 and 8: 1:30:00 is a time, not 5400, and 060 is not 48."""
+    """YAML without sexagesimal and octal numbers: 1:30:00 is a time, not 5400, and 060 is not 48."""
 
 
 _Loader.yaml_implicit_resolvers = {

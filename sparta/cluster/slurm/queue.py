@@ -1,4 +1,4 @@
-"""squeue, asked seldom, believed for a while, and not given up on at its first silence."""
+"""Cached answers of squeue that tolerate a controller that does not answer for a while."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,18 +18,18 @@ SECONDS_BETWEEN_TRIES = 2.0
 
 
 class Queue:
-    """What squeue says, at most `every` seconds old, or older while the controller is silent, for up to `patience` seconds."""
+    """Answers of squeue, at most `every` seconds old; older while the controller does not answer, for up to `patience` seconds."""
 
     def __init__(self, every: float, patience: float) -> None:
         self._every = every
         self._patience = patience
         self._known: dict[tuple[frozenset[str], frozenset[str | None]], tuple[float, list[QueueEntry]]] = {}
-        self._heard = time.monotonic()
+        self._answered = time.monotonic()
         self.silence = ""
-        """What the controller's silence looks like, while it lasts."""
+        """Why the controller does not answer; empty while it does."""
 
     def tasks(self, of: Iterable[Jobs]) -> list[QueueEntry]:
-        """Tasks of these jobs, those that ended minutes ago included. Raises SpartaError after too long a silence."""
+        """Tasks of these jobs, including tasks that ended minutes ago. Raises SpartaError after `patience` seconds without an answer."""
         key = names_and_places(of)
         asked, known = self._known.get(key, (None, None))
         while asked is None or time.monotonic() - asked >= self._every:
@@ -41,25 +41,25 @@ class Queue:
                     time.sleep(SECONDS_BETWEEN_TRIES)
                     continue
             else:
-                self._heard, self.silence = time.monotonic(), ""
+                self._answered, self.silence = time.monotonic(), ""
             asked = time.monotonic()
             self._known[key] = (asked, known)
         return known or []
 
-    def _note_silence(self, said: str) -> None:
-        self.silence = said
-        if time.monotonic() - self._heard > self._patience:
+    def _note_silence(self, reason: str) -> None:
+        self.silence = reason
+        if time.monotonic() - self._answered > self._patience:
             raise SpartaError(
-                f"SLURM has not answered for {self._patience / 60:.0f} min ({said}): jobs that run go on by themselves, and the same command "
-                "finds them again when it answers"
+                f"SLURM has not answered for {self._patience / 60:.0f} min ({reason}): running jobs continue without the driver; run the same "
+                "command again when SLURM answers"
             )
 
 
 @dataclass(frozen=True)
-class Seen:
-    """The SLURM jobs of a run's unfinished iterations, by folder and number of their attempt, and what squeue says of them.
+class QueueSnapshot:
+    """The SLURM jobs of a run's unfinished iterations, by folder and number of their attempt, and squeue's entries for them.
 
-    tasks: by the job's name. silence: why squeue said nothing.
+    tasks: entries by job name. silence: why squeue did not answer; None if it did.
     """
 
     jobs: Mapping[tuple[Path, int], Jobs]
@@ -67,22 +67,22 @@ class Seen:
     silence: str | None = None
 
     def numbers(self, attempts: AttemptDir) -> list[int]:
-        """Attempts that jobs were submitted for, also those that nothing has been dealt to."""
+        """Numbers of attempts with submitted jobs, including attempts whose keys are not assigned yet."""
         return sorted(number for folder, number in self.jobs if folder == attempts.folder)
 
     def of(self, attempts: AttemptDir, number: int) -> dict[int, QueueEntry]:
-        """What squeue says of attempt `number`, by shard."""
+        """squeue's entries for attempt `number`, by shard."""
         jobs = self.jobs.get((attempts.folder, number))
         return jobs.by_shard(task for name in jobs.names for task in self.tasks.get(name, ())) if jobs else {}
 
     @property
-    def living(self) -> list[QueueEntry]:
+    def live(self) -> list[QueueEntry]:
         """Jobs of the run that are queued or running."""
         return [task for found in self.tasks.values() for task in found if task.live]
 
 
-def ask(run: Run, committed: set[int]) -> Seen:
-    """Ask squeue, once, about the jobs of all iterations that are not committed."""
+def ask(run: Run, committed: set[int]) -> QueueSnapshot:
+    """Call squeue once, for the jobs of all iterations that are not committed."""
     folders = [
         AttemptDir(run, phase, t)
         # jobs/ has a folder for an iteration, too
@@ -96,14 +96,14 @@ def ask(run: Run, committed: set[int]) -> Seen:
         for number, found in all_jobs(attempts).items()
     }
     if not jobs:
-        return Seen({}, {})
+        return QueueSnapshot({}, {})
     if not cli.installed():
-        return Seen(jobs, {}, "its commands are not on PATH here")
+        return QueueSnapshot(jobs, {}, "its commands are not on PATH here")
     tasks: dict[str, list[QueueEntry]] = {}
     try:
         known = cli.tasks_named(*names_and_places(jobs.values()))
         for task in of_this_state(run.state.code, known):
             tasks.setdefault(task.name, []).append(task)
     except (SlurmUnavailable, SpartaError) as error:
-        return Seen(jobs, {}, str(error))
-    return Seen(jobs, tasks)
+        return QueueSnapshot(jobs, {}, str(error))
+    return QueueSnapshot(jobs, tasks)

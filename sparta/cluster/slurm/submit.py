@@ -1,7 +1,7 @@
-"""From tasks to an sbatch script and into the queue: one array for the shards of an attempt, several where the cluster's arrays are small.
+"""Submits the shards of an attempt: one array, or several where the cluster limits the size of arrays.
 
-Script, pickles and what happens inside the job are submitit's. sbatch is run from here: its answer is waited for, but not for ever; its
-silence is borne, like squeue's; and which id a job has is not guessed from the first number that it prints.
+submitit makes the script and the pickles, and runs inside the job. This module calls sbatch itself, for three reasons: a time-out, retries while
+the controller does not answer, and a job id that is parsed reliably instead of taken from the first number in the output.
 """
 
 import re
@@ -26,25 +26,25 @@ from sparta.errors import SpartaError
 from sparta.store import files
 
 SECONDS_TO_SUBMIT = 180.0
-"""What sbatch is given: asked to come again later by the controller, it does so by itself for two minutes."""
+"""Time-out of sbatch, which itself retries for up to two minutes where the controller is busy."""
 SECONDS_BETWEEN_TRIES = (2.0, 30.0)
-"""Before sbatch is asked again after a silence: at first, and at most."""
+"""Pause before sbatch is called again when the controller did not answer: at first, and at most."""
 
 _SILENT = re.compile(
     r"socket timed out|unable to contact|temporarily un(able|available)|standby|connection (refused|reset|timed out)|zero bytes|slurmctld",
     re.IGNORECASE,
 )
-"""What sbatch says where the controller has not decided anything, or nobody knows what."""
+"""Messages of sbatch after which nobody knows whether the job was queued."""
 _ANSWER = re.compile(
     r"Submitted batch job (\d+)(?: on cluster ([\w.-]+))?|^(\d+)(?:;([\w.-]+))?\s*$", re.MULTILINE
 )
-"""What sbatch says to a job that it has queued: in words, or, asked for --parsable, its number and the cluster."""
+"""The answer of sbatch for a queued job: a sentence, or, with --parsable, number and cluster."""
 _REMEDIES = [
     (re.compile(words, re.IGNORECASE), remedy)
     for words, remedy in (
         (
             r"(QOS|Assoc)\w*(Max|Limit)|job submit limit|MaxJobCount|violates accounting",
-            "a limit of the cluster is reached: wait until other jobs have ended, or submit fewer at once (a smaller cluster.tasks, fewer --iters),",
+            "a limit of the cluster is reached: wait until other jobs have ended, or submit fewer jobs (a smaller cluster.tasks, fewer --iters),",
         ),
         (
             r"writing script/environment",
@@ -72,13 +72,13 @@ _REMEDIES = [
         ),
     )
 ]
-"""By what sbatch says, the first that fits: whose fault it is, and what helps."""
+"""Causes and remedies by sbatch's message; the first match counts."""
 _OTHERWISE = "correct what it names, in the profile or on the cluster,"
 
 
 @dataclass(frozen=True)
 class Array:
-    """Tasks to be submitted together: `work` for shards first to first + count - 1, at most `throttle` of them at once."""
+    """One job array: `work` for shards first to first + count - 1, at most `throttle` of them at the same time."""
 
     name: str
     work: ShardJob
@@ -91,26 +91,26 @@ class Array:
     dependency: str | None = None
     hold: bool = False
     clusters: tuple[str, ...] = ()
-    """Those that sbatch chooses from; none for the one that SLURM's commands ask by themselves."""
+    """Clusters that sbatch chooses from; empty: the default cluster."""
     places: tuple[str, ...] = ()
-    """Those to ask for its job; none as above."""
+    """Clusters to ask about its job; empty: the default cluster."""
 
 
 def throttles(width: int, sizes: Sequence[int]) -> list[int]:
-    """`width` tasks at once shared out to arrays of these sizes, at least one each, so that the last of them ends as early as it can.
+    """Split `width` tasks at once among arrays of these sizes, at least one each, so that the last array ends as early as possible.
 
-    Raises SpartaError where the arrays are more than that.
+    Raises SpartaError where there are more arrays than `width`.
     """
     if len(sizes) > width:
         raise SpartaError(
-            f"a phase would be {len(sizes)} jobs, since arrays are small on this cluster (MaxArraySize), and no array holds those back to the "
-            f"{width} that may run at once: lower cluster.tasks (at most {width} will do), or raise cluster.at_once or the profile's at_once"
+            f"a phase would need {len(sizes)} arrays, because arrays are small on this cluster (MaxArraySize), and these cannot be limited to the "
+            f"{width} tasks that may run at once: lower cluster.tasks ({width} is small enough), or raise cluster.at_once or the profile's at_once"
         )
     rounds = -(-sum(sizes) // width)
     while sum(-(-size // rounds) for size in sizes) > width:
         rounds += 1
     shares = [-(-size // rounds) for size in sizes]
-    # What is left over spares the arrays with most tasks a place.
+    # Places that are left over go to the arrays with the most tasks a place.
     for _ in range(min(width, sum(sizes)) - sum(shares)):
         most = max(range(len(sizes)), key=lambda part: sizes[part] / shares[part])
         shares[most] += 1
@@ -118,7 +118,7 @@ def throttles(width: int, sizes: Sequence[int]) -> list[int]:
 
 
 def parameters(array: Array, profile: Profile) -> dict[str, Any]:
-    """What submitit is told of `array`; None: not asked for."""
+    """submitit's parameters for `array`; None: not requested."""
     asked = array.resources
     more: dict[str, Any] = {"requeue": True, "kill-on-invalid-dep": "yes", "chdir": str(array.code)}
     if array.hold:
@@ -144,21 +144,21 @@ def parameters(array: Array, profile: Profile) -> dict[str, Any]:
         "array_parallelism": array.throttle,
         "signal_delay_s": profile.signal_seconds,
         "stderr_to_stdout": True,
-        # submitit's own default is a key that clusters which track them would refuse.
+        # Clusters that track wckeys would refuse submitit's default.
         "wckey": None,
-        # The copy comes first: the interpreter also looks in its working folder, which is the copy too.
+        # The snapshot must come first; the working directory, which Python also searches, is the snapshot too.
         "setup": [
             *profile.setup,
             f'export PYTHONPATH={shlex.quote(str(array.code))}"${{PYTHONPATH:+:$PYTHONPATH}}"',
         ],
-        # Since SLURM 22.05 a step does not take the job's cores unless it asks.
+        # Since SLURM 22.05 a step does not inherit the job's --cpus-per-task.
         "srun_args": [f"--cpus-per-task={asked.cpus}", *profile.srun],
         "additional_parameters": {**more, **profile.sbatch},
     }
 
 
 def script(array: Array, profile: Profile) -> str:
-    """The sbatch script that `submit` would hand in."""
+    """The sbatch script of `array`."""
     from submitit.slurm.slurm import _make_sbatch_string
 
     python = profile.python or shlex.quote(sys.executable)
@@ -172,26 +172,26 @@ def script(array: Array, profile: Profile) -> str:
 
 
 def left_to_the_user(array: Array, profile: Profile) -> list[str]:
-    """Variables with a person's own defaults for sbatch (SBATCH_ACCOUNT and the like) that hold because the profile says nothing of it."""
+    """The user's own defaults for sbatch (SBATCH_ACCOUNT and the like) that stay in force because the profile does not set them."""
     asked = array.resources
-    said = {
+    by_variable = {
         "SBATCH_ACCOUNT": asked.account,
         "SBATCH_CONSTRAINT": asked.constraint,
         "SBATCH_PARTITION": asked.partition,
         "SBATCH_QOS": asked.qos,
         "SBATCH_RESERVATION": profile.sbatch.get("reservation"),
     }
-    return [name for name, value in said.items() if value is None]
+    return [name for name, value in by_variable.items() if value is None]
 
 
 def submit(array: Array, profile: Profile, say: Callable[[str], None] = lambda text: None) -> str:
-    """Hand `array` in; the job's id (`cli.job_on`). `say` is told, once, that SLURM does not answer.
+    """Submit `array` and return the job's id (`cli.job_on`). `say` gets one message if SLURM does not answer.
 
-    Raises SpartaError with sbatch's own words where it refuses, or where nothing is heard for `profile.patience_minutes`.
+    Raises SpartaError with sbatch's message where it refuses, or where SLURM does not answer for `profile.patience_minutes`.
     """
     cli.require("sbatch", "srun")
     with files.os_errors_named(array.logs):
-        # Pickles lie there, which nobody else may put or read.
+        # submitit's pickles: no other user may read or replace them.
         array.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         prepared = _StagedScript(array)
         try:
@@ -204,7 +204,7 @@ def submit(array: Array, profile: Profile, say: Callable[[str], None] = lambda t
 
 
 class _StagedScript:
-    """The script of an array and the pickles of its tasks, under names that say no job yet."""
+    """The script of an array and the pickles of its tasks, under temporary names until the job's id is known."""
 
     def __init__(self, array: Array) -> None:
         self._array, mark = array, uuid4().hex
@@ -223,9 +223,9 @@ class _StagedScript:
             task.dump(path)
 
     def hand_over(self, job: str) -> None:
-        """Put everything where the tasks of `job`, which may have started, look for it.
+        """Rename everything to where the tasks of `job`, which may have started, look for it.
 
-        Raises SpartaError, the job withdrawn, where a job of another cluster has its number, and so its files.
+        Where a job of another cluster has the same number and so the same files, cancel `job` and raise SpartaError.
         """
         from submitit.core.utils import JobPaths
 
@@ -238,36 +238,36 @@ class _StagedScript:
             with cli.answering(f"end job {job} when it does"):
                 cli.cancel([job])
             raise SpartaError(
-                f"job {job} has the number of another job of this phase on another cluster, and was withdrawn: run the same command again"
+                f"job {job} has the same number as a job of this phase on another cluster, and was cancelled: run the same command again"
             )
         for path, target in zip(self._pickles, targets, strict=True):
             path.rename(target.submitted_pickle)
         self.script.rename(targets[0].submission_file)
 
     def remove(self) -> None:
-        """Leave nothing that was not handed over."""
+        """Remove what was not handed over."""
         for path in (self.script, *self._pickles):
-            with suppress(OSError):  # an error that is on its way says more
+            with suppress(OSError):  # it would hide the original error
                 path.unlink(missing_ok=True)
 
 
 def _queued(array: Array, path: Path, profile: Profile, say: Callable[[str], None]) -> str:
-    """Have sbatch queue `path`; the job's id. After a silence, what may be there is withdrawn before sbatch is asked again."""
+    """Have sbatch queue `path` and return the job's id. Where SLURM did not answer, a job that it may have queued is cancelled before a retry."""
     patience = profile.patience_minutes * 60
-    give_up = time.monotonic() + patience
+    deadline = time.monotonic() + patience
     pause, most = SECONDS_BETWEEN_TRIES
     silences = 0
     while True:
         try:
             if silences:
-                # Nobody heard that job's id, and without it nobody gives it its work.
+                # Without its id, that job can never get its pickles.
                 _end([array.name], array.code.parent, array.places)
             job = _ask_sbatch(path, array, profile)
         except SlurmUnavailable as silence:
-            left = give_up - time.monotonic()
+            left = deadline - time.monotonic()
             if left <= 0:
                 raise SpartaError(
-                    f"SLURM has not answered for {patience / 60:.0f} min, last asked to queue {array.name} ({silence}): run the same command "
+                    f"SLURM has not answered for {patience / 60:.0f} min when asked to queue {array.name} ({silence}): run the same command "
                     "again when it does, nothing is lost"
                 ) from None
             if not silences:
@@ -279,22 +279,20 @@ def _queued(array: Array, path: Path, profile: Profile, say: Callable[[str], Non
             pause = min(1.5 * pause, most)
         except SpartaError as error:
             try:
-                withdraw([array.name], array.code.parent, array.places)
+                cancel_named([array.name], array.code.parent, array.places)
             except SpartaError as more:
                 raise SpartaError(f"{error}; {more}") from None
             raise
         else:
             if silences:
-                with suppress(
-                    SlurmUnavailable
-                ):  # a job without its work ends by itself, a minute after it began
-                    # One that sbatch was silent about may have come into the queue only now.
+                with suppress(SlurmUnavailable):  # a job without pickles stops a minute after its start
+                    # A job of an unanswered call may have entered the queue only now.
                     _end([array.name], array.code.parent, array.places, but=job)
             return job
 
 
 def _ask_sbatch(path: Path, array: Array, profile: Profile) -> str:
-    """Run sbatch on `path`; the id of the job of `array`. Raises Silent, or SpartaError where it refuses."""
+    """Run sbatch on `path` and return the id of the job of `array`. Raises SlurmUnavailable, or SpartaError where sbatch refuses."""
     try:
         done = subprocess.run(
             ["sbatch", str(path)],
@@ -303,67 +301,69 @@ def _ask_sbatch(path: Path, array: Array, profile: Profile) -> str:
             text=True,
             errors="replace",
             timeout=SECONDS_TO_SUBMIT,
-            env=cli.free_of_this_job(keep=left_to_the_user(array, profile)),
+            env=cli.clean_environment(keep=left_to_the_user(array, profile)),
             check=False,
         )
     except subprocess.TimeoutExpired:
         raise SlurmUnavailable(f"sbatch gave no answer for {SECONDS_TO_SUBMIT:.0f} s") from None
     except OSError as error:
         raise SpartaError(
-            f"{shutil.which('sbatch') or 'sbatch'} could not be run ({error.strerror}): see to SLURM's commands and run the same command again"
+            f"{shutil.which('sbatch') or 'sbatch'} could not be run ({error.strerror}): check SLURM's commands and run the same command again"
         ) from None
     if done.returncode:
-        said = _words(done.stderr) or _words(done.stdout) or f"exit status {done.returncode}"
-        # Complaints may precede the verdict.
-        if _SILENT.search(said.rpartition("submission failed:")[2]):
-            raise SlurmUnavailable(said)
-        raise _refused(said, profile)
+        message = _words(done.stderr) or _words(done.stdout) or f"exit status {done.returncode}"
+        # Warnings may precede the final message.
+        if _SILENT.search(message.rpartition("submission failed:")[2]):
+            raise SlurmUnavailable(message)
+        raise _refused(message, profile)
     if answers := _ANSWER.findall(done.stdout):
         number, cluster, parsable, other = answers[-1]
         only = array.places[0] if len(array.places) == 1 else None
-        there = cluster or other or only
-        if there or not array.places:
-            return cli.job_on(number or parsable, there)
-    # A wrapper that says it in words of its own, or not where; the controller knows whom it has queued.
+        on = cluster or other or only
+        if on or not array.places:
+            return cli.job_on(number or parsable, on)
+    # A wrapper of sbatch changed its output, or left the cluster out: ask squeue for the job.
     tasks = of_this_state(array.code.parent, cli.tasks_named([array.name], array.places or (None,)))
-    living = {task.whole for task in tasks if task.live and task.state != "COMPLETING"}
-    jobs = living or {task.whole for task in tasks}
+    live = {task.whole for task in tasks if task.live and task.state != "COMPLETING"}
+    jobs = live or {task.whole for task in tasks}
     if len(jobs) != 1:
         raise SpartaError(
             f'sbatch did not say which job it queued: it printed "{_words(done.stdout)}", and squeue knows {len(jobs)} jobs called {array.name}; '
-            "see to what answers in sbatch's place and run the same command again, nothing is lost"
+            "check the wrapper that prints it and run the same command again, nothing is lost"
         )
     return jobs.pop()
 
 
-def withdraw(names: Sequence[str], code: Path, places: Sequence[str]) -> None:
-    """End what is queued or running under these names and works below `code`. Raises SpartaError where SLURM does not answer.
+def cancel_named(names: Sequence[str], code: Path, places: Sequence[str]) -> None:
+    """Cancel queued and running jobs of these names whose working directory is below `code`. Raises SpartaError where SLURM does not answer.
 
-    places: the clusters to ask; none for the one that SLURM's commands ask by themselves.
+    places: the clusters to ask; empty: the default cluster.
     """
     listed = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
-    with cli.answering(f"jobs may be left ({listed}), the same command or --cancel ends them when it does"):
+    with cli.answering(
+        f"jobs may be left ({listed}), the same command or --cancel cancels them when it does"
+    ):
         _end(names, code, places)
 
 
 def _end(names: Sequence[str], code: Path, places: Sequence[str], but: str | None = None) -> None:
-    """Cancel what lives under these names and works below `code`, the job `but` excepted. Raises Silent."""
+    """Cancel live jobs of these names whose working directory is below `code`, except the job `but`. Raises SlurmUnavailable."""
     tasks = of_this_state(code, cli.tasks_named(names, places or (None,)))
     cli.cancel([task.job for task in tasks if task.live and task.whole != but])
 
 
 def _words(text: str) -> str:
-    """What sbatch said, without what its wrappers said; all of it where it said nothing."""
-    said = " ".join(line.strip() for line in text.splitlines() if line.startswith("sbatch:"))
-    return said.replace("sbatch: error: ", "").replace("sbatch: fatal: ", "") or " ".join(text.split())
+    """The lines of sbatch itself, without those of wrappers; the whole text where there are none."""
+    own = " ".join(line.strip() for line in text.splitlines() if line.startswith("sbatch:"))
+    return own.replace("sbatch: error: ", "").replace("sbatch: fatal: ", "") or " ".join(text.split())
 
 
-def _refused(said: str, profile: Profile) -> SpartaError:
+def _refused(message: str, profile: Profile) -> SpartaError:
     return SpartaError(
-        f"sbatch refused a job of profile {profile.name}: {said}; {remedy_for(said)} and run the same command again, nothing is lost"
+        f"sbatch refused a job of profile {profile.name}: {message}; {remedy_for(message)} and run the same command again, nothing is lost"
     )
 
 
-def remedy_for(said: str) -> str:
-    """What to do when sbatch has refused a job with these words."""
-    return next((remedy for cause, remedy in _REMEDIES if cause.search(said)), _OTHERWISE)
+def remedy_for(message: str) -> str:
+    """What to do after sbatch has refused a job with `message`."""
+    return next((remedy for cause, remedy in _REMEDIES if cause.search(message)), _OTHERWISE)

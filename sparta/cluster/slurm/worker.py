@@ -1,7 +1,7 @@
-"""What runs inside a SLURM job: one shard of an attempt, or one after the other the steps between two phases of a detached launch.
+"""What runs inside a SLURM job: one shard of an attempt, or, in a detached launch, the steps between two array phases.
 
-submitit calls a `Work`, and its `checkpoint` when SLURM's signal has come: shortly before the time limit, or because somebody of higher
-priority needs the node. The task is then requeued and continues its shard at the first missing key, a training at the update it was at.
+submitit calls a `ShardJob`, and its `checkpoint` after SLURM's signal: shortly before the time limit, or at preemption. The task is then requeued
+and continues its shard at the first missing key, a training at the update where it stopped.
 """
 
 import signal
@@ -17,7 +17,7 @@ from typing import Any
 from sparta.cluster.attempts import Piece
 from sparta.cluster.gpu_time import measure
 from sparta.cluster.parallelism import sharded
-from sparta.cluster.task import leave_for_requeue, run_and_tell
+from sparta.cluster.task import note_requeue, run_and_log
 from sparta.errors import SpartaError
 from sparta.methods.registry import phases_of
 from sparta.store.disk import os_errors_in_words
@@ -27,13 +27,13 @@ from sparta.store.run import Run
 from sparta.training.preemption import postpone
 
 SECONDS_TO_END = 5.0
-"""What left-over child processes are given before they are killed."""
+"""How long left-over child processes may take to stop before they are killed."""
 
 
 class ShardJob:
-    """`pieces`, in order: the shard that the task is called with.
+    """Runs one shard of each of `pieces`, in order.
 
-    deals: attempts whose keys are dealt out, to at most `tasks` shards, after the pieces, which make what they depend on. detached: no
+    assigns: attempts whose keys are assigned, to at most `tasks` shards, after the pieces, which make what they depend on. detached: no
     driver watches, so why a run stopped must be noted by the job itself.
     """
 
@@ -41,49 +41,47 @@ class ShardJob:
         self,
         state: Path,
         pieces: tuple[Piece, ...],
-        deals: tuple[Piece, ...] = (),
+        assigns: tuple[Piece, ...] = (),
         tasks: int = 1,
         detached: bool = False,
     ) -> None:
-        self.state, self.pieces, self.deals, self.tasks, self.detached = (
+        self.state, self.pieces, self.assigns, self.tasks, self.detached = (
             str(state),
             pieces,
-            deals,
+            assigns,
             tasks,
             detached,
         )
 
     def __call__(self, shard: int, warning: float) -> None:
-        """Do it. warning: seconds between SLURM's signal and the time limit, at least."""
-        # The other half is for the requeue.
-        with children_spared(warning / 2):
+        """Run shard `shard`. warning: the least seconds between SLURM's signal and the time limit."""
+        # Half of the time is for saving, the other half for the requeue.
+        with children_shielded(warning / 2):
             try:
                 with os_errors_in_words(Path(self.state)):
                     run = Run.open(StateDir(Path(self.state)))
                     for piece in self.pieces:
                         self._do(run, piece, shard)
-                    for piece in self.deals:
+                    for piece in self.assigns:
                         assign_pieces(run, piece, self.tasks)
             except SpartaError as error:
                 self._stop(self.pieces[0], shard, str(error))
 
     def checkpoint(self, shard: int, warning: float) -> Any:
-        """submitit's hook: called before the requeue. Rows are on disk already."""
+        """submitit's hook, called before the requeue. Rows are already on disk."""
         import submitit
 
-        leave_for_requeue()
+        note_requeue()
         return submitit.helpers.DelayedSubmission(self, shard, warning)
 
     def _do(self, run: Run, piece: Piece, shard: int) -> None:
         attempt = piece.attempts(run).attempt(piece.number)
         if attempt is None:
-            self._stop(
-                piece, shard, "nothing has been dealt out to it: the job it depends on did not end well"
-            )
+            self._stop(piece, shard, "its keys were not assigned: the job that assigns them did not succeed")
         elif shard < attempt.shards:
-            wrong = run_and_tell(run, piece, shard)
-            if wrong is not None:
-                self._stop(piece, shard, wrong)
+            error = run_and_log(run, piece, shard)
+            if error is not None:
+                self._stop(piece, shard, error)
             phases = phases_of(run.recipe, piece.t)
             if piece.phase == phases[-1].name:
                 measure(run, phases, piece.t)
@@ -93,16 +91,16 @@ class ShardJob:
                 f"{piece.phase} of iteration {piece.t}: there is no shard {shard}, nothing to do", flush=True
             )
 
-    def _stop(self, piece: Piece, shard: int, wrong: str) -> None:
-        """End with an exit status that SLURM sees: what depends on this job is cancelled then."""
-        print(f"this job ends here: {wrong}", flush=True)
+    def _stop(self, piece: Piece, shard: int, error: str) -> None:
+        """Exit with status 1, so that SLURM cancels the jobs that depend on this one."""
+        print(f"this job stops: {error}", flush=True)
         if self.detached:
-            with suppress(SpartaError):  # of a disk that fails the log tells
-                note_failure(StateDir(Path(self.state)), _named(piece, shard) + wrong)
+            with suppress(SpartaError):  # a failing disk; the error is in the log
+                note_failure(StateDir(Path(self.state)), _named(piece, shard) + error)
         sys.exit(1)
 
     def _forget(self, run: Run, piece: Piece, shard: int) -> None:
-        """An earlier start of this very task may have noted a failure, ended by SLURM in a way it took for an error."""
+        """Remove the note of a failure by an earlier start of this task, such as one that SLURM killed."""
         noted = last_failure(run) if self.detached else None
         if noted is not None and noted.said.startswith(_named(piece, shard)):
             forget_failure(run.state)
@@ -113,21 +111,21 @@ def _named(piece: Piece, shard: int) -> str:
 
 
 def assign_pieces(run: Run, piece: Piece, tasks: int) -> None:
-    """Deal the missing keys of a phase to at most `tasks` shards, under the reserved number; nothing where that has been done already."""
+    """Assign the missing keys of a phase to at most `tasks` shards, under the reserved number. Does nothing if that was done before."""
     attempts = piece.attempts(run)
     if attempts.attempt(piece.number) is None:
         phase = attempts.phase
         shards = sharded(run, phase, piece.t, phase.missing(run, piece.t), tasks)
-        attempts.deal(shards, "slurm", piece.number)
+        attempts.assign(shards, "slurm", piece.number)
 
 
 @contextmanager
-def children_spared(seconds_to_save: float = 0.0) -> Iterator[None]:
-    """SLURM's signal goes to every process of the step. Children started in this block never get it, and none outlives the block.
+def children_shielded(seconds_to_save: float = 0.0) -> Iterator[None]:
+    """Shields child processes from SLURM's signal, which goes to every process of the step, and ends all of them when the block ends.
 
-    The signal is blocked in this thread, and so in whatever it starts, whichever way; one thread takes it and wakes the main thread with
-    another. A library's thread that is older than this block may take it as well, which wakes nobody but leads to the same handler:
-    submitit's, called once, however often SLURM repeats itself. A training is given so many seconds to save the update it is at before.
+    The signal is blocked in this thread, and so in every process that it starts. One extra thread receives it and wakes the main thread with
+    another signal. A library's older thread may receive it instead, which leads to the same handler: submitit's, called once however often SLURM
+    repeats the signal. seconds_to_save: time for a training to save its current update first.
     """
     handler = signal.getsignal(signal.SIGUSR2)
     if not callable(handler):
@@ -136,17 +134,17 @@ def children_spared(seconds_to_save: float = 0.0) -> Iterator[None]:
         )
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
     main = threading.get_ident()
-    leaving = False
+    stopping = False
 
-    def leave(*_: object) -> None:
-        nonlocal leaving
-        if not leaving:
-            leaving = True
-            _leave(handler)
+    def stop(*_: object) -> None:
+        nonlocal stopping
+        if not stopping:
+            stopping = True
+            _stop_for_preemption(handler)
 
-    def told(number: int, frame: FrameType | None) -> None:
-        if leaving or not (seconds_to_save and postpone(leave)):
-            leave()
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if stopping or not (seconds_to_save and postpone(stop)):
+            stop()
         elif not signal.getitimer(signal.ITIMER_REAL)[0]:
             signal.setitimer(signal.ITIMER_REAL, seconds_to_save)
 
@@ -155,48 +153,48 @@ def children_spared(seconds_to_save: float = 0.0) -> Iterator[None]:
             signal.sigwait({signal.SIGUSR2})
             signal.pthread_kill(main, signal.SIGUSR1)
 
-    signal.signal(signal.SIGUSR2, told)
-    old = signal.signal(signal.SIGUSR1, told)
-    signal.signal(signal.SIGALRM, leave)
+    signal.signal(signal.SIGUSR2, on_signal)
+    old = signal.signal(signal.SIGUSR1, on_signal)
+    signal.signal(signal.SIGALRM, stop)
     threading.Thread(target=pass_on, name="SLURM's signal", daemon=True).start()
     try:
         yield
     finally:
-        leaving = True
+        stopping = True
         signal.setitimer(signal.ITIMER_REAL, 0)
         end_children()
-        # The thread goes on: a late signal of it must not meet the default action, which is to die.
+        # The thread keeps running: a late signal from it must not trigger the default action, which kills the process.
         signal.signal(signal.SIGUSR1, old if callable(old) else signal.SIG_IGN)
         signal.signal(signal.SIGUSR2, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _leave(handler: Callable[[int, FrameType | None], Any]) -> None:
-    """Have submitit requeue the task. Where it preempts, SLURM does that by itself, and may end or refuse submitit's scontrol."""
+def _stop_for_preemption(handler: Callable[[int, FrameType | None], Any]) -> None:
+    """Have submitit requeue the task. At preemption SLURM requeues it without that, and may kill or refuse submitit's scontrol."""
     try:
         handler(signal.SIGUSR2, None)
     except (subprocess.SubprocessError, OSError) as error:
-        # If SLURM does not requeue it either, the task is gone from the queue, and its driver deals the rest out again.
+        # If SLURM does not requeue it either, the task is gone from the queue, and its driver assigns the rest again.
         print(f"leaving without having asked for a requeue: {error}", flush=True)
         sys.exit(1)
 
 
 def end_children() -> None:
-    """End every process that this one has started, and theirs: what is left over on a node makes SLURM drain it."""
+    """End all descendants of this process: SLURM drains nodes on which processes are left over."""
     import psutil
 
     left = psutil.Process().children(recursive=True)
     for process in left:
-        _told(process.terminate)
+        _signalled(process.terminate)
     _, stubborn = psutil.wait_procs(left, timeout=SECONDS_TO_END)
     for process in stubborn:
-        _told(process.kill)
+        _signalled(process.kill)
 
 
-def _told(tell: Any) -> None:
+def _signalled(send: Callable[[], None]) -> None:
     import psutil
 
     try:
-        tell()
+        send()
     except psutil.NoSuchProcess:
         return

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 class Program:
     """One command.
 
-    name: as `sparta NAME` is typed; its file under jobs/ has the same name with underscores. summary: one line that says what it does.
-    details: what else a reader of --help must know. example: arguments that
-    --help shows. add_options: puts the options into a parser. run: does what the parsed options ask for
-    and returns the exit status; raises UsageError where they contradict each other.
+    name: as in `sparta NAME`; its file under jobs/ has the same name with underscores. summary: what it does, in one line. details: what else
+    a reader of --help must know. example: arguments that --help shows. add_options: adds the options to a parser. run: carries out the parsed
+    options and returns the exit status; raises UsageError where they contradict each other.
     """
 
     name: str

@@ -4,9 +4,10 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import get_args
 
-from sparta.commands.options import Stage, add_state, add_where, exit_on_error
+from sparta.commands.options import Stage, add_where, exit_on_error
 from sparta.commands.programs.base import Program
 from sparta.names import DEFAULT_STATE
+from sparta.store.state_argument import add_state
 
 
 def _add_options(parser: ArgumentParser) -> None:
@@ -51,11 +52,11 @@ def _run(args: Namespace) -> int:
     from sparta.store.layout import StateDir
 
     args.state = args.state or DEFAULT_STATE
-    asked, screen = EvaluateRequest(**vars(args)), Screen()
+    request, screen = EvaluateRequest(**vars(args)), Screen()
     with exit_on_error(place=args.state):
-        found = score(asked, screen)
+        found = score(request, screen)
         show_scores(screen.console, found)
-        screen.say(f"written to {summary_file(StateDir(asked.state))}")
+        screen.say(f"written to {summary_file(StateDir(request.state))}")
     return 0
 
 

@@ -1,11 +1,12 @@
-"""The command line that writes preference pairs as TRL takes them."""
+"""The command line that writes preference pairs in TRL's format."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from sparta.commands.options import add_state, exit_on_error
+from sparta.commands.options import exit_on_error
 from sparta.commands.programs.base import Program
 from sparta.names import DEFAULT_STATE
+from sparta.store.state_argument import add_state
 
 
 def _add_options(parser: ArgumentParser) -> None:
@@ -20,7 +21,7 @@ def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--finished",
         action="store_true",
-        help="leave out pairs of which a response was cut at its token limit",
+        help="leave out pairs with a response that was cut at its token limit",
     )
 
 
@@ -35,8 +36,8 @@ def _run(args: Namespace) -> int:
 
 PROGRAM = Program(
     name="export-pairs",
-    summary="Write preference pairs in the form that TRL trains on.",
-    details="The state is a state directory, whose iterations are taken in order, or one iteration in it, such as state/iter_05.",
+    summary="Write preference pairs in TRL's format.",
+    details="STATE is a state directory (all its iterations, in order) or one iteration in it, such as state/iter_05.",
     example=("state/mine/iter_05", "--out", "pairs.jsonl"),
     add_options=_add_options,
     run=_run,

@@ -26,7 +26,7 @@ def _add_options(parser: ArgumentParser) -> None:
         "--fork", type=Path, metavar="DIR", help="with --resume: leave that run alone and branch into DIR"
     )
     parser.add_argument(
-        "--cancel", action="store_true", help="end the run's tasks and jobs; what is done stays"
+        "--cancel", action="store_true", help="cancel the run's tasks and jobs; finished work stays"
     )
 
 
@@ -35,16 +35,18 @@ def _run(args: Namespace) -> int:
     from sparta.commands.launch_request import LaunchRequest
     from sparta.screen import Screen
 
-    asked = LaunchRequest(**vars(args))
-    with exit_on_error(lambda: f"go on with\n  {command_to_continue(asked)}", asked.fork or asked.state):
-        launch(asked, Screen())
+    request = LaunchRequest(**vars(args))
+    with exit_on_error(
+        lambda: f"continue with\n  {command_to_continue(request)}", request.fork or request.state
+    ):
+        launch(request, Screen())
     return 0
 
 
 PROGRAM = Program(
     name="launch",
     summary="Start or continue a run.",
-    details="The same command continues a run that was interrupted (leave --resume out then: it would go back again).",
+    details="The same command continues a run that was interrupted (without --resume, which would roll back again).",
     example=("--iters", "8"),
     add_options=_add_options,
     run=_run,

@@ -3,8 +3,9 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from sparta.commands.options import UsageError, exit_on_error
+from sparta.commands.options import exit_on_error
 from sparta.commands.programs.base import Program
+from sparta.errors import UsageError
 from sparta.names import DATASETS
 
 
@@ -37,7 +38,7 @@ def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--update",
         action="store_true",
-        help="take the newest revisions on the hub, not those of the last time",
+        help="take the newest revisions on the hub, not those used last time",
     )
     parser.add_argument(
         "--show",
@@ -49,7 +50,7 @@ def _add_options(parser: ArgumentParser) -> None:
 
 def _run(args: Namespace) -> int:
     if args.origin is not None and (args.single or args.update):
-        raise UsageError("--single and --update are about the hub: leave them or --from out")
+        raise UsageError("--single and --update apply to the hub only: leave them or --from out")
 
     from sparta.commands import prepare_data
     from sparta.screen import Screen
@@ -70,7 +71,7 @@ def _run(args: Namespace) -> int:
 PROGRAM = Program(
     name="prepare-data",
     summary="Prepare the data of tasks, and of experts.",
-    details="It belongs to no run: all runs read what it writes.",
+    details="Prepared data belongs to no run; all runs read it.",
     example=("gsm8k", "math_easy"),
     add_options=_add_options,
     run=_run,

@@ -2,26 +2,28 @@
 
 from argparse import ArgumentParser, Namespace
 
-from sparta.commands.options import UsageError, add_recipe, add_state, exit_on_error
+from sparta.commands.options import add_recipe, exit_on_error
 from sparta.commands.programs.base import Program
+from sparta.errors import UsageError
+from sparta.store.state_argument import add_state
 
 
 def _add_options(parser: ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     show = actions.add_parser("show", help="print a recipe with every key, as YAML")
     show.description = (
-        "Print a recipe with every key, defaults and --set included, as YAML. Without --recipe: the one that the run in the state "
-        "directory is frozen to, or toy where there is no run."
+        "Print a recipe with every key, defaults and --set included, as YAML. Without --recipe: the recipe frozen in the state directory, "
+        "or toy where there is no run."
     )
     add_state(show)
     add_recipe(show)
     actions.add_parser("schema", help="print the JSON schema of recipe files, for editors").description = (
-        "Print the JSON schema of recipe files. An editor with YAML support checks and completes a recipe by it; its first line is then "
+        "Print the JSON schema of recipe files. An editor with YAML support uses it to check and complete a recipe that starts with the line "
         "# yaml-language-server: $schema=recipe.schema.json"
     )
     actions.add_parser(
         "docs", help="print the reference of all keys, in Markdown"
-    ).description = "Print the reference of all keys of recipes and of cluster profiles, in Markdown: what jobs/RECIPE.md holds."
+    ).description = "Print the reference of all keys of recipes and of cluster profiles, in Markdown: the content of jobs/RECIPE.md."
 
 
 def _run(args: Namespace) -> int:

@@ -1,4 +1,4 @@
-"""The command line that brings the batch scripts and cluster profiles out of an installed package."""
+"""The command line that copies the batch scripts and cluster profiles out of an installed package."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -29,7 +29,7 @@ def _run(args: Namespace) -> int:
 PROGRAM = Program(
     name="scripts",
     summary="Copy the sbatch scripts and cluster profiles into DIR/slurm.",
-    details="For an installed package; a checkout has them already. Edit them there, and run sbatch slurm/launch.sh in DIR.",
+    details="For an installed package; a checkout has them already. Edit them there, then run sbatch slurm/launch.sh in DIR.",
     example=("my-project",),
     add_options=_add_options,
     run=_run,

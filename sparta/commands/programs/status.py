@@ -2,9 +2,10 @@
 
 from argparse import ArgumentParser, Namespace
 
-from sparta.commands.options import add_state, exit_on_error
+from sparta.commands.options import exit_on_error
 from sparta.commands.programs.base import Program
 from sparta.names import DEFAULT_STATE
+from sparta.store.state_argument import add_state
 
 
 def _add_options(parser: ArgumentParser) -> None:
@@ -31,7 +32,7 @@ def _run(args: Namespace) -> int:
 PROGRAM = Program(
     name="status",
     summary="Show where a run stands.",
-    details="Exit status: 0 done, 1 failed, 3 in progress. It only reads: run it at any time, from any machine that sees the state.",
+    details="Exit status: 0 done, 1 failed, 3 in progress. It only reads: run it at any time, on any machine that sees the state.",
     example=("state/mine",),
     add_options=_add_options,
     run=_run,

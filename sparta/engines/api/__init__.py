@@ -1,1 +1,1 @@
-"""An endpoint that speaks OpenAI's protocol."""
+"""The engine for an endpoint with OpenAI's API."""

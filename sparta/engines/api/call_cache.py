@@ -1,7 +1,7 @@
-"""Answers that an endpoint gave, kept on disk: nothing is paid for twice, and what was paid is known.
+"""A cache on disk of an endpoint's answers: nothing is paid for twice, and total spending is known.
 
-The folder is the truth about both, for all processes of a run together. Every process appends to a file of its own there
-and reads the others' every few seconds.
+The folder is the source of truth for both, shared by all processes of a run. Each process appends to its own file there
+and reads the others' files every few seconds.
 """
 
 import os
@@ -18,15 +18,15 @@ from sparta.store.files import decoder, os_errors_named
 from sparta.store.shards import ShardWriter, shard_files
 
 RESCAN_SECONDS = 3.0
-"""How old the knowledge of other processes' calls may be."""
+"""How often, at most, other processes' calls are read."""
 
 
 class Call(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One call that was answered.
+    """One call that was charged.
 
-    key: sha256 of what was asked. model: the name at the endpoint. member, version: the model of the pool, and its weights.
-    new_tokens: as the endpoint charges them, those of a reasoning that it does not show included.
-    spoiled: what came was no answer, and was charged all the same: it counts as spent and answers nothing.
+    key: sha256 of the request. model: the name at the endpoint. member, version: the model of the pool, and its weights.
+    new_tokens: as charged by the endpoint, including reasoning that it does not show.
+    spoiled: the answer was unusable but charged: it counts as spending and is never reused.
     """
 
     key: str
@@ -44,7 +44,7 @@ class Call(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Spent:
-    """What calls came to, spoiled ones included. cost: in the currency of the recipe's prices, which are those of today for old calls too."""
+    """What calls cost together, including spoiled ones. cost: in the currency of the recipe; the recipe's present prices apply to old calls too."""
 
     calls: int = 0
     prompt_tokens: int = 0
@@ -53,15 +53,15 @@ class Spent:
 
 
 def spent_in(folder: Path, settings: recipe_engine.Api) -> Spent:
-    """What all calls kept in `folder` came to; nothing where it does not exist."""
+    """What all calls in `folder` cost together; zero if the folder does not exist."""
     return Calls(folder, settings).spent()
 
 
 class Calls:
-    """The calls of a run. folder: where they are kept; None keeps none, and knows this process's spending alone. key: where the recipe has the
-    engine's settings.
+    """The calls of a run. folder: where they are cached; None caches nothing and counts only this process's spending. key: where the recipe has
+    the engine's settings.
 
-    Raises SpartaError, naming file and line, where a whole line is no call. A last line without its newline is none yet.
+    Raises SpartaError, naming file and line, for a complete line that is not a valid call. An unfinished last line is ignored.
     """
 
     def __init__(self, folder: Path | None, settings: recipe_engine.Api, key: str = "engine") -> None:
@@ -73,19 +73,19 @@ class Calls:
         self._places: dict[bytes, tuple[Path, int]] = {}
         self._versions: dict[tuple[str, str], str] = {}
         self._calls = self._prompt_tokens = self._new_tokens = 0
-        self._looked = -RESCAN_SECONDS
+        self._refreshed = -RESCAN_SECONDS
 
-    def look(self) -> None:
-        """Read what has come since the last look, if that was RESCAN_SECONDS ago; the first time in a long run, that is much."""
-        if self._folder is None or time.monotonic() - self._looked < RESCAN_SECONDS:
+    def refresh(self) -> None:
+        """Read new calls of all processes, at most every RESCAN_SECONDS. In a long run, the first time can take long."""
+        if self._folder is None or time.monotonic() - self._refreshed < RESCAN_SECONDS:
             return
         for path in shard_files(self._folder):
             self._read(path)
-        self._looked = time.monotonic()
+        self._refreshed = time.monotonic()
 
     def find(self, key: str) -> Call | None:
-        """The answer to an equal call, whichever process has made it."""
-        self.look()
+        """The cached answer to an equal request of any process; None if there is none."""
+        self.refresh()
         place = self._places.get(bytes.fromhex(key))
         if place is None:
             return None
@@ -95,12 +95,12 @@ class Calls:
             return decoder(Call).decode(file.readline())
 
     def add(self, call: Call) -> None:
-        """Keep `call`; when this returns, the death of the process loses it no more."""
+        """Add `call` to the cache; once this returns, it survives the death of the process."""
         if self._folder is None:
             self._count(call)
             return
         if self._writer is None:
-            # Many processes on many hosts write at once: none may come upon another's name.
+            # Processes on several hosts write at once, so file names must not collide.
             self._writer = ShardWriter(
                 self._folder, attempt=0, shard=os.getpid(), start=int.from_bytes(os.urandom(6)) + 1
             )
@@ -108,44 +108,44 @@ class Calls:
         self._read(self._writer.path)
 
     def spent(self) -> Spent:
-        """What all calls came to, at most RESCAN_SECONDS ago."""
-        self.look()
+        """What all calls cost together, as of at most RESCAN_SECONDS ago."""
+        self.refresh()
         price = self._settings.input_price * self._prompt_tokens
         price += self._settings.output_price * self._new_tokens
         return Spent(self._calls, self._prompt_tokens, self._new_tokens, price / 1e6)
 
     def check_budget(self) -> None:
-        """Raises SpartaError where nothing more may be spent."""
+        """Raises SpartaError if the budget is spent."""
         ceiling = self._settings.max_cost
         if ceiling is not None and (spent := self.spent()).cost >= ceiling:
             raise SpartaError(
                 f"{spent.calls} calls have cost {spent.cost:.4g}, and {self._key}.api.max_cost allows {ceiling:g}: raise it and "
-                "run the same command again, which goes on where this stopped"
+                "run the same command again, which continues from here"
             )
 
     def version_of(self, member: str, model: str) -> str | None:
-        """The version of `member` that was first asked under the endpoint's name `model`; None where it never was."""
-        self.look()
+        """The version of `member` in the first call to the endpoint's model `model`; None if there was no such call."""
+        self.refresh()
         return self._versions.get((member, model))
 
     def flush(self) -> None:
-        """Bring everything to the disk."""
+        """Flush everything to disk."""
         if self._writer is not None:
             self._writer.flush()
 
     def close(self) -> None:
-        """Bring everything to the disk and let go of the file. A second call does nothing."""
+        """Flush everything to disk and close the file. A second call does nothing."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
 
     def _read(self, path: Path) -> None:
-        """Take note of the whole lines that have come since the last time."""
+        """Read the complete lines that were added since the last time."""
         offset, number = self._read_to.get(path, (0, 0))
         with os_errors_named(path), path.open("rb") as file:
             file.seek(offset)
             for line in file:
-                # Where a network disk shows the end of a file before its middle, the middle reads as zeros for a while.
+                # On a network file system the end of a file can appear before its middle, which then reads as zeros.
                 if not line.endswith(b"\n") or b"\0" in line:
                     break
                 number += 1

@@ -1,4 +1,4 @@
-"""The engine on an endpoint that speaks OpenAI's protocol: many requests under way, answers kept, spending counted."""
+"""The engine for an endpoint with OpenAI's API: concurrent requests, cached answers, counted spending."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ from sparta.recipes import engine as recipe_engine
 
 @dataclass(frozen=True)
 class _PendingCall:
-    """A request on its way. key: of the call. name: of the model at the endpoint. began: seconds, on the clock of `perf_counter`."""
+    """A request in flight. key: of the call. name: of the model at the endpoint. began: seconds, on the clock of `perf_counter`."""
 
     request: Request
     key: str
@@ -37,7 +37,7 @@ class _PendingCall:
         return time.perf_counter() - self.began
 
     def call(self, answer: ApiAnswer, tags: Tags | None, spoiled: bool = False) -> Call:
-        """What is kept of it, thinking and answer in one text as other engines have it. tags: around thinking; None: that is left out."""
+        """The record to cache, with thinking and answer in one text, as from other engines. tags: around thinking; None leaves thinking out."""
         return Call(
             key=self.key,
             model=self.name,
@@ -54,14 +54,13 @@ class _PendingCall:
 
 
 class ApiEngine:
-    """See `sparta.engines.base.Engine`. It loads no base, so its requests may be for any in any order.
+    """See `sparta.engines.base.Engine`. It loads no base, so requests may be for any base in any order.
 
-    calls: the folder where answers are kept, so that equal requests are paid for once; None keeps none. key: where the recipe has `settings`.
-    `token_ids` of completions are empty, and neither prefixes nor continuations are supported. After an error, what is under way is finished
-    and kept first.
+    calls: the folder that caches answers, so that equal requests are paid for once; None caches nothing. key: where the recipe has `settings`.
+    `token_ids` of completions are empty; prefixes and continuations are not supported. After an error, requests in flight are finished
+    and cached first.
 
-    One background thread runs the event loop that everything under way lives in; only that thread touches the calls while
-    something is under way.
+    One background thread runs the event loop for all requests; while any is in flight, only that thread uses the call cache.
     """
 
     def __init__(
@@ -79,13 +78,13 @@ class ApiEngine:
         self._endpoint = Endpoint(settings.api, self._calls.check_budget)
         self._renderers: dict[str, EndpointRenderer] = {}
         self._versions: dict[tuple[str, str], str] = {}
-        self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: Thread | None = None
 
     def expect(self, models: Iterable[ModelRef]) -> None:
-        """Raises SpartaError, naming the model, for an adapter that the endpoint cannot have, or has in an older version; and
-        where there is no key. Asks nothing of the endpoint.
+        """Raises SpartaError, naming the model, for an adapter that the endpoint cannot serve, or serves in an older version; and
+        if the key is missing. Sends no request.
         """
         models = list(models)
         self._endpoint.expect(models)
@@ -98,36 +97,36 @@ class ApiEngine:
         return self._renderers[model.base]
 
     def _local(self, base: str) -> Renderer | None:
-        """A renderer that says of each prompt whether the model may think; None where nothing speaks for that, or the base is not here."""
+        """A local renderer, which tells whether a prompt invites thinking; None if models on this base do not think, or the base is not on disk."""
         if not Path(base).is_dir() or not may_think(base, self._chat):
             return None
         return load_renderer(base, self.settings.context_length, self._trust_remote_code, self._chat)
 
     def tokenizer_fingerprint(self, model: ModelRef) -> str:
-        """Empty: an endpoint's token ids are not known here."""
+        """Empty: an endpoint's token ids are unknown."""
         return ""
 
     def run(self, requests: Inbox) -> Iterator[Completion]:
-        """Completions as they come. Raises SpartaError where the endpoint does not answer in the end or the money is spent;
-        whatever was answered by then is kept, and has been given back.
+        """Completions as they arrive. Raises SpartaError if the endpoint fails for good or the budget is spent; answers received
+        by then have been cached and yielded.
         """
-        # All that others have answered: too much to be read while the event loop waits.
-        self._calls.look()
+        # The first read can take long, so it happens before the event loop starts.
+        self._calls.refresh()
         loop = self._started()
         self._endpoint.ending = False
         failure: SpartaError | None = None
-        under_way: set[Future[Completion]] = set()
+        in_flight: set[Future[Completion]] = set()
         try:
             while True:
                 while failure is None and (
-                    taken := requests.take(self.settings.api.concurrency - len(under_way))
+                    taken := requests.take(self.settings.api.concurrency - len(in_flight))
                 ):
-                    under_way |= {
+                    in_flight |= {
                         asyncio.run_coroutine_threadsafe(self._complete(one), loop) for one in taken
                     }
-                if not under_way:
+                if not in_flight:
                     break
-                done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+                done, in_flight = wait(in_flight, return_when=FIRST_COMPLETED)
                 for future in done:
                     try:
                         completion = future.result()
@@ -137,7 +136,7 @@ class ApiEngine:
                         continue
                     yield completion
         finally:
-            for future in under_way:
+            for future in in_flight:
                 future.cancel()
         self._calls.flush()
         if failure is not None:
@@ -153,19 +152,19 @@ class ApiEngine:
         self._calls.close()
 
     def _check_version(self, model: ModelRef) -> None:
-        """Raises SpartaError where the endpoint's name for an adapter stands for other weights than those of `model`."""
+        """Raises SpartaError if the endpoint's name for an adapter stands for other weights than those of `model`."""
         if model.adapter is None or self._endpoint.loads(model):
             return
         name = self._endpoint.name_of(model)
-        asked = self._calls.version_of(model.name, name) or model.version
-        if self._versions.setdefault((model.name, name), asked) != model.version:
+        first = self._calls.version_of(model.name, name) or model.version
+        if self._versions.setdefault((model.name, name), first) != model.version:
             raise SpartaError(
-                f"model {model.name} has learned, and its name {name} in engine.api.models still stands for what it was: take it "
-                "out of engine.api.models and set engine.api.load_adapters, which has each version loaded under a name of its own"
+                f"model {model.name} was trained since, but its name {name} in engine.api.models stands for its old weights: take it "
+                "out of engine.api.models and set engine.api.load_adapters, which loads each version under a new name"
             )
 
     def _started(self) -> asyncio.AbstractEventLoop:
-        """The event loop in its thread, with the client in it."""
+        """The event loop, started in its thread on first use."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             self._thread = Thread(target=self._loop.run_forever, name="endpoint", daemon=True)
@@ -184,10 +183,10 @@ class ApiEngine:
         await self._endpoint.close()
 
     async def _complete(self, request: Request) -> Completion:
-        assert not request.prefix, "an endpoint does not continue what is begun"
+        assert not request.prefix, "an endpoint cannot continue a begun completion"
         if request.continuation:
             raise SpartaError(
-                "an endpoint does not weigh a text that it is given: tasks with likelihoods of choices are for the engines hf and vllm"
+                "an endpoint cannot score the log-likelihood of a given text: use the engines hf or vllm for tasks that need it"
             )
         body = body_of(
             request,
@@ -197,18 +196,18 @@ class ApiEngine:
         )
         served = request.model.base if self._endpoint.loads(request.model) else body["model"]
         key = key_of(request, body, served)
-        # An equal request that is under way is waited for: its answer is then there.
-        async with self._asking.setdefault(key, asyncio.Lock()):
+        # If an equal request is in flight, wait for it and use its answer.
+        async with self._locks.setdefault(key, asyncio.Lock()):
             call = self._calls.find(key)
             if call is None:
-                asked = _PendingCall(request, key, body["model"], time.perf_counter())
+                pending = _PendingCall(request, key, body["model"], time.perf_counter())
                 try:
-                    answer = await self._endpoint.chat(request.model, body, partial(self._read, asked))
+                    answer = await self._endpoint.chat(request.model, body, partial(self._read, pending))
                 except ContextOverflow:
-                    return Completion(request.key, "", (), 0, "prompt_too_long", asked.seconds)
+                    return Completion(request.key, "", (), 0, "prompt_too_long", pending.seconds)
                 except PromptFiltered:
-                    return Completion(request.key, "", (), 0, "stop", asked.seconds)
-                call = asked.call(answer, self.renderer(request.model).tags)
+                    return Completion(request.key, "", (), 0, "stop", pending.seconds)
+                call = pending.call(answer, self.renderer(request.model).tags)
                 self._calls.add(call)
         return Completion(
             request.key,
@@ -221,24 +220,24 @@ class ApiEngine:
             counted=call.new_tokens,
         )
 
-    def _read(self, asked: _PendingCall, data: str, last: bool) -> ApiAnswer:
-        """The answer in `data`. Where a content filter still ends it at the last try, it is an empty one: asking again gives the same.
+    def _read(self, pending: _PendingCall, data: str, last: bool) -> ApiAnswer:
+        """The answer in `data`. If a content filter ends even the last attempt, the answer is empty, since another run would get the same.
 
-        Raises Garbled for what is no answer; what that was charged is counted.
+        Raises Garbled for an invalid answer, and counts what it was charged.
         """
         try:
-            return read_answer(data, asked.request)
+            return read_answer(data, pending.request)
         except Garbled as error:
-            nothing = _nothing(error.usage)
+            empty = _empty(error.usage)
             if last and isinstance(error, Filtered):
-                return nothing
+                return empty
             if error.usage != Usage():
-                self._calls.add(asked.call(nothing, None, spoiled=True))
+                self._calls.add(pending.call(empty, None, spoiled=True))
             raise
 
 
 def _whole(answer: ApiAnswer, tags: Tags | None) -> str:
-    """What the model wrote, put together again where the endpoint has told its thinking apart."""
+    """Thinking and answer in one text, rejoined if the endpoint returned them separately."""
     if not answer.reasoning or tags is None:
         return answer.text
     if not answer.text:
@@ -246,6 +245,6 @@ def _whole(answer: ApiAnswer, tags: Tags | None) -> str:
     return tags.thought(answer.reasoning, opened=False) + answer.text
 
 
-def _nothing(usage: Usage) -> ApiAnswer:
-    """An empty answer, and what it was charged."""
+def _empty(usage: Usage) -> ApiAnswer:
+    """An empty answer, with what it was charged."""
     return ApiAnswer("", usage.prompt_tokens, usage.completion_tokens, "stop")

@@ -1,4 +1,4 @@
-"""Why an endpoint gave no answer: whether to ask again, and what a person can do about it. Texts from here never hold the key."""
+"""Why an endpoint gave no answer, whether to retry, and how to fix it. Messages from here never contain the key."""
 
 import os
 import re
@@ -13,16 +13,16 @@ from sparta.engines.api.protocol import Garbled
 from sparta.recipes import engine as recipe_engine
 
 PATIENCE = 600.0
-"""Seconds that an endpoint may ask to be left alone."""
+"""The longest wait, in seconds, that an endpoint may ask for."""
 SHOWN = 300
-"""Characters of what an endpoint says that are passed on."""
+"""Characters of an endpoint's message that are shown."""
 
 _OVERFLOW = re.compile(
     r"context.(length|window|limit)|maximum.context|too many tokens|(prompt|input).{0,20}too long"
     r"|max_(completion_|new_)?tokens\W.{0,40}(too large|must be (<=|at least 1, got (0|-)))",
     re.I,
 )
-# As OpenAI, Anthropic, TGI and the versions of vLLM write it. What a prompt has "at least" is no length.
+# As OpenAI, Anthropic, TGI and several versions of vLLM write it. "At least" so many tokens is not a length.
 _CONTEXT_HOLDS = re.compile(r"context length (?:is|of) (\d+)|\d \+ \d+ > (\d+)|must be <= (\d+)", re.I)
 _PROMPT_HAS = re.compile(
     r"(\d+) in the (?:messages|prompt|input)|\((\d+) \+ \d+\)|(\d+) \+ \d+ > \d"
@@ -35,9 +35,9 @@ _FILTERS = ("content_filter", "content_policy_violation")
 
 
 class ContextOverflow(Exception):
-    """The endpoint's context does not hold the prompt and as many new tokens as it was asked for.
+    """The prompt and the requested new tokens do not fit in the endpoint's context.
 
-    left: how many new tokens it has room for after the prompt; not positive where the prompt alone is too long, None where it does not say.
+    left: new tokens that fit after the prompt; 0 or less if the prompt alone is too long, None if the endpoint does not say.
     """
 
     def __init__(self, left: int | None) -> None:
@@ -46,21 +46,21 @@ class ContextOverflow(Exception):
 
 
 class PromptFiltered(Exception):
-    """The endpoint's content filter lets the prompt through to no model."""
+    """The endpoint's content filter rejects the prompt."""
 
 
 @dataclass(frozen=True)
 class ApiFailure:
-    """Why a try failed. again: another may succeed. wait: seconds that the endpoint asks for. remedy: what a person can do."""
+    """Why an attempt failed. again: a retry may succeed. wait: seconds that the endpoint asks to wait. remedy: how to fix it."""
 
     what: str
     again: bool
     wait: float = 0.0
-    remedy: str = "see that it runs and is not overloaded"
+    remedy: str = "check that it runs and is not overloaded"
 
 
 def failure_of(error: Exception, settings: recipe_engine.Api) -> ApiFailure:
-    """What `error` (of the client, or Garbled) means. Raises ContextOverflow and PromptFiltered."""
+    """What `error` (from the client, or Garbled) means. Raises ContextOverflow and PromptFiltered."""
     if isinstance(error, Garbled):
         return ApiFailure(f"answered with {_plain(str(error), settings)}", again=True)
     if isinstance(error, TimeoutError | openai.APITimeoutError):
@@ -69,45 +69,45 @@ def failure_of(error: Exception, settings: recipe_engine.Api) -> ApiFailure:
         cause = error.__cause__ or error
         why = _plain(str(cause), settings) or type(cause).__name__
         return ApiFailure(f"could not be reached ({why})", again=True)
-    status, what = error.status_code, answered(error, settings)
-    if status == 429 and "insufficient_quota" not in said(error):
+    status, what = error.status_code, status_and_message(error, settings)
+    if status == 429 and "insufficient_quota" not in response_text(error):
         wait = _retry_after(error)
         return ApiFailure(what, wait <= PATIENCE, wait, remedy="lower engine.api.concurrency or wait")
     if status in (408, 409) or status >= 500:
         return ApiFailure(what, again=True, wait=_retry_after(error))
     if status == 400 and error.code in _FILTERS:
         raise PromptFiltered
-    if status in (400, 413, 422) and _OVERFLOW.search(said(error)):
-        raise ContextOverflow(_left(said(error)))
+    if status in (400, 413, 422) and _OVERFLOW.search(response_text(error)):
+        raise ContextOverflow(_left(response_text(error)))
     remedies = {
         401: f"put a valid key into the environment variable {settings.key_variable}",
-        403: f"use a key in {settings.key_variable} that may do this",
-        404: "correct engine.api.url, or name the model in engine.api.models as the endpoint calls it",
-        429: "see to the account that the key belongs to",
+        403: f"put a key with this permission into {settings.key_variable}",
+        404: "correct engine.api.url, or give the endpoint's name of the model in engine.api.models",
+        429: "check the quota of the account that the key belongs to",
     }
     return ApiFailure(what, again=False, remedy=remedies.get(status, "change the setting that it names"))
 
 
-def answered(error: openai.APIStatusError, settings: recipe_engine.Api) -> str:
-    """Status and sentence of an answer."""
+def status_and_message(error: openai.APIStatusError, settings: recipe_engine.Api) -> str:
+    """HTTP status and message of an error response."""
     body: Any = error.body
     inner = body.get("error", body) if isinstance(body, dict) else body
     message = inner.get("message") or inner.get("detail") if isinstance(inner, dict) else inner
-    return f"answered HTTP {error.status_code}: {_plain(str(message or said(error)), settings)}"
+    return f"answered HTTP {error.status_code}: {_plain(str(message or response_text(error)), settings)}"
 
 
-def said(error: openai.APIStatusError) -> str:
-    """Everything in the body of an answer. Not for people: it may repeat the key."""
+def response_text(error: openai.APIStatusError) -> str:
+    """The whole body of an error response. Never show it: it may contain the key."""
     return error.response.text
 
 
 def secret_in(variable: str) -> str:
-    """The key in the environment variable, "" where there is none; a line break behind it is not part of it."""
+    """The key in the environment variable, without surrounding whitespace; "" if there is none."""
     return os.environ.get(variable, "").strip()
 
 
 def _left(text: str) -> int | None:
-    """New tokens that there is room for, by what an endpoint says of a request that is too long; None where it does not say."""
+    """How many new tokens fit, parsed from an endpoint's error for a request that is too long; None if it does not say."""
     if _PROMPT_ALONE.search(text):
         return 0
     if most := _WRITES_AT_MOST.search(text):
@@ -117,18 +117,18 @@ def _left(text: str) -> int | None:
 
 
 def _number(match: re.Match[str]) -> int:
-    """The one group that took part in `match`."""
+    """The one group of `match` that is set."""
     return int(match[match.lastindex or 0])
 
 
 def _plain(text: str, settings: recipe_engine.Api) -> str:
-    """`text` on one line, without the key and then not too long."""
+    """`text` on one line, without the key, cut to SHOWN characters."""
     key = secret_in(settings.key_variable)
     return " ".join((text.replace(key, "***") if key else text).split())[:SHOWN]
 
 
 def _retry_after(error: openai.APIStatusError) -> float:
-    """Seconds that the endpoint asks to wait; 0 where it does not say."""
+    """Seconds that the endpoint asks to wait; 0 if it does not say."""
     header = error.response.headers.get("retry-after", "")
     try:
         return max(0.0, float(header))

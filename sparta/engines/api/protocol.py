@@ -1,4 +1,4 @@
-"""What is said to an endpoint and what it says: bodies of requests, and answers read strictly. Pure: no network, no clock."""
+"""The endpoint's protocol: request bodies, and strict parsing of answers. Pure: no network, no clock."""
 
 import hashlib
 import json
@@ -12,18 +12,18 @@ import msgspec
 from sparta.engines.base import Label, Request
 
 TOP_LOGPROBS = 20
-"""What OpenAI and vLLM give at most."""
+"""The maximum of OpenAI and vLLM."""
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Tokens that an endpoint charges for an answer; none where it does not say."""
+    """Tokens that an endpoint charges for an answer; 0 if it does not report them."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
 
 class Garbled(Exception):
-    """An answer arrived that is none; its text says what it is instead. usage: what it is charged for all the same."""
+    """An invalid answer; the message says what arrived instead. usage: what it is charged for anyway."""
 
     def __init__(self, what: str, usage: Usage) -> None:
         super().__init__(what)
@@ -31,14 +31,14 @@ class Garbled(Exception):
 
 
 class Filtered(Garbled):
-    """A content filter ended an answer. Another try may be let through."""
+    """A content filter ended the answer. A retry may pass."""
 
 
 @dataclass(frozen=True)
 class ApiAnswer:
-    """An answer that was understood. label_probs: [labels] for label requests, empty where none of them is among the likeliest tokens.
+    """A valid answer. label_probs: [labels] for label requests, empty if none of them is among the most likely tokens.
 
-    reasoning: what the model thought, where the endpoint tells it apart; "" where it does not.
+    reasoning: the model's thinking, if the endpoint returns it separately; else "".
     """
 
     text: str
@@ -55,10 +55,10 @@ def body_of(
     dialect: Literal["openai", "vllm"],
     template_kwargs: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The body of a chat completion. name: of the model at the endpoint. template_kwargs: what its chat template is given, by `vllm serve`.
+    """The body of a chat completion request. name: of the model at the endpoint. template_kwargs: arguments of the chat template, for `vllm serve`.
 
-    Labels are asked for at temperature 1, where all endpoints agree on what a log-probability is, and without a seed:
-    nothing is drawn.
+    Label requests use temperature 1, where all endpoints define log-probabilities alike, and no seed, since nothing is
+    sampled.
     """
     messages = [{"role": message.role, "content": message.content} for message in request.prompt.messages]
     body: dict[str, Any] = {"model": name, "messages": messages}
@@ -76,7 +76,7 @@ def body_of(
     if sampling.stop:
         body["stop"] = list(sampling.stop)
     if dialect == "vllm":
-        # Sent even where they are off: the server would take a base's own habits for what is left out.
+        # Sent even if they are off: the server would use the base's own defaults for omitted fields.
         body |= {"top_k": sampling.top_k, "repetition_penalty": 1.0, "include_stop_str_in_output": True}
         if request.pattern:
             body["structured_outputs"] = {"regex": request.pattern}
@@ -84,25 +84,25 @@ def body_of(
 
 
 def key_of(request: Request, body: dict[str, Any], served: str) -> str:
-    """sha256, in hex, of all that an answer depends on. served: the model's name at the endpoint, less what says its version there."""
+    """sha256, in hex, of all that an answer depends on. served: the model's name at the endpoint, without its version."""
     labels = [label.text for label in request.labels]
     content = [{**body, "model": served}, request.model.name, request.model.version, labels]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def with_room(body: dict[str, Any], left: int | None) -> dict[str, Any] | None:
-    """`body` for `left` new tokens; without a number, so for as many as there is room for, where that is not known (None) or no less than was
-    asked for. None where nothing shorter can be asked for.
+    """`body` with max_tokens lowered to `left`; without max_tokens, so that the endpoint uses all the room there is, if `left` is unknown (None)
+    or not less than before. None if no shorter request is possible.
     """
-    asked = body["max_tokens"]
-    if asked == 1 or (left is not None and left <= 0):
+    requested = body["max_tokens"]
+    if requested == 1 or (left is not None and left <= 0):
         return None
     rest = {name: value for name, value in body.items() if name != "max_tokens"}
-    return {**rest, "max_tokens": left} if left is not None and left < asked else rest
+    return {**rest, "max_tokens": left} if left is not None and left < requested else rest
 
 
 class _Message(msgspec.Struct):
-    """reasoning, reasoning_content: what endpoints call it that tell thinking apart."""
+    """reasoning, reasoning_content: the two field names for thinking, if an endpoint returns it separately."""
 
     content: str | None = None
     reasoning: str | None = None
@@ -142,14 +142,14 @@ _bills = msgspec.json.Decoder(_Bill)
 
 
 def read_answer(data: str, request: Request) -> ApiAnswer:
-    """The answer in the body `data` of a response. Raises Garbled where there is none.
+    """The answer in the body `data` of a response. Raises Garbled if there is none.
 
-    A model that says nothing has answered with an empty text, which some endpoints write as null.
+    An empty text, which some endpoints write as null, is a valid answer.
     """
     try:
         body = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise Garbled(f"no chat completion ({error}): {data.strip()!r}", _billed(data)) from error
+        raise Garbled(f"an invalid chat completion ({error}): {data.strip()!r}", _billed(data)) from error
     usage = body.usage or Usage()
     if not body.choices:
         raise Garbled("a chat completion without a choice", usage)
@@ -159,7 +159,7 @@ def read_answer(data: str, request: Request) -> ApiAnswer:
     if request.labels:
         if choice.logprobs is None:
             raise Garbled("no log-probabilities, which judging.mode expected needs (text needs none)", usage)
-        # An end of sequence in first place counts as no token for some endpoints.
+        # Some endpoints return no position if the first token is the end of sequence.
         first = (choice.logprobs.content or [])[:1]
         shares = _label_probs(
             request.labels, [token for position in first for token in position.top_logprobs]
@@ -178,7 +178,7 @@ def read_answer(data: str, request: Request) -> ApiAnswer:
 
 
 def _billed(data: str) -> Usage:
-    """What `data` says that it costs, whatever else it is."""
+    """The usage that `data` reports, even if the rest of it is invalid."""
     try:
         return _bills.decode(data).usage or Usage()
     except (msgspec.DecodeError, UnicodeError):
@@ -186,7 +186,7 @@ def _billed(data: str) -> Usage:
 
 
 def _label_probs(labels: Sequence[Label], tokens: Sequence[_Token]) -> tuple[float, ...]:
-    """The labels' shares of their sum, [labels]. A token counts for a label with a space before it too: tokenizers differ in that."""
+    """The labels' probabilities, renormalised over the labels, [labels]. A token with a leading space counts for its label: tokenizers differ."""
     shares = [
         math.fsum(math.exp(token.logprob) for token in tokens if token.token.strip() == label.text.strip())
         for label in labels

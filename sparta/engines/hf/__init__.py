@@ -1,1 +1,1 @@
-"""transformers and PEFT: for CPUs and small pools."""
+"""The engine on transformers and PEFT: for CPUs and small pools."""

@@ -1,4 +1,4 @@
-"""From requests to batches: which rows share a forward pass, in which order. Pure: no torch."""
+"""Groups requests into batches that share forward passes, in order. Pure: no torch."""
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from sparta.engines.base import ModelRef, Request, Sampling
 class BatchRow:
     """A request ready for a batch.
 
-    ids: what the model is fed: prompt, prefix and, where a continuation is weighed, that without its last token. limit: most new tokens, 0
-    where nothing is decoded. logits: what those that are kept of it count for, in tokens.
+    ids: the model's input: prompt, prefix and the continuation, if there is one, without its last token. limit: most new tokens, 0
+    if nothing is decoded. logits: the cost of the logits that are kept, in tokens (see `logits_in_tokens`).
     """
 
     request: Request
@@ -22,23 +22,23 @@ class BatchRow:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of one way of decoding, for models with the same weights."""
+    """Rows with the same decoding settings, for models with the same weights."""
 
     rows: tuple[BatchRow, ...]
 
     @property
     def models(self) -> tuple[ModelRef, ...]:
-        """Those that the rows are for, each once."""
+        """The models of the rows, each once."""
         return tuple(dict.fromkeys(row.request.model for row in self.rows))
 
     @property
     def model(self) -> ModelRef:
-        """One of them: each computes what all do."""
+        """One of `models`; they all have the same weights."""
         return self.rows[0].request.model
 
     @property
     def sampling(self) -> Sampling:
-        """The decoding that the rows share; max_new_tokens and limits are the rows' own."""
+        """The decoding settings that the rows share, except max_new_tokens, for which each row has its `limit`."""
         return self.rows[0].request.sampling
 
     @property
@@ -52,9 +52,10 @@ class Batch:
 
 
 def batches(rows: Iterable[BatchRow], batch_tokens: int) -> Iterator[Batch]:
-    """Batches of at most `batch_tokens` tokens: rows times padded prompt, new tokens and kept logits; one row may be more.
+    """Batches of at most `batch_tokens` tokens: rows times the sum of padded prompt, new tokens and kept logits; a single row may exceed this.
 
-    The same weights come once, however many members have them. The longest rows of a model come first: what does not fit into memory fails early.
+    All rows for the same weights are consecutive, even for several members. A model's longest rows come first, so that a batch too large
+    for memory fails early.
     """
     groups: dict[Hashable, dict[Hashable, list[BatchRow]]] = {}
     for row in rows:
@@ -69,8 +70,8 @@ def batches(rows: Iterable[BatchRow], batch_tokens: int) -> Iterator[Batch]:
             bool(request.continuation),
         )
         groups.setdefault(request.model.weights, {}).setdefault(decoding, []).append(row)
-    for ways in groups.values():
-        for group in ways.values():
+    for by_decoding in groups.values():
+        for group in by_decoding.values():
             yield from (Batch(tuple(part)) for part in _cut(group, batch_tokens))
 
 

@@ -23,15 +23,14 @@ if TYPE_CHECKING:
 
 
 ROUND = 1000
-"""Requests that are sorted into batches together: more make fuller batches, and what is put in meanwhile waits longer."""
+"""Requests that are sorted into batches together: more make fuller batches, but follow-up requests wait longer."""
 
 
 class HfEngine:
     """See `sparta.engines.base.Engine`.
 
-    A request's completion depends on the request alone, not on its batch (up to the rounding of
-    floating-point sums). Habits that a base ships in its generation_config.json are not followed, except for
-    its end-of-sequence tokens.
+    A completion depends only on its request, not on its batch (up to floating-point rounding). Of a base's
+    generation_config.json, only the end-of-sequence tokens are used.
     """
 
     def __init__(
@@ -60,14 +59,14 @@ class HfEngine:
             check_model(model)
 
     def renderer(self, model: ModelRef) -> Renderer:
-        """The renderer of the model's base. Raises SpartaError where the base is missing or cannot chat."""
+        """The renderer of the model's base. Raises SpartaError if the base is missing or has no chat template."""
         return self._tokenizers.renderer(model.base)
 
     def tokenizer_fingerprint(self, model: ModelRef) -> str:
         return self._tokenizers.fingerprint(model.base)
 
     def run(self, requests: Inbox) -> Iterator[Completion]:
-        """Completions batch by batch. Prompts without room, for one token or for their continuation, come first of their round, as
+        """Completions batch by batch. Prompts that leave no room for a token or for their continuation come first in their round, as
         `prompt_too_long`.
         """
         while taken := requests.take(ROUND, self._weights.base or "") or requests.take(ROUND):
@@ -97,7 +96,7 @@ class HfEngine:
         if continuation:
             logits = logits_in_tokens(len(continuation), len(renderer.tokenizer))
             return None if room < 0 else BatchRow(request, ids + continuation[:-1], 0, logits)
-        # The token that a label request asks about is never fed to the model: it needs no room.
+        # A label request never feeds the label to the model, so it needs no room.
         if room < (0 if request.labels else 1):
             return None
         limit = 0 if request.labels else min(room, request.sampling.max_new_tokens)
@@ -115,8 +114,8 @@ class HfEngine:
                     completions = scored(batch, module, self._weights, *self._padded(batch))
         except torch.cuda.OutOfMemoryError as error:
             raise SpartaError(
-                f"the GPU's memory does not hold a batch of {len(batch.rows)} rows with {batch.width} + "
-                f"{batch.limit} tokens: lower engine.batch_tokens, now {self.settings.batch_tokens}"
+                f"a batch of {len(batch.rows)} rows with {batch.width} + {batch.limit} tokens does not fit in the "
+                f"GPU's memory: lower engine.batch_tokens, now {self.settings.batch_tokens}"
             ) from error
         share = (perf_counter() - began) / len(batch.rows)
         return [replace(completion, seconds=share) for completion in completions]
@@ -181,7 +180,7 @@ class HfEngine:
         return self._stops[key]
 
     def _patterns(self, batch: Batch, tokenizer: Any, ends: Sequence[int]) -> list[Patterns]:
-        """What holds the batch to its pattern; nothing where it has none."""
+        """The logits processor for the batch's pattern; empty if it has none."""
         pattern = batch.rows[0].request.pattern
         if not pattern:
             return []
@@ -196,6 +195,6 @@ class HfEngine:
 
 
 def _padding(tokenizer: Any) -> int:
-    """A token id for places that the attention mask hides: which one does not matter."""
+    """A token id for masked positions; any will do."""
     known = (tokenizer.pad_token_id, tokenizer.eos_token_id)
     return next((int(token) for token in known if token is not None), 0)

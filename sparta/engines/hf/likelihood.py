@@ -1,4 +1,4 @@
-"""What a model gives to tokens that are there already: probabilities of labels, log-likelihoods of continuations. Nothing is decoded."""
+"""Scores given tokens without decoding: probabilities of labels, log-likelihoods of continuations."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,10 +15,10 @@ _LOGITS_A_TOKEN = 8192
 
 
 def logits_in_tokens(kept: int, vocabulary: int) -> int:
-    """What `kept` rows of logits count for in a batch, in tokens, so that `batch_tokens` bounds their memory too.
+    """The cost of `kept` rows of logits in a batch, in tokens, so that `batch_tokens` bounds their memory too.
 
-    8,192 logits are one token: with a vocabulary of 152,000 a weighed token counts for 19, and the logits of a batch of 32,768 tokens take
-    half a GiB in bfloat16.
+    8,192 logits count as one token: with a vocabulary of 152,000, each scored token counts as 19, and the logits of a batch of 32,768
+    tokens take half a GiB in bfloat16.
     """
     return -(-kept * vocabulary // _LOGITS_A_TOKEN)
 
@@ -26,7 +26,7 @@ def logits_in_tokens(kept: int, vocabulary: int) -> int:
 def scored(
     batch: Batch, module: Any, weights: Weights, input_ids: "Tensor", mask: "Tensor"
 ) -> list[Completion]:
-    """Completions of label requests, or of requests with a continuation, in one forward pass.
+    """Completions of a batch of label requests, or of requests with a continuation, in one forward pass.
 
     input_ids, mask: [rows, width], padded on the left.
     """
@@ -62,8 +62,8 @@ def _last_logits(module: Any, weights: Weights, input_ids: "Tensor", mask: "Tens
 def _log_likelihoods(logits: "Tensor", continuations: Sequence[Sequence[int]]) -> list[float]:
     """Log-likelihood of each continuation, in nats.
 
-    logits: [rows, kept, vocabulary]; a continuation of n tokens is what the last n positions of its row predict. Rows are turned into float32
-    one by one: all of them would take twice the memory of what the model made, or more.
+    logits: [rows, kept, vocabulary]; the last n positions of a row predict its continuation of n tokens. Rows are converted to float32
+    one by one: all at once would take at least twice the memory of the model's output.
     """
     import torch
 

@@ -1,7 +1,7 @@
-"""What happens to a batch between two forward passes: a token is chosen for every row, and rows are ended.
+"""What happens in a batch between two forward passes: sampling a token for every row, and ending rows.
 
-Both classes plug into `transformers`' generate in its greedy mode. A row's choices depend on its own seed and
-logits alone, so a request gets the same text whatever else is in its batch.
+`Sampler` and `Ending` plug into `transformers`' generate in its greedy mode. A row's samples depend only on its own
+seed and logits, so a request gets the same text in any batch.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ _SALTS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 
 
 class Sampler:
-    """A logits processor that draws from the warped distribution exactly, by the Gumbel-max trick.
+    """A logits processor that samples exactly from the warped distribution, by the Gumbel-max trick.
 
-    The warping is that of transformers: temperature, then top-k, then top-p. The noise of a token is a hash
-    (splitmix64) of the row's seed, the step and the token id: no generator has a state to keep, and rounding
-    errors that reorder nearly equal logits leave each token its noise.
+    Warping is that of transformers: temperature, then top-k, then top-p. The noise of a token is a hash
+    (splitmix64) of the row's seed, the step and the token id: there is no generator state, and a token keeps its
+    noise when rounding errors reorder nearly equal logits.
     """
 
     def __init__(self, sampling: Sampling, seeds: Sequence[int], prompt_width: int, device: Any) -> None:
@@ -32,7 +32,7 @@ class Sampler:
         self.seeds = torch.tensor(list(seeds), dtype=torch.int64, device=device)
 
     def __call__(self, input_ids: "Tensor", scores: "Tensor") -> "Tensor":
-        """`scores` [rows, vocabulary] with everything but the token chosen set to -inf."""
+        """`scores` [rows, vocabulary] with all but the sampled token set to -inf."""
         if self.sampling.temperature == 0:
             return scores
         vocabulary = scores.shape[-1]
@@ -64,7 +64,7 @@ def _mix(x: "Tensor") -> "Tensor":
 
 
 def _shifted(x: "Tensor", bits: int) -> "Tensor":
-    # The shift of int64 copies the sign bit; splitmix64 is defined on unsigned numbers.
+    # Shifting an int64 copies the sign bit, but splitmix64 is defined on unsigned numbers.
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
@@ -74,10 +74,10 @@ def _signed(value: int) -> int:
 
 
 class StopStrings:
-    """Finds rows whose completion has come to contain one of `stops`.
+    """Finds rows whose completion contains one of `stops`.
 
-    Only a token that shows the last character of a stop string can complete one, so text is decoded for rows
-    that end in such a token.
+    Only a token that contains the last character of a stop string can complete one, so text is decoded only for
+    rows that end in such a token.
     """
 
     def __init__(self, tokenizer: Any, stops: Sequence[str], vocabulary: int, device: Any) -> None:
@@ -87,7 +87,7 @@ class StopStrings:
         self.stops = tuple(stops)
         last = {stop[-1] for stop in stops}
         if any(not character.isascii() or character == " " for character in last):
-            # Parts of a character, and a space that begins a token, may not show when it is decoded alone.
+            # Decoded alone, a token may not show a part of a character or a leading space.
             self.completing = torch.ones(vocabulary, dtype=torch.bool, device=device)
             return
         texts = tokenizer.batch_decode([[token] for token in range(min(len(tokenizer), vocabulary))])
@@ -105,10 +105,10 @@ class StopStrings:
 
 
 class Ending:
-    """A stopping criterion that remembers where and why each row ended.
+    """A stopping criterion that records where and why each row ended.
 
     limits: [rows], most new tokens. ends: the end-of-sequence ids. lengths: [rows], tokens so far.
-    stopped: [rows], False where the row only ran into its limit.
+    stopped: [rows], False for a row that was cut off at its limit.
     """
 
     def __init__(

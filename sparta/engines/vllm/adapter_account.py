@@ -1,4 +1,4 @@
-"""What runs in vLLM's workers, asked by `VllmBase`: which parts of an adapter found no module. vLLM itself leaves them out without a word."""
+"""Runs in vLLM's workers: lists the parts of an adapter that have no module. vLLM itself ignores them silently."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ class AdapterAccount:
 
     model_runner: Any
 
-    def adapter_parts_without_place(self, number: int) -> list[str]:
-        """Names, as vLLM has them, of modules that the adapter with this number has weights for and this worker's model has not.
+    def adapter_parts_without_module(self, number: int) -> list[str]:
+        """vLLM's names of the modules that adapter `number` has weights for but this worker's model lacks.
 
-        Those of experts are packed by vLLM in forms of their own, and not among them.
+        Experts are left out, because vLLM packs their modules differently.
         """
         manager = self.model_runner.lora_manager._adapter_manager
         loaded = manager.get_adapter(number).loras

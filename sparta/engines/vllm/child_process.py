@@ -1,4 +1,4 @@
-"""What runs in vLLM's own process, around vLLM: it ends with its parent, and says why it failed."""
+"""Ties vLLM's child process to ours: each ends when the other dies, and the child reports why it failed."""
 
 import os
 import signal
@@ -11,21 +11,21 @@ from typing import Any
 
 
 def fail_with_child(core: Any) -> None:
-    """Have what waits for vLLM's processes raise vLLM's EngineDeadError as soon as one of them is gone.
+    """Make all calls that wait for vLLM's processes raise vLLM's EngineDeadError as soon as one of them dies.
 
-    core: an engine's `engine_core`. vLLM 0.32 notices such a death too, but whoever waits for an answer already waits for ever.
+    core: an engine's `engine_core`. vLLM 0.32 notices such a death too, but calls already waiting hang forever.
     """
     from vllm.v1.engine.exceptions import EngineDeadError
 
     resources, outputs, calls = core.resources, core.outputs_queue, core.utility_results
-    # Of our own, as vLLM closes its when it is told to end.
+    # Duplicates, because vLLM closes its own descriptors at shutdown.
     ends = [os.dup(process.sentinel) for process in resources.engine_manager.processes]
 
     def wait() -> None:
         connection.wait(ends)
         for end in ends:
             os.close(end)
-        # Calls that come later look at this; those that came before are among `calls`.
+        # Later calls check this flag; earlier ones are in `calls`.
         resources.engine_dead = True
         for answer in list(calls.values()):
             with suppress(InvalidStateError):
@@ -36,7 +36,7 @@ def fail_with_child(core: Any) -> None:
 
 
 def run_engine_core(report: str, *args: Any, **kwargs: Any) -> None:
-    """vLLM's engine, until it is told to end. Why it failed, if it does, is written to the file `report`."""
+    """Run vLLM's engine until it is shut down. If it fails, write the error to the file `report`."""
     end_with_parent()
     from vllm.v1.engine.core import EngineCoreProc
 
@@ -48,9 +48,9 @@ def run_engine_core(report: str, *args: Any, **kwargs: Any) -> None:
 
 
 def end_with_parent() -> None:
-    """Kill this process, and the workers that it has started, as soon as its parent is gone.
+    """Kill this process and its workers as soon as its parent dies.
 
-    vLLM 0.32 would otherwise wait for requests for ever, with the GPU's memory, when the parent is killed.
+    Otherwise vLLM 0.32 waits for requests forever and keeps the GPU's memory after the parent is killed.
     """
     import psutil
 

@@ -1,4 +1,4 @@
-"""The engine on vLLM, for GPUs and, to try it, CPUs: one base at a time, all adapters on it in the same batches."""
+"""The engine on vLLM, for GPUs (and CPUs, for trials): one base at a time, with all its adapters in the same batches."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -22,23 +22,22 @@ from sparta.errors import SpartaError
 from sparta.recipes import engine as recipe_engine
 from sparta.store.records import FinishReason
 
-_OTHERWISE = "set engine.kind to hf, for a run that has begun in a branch of it (--fork)"
+_USE_HF = "set engine.kind to hf (for a run that has begun, in a branch made with --fork)"
 
 
 @dataclass
-class _UnderWay:
+class _InFlight:
     request: Request
     began: float
-    """What all requests together had cost when it was added: see `VllmEngine._share`."""
+    """The engine's accumulated cost when the request was added: see `VllmEngine._share`."""
 
 
 class VllmEngine:
     """See `sparta.engines.base.Engine`.
 
-    A request's completion depends on the request alone, not on its company (up to the rounding of floating-point
-    sums, which its company may change). Of a base's generation_config.json the end-of-sequence tokens are followed.
-    A label request whose prompt fills the whole context is `prompt_too_long` here, and so is a continuation that ends with the context: vLLM
-    always makes one more token.
+    A completion depends only on its request, not on its batch (up to floating-point rounding). Of a base's generation_config.json, only the
+    end-of-sequence tokens are used. A label request or a continuation that fills the whole context is `prompt_too_long` here, because vLLM
+    always generates one more token.
     """
 
     def __init__(
@@ -53,57 +52,57 @@ class VllmEngine:
         self.load_seconds = 0.0
         self._open: VllmBase | None = None
         self._expected: dict[ModelRef, None] = {}
-        self._rooms: dict[str, LoraCapacity] = {}
+        self._capacities: dict[str, LoraCapacity] = {}
         self._tokenizers = Tokenizers(settings.context_length, trust_remote_code, chat)
         self._number = 0
         self._cost = 0.0
 
     def expect(self, models: Iterable[ModelRef]) -> None:
-        """Room for adapters comes from these models; an open base without enough of it is loaded anew when it is asked next.
+        """Reserves capacity for the adapters of these models; an open base with too little is reloaded at its next request.
 
-        Versions of a model are adapters of their own. One that is not expected any more goes when another is loaded and none of its requests
-        is under way.
+        Each version of a model is a separate adapter. An adapter that is no longer expected is removed when another is loaded and none of its
+        requests is in flight.
         """
         expected = dict.fromkeys(models)
         for model in expected:
             if model not in self._expected:
                 check_model(model)
-        self._rooms = lora_capacities(expected, self.settings.vllm)
+        self._capacities = lora_capacities(expected, self.settings.vllm)
         self._expected = expected
 
     def renderer(self, model: ModelRef) -> Renderer:
-        """The renderer of the model's base. Raises SpartaError where the base is missing or cannot chat."""
+        """The renderer of the model's base. Raises SpartaError if the base is missing or has no chat template."""
         return self._tokenizers.renderer(model.base)
 
     def tokenizer_fingerprint(self, model: ModelRef) -> str:
         return self._tokenizers.fingerprint(model.base)
 
     def run(self, requests: Inbox) -> Iterator[Completion]:
-        """Completions as they finish; twice as many requests as one batch holds are with vLLM, so that it never waits."""
-        under_way: dict[str, _UnderWay] = {}
+        """Completions as they finish. vLLM has up to twice as many requests as fit in one batch, so that it never waits."""
+        in_flight: dict[str, _InFlight] = {}
         waiting: deque[Request] = deque()
         try:
             while True:
-                room = 2 * self.settings.vllm.sequences - len(under_way)
+                room = 2 * self.settings.vllm.sequences - len(in_flight)
                 if room > 0 and not waiting:
-                    base = self._open.base if under_way and self._open else ""
+                    base = self._open.base if in_flight and self._open else ""
                     waiting.extend(requests.take(room, base))
-                if not waiting and not under_way:
+                if not waiting and not in_flight:
                     return
-                yield from self._admit(waiting, under_way)
-                if under_way:
-                    yield from self._step(under_way)
+                yield from self._admit(waiting, in_flight)
+                if in_flight:
+                    yield from self._step(in_flight)
         finally:
-            if under_way and self._open is not None:
-                self._open.engine.abort_request(list(under_way))
+            if in_flight and self._open is not None:
+                self._open.engine.abort_request(list(in_flight))
 
     def close(self) -> None:
         if self._open is not None:
             opened, self._open = self._open, None
             opened.close()
 
-    def _admit(self, waiting: deque[Request], under_way: dict[str, _UnderWay]) -> Iterator[Completion]:
-        """Give vLLM what waits, up to a request for weights that can only be loaded when nothing is under way any more."""
+    def _admit(self, waiting: deque[Request], in_flight: dict[str, _InFlight]) -> Iterator[Completion]:
+        """Add waiting requests to vLLM, up to one whose weights can only be loaded once no request is in flight."""
         from vllm.exceptions import VLLMClientError
 
         while waiting:
@@ -117,45 +116,45 @@ class VllmEngine:
                 yield Completion(request.key, "", (), len(prompt), "prompt_too_long", 0.0)
                 continue
             _check(request)
-            opened = self._ready(request.model, bool(under_way))
+            opened = self._ready(request.model, bool(in_flight))
             if opened is None:
                 return
-            if request.continuation and not opened.weighs:
+            if request.continuation and not opened.scores_likelihoods:
                 raise SpartaError(
-                    f"vLLM on a CPU cannot weigh choices with adapters on base {opened.base}: {_OTHERWISE}"
+                    f"vLLM on a CPU cannot score log-likelihoods with adapters on base {opened.base}: {_USE_HF}"
                 )
             waiting.popleft()
             began = perf_counter()
             name = str(self._number)
             self._number += 1
-            form = opened.forms.get(request.pattern)
-            with self._at_work(opened):
+            grammar = opened.grammars.get(request.pattern)
+            with self._closing_on_failure(opened):
                 if opened.lacks(request.model):
-                    asked = (done.request.model for done in under_way.values())
-                    opened.keep(_adapters(self._expected) | _adapters(asked))
+                    in_use = (entry.request.model for entry in in_flight.values())
+                    opened.keep(_adapters(self._expected) | _adapters(in_use))
                 lora = opened.lora(request.model)
                 try:
-                    parameters = _parameters(request, room, form)
+                    parameters = _parameters(request, room, grammar)
                     tokens = {"type": "token", "prompt_token_ids": ids}
                     opened.engine.add_request(name, tokens, parameters, lora_request=lora)
                 except (ValueError, VLLMClientError) as error:
                     raise SpartaError(
-                        f"vLLM refuses a request for {request.model.name}: {first_line(error)}"
+                        f"vLLM rejects a request for {request.model.name}: {first_line(error)}"
                     ) from error
-            if request.pattern and form is None:
-                opened.forms[request.pattern] = parameters.structured_outputs
-            under_way[name] = _UnderWay(request, self._cost)
-            self._share(began, len(under_way))
+            if request.pattern and grammar is None:
+                opened.grammars[request.pattern] = parameters.structured_outputs
+            in_flight[name] = _InFlight(request, self._cost)
+            self._share(began, len(in_flight))
 
     def _ready(self, model: ModelRef, busy: bool) -> VllmBase | None:
-        """vLLM with the model's base and room for its adapter, loaded if need be; None where it must become idle first."""
+        """vLLM with the model's base and capacity for its adapter, loaded if necessary; None if it must become idle first."""
         if model not in self._expected:
             self.expect([*self._expected, model])
-        opened, room = self._open, self._rooms[model.base]
+        opened, capacity = self._open, self._capacities[model.base]
         fits = (
             opened is not None
             and opened.base == model.base
-            and opened.room.holds(room)
+            and opened.capacity.covers(capacity)
             and not opened.outdated(model)
         )
         if fits:
@@ -165,48 +164,48 @@ class VllmEngine:
         self.close()
         began = perf_counter()
         context = self.renderer(model).context_length
-        self._open = VllmBase(model.base, room, context, self.settings, self.trust_remote_code)
+        self._open = VllmBase(model.base, capacity, context, self.settings, self.trust_remote_code)
         self.loads += 1
         self.load_seconds += perf_counter() - began
         return self._open
 
-    def _step(self, under_way: dict[str, _UnderWay]) -> Iterator[Completion]:
+    def _step(self, in_flight: dict[str, _InFlight]) -> Iterator[Completion]:
         opened = self._open
         assert opened is not None
         began = perf_counter()
-        with self._at_work(opened):
+        with self._closing_on_failure(opened):
             outputs = opened.engine.step()
-        self._share(began, len(under_way))
+        self._share(began, len(in_flight))
         for output in outputs:
             if output.finished:
-                done = under_way.pop(output.request_id)
+                done = in_flight.pop(output.request_id)
                 yield self._completion(done, output)
 
     @contextmanager
-    def _at_work(self, opened: VllmBase) -> Iterator[None]:
-        """What vLLM fails with meanwhile closes it, and is told in words where these would help; a SpartaError is no failure of vLLM."""
+    def _closing_on_failure(self, opened: VllmBase) -> Iterator[None]:
+        """Close vLLM if it fails inside the context, and raise a SpartaError if the cause is known. A SpartaError passes and closes nothing."""
         try:
             yield
         except SpartaError:
             raise
         except Exception as error:
-            wrong = opened.failure(error)
+            explained = opened.failure(error)
             self.close()
-            if wrong is not None:
-                raise wrong from error
+            if explained is not None:
+                raise explained from error
             raise
 
     def _share(self, began: float, sharing: int) -> None:
-        """Count the seconds since `began`, of which each of the requests under way bears an equal part."""
+        """Count the seconds since `began`, split equally among the requests in flight."""
         self._cost += (perf_counter() - began) / sharing
 
-    def _completion(self, done: _UnderWay, output: Any) -> Completion:
+    def _completion(self, done: _InFlight, output: Any) -> Completion:
         request, seconds = done.request, self._cost - done.began
         prompt_tokens = len(request.prompt.token_ids or ())
         made = output.outputs[0]
         if made.finish_reason not in ("stop", "length"):
             raise SpartaError(
-                f"vLLM gave up a request for {request.model.name} ({made.finish_reason}): its log says why"
+                f"vLLM aborted a request for {request.model.name} ({made.finish_reason}): see its log for the cause"
             )
         if request.continuation:
             log = _log_likelihood(request, output.prompt_logprobs)
@@ -225,18 +224,18 @@ def _adapters(models: Iterable[ModelRef]) -> set[str]:
 
 
 def _check(request: Request) -> None:
-    """Raises SpartaError for a request that vLLM would refuse, before anything is loaded for it."""
+    """Raises SpartaError for a request that vLLM cannot serve, before anything is loaded for it."""
     if request.continuation:
         if _adapts_output(request.model):
             raise SpartaError(
-                f"model {request.model.name}: its adapter changes lm_head, for which vLLM gives wrong likelihoods: {_OTHERWISE}"
+                f"model {request.model.name}: its adapter changes lm_head, for which vLLM computes wrong log-likelihoods: {_USE_HF}"
             )
         return
     hot = request.sampling.temperature
     if hot > recipe_engine.VLLM_HOTTEST and not request.labels:
         raise SpartaError(
-            f"vLLM takes a temperature of at most {recipe_engine.VLLM_HOTTEST:g}, one of {hot:g} is asked of {request.model.name}: lower "
-            f"generation.temperature or judging.temperature, or {_OTHERWISE}"
+            f"vLLM supports temperatures up to {recipe_engine.VLLM_HOTTEST:g}, but {request.model.name} is to sample at {hot:g}: lower "
+            f"generation.temperature or judging.temperature, or {_USE_HF}"
         )
 
 
@@ -245,10 +244,10 @@ def _adapts_output(model: ModelRef) -> bool:
     return model.adapter is not None and adapts_output(model.adapter)
 
 
-def _parameters(request: Request, room: int, form: Any = None) -> Any:
-    """vLLM's SamplingParams: the text is decoded by vLLM only where it has to look for stop strings in it.
+def _parameters(request: Request, room: int, grammar: Any = None) -> Any:
+    """vLLM's SamplingParams: vLLM detokenizes only if it has to find stop strings.
 
-    form: what vLLM made of the request's pattern before, so that it need not look at that again.
+    grammar: the `structured_outputs` of an earlier request with the same pattern, so that vLLM need not compile it again.
     """
     from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
@@ -256,7 +255,7 @@ def _parameters(request: Request, room: int, form: Any = None) -> Any:
         return SamplingParams(
             max_tokens=1,
             temperature=0.0,
-            # 0 gives the log-probability of each token of the prompt itself and of no other. Such a request reads nothing from the prefix cache.
+            # 0 returns the log-probability of each prompt token and of no alternatives. Such a request does not use the prefix cache.
             prompt_logprobs=0 if request.continuation else None,
             logprob_token_ids=None if request.continuation else _tokens(request),
             detokenize=False,
@@ -264,12 +263,12 @@ def _parameters(request: Request, room: int, form: Any = None) -> Any:
             skip_clone=True,
         )
     sampling, kind = request.sampling, SamplingParams
-    if form is not None:
+    if grammar is not None:
         from sparta.engines.vllm.grammar_cache import CachedGrammar
 
         kind = CachedGrammar
     elif request.pattern:
-        form = StructuredOutputsParams(grammar=grammar_of(request.pattern))
+        grammar = StructuredOutputsParams(grammar=grammar_of(request.pattern))
     return kind(
         max_tokens=min(room, sampling.max_new_tokens),
         temperature=sampling.temperature,
@@ -279,20 +278,20 @@ def _parameters(request: Request, room: int, form: Any = None) -> Any:
         stop=list(sampling.stop) or None,
         include_stop_str_in_output=True,
         detokenize=bool(sampling.stop),
-        structured_outputs=form,
+        structured_outputs=grammar,
         output_kind=RequestOutputKind.FINAL_ONLY,
         skip_clone=True,
     )
 
 
 def _log_likelihood(request: Request, logprobs: Any) -> float:
-    """Of the continuation, in nats. logprobs: of each token that vLLM was given, the continuation's last."""
+    """The continuation's log-likelihood, in nats. logprobs: by input position; the continuation's come last."""
     ends = zip(request.continuation, logprobs[-len(request.continuation) :], strict=True)
     return fsum(position[token].logprob for token, position in ends)
 
 
 def _label_probs(request: Request, logprobs: Any) -> tuple[float, ...]:
-    """Probabilities of the labels, renormalised over them: vLLM's are shares of the whole vocabulary."""
+    """Probabilities of the labels, renormalised over the labels; vLLM's are over the whole vocabulary."""
     logs = [logprobs[token].logprob for token in _tokens(request)]
     most = max(logs)
     shares = [exp(log - most) for log in logs]

@@ -1,7 +1,7 @@
-"""What an error of vLLM means to whoever wrote the recipe: one sentence with the settings to change.
+"""Translates errors of vLLM into one sentence that names the settings to change.
 
-A SpartaError stops the whole run, so there is one only for what would happen on any node: memory, files, settings. A dead process or
-a failing GPU is told as it is, and its work is dealt out again.
+A SpartaError stops the whole run, so only failures that would recur on any node become one: memory, files, settings. A dead process or
+a failing GPU is raised unchanged, and its work is assigned again.
 """
 
 import re
@@ -12,13 +12,14 @@ from sparta.names import installed_by
 from sparta.recipes import engine as recipe_engine
 
 _OUT_OF_MEMORY = re.compile(r"out of memory|OutOfMemoryError|Free memory on device", re.IGNORECASE)
+_NO_COMPILER = re.compile(r"Failed to find C compiler|InvalidCxxCompiler|No working C\+\+ compiler")
 _NO_CACHE = re.compile(r"KV\s*cache\s+is needed|No available memory for the cache|requested memory for kv")
 _OF_THIS_NODE = re.compile(
     r"CUDA error|CUDA driver|\bECC\b|NCCL|CUBLAS|CUDNN|device-side|\[Errno|shutting down|EngineCore encountered",
     re.IGNORECASE,
 )
-"""Of a GPU, a driver, a disk as it is mounted here, or of a process that is gone."""
-_MISFITS = {
+"""Failures of this node: its GPU, driver or disk, or a process that died."""
+_INVALID_INPUT = {
     "ValueError",
     "ValidationError",
     "VLLMValidationError",
@@ -29,53 +30,58 @@ _MISFITS = {
     "NotImplementedError",
     "ModuleNotFoundError",
 }
-"""Names of the errors by which vLLM, transformers and safetensors say that files or settings do not fit."""
+"""Errors that vLLM, transformers and safetensors raise for invalid files or settings."""
 _WRONG_SHAPE = re.compile(r"load weight|size mismatch|must match|unexpected shape", re.IGNORECASE)
 
 
 def import_error(error: ImportError) -> SpartaError:
-    """Why vllm cannot be imported: it is not there, or lacks something itself."""
+    """Why vllm cannot be imported: it is not installed, or one of its own imports fails."""
     what = "is not installed" if error.name == "vllm" else f"cannot be imported ({first_line(error)})"
     return SpartaError(f"the engine is vllm, which {what}: {installed_by('gpu')}, or set engine.kind to hf")
 
 
 def load_error(
-    error: BaseException, said: str, base: str, settings: recipe_engine.EngineSettings, gpu: bool
+    error: BaseException, report: str, base: str, settings: recipe_engine.EngineSettings, gpu: bool
 ) -> SpartaError | None:
-    """Why `base` could not be loaded; None where another node may well load it.
+    """Why `base` could not be loaded; None if it may load on another node.
 
-    said: what vLLM's own process left behind, the name of its error first; "" where there is none.
+    report: the error that vLLM's own process reported, its class name first; "" if there is none.
     """
-    whole, vllm = f"{type(error).__name__}: {error}\n{said}", settings.vllm
+    whole, vllm = f"{type(error).__name__}: {error}\n{report}", settings.vllm
     if _NO_CACHE.search(whole):
         remedy = (
             f"raise engine.vllm.memory_share, now {vllm.memory_share:g}"
             if gpu
-            else f"set engine.vllm.cpu_cache_gib, now {vllm.cpu_cache_gib:g}, to what is free here and enough"
+            else f"raise engine.vllm.cpu_cache_gib, now {vllm.cpu_cache_gib:g}, within the free memory"
         )
         return SpartaError(
-            f"base {base}: the memory for keys and values does not hold one text of engine.context_length tokens, "
+            f"base {base}: the KV cache does not hold one sequence of engine.context_length tokens, "
             f"now {settings.context_length}: lower that, or {remedy}"
+        )
+    if _NO_COMPILER.search(whole):
+        return SpartaError(
+            "vLLM finds no C compiler on this node, and its kernels need one: load one in the profile's setup (such as `module load gcc`), or "
+            "add the node to the profile's exclude"
         )
     if _OUT_OF_MEMORY.search(whole):
         return SpartaError(
-            f"base {base} does not fit into the GPU's free memory: raise engine.vllm.tensor_parallel, now "
-            f"{vllm.tensor_parallel}, lower engine.context_length, now {settings.context_length}, or, where "
-            f"something else uses the GPU too, engine.vllm.memory_share, now {vllm.memory_share:g}"
+            f"base {base} does not fit in the GPU's free memory: raise engine.vllm.tensor_parallel, now "
+            f"{vllm.tensor_parallel}, lower engine.context_length, now {settings.context_length}, or, if "
+            f"another process uses the GPU too, engine.vllm.memory_share, now {vllm.memory_share:g}"
         )
-    if _misfit(error, said):
-        return SpartaError(f"vLLM cannot load base {base}: {_cause(error, said)}")
+    if _is_invalid_input(error, report):
+        return SpartaError(f"vLLM cannot load base {base}: {_cause(error, report)}")
     return None
 
 
 def step_error(
-    error: BaseException, said: str, base: str, settings: recipe_engine.EngineSettings
+    error: BaseException, report: str, base: str, settings: recipe_engine.EngineSettings
 ) -> SpartaError | None:
-    """Why requests under way could not be completed; None where another node may well complete them."""
-    whole, vllm = f"{type(error).__name__}: {error}\n{said}", settings.vllm
+    """Why requests in flight could not be completed; None if another node may complete them."""
+    whole, vllm = f"{type(error).__name__}: {error}\n{report}", settings.vllm
     if _OUT_OF_MEMORY.search(whole):
         return SpartaError(
-            f"the GPU's memory did not last for requests to base {base}: lower engine.vllm.memory_share, now "
+            f"the GPU ran out of memory on requests to base {base}: lower engine.vllm.memory_share, now "
             f"{vllm.memory_share:g}, engine.vllm.sequences, now {vllm.sequences}, or engine.vllm.prefill_tokens, "
             f"now {vllm.prefill_tokens}, or raise engine.vllm.tensor_parallel, now {vllm.tensor_parallel}"
         )
@@ -83,23 +89,23 @@ def step_error(
 
 
 def is_of_adapter(error: BaseException) -> bool:
-    """Whether an adapter was refused for what it is: vLLM lives, has memory, and a GPU and disks that work.
+    """Whether the adapter itself caused the error, rather than memory or a failure of this node.
 
-    Of an error in its own process vLLM keeps the message alone.
+    The class is no help: of an error in its own process vLLM keeps only the message.
     """
     whole = f"{type(error).__name__}: {error}"
     return not (_OUT_OF_MEMORY.search(whole) or _OF_THIS_NODE.search(whole))
 
 
-def _misfit(error: BaseException, said: str) -> bool:
-    """Whether files or settings do not fit, which is the same on every node."""
-    kinds = {said.partition(":")[0]} if said else {kind.__name__ for kind in type(error).__mro__}
-    told = said or str(error)
-    return not _OF_THIS_NODE.search(told) and bool(kinds & _MISFITS or _WRONG_SHAPE.search(told))
+def _is_invalid_input(error: BaseException, report: str) -> bool:
+    """Whether files or settings are invalid, which is the same on every node."""
+    kinds = {report.partition(":")[0]} if report else {kind.__name__ for kind in type(error).__mro__}
+    message = report or str(error)
+    return not _OF_THIS_NODE.search(message) and bool(kinds & _INVALID_INPUT or _WRONG_SHAPE.search(message))
 
 
-def _cause(error: BaseException, said: str) -> str:
-    """The first line of what happened; of a process that ended without a word, its own log knows more."""
-    if said:
-        return next((line.strip() for line in said.splitlines() if line.strip()), said)
+def _cause(error: BaseException, report: str) -> str:
+    """The first line of the report, else of the error."""
+    if report:
+        return next((line.strip() for line in report.splitlines() if line.strip()), report)
     return first_line(error)

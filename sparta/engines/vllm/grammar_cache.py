@@ -1,6 +1,6 @@
-"""Sampling parameters with a pattern that vLLM has looked at before. Imports vllm: import it where that is there.
+"""Sampling parameters whose grammar vLLM has already verified. This module imports vllm.
 
-vLLM 0.32 compiles the grammar of every request when that is added, to see whether it can: 0.8 ms, the same for all votes of a phase.
+vLLM 0.32 compiles the grammar of every added request to verify it, which takes 0.8 ms; all votes of a phase have the same grammar.
 """
 
 from typing import Any
@@ -9,13 +9,13 @@ from vllm.sampling_params import SamplingParams
 
 
 class CachedGrammar(SamplingParams):  # type: ignore[misc]
-    """Parameters whose `structured_outputs` is one that a request of this engine has been accepted with."""
+    """Parameters whose `structured_outputs` comes from a request that this engine has accepted."""
 
     def verify(self, *args: Any, **kwargs: Any) -> None:
-        """Everything that vLLM verifies but the grammar."""
-        form: Any = self.structured_outputs  # type: ignore[has-type]
+        """vLLM's verification, without the grammar."""
+        grammar: Any = self.structured_outputs  # type: ignore[has-type]
         self.structured_outputs = None
         try:
             super().verify(*args, **kwargs)
         finally:
-            self.structured_outputs = form
+            self.structured_outputs = grammar

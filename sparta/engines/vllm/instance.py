@@ -1,4 +1,4 @@
-"""One base on vLLM: opened with room for adapters, closed with nothing left behind."""
+"""One base on vLLM: opened with capacity for adapters, and closed without leaving anything behind."""
 
 import gc
 import logging
@@ -17,6 +17,8 @@ from sparta.engines.base import ModelRef
 from sparta.engines.tokenizers import first_line
 from sparta.engines.vllm.adapter_account import AdapterAccount
 from sparta.engines.vllm.child_process import fail_with_child, run_engine_core
+from sparta.engines.vllm.compile_cache import cache_root
+from sparta.engines.vllm.cuda_graphs import compilation
 from sparta.engines.vllm.errors import import_error, is_of_adapter, load_error, step_error
 from sparta.engines.vllm.lora_capacity import LoraCapacity
 from sparta.engines.weights import adapter_name
@@ -26,7 +28,7 @@ from sparta.recipes import engine as recipe_engine
 
 
 class VllmBase:
-    """vLLM with one base and the adapters that `lora` was asked for. Ends with `close`; opening takes seconds to minutes.
+    """vLLM with one base and the adapters requested from `lora`. Opening takes seconds to minutes; call `close` at the end.
 
     context: tokens of prompt and completion together.
     """
@@ -34,38 +36,38 @@ class VllmBase:
     def __init__(
         self,
         base: str,
-        room: LoraCapacity,
+        capacity: LoraCapacity,
         context: int,
         settings: recipe_engine.EngineSettings,
         trust_remote_code: bool,
     ) -> None:
-        self.base, self.room, self.settings = base, room, settings
+        self.base, self.capacity, self.settings = base, capacity, settings
         self.gpu = on_gpu(settings)
         own = settings.vllm.own_process
         self._own_process = self.gpu if own is None else own
         self._full: str | None = None
         self._loras: dict[str, Any] = {}
-        self.forms: dict[str, Any] = {}
-        """By pattern, the `structured_outputs` that a request was accepted with."""
+        self.grammars: dict[str, Any] = {}
+        """By pattern, the `structured_outputs` of a request that vLLM has accepted."""
         self._ids = count(1)
         self._folder = tempfile.TemporaryDirectory(prefix="sparta-vllm-")
         self._report = Path(self._folder.name) / "report"
         try:
             self.engine = self._opened(context, trust_remote_code)
         except Exception as error:
-            said = self._said()
+            report = self._child_report()
             self._clean()
-            if wrong := load_error(error, said, base, settings, self.gpu):
-                raise wrong from error
-            _note(error, f"vLLM was loading base {base}", said)
+            if explained := load_error(error, report, base, settings, self.gpu):
+                raise explained from error
+            _note(error, f"vLLM was loading base {base}", report)
             raise
         if self._own_process:
             fail_with_child(self.engine.engine_core)
 
     def lora(self, model: ModelRef) -> Any:
-        """vLLM's handle of the model's adapter, loaded if it is new; None for a full model.
+        """vLLM's LoRARequest for the model's adapter, loaded if it is new; None for a full model.
 
-        vLLM keys what it caches by the adapter's name: each version has another, and another number.
+        vLLM keys its caches by the adapter's name, so each version has its own name and number.
         """
         if model.adapter is None:
             self._full = model.version
@@ -82,36 +84,36 @@ class VllmBase:
             if not is_of_adapter(error):
                 raise
             raise SpartaError(
-                f"adapter {model.adapter} of {model.name} cannot be put on base {model.base}: {first_line(error)}"
+                f"adapter {model.adapter} of {model.name} cannot be loaded on base {model.base}: {first_line(error)}"
             ) from error
-        asked = AdapterAccount.adapter_parts_without_place.__name__
-        answers = self.engine.collective_rpc(asked, args=(request.lora_int_id,))
-        if lost := sorted({part for answer in answers for part in answer}):
+        method = AdapterAccount.adapter_parts_without_module.__name__
+        answers = self.engine.collective_rpc(method, args=(request.lora_int_id,))
+        if ignored := sorted({part for answer in answers for part in answer}):
             self.engine.remove_lora(request.lora_int_id)
-            raise SpartaError(f"model {model.name}: {misfit(model.adapter, model.base, [], lost)}")
+            raise SpartaError(f"model {model.name}: {misfit(model.adapter, model.base, [], ignored)}")
         self._loras[name] = request
         return request
 
     def lacks(self, model: ModelRef) -> bool:
-        """Whether `lora` would have to load the model's adapter."""
+        """Whether the model's adapter is not loaded yet."""
         return model.adapter is not None and adapter_name(model) not in self._loras
 
     def keep(self, names: Collection[str]) -> None:
-        """Remove all adapters but these (by `adapter_name`); no request for one of the others may be under way."""
+        """Remove all adapters except these (by `adapter_name`); no request for a removed one may be in flight."""
         for name in self._loras.keys() - names:
             self.engine.remove_lora(self._loras.pop(name).lora_int_id)
 
     def outdated(self, model: ModelRef) -> bool:
-        """Whether the weights here are an older version of this full model."""
+        """Whether the loaded weights are another version of this full model."""
         return model.adapter is None and self._full not in (None, model.version)
 
     @cached_property
-    def weighs(self) -> bool:
-        """Whether log-likelihoods can be had at all: vLLM 0.32 fails on them on a CPU where it could put adapters on lm_head, as for Llama.
+    def scores_likelihoods(self) -> bool:
+        """Whether log-likelihoods work: on a CPU, vLLM 0.32 fails on them for models whose lm_head may have adapters, such as Llama.
 
-        The cause is that of vllm-project/vllm#51594: adapters of a whole prompt's logits are looked up in a table with one entry a request.
+        The cause is that of vllm-project/vllm#51594: adapters for all of a prompt's logits are looked up in a table with one entry per request.
         """
-        if self.gpu or not self.room.rank:
+        if self.gpu or not self.capacity.rank:
             return True
         from vllm.model_executor.models import ModelRegistry
 
@@ -120,22 +122,22 @@ class VllmBase:
         return "lm_head" not in getattr(kind, "embedding_modules", {})
 
     def failure(self, error: Exception) -> SpartaError | None:
-        """What `error`, met amid requests, means; None, with a note of all that is known, where another node may not meet it."""
-        said = self._said()
-        if wrong := step_error(error, said, self.base, self.settings):
-            return wrong
-        _note(error, f"vLLM was at work on requests to base {self.base}", said)
+        """The explanation of `error`, which was raised while requests were in flight; None, and a note added to `error`, if another node may not fail."""
+        report = self._child_report()
+        if explained := step_error(error, report, self.base, self.settings):
+            return explained
+        _note(error, f"vLLM was processing requests to base {self.base}", report)
         return None
 
     def close(self) -> None:
-        with suppress(Exception):  # of a process that died already
+        with suppress(Exception):  # The process may be dead already.
             self.engine.renderer.shutdown()
         with suppress(Exception):
             self.engine.engine_core.shutdown()
         del self.engine
         self._clean()
 
-    def _said(self) -> str:
+    def _child_report(self) -> str:
         return self._report.read_text(encoding="utf-8") if self._report.is_file() else ""
 
     def _clean(self) -> None:
@@ -149,14 +151,14 @@ class VllmBase:
     def _opened(self, context: int, trust_remote_code: bool) -> Any:
         from vllm import EngineArgs, LLMEngine
 
-        vllm, room = self.settings.vllm, self.room
+        vllm, capacity = self.settings.vllm, self.capacity
         automatic = "bfloat16" if self.gpu else "float32"
         arguments: dict[str, Any] = {
             "dtype": automatic if self.settings.dtype == "auto" else self.settings.dtype,
             "max_model_len": context,
             "trust_remote_code": trust_remote_code,
             "load_format": "safetensors",
-            # A base may ship sampling habits: the recipe alone decides how to decode.
+            # A base may ship sampling defaults; only the recipe decides how to decode.
             "generation_config": "vllm",
             "tensor_parallel_size": vllm.tensor_parallel,
             "gpu_memory_utilization": vllm.memory_share,
@@ -164,22 +166,24 @@ class VllmBase:
             "max_num_batched_tokens": max(vllm.prefill_tokens, vllm.sequences),
             "enable_prefix_caching": vllm.prefix_caching,
             "enforce_eager": not self.gpu if vllm.eager is None else vllm.eager,
-            # The one that HfEngine uses: a pattern means the same to both.
+            # The same backend as HfEngine's, so that a pattern means the same in both.
             "structured_outputs_config": {"backend": "guidance"},
             "disable_log_stats": True,
             "use_tqdm_on_load": False,
         }
         if not self.gpu:
             arguments["kv_cache_memory_bytes"] = int(vllm.cpu_cache_gib * 2**30)
-            # vLLM 0.32 fails on a CPU where a request with a seed has its prompt read in two steps.
+            # On a CPU, vLLM 0.32 fails if the prompt of a request with a seed is processed in two chunks.
             arguments["enable_chunked_prefill"] = False
             arguments["max_num_batched_tokens"] = max(arguments["max_num_batched_tokens"], context)
-        if room.rank:
+        if self.gpu and not arguments["enforce_eager"]:
+            arguments["compilation_config"] = compilation(vllm.sequences, bool(capacity.rank))
+        if capacity.rank:
             arguments |= {
                 "enable_lora": True,
-                "max_lora_rank": room.rank,
-                "max_loras": room.mixed,
-                "max_cpu_loras": max(room.kept, room.mixed),
+                "max_lora_rank": capacity.rank,
+                "max_loras": capacity.mixed,
+                "max_cpu_loras": max(capacity.kept, capacity.mixed),
                 "worker_extension_cls": f"{AdapterAccount.__module__}.{AdapterAccount.__qualname__}",
             }
         threads = None if self.gpu else self.settings.threads
@@ -196,31 +200,33 @@ class VllmBase:
             "PYTHONWARNINGS": "ignore",
             **_QUIET,
         }
-        if not self.gpu:
+        if self.gpu:
+            variables["VLLM_CACHE_ROOT"] = str(cache_root(Path(self._folder.name) / "cache"))
+        else:
             import torch
 
-            # Threads tied to cores would share these with other tasks of the node.
+            # Pinned threads would compete for their cores with the node's other tasks.
             variables["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
             variables["OMP_NUM_THREADS"] = str(self.settings.threads or torch.get_num_threads())
-            variables["VLLM_CPU_KVCACHE_SPACE"] = None  # would outdo the recipe
+            variables["VLLM_CPU_KVCACHE_SPACE"] = None  # It would override the recipe.
         return variables
 
 
-def _note(error: Exception, what: str, said: str) -> None:
-    """Have the log tell what its own process said when it failed; of one that was killed nothing is known."""
-    error.add_note(f"{what}; its own process said: {said}" if said else what)
+def _note(error: Exception, what: str, report: str) -> None:
+    """Add to `error`, for the log, what vLLM was doing and the report of its process, if there is one."""
+    error.add_note(f"{what}; its process reported: {report}" if report else what)
 
 
 _QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 
 
 def _log_level(gpu: bool) -> str:
-    """vLLM's warnings on a CPU are about what no user of a CPU can change."""
+    """The log level of vLLM: on a CPU only errors, because users cannot act on its warnings there."""
     return os.environ.get("VLLM_LOGGING_LEVEL", "WARNING" if gpu else "ERROR")
 
 
 def on_gpu(settings: recipe_engine.EngineSettings) -> bool:
-    """Whether the vllm installed here works on a GPU. Raises SpartaError where there is none, or not what engine.device asks for."""
+    """Whether the vllm installed here runs on a GPU. Raises SpartaError if it has no device, or not the one that engine.device asks for."""
     with environment({"VLLM_LOGGING_LEVEL": _log_level(False), **_QUIET}):
         try:
             from vllm.platforms import current_platform
@@ -231,12 +237,12 @@ def on_gpu(settings: recipe_engine.EngineSettings) -> bool:
         raise SpartaError("vLLM finds no GPU here: run on a machine with one, or set engine.kind to hf")
     if settings.device == "cuda" and not gpu:
         raise SpartaError(
-            "engine.device asks for a GPU and the vllm installed here works on CPUs: set engine.device to auto, "
+            "engine.device asks for a GPU, but the vllm installed here runs on CPUs: set engine.device to auto, "
             f"or {installed_by('gpu')} on a machine with a GPU"
         )
     if settings.device == "cpu" and gpu:
         raise SpartaError(
-            "engine.device is cpu and the vllm installed here works on GPUs: set engine.kind to hf, or engine.device to auto"
+            "engine.device is cpu, but the vllm installed here runs on GPUs: set engine.kind to hf, or engine.device to auto"
         )
     logging.getLogger("vllm").setLevel(_log_level(gpu))
     return gpu
@@ -244,7 +250,7 @@ def on_gpu(settings: recipe_engine.EngineSettings) -> bool:
 
 @contextmanager
 def environment(values: Mapping[str, str | None]) -> Iterator[None]:
-    """These variables, None for one that is not to be there; afterwards the environment as it was, whatever else changed."""
+    """Set these environment variables, or unset those that are None; on exit, restore the whole environment."""
     before = dict(os.environ)
     for name, value in values.items():
         if value is None:
@@ -262,12 +268,12 @@ def environment(values: Mapping[str, str | None]) -> Iterator[None]:
 
 
 @contextmanager
-def _threads(asked: int | None) -> Iterator[None]:
-    """Torch's threads as asked for, now and afterwards: vLLM on a CPU replaces torch's function for them, which training may need."""
+def _threads(requested: int | None) -> Iterator[None]:
+    """Set torch's number of threads, inside the context and after it. On a CPU vLLM replaces torch.set_num_threads; this restores it for training."""
     import torch
 
     function = torch.set_num_threads
-    threads = asked or torch.get_num_threads()
+    threads = requested or torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         with warnings.catch_warnings():
@@ -280,7 +286,7 @@ def _threads(asked: int | None) -> Iterator[None]:
 
 @contextmanager
 def _watched(report: Path) -> Iterator[None]:
-    """A process that vLLM starts meanwhile begins in `vllm_child`, which has it end with this one."""
+    """Make processes that vLLM starts inside the context run through `child_process.run_engine_core`, so that they end with this one."""
     from vllm.v1.engine.core import EngineCoreProc
 
     original = EngineCoreProc.run_engine_core

@@ -1,4 +1,4 @@
-"""What the models asked for need of vLLM: room for adapters of their rank. Answered without importing vllm."""
+"""How much LoRA capacity vLLM needs for the given models, computed without importing vllm."""
 
 import json
 from collections.abc import Iterable
@@ -10,12 +10,12 @@ from sparta.errors import SpartaError
 from sparta.recipes import engine as recipe_engine
 
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""The values that vLLM takes for max_lora_rank."""
+"""The values that vLLM accepts for max_lora_rank."""
 
 _KEPT = 32
-"""Most adapters in CPU memory: one of rank 16 on a 7B base takes 80 MB. vLLM reads others again when they are asked for."""
+"""Most adapters in CPU memory: one of rank 16 on a 7B base takes 80 MB. vLLM reloads others from disk on demand."""
 
-_UNKNOWN_TO_VLLM = (
+_UNSUPPORTED = (
     "use_dora",
     "lora_bias",
     "modules_to_save",
@@ -27,21 +27,21 @@ _UNKNOWN_TO_VLLM = (
 
 @dataclass(frozen=True)
 class LoraCapacity:
-    """For adapters on one base. rank: the largest, as vLLM counts; 0 for none. mixed: in one batch. kept: in memory."""
+    """Capacity for adapters on one base. rank: max_lora_rank; 0 for no adapters. mixed: most in one batch. kept: most in CPU memory."""
 
     rank: int = 0
     mixed: int = 0
     kept: int = 0
 
-    def holds(self, other: "LoraCapacity") -> bool:
+    def covers(self, other: "LoraCapacity") -> bool:
         return self.rank >= other.rank and self.mixed >= other.mixed
 
 
 def lora_capacities(models: Iterable[ModelRef], settings: recipe_engine.Vllm) -> dict[str, LoraCapacity]:
-    """By base, the room that `models` need together, each version of a model being one of them, and members with the same weights one.
+    """By base, the capacity that `models` need together. Each version counts separately; members with the same weights count once.
 
-    The adapters have been looked at before (`check_model`). Raises SpartaError for one of a rank above
-    engine.vllm.max_rank, or of a kind that vLLM does not know.
+    The adapters must have passed `check_model`. Raises SpartaError for one whose rank exceeds engine.vllm.max_rank, or of a kind that
+    vLLM does not support.
     """
     adapters: dict[str, dict[str, int]] = {}
     for model in models:
@@ -50,7 +50,7 @@ def lora_capacities(models: Iterable[ModelRef], settings: recipe_engine.Vllm) ->
             ranks[adapter_name(model)] = _rank(model, settings.max_rank)
     return {
         base: LoraCapacity(
-            _counted(settings.max_rank or max(ranks.values())),
+            _max_lora_rank(settings.max_rank or max(ranks.values())),
             min(settings.adapters_at_once, len(ranks)),
             min(_KEPT, len(ranks)),
         )
@@ -62,29 +62,31 @@ def lora_capacities(models: Iterable[ModelRef], settings: recipe_engine.Vllm) ->
 
 def _rank(model: ModelRef, most: int | None) -> int:
     assert model.adapter is not None
-    told = json.loads((model.adapter / "adapter_config.json").read_text(encoding="utf-8"))
-    unknown = [name for name in _UNKNOWN_TO_VLLM if told.get(name)]
-    if told.get("bias", "none") != "none":
-        unknown.append("bias")
-    if unknown:
+    config = json.loads((model.adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    unsupported = [name for name in _UNSUPPORTED if config.get(name)]
+    if config.get("bias", "none") != "none":
+        unsupported.append("bias")
+    if unsupported:
         raise SpartaError(
-            f"model {model.name}: adapter {model.adapter} was made with {unknown[0]}, which vLLM does not know: "
+            f"model {model.name}: adapter {model.adapter} was made with {unsupported[0]}, which vLLM does not support: "
             "train a plain LoRA adapter, or set engine.kind to hf"
         )
-    rank = max([int(told.get("r", 8)), *map(int, (told.get("rank_pattern") or {}).values())])
+    rank = max([int(config.get("r", 8)), *map(int, (config.get("rank_pattern") or {}).values())])
     check_rank(f"model {model.name}: its adapter", rank, most)
     return rank
 
 
 def check_rank(whose: str, rank: int, most: int | None) -> None:
-    """Raises SpartaError where vLLM has no room for adapters of this rank. most: engine.vllm.max_rank."""
+    """Raises SpartaError if vLLM cannot load adapters of this rank. most: engine.vllm.max_rank."""
     if most is not None and rank > most:
         raise SpartaError(
-            f"{whose} has rank {rank}, more than engine.vllm.max_rank, which is {most}: raise that, or leave it null"
+            f"{whose} has rank {rank}, more than engine.vllm.max_rank, which is {most}: raise it, or set it to null"
         )
     if rank > _RANKS[-1]:
-        raise SpartaError(f"{whose} has rank {rank}, vLLM takes at most {_RANKS[-1]}: set engine.kind to hf")
+        raise SpartaError(
+            f"{whose} has rank {rank}, but vLLM supports at most {_RANKS[-1]}: set engine.kind to hf"
+        )
 
 
-def _counted(rank: int) -> int:
+def _max_lora_rank(rank: int) -> int:
     return next((known for known in _RANKS if known >= rank), _RANKS[-1])

@@ -1,4 +1,4 @@
-"""Assess: the model scores each of its candidates alone, on 1..10, several times (Self-Rewarding, Meta-Rewarding)."""
+"""Assess: the model scores each of its candidates separately, from 1 to 10, several times (Self-Rewarding, Meta-Rewarding)."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ from sparta.store.shards import iter_shards
 
 @dataclass(frozen=True)
 class CandidateBallot:
-    """One vote to be cast on a candidate, and what the judge needs for it."""
+    """A vote to cast on a candidate, with the judge's inputs."""
 
     draw_id: str
     number: int
@@ -46,17 +46,17 @@ class CandidateBallot:
 
 
 class JudgementRequests(ScoreRequests[CandidateBallot, Judgement]):
-    """Votes of the model on its candidates. kept: whether their token ids are kept, to learn from."""
+    """Votes of the model on its candidates. keep_ids: keep the token ids of judgements, to train on them."""
 
     def __init__(
-        self, engine: Engine, judging: Judging, stream: tuple[int | str, ...], kept: bool = False
+        self, engine: Engine, judging: Judging, stream: tuple[int | str, ...], keep_ids: bool = False
     ) -> None:
         super().__init__(engine, judging, stream)
-        self._kept = kept
+        self._keep_ids = keep_ids
 
     def _row(self, pending: Pending[CandidateBallot], verdict: Reading, prompt_tokens: int) -> Judgement:
         ballot = pending.question
-        kept = verdict.token_ids if self._kept else ()
+        token_ids = verdict.token_ids if self._keep_ids else ()
         return Judgement(
             draw_id=ballot.draw_id,
             number=ballot.number,
@@ -71,23 +71,23 @@ class JudgementRequests(ScoreRequests[CandidateBallot, Judgement]):
             seconds=pending.seconds,
             thinking=verdict.thinking,
             answered=verdict.answered,
-            token_ids=kept,
-            tokenizer=self._engine.tokenizer_fingerprint(ballot.judge) if kept else "",
-            prompt=pending.prompt.messages[0].content if self._kept and ballot.round == 0 else "",
+            token_ids=token_ids,
+            tokenizer=self._engine.tokenizer_fingerprint(ballot.judge) if token_ids else "",
+            prompt=pending.prompt.messages[0].content if self._keep_ids and ballot.round == 0 else "",
         )
 
 
 def rounds_of(recipe: Recipe) -> int:
-    """Votes on each candidate: baseline.rounds, and one where the judge draws nothing at random, so that all would be equal."""
+    """Votes on each candidate: baseline.rounds, or one if the judge does not sample and all votes would be equal."""
     judging = recipe.judging
-    drawn = judging.temperature > 0 and (judging.mode == "text" or judging.working)
-    return recipe.baseline.rounds if drawn else 1
+    sampled = judging.temperature > 0 and (judging.mode == "text" or judging.working)
+    return recipe.baseline.rounds if sampled else 1
 
 
 def to_judge(candidates: Sequence[Candidate], judging: Judging, complete: bool = True) -> list[Candidate]:
-    """Those of the candidates of one draw that are judged: of equal ones the first, none that is empty, and none where one alone is left.
+    """The candidates of one draw that are judged: the first of equal ones, and no empty ones; none at all if only one is left.
 
-    With `judging.equal: judge` all of them. complete: whether all candidates are there; before that more may be judged than in the end, never fewer.
+    With `judging.equal: judge`, all. complete: whether all candidates exist; before that, the result may be too long, never too short.
     """
     if judging.equal == "judge":
         return list(candidates)
@@ -99,20 +99,20 @@ def to_judge(candidates: Sequence[Candidate], judging: Judging, complete: bool =
 
 
 class Assess(RowPhase):
-    """kept: whether the token ids of judgements are kept."""
+    """keep_ids: keep the token ids of judgements, to train on them."""
 
     name = "assess"
     rows = Judgement
     alternatives = ("sample_assess",)
 
-    def __init__(self, sample: Sample, kept: bool = False) -> None:
-        self._sample, self.kept = sample, kept
+    def __init__(self, sample: Sample, keep_ids: bool = False) -> None:
+        self._sample, self.keep_ids = sample, keep_ids
 
     def folder(self, run: Run, t: int) -> Path:
         return run.iteration(t).root / JUDGEMENTS
 
     def work(self, run: Run, t: int) -> Sequence[WorkItem]:
-        """Votes on all candidates, but for those that turned out to need none (see `to_judge`)."""
+        """Votes on all candidates, except those known to need none (see `to_judge`)."""
         base, rounds = base_of_learner(run), rounds_of(run.recipe)
         numbers = self._numbers(run, t)
         return [
@@ -129,14 +129,14 @@ class Assess(RowPhase):
         ]
 
     def _numbers(self, run: Run, t: int) -> Mapping[str, Sequence[int]]:
-        """The candidates of each draw that are judged, as far as can be told by now."""
+        """The candidates of each draw that are judged, as far as is known."""
         count, judging = self._sample.count(run.recipe), run.recipe.judging
         known = read_candidates(run, t)
         numbers = {}
         for draw in read_draws(run, t):
-            there = known.get(draw.draw_id, ())
-            missing = set(range(count)) - {candidate.number for candidate in there}
-            judged = to_judge(there, judging, complete=not missing)
+            existing = known.get(draw.draw_id, ())
+            missing = set(range(count)) - {candidate.number for candidate in existing}
+            judged = to_judge(existing, judging, complete=not missing)
             numbers[draw.draw_id] = sorted(missing | {candidate.number for candidate in judged})
         return numbers
 
@@ -144,12 +144,12 @@ class Assess(RowPhase):
         return run.recipe.judging.equal == "judge" or not self._sample.missing(run, t)
 
     def expected(self, run: Run, t: int) -> Expected:
-        """The judge writes all that it may; a prompt and half a response are read for each vote."""
+        """Each vote has the maximum length, and reads a prompt and a response of half the maximum length."""
         recipe = run.recipe
         candidates = recipe.combats * self._sample.count(recipe)
         votes = candidates * rounds_of(recipe)
-        silent = recipe.judging.mode == "expected" and not recipe.judging.working
-        written = 0 if silent else recipe.judging.max_new_tokens
+        prefill_only = recipe.judging.mode == "expected" and not recipe.judging.working
+        written = 0 if prefill_only else recipe.judging.max_new_tokens
         reading = token_costs.expected_reading(run, recipe.generation.max_new_tokens / 2, judging=True)
         return Expected(
             f"{'up to ' * (recipe.judging.equal == 'skip')}{votes:,} judgements",
@@ -174,46 +174,46 @@ class Assess(RowPhase):
 
     def execute(self, run: Run, t: int, items: Sequence[WorkItem], sink: Sink) -> None:
         engine, model = engine_of_learner(run, t, self)
-        wanted, candidates = {item.key for item in items}, read_candidates(run, t)
-        asking = judgement_requests(run, t, engine, self.kept)
+        requested, candidates = {item.key for item in items}, read_candidates(run, t)
+        requests = judgement_requests(run, t, engine, self.keep_ids)
         ballots = [
             ballot
             for draw in read_draws(run, t)
             for ballot in ballots_on(
-                draw, candidates.get(draw.draw_id, ()), model, rounds_of(run.recipe), wanted
+                draw, candidates.get(draw.draw_id, ()), model, rounds_of(run.recipe), requested
             )
         ]
-        if len(ballots) < len(wanted):
+        if len(ballots) < len(requested):
             raise SpartaError(
                 f"{self._sample.folder(run, t)} lacks candidates: sampling is not complete, launch the run again to continue it"
             )
-        asking.ask_all(ballots, sink.write)
+        requests.ask_all(ballots, sink.write)
 
 
-def judgement_requests(run: Run, t: int, engine: Engine, kept: bool) -> JudgementRequests:
-    """What turns ballots of iteration t into judgements."""
-    return JudgementRequests(engine, run.recipe.judging, (run.recipe.seed, t, "assess"), kept)
+def judgement_requests(run: Run, t: int, engine: Engine, keep_ids: bool) -> JudgementRequests:
+    """The requests for judgements of iteration t."""
+    return JudgementRequests(engine, run.recipe.judging, (run.recipe.seed, t, "assess"), keep_ids)
 
 
 def ballots_on(
-    draw: Draw, candidates: Sequence[Candidate], judge: ModelRef, rounds: int, wanted: Collection[str]
+    draw: Draw, candidates: Sequence[Candidate], judge: ModelRef, rounds: int, requested: Collection[str]
 ) -> Iterator[CandidateBallot]:
-    """The ballots on the candidates of `draw`, of those whose judgements are `wanted`."""
+    """The ballots on the candidates of `draw` whose keys are in `requested`."""
     for candidate in candidates:
         for round in range(rounds):
-            if judgement_key(draw.draw_id, candidate.number, round) in wanted:
+            if judgement_key(draw.draw_id, candidate.number, round) in requested:
                 yield CandidateBallot(
                     draw.draw_id, candidate.number, round, judge, draw.messages, candidate.answer
                 )
 
 
 def read_judgements(run: Run, t: int) -> Iterator[Judgement]:
-    """The judgements of iteration t that there are."""
+    """The judgements of iteration t so far."""
     return iter_shards(run.iteration(t).root / JUDGEMENTS, Judgement)
 
 
 def _usual_judgement(run: Run, t: int) -> float:
-    """Tokens that a judgement will have, about: the mean of the latest iteration before t, else what the recipe allows."""
+    """Estimated tokens of a judgement: the mean of the latest iteration before t, else the maximum that the recipe allows."""
     judging = run.recipe.judging
     if judging.mode == "expected" and not judging.working:
         return 1.0

@@ -7,12 +7,12 @@ from sparta.arena.preferences import Reason
 from sparta.arena.rules import Preferences
 
 Scores = Sequence[float | None]
-"""Of candidates, in their order; None where a candidate has none."""
+"""Scores of candidates, in candidate order; None for a candidate without one."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Numbers of the two candidates; None where there is no pair. reason: as of a combat (sparta.arena.preferences.REASONS)."""
+    """Numbers of the two candidates; None if there is no pair. reason: as in a combat (sparta.arena.preferences.REASONS)."""
 
     chosen: int | None
     rejected: int | None
@@ -20,10 +20,11 @@ class Choice:
 
 
 def best_and_worst(answers: Sequence[str], scores: Scores, rules: Preferences) -> Choice:
-    """The candidate with the highest score against the one with the lowest; of those with the same score the first.
+    """The candidate with the highest score against the one with the lowest; the first of several with the same score.
 
-    answers: [n], "" where there is none. There is no pair where fewer than two candidates have an answer ("empty"), all answers are equal after
-    stripping ("equal"), fewer than two different answers have a score ("void"), or the scores are as close as a tie or the margin of `rules`.
+    answers: [n], "" for none. No pair is made if fewer than two candidates have an answer ("empty"), all answers are equal after stripping
+    ("equal"), fewer than two different answers have a score ("void"), or the scores differ by no more than a tie ("tie") or less than the margin
+    of `rules` ("margin").
     """
     if reason := undecided(answers):
         return Choice(None, None, reason)
@@ -41,7 +42,7 @@ def best_and_worst(answers: Sequence[str], scores: Scores, rules: Preferences) -
     if best[0] - worst[0] < rules.min_margin:
         return Choice(None, None, "margin")
     if answers[best[1]].strip() == answers[worst[1]].strip():
-        # Votes on equal texts differ where equal candidates are judged as well.
+        # With judging.equal: judge, equal texts may have different scores.
         return Choice(None, None, "equal")
     return Choice(best[1], worst[1], "pair")
 
@@ -49,9 +50,9 @@ def best_and_worst(answers: Sequence[str], scores: Scores, rules: Preferences) -
 def with_length_control(
     answers: Sequence[str], scores: Scores, lengths: Sequence[int], rho: float, rules: Preferences
 ) -> Choice:
-    """As `best_and_worst`, but of all candidates nearly as good as the best the shortest, of those nearly as bad as the worst the longest.
+    """Like `best_and_worst`, but chosen is the shortest candidate near the best score, and rejected the longest near the worst.
 
-    Nearly: within the share `rho` (below 1/2) of the range of scores. lengths: [n], in tokens.
+    Near: within the share `rho` (below 1/2) of the range of scores. lengths: [n], in tokens.
     """
     choice = best_and_worst(answers, scores, rules)
     if choice.chosen is None or choice.rejected is None:
@@ -73,8 +74,8 @@ def with_length_control(
 
 
 def undecided(answers: Sequence[str]) -> Reason | None:
-    """Why no scores can make a pair of these candidates; None where they may."""
-    there = [answer.strip() for answer in answers if answer.strip()]
-    if len(there) < 2:
+    """Why these candidates cannot make a pair, whatever their scores; None if they can."""
+    given = [answer.strip() for answer in answers if answer.strip()]
+    if len(given) < 2:
         return "empty"
-    return "equal" if len(set(there)) == 1 else None
+    return "equal" if len(set(given)) == 1 else None

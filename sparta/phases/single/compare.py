@@ -1,6 +1,6 @@
-"""Compare: the model says which of two of its judgements is better, in both orders (Meta-Rewarding).
+"""Compare: the model decides which of two of its judgements is better, in both orders (Meta-Rewarding).
 
-Of each prompt those of one candidate are compared: that on which its votes differ most.
+For each prompt, the judgements of one candidate are compared: the one whose votes vary most.
 """
 
 import re
@@ -41,7 +41,7 @@ _BETTER = re.compile(r"""["']better["']\s*:\s*["']?([12])\b""")
 
 @dataclass(frozen=True)
 class JudgementPair:
-    """Two judgements of one candidate in the order in which they are shown, and what the judge needs to compare them."""
+    """Two judgements of one candidate in the order in which the judge sees them, with the judge's inputs."""
 
     draw: Draw
     candidate: Candidate
@@ -55,19 +55,19 @@ class JudgementPair:
 
 
 def parse_better(text: str) -> float | None:
-    """1 or 2, as the last `"better": n` of `text` says; None where there is none."""
+    """1 or 2, from the last `"better": n` in `text`; None if there is none."""
     found = _BETTER.findall(text)
     return float(found[-1]) if found else None
 
 
 def both(first: str, second: str, special_tokens: Sequence[str] = ()) -> str:
-    """Two judgements, each within delimiters of its own that it cannot leave."""
+    """Two judgements, each inside delimiters that its text cannot close."""
     texts = (neutralise(text, special_tokens, DELIMITERS) for text in (first, second))
     return "\n".join(f"<{name}>\n{text}\n</{name}>" for name, text in zip(DELIMITERS, texts, strict=True))
 
 
 class ComparisonRequests(JudgeDialog[JudgementPair, Comparison]):
-    """Turns pairs of judgements into requests and completions into comparisons. stream: names the random streams of the iteration's comparisons."""
+    """Turns pairs of judgements into requests, and completions into comparisons. stream: prefix of the names of the random streams."""
 
     def __init__(self, engine: Engine, judging: Judging, stream: tuple[int | str, ...]) -> None:
         super().__init__(engine, tries=1 + judging.retries if judging.temperature > 0 else 1)
@@ -78,24 +78,25 @@ class ComparisonRequests(JudgeDialog[JudgementPair, Comparison]):
 
     def _prompt(self, question: JudgementPair) -> Prompt:
         renderer = self._engine.renderer(question.judge)
-        asked = (*question.draw.messages, Message("assistant", question.candidate.answer))
+        conversation = (*question.draw.messages, Message("assistant", question.candidate.answer))
         judgements = both(question.first.raw, question.second.raw, renderer.special_tokens)
         prompt = renderer.grading(
-            INTRODUCTION, asked, None, judgements, COMPARING, self._judging.max_new_tokens
+            INTRODUCTION, conversation, None, judgements, COMPARING, self._judging.max_new_tokens
         )
         if prompt.cut:
-            raise PromptTooLong("the second judgement would be cut, and the first would not")
+            raise PromptTooLong("the second judgement would be cut, but not the first")
         return prompt
 
     def _read(self, pending: Pending[JudgementPair], done: Completion) -> Reading | Pending[JudgementPair]:
-        form = COMPARING_PATTERN if self._judging.constrained else ""
-        return self._reading(pending, done, form, parse_better)
+        pattern = COMPARING_PATTERN if self._judging.constrained else ""
+        return self._reading(pending, done, pattern, parse_better)
 
     def _request(self, pending: Pending[JudgementPair]) -> Request:
         judging, thinks = self._judging, self._thinks(pending)
         limit = judging.max_new_tokens
         if thinks:
             limit = self._engine.renderer(pending.question.judge).limit(pending.prompt, limit)
+        # Continuing after thinking must not repeat the random numbers of the first request.
         again = ("answer",) if pending.thought else ()
         return Request(
             key=pending.question.key,
@@ -127,8 +128,9 @@ class ComparisonRequests(JudgeDialog[JudgementPair, Comparison]):
 
 
 def in_doubt(judgements: Sequence[Judgement]) -> Sequence[Judgement]:
-    """Of all judgements of one prompt's candidates those that are compared, in the order of their rounds: of the candidate whose scores vary most (of
-    several the first), those that could be read, and of equal ones the first. None where no scores differ.
+    """The judgements of one prompt that are compared, by round: the readable ones of the candidate whose scores vary most, without duplicates.
+
+    Of several such candidates the first counts. Empty if no scores differ.
     """
     by_candidate: dict[int, list[Judgement]] = {}
     for row in sorted(judgements, key=lambda row: (row.number, row.round)):
@@ -145,7 +147,7 @@ def in_doubt(judgements: Sequence[Judgement]) -> Sequence[Judgement]:
 
 
 def compared(run: Run, t: int) -> Mapping[str, Sequence[Judgement]]:
-    """By draw, the judgements that are compared, as all judgements of iteration t have it."""
+    """By draw, the judgements that are compared, once all judgements of iteration t exist."""
     by_draw: dict[str, list[Judgement]] = {}
     for row in read_judgements(run, t):
         by_draw.setdefault(row.draw_id, []).append(row)
@@ -163,7 +165,7 @@ class Compare(RowPhase):
         return run.iteration(t).root / COMPARISONS
 
     def work(self, run: Run, t: int) -> Sequence[WorkItem]:
-        """Until all judgements are there, two of each prompt in both orders, whichever they may be."""
+        """Until all judgements exist: all ordered pairs of rounds for each prompt, since any may be compared."""
         base, rounds = base_of_learner(run), range(run.recipe.baseline.rounds)
         known = compared(run, t) if self.final(run, t) else None
         return [
@@ -178,7 +180,7 @@ class Compare(RowPhase):
         return self._assess.final(run, t) and not self._assess.missing(run, t)
 
     def expected(self, run: Run, t: int) -> Expected:
-        """All judgements of one candidate of each prompt, each with each in both orders; the judge writes all that it may."""
+        """All ordered pairs of the judgements of one candidate per prompt; each comparison has the maximum length."""
         recipe = run.recipe
         rounds, written = recipe.baseline.rounds, recipe.judging.max_new_tokens
         count = recipe.combats * rounds * (rounds - 1)
@@ -204,10 +206,10 @@ class Compare(RowPhase):
 
     def execute(self, run: Run, t: int, items: Sequence[WorkItem], sink: Sink) -> None:
         engine, model = engine_of_learner(run, t, self)
-        wanted = {item.key for item in items}
-        asking = ComparisonRequests(engine, run.recipe.judging, (run.recipe.seed, t, "compare"))
-        pairs = (pair for pair in _pairs(run, t, model) if pair.key in wanted)
-        asking.ask_all(pairs, sink.write)
+        requested = {item.key for item in items}
+        requests = ComparisonRequests(engine, run.recipe.judging, (run.recipe.seed, t, "compare"))
+        pairs = (pair for pair in _pairs(run, t, model) if pair.key in requested)
+        requests.ask_all(pairs, sink.write)
 
 
 def _pairs(run: Run, t: int, judge: ModelRef) -> Iterator[JudgementPair]:

@@ -1,4 +1,4 @@
-"""Draw: the prompts of the iteration. The same as those that Sparta's combats would be about, with the same seed."""
+"""Draw: the prompts of the iteration. With the same seed they are those of Sparta's combats."""
 
 from sparta import rng
 from sparta.arena.matchmaking import draw_prompts
@@ -11,10 +11,10 @@ from sparta.store.run import Run
 
 
 def prompts_of(run: Run, t: int) -> int:
-    """How many prompts iteration t has: `combats`, or what its budget allows.
+    """The number of prompts in iteration t: `combats`, or what the budget allows.
 
-    Of a prompt's cost only the most is known before anything has run, so later iterations go by what prompts have cost in this run, and make up for
-    what was left over or overspent. A function of committed rows: whoever draws again draws the same.
+    Before the first iteration only an upper bound of a prompt's cost is known. Later iterations use the mean cost of this run's prompts, and
+    correct for tokens left over or overspent. Depends on committed rows only, so that drawing again gives the same prompts.
     """
     budget = run.recipe.baseline.budget
     if budget is None or budget.tokens is None or t == 1:

@@ -1,7 +1,7 @@
-"""Elo ratings of a few judgements that were compared with each other, in both orders (Meta-Rewarding). Pure: no files.
+"""Elo ratings of a few judgements, from pairwise comparisons in both orders (Meta-Rewarding). Pure: no files.
 
-A rating is 400 log10 of a strength p. Strengths are those under which the comparisons are most likely, where i beats j with probability
-p_i / (p_i + p_j) (Bradley-Terry), and each has drawn once with an imaginary one of strength 1, so that one that always won has a rating too.
+A rating is 400 log10 of a strength p. The strengths maximise the likelihood of the comparisons, where i beats j with probability p_i / (p_i + p_j)
+(Bradley-Terry). Each judgement also has one draw against a virtual one of strength 1, which keeps the ratings finite.
 """
 
 import math
@@ -13,7 +13,7 @@ ITERATIONS, PRECISION = 10_000, 1e-12
 
 @dataclass(frozen=True)
 class Win:
-    """Judgement `winner` was found better than `loser`. shown_first: whether it stood before the other."""
+    """Judgement `winner` was preferred to `loser`. shown_first: whether the judge saw it first."""
 
     winner: int
     loser: int
@@ -21,16 +21,16 @@ class Win:
 
 
 def position_weights(wins: Sequence[Win]) -> tuple[float, float]:
-    """What a win of the one shown first, and of the one shown second, counts: (w2, w1) / (w1 + w2) for w1 and w2 wins.
+    """Weights of wins shown first and shown second: (w2, w1) / (w1 + w2) for w1 and w2 such wins.
 
-    So a judge that prefers a place says little by choosing it, and one that always chooses the same place says nothing.
+    This corrects position bias: wins in a judge's preferred position count less, and count nothing if it always chooses that position.
     """
     first = sum(win.shown_first for win in wins)
     return ((len(wins) - first) / len(wins), first / len(wins)) if wins else (0.0, 0.0)
 
 
 def ratings(count: int, wins: Sequence[Win], weights: tuple[float, float]) -> list[float]:
-    """The Elo rating of each of `count` judgements; 0 where nothing is known of one. weights: of a win shown first, and shown second."""
+    """The Elo ratings of `count` judgements; 0 for one that was never compared. weights: of wins shown first and shown second."""
     won = [[0.0] * count for _ in range(count)]
     for win in wins:
         won[win.winner][win.loser] += weights[0] if win.shown_first else weights[1]

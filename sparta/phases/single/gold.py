@@ -1,4 +1,4 @@
-"""Gold answers: taken from the data when a run begins, kept in a file of their own in the state, and read from there ever after."""
+"""Gold answers: copied from the data to a file of the state when a run begins, and always read from that file."""
 
 from collections.abc import Callable, Mapping
 
@@ -13,7 +13,7 @@ SHOWN = 3
 
 
 def gold_text(item: Item) -> str:
-    """The gold answer as a model would write it: the whole good answer where there is one, else what is right; "" where there is neither."""
+    """The gold answer as a model would write it: the reference text if there is one, else the correct answer; "" if there is neither."""
     if item.reference is not None and item.reference.strip():
         return item.reference.strip()
     answer = item.answer or ""
@@ -21,9 +21,9 @@ def gold_text(item: Item) -> str:
 
 
 def gather_gold(recipe: Recipe, usable: Callable[[Task, Item], bool], need: str) -> list[Item]:
-    """The items that the instructions of `recipe` are made of, asked as in a combat, in the same order.
+    """The items of the instructions of `recipe`, in the same order, with the prompts of combats.
 
-    usable: whether an item has what is needed. need: that in words, for the message. Raises SpartaError naming the first items that are not usable.
+    usable: whether an item has the needed gold answer. need: its description for the message. Raises SpartaError naming the first unusable items.
     """
     data = recipe.data
     task = task_named(data.task or "own", data)
@@ -33,7 +33,7 @@ def gather_gold(recipe: Recipe, usable: Callable[[Task, Item], bool], need: str)
         shown = ", ".join(lacking[:SHOWN]) + ", ..." * (len(lacking) > SHOWN)
         raise SpartaError(
             f"the method {recipe.method} needs {need}, which {len(lacking):,} of the {len(items):,} instructions of {data.task or data.train} lack ({shown}): "
-            "take other data, or a method that needs none"
+            "choose other data, or a method that needs none"
         )
     return items
 
@@ -44,5 +44,5 @@ def read_gold(run: Run) -> Mapping[str, Item]:
 
 
 def task_of(run: Run) -> Task:
-    """The task that the instructions are of."""
+    """The task of the instructions."""
     return task_named(run.recipe.data.task or "own", run.recipe.data)

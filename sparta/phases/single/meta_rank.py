@@ -1,4 +1,4 @@
-"""Meta-rank: pairs of candidates by the model's votes, with length control, and pairs of judgements by Elo (Meta-Rewarding). No model is needed."""
+"""Meta-rank: pairs of candidates by the model's votes, with length control, and pairs of judgements by Elo (Meta-Rewarding). Needs no model."""
 
 from collections.abc import Mapping, Sequence
 from itertools import permutations
@@ -26,11 +26,11 @@ from sparta.store.run import Run
 from sparta.store.shards import iter_shards
 
 TIE = 1e-6
-"""Elo ratings that are this close are the same: so far apart computing alone may bring them."""
+"""Elo ratings that differ by at most this count as equal: rounding errors are of this size."""
 
 
 class MetaRank(Step):
-    """Writes what `rank` writes; judge pairs stand behind the actor pairs in preferences.jsonl."""
+    """Writes the files of `rank`. In preferences.jsonl, pairs of judgements follow pairs of candidates."""
 
     name = "meta_rank"
 
@@ -67,24 +67,24 @@ class MetaRank(Step):
 
 
 def _judge_pairs(run: Run, t: int, prompts: Mapping[tuple[str, int], str]) -> list[Pair]:
-    """What the model learns to judge from: of each prompt that was in doubt the best judgement against the worst."""
-    in_doubt = compared(run, t)
-    known = {draw.draw_id: in_doubt.get(draw.draw_id, ()) for draw in read_draws(run, t)}
+    """Pairs that train the model to judge: of each prompt with compared judgements, the best judgement against the worst."""
+    doubtful = compared(run, t)
+    known = {draw.draw_id: doubtful.get(draw.draw_id, ()) for draw in read_draws(run, t)}
     found = {row.key: row for row in iter_shards(run.iteration(t).root / COMPARISONS, Comparison)}
-    asked = []
+    rows_compared = []
     for draw_id, rows in known.items():
         for first, second in permutations(rows, 2):
             key = comparison_key(draw_id, first.round, second.round)
             if key not in found:
                 raise SpartaError(
-                    f"{run.iteration(t).root / COMPARISONS} lacks {key}: comparing is not complete, launch the run again to continue it"
+                    f"{run.iteration(t).root / COMPARISONS} lacks {key}: the comparison is not complete, launch the run again to continue it"
                 )
-            asked.append(found[key])
-    missing = [row for row in asked if row.better is None]
+            rows_compared.append(found[key])
+    missing = [row for row in rows_compared if row.better is None]
     unread = [row.raw or row.thinking for row in missing]
     no_room = sum(not row.prompt_tokens for row in missing)
-    refuse_unreadable(run, t, "comparisons of judgements", len(asked), unread, no_room)
-    wins = _wins(asked)
+    refuse_unreadable(run, t, "comparisons of judgements", len(rows_compared), unread, no_room)
+    wins = _wins(rows_compared)
     weights = position_weights([win for each in wins.values() for win in each])
     pairs = []
     for draw_id, rows in known.items():
@@ -94,10 +94,10 @@ def _judge_pairs(run: Run, t: int, prompts: Mapping[tuple[str, int], str]) -> li
     return pairs
 
 
-def _wins(asked: Sequence[Comparison]) -> dict[str, list[Win]]:
-    """By draw, what could be read, judgements named by their rounds."""
+def _wins(comparisons: Sequence[Comparison]) -> dict[str, list[Win]]:
+    """By draw, the readable comparisons; judgements are identified by their rounds."""
     wins: dict[str, list[Win]] = {}
-    for row in asked:
+    for row in comparisons:
         if row.better is not None:
             pair = (row.first, row.second) if row.better == "first" else (row.second, row.first)
             wins.setdefault(row.draw_id, []).append(Win(*pair, shown_first=row.better == "first"))
@@ -111,7 +111,7 @@ def judge_pair(
     weights: tuple[float, float],
     prompts: Mapping[tuple[str, int], str],
 ) -> Pair | None:
-    """The judgement with the highest rating against that with the lowest, on the prompt that both answered; None where their ratings are the same."""
+    """The judgement with the highest rating against the one with the lowest, with their judge prompt; None if the ratings are equal."""
     place = {row.round: index for index, row in enumerate(rows)}
     known = ratings(
         len(rows), [Win(place[win.winner], place[win.loser], win.shown_first) for win in wins], weights
@@ -129,7 +129,7 @@ def judge_pair(
         chosen_token_ids=chosen.token_ids,
         rejected_token_ids=rejected.token_ids,
         tokenizers=(chosen.tokenizer, rejected.tokenizer),
-        # What was cut gives no score, and a judgement without a score is in no pair.
+        # Only judgements with a score are paired, and a judgement that was cut has none.
         finished=(True, True),
         models=(chosen.judge, rejected.judge),
         scores=(known[best], known[worst]),

@@ -1,4 +1,4 @@
-"""Oppose: the gold answer to each prompt against the model's own (SPIN). The pairs of the iteration before are kept in."""
+"""Oppose: pairs of the gold answer to each prompt and the model's own answer (SPIN). The pairs of the previous iteration are added."""
 
 from collections.abc import Sequence
 
@@ -14,11 +14,11 @@ from sparta.store.records import Pair
 from sparta.store.run import Run
 
 GOLD = ""
-"""The model of a gold answer in a pair: none."""
+"""The `models` entry of a gold answer in a pair: it has no model."""
 
 
 class Oppose(Step):
-    """sample: of one candidate a prompt."""
+    """sample: the phase that makes one candidate per prompt."""
 
     name = "oppose"
 
@@ -40,11 +40,11 @@ class Oppose(Step):
             )
             if reason is None:
                 pairs.append(against_gold(draw, right, own))
-        write_outcome(run, t, candidates, rankings, [*pairs, *_kept(run, t)])
+        write_outcome(run, t, candidates, rankings, [*pairs, *_previous(run, t)])
 
 
 def against_gold(draw: Draw, right: str, own: Candidate) -> Pair:
-    """The gold answer, which ends where it ends, and the model's own. It is encoded where it is learned, by the tokenizer of who learns."""
+    """The gold answer (chosen, complete) and the model's own (rejected). Training tokenizes the gold answer, with the learner's tokenizer."""
     return Pair(
         combat_id=draw.draw_id,
         messages=draw.messages,
@@ -60,8 +60,8 @@ def against_gold(draw: Draw, right: str, own: Candidate) -> Pair:
     )
 
 
-def _kept(run: Run, t: int) -> Sequence[Pair]:
-    """The pairs that the iteration before made itself; not those that it had kept."""
+def _previous(run: Run, t: int) -> Sequence[Pair]:
+    """The pairs that the previous iteration made itself, without those that it added from its predecessor."""
     if t == 1:
         return ()
     before = f"{t - 1:02d}-"

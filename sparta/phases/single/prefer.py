@@ -1,4 +1,4 @@
-"""Prefer: how likely each candidate beats each other one, by a preference model or the task's own grader (SPPO)."""
+"""Prefer: the probability that each candidate beats each other one, from a preference model or the task's own grader (SPPO)."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -21,24 +21,26 @@ from sparta.store.run import Run
 from sparta.training.loading import resolve_device, resolve_dtype
 
 Probabilities = tuple[tuple[float | None, ...], ...]
-"""[n, n]: of the row's candidate against the column's."""
+"""[n, n]: the probability that the row's candidate beats the column's; None if unknown."""
 
 
 def preference_of(recipe: Recipe) -> PreferenceModel:
-    """What compares candidates; the method refuses a recipe that names nothing."""
+    """The preference section of `recipe`; the method refuses a recipe without one."""
     assert recipe.baseline.preference is not None
     return recipe.baseline.preference
 
 
 def texts_of(recipe: Recipe) -> PreferenceTexts:
-    """How the preference model of `recipe` reads. Raises SpartaError where there is none that could work."""
-    asked = preference_of(recipe)
-    assert asked.kind != "gold" and asked.model is not None
-    return PreferenceTexts(asked.kind, locate(asked.model, recipe.pool.folder), recipe.pool.trust_remote_code)
+    """The input side of the preference model of `recipe`. Raises SpartaError if the model is unusable."""
+    preference = preference_of(recipe)
+    assert preference.kind != "gold" and preference.model is not None
+    return PreferenceTexts(
+        preference.kind, locate(preference.model, recipe.pool.folder), recipe.pool.trust_remote_code
+    )
 
 
 def by_grades(grades: Sequence[float | None], noise: float) -> Probabilities:
-    """The better grade beats the worse with probability 1 - noise; equal ones are even; None where one of the two has no grade."""
+    """The better grade wins with probability 1 - noise, equal grades with 1/2; None if one of the two has no grade."""
 
     def beats(i: int, j: int) -> float | None:
         mine, other = grades[i], grades[j]
@@ -51,7 +53,7 @@ def by_grades(grades: Sequence[float | None], noise: float) -> Probabilities:
 
 
 def spread(preferred: Preferred, places: Sequence[int | None]) -> Probabilities:
-    """Of distinct answers to all candidates. places: which of the answers each candidate gave; None where it gave none."""
+    """Expand the probabilities of distinct answers to all candidates. places: the index of each candidate's answer; None for no answer."""
     table = preferred.probabilities
     return tuple(tuple(None if i is None or j is None else table[i][j] for j in places) for i in places)
 
@@ -73,7 +75,7 @@ class Prefer(RowPhase):
         return int(self.runs_on(recipe) == "gpu")
 
     def work(self, run: Run, t: int) -> Sequence[WorkItem]:
-        """One item a prompt, but for those whose candidates turned out to be equal or empty."""
+        """One item per prompt, except those known to have only equal or empty candidates."""
         count, known = self._sample.count(run.recipe), read_candidates(run, t)
         return [
             WorkItem(draw.draw_id, 1.0, group="")
@@ -102,40 +104,40 @@ class Prefer(RowPhase):
         return token_costs.of_grades(run, items, {item.key: (texts[item.key], usual) for item in items}, 0)
 
     def execute(self, run: Run, t: int, items: Sequence[WorkItem], sink: Sink) -> None:
-        wanted, candidates = {item.key for item in items}, read_candidates(run, t)
-        asking = _grading(run) if preference_of(run.recipe).kind == "gold" else _scoring(run)
+        requested, candidates = {item.key for item in items}, read_candidates(run, t)
+        compare = _grading(run) if preference_of(run.recipe).kind == "gold" else _scoring(run)
         for draw in read_draws(run, t):
-            if draw.draw_id in wanted:
+            if draw.draw_id in requested:
                 began = time.monotonic()
-                table, tokens = asking(draw, candidates[draw.draw_id])
+                table, tokens = compare(draw, candidates[draw.draw_id])
                 sink.write(WinRates(draw.draw_id, table, tokens, time.monotonic() - began))
 
 
-Asking = Callable[[Draw, Sequence[Candidate]], tuple[Probabilities, int]]
+Compare = Callable[[Draw, Sequence[Candidate]], tuple[Probabilities, int]]
 
 
 def _texts_read(recipe: Recipe, n: int) -> int:
-    """Texts that the preference model reads for a prompt with `n` different answers."""
+    """Number of texts that the preference model reads for a prompt with `n` distinct answers."""
     return n if preference_of(recipe).kind == "reward" else n * (n - 1)
 
 
-def _grading(run: Run) -> Asking:
-    """The task's own grader."""
+def _grading(run: Run) -> Compare:
+    """Compares by the task's own grader."""
     gold, task, noise = read_gold(run), task_of(run), preference_of(run.recipe).noise
     metric = task.metrics[0].name
 
-    def ask(draw: Draw, candidates: Sequence[Candidate]) -> tuple[Probabilities, int]:
+    def compare(draw: Draw, candidates: Sequence[Candidate]) -> tuple[Probabilities, int]:
         item = gold[draw.prompt_id]
         grades = [
             task.grade(item, row.answer).get(metric) if row.answer.strip() else None for row in candidates
         ]
         return by_grades(grades, noise), 0
 
-    return ask
+    return compare
 
 
-def _scoring(run: Run) -> Asking:
-    """A model, on the device of the engine, which makes room for it."""
+def _scoring(run: Run) -> Compare:
+    """Compares by a preference model, on the engine's device; an engine on the GPU is closed first."""
     recipe = run.recipe
     close_engine_on_gpu()
     device = resolve_device(recipe.engine.device)
@@ -146,17 +148,17 @@ def _scoring(run: Run) -> Asking:
         recipe.pool.trust_remote_code,
     )
 
-    def ask(draw: Draw, candidates: Sequence[Candidate]) -> tuple[Probabilities, int]:
+    def compare(draw: Draw, candidates: Sequence[Candidate]) -> tuple[Probabilities, int]:
         answers = list(dict.fromkeys(text for row in candidates if (text := row.answer.strip())))
         preferred = scorer.preferred(draw.messages, answers)
         places = [answers.index(text) if (text := row.answer.strip()) else None for row in candidates]
         return spread(preferred, places), preferred.tokens
 
-    return ask
+    return compare
 
 
 def check_readable(recipe: Recipe, prompts: Sequence[Sequence[Message]]) -> None:
-    """Raises SpartaError where the preference model of `recipe` cannot read these prompts."""
+    """Raises SpartaError if the preference model of `recipe` cannot tokenize these prompts."""
     texts = texts_of(recipe)
     for messages in prompts:
         if texts.kind == "reward":

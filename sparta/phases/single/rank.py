@@ -1,4 +1,4 @@
-"""Rank: each prompt's best and worst candidate by the model's own votes make a preference pair (Self-Rewarding). No model is needed."""
+"""Rank: each prompt's best and worst candidate by the model's own votes make a preference pair (Self-Rewarding). Needs no model."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ from sparta.store.stats import IterationStats, JudgeStats
 
 
 def complete_candidates(run: Run, t: int, sample: Sample) -> Mapping[str, Sequence[Candidate]]:
-    """The candidates of iteration t by draw. Raises SpartaError where one is missing, or is of no draw."""
+    """The candidates of iteration t by draw. Raises SpartaError if one is missing, or belongs to no draw."""
     found, draws = read_candidates(run, t), {draw.draw_id for draw in read_draws(run, t)}
     folder, count = sample.folder(run, t), sample.count(run.recipe)
     if strange := found.keys() - draws:
@@ -47,14 +47,14 @@ def complete_candidates(run: Run, t: int, sample: Sample) -> Mapping[str, Sequen
 def scored_pair(
     draw: Draw, candidates: Sequence[Candidate], scores: Sequence[float | None], chosen: int, rejected: int
 ) -> Pair:
-    """Two candidates of one prompt, by their numbers, as a preference pair; both have a score."""
+    """A preference pair of two candidates with scores, given by their numbers."""
     best, worst = scores[chosen], scores[rejected]
     assert best is not None and worst is not None
     return pair_of(draw, candidates[chosen], candidates[rejected], (best, worst))
 
 
 def pair_of(draw: Draw, chosen: Candidate, rejected: Candidate, scores: tuple[float, float]) -> Pair:
-    """Two candidates of one prompt as a preference pair."""
+    """A preference pair of two candidates of one prompt."""
     return Pair(
         combat_id=draw.draw_id,
         messages=draw.messages,
@@ -72,7 +72,7 @@ def pair_of(draw: Draw, chosen: Candidate, rejected: Candidate, scores: tuple[fl
 
 @dataclass
 class Votes:
-    """The judgements of one candidate, and those of them that gave a score."""
+    """The judgements of one candidate."""
 
     all: list[Judgement] = field(default_factory=list)
 
@@ -82,16 +82,16 @@ class Votes:
 
     @property
     def mean(self) -> float | None:
-        """The candidate's score; None where no judgement could be read."""
+        """The candidate's score; None if no judgement could be read."""
         return fmean(self.scores) if self.scores else None
 
 
 def votes_by_candidate(
     run: Run, t: int, candidates: Mapping[str, Sequence[Candidate]]
 ) -> dict[str, list[Votes]]:
-    """By draw, the votes on each of its candidates; equal candidates have the same, none where nothing was to be judged.
+    """By draw, the votes on each of its candidates. Equal candidates share their votes; a candidate that needed no judging has none.
 
-    Raises SpartaError where a judgement is missing, or more of them than judging.max_missing could not be read.
+    Raises SpartaError if a judgement is missing.
     """
     folder, rounds = run.iteration(t).root / JUDGEMENTS, rounds_of(run.recipe)
     judged = {
@@ -117,7 +117,7 @@ def votes_by_candidate(
 
 
 def judge_stats(votes: Iterable[Sequence[Votes]]) -> JudgeStats:
-    """The model's votes in numbers, those on equal candidates once."""
+    """Statistics of the model's votes; shared votes of equal candidates count once."""
     cast = {row.key: row for found in votes for each in found for row in each.all}.values()
     return JudgeStats(
         votes=len(cast),
@@ -132,7 +132,7 @@ def judge_stats(votes: Iterable[Sequence[Votes]]) -> JudgeStats:
 
 
 def check_judge(run: Run, t: int, votes: Iterable[Sequence[Votes]], what: str = "judgements") -> None:
-    """Stop where the model's votes are mostly unreadable: what it would learn is made by what is left."""
+    """Raises SpartaError if too many votes are unreadable: the few others would decide what the model learns."""
     cast = [row for found in votes for each in found for row in each.all]
     missing = [row for row in cast if row.score is None]
     unread = [row.raw or row.thinking for row in missing]
@@ -140,13 +140,14 @@ def check_judge(run: Run, t: int, votes: Iterable[Sequence[Votes]], what: str = 
 
 
 def refuse_unreadable(
-    run: Run, t: int, what: str, asked: int, unread: Sequence[str], no_room: int = 0
+    run: Run, t: int, what: str, total: int, unread: Sequence[str], no_room: int = 0
 ) -> None:
-    """Raises SpartaError where more than judging.max_missing of `asked` replies could not be read. unread: those that could not; no_room: of how many
-    the prompt did not fit.
+    """Raises SpartaError if more than the share judging.max_missing of `total` replies is unreadable.
+
+    unread: the texts of the unreadable replies. no_room: how many of these have a prompt that did not fit the context.
     """
     limit, name = run.recipe.judging.max_missing, learner_of(run.recipe)
-    share = len(unread) / asked if asked else 0.0
+    share = len(unread) / total if total else 0.0
     if share <= limit:
         return
     shown = [repr(text[:120]) for text in unread if text][:3]
@@ -154,14 +155,14 @@ def refuse_unreadable(
     if no_room:
         wrote += f"; the prompts of {no_room} of them did not fit engine.context_length, {run.recipe.engine.context_length}"
     raise SpartaError(
-        f"iteration {t}: {len(unread)} of {asked} {what} of {name} could not be read ({share:.0%}, judging.max_missing is {limit:.0%}); {wrote}. "
-        f"To go on all the same: --set judging.max_missing={share:.2f}; to judge otherwise: "
+        f"iteration {t}: {len(unread)} of {total} {what} of {name} could not be read ({share:.0%}, judging.max_missing is {limit:.0%}); {wrote}. "
+        f"To accept this: --set judging.max_missing={share:.2f}; to change judging: "
         f"{quoted('--resume', run.iteration(t - 1).root)} --fork DIR --set judging.KEY=VALUE"
     )
 
 
 class Rank(Step):
-    """Writes rankings.jsonl, preferences.jsonl, stats.json and standing.json: reputations do not move where one model plays alone."""
+    """Writes rankings.jsonl, preferences.jsonl, stats.json and standing.json. With one model, reputations do not change."""
 
     name = "rank"
 
@@ -203,7 +204,7 @@ def write_outcome(
     pairs: Sequence[Pair],
     judge: JudgeStats | None = None,
 ) -> None:
-    """What an iteration comes to, the standing last. judge: the model's votes, where it voted."""
+    """Write the files of an iteration's result; the standing comes last and marks them complete. judge: statistics of the model's votes, if any."""
     iteration, name = run.iteration(t), learner_of(run.recipe)
     rows = [row for found in candidates.values() for row in found]
     reasons: dict[str, int] = {}

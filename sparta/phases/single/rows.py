@@ -1,4 +1,4 @@
-"""The rows of methods that align one model. Their fields are documented for users in state/README.md; how rows grow: see store/row_schema.py."""
+"""The rows of methods that align one model. state/README.md documents their fields for users; store/row_schema.py says how rows get new fields."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
@@ -14,7 +14,7 @@ from sparta.store.shards import iter_shards
 
 
 class Draw(Record, frozen=True):
-    """plan.jsonl: one prompt of the iteration, in the order of the plan."""
+    """plan.jsonl: one prompt of the iteration."""
 
     draw_id: str
     prompt_id: str
@@ -22,7 +22,7 @@ class Draw(Record, frozen=True):
 
 
 class Candidate(Record, frozen=True):
-    """candidates/: one of the answers that the model gave to a prompt. Fields as of a response, `number` counts them from 0."""
+    """candidates/: one of the model's answers to a prompt. number: from 0. Other fields as in a response."""
 
     draw_id: str
     number: Count
@@ -43,15 +43,15 @@ class Candidate(Record, frozen=True):
 
     @property
     def answer(self) -> str:
-        """What is judged and compared; "" where there is no answer."""
+        """The text to judge and compare; "" if there is no answer."""
         return "" if self.finish_reason == "prompt_too_long" else self.text
 
 
 class Judgement(Record, frozen=True):
-    """judgements/: one vote of the model on one of its candidates. round: which of the votes on this candidate, from 0.
+    """judgements/: one vote of the model on one of its candidates. round: number of the vote on this candidate, from 0.
 
-    Other fields as of a vote. token_ids, tokenizer: of what the judge wrote last, where it is learned from; empty elsewhere. prompt: what it was asked,
-    likewise, and of the first round alone, as all rounds are asked the same.
+    token_ids, tokenizer: of the judge's last try, only if the method trains on judgements. prompt: the judge prompt, likewise, and only in round 0,
+    because all rounds have the same. Other fields as in a vote.
     """
 
     draw_id: str
@@ -77,8 +77,9 @@ class Judgement(Record, frozen=True):
 
 
 class Comparison(Record, frozen=True):
-    """comparisons/: which of two judgements of candidate `number` the model finds better; None where it could not be read. first, second: rounds, in the
-    order in which they were shown. Other fields as of a vote.
+    """comparisons/: which of two judgements of candidate `number` the model prefers. better: None if the reply could not be read.
+
+    first, second: rounds of the judgements, in the order in which the judge saw them. Other fields as in a vote.
     """
 
     draw_id: str
@@ -101,8 +102,8 @@ class Comparison(Record, frozen=True):
 
 
 class WinRates(Record, frozen=True):
-    """win_rates/: how likely each candidate beats each other one, as the preference model has it. probabilities: [n, n], of the row's candidate against the
-    column's; 1/2 against itself, None where one of the two has no answer or could not be told. read_tokens: what the model read for it.
+    """win_rates/: the probability that each candidate beats each other one. probabilities: [n, n], of the row's candidate against the column's;
+    1/2 on the diagonal, None if one of the two has no answer or no grade. read_tokens: tokens that the preference model read.
     """
 
     draw_id: str
@@ -116,8 +117,8 @@ class WinRates(Record, frozen=True):
 
 
 class Ranking(Record, frozen=True):
-    """rankings.jsonl: what became of a draw. scores, votes: of each candidate, in their order: its score, None where it has none, and how many votes
-    counted. chosen, rejected: numbers of candidates. reason: "pair", or why there is none.
+    """rankings.jsonl: the result of a draw. scores, votes: by candidate, its score (None if it has none) and the number of votes behind it. chosen,
+    rejected: numbers of candidates. reason: "pair", or why there is no pair.
     """
 
     draw_id: str
@@ -146,7 +147,7 @@ def read_draws(run: Run, t: int) -> list[Draw]:
 
 
 def read_candidates(run: Run, t: int) -> Mapping[str, Sequence[Candidate]]:
-    """The candidates of iteration t that there are, by draw, in their order."""
+    """The candidates of iteration t so far, by draw, ordered by number."""
     found: dict[str, list[Candidate]] = {}
     for row in iter_shards(run.iteration(t).root / CANDIDATES, Candidate):
         found.setdefault(row.draw_id, []).append(row)
@@ -160,7 +161,7 @@ KINDS: Mapping[str, type[Row]] = {
     "win_rates": WinRates,
     "training": Trained,
 }
-"""All folders of shards that an iteration may have, with the type of their rows."""
+"""The row type of each folder of shards that an iteration may have."""
 
 CANDIDATES, JUDGEMENTS, COMPARISONS, WIN_RATES, RANKINGS = (
     "candidates",
@@ -169,4 +170,4 @@ CANDIDATES, JUDGEMENTS, COMPARISONS, WIN_RATES, RANKINGS = (
     "win_rates",
     "rankings.jsonl",
 )
-"""Where the rows of an iteration are, in its folder."""
+"""Names in the folder of an iteration."""

@@ -19,13 +19,13 @@ from sparta.store.run import Run
 from sparta.store.shards import iter_shards
 
 
-def as_many_as_asked(recipe: Recipe) -> int:
-    """How many candidates a prompt has: baseline.candidates."""
+def candidates_of(recipe: Recipe) -> int:
+    """Candidates per prompt: baseline.candidates."""
     return recipe.baseline.candidates
 
 
 class CandidateRequests:
-    """Turns draws of iteration t into requests and completions into candidates of `model`, M^{t-1}."""
+    """Turns draws of iteration t into requests, and completions into candidates of `model`, M^{t-1}."""
 
     def __init__(self, run: Run, t: int, engine: Engine, model: ModelRef) -> None:
         self._engine, self._model = engine, model
@@ -35,13 +35,13 @@ class CandidateRequests:
         self._sampling = Sampling(
             settings.temperature, settings.top_p, settings.top_k, settings.max_new_tokens
         )
-        self._asked: dict[str, tuple[str, int, Prompt]] = {}
+        self._pending: dict[str, tuple[str, int, Prompt]] = {}
 
     def request(self, draw: Draw, number: int) -> Request:
-        """What is asked for candidate `number` of `draw`."""
+        """The request for candidate `number` of `draw`."""
         key = candidate_key(draw.draw_id, number)
         prompt = self._renderer.combat(draw.messages)
-        self._asked[key] = (draw.draw_id, number, prompt)
+        self._pending[key] = (draw.draw_id, number, prompt)
         return Request(
             key=key,
             model=self._model,
@@ -53,38 +53,38 @@ class CandidateRequests:
             seed=rng.seed_of(*self._stream, draw.draw_id, number),
         )
 
-    def is_asked(self, key: str) -> bool:
-        """Whether an answer is awaited under this key."""
-        return key in self._asked
+    def is_pending(self, key: str) -> bool:
+        """Whether the request with this key has no answer yet."""
+        return key in self._pending
 
     def candidate(self, done: Completion) -> Candidate:
-        """The row of an answer."""
-        draw_id, number, prompt = self._asked.pop(done.key)
-        said = self._renderer.said(prompt, done.text)
+        """The row for a completion."""
+        draw_id, number, prompt = self._pending.pop(done.key)
+        reply = self._renderer.split_reply(prompt, done.text)
         return Candidate(
             draw_id=draw_id,
             number=number,
             model=self._model.name,
-            text=said.answer,
+            text=reply.answer,
             token_ids=done.token_ids,
             tokenizer=self._engine.tokenizer_fingerprint(self._model) if done.token_ids else "",
             prompt_tokens=done.prompt_tokens,
             new_tokens=done.new_tokens,
             finish_reason=done.finish_reason,
             seconds=done.seconds,
-            thinking=said.thinking,
-            answered=said.ended,
+            thinking=reply.thinking,
+            answered=reply.ended,
         )
 
 
 class Sample(RowPhase):
-    """count: how many candidates a prompt has. judged: whether the model judges them; then a recipe that cannot be judged fails here already."""
+    """count: candidates per prompt. judged: whether the model judges them; if so, a recipe that cannot be judged fails before sampling."""
 
     name = "sample"
     rows = Candidate
     alternatives = ("sample_assess",)
 
-    def __init__(self, count: Callable[[Recipe], int] = as_many_as_asked, judged: bool = True) -> None:
+    def __init__(self, count: Callable[[Recipe], int] = candidates_of, judged: bool = True) -> None:
         self.count, self._judged = count, judged
 
     def folder(self, run: Run, t: int) -> Path:
@@ -99,7 +99,7 @@ class Sample(RowPhase):
         ]
 
     def expected(self, run: Run, t: int) -> Expected:
-        """Candidates half as long as they may be."""
+        """Candidates of half the maximum length."""
         draws, longest = run.recipe.combats, run.recipe.generation.max_new_tokens
         candidates = draws * self.count(run.recipe)
         return Expected(
@@ -118,19 +118,19 @@ class Sample(RowPhase):
         engine, model = engine_of_learner(run, t, self)
         if self._judged:
             check_labels(engine, [model], run.recipe.judging, run.recipe.pool.trust_remote_code, run.chat)
-        asking, wanted = CandidateRequests(run, t, engine, model), {item.key for item in items}
+        sampling, requested = CandidateRequests(run, t, engine, model), {item.key for item in items}
         requests = (
-            asking.request(draw, number)
+            sampling.request(draw, number)
             for draw in read_draws(run, t)
             for number in range(self.count(run.recipe))
-            if candidate_key(draw.draw_id, number) in wanted
+            if candidate_key(draw.draw_id, number) in requested
         )
         for done in engine.run(Inbox(requests)):
-            sink.write(asking.candidate(done))
+            sink.write(sampling.candidate(done))
 
 
 def usual_length(run: Run, t: int) -> float:
-    """Tokens that a candidate will have, about: the mean of the latest iteration before t, else half of what the recipe allows."""
+    """Estimated tokens of a candidate: the mean of the latest iteration before t, else half the maximum that the recipe allows."""
     for earlier in range(t - 1, 0, -1):
         lengths = [row.new_tokens for row in iter_shards(run.iteration(earlier).root / CANDIDATES, Candidate)]
         if lengths:

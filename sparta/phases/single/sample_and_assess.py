@@ -1,6 +1,6 @@
-"""Sampling and judging in one phase: a task's prompts are answered and the answers judged on one engine, as soon as all candidates of a prompt exist.
+"""Sampling and judging in one phase: one engine does both, and votes on a prompt's candidates start as soon as all of them exist.
 
-The rows are those of `sample` and `assess`, in the same folders; a run may change between the two ways at any time (`cluster.fused`).
+Rows and folders are those of `sample` and `assess`, so a run may switch between the two variants at any time.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -29,7 +29,7 @@ from sparta.store.run import Run
 
 
 class SampleAndAssess(ArrayPhase):
-    """Off by default (`cluster.fused`)."""
+    """Used if `Recipe.fused` is true."""
 
     name = "sample_assess"
     alternatives = (Sample.name, Assess.name)
@@ -65,7 +65,7 @@ class SampleAndAssess(ArrayPhase):
 
     def priced(self, run: Run, t: int, items: Sequence[WorkItem]) -> Sequence[WorkItem]:
         candidates = [item for item in items if _is_candidate(item)]
-        # Judgements are priced by their candidate, which their keys name.
+        # `Assess.priced` takes the candidate of a judgement from its bundle.
         judgements = [
             replace(item, bundle=item.key.rpartition("/")[0]) for item in items if not _is_candidate(item)
         ]
@@ -74,82 +74,81 @@ class SampleAndAssess(ArrayPhase):
     def make(self, run: Run, t: int, items: Sequence[WorkItem], sinks: Sequence[Sink]) -> None:
         candidates, judgements = sinks
         engine, model = engine_of_learner(run, t, self)
-        asking = CandidateRequests(run, t, engine, model)
-        judge = judgement_requests(run, t, engine, self._assess.kept)
-        wanted = {item.key for item in items}
-        _Play(run, t, self._sample.count(run.recipe), wanted, asking, judge, candidates, judgements).play(
-            engine, model
-        )
+        sampling = CandidateRequests(run, t, engine, model)
+        judging = judgement_requests(run, t, engine, self._assess.keep_ids)
+        missing = {item.key for item in items}
+        count = self._sample.count(run.recipe)
+        _Prompts(run, t, count, missing, sampling, judging, candidates, judgements).run(engine, model)
 
 
-class _Play:
-    """One task's prompts. count: candidates of a prompt. wanted: keys of candidates and judgements that are to be made."""
+class _Prompts:
+    """One task's prompts. count: candidates per prompt. missing: keys of the candidates and judgements to make."""
 
     def __init__(
         self,
         run: Run,
         t: int,
         count: int,
-        wanted: Collection[str],
-        asking: CandidateRequests,
-        judge: JudgementRequests,
+        missing: Collection[str],
+        sampling: CandidateRequests,
+        judging: JudgementRequests,
         candidates: Sink,
         judgements: Sink,
     ) -> None:
         self._count, self._rounds, self._judging = count, rounds_of(run.recipe), run.recipe.judging
-        self._wanted = wanted
-        self._asking, self._judge = asking, judge
+        self._missing = missing
+        self._candidate_requests, self._judgement_requests = sampling, judging
         self._candidates, self._judgements = candidates, judgements
         self._draws = {draw.draw_id: draw for draw in read_draws(run, t)}
-        # What earlier tasks have made, of prompts that are not through.
-        self._there = {
+        # Earlier tasks may have made candidates of unfinished prompts.
+        self._existing = {
             draw_id: {row.number: row for row in rows} for draw_id, rows in read_candidates(run, t).items()
         }
 
-    def play(self, engine: Engine, model: ModelRef) -> None:
+    def run(self, engine: Engine, model: ModelRef) -> None:
         inbox = Inbox(self._requests(model))
         for done in engine.run(inbox):
-            if self._asking.is_asked(done.key):
-                row = self._asking.candidate(done)
+            if self._candidate_requests.is_pending(done.key):
+                row = self._candidate_requests.candidate(done)
                 self._candidates.write(row)
-                self._there.setdefault(row.draw_id, {})[row.number] = row
+                self._existing.setdefault(row.draw_id, {})[row.number] = row
                 votes = list(self._votes_on(self._draws[row.draw_id], model))
                 if votes:
-                    # No vote may outlast the candidate that it is on, whatever becomes of this node.
+                    # If this node dies, no vote may survive without its candidate.
                     self._candidates.flush()
                 for request in votes:
                     inbox.put(request)
             else:
-                heard = self._judge.hear(done)
-                if isinstance(heard, Request):
-                    inbox.put(heard)
+                reply = self._judgement_requests.on_reply(done)
+                if isinstance(reply, Request):
+                    inbox.put(reply)
                 else:
-                    self._judgements.write(heard)
+                    self._judgements.write(reply)
 
     def _requests(self, model: ModelRef) -> Iterator[Request]:
-        """Prompt by prompt, so that judging begins early: the candidates that are missing, or, where all exist, the votes."""
+        """Prompt by prompt, so that judging starts early: requests for missing candidates or, if all exist, for the votes."""
         for draw in self._draws.values():
             keys = ((number, candidate_key(draw.draw_id, number)) for number in range(self._count))
-            absent = [number for number, key in keys if key in self._wanted]
+            absent = [number for number, key in keys if key in self._missing]
             if absent:
-                yield from (self._asking.request(draw, number) for number in absent)
+                yield from (self._candidate_requests.request(draw, number) for number in absent)
             else:
                 yield from self._votes_on(draw, model)
 
     def _votes_on(self, draw: Draw, model: ModelRef) -> Iterator[Request]:
-        """What is asked about the candidates of `draw`; nothing before all of them exist."""
-        known = self._there.get(draw.draw_id, {})
+        """Requests for the votes on the candidates of `draw`; none before all of them exist."""
+        known = self._existing.get(draw.draw_id, {})
         if len(known) < self._count:
             return
         judged = to_judge([known[number] for number in range(self._count)], self._judging)
-        ballots = list(ballots_on(draw, judged, model, self._rounds, self._wanted))
-        asked = sum(
-            judgement_key(draw.draw_id, number, round) in self._wanted
+        ballots = list(ballots_on(draw, judged, model, self._rounds, self._missing))
+        requested = sum(
+            judgement_key(draw.draw_id, number, round) in self._missing
             for number in range(self._count)
             for round in range(self._rounds)
         )
-        self._judgements.skip(asked - len(ballots))
-        yield from self._judge.requests(ballots, self._judgements.write)
+        self._judgements.skip(requested - len(ballots))
+        yield from self._judgement_requests.requests(ballots, self._judgements.write)
 
 
 def _is_candidate(item: WorkItem) -> bool:
@@ -157,6 +156,6 @@ def _is_candidate(item: WorkItem) -> bool:
 
 
 def _by_draw(items: Sequence[WorkItem]) -> list[WorkItem]:
-    """`items` with those of one prompt in one bundle, in the order of the plan."""
+    """`items` in plan order, one bundle per prompt."""
     bundled = [replace(item, bundle=item.key.partition("/")[0]) for item in items]
     return sorted(bundled, key=lambda item: item.bundle)

@@ -1,4 +1,4 @@
-"""Rank by win rates: of each prompt the candidate that wins most against the one that wins least (SPPO). No model is needed."""
+"""Rank by win rates: each prompt's candidate with the highest win rate against the one with the lowest (SPPO). Needs no model."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +15,9 @@ from sparta.store.shards import read_shards
 
 
 def win_rates(probabilities: Sequence[Sequence[float | None]]) -> tuple[list[float | None], list[int]]:
-    """Of each candidate its mean probability to beat one of the candidates, itself among them (1/2), and how many others that is of.
+    """Of each candidate the mean probability of beating a candidate, itself included (1/2), and with how many others it was compared.
 
-    A candidate that was compared with none has no rate.
+    A candidate that was compared with no other has no win rate.
     """
     rates, counted = [], []
     for i, row in enumerate(probabilities):
@@ -28,7 +28,7 @@ def win_rates(probabilities: Sequence[Sequence[float | None]]) -> tuple[list[flo
 
 
 class WinRateRank(Step):
-    """The scores of a pair are the win rates, by which the square loss draws each side."""
+    """The scores of a pair are the win rates that the square loss needs."""
 
     name = "win_rate_rank"
 
@@ -53,7 +53,7 @@ class WinRateRank(Step):
                 rates, counted = win_rates(known[draw.draw_id].probabilities)
             else:
                 raise SpartaError(
-                    f"{folder} lacks {draw.draw_id}: comparing is not complete, launch the run again to continue it"
+                    f"{folder} lacks {draw.draw_id}: the comparison is not complete, launch the run again to continue it"
                 )
             choice = best_and_worst(answers, rates, run.recipe.preferences)
             rankings.append(

@@ -1,4 +1,4 @@
-"""Alpaca: instructions of all kinds. Trained on Alpaca's own, scored on AlpacaEval's 805 with the reference answers of gpt-4-1106-preview."""
+"""Alpaca: general instructions. Trained on Alpaca's instructions, scored on AlpacaEval's 805 with reference answers by gpt-4-1106-preview."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -7,7 +7,7 @@ from typing import Any
 
 from sparta.grading import rubrics
 from sparta.tasks.base import Item, Metric
-from sparta.tasks.dataset import Dataset, HubSplit, LocalFile, Rows, Source, Splits, asked
+from sparta.tasks.dataset import Dataset, HubSplit, LocalFile, Rows, Source, Splits, user_turn
 from sparta.tasks.scaffold import Scaffold
 from sparta.tasks.splits import apart, distinct, halved
 
@@ -39,14 +39,14 @@ def _prompt(instruction: str, given: str = "") -> str:
 def _train(rows: Iterable[dict[str, Any]]) -> Iterator[Item]:
     for number, row in enumerate(rows):
         prompt = _prompt(row["instruction"], row["input"])
-        yield Item(f"train-{number}", asked(prompt), reference=row["output"].strip() or None)
+        yield Item(f"train-{number}", user_turn(prompt), reference=row["output"].strip() or None)
 
 
 def _scored(rows: Iterable[dict[str, Any]]) -> Iterator[Item]:
     for number, row in enumerate(rows):
         prompt = _prompt(row["instruction"])
         yield Item(
-            f"eval-{number}", asked(prompt), reference=row["output"].strip() or None, level=row["dataset"]
+            f"eval-{number}", user_turn(prompt), reference=row["output"].strip() or None, level=row["dataset"]
         )
 
 

@@ -1,7 +1,7 @@
 """COM2: short answers to commonsense questions about causes and effects of events.
 
-The paper's training prompts are published. What it scored on is not; questions of the same data set that have choices stand in: they are asked
-without the choices, and the right one is the reference.
+The paper's training prompts are published, its evaluation items are not. They are replaced by multiple-choice questions of the same data
+set, asked without the choices and with the right choice as the reference.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Any
 
 from sparta.grading import rubrics
 from sparta.tasks.base import Item, Metric
-from sparta.tasks.dataset import Dataset, LocalFile, Rows, Source, Splits, asked, label_among
+from sparta.tasks.dataset import Dataset, LocalFile, Rows, Source, Splits, label_among, user_turn
 from sparta.tasks.scaffold import Scaffold
 from sparta.tasks.splits import apart, distinct, halved
 
@@ -29,7 +29,7 @@ def _item(item_id: str, text: str, gold: str) -> Item:
     if parts is None:
         raise ValueError("it has no context and question")
     prompt = PROMPT.format(context=parts["context"].strip(), question=parts["question"].strip())
-    return Item(item_id, asked(prompt), reference=gold.strip() or None)
+    return Item(item_id, user_turn(prompt), reference=gold.strip() or None)
 
 
 def _train(rows: Iterator[dict[str, Any]]) -> Iterator[Item]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sparta.tasks.base import Item, Metric
-from sparta.tasks.dataset import Dataset, HubSplit, LocalFile, Rows, Source, Splits, asked
+from sparta.tasks.dataset import Dataset, HubSplit, LocalFile, Rows, Source, Splits, user_turn
 from sparta.tasks.scaffold import Scaffold
 from sparta.tasks.splits import apart, distinct, halved
 
@@ -14,7 +14,7 @@ PAPER = (7473, 660, 659)
 REVISION = "e53f048856ff4f594e959d75785d2c2d37b678ee"
 LEAD = "Solve the problem step by step. Then write #### and the final number, on a line of their own.\n\n"
 _CALCULATION = re.compile(r"<<[^<>]*>>")
-"""What the data's authors wrote for a calculator, within the worked answers."""
+"""Calculator annotations in the worked answers."""
 
 
 def _items(rows: Iterator[dict[str, Any]], part: str) -> Iterator[Item]:
@@ -26,7 +26,7 @@ def _items(rows: Iterator[dict[str, Any]], part: str) -> Iterator[Item]:
             raise ValueError("its answer has no number after ####")
         yield Item(
             f"{part}-{number}",
-            asked(LEAD + row["question"].strip()),
+            user_turn(LEAD + row["question"].strip()),
             reference=f"{worked}\n#### {answer}",
             answer=answer,
         )

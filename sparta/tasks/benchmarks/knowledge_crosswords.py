@@ -1,8 +1,8 @@
-"""Knowledge Crosswords: entities for the blanks of a small knowledge graph, so that every constraint holds; multiple choice.
+"""Knowledge Crosswords: fill the blanks of a small knowledge graph so that every constraint holds; multiple choice.
 
-A graph is asked about at up to three difficulties, which differ in how close the wrong options are. The paper's training items are published;
-what it scored on is not, so as many are drawn here from the items that are left over (901 of 2,101): first all of graphs that training does
-not know, then one of each further graph. No graph is in both validation and test.
+Each graph has questions at up to three difficulties, which differ in how close the wrong options are. The paper's training items are
+published, its evaluation items are not. Here the same number is drawn from the remaining items (901 of 2,101): first all items of graphs
+without training items, then one item of each further graph. No graph is in both validation and test.
 """
 
 import itertools
@@ -21,11 +21,11 @@ from sparta.tasks.dataset import (
     Rows,
     Source,
     Splits,
-    asked,
     label_among,
     lettered,
     multiple_choice,
     right_letter,
+    user_turn,
     with_another_end,
 )
 from sparta.tasks.splits import apart, distinct, shuffled
@@ -37,7 +37,7 @@ REASON_FIRST = (
     "First give your reason: which constraints decide between the choices, in a few sentences. "
     "Then answer with the letter of the right choice on a line of its own."
 )
-"""What a combat asks for in the place of ONE_LETTER."""
+"""Replaces ONE_LETTER in combats."""
 DIFFICULTIES = ("easy", "medium", "hard")
 KNOWN = "graph known from training"
 _CONSTRAINTS = re.compile(r".*?\nConst(?:r)?aints: (?P<constraints>.*)\.\nOptions:.*", re.DOTALL)
@@ -46,7 +46,9 @@ _CONSTRAINTS = re.compile(r".*?\nConst(?:r)?aints: (?P<constraints>.*)\.\nOption
 def _item(item_id: str, constraints: str, choices: dict[str, str], answer: str, level: str) -> Item:
     return Item(
         item_id,
-        asked(PROMPT.format(question=multiple_choice(f"Constraints: {constraints}", choices)) + ONE_LETTER),
+        user_turn(
+            PROMPT.format(question=multiple_choice(f"Constraints: {constraints}", choices)) + ONE_LETTER
+        ),
         reference=f"{answer}. {choices[answer]}",
         choices=choices,
         answer=answer,
@@ -59,7 +61,7 @@ def _with_a_reason(item: Item) -> Item:
 
 
 def _given(row: dict[str, Any]) -> Item:
-    """An item whose four choices are published."""
+    """An item with four published choices."""
     parts = _CONSTRAINTS.fullmatch(row["question"])
     if parts is None:
         raise ValueError("its constraints are not where they are known to be")
@@ -69,7 +71,7 @@ def _given(row: dict[str, Any]) -> Item:
 
 
 def _made(row: dict[str, Any], difficulty: str) -> Item:
-    """An item of which options for each blank are published: three wrong combinations are drawn to go with the right one."""
+    """An item with published options for each blank: its choices are the right combination and three wrong ones, drawn at random."""
     item_id = f"{row['id']}-{difficulty}"
     blanks: list[str] = row["blanks"]
     options: list[list[str]] = [row["options"][blank] for blank in blanks]
@@ -90,7 +92,7 @@ def _made(row: dict[str, Any], difficulty: str) -> Item:
 
 
 def _left_over(rows: Rows, train: list[Item]) -> Iterator[list[Item]]:
-    """What training has not, by graph: whole graphs that it does not know, then one item of each that it knows."""
+    """The items not in training, by graph: all items of graphs without training items, then one item of each other graph."""
     taken = {item.item_id for item in train}
     known = {item_id.rpartition("-")[0] for item_id in taken}
     graphs: dict[str, list[Item]] = defaultdict(list)

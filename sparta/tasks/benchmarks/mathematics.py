@@ -1,6 +1,7 @@
 r"""MATH at three difficulties: easy is levels 1 and 2, medium 3, hard 4 and 5. The published test problems of each are halved.
 
-Training shares nothing with what any of the three is scored on: one is trained on and scored by the others, too.
+The training split of each shares no problem with the validation and test splits of all three, because a model trained on one may be
+scored on the others.
 """
 
 import re
@@ -11,7 +12,7 @@ from typing import Any
 
 from sparta.grading.boxes import boxes
 from sparta.tasks.base import Item, Metric
-from sparta.tasks.dataset import Dataset, HubSplit, LocalFile, Rows, Source, Splits, asked
+from sparta.tasks.dataset import Dataset, HubSplit, LocalFile, Rows, Source, Splits, user_turn
 from sparta.tasks.scaffold import Scaffold
 from sparta.tasks.splits import apart, distinct, halved
 
@@ -37,13 +38,13 @@ SUBJECTS = (
 )
 LEAD = "Solve the problem step by step and put the final answer, and nothing else, into \\boxed{}.\n\n"
 UNBOXED = r"Let $\boxed{N}$ mean the number of whole number divisors of $N$"
-"""How the one problem begins that has boxes of its own and whose solution says that the answer is therefore in none."""
+"""The beginning of the one problem that contains boxes itself, so that its solution does not box the answer."""
 _BARE = re.compile(r"\\(?:boxed|fbox)\s+(?P<answer>[^\s$.]+)|\\(?:boxed|fbox)(?P<digit>\d)")
-"""A box without braces, as a few solutions have it."""
+"""A box without braces, which a few solutions have."""
 
 
 def answer_of(solution: str) -> str:
-    """What a published solution puts into its last box; "" where it has none."""
+    """The content of the last box of a published solution; "" if it has no box."""
     if found := boxes(solution):
         return found[-1].content.strip()
     bare = list(_BARE.finditer(solution))
@@ -53,7 +54,7 @@ def answer_of(solution: str) -> str:
 def _items(
     rows: Iterator[dict[str, Any]], part: str, difficulty: str, dropped: Counter[str]
 ) -> Iterator[Item]:
-    """Problems of all levels, of train, test, or a subject of one: train-algebra. Answers are those of the solutions, where there are some.
+    """Problems of all levels. part: train, test, or a subject of one (train-algebra). The answers are extracted from the solutions.
 
     dropped: counts those without an answer that belong to `difficulty`.
     """
@@ -67,10 +68,10 @@ def _items(
         elif row["level"] not in {level for levels in LEVELS.values() for level in levels}:
             dropped[f"{split}: no level"] += 1
         else:
-            # Files name problems differently, some not at all; a place in a published file does.
+            # Ids in the files differ or are missing, so the position in the published file is the id.
             yield Item(
                 f"{part}-{number}",
-                asked(LEAD + row["problem"].strip()),
+                user_turn(LEAD + row["problem"].strip()),
                 reference=solution,
                 answer=answer,
                 level=row["level"],

@@ -1,6 +1,6 @@
 """MedQA-US: questions of the United States medical licensing examination.
 
-The test questions are cut in the order they are published in, as the paper's authors cut them: 636 and 637.
+The published test questions are split in their order, as by the paper's authors: 636 and 637.
 """
 
 from collections import Counter
@@ -16,10 +16,10 @@ from sparta.tasks.dataset import (
     Rows,
     Source,
     Splits,
-    asked,
     label_among,
     multiple_choice,
     right_letter,
+    user_turn,
 )
 from sparta.tasks.scaffold import Scaffold
 from sparta.tasks.splits import apart, distinct
@@ -58,7 +58,7 @@ SPECIES = (
     ),
     *("neoformans", "perfringens", "pertussis", "psittaci", "tetani", "trachomatis"),
 )
-"""Of germs whose genus is written as one of the letters of the choices: `E. coli` and `C. difficile` are no choices."""
+"""Species of germs whose genus is abbreviated to a letter that is also a choice: in `E. coli` and `C. difficile` the letter is no choice."""
 
 
 def _items(rows: Iterator[dict[str, Any]], part: str) -> Iterator[Item]:
@@ -67,7 +67,7 @@ def _items(rows: Iterator[dict[str, Any]], part: str) -> Iterator[Item]:
         label = label_among(row["answer_idx"], choices)
         yield Item(
             f"{part}-{number}",
-            asked(LEAD + multiple_choice(row["question"].strip(), choices)),
+            user_turn(LEAD + multiple_choice(row["question"].strip(), choices)),
             reference=f"{label}. {choices[label]}",
             choices=choices,
             answer=label,

@@ -1,7 +1,7 @@
-"""NormAd: is what somebody does in a story acceptable in a country? Three tasks, by what a model is told of the country's norms.
+"""NormAd: is the behaviour in a story acceptable in a country? Three tasks, which differ in the given information about the country's norms.
 
-Country: its name; Value: its name and the value at stake; RoT: the rule of thumb. The background on etiquette is in view in all three, and all
-three have one split: by the ids of the stories, which the paper's authors shuffled by a seed of their own.
+Country: its name; Value: its name and the relevant value; RoT: the rule of thumb. All three show the background on etiquette, and use the
+same split by story ids, which the paper's authors shuffled with their own seed.
 """
 
 import random
@@ -12,7 +12,16 @@ from functools import partial
 from typing import Any
 
 from sparta.tasks.base import Item, Metric, Split
-from sparta.tasks.dataset import Dataset, HubSplit, LocalFile, Rows, Source, Splits, asked, with_another_end
+from sparta.tasks.dataset import (
+    Dataset,
+    HubSplit,
+    LocalFile,
+    Rows,
+    Source,
+    Splits,
+    user_turn,
+    with_another_end,
+)
 from sparta.tasks.splits import shuffled
 
 PAPER = (2370, 132, 132)
@@ -26,7 +35,7 @@ PROMPT = (
 _WORDS = "Yes if it is acceptable, No if it is not, Neutral if neither can be said."
 ONE_WORD = f"Answer with one word: {_WORDS}"
 REASON_FIRST = f"First give your reason in two or three sentences. Then answer with one word on a line of its own: {_WORDS}"
-"""What a combat asks for in the place of ONE_WORD."""
+"""Replaces ONE_WORD in combats."""
 
 _AUTHORS = re.compile(
     r"(?P<background>.*)\n\nCountry: (?P<country>[^\n]*)\.\nPlease justify: (?P<story>.*)\.\n Choose from:[^\n]*",
@@ -38,7 +47,7 @@ _HEADING = re.compile(r"#+ *(?P<heading>[^\n]+)")
 
 @dataclass(frozen=True)
 class Story:
-    """A row. label: one of WORDS. value, rule: the value and the rule of thumb, where they are known."""
+    """A row. label: one of WORDS. value, rule: the value and the rule of thumb, if they are known."""
 
     story_id: int
     background: str
@@ -54,8 +63,8 @@ class Story:
 
 
 def split_ids() -> tuple[list[int], list[int]]:
-    """Ids of the stories to train on and of those to score on, as the paper's authors parted them."""
-    # Not one of our streams: it is the shuffle that their files come from, and has to give the same ids.
+    """Ids of the stories for training and for scoring, split as by the paper's authors."""
+    # Not one of our streams, because it must reproduce the shuffle behind their files.
     order = list(range(STORIES))
     random.Random(42).shuffle(order)
     scored = STORIES // 10
@@ -63,7 +72,7 @@ def split_ids() -> tuple[list[int], list[int]]:
 
 
 def _from_table(rows: Iterator[dict[str, Any]]) -> Iterator[Story]:
-    """Of the table that NormAd is published as. The hub gives null for an empty cell."""
+    """The stories in NormAd's published table. The hub returns null for an empty cell."""
     for row in rows:
         yield Story(
             int(row["ID"]),
@@ -77,7 +86,7 @@ def _from_table(rows: Iterator[dict[str, Any]]) -> Iterator[Story]:
 
 
 def _from_authors(rows: Rows) -> Iterator[Story]:
-    """Of the paper's authors' file of stories with their countries, and a file of values that knows some of the stories."""
+    """The stories in the paper's authors' file, with values from a second file that covers some of the stories."""
     values: dict[int, str] = {}
     for row in rows("values"):
         if found := _VALUE.fullmatch(row["question"]):
@@ -109,7 +118,7 @@ def _rule(story: Story) -> str | None:
 
 
 def _splits(context: Callable[[Story], str | None], unknown: str, stories: Iterator[Story]) -> Splits:
-    """context: what a model is told of the norm; None where that is not known, which is counted as `unknown`."""
+    """context: the given information about the norm; None if it is not known, which is counted as `unknown`."""
     items: dict[int, Item] = {}
     found = list(stories)
     for story in found:
@@ -118,7 +127,9 @@ def _splits(context: Callable[[Story], str | None], unknown: str, stories: Itera
         if told:
             items[story.story_id] = Item(
                 f"story-{story.story_id}",
-                asked(PROMPT.format(background=story.background, context=told, story=story.story) + ONE_WORD),
+                user_turn(
+                    PROMPT.format(background=story.background, context=told, story=story.story) + ONE_WORD
+                ),
                 reference=story.label.capitalize(),
                 answer=story.label,
                 level=heading["heading"].strip() if heading else None,

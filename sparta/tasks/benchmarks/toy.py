@@ -21,7 +21,7 @@ class Toy:
     grading = ""
 
     def items(self, split: Split, data: Data) -> Sequence[Item]:
-        """As many as SIZES says; of training data.size, where it says a number."""
+        """SIZES items of `split`; for training, data.size items if it is set."""
         n = data.size if split == "train" and data.size else SIZES[split]
         return [
             Item(item.id, (Message("user", item.question),), answer=item.answer, level=item.skill)
@@ -40,5 +40,5 @@ class Toy:
     def grade(self, item: Item, text: str) -> dict[str, float]:
         return {"accuracy": float(family.is_right(item.answer or "", text))}
 
-    def weigh(self, item: Item, logs: Mapping[str, float]) -> dict[str, float]:
+    def score_likelihoods(self, item: Item, logs: Mapping[str, float]) -> dict[str, float]:
         return {}

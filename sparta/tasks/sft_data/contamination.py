@@ -1,4 +1,4 @@
-"""Rows to learn from that models are also scored on: found by runs of words."""
+"""Finds training rows that contain evaluation questions, by shared word n-grams."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,15 +11,15 @@ from sparta.tasks.chats import Chat
 from sparta.tasks.dataset import Dataset
 
 RUN = 13
-"""Words in a row that two texts do not share by chance."""
+"""Length of an n-gram in words; two texts rarely share one this long by chance."""
 SCORED: tuple[Split, ...] = ("validation", "test")
 _WORD = re.compile(r"\w+")
 
 
 class HeldOut:
-    """The questions of items that models are scored on.
+    """The questions on which models are scored.
 
-    tasks: whose they are. What all questions of a split have in common at their beginning and end is the task's form, and not counted.
+    tasks: their tasks. The beginning and end that all questions of a split share are the task's template, and ignored.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,9 @@ class HeldOut:
                 self._runs.update(_runs(words))
 
     def asks(self, chat: Chat) -> bool:
-        """Whether a user turn of `chat` shares RUN words in a row with a question, or, where both are shorter, is it; case and punctuation aside."""
+        """Whether a user turn of `chat` shares RUN consecutive words with a question or, if both are shorter, equals it (ignoring case and
+        punctuation).
+        """
         return bool(self._runs) and any(
             not self._runs.isdisjoint(_runs(_words(turn.content)))
             for turn in chat.messages
@@ -42,7 +44,7 @@ class HeldOut:
 
 
 def held_out(tasks: Iterable[Task], data: Data) -> HeldOut:
-    """Validation and test of those of `tasks` that are there: prepared in the folder of `data`, or among its files."""
+    """The validation and test questions of the `tasks` that are available: prepared in the folder of `data`, or in its files."""
     found = HeldOut()
     for task in tasks:
         if there := [split for split in SCORED if _is_there(task, split, data)]:
@@ -62,7 +64,7 @@ def _words(text: str) -> list[str]:
 
 
 def _own_words(items: Sequence[Item]) -> Iterator[list[str]]:
-    """The words of each item's messages, without those that all have in common at the beginning and at the end."""
+    """The words of each item's messages, without the common beginning and end of all items."""
     texts = [_words("\n".join(turn.content for turn in item.messages)) for item in items]
     before = _in_common(texts)
     after = _in_common([text[before:][::-1] for text in texts])
@@ -71,17 +73,17 @@ def _own_words(items: Sequence[Item]) -> Iterator[list[str]]:
 
 
 def _in_common(texts: Sequence[list[str]]) -> int:
-    """How many words all of `texts` begin with; none where there is but one text, of which nothing is known to be form."""
+    """The number of words at the beginning that all `texts` share; 0 for a single text, whose template is unknown."""
     if len(texts) < 2:
         return 0
-    # What the first and the last in order have in common, all between them have.
+    # The common prefix of the first and last in sorted order is common to all.
     return sum(
         1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(min(texts), max(texts), strict=False))
     )
 
 
 def _runs(words: list[str]) -> set[int]:
-    """Hashes of all runs of RUN words; of a shorter text, of the whole."""
+    """Hashes of all n-grams of RUN words; for a shorter text, the hash of the whole."""
     if len(words) < RUN:
         return {hash(tuple(words))} if words else set()
     return set(map(hash, zip(*(words[start:] for start in range(RUN)), strict=False)))

@@ -1,4 +1,4 @@
-"""The forms that publishers write chats in: from the rows of a file to the turns of each chat in it."""
+"""Publishers' chat formats: converts the rows of a file to the turns of each chat."""
 
 from collections.abc import Callable, Iterator
 from math import inf
@@ -11,7 +11,7 @@ Form = Callable[[Iterator[dict[str, Any]]], Iterator[list[Turn]]]
 
 
 def _each(turns_of: Callable[[dict[str, Any]], list[Turn]]) -> Form:
-    """A form of which every row is a chat."""
+    """A format with one chat per row."""
     return lambda rows: map(turns_of, rows)
 
 
@@ -31,7 +31,7 @@ def alternating(row: dict[str, Any]) -> list[Turn]:
 
 
 def _instructed(instruction: str, given: str, answer: str) -> Form:
-    """Rows of an instruction, what it is about (or nothing), and the answer, under these names."""
+    """Rows with an instruction, an optional input and an answer, under these keys."""
 
     def turns(row: dict[str, Any]) -> list[Turn]:
         parts = (row[instruction].strip(), (row[given] or "").strip())
@@ -67,11 +67,11 @@ def read_up(row: dict[str, Any]) -> list[Turn]:
 
 
 def best_path(rows: Iterator[dict[str, Any]]) -> Iterator[list[Turn]]:
-    """Open Assistant's trees, a message a row: of each the path of the best ranked replies, the first where none is ranked."""
+    """Open Assistant's trees, one message per row: for each tree the path of the best-ranked replies (the first reply if none is ranked)."""
     replies: dict[str | None, list[dict[str, Any]]] = {}
     for row in rows:
         if absent := [key for key in ("message_id", "role", "text", "rank") if key not in row]:
-            # Here, while the row's place is still known.
+            # Raised here because the row's place is still known.
             raise ValueError(f"it has no {absent[0]!r}, but {', '.join(row)}")
         replies.setdefault(row["parent_id"], []).append(row)
     for root in replies.get(None, []):

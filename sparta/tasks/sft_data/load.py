@@ -1,4 +1,4 @@
-"""What an expert learns from, as a recipe names it: a prepared subset, a data set of the toy pool, or a file of one's own."""
+"""Loads the training data of an expert: a prepared subset, a data set of the toy pool, or a user's file."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,22 +16,22 @@ from sparta.tasks.user_files import parse_lines
 
 
 def sft_rows_of(reference: str, folder: Path, size: int | None, seed: int) -> list[Chat]:
-    """The chats that `reference` names, in their order.
+    """The chats of `reference`, in order.
 
-    reference: a subset prepared in `folder`; embedded:NAME; a JSON Lines file (see sparta.tasks.user_files) whose lines end with an answer: `messages`
-    with the assistant's last, or a `reference`. size: draw so many of them, by `seed` (the run's); None: all. Raises SpartaError where there is
-    no such thing, where it has fewer rows than that, and for a file with the line that cannot be learned from.
+    reference: a subset prepared in `folder`; embedded:NAME; a JSON Lines file (see sparta.tasks.user_files) whose rows have an answer: either
+    `messages` that end with the assistant's, or a `reference`. size: the number of rows to draw, by `seed` (the run's); None: all. Raises
+    SpartaError if there is no such data, if it has fewer rows than `size`, and for an invalid line of a file.
     """
     chats = list(_chats(reference, folder, seed))
     if not chats:
-        raise SpartaError(f"{reference} has no row to learn from: at least one is needed")
+        raise SpartaError(f"{reference} has no row to train on: at least one is needed")
     if size is None:
         return chats
     if size > len(chats):
         raise SpartaError(
-            f"{reference} has {len(chats):,} rows to learn from, and {size:,} are asked for: set a smaller size, or none for all of them"
+            f"{reference} has {len(chats):,} rows to train on, but size is {size:,}: set a smaller size, or leave it out for all rows"
         )
-    # By a file's name: wherever it lies, it is the same data.
+    # By the file's name, so that the draw does not depend on its folder.
     chosen = stream(seed, "lessons", Path(reference).name).sample(range(len(chats)), size)
     return [chats[place] for place in sorted(chosen)]
 
@@ -46,7 +46,7 @@ def _chats(reference: str, folder: Path, seed: int) -> Iterator[Chat]:
 
 
 def _known(name: str, folder: Path) -> None:
-    """Raises SpartaError where `name` is no subset, with the nearest and how to have it."""
+    """Raise SpartaError if `name` is not a subset, with the most similar name and the command that prepares it."""
     if name in SFT_DATA:
         return
     near = nearest(name, SFT_DATA)
@@ -55,7 +55,7 @@ def _known(name: str, folder: Path) -> None:
         if near
         else f"known are {', '.join(SFT_DATA)}, and {prepared.command_to_prepare(folder, 'NAME')} prepares one; a file ends with .jsonl"
     )
-    raise SpartaError(f"there is no subset {name} to learn from; {meant}")
+    raise SpartaError(f"there is no subset {name} to train on; {meant}")
 
 
 def _embedded(name: str, seed: int) -> Iterator[Chat]:
@@ -64,13 +64,13 @@ def _embedded(name: str, seed: int) -> Iterator[Chat]:
     try:
         rows = expert_rows.expert_rows(name, seed)
     except ValueError as error:
-        raise SpartaError(f"{EMBEDDED}{name} names nothing to learn from: {error}") from None
+        raise SpartaError(f"{EMBEDDED}{name} names no data to train on: {error}") from None
     for number, (asked, reply) in enumerate(rows):
         yield Chat(f"{name}-{number}", (Message("user", asked), Message("assistant", reply)))
 
 
 def _own(path: Path) -> Iterator[Chat]:
-    for number, item in parse_lines(path, "the sft.data of the model that learns from it", answered=True):
+    for number, item in parse_lines(path, "the sft.data of the model that is trained on it", answered=True):
         if why := _flaw(item):
             raise SpartaError(f"{path}, line {number}: {item.item_id} {why}")
         reference = [] if item.reference is None else [Message("assistant", item.reference)]
@@ -78,15 +78,15 @@ def _own(path: Path) -> Iterator[Chat]:
 
 
 def _flaw(item: Item) -> str | None:
-    """Why nothing can be learned from a row of a file, in words; None where something can."""
+    """Why a row of a file cannot be trained on; None if it can."""
     roles = [turn.role for turn in item.messages]
     if item.choices:
         return "has choices, which no prompt of a chat shows: write them into the prompt"
     if roles[-1] == "user" and item.reference is None:
-        return "has no answer to learn: end its messages with the assistant's, or give a reference"
+        return "has no answer to train on: end its messages with the assistant's, or give a reference"
     if roles[-1] == "assistant" and item.reference is not None:
         return "has an answer at the end of its messages and a reference as well: leave one of them out"
-    spoken = roles[1:] if roles[0] == "system" else roles
-    if spoken != [("user", "assistant")[place % 2] for place in range(len(spoken))]:
+    dialogue = roles[1:] if roles[0] == "system" else roles
+    if dialogue != [("user", "assistant")[place % 2] for place in range(len(dialogue))]:
         return f"has the turns {', '.join(roles)}: after a system turn, if any, user and assistant take turns, the user first"
     return None

@@ -1,4 +1,4 @@
-"""The subsets that the paper's ten experts learn from (appendix C.3): those of Tulu-v2, from the mixture, from their own repositories or from files."""
+"""The training data of the paper's ten experts (appendix C.3): subsets of Tulu-v2, from the mixture, from their own repositories or from files."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from sparta.tasks.sft_data.formats import Form
 MIXTURE = "allenai/tulu-v2-sft-mixture"
 REVISION = "6248b175d2ccb5ec7c4aeb22e6d8ee3b21b2c752"
 COT = ("aqua", "creak", "ecqa", "esnli", "gsm8k", "qasc", "qed", "sensemaking", "strategyqa")
-"""The sources of Flan's chain-of-thought collection, a file each."""
+"""The sources of Flan's chain-of-thought collection, one file each."""
 
 
 @dataclass(frozen=True)
 class Subset:
-    """A set of chats that an expert learns from. hub: its part of the mixture. single: its own repository; None where that is none of its form."""
+    """A set of chats to train an expert on. hub: its part of the mixture. single: its own repository; None if that has no known format."""
 
     name: str
     title: str
@@ -30,14 +30,14 @@ class Subset:
 
 @dataclass(frozen=True)
 class _Group:
-    """Files that make a subset together, each with its form, and what is to say about that."""
+    """Files that form a subset together, each with its format, and a note for the provenance."""
 
     files: Mapping[str, tuple[LocalFile | HubSplit, Form]]
     note: str = ""
 
 
 def _source(*groups: _Group) -> Source[Chats]:
-    """The first of `groups` of which there is a row; within one, the files that are there."""
+    """A source that uses the first of `groups` with any rows, and within it the files that exist."""
     every = {key: file for group in groups for key, (file, _) in group.files.items()}
     return Source(every, partial(_read, groups), frozenset(every))
 
@@ -63,7 +63,7 @@ def _of_mixture(only: str, note: str = "") -> Source[Chats]:
 
 
 def _alone(name: str, repository: str, form: Form, note: str = "") -> Source[Chats]:
-    """Its own repository, of which no revision is known beforehand."""
+    """A subset's own repository, without a pinned revision."""
     return _source(_Group({name: (HubSplit(repository, None, "train"), form)}, note))
 
 
@@ -72,7 +72,7 @@ def _file(name: str, form: Form, file: LocalFile, note: str = "") -> _Group:
 
 
 def _as_messages(name: str, note: str = "") -> _Group:
-    """Rows in the form of the mixture, JSON Lines."""
+    """Rows in the format of the mixture, JSON Lines."""
     file = LocalFile(f"{name}_data.jsonl", origin=f"rows with messages, as those of {MIXTURE}")
     return _file(f"{name}_data", formats.messages, file, note)
 
@@ -274,7 +274,7 @@ _SUBSETS = (
 )
 
 SUBSETS: Mapping[str, Subset] = {subset.name: subset for subset in _SUBSETS}
-"""The paper's ten, in its order."""
+"""The paper's ten subsets, in its order."""
 
 DOLLY = Subset(
     "dolly",
@@ -298,7 +298,7 @@ DOLLY = Subset(
     single=None,
     licence="CC BY-SA 3.0",
 )
-"""None of the ten: written by people and free, for where LIMA or Open Assistant cannot be had."""
+"""Not one of the ten: human-written and freely licensed, a replacement if LIMA or Open Assistant are not available."""
 
 SFT_DATA: dict[str, Subset] = {**SUBSETS, DOLLY.name: DOLLY}
-"""What experts learn from: the paper's ten, and one more."""
+"""All subsets for experts: the paper's ten, and Dolly."""

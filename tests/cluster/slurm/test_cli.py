@@ -1,4 +1,4 @@
-"""What SLURM's commands print, read: a stand-in on PATH prints what the true ones were seen to print."""
+"""Parsing of SLURM's commands: a stand-in on PATH prints recorded output of the real ones."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -67,9 +67,7 @@ def test_tasks_of_arrays_and_jobs_of_their_own_are_told_apart(prints: Prints) ->
     assert [task.live for task in cli.tasks_named(["judge"])] == [True, True, True, False]
 
 
-def test_nobody_is_asked_about_nothing_and_many_names_are_asked_in_parts(
-    prints: Prints, tmp_path: Path
-) -> None:
+def test_no_names_need_no_call_and_many_names_are_split_into_several(prints: Prints, tmp_path: Path) -> None:
     prints("squeue")
     assert cli.tasks_named([]) == []
     assert not (tmp_path / "squeue.asked").exists()
@@ -93,14 +91,14 @@ def test_nobody_is_asked_about_nothing_and_many_names_are_asked_in_parts(
         ("", "exit status 1"),
     ],
 )
-def test_a_command_that_fails_is_silence_and_says_why(prints: Prints, err: str, said: str) -> None:
+def test_a_failed_command_counts_as_no_answer_and_has_a_reason(prints: Prints, err: str, said: str) -> None:
     prints("squeue", err=err, status=1)
     with pytest.raises(SlurmUnavailable) as caught:
         cli.tasks_named(["judge"])
     assert str(caught.value) == said
 
 
-def test_a_command_that_is_not_there_is_not_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_command_is_another_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert not cli.installed()
     with pytest.raises(SpartaError, match=r"^squeue is not on PATH: .* --cluster local$"):
@@ -141,7 +139,7 @@ def test_a_job_submitted_from_a_job_inherits_nothing_of_it_but_the_cluster(
     ):
         monkeypatch.setenv(name, "x")
     kept = {
-        name for name in cli.free_of_this_job() if name.startswith(("SLURM", "SBATCH", "SUBMITIT", "SRUN"))
+        name for name in cli.clean_environment() if name.startswith(("SLURM", "SBATCH", "SUBMITIT", "SRUN"))
     }
     assert kept == {"SLURM_CONF"}
 
@@ -159,16 +157,16 @@ def test_a_job_submitted_from_a_job_inherits_nothing_of_it_but_the_cluster(
         ("Dependency", False),
     ],
 )
-def test_what_time_alone_does_not_remove_is_known(reason: str, known: bool) -> None:
+def test_reasons_that_waiting_does_not_resolve_are_explained(reason: str, known: bool) -> None:
     assert (cli.needs_a_person(reason) is not None) == known
 
 
-def test_nothing_that_slurm_told_a_job_nor_a_persons_defaults_reach_its_commands(
+def test_commands_inherit_neither_job_variables_nor_the_users_defaults(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("SLURM_JOB_ID", "SQUEUE_PARTITION", "SBATCH_TIMELIMIT", "SBATCH_ACCOUNT", "SLURM_CONF"):
         monkeypatch.setenv(name, "x")
-    free = cli.free_of_this_job(keep=["SBATCH_ACCOUNT"])
+    free = cli.clean_environment(keep=["SBATCH_ACCOUNT"])
     assert {name for name in free if name.startswith(("S",)) and free[name] == "x"} == {
         "SBATCH_ACCOUNT",
         "SLURM_CONF",

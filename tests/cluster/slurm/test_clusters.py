@@ -1,4 +1,4 @@
-"""Several clusters: where a job was submitted it is asked about, released and cancelled, whatever its number means elsewhere."""
+"""Several clusters: a job is queried, released and cancelled on its own cluster, even if another cluster uses its number."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -58,7 +58,7 @@ def begun(tmp_path: Path) -> Begun:
 
 def submitted(run: Run, tasks: int = 4) -> tuple[Slurm, AttemptDir]:
     launcher, attempts = Slurm(run), AttemptDir(run, Generate(), 1)
-    attempt = attempts.deal(shard_items(Generate().missing(run, 1), tasks), "slurm")
+    attempt = attempts.assign(shard_items(Generate().missing(run, 1), tasks), "slurm")
     launcher.start(attempts, attempt, lambda *_: None)
     return launcher, attempts
 
@@ -103,7 +103,7 @@ def test_the_profile_comes_before_the_environment(
     assert {job["cluster"] for job in slurm.jobs} == {"alpha"}
 
 
-def test_where_there_is_but_one_no_cluster_is_named_to_anybody(slurm: FakeSlurm, begun: Begun) -> None:
+def test_a_single_cluster_is_never_named(slurm: FakeSlurm, begun: Begun) -> None:
     slurm.set(clusters=["alpha"])
     launcher, attempts = submitted(begun())
     launcher.check([Generate()])
@@ -165,12 +165,14 @@ def test_the_cluster_is_read_from_sbatchs_answer_or_found(
     assert (attempts.logs / f"{number_of(job)}_0_submitted.pkl").is_file()
 
 
-def test_a_number_that_two_clusters_gave_to_one_phase_is_refused_before_tasks_swap_their_work(
+def test_one_job_number_on_two_clusters_is_refused_before_tasks_swap_their_work(
     slurm: FakeSlurm, begun: Begun
 ) -> None:
     """Arrays of one attempt on two clusters, which count for themselves: their files have one name."""
     slurm.set(largest={"alpha": 2, "beta": 2}, turns=["beta", "alpha"])
-    with pytest.raises(SpartaError, match="job 100@alpha has the number of another .* run the same command"):
+    with pytest.raises(
+        SpartaError, match="job 100@alpha has the same number as a job .* run the same command"
+    ):
         submitted(begun("alpha", "beta"))
     assert {job["cluster"]: job["state"] for job in slurm.jobs} == {"beta": "PENDING", "alpha": "CANCELLED"}
 
@@ -194,7 +196,7 @@ def test_a_job_is_asked_about_and_cancelled_on_its_cluster_alone(slurm: FakeSlur
     }
 
 
-def test_while_sbatch_has_not_said_where_a_job_is_it_is_looked_for_on_all_that_may_have_it(
+def test_a_job_whose_cluster_is_unknown_is_searched_on_all_that_may_have_it(
     slurm: FakeSlurm, begun: Begun
 ) -> None:
     """The driver was killed before it had noted the job."""
@@ -214,7 +216,7 @@ def test_while_sbatch_has_not_said_where_a_job_is_it_is_looked_for_on_all_that_m
     assert slurm.asked("scancel") == [["--clusters=beta", "100_0"]]
 
 
-def test_a_cluster_that_does_not_answer_is_a_silence_and_not_an_empty_queue(
+def test_a_cluster_that_does_not_answer_is_an_error_and_not_an_empty_queue(
     slurm: FakeSlurm, begun: Begun
 ) -> None:
     run = begun("alpha", "beta")
@@ -233,7 +235,7 @@ def test_a_state_of_an_earlier_version_that_notes_no_cluster_stays_readable(
 ) -> None:
     run = begun("alpha", "beta")
     attempts = AttemptDir(run, Generate(), 1)
-    attempt = attempts.deal(shard_items(Generate().missing(run, 1), 4), "slurm")
+    attempt = attempts.assign(shard_items(Generate().missing(run, 1), 4), "slurm")
     old = {"parts": [{"name": "n", "first": 0, "count": 4, "job": "7"}]}
     jobs_file(attempts, 0).write_text(json.dumps(old))
     assert jobs_of(attempts, 0) == Jobs([ArrayPart("n", 0, 4, "7")])
@@ -286,12 +288,10 @@ def test_a_detached_launch_is_on_one_cluster_as_its_jobs_depend_on_each_other(
     dependencies = [job["dependency"] for job in slurm.jobs if job["element"] == 0]
     assert dependencies == [None, *(f"afterok:{number_of(job)}" for job in ids[:-1])]
     assert slurm.asked("scontrol")[-1] == ["--clusters=beta", "release", number_of(ids[0])]
-    assert detached.goes_on(chain, detached.jobs_in_slurm(run))
+    assert detached.is_intact(chain, detached.jobs_in_slurm(run))
 
 
-def test_the_unfinished_submission_of_one_is_withdrawn_wherever_it_may_be(
-    slurm: FakeSlurm, begun: Begun
-) -> None:
+def test_an_unfinished_submission_is_cancelled_on_all_its_clusters(slurm: FakeSlurm, begun: Begun) -> None:
     run = begun("alpha", "beta")
     launcher = Slurm(run)
     links = detached.links_from(run, 1, 1, 4)
@@ -300,7 +300,7 @@ def test_the_unfinished_submission_of_one_is_withdrawn_wherever_it_may_be(
         detached.chain_file(run.state),
         detached.Chain(chain.links, chain.names, False, 1, chain.submitted, chain.clusters),
     )
-    detached.withdraw_unfinished(run)
+    detached.cancel_unfinished(run)
     assert {job["state"] for job in slurm.jobs} == {"CANCELLED"}
 
 
@@ -320,11 +320,11 @@ def test_a_driver_job_is_ended_on_its_cluster(slurm: FakeSlurm, begun: Begun) ->
     )
     said: list[str] = []
     cancel.end_drivers(run.state, said.append)
-    assert said == ["Ending job 100@beta (sparta-driver), which was to go on with this run."]
+    assert said == ["Ending job 100@beta (sparta-driver), which was queued to continue this run."]
     assert {job["cluster"]: job["state"] for job in slurm.jobs} == {"alpha": "RUNNING", "beta": "CANCELLED"}
 
 
-def test_a_driver_job_is_asked_about_without_a_name_where_there_is_but_one_cluster(
+def test_a_driver_job_on_a_single_cluster_is_queried_without_naming_it(
     slurm: FakeSlurm, begun: Begun
 ) -> None:
     run = begun()

@@ -1,4 +1,4 @@
-"""A chain of jobs: which links it has, who deals whose keys out, and whether it still goes on."""
+"""A chain of jobs: its links, which of them assign keys, and whether it is intact."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from support.scripted_run import advance, begin
 
 from sparta.cluster.attempts import Piece
 from sparta.cluster.slurm.cli import QueueEntry
-from sparta.cluster.slurm.detached import Chain, Link, goes_on, latest_chain, links_from, stragglers
+from sparta.cluster.slurm.detached import Chain, Link, is_intact, latest_chain, links_from, orphans
 from sparta.phases.generate import Generate
 from sparta.store import files
 from sparta.store.run import Run
@@ -17,7 +17,7 @@ def links(run: Run, first: int, last: int, tasks: int = 16) -> list[Link]:
     return links_from(run, first, last, tasks)
 
 
-def test_steps_between_two_arrays_are_one_job_and_the_plan_deals_out_what_it_makes_known(
+def test_steps_between_two_arrays_are_one_job_and_the_plan_assigns_the_keys_it_makes_known(
     tmp_path: Path,
 ) -> None:
     run = begin(tmp_path)
@@ -35,8 +35,8 @@ def test_steps_between_two_arrays_are_one_job_and_the_plan_deals_out_what_it_mak
         "train 2",
         "commit 2",
     ]
-    deals = {str(link): link.work.deals for link in found if link.work.deals}
-    assert deals == {"commit 1 and plan 2": (Piece("generate", 2, 0), Piece("judge", 2, 0))}
+    assigns = {str(link): link.work.assigns for link in found if link.work.assigns}
+    assert assigns == {"commit 1 and plan 2": (Piece("generate", 2, 0), Piece("judge", 2, 0))}
     assert all(link.work.detached and link.work.state == str(run.state.root.resolve()) for link in found)
 
 
@@ -63,11 +63,11 @@ def test_arrays_are_as_wide_as_their_items_where_those_are_known_and_as_allowed_
 def test_an_iteration_without_a_plan_begins_with_one(tmp_path: Path) -> None:
     run = begin(tmp_path)
     first, second, *_ = links(run, 1, 1)
-    assert str(first) == "plan 1" and first.work.deals == (Piece("generate", 1, 0), Piece("judge", 1, 0))
+    assert str(first) == "plan 1" and first.work.assigns == (Piece("generate", 1, 0), Piece("judge", 1, 0))
     assert (str(second), second.shards) == ("generate 1", 16)
 
 
-def test_what_is_done_is_left_out_and_what_was_dealt_before_gets_a_new_number(tmp_path: Path) -> None:
+def test_finished_work_is_left_out_and_earlier_attempts_get_a_new_number(tmp_path: Path) -> None:
     run = begin(tmp_path)
     advance(run, 1, upto="merge")
     assert [str(link) for link in links(run, 1, 1)] == ["train 1", "commit 1"]
@@ -123,10 +123,10 @@ WAITING = [task("11_0"), task("12_0"), task("13")]
         ([task("20", "RUNNING")], False),
     ],
 )
-def test_a_chain_goes_on_while_its_last_job_is_queued_and_nothing_before_it_has_failed(
+def test_a_chain_is_intact_while_its_last_job_is_queued_and_no_job_has_failed(
     tasks: list[QueueEntry], so: bool
 ) -> None:
-    assert goes_on(CHAIN, tasks) is so
+    assert is_intact(CHAIN, tasks) is so
 
 
 def test_the_latest_chain_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_the_latest_chain_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert latest_chain(run) == CHAIN
 
 
-def test_stragglers_are_held_jobs_that_nobody_has_noted() -> None:
+def test_orphans_are_held_jobs_that_no_file_names() -> None:
     tasks = [
         task("10_0", reason="JobHeldUser"),
         task("10_1", reason="JobHeldUser"),
@@ -148,4 +148,4 @@ def test_stragglers_are_held_jobs_that_nobody_has_noted() -> None:
         task("15", "RUNNING"),
         task("16", "CANCELLED", "JobHeldUser"),
     ]
-    assert stragglers(tasks, {"12"}) == ["10", "11"]
+    assert orphans(tasks, {"12"}) == ["10", "11"]

@@ -36,7 +36,7 @@ def small(folder: Path, text: str = "", **changes: object) -> Profile:
 # --- what a task asks for
 
 
-def test_a_profile_that_says_nothing_leaves_to_the_cluster_what_it_can(tmp_path: Path) -> None:
+def test_a_minimal_profile_leaves_settings_to_the_cluster(tmp_path: Path) -> None:
     nothing = {"partition": None, "qos": None, "account": None, "constraint": None, "exclude": ()}
     profile = small(tmp_path)
     assert profile.shape("generate", "gpu") == Resources(
@@ -201,7 +201,7 @@ SHORT = "does not leave signal_seconds (120 s) and a minute more: set "
         ({"gpu": {"time": "UNLIMITED"}}, "gpu.time: 'UNLIMITED' is not a time: "),
         (
             {"gpu": {"time": "24:00"}},
-            "gpu.time: '24:00' is minutes and seconds to SLURM: write 24:00:00 for hours and minutes, or 24 for minutes",
+            "gpu.time: SLURM reads '24:00' as minutes and seconds: write 24:00:00 for hours and minutes, or 24 for minutes",
         ),
         ({"gpu": {"time": 0}}, "gpu.time: input should be greater than or equal to 1, not 0"),
         ({"gpu": {"time": 1.5}}, "gpu.time: input should be a valid integer"),
@@ -213,7 +213,7 @@ SHORT = "does not leave signal_seconds (120 s) and a minute more: set "
         ({"gpu": {"gpus": -1}}, "gpu.gpus: input should be greater than or equal to 0, not -1"),
         ({"phases": {"train": {"gpus": 8}}}, "phases.train.gpus is 8, but a task runs on one node"),
         ({"gpu": 3}, "gpu: input should be a valid dictionary"),
-        ({"at_once": 9}, "at_once is 9, but 2 nodes of 4 GPUs run 8 tasks"),
+        ({"at_once": 9}, "at_once is 9, but 2 nodes of 4 GPUs can run 8 tasks"),
         ({"at_once": 0}, "at_once: input should be greater than or equal to 1, not 0"),
         ({"nodes": 0}, "nodes: input should be greater than or equal to 1, not 0"),
         ({"gpus_per_node": None}, "gpus_per_node: input should be a valid integer"),
@@ -240,13 +240,13 @@ SHORT = "does not leave signal_seconds (120 s) and a minute more: set "
             {"sbatch": {"depend": "singleton"}},
             "sbatch: dependency is set by the suite itself: take depend out",
         ),
-        ({"sbatch": {"time": 90}}, "sbatch: time has a key of its own in a profile, time: say it there"),
-        ({"sbatch": {"mem": "64G"}}, "sbatch: mem has a key of its own in a profile, memory: say it there"),
+        ({"sbatch": {"time": 90}}, "sbatch: time has its own key in a profile, time: set it there"),
+        ({"sbatch": {"mem": "64G"}}, "sbatch: mem has its own key in a profile, memory: set it there"),
         ({"sbatch": {"--nice": 1}}, "sbatch: '--nice' is not an option of sbatch: write its long name"),
         ({"sbatch": {"J": "x"}}, "sbatch: 'J' is not an option of sbatch: write its long name"),
-        ({"sbatch": {"nice": False}}, "sbatch: nice takes text or a number in one line"),
-        ({"sbatch": {"nice": None}}, "sbatch: nice takes text or a number in one line"),
-        ({"sbatch": {"comment": "a\nb"}}, "sbatch: comment takes text or a number in one line"),
+        ({"sbatch": {"nice": False}}, "sbatch: nice takes one line of text or a number"),
+        ({"sbatch": {"nice": None}}, "sbatch: nice takes one line of text or a number"),
+        ({"sbatch": {"comment": "a\nb"}}, "sbatch: comment takes one line of text or a number"),
         ({"sbatch": ["nice"]}, "sbatch: input should be a valid dictionary"),
         ({"signal_seconds": 0}, "signal_seconds: input should be greater than or equal to 1, not 0"),
         ({"poll_seconds": 0}, "poll_seconds: input should be greater than 0, not 0"),
@@ -283,7 +283,7 @@ def test_a_value_that_makes_no_sense_is_named_with_its_place(
         "hold",
     ],
 )
-def test_what_the_suite_says_to_sbatch_a_profile_cannot_say(option: str, tmp_path: Path) -> None:
+def test_options_that_the_suite_sets_are_refused_in_a_profile(option: str, tmp_path: Path) -> None:
     with pytest.raises(SpartaError, match=f"{option} is set by the suite itself"):
         small(tmp_path, sbatch={option: "x"})
 
@@ -312,7 +312,7 @@ def test_a_file_that_is_no_profile_is_named(text: str, said: str, tmp_path: Path
         ("elsewhere/zzz.yaml", "known profiles: a100-16, "),
     ],
 )
-def test_a_profile_that_is_not_there_brings_up_those_that_are(source: str, said: str) -> None:
+def test_a_missing_profile_lists_the_available_ones(source: str, said: str) -> None:
     with pytest.raises(SpartaError) as error:
         load_profile(source)
     assert str(error.value).startswith(
@@ -347,7 +347,7 @@ def test_the_default_profile_is_sixteen_gpus() -> None:
     )
 
 
-def test_the_development_cluster_runs_no_more_at_once_than_its_host_bears() -> None:
+def test_the_development_cluster_limits_tasks_to_what_its_host_can_run() -> None:
     profile = load_profile("devcluster")
     assert (profile.width, profile.nodes * profile.gpus_per_node) == (4, 16)
     assert (profile.shape("judge", "gpu").partition, profile.shape("merge", "cpu").partition) == (
@@ -385,7 +385,7 @@ def test_clusters_are_named_by_a_key_of_their_own(tmp_path: Path) -> None:
     assert small(tmp_path, clusters=["alpha", "beta-2"]).clusters == ("alpha", "beta-2")
     for option in ("clusters", "cluster"):
         with pytest.raises(
-            SpartaError, match=f"{option} has a key of its own in a profile, clusters: say it there"
+            SpartaError, match=f"{option} has its own key in a profile, clusters: set it there"
         ):
             small(tmp_path, sbatch={option: "alpha"})
     with pytest.raises(SpartaError, match="'a b' is not the name of a cluster, or all"):

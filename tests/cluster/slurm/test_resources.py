@@ -1,4 +1,4 @@
-"""What tasks ask of SLURM follows from the engine of their phase: the pool's, the judge's, or an endpoint, which needs no GPU of this cluster."""
+"""The resources that tasks request follow from the engine of their phase: the pool's, the judge's, or an endpoint, which needs no GPU here."""
 
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def no_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
     ("whose", "on_cpus"),
     [("evaluation.judge.engine", {GRADING.name}), ("engine", {"generate", "judge", "combat"})],
 )
-def test_an_array_that_asks_an_endpoint_is_asked_for_as_a_step_is(
+def test_an_array_that_calls_an_endpoint_requests_the_resources_of_a_step(
     whose: str, on_cpus: set[str], tmp_path: Path
 ) -> None:
     launcher = on_slurm(tmp_path, f"{whose}.kind=api", f"{whose}.api.url=http://127.0.0.1:9/v1")
@@ -62,7 +62,7 @@ def test_an_array_that_asks_an_endpoint_is_asked_for_as_a_step_is(
         assert (found.partition, found.memory, found.gpus) == expected, phase
 
 
-def test_the_profile_has_the_last_word_on_where_an_endpoint_is_asked(tmp_path: Path) -> None:
+def test_the_profile_decides_where_an_endpoint_is_called(tmp_path: Path) -> None:
     endpoint = ("evaluation.judge.engine.kind=api", "evaluation.judge.engine.api.url=http://127.0.0.1:9/v1")
     launcher = on_slurm(tmp_path, *endpoint, phases={"grade": {"partition": "net", "time": 600}})
     found = asked(launcher, launcher._run, GRADING.name)

@@ -1,4 +1,4 @@
-"""From an array to what submitit is told, and what is made of sbatch's answers; the whole scripts are in golden/."""
+"""Parameters for submitit, and handling of sbatch's answers; the whole scripts are in golden/."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -26,7 +26,7 @@ def rounds(sizes: Sequence[int], shares: Sequence[int]) -> int:
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 12), st.integers(3, 16))
-def test_arrays_share_what_may_run_at_once_as_well_as_can_be(a: int, b: int, c: int, width: int) -> None:
+def test_arrays_share_the_task_limit_optimally(a: int, b: int, c: int, width: int) -> None:
     sizes = [a, b, c]
     shares = throttles(width, sizes)
     assert min(shares) >= 1 and sum(shares) == max(3, min(width, sum(sizes)))
@@ -56,7 +56,8 @@ def test_more_arrays_than_tasks_may_run_at_once_are_refused() -> None:
     sizes = [part.count for part in parts_of("name", 41, 8, 4)]
     assert len(sizes) == 6 and sum(sizes) == 41
     with pytest.raises(
-        SpartaError, match="6 jobs, since arrays are small on this cluster .* the 4 that may run at once"
+        SpartaError,
+        match="6 arrays, because arrays are small on this cluster .* the 4 tasks that may run at once",
     ):
         throttles(4, sizes)
 
@@ -80,7 +81,7 @@ def array(profile: Profile, tmp_path: Path) -> Array:
     )
 
 
-def test_what_is_not_asked_for_is_not_said(array: Array, profile: Profile) -> None:
+def test_unset_options_are_not_passed(array: Array, profile: Profile) -> None:
     told = parameters(array, profile)
     assert {told[key] for key in ("dependency", "qos", "account", "constraint", "exclude", "wckey")} == {None}
     assert "hold" not in told["additional_parameters"]
@@ -88,20 +89,20 @@ def test_what_is_not_asked_for_is_not_said(array: Array, profile: Profile) -> No
     assert step["gpus_per_node"] is None
 
 
-def test_a_job_is_requeued_and_withdrawn_with_what_it_depends_on(array: Array, profile: Profile) -> None:
+def test_jobs_are_requeued_and_cancelled_when_their_dependency_fails(array: Array, profile: Profile) -> None:
     told = parameters(replace(array, dependency="afterok:1:2", hold=True), profile)
     assert told["dependency"] == "afterok:1:2"
     more = told["additional_parameters"]
     assert (more["requeue"], more["kill-on-invalid-dep"], more["hold"]) == (True, "yes", True)
 
 
-def test_the_gpu_type_is_said_where_one_is_wanted(array: Array, profile: Profile) -> None:
+def test_the_gpu_type_is_passed_where_the_profile_names_one(array: Array, profile: Profile) -> None:
     assert parameters(array, profile)["gpus_per_node"] == "a100:1"
     any_type = replace(array, resources=replace(array.resources, gpu_type=None, gpus=2))
     assert parameters(any_type, profile)["gpus_per_node"] == 2
 
 
-def test_where_a_cluster_knows_gres_alone_that_asks_for_gpus(array: Array, profile: Profile) -> None:
+def test_gpus_are_requested_by_gres_where_the_profile_says_so(array: Array, profile: Profile) -> None:
     told = parameters(array, profile.model_copy(update={"gpus_by": "gres"}))
     assert (told["gres"], told["gpus_per_node"]) == ("gpu:a100:1", None)
     assert parameters(array, profile)["gres"] is None
@@ -132,7 +133,7 @@ def test_without_slurms_commands_nothing_is_submitted_and_the_way_out_is_named(
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
-        SpartaError, match=f"{missing} is not on PATH: .* go without SLURM with --cluster local"
+        SpartaError, match=f"{missing} is not on PATH: .* run without SLURM with --cluster local"
     ):
         submit(array, profile)
     assert not array.logs.exists()
@@ -228,7 +229,7 @@ def test_a_job_gets_its_script_and_the_work_of_its_tasks(
         "slurmctld is not responding",
     ],
 )
-def test_silence_is_borne_told_of_once_and_what_came_of_it_is_withdrawn(
+def test_a_silent_controller_is_retried_reported_once_and_a_job_it_queued_is_cancelled(
     said: str, array: Array, profile: Profile, sbatch: Sbatch, queued: Callable[..., Queued]
 ) -> None:
     # Job 76 is queued although sbatch says nothing of it; squeue is silent for a while as well.
@@ -242,7 +243,7 @@ def test_silence_is_borne_told_of_once_and_what_came_of_it_is_withdrawn(
     assert line.startswith("SLURM does not answer when asked to queue name (") and said in line
 
 
-def test_a_job_that_appears_after_a_silence_makes_way_for_the_one_that_has_its_work(
+def test_a_job_that_appears_after_a_silence_is_cancelled_for_the_one_with_pickles(
     array: Array,
     profile: Profile,
     sbatch: Sbatch,
@@ -263,7 +264,7 @@ def test_a_job_that_appears_after_a_silence_makes_way_for_the_one_that_has_its_w
     assert there.cancelled == ["76_0"]
 
 
-def test_a_silence_that_is_too_long_is_told_of_and_leaves_nothing_to_be_handed_over(
+def test_too_long_a_silence_is_an_error_and_leaves_no_files(
     array: Array, profile: Profile, sbatch: Sbatch, queued: Callable[..., Queued]
 ) -> None:
     queued()
@@ -275,7 +276,7 @@ def test_a_silence_that_is_too_long_is_told_of_and_leaves_nothing_to_be_handed_o
     assert not list(array.logs.iterdir())
 
 
-def test_an_sbatch_that_hangs_is_ended_and_asked_again(
+def test_an_sbatch_that_hangs_is_killed_and_called_again(
     array: Array,
     profile: Profile,
     sbatch: Sbatch,
@@ -305,9 +306,9 @@ def test_an_sbatch_that_hangs_is_ended_and_asked_again(
         ),
         ("unrecognized option '--nosuch'", "correct the profile and run"),
         (LIMIT, "a limit of the cluster is reached: wait until other jobs have ended, or submit fewer"),
-        ("QOSMaxSubmitJobPerUserLimit\nsbatch: error: " + LIMIT, "submit fewer at once"),
-        ("AssocMaxSubmitJobLimit", "submit fewer at once"),
-        ("Reached MaxJobCount", "submit fewer at once"),
+        ("QOSMaxSubmitJobPerUserLimit\nsbatch: error: " + LIMIT, "submit fewer jobs"),
+        ("AssocMaxSubmitJobLimit", "submit fewer jobs"),
+        ("Reached MaxJobCount", "submit fewer jobs"),
         ("Your home is over its disk quota: submission is refused", "free space there and run"),
         ("Unable to write to file: No space left on device", "free space there and run"),
         (
@@ -324,7 +325,7 @@ def test_an_sbatch_that_hangs_is_ended_and_asked_again(
         ),
     ],
 )
-def test_a_refusal_is_told_of_in_sbatchs_words_with_the_remedy_that_helps(
+def test_a_refusal_quotes_sbatch_and_gives_the_matching_remedy(
     said: str, remedy: str, array: Array, profile: Profile, sbatch: Sbatch, queued: Callable[..., Queued]
 ) -> None:
     queued()
@@ -339,7 +340,7 @@ def test_a_refusal_is_told_of_in_sbatchs_words_with_the_remedy_that_helps(
     assert len(calls.read_text()) == 1
 
 
-def test_sbatchs_words_are_not_hidden_by_a_withdrawal_that_fails(
+def test_a_failed_cancellation_does_not_hide_sbatchs_message(
     array: Array, profile: Profile, sbatch: Sbatch, queued: Callable[..., Queued]
 ) -> None:
     queued(mute=99)
@@ -366,7 +367,7 @@ def test_the_id_is_that_of_the_job_whatever_a_wrapper_prints(
     assert submit(array, profile) == "77"
 
 
-def test_an_answer_that_names_no_job_is_quoted_and_what_is_queued_is_withdrawn(
+def test_an_answer_without_a_job_is_quoted_and_the_queued_jobs_are_cancelled(
     array: Array, profile: Profile, sbatch: Sbatch, queued: Callable[..., Queued]
 ) -> None:
     there = queued("77", "78")

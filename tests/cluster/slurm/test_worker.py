@@ -1,4 +1,4 @@
-"""What runs inside a job, without SLURM: its signal is for the task alone, and no child process outlives the task."""
+"""What runs inside a job, tested without SLURM: only the task gets the signal, and no child process outlives the task."""
 
 import json
 import os
@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from support.scripted_run import DEADLINE, wait_until
 
-from sparta.cluster.slurm.worker import children_spared
+from sparta.cluster.slurm.worker import children_shielded
 from sparta.errors import SpartaError
 
 TASK = """
 import json, multiprocessing, os, signal, subprocess, sys, time
-from sparta.cluster.slurm.worker import children_spared
+from sparta.cluster.slurm.worker import children_shielded
 
 told = []
 def handler(number, frame):
@@ -40,7 +40,7 @@ if __name__ == "__main__":
         import threading
         for _ in range(3):
             threading.Thread(target=time.sleep, args=[600], daemon=True).start()
-    with children_spared():
+    with children_shielded():
         one = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
         pids = [one.pid, int(one.stdout.readline())]
         for how in ("fork", "spawn"):
@@ -125,7 +125,7 @@ def test_a_requeue_that_slurm_refuses_ends_the_task_all_the_same(tmp_path: Path)
 
 TRAINING = """
 import signal, sys, time
-from sparta.cluster.slurm.worker import children_spared
+from sparta.cluster.slurm.worker import children_shielded
 from sparta.training import preemption
 
 def handler(number, frame):
@@ -133,7 +133,7 @@ def handler(number, frame):
     sys.exit(3)
 
 signal.signal(signal.SIGUSR2, handler)
-with children_spared(float(sys.argv[1])):
+with children_shielded(float(sys.argv[1])):
     with preemption.postponable():
         print("trains", flush=True)
         while not preemption.requested():
@@ -154,7 +154,7 @@ with children_spared(float(sys.argv[1])):
         (0, "saves", ["requeued"]),
     ],
 )
-def test_a_training_that_is_told_may_save_first_but_not_for_ever(
+def test_a_preempted_training_may_save_first_within_a_time_limit(
     seconds: float, how: str, expected: list[str]
 ) -> None:
     task = subprocess.Popen(
@@ -169,5 +169,5 @@ def test_a_training_that_is_told_may_save_first_but_not_for_ever(
 
 def test_without_submitits_handler_a_task_is_refused() -> None:
     assert signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL
-    with pytest.raises(SpartaError, match="start it through submitit"), children_spared():
+    with pytest.raises(SpartaError, match="start it through submitit"), children_shielded():
         pass

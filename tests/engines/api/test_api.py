@@ -1,4 +1,4 @@
-"""The engine on `vllm serve`, a real endpoint, with the toy pool: what it answers is what the models answer here."""
+"""The engine on `vllm serve`, a real endpoint, with the toy pool: answers equal those of local models."""
 
 import json
 import os
@@ -43,7 +43,7 @@ EXPERTS = [
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a vLLM with the toy base, which loads adapters when it is told to. Afterwards nothing of it is left."""
+    """The address of a vLLM server with the toy base and runtime LoRA loading. It leaves nothing behind."""
     if find_spec("vllm") is None:
         pytest.skip("vLLM is not installed; `make test` installs its CPU build")
     folder = tmp_path_factory.mktemp("vllm")
@@ -92,7 +92,7 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 @pytest.fixture
 def make(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ApiEngine]]:
-    """Engines on the server, or on what stands before it, that keep their calls in one folder."""
+    """Makes engines on the server, or on a proxy before it, that share one call cache."""
     monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.02)
     made: list[ApiEngine] = []
 
@@ -132,7 +132,7 @@ def meanings(done: dict[str, Completion]) -> dict[str, tuple[str, int, str]]:
     return {key: (one.text, one.prompt_tokens, one.finish_reason) for key, one in done.items()}
 
 
-def test_greedy_answers_are_those_of_the_models_here(make: Callable[..., ApiEngine], local: Engine) -> None:
+def test_greedy_answers_equal_those_of_local_models(make: Callable[..., ApiEngine], local: Engine) -> None:
     engine = make()
     members = [BARE, *EXPERTS]
     engine.expect(members)
@@ -185,7 +185,7 @@ def judging(engine: Engine, model: ModelRef, question: str, response: str) -> Re
     )
 
 
-def test_expected_votes_are_those_of_the_models_here(make: Callable[..., ApiEngine], local: Engine) -> None:
+def test_expected_votes_equal_those_of_local_models(make: Callable[..., ApiEngine], local: Engine) -> None:
     engine = make()
     ballots = [("add 4 7", "11"), ("add 4 7", "12"), ("sort 4 3 2", "234"), ("sort 4 3 2", "banana")]
 
@@ -235,7 +235,7 @@ def test_stop_strings_stay_in_the_text(make: Callable[..., ApiEngine], dialect: 
     assert (done.text, done.finish_reason) == (whole.text[: whole.text.index(stop) + 1], "stop")
 
 
-def test_a_pattern_holds_what_is_written(make: Callable[..., ApiEngine]) -> None:
+def test_a_pattern_constrains_the_text(make: Callable[..., ApiEngine]) -> None:
     engine = make()
     asked = [
         replace(request(engine, model, "add 4 7", SAMPLED, seed), pattern=r'\{"score": ?(?:10|[1-9])\}')
@@ -246,7 +246,7 @@ def test_a_pattern_holds_what_is_written(make: Callable[..., ApiEngine]) -> None
     assert all(text.startswith('{"score":') and text.endswith("}") for text in texts)
 
 
-def test_faults_on_the_way_change_no_answer_and_answers_are_paid_once(
+def test_network_faults_change_no_answer_and_answers_are_paid_once(
     make: Callable[..., ApiEngine], proxy: Proxy, tmp_path: Path
 ) -> None:
     def asked(engine: ApiEngine) -> list[Request]:
@@ -291,7 +291,9 @@ def _served(server: str) -> list[Any]:
         return [model["id"] for model in json.load(response)["data"]]
 
 
-def test_an_adapter_that_is_served_already_goes_by_its_name_there(make: Callable[..., ApiEngine]) -> None:
+def test_an_adapter_that_is_served_already_keeps_its_name_at_the_endpoint(
+    make: Callable[..., ApiEngine],
+) -> None:
     [adder, *_] = EXPERTS
     named, loaded = make(load_adapters=False, models={"adder": "served-adder"}), make()
     named.expect([adder])
@@ -300,7 +302,7 @@ def test_an_adapter_that_is_served_already_goes_by_its_name_there(make: Callable
     assert one.text == other.text
 
 
-def test_what_the_server_does_not_know_is_said_in_one_sentence(
+def test_an_unknown_model_at_the_server_is_reported_in_one_sentence(
     make: Callable[..., ApiEngine], server: str
 ) -> None:
     missing = ref("gone", toy.BASE, Path("/nowhere/at/all"), "1")

@@ -1,4 +1,4 @@
-"""The engine on an endpoint that misbehaves: a real HTTP server, told what to answer."""
+"""The engine on a misbehaving endpoint: a real HTTP server with scripted answers."""
 
 import logging
 import math
@@ -42,7 +42,7 @@ def proxy() -> Iterator[Proxy]:
 
 @pytest.fixture
 def make(proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ApiEngine]]:
-    """Engines on the proxy that keep their calls in one folder."""
+    """Makes engines on the proxy that share one call cache."""
     monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.02)
     monkeypatch.setattr(endpoint, "LONGEST_WAIT", 0.1)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
@@ -88,7 +88,7 @@ def test_the_protocols_own_fields_are_sent_and_no_others(
     assert (engine.loads, engine.load_seconds, engine.tokenizer_fingerprint(BARE)) == (0, 0.0, "")
 
 
-def test_as_many_requests_are_under_way_as_the_recipe_says(
+def test_as_many_requests_are_in_flight_as_the_recipe_says(
     proxy: Proxy, make: Callable[..., ApiEngine]
 ) -> None:
     proxy.until = lambda number: proxy.most_under_way >= 3
@@ -112,7 +112,7 @@ def test_follow_ups_are_taken_next_and_completions_come_at_once(
     assert order.index("follow-up") < 5
 
 
-def test_what_was_answered_is_never_asked_again(
+def test_an_answered_request_is_never_sent_again(
     proxy: Proxy, make: Callable[..., ApiEngine], tmp_path: Path
 ) -> None:
     first = make()
@@ -141,7 +141,7 @@ def recipe_api(**values: object) -> Any:
     return settings(api=values).api
 
 
-def test_equal_requests_under_way_are_paid_once(proxy: Proxy, make: Callable[..., ApiEngine]) -> None:
+def test_equal_requests_in_flight_are_paid_once(proxy: Proxy, make: Callable[..., ApiEngine]) -> None:
     # The other one is sent last: when both are seen, all three equal ones are under way.
     proxy.until = lambda number: len(proxy.seen) >= 2
     engine = make()
@@ -165,14 +165,14 @@ def test_equal_requests_under_way_are_paid_once(proxy: Proxy, make: Callable[...
     ],
     ids=["429", "500", "503", "502", "torn", "html", "no choice", "tool call", "filtered"],
 )
-def test_what_may_pass_is_tried_again(proxy: Proxy, make: Callable[..., ApiEngine], reply: Reply) -> None:
+def test_a_temporary_failure_is_retried(proxy: Proxy, make: Callable[..., ApiEngine], reply: Reply) -> None:
     engine = make()
     proxy.replies.extend([reply, reply])
     [done] = complete(engine, asked(engine))
     assert (done.text, len(proxy.chats)) == ("to question 0", 3)
 
 
-def test_what_is_not_answered_in_time_is_tried_again(proxy: Proxy, make: Callable[..., ApiEngine]) -> None:
+def test_a_timeout_is_retried(proxy: Proxy, make: Callable[..., ApiEngine]) -> None:
     # On a busy machine an answer may be late too, and is then asked for once more.
     engine = make(timeout=0.5, retries=1000)
     proxy.replies.extend([Reply(never=True)] * 2)
@@ -182,9 +182,7 @@ def test_what_is_not_answered_in_time_is_tried_again(proxy: Proxy, make: Callabl
 
 
 @pytest.mark.parametrize("finish_reason", ["stop", "length"])
-def test_a_model_that_says_nothing_has_answered(
-    proxy: Proxy, make: Callable[..., ApiEngine], finish_reason: str
-) -> None:
+def test_an_empty_text_is_an_answer(proxy: Proxy, make: Callable[..., ApiEngine], finish_reason: str) -> None:
     proxy.replies.append(answer(None, finish_reason))
     engine = make()
     [done] = complete(engine, asked(engine))
@@ -193,7 +191,7 @@ def test_a_model_that_says_nothing_has_answered(
     assert (again.text, again.finish_reason, len(proxy.chats)) == ("", finish_reason, 1)
 
 
-def test_what_a_filter_never_lets_through_is_an_empty_answer_that_is_paid_for(
+def test_an_answer_that_is_always_filtered_is_empty_and_paid_for(
     proxy: Proxy, make: Callable[..., ApiEngine], tmp_path: Path
 ) -> None:
     engine = make()
@@ -207,14 +205,14 @@ def test_what_a_filter_never_lets_through_is_an_empty_answer_that_is_paid_for(
     assert len(proxy.chats) == 3
 
 
-def test_a_filter_that_stops_the_prompt_stops_no_run(proxy: Proxy, make: Callable[..., ApiEngine]) -> None:
+def test_a_filtered_prompt_does_not_stop_the_run(proxy: Proxy, make: Callable[..., ApiEngine]) -> None:
     proxy.replies.append(error(400, "The response was filtered", "content_filter"))
     engine = make()
     [done] = complete(engine, asked(engine))
     assert (done.text, done.finish_reason, len(proxy.chats)) == ("", "stop", 1)
 
 
-def test_what_is_charged_and_no_answer_counts_as_spent_and_answers_nothing(
+def test_an_invalid_answer_that_is_charged_counts_as_spending_and_is_never_reused(
     proxy: Proxy, make: Callable[..., ApiEngine], tmp_path: Path
 ) -> None:
     charged = {"usage": {"prompt_tokens": 10, "completion_tokens": 5}}
@@ -229,7 +227,7 @@ def test_what_is_charged_and_no_answer_counts_as_spent_and_answers_nothing(
     assert (again.text, len(proxy.chats)) == ("to question 0", 5)
 
 
-def test_the_ceiling_holds_between_two_tries(proxy: Proxy, make: Callable[..., ApiEngine]) -> None:
+def test_the_budget_is_checked_before_every_retry(proxy: Proxy, make: Callable[..., ApiEngine]) -> None:
     proxy.always = lambda _: answer("x", "tool_calls")
     engine = make(input_price=1000.0, max_cost=0.025, retries=1000)  # 0.01 a try
     assert "3 calls have cost 0.03, and engine.api.max_cost allows 0.025" in refusal(engine)
@@ -237,9 +235,7 @@ def test_the_ceiling_holds_between_two_tries(proxy: Proxy, make: Callable[..., A
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
-def test_the_endpoint_is_left_alone_for_as_long_as_it_asks(
-    proxy: Proxy, make: Callable[..., ApiEngine], form: str
-) -> None:
+def test_retry_after_is_obeyed(proxy: Proxy, make: Callable[..., ApiEngine], form: str) -> None:
     engine = make(concurrency=2)
     began = time.perf_counter()
     wait = "1" if form == "seconds" else formatdate(math.ceil(time.time()) + 1, usegmt=True)
@@ -256,7 +252,7 @@ def test_after_the_last_try_one_sentence_says_what_happened(
     for reply, words in [
         (error(500, "oops"), "answered HTTP 500: oops"),
         (error(429, "slow down"), "HTTP 429: slow down: lower engine.api.concurrency"),
-        (Reply(body="{"), "answered with no chat completion"),
+        (Reply(body="{"), "answered with an invalid chat completion"),
         (answer("", "tool_calls"), "finish_reason tool_calls"),
     ]:
         proxy.always = lambda _, reply=reply: reply
@@ -267,7 +263,9 @@ def test_after_the_last_try_one_sentence_says_what_happened(
     assert len(proxy.chats) == 12
 
 
-def test_an_endpoint_that_stays_silent_is_given_up(proxy: Proxy, make: Callable[..., ApiEngine]) -> None:
+def test_an_endpoint_that_never_answers_ends_in_an_error(
+    proxy: Proxy, make: Callable[..., ApiEngine]
+) -> None:
     proxy.always = lambda _: Reply(never=True)
     said = refusal(make(timeout=0.3))
     assert f"{proxy.url}, asked 3 times for bare, gave no answer in 0.3 seconds" in said
@@ -277,15 +275,15 @@ def test_an_endpoint_that_stays_silent_is_given_up(proxy: Proxy, make: Callable[
     ("reply", "words"),
     [
         (error(401, "bad key"), "valid key into the environment variable OPENAI_API_KEY"),
-        (error(403, "not for you"), "OPENAI_API_KEY that may do this"),
-        (error(404, "no such model"), "name the model in engine.api.models"),
+        (error(403, "not for you"), "a key with this permission into OPENAI_API_KEY"),
+        (error(404, "no such model"), "name of the model in engine.api.models"),
         (error(400, "seed is not supported"), "HTTP 400: seed is not supported: change the setting"),
-        (error(429, "no money left", "insufficient_quota"), "see to the account"),
+        (error(429, "no money left", "insufficient_quota"), "check the quota of the account"),
         (error(429, "tomorrow", **{"retry-after": "86400"}), "HTTP 429: tomorrow"),
     ],
     ids=["401", "403", "404", "400", "quota", "long wait"],
 )
-def test_what_cannot_pass_is_not_tried_again(
+def test_a_permanent_failure_is_not_retried(
     proxy: Proxy, make: Callable[..., ApiEngine], reply: Reply, words: str
 ) -> None:
     proxy.always = lambda _: reply
@@ -344,7 +342,7 @@ def test_a_prompt_that_the_context_does_not_hold_is_no_error(
     ],
     ids=["messages", "sum", "too large", "output", "limit", "inputs", "at least", "no number"],
 )
-def test_where_the_prompt_fits_and_the_answer_does_not_a_shorter_one_is_asked_for(
+def test_if_only_the_prompt_fits_a_shorter_answer_is_requested(
     proxy: Proxy, make: Callable[..., ApiEngine], message: str, left: int | None
 ) -> None:
     engine = make()
@@ -375,7 +373,7 @@ def test_a_dead_endpoint_ends_the_run_and_a_living_one_continues_it(
     engine = make()
     done = []
     with pytest.raises(
-        SpartaError, match=r"could not be reached .*see that it runs .*run the same command again"
+        SpartaError, match=r"could not be reached .*check that it runs .*run the same command again"
     ):
         for completion in engine.run(Inbox(asked(engine, 30))):
             done.append(completion.key)
@@ -421,7 +419,7 @@ def test_a_killed_process_pays_nothing_twice(
     assert len(proxy.chats) == sent + 200 - kept
 
 
-def test_at_the_ceiling_the_run_stops_and_goes_on_where_it_is_raised(
+def test_at_the_budget_the_run_stops_and_continues_when_it_is_raised(
     proxy: Proxy, make: Callable[..., ApiEngine], tmp_path: Path
 ) -> None:
     prices = {"input_price": 1000.0, "output_price": 1000.0}  # 0.015 a call
@@ -440,7 +438,7 @@ def test_at_the_ceiling_the_run_stops_and_goes_on_where_it_is_raised(
     assert len(proxy.chats) == 20
 
 
-def test_what_is_under_way_at_the_ceiling_is_finished_and_given_back(
+def test_requests_in_flight_when_the_budget_is_reached_are_finished_and_yielded(
     proxy: Proxy, make: Callable[..., ApiEngine]
 ) -> None:
     proxy.until = lambda number: proxy.most_under_way >= 4
@@ -465,7 +463,7 @@ def test_other_processes_spending_counts(
     assert len(proxy.chats) == 12
 
 
-def test_what_others_have_answered_is_read_before_anything_is_asked(
+def test_other_processes_answers_are_read_before_any_request_is_sent(
     proxy: Proxy, make: Callable[..., ApiEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(call_cache, "RESCAN_SECONDS", 1e6)
@@ -491,7 +489,7 @@ def test_what_others_have_answered_is_read_before_anything_is_asked(
     assert len(proxy.chats) == 6
 
 
-def test_a_spoiled_line_is_named(make: Callable[..., ApiEngine], tmp_path: Path) -> None:
+def test_an_invalid_line_is_named(make: Callable[..., ApiEngine], tmp_path: Path) -> None:
     engine = make()
     complete(engine, asked(engine, 2))
     [file] = (tmp_path / "calls").iterdir()
@@ -500,7 +498,7 @@ def test_a_spoiled_line_is_named(make: Callable[..., ApiEngine], tmp_path: Path)
         Calls(tmp_path / "calls", recipe_api()).spent()
 
 
-def test_without_a_folder_nothing_is_kept_but_the_spending_is_known(proxy: Proxy) -> None:
+def test_without_a_folder_nothing_is_cached_but_spending_is_counted(proxy: Proxy) -> None:
     engine = ApiEngine(
         settings(kind="api", api={"url": proxy.url, "input_price": 1e3, "max_cost": 0.02, "concurrency": 1}),
         None,
@@ -511,11 +509,11 @@ def test_without_a_folder_nothing_is_kept_but_the_spending_is_known(proxy: Proxy
     engine.close()
 
 
-def test_a_vendor_needs_a_key_and_a_server_of_ones_own_does_not(
+def test_a_public_endpoint_needs_a_key_and_a_private_server_does_not(
     proxy: Proxy, make: Callable[..., ApiEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(
-        SpartaError, match=r"https://api\.vendor\.com/v1 needs a key and the .*variable VENDOR_KEY"
+        SpartaError, match=r"https://api\.vendor\.com/v1 needs a key, but the .*variable VENDOR_KEY is empty"
     ):
         make(url="https://api.vendor.com/v1", key_variable="VENDOR_KEY").expect([BARE])
     engine = make()
@@ -526,13 +524,13 @@ def test_a_vendor_needs_a_key_and_a_server_of_ones_own_does_not(
     complete(engine, [replace(asked(engine)[0], seed=5)])
     assert [seen.authorization for seen in proxy.chats] == ["Bearer none", f"Bearer {SECRET}"]
     monkeypatch.setenv("VENDOR_KEY", f"two {SECRET}s")
-    with pytest.raises(SpartaError, match="VENDOR_KEY holds no key") as caught:
+    with pytest.raises(SpartaError, match="VENDOR_KEY does not hold a valid key") as caught:
         engine.expect([BARE])
     assert SECRET not in str(caught.value)
 
 
 @pytest.mark.parametrize("host", ["api.vendor.com", "node07", "8.8.8.8", "127.0.0.1.example.com"])
-def test_a_key_never_goes_over_a_network_in_clear(
+def test_a_key_is_never_sent_over_a_public_network_unencrypted(
     make: Callable[..., ApiEngine], monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
     url = f"http://{host}:8000/v1"
@@ -540,7 +538,8 @@ def test_a_key_never_goes_over_a_network_in_clear(
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     for refused in (lambda: make(url=url).expect([BARE]), lambda: complete(make(url=url), asked(make()))):
         with pytest.raises(
-            SpartaError, match=rf"{url} would be sent the key in the .* OPENAI_API_KEY unencrypted: use https"
+            SpartaError,
+            match=rf"the key in the .* OPENAI_API_KEY would be sent to {url} unencrypted: use https",
         ) as caught:
             refused()
         assert SECRET not in str(caught.value)
@@ -565,7 +564,7 @@ def test_labels_are_checked_with_the_tokenizer_of_the_base_which_must_be_here(
     long = Judging(mode="expected", labels=("<|alpha|>", "<|omega|>"))
     with pytest.raises(SpartaError, match=rf"base {tiny_base}: judging label '<\|alpha\|>' is not one token"):
         check_labels(engine, [here], long)
-    with pytest.raises(SpartaError, match=r"^base some/base is no folder with a config\.json"):
+    with pytest.raises(SpartaError, match=r"^base some/base is not a folder with a config\.json"):
         check_labels(engine, [here, BARE], short)
     check_labels(engine, [BARE], Judging())
 
@@ -609,29 +608,31 @@ def test_an_address_that_would_give_a_secret_away_is_refused(tmp_path: Path) -> 
         load("toy", ["engine.api.url=host:8000/v1"])
 
 
-def test_an_endpoint_is_asked_to_weigh_nothing(proxy: Proxy, make: Callable[..., ApiEngine]) -> None:
+def test_a_request_for_a_log_likelihood_is_refused(proxy: Proxy, make: Callable[..., ApiEngine]) -> None:
     engine = make()
     said = refusal(engine, [replace(one, continuation=(1, 2)) for one in asked(engine, 3)])
-    assert "does not weigh" in said and "are for the engines hf and vllm" in said
+    assert "cannot score the log-likelihood" in said and "use the engines hf or vllm" in said
     with pytest.raises(SpartaError, match=r"set evaluation\.chat_template to true"):
         engine.renderer(BARE).plain([Message("user", "what?")])
     assert not proxy.seen
 
 
-def test_an_adapter_that_the_endpoint_cannot_have_is_refused(make: Callable[..., ApiEngine]) -> None:
+def test_an_adapter_that_the_endpoint_cannot_serve_is_refused(make: Callable[..., ApiEngine]) -> None:
     with pytest.raises(SpartaError, match=r"model ada: .*adapters/ada: set engine\.api\.load_adapters"):
         make().expect([BARE, ADA])
     make(load_adapters=True).expect([BARE, ADA])
 
 
-def test_an_adapter_under_a_fixed_name_must_not_learn(proxy: Proxy, make: Callable[..., ApiEngine]) -> None:
+def test_an_adapter_under_a_fixed_name_must_not_be_trained(
+    proxy: Proxy, make: Callable[..., ApiEngine]
+) -> None:
     engine = make(models={"ada": "ada-served"})
     engine.expect([ADA])
     learned = replace(ADA, version="2")
-    with pytest.raises(SpartaError, match="model ada has learned, and its name ada-served"):
+    with pytest.raises(SpartaError, match="model ada was trained since, but its name ada-served"):
         engine.expect([learned])
     complete(engine, [request(engine, ADA, "what?")])
-    with pytest.raises(SpartaError, match="model ada has learned"):
+    with pytest.raises(SpartaError, match="model ada was trained since"):
         make(models={"ada": "ada-served"}).expect([learned])
     make(models={"ada": "ada-2-served"}).expect([learned])
 
@@ -645,7 +646,7 @@ def test_an_endpoint_that_loads_no_adapters_is_named(proxy: Proxy, make: Callabl
     assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" in said
 
 
-def test_an_adapter_is_loaded_once_a_version_and_again_where_it_was_lost(
+def test_an_adapter_is_loaded_once_per_version_and_again_if_it_was_lost(
     proxy: Proxy, make: Callable[..., ApiEngine]
 ) -> None:
     engine = make(load_adapters=True)
@@ -665,7 +666,7 @@ def test_an_adapter_is_loaded_once_a_version_and_again_where_it_was_lost(
     assert proxy.chats[-1].body["model"] == second.body["lora_name"]
 
 
-def test_copies_are_one_adapter_at_the_endpoint_until_they_learn(
+def test_copies_are_one_adapter_at_the_endpoint_until_they_are_trained(
     proxy: Proxy, make: Callable[..., ApiEngine]
 ) -> None:
     engine = make(load_adapters=True)

@@ -1,4 +1,4 @@
-"""What is read from an endpoint's answer, and how prompts are rendered for one."""
+"""Parsing of an endpoint's answers, and prompts for an endpoint."""
 
 import json
 import math
@@ -58,18 +58,18 @@ def test_an_empty_text_is_an_answer_and_none_is_not() -> None:
             assert (answer.text, answer.finish_reason, answer.new_tokens) == ("", finish_reason, 1)
     for broken, words in [
         (data(message=None), "without a message"),
-        (data(message={"content": 3}), "no chat completion"),
+        (data(message={"content": 3}), "an invalid chat completion"),
         (data(finish_reason="tool_calls"), "finish_reason tool_calls"),
         (data(finish_reason=None), "finish_reason None"),
-        ("", "no chat completion"),
+        ("", "an invalid chat completion"),
         ('{"choices": []}', "without a choice"),
-        ("[1]", "no chat completion"),
+        ("[1]", "an invalid chat completion"),
     ]:
         with pytest.raises(Garbled, match=words):
             read_answer(broken, asked())
 
 
-def test_a_filtered_answer_is_told_from_others_that_are_none_with_what_it_costs() -> None:
+def test_a_filtered_answer_is_distinguished_from_invalid_ones_and_has_its_usage() -> None:
     for message in ({"content": "half a"}, {"content": None}, None):
         for labels in ((), LABELS):
             with pytest.raises(Filtered) as caught:
@@ -77,7 +77,7 @@ def test_a_filtered_answer_is_told_from_others_that_are_none_with_what_it_costs(
             assert caught.value.usage == Usage(3, 1)
 
 
-def test_what_is_no_answer_says_what_it_costs_where_that_can_be_read() -> None:
+def test_an_invalid_answer_has_its_usage_if_that_can_be_parsed() -> None:
     for broken, usage in [
         (data(finish_reason="tool_calls"), Usage(3, 1)),
         (data(message={"content": 3}), Usage(3, 1)),
@@ -98,19 +98,19 @@ def test_an_answer_without_usage_counts_no_tokens() -> None:
     assert (answer.text, answer.prompt_tokens, answer.new_tokens) == ("a", 0, 0)
 
 
-def test_labels_are_asked_for_without_a_seed_so_that_asking_again_costs_nothing() -> None:
+def test_label_requests_have_no_seed_so_that_repeating_them_costs_nothing() -> None:
     one, other = (body_of(asked(labels=LABELS, seed=seed), "m", "vllm") for seed in (1, 2))
     assert one == other
     assert (one["max_tokens"], one["logprobs"], one["top_logprobs"]) == (1, True, 20)
 
 
-def test_what_vllm_understands_is_sent_to_it() -> None:
+def test_fields_that_only_vllm_knows_are_sent_to_vllm() -> None:
     body = body_of(asked(pattern="a+"), "m", "vllm")
     assert (body["top_k"], body["structured_outputs"]) == (50, {"regex": "a+"})
     assert body["messages"][0] == {"role": "system", "content": "be brief"}
 
 
-def test_keys_tell_all_questions_apart() -> None:
+def test_different_requests_have_different_keys() -> None:
     requests = [
         asked(),
         asked(seed=5),

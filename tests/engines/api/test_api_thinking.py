@@ -1,4 +1,4 @@
-"""Models at an endpoint that think: told apart by the endpoint or by their tags, it is the same thought and the same answer."""
+"""Thinking models at an endpoint: thinking is separated in the same way by the endpoint or by its tags."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from support.scripted_run import DEADLINE
 
 from sparta.chat.options import ChatOptions
 from sparta.chat.template import Message
-from sparta.chat.thinking import Said
+from sparta.chat.thinking import SplitReply
 from sparta.engines.api.engine import ApiEngine
 from sparta.errors import SpartaError
 from sparta.pool.checks import check_prompts
@@ -29,11 +29,11 @@ def proxy() -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def ask(proxy: Proxy) -> Iterator[Callable[..., Said]]:
-    """What a model on a base with this template has said, where the endpoint answers with this message."""
+def ask(proxy: Proxy) -> Iterator[Callable[..., SplitReply]]:
+    """Thinking and answer of a model on a base with this template, if the endpoint returns this message."""
     made: list[ApiEngine] = []
 
-    def asked(base: Path, message: dict[str, Any], finish: str = "stop", **options: Any) -> Said:
+    def asked(base: Path, message: dict[str, Any], finish: str = "stop", **options: Any) -> SplitReply:
         choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": finish}
         proxy.replies.append(
             Reply(body={"choices": [choice], "usage": {"prompt_tokens": 1, "completion_tokens": 1}})
@@ -43,7 +43,7 @@ def ask(proxy: Proxy) -> Iterator[Callable[..., Said]]:
         made.append(engine)
         one = request(engine, ref("m", base, None), "what?", SAMPLED)
         [done] = complete(engine, [one])
-        return engine.renderer(one.model).said(one.prompt, done.text)
+        return engine.renderer(one.model).split_reply(one.prompt, done.text)
 
     yield asked
     for engine in made:
@@ -61,30 +61,37 @@ def base_with(folder: Path, template: str) -> Path:
 @pytest.mark.parametrize(
     ("message", "finish", "said"),
     [
-        ({"content": "<think>\nhm\n</think>\n\n11"}, "stop", Said("hm", "11")),
-        ({"content": "hm\n</think>\n\n11"}, "stop", Said("hm", "11")),
-        ({"content": "<think>\nhm"}, "length", Said("hm", "", False)),
-        ({"content": "\n\n11", "reasoning_content": "hm"}, "stop", Said("hm", "11")),
-        ({"content": "11", "reasoning": "\nhm\n", "reasoning_content": None}, "stop", Said("hm", "11")),
-        ({"content": None, "reasoning_content": "hm"}, "length", Said("hm", "", False)),
-        ({"content": ""}, "stop", Said("", "")),
+        ({"content": "<think>\nhm\n</think>\n\n11"}, "stop", SplitReply("hm", "11")),
+        ({"content": "hm\n</think>\n\n11"}, "stop", SplitReply("hm", "11")),
+        ({"content": "<think>\nhm"}, "length", SplitReply("hm", "", False)),
+        ({"content": "\n\n11", "reasoning_content": "hm"}, "stop", SplitReply("hm", "11")),
+        ({"content": "11", "reasoning": "\nhm\n", "reasoning_content": None}, "stop", SplitReply("hm", "11")),
+        ({"content": None, "reasoning_content": "hm"}, "length", SplitReply("hm", "", False)),
+        ({"content": ""}, "stop", SplitReply("", "")),
     ],
 )
-def test_a_thought_at_an_endpoint_is_a_thought(
-    tmp_path: Path, ask: Callable[..., Said], template: str, message: dict[str, Any], finish: str, said: Said
+def test_thinking_at_an_endpoint_is_separated_from_the_answer(
+    tmp_path: Path,
+    ask: Callable[..., SplitReply],
+    template: str,
+    message: dict[str, Any],
+    finish: str,
+    said: SplitReply,
 ) -> None:
     assert ask(base_with(tmp_path / "base", template), message, finish) == said
 
 
-def test_what_a_prompt_has_begun_to_think_is_no_answer(tmp_path: Path, ask: Callable[..., Said]) -> None:
+def test_thinking_that_the_prompt_opens_is_not_part_of_the_answer(
+    tmp_path: Path, ask: Callable[..., SplitReply]
+) -> None:
     cut = {"content": "It may be 11"}
-    assert ask(base_with(tmp_path / "r1", R1_LIKE), cut, "length") == Said("It may be 11", "", False)
-    assert ask(base_with(tmp_path / "qwen3", QWEN3_LIKE), cut, "length") == Said("", "It may be 11")
-    assert ask(tmp_path / "elsewhere", cut, "length") == Said("", "It may be 11")
+    assert ask(base_with(tmp_path / "r1", R1_LIKE), cut, "length") == SplitReply("It may be 11", "", False)
+    assert ask(base_with(tmp_path / "qwen3", QWEN3_LIKE), cut, "length") == SplitReply("", "It may be 11")
+    assert ask(tmp_path / "elsewhere", cut, "length") == SplitReply("", "It may be 11")
 
 
-def test_the_endpoint_is_told_what_its_chat_template_is_given(
-    tmp_path: Path, ask: Callable[..., Said], proxy: Proxy
+def test_the_endpoint_receives_the_chat_template_arguments(
+    tmp_path: Path, ask: Callable[..., SplitReply], proxy: Proxy
 ) -> None:
     base = base_with(tmp_path / "base", QWEN3_LIKE)
     ask(base, {"content": "11"}, template_kwargs={"enable_thinking": False})
@@ -94,7 +101,7 @@ def test_the_endpoint_is_told_what_its_chat_template_is_given(
 
 
 def recipe(base: Path, **sections: Any) -> Recipe:
-    """Of models at an endpoint; their adapters are not looked at here."""
+    """Models at an endpoint, which does not check their adapters."""
     models = [{"name": name, "adapter": f"/adapters/{name}"} for name in "abc"]
     tree = {
         "name": "endpoint",
@@ -111,35 +118,35 @@ def recipe(base: Path, **sections: Any) -> Recipe:
 ASKED = [("q", (Message("user", "?"),))]
 
 
-def test_a_judge_that_thinks_at_an_endpoint_is_held_to_no_form(tmp_path: Path) -> None:
+def test_a_judge_that_thinks_at_an_endpoint_is_not_constrained(tmp_path: Path) -> None:
     base = base_with(tmp_path / "base", QWEN3_LIKE)
     with pytest.raises(
         SpartaError,
-        match=rf"judging\.constrained holds a judge to its form at once, and models of base {base} think first",
+        match=rf"judging\.constrained requires the judge's output format from the first token on, but models on base {base} think first",
     ):
         check_prompts(recipe(base), ASKED)
-    with pytest.raises(SpartaError, match=r"judging\.mode expected asks for a label at once"):
+    with pytest.raises(SpartaError, match=r"judging\.mode expected requires a label from the first token on"):
         check_prompts(recipe(base, judging={"mode": "expected"}), ASKED)
     check_prompts(recipe(base, judging={"constrained": False}), ASKED)
     check_prompts(recipe(base, chat={"template_kwargs": {"enable_thinking": False}}), ASKED)
     check_prompts(recipe(base, engine={"kind": "hf"}), ASKED)
 
 
-def test_a_template_that_prints_the_day_is_not_for_an_endpoint_that_knows_another(tmp_path: Path) -> None:
+def test_a_template_that_prints_the_date_is_refused_for_an_endpoint(tmp_path: Path) -> None:
     base = base_with(tmp_path / "base", LLAMA_LIKE)
     with pytest.raises(
         SpartaError,
-        match=r"prints today's date, and an endpoint prints its own: name a date in chat\.template_kwargs",
+        match=r"prints today's date, and an endpoint would print its own: set a date in chat\.template_kwargs",
     ):
         check_prompts(recipe(base), ASKED)
     check_prompts(recipe(base, chat={"template_kwargs": {"date_string": "28 Nov 2026"}}), ASKED)
     check_prompts(recipe(base, engine={"kind": "hf"}), ASKED)
 
 
-def test_openais_own_protocol_has_no_word_for_what_a_template_is_given(tmp_path: Path) -> None:
+def test_openais_protocol_cannot_pass_chat_template_arguments(tmp_path: Path) -> None:
     openai = {"kind": "api", "api": {"url": "http://127.0.0.1:8000/v1"}}
     with pytest.raises(
-        SpartaError, match=r"chat\.template_kwargs cannot be told .*: set engine\.api\.dialect to vllm"
+        SpartaError, match=r"chat\.template_kwargs cannot be sent .*: set engine\.api\.dialect to vllm"
     ):
         recipe(tmp_path, engine=openai, chat={"template_kwargs": {"enable_thinking": False}})
     judge = {"base": "m", "engine": openai, "chat": {"template_kwargs": {"enable_thinking": False}}}
@@ -150,7 +157,7 @@ def test_openais_own_protocol_has_no_word_for_what_a_template_is_given(tmp_path:
         recipe(tmp_path, evaluation={"judge": judge})
 
 
-def test_a_thought_and_an_answer_must_leave_room_for_a_prompt(tmp_path: Path) -> None:
+def test_thinking_and_an_answer_must_leave_room_for_a_prompt(tmp_path: Path) -> None:
     base = base_with(tmp_path / "base", QWEN3_LIKE)
     local = {"engine": {"kind": "hf"}}
     with pytest.raises(

@@ -47,7 +47,7 @@ weighed_rows = st.lists(
 
 
 @given(rows, weighed_rows, st.integers(1, 400))
-def test_logits_count_and_what_is_weighed_is_not_decoded_with_others(
+def test_logits_count_and_continuations_have_batches_of_their_own(
     decoded: list[BatchRow], given_rows: list[BatchRow], budget: int
 ) -> None:
     made = list(batches([*decoded, *given_rows], budget))

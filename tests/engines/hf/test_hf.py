@@ -1,4 +1,4 @@
-"""HfEngine on a tiny random model: the tokens of plain transformers and PEFT, whatever shares a batch."""
+"""HfEngine on a tiny random model: the same tokens as plain transformers and PEFT, in any batch."""
 
 import random
 import re
@@ -142,7 +142,7 @@ def test_a_new_version_replaces_the_old_one(tmp_path: Path, tiny_base: Path) -> 
     assert engine.loads == 1
 
 
-def test_copies_share_one_adapter_until_their_weights_part(
+def test_copies_share_one_adapter_until_their_weights_differ(
     tmp_path: Path, tiny_base: Path, tiny_adapters: dict[str, Path]
 ) -> None:
     engine = HfEngine(settings())
@@ -269,7 +269,7 @@ def test_log_likelihoods_are_those_of_a_plain_forward_pass(
         assert done.log_likelihood == pytest.approx(expected[key], abs=1e-4)
 
 
-def test_what_is_weighed_and_what_is_written_come_from_one_run(
+def test_log_likelihoods_and_texts_come_from_one_run(
     engine: HfEngine, tiny_base: Path, tiny_adapters: dict[str, Path]
 ) -> None:
     models = everyone(tiny_base, tiny_adapters)
@@ -281,7 +281,7 @@ def test_what_is_weighed_and_what_is_written_come_from_one_run(
     assert together == apart
 
 
-def test_what_is_weighed_may_fill_the_context_and_no_more(tiny_base: Path) -> None:
+def test_a_continuation_may_fill_the_context_and_no_more(tiny_base: Path) -> None:
     engine = HfEngine(settings(context_length=64))
     one = weighing(engine, ref("bare", tiny_base, None), "x", "y", True)
     room = engine.renderer(one.model).room(one.prompt)
@@ -294,10 +294,10 @@ def test_what_is_weighed_may_fill_the_context_and_no_more(tiny_base: Path) -> No
         assert (done.finish_reason, done.log_likelihood) == ("prompt_too_long", 0.0)
 
 
-def test_batch_tokens_bounds_the_logits_of_what_is_weighed(
+def test_batch_tokens_bounds_the_logits_of_continuations(
     tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As with a vocabulary of 152,000, where the logits of a token take more memory than all else of it."""
+    """As with a vocabulary of 152,000, where logits take most of the memory of a token."""
     monkeypatch.setattr(likelihood, "_LOGITS_A_TOKEN", 16)
     engine = HfEngine(settings(batch_tokens=2000))
     model = ref("bare", tiny_base, None)
@@ -315,10 +315,8 @@ def test_batch_tokens_bounds_the_logits_of_what_is_weighed(
     assert likelihood.logits_in_tokens(10, 17) == 11
 
 
-def test_a_pattern_holds_every_completion_to_its_form(
-    tiny_base: Path, tiny_adapters: dict[str, Path]
-) -> None:
-    """Random weights write nothing like it by themselves; with narrow batches and with wide ones the same."""
+def test_a_pattern_constrains_every_completion(tiny_base: Path, tiny_adapters: dict[str, Path]) -> None:
+    """Random weights would not match unconstrained. Narrow and wide batches give the same."""
     wide, narrow = HfEngine(settings()), HfEngine(settings(batch_tokens=1))
     long = replace(SAMPLED, max_new_tokens=40)
     form = r'[a-z]{1,6}\n\{"score": ?(?:10|[1-9])\}'
@@ -342,7 +340,7 @@ def test_a_pattern_holds_every_completion_to_its_form(
     assert not re.fullmatch(form, free.text)
 
 
-def test_what_is_put_in_meanwhile_is_answered_before_the_rest(tiny_base: Path) -> None:
+def test_follow_up_requests_are_answered_before_the_rest(tiny_base: Path) -> None:
     engine = HfEngine(settings())
     model = ref("bare", tiny_base, None)
     inbox = Inbox(request(engine, model, str(number)) for number in range(ROUND + 5))
@@ -494,7 +492,7 @@ def test_missing_and_unusable_files_are_named(
     tmp_path: Path, tiny_base: Path, tiny_adapters: dict[str, Path]
 ) -> None:
     engine = HfEngine(settings())
-    with pytest.raises(SpartaError, match=r"nowhere is no folder with a config\.json"):
+    with pytest.raises(SpartaError, match=r"nowhere is not a folder with a config\.json"):
         engine.renderer(ref("a", tmp_path / "nowhere", None))
     pickled = tmp_path / "pickled"
     shutil.copytree(tiny_base, pickled)
@@ -511,7 +509,7 @@ def test_missing_and_unusable_files_are_named(
         answers(engine, [request(engine, ref("a", tiny_base, tmp_path / "gone"), "x")])
 
 
-def test_an_adapter_that_peft_puts_on_in_part_is_refused_and_the_base_is_loaded_anew(
+def test_an_adapter_that_peft_loads_partly_is_refused_and_the_base_is_reloaded(
     tmp_path: Path, tiny_base: Path, tiny_adapters: dict[str, Path]
 ) -> None:
     half = tiny_models.renamed_adapter(
@@ -530,7 +528,7 @@ def test_an_adapter_that_peft_puts_on_in_part_is_refused_and_the_base_is_loaded_
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_refused(tiny_base: Path) -> None:
     engine = HfEngine(settings(device="cuda"))
-    with pytest.raises(SpartaError, match="asks for a GPU and there is none"):
+    with pytest.raises(SpartaError, match="asks for a GPU, but there is none"):
         answers(engine, [request(engine, ref("a", tiny_base, None), "x")])
 
 

@@ -37,7 +37,7 @@ def warped(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     ],
 )
 @pytest.mark.parametrize("step", [0, 3])
-def test_draws_follow_the_warped_distribution(sampling: Sampling, step: int) -> None:
+def test_samples_follow_the_warped_distribution(sampling: Sampling, step: int) -> None:
     logits = torch.randn(80, generator=torch.Generator().manual_seed(4)) * 2
     sampler = Sampler(sampling, [seed_of("draw", row) for row in range(DRAWS)], 2, "cpu")
     scores = sampler(torch.zeros(DRAWS, 2 + step, dtype=torch.int64), logits.repeat(DRAWS, 1))
@@ -94,7 +94,7 @@ def splitmix64(x: int) -> int:
 
 @pytest.mark.parametrize("seed", [0, 1, 2**63 - 1])
 @pytest.mark.parametrize("token", [0, 151_935])
-def test_noise_is_splitmix64_by_the_book(seed: int, token: int) -> None:
+def test_noise_matches_reference_splitmix64(seed: int, token: int) -> None:
     golden, mask = 0x9E3779B97F4A7C15, 2**64 - 1
     for step in (0, 511):
         state = splitmix64((seed + golden * (step + 1)) & mask)

@@ -1,4 +1,4 @@
-"""VllmEngine, in this process, on the embedded toy pool: what HfEngine says, whatever shares a batch."""
+"""VllmEngine, in this process, on the embedded toy pool: the same results as HfEngine, in any batch."""
 
 import importlib.util
 import json
@@ -44,7 +44,7 @@ def vllm_settings(**values: object) -> recipe_engine.EngineSettings:
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[VllmEngine]:
-    """One start for all tests that need no other base than the toy's."""
+    """One engine for all tests on the toy base."""
     engine = VllmEngine(vllm_settings())
     engine.expect(POOL)
     yield engine
@@ -103,7 +103,7 @@ def test_expected_scores_are_those_of_hf(engine: VllmEngine, other: HfEngine) ->
 def test_written_votes_are_those_of_hf_and_in_the_models_own_tokens(
     engine: VllmEngine, other: HfEngine
 ) -> None:
-    """The toy's judges write a working and, in a token of its own, how the score begins: the form must leave them that token."""
+    """The toy's judges write reasoning and then a separate token that begins the score; the pattern must allow that token."""
     instruction = judging_instruction("text", True, EXPECTED.labels)
     asked = [
         replace(
@@ -112,7 +112,7 @@ def test_written_votes_are_those_of_hf_and_in_the_models_own_tokens(
             prompt=engine.renderer(model).judging(
                 [Message("user", question)], "+093", instruction=instruction, max_new_tokens=16
             ),
-            pattern=judging_pattern(working=True),
+            pattern=judging_pattern(reasoning=True),
         )
         for model in POOL
         for question in QUESTIONS
@@ -125,7 +125,7 @@ def test_written_votes_are_those_of_hf_and_in_the_models_own_tokens(
 
 @pytest.mark.parametrize("plain", [True, False])
 def test_log_likelihoods_are_those_of_plain_transformers_and_peft(engine: VllmEngine, plain: bool) -> None:
-    """Choices of different lengths, ten adapters in the same batches, answers amid them; the second time most of it is in the prefix cache."""
+    """Choices of different lengths, ten adapters and generated answers in the same batches; the second time mostly from the prefix cache."""
     weighed = [
         weighing(engine, model, question, text, plain)
         for question in (*QUESTIONS[:3], QUESTIONS[3] + " and what comes next" * 5)
@@ -147,9 +147,7 @@ def test_log_likelihoods_are_those_of_plain_transformers_and_peft(engine: VllmEn
     assert len({round(log, 3) for log in expected.values()}) > 0.9 * len(weighed)
 
 
-def test_what_is_weighed_leaves_room_for_one_token_in_the_context(
-    engine: VllmEngine, other: HfEngine
-) -> None:
+def test_a_continuation_leaves_room_for_one_token_in_the_context(engine: VllmEngine, other: HfEngine) -> None:
     one = weighing(engine, POOL[0], QUESTIONS[0], "0", True)
     room = engine.renderer(one.model).room(one.prompt)
     asked = [replace(one, key=str(spare), continuation=(20,) * (room - spare)) for spare in (2, 1, 0)]
@@ -160,7 +158,7 @@ def test_what_is_weighed_leaves_room_for_one_token_in_the_context(
         assert made[spare].log_likelihood == pytest.approx(theirs[spare].log_likelihood, rel=1e-6)
 
 
-def test_completions_come_before_all_requests_are_taken_and_what_is_put_in_comes_next(
+def test_completions_come_before_all_requests_are_taken_and_follow_ups_come_next(
     engine: VllmEngine,
 ) -> None:
     drawn = []
@@ -253,7 +251,7 @@ def test_a_prompt_without_room_is_too_long_and_a_completion_ends_with_the_contex
 def test_another_version_of_an_adapter_answers_with_its_own_weights(
     engine: VllmEngine, other: HfEngine
 ) -> None:
-    """The same name, prompts that are cached already, other weights."""
+    """The same name and cached prompts, but other weights."""
     first, second = POOL[0], replace(POOL[0], adapter=toy.ADAPTERS["mirror"], version="1")
     mirror = next(model for model in POOL if model.name == "mirror")
     loads = engine.loads
@@ -271,7 +269,7 @@ def test_another_version_of_an_adapter_answers_with_its_own_weights(
 
 
 def tokens_of(made: dict[str, Completion], model: ModelRef) -> list[tuple[int, ...]]:
-    """Of a version, in the order of QUESTIONS."""
+    """The answers of a version, in the order of QUESTIONS."""
     return [made[f"{model.name}/{model.version}/{question}"].token_ids for question in QUESTIONS]
 
 
@@ -280,7 +278,7 @@ def versioned(engine: Engine, model: ModelRef, question: str) -> Request:
 
 
 def adapters_with(engine: VllmEngine) -> set[str]:
-    """The adapters of the requests that vLLM has at this moment."""
+    """The adapters of the requests in flight."""
     assert engine._open is not None
     states = engine._open.engine.output_processor.request_states.values()
     return {state.lora_name for state in states}
@@ -335,8 +333,8 @@ def test_copies_are_one_adapter_and_answer_each_with_its_own_seed(engine: VllmEn
     copies = [replace(POOL[0], name=f"adder-{number}") for number in range(2, 7)]
     apart = replace(copies[-1], version="learned")
     engine.expect([*POOL[:3], *copies])
-    room, loads, together = engine._rooms[str(toy.BASE)], engine.loads, []
-    assert (room.mixed, room.kept) == (3, 3)
+    capacity, loads, together = engine._capacities[str(toy.BASE)], engine.loads, []
+    assert (capacity.mixed, capacity.kept) == (3, 3)
     asked = [request(engine, model, question) for question in QUESTIONS[:5] for model in (POOL[0], *copies)]
     made = {}
     for done in engine.run(Inbox(asked)):
@@ -361,7 +359,7 @@ def test_copies_are_one_adapter_and_answer_each_with_its_own_seed(engine: VllmEn
     engine.expect(POOL)
 
 
-def test_an_adapter_that_cannot_be_put_on_leaves_the_engine_as_it_was(
+def test_an_adapter_that_cannot_be_loaded_leaves_the_engine_unchanged(
     engine: VllmEngine, tmp_path: Path
 ) -> None:
     answers(engine, [request(engine, POOL[0], "1 + 1")])
@@ -369,7 +367,7 @@ def test_an_adapter_that_cannot_be_put_on_leaves_the_engine_as_it_was(
     model, weights, loads = ref("late", toy.BASE, folder), folder / "adapter_model.safetensors", engine.loads
     engine.expect([*POOL, model])
     weights.rename(tmp_path / "weights")
-    with pytest.raises(SpartaError, match=rf"adapter {folder} of late cannot be put on base"):
+    with pytest.raises(SpartaError, match=rf"adapter {folder} of late cannot be loaded on base"):
         answers(engine, [request(engine, model, "1 + 1")])
     assert answers(engine, [request(engine, POOL[0], "1 + 1")])
     (tmp_path / "weights").rename(weights)
@@ -378,7 +376,7 @@ def test_an_adapter_that_cannot_be_put_on_leaves_the_engine_as_it_was(
     engine.expect(POOL)
 
 
-def test_an_adapter_whose_parts_find_no_module_in_vllm_is_refused_and_the_others_go_on(
+def test_an_adapter_with_parts_that_have_no_module_in_vllm_is_refused_and_the_others_work(
     engine: VllmEngine, tmp_path: Path
 ) -> None:
     def lost(name: str) -> str:
@@ -390,7 +388,7 @@ def test_an_adapter_whose_parts_find_no_module_in_vllm_is_refused_and_the_others
     answers(engine, [request(engine, POOL[0], "1 + 1")])
     loads = engine.loads
     engine.expect([*POOL, stray])
-    words = r"^model stray: adapter .* 4 of its tensors found no place there \(other.model.layers.1.self_attn"
+    words = r"^model stray: adapter .* 4 of its tensors have no module there \(other.model.layers.1.self_attn"
     for _ in range(2):
         with pytest.raises(SpartaError, match=words):
             answers(engine, [request(engine, stray, "1 + 1")])
@@ -468,8 +466,8 @@ def test_full_models_are_loaded_one_after_the_other_and_answer_as_with_hf(
     engine.close()
 
 
-def test_choices_that_vllm_cannot_weigh_are_told_of(tmp_path: Path) -> None:
-    """A Llama with adapters, on a CPU; what it writes, it writes."""
+def test_log_likelihoods_that_vllm_cannot_compute_are_refused(tmp_path: Path) -> None:
+    """A Llama with adapters, on a CPU, where only generation works."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     base = tiny_models.make_base(tmp_path / "base", width=128)
@@ -481,13 +479,15 @@ def test_choices_that_vllm_cannot_weigh_are_told_of(tmp_path: Path) -> None:
     engine = VllmEngine(vllm_settings())
     engine.expect([model])
     assert answers(engine, [request(engine, model, "1 + 1")])
-    with pytest.raises(SpartaError, match=r"cannot weigh choices with adapters .*: set engine.kind to hf"):
+    with pytest.raises(
+        SpartaError, match=r"cannot score log-likelihoods with adapters .*: set engine.kind to hf"
+    ):
         answers(engine, [weighing(engine, model, "1 + 1", "2", True)])
     assert engine.loads == 1
     engine.close()
 
 
-def test_ends_of_a_base_are_followed_its_habits_are_not_and_more_rank_loads_it_anew(
+def test_end_of_sequence_tokens_of_a_base_count_its_sampling_defaults_do_not_and_a_larger_rank_reloads_it(
     tmp_path: Path, other: HfEngine
 ) -> None:
     # vLLM on a CPU takes heads of 32 and more.

@@ -1,4 +1,4 @@
-"""What a person reads when vLLM cannot work: the sentence names the setting to change. None of it needs vllm."""
+"""Error messages when vLLM cannot work: they name the setting to change. Needs no vllm."""
 
 import json
 import sys
@@ -31,7 +31,7 @@ DEAD = RuntimeError("Engine core initialization failed. See root cause above. Fa
 
 
 @pytest.mark.parametrize(
-    ("error", "said", "gpu", "settings_named"),
+    ("error", "report", "gpu", "settings_named"),
     [
         (NO_CACHE, "", True, ["engine.context_length", "engine.vllm.memory_share"]),
         (NO_CACHE, "", False, ["engine.context_length", "engine.vllm.cpu_cache_gib"]),
@@ -41,15 +41,27 @@ DEAD = RuntimeError("Engine core initialization failed. See root cause above. Fa
     ],
 )
 def test_a_load_error_names_what_to_change(
-    error: Exception, said: str, gpu: bool, settings_named: list[str]
+    error: Exception, report: str, gpu: bool, settings_named: list[str]
 ) -> None:
-    sentence = str(load_error(error, said, "some/base", settings(), gpu))
+    sentence = str(load_error(error, report, "some/base", settings(), gpu))
     assert all(name in sentence for name in ["some/base", *settings_named])
     assert "\n" not in sentence
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    "report",
+    [
+        "RuntimeError: Failed to find C compiler. Please specify via CC environment variable.",
+        "InvalidCxxCompiler: No working C++ compiler found",
+    ],
+)
+def test_a_node_without_a_compiler_is_named(report: str) -> None:
+    sentence = str(load_error(DEAD, report, "some/base", settings(), True))
+    assert "no C compiler on this node" in sentence and "setup" in sentence
+
+
+@pytest.mark.parametrize(
+    ("error", "report"),
     [
         (DEAD, "KeyError: 'layers.0.weight'\nmore"),
         (KeyError("layers.0.weight"), ""),
@@ -58,14 +70,14 @@ def test_a_load_error_names_what_to_change(
         (RuntimeError("The size of tensor a (8) must match the size of tensor b (4)"), ""),
     ],
 )
-def test_files_that_do_not_fit_are_told_with_what_the_process_said(error: Exception, said: str) -> None:
-    sentence = str(load_error(error, said, "some/base", settings(), True))
-    first = said.splitlines()[0] if said else str(error)
+def test_an_invalid_file_is_reported_with_the_error_of_the_process(error: Exception, report: str) -> None:
+    sentence = str(load_error(error, report, "some/base", settings(), True))
+    first = report.splitlines()[0] if report else str(error)
     assert sentence == f"vLLM cannot load base some/base: {first}"
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "report"),
     [
         (DEAD, ""),
         (DEAD, "AcceleratorError: CUDA error: uncorrectable ECC error encountered"),
@@ -79,12 +91,12 @@ def test_files_that_do_not_fit_are_told_with_what_the_process_said(error: Except
         (RuntimeError("what"), ""),
     ],
 )
-def test_what_another_node_may_not_meet_stops_no_run(error: Exception, said: str) -> None:
-    assert load_error(error, said, "some/base", settings(), True) is None
-    assert step_error(error, said, "some/base", settings()) is None
+def test_a_failure_of_one_node_does_not_stop_the_run(error: Exception, report: str) -> None:
+    assert load_error(error, report, "some/base", settings(), True) is None
+    assert step_error(error, report, "some/base", settings()) is None
 
 
-def test_an_adapter_is_blamed_for_what_it_is_alone() -> None:
+def test_an_adapter_is_blamed_only_for_its_own_faults() -> None:
     assert is_of_adapter(ValueError("LoRA rank 64 is greater than max_lora_rank 16."))
     assert is_of_adapter(Exception("Call to add_lora method failed: expected target modules in ['q_proj']"))
     for message in (
@@ -99,26 +111,26 @@ def test_an_adapter_is_blamed_for_what_it_is_alone() -> None:
 
 def test_a_temperature_above_vllms_is_refused_before_anything_is_loaded(tiny_base: Path) -> None:
     pool = {"base": "b", "models": [{"name": name, "adapter": name} for name in "abc"]}
-    told = {"name": "hot", "pool": pool, "data": {"task": "toy"}}
+    config = {"name": "hot", "pool": pool, "data": {"task": "toy"}}
     for section in ("generation", "judging"):
-        hot = {**told, section: {"temperature": 3}}
+        hot = {**config, section: {"temperature": 3}}
         Recipe.model_validate(hot)
         with pytest.raises(ValueError, match=rf"at most 2, {section}.temperature is 3: lower it"):
             Recipe.model_validate({**hot, "engine": {"kind": "vllm"}})
-    Recipe.model_validate({**told, "generation": {"temperature": 2}, "engine": {"kind": "vllm"}})
+    Recipe.model_validate({**config, "generation": {"temperature": 2}, "engine": {"kind": "vllm"}})
 
     engine, model = VllmEngine(settings()), ref("a", tiny_base, None)
     asked = request(engine, model, "1", replace(GREEDY, temperature=3.0))
-    with pytest.raises(SpartaError, match=r"at most 2, one of 3 is asked of a: lower generation.temperature"):
+    with pytest.raises(SpartaError, match=r"up to 2, but a is to sample at 3: lower generation.temperature"):
         list(engine.run(Inbox([asked])))
     assert engine.loads == 0
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:peft.*")
-def test_an_adapter_of_lm_head_is_weighed_by_hf_alone(
+def test_only_hf_scores_log_likelihoods_with_an_adapter_of_lm_head(
     tmp_path: Path, tiny_base: Path, tiny_adapters: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """vLLM 0.32 looks up the adapter of a whole prompt's logits in a table with one entry a request."""
+    """vLLM 0.32 looks up the adapter of a whole prompt's logits in a table with one entry per request."""
     assert not adapts_output(tiny_adapters["ada"])
     monkeypatch.setattr(tiny_models, "TARGETS", ["q_proj", "lm_head"])
     model = ref("head", tiny_base, tiny_models.make_adapter(tmp_path / "head", tiny_base, seed=1))
@@ -149,12 +161,12 @@ def test_a_missing_vllm_names_its_requirements(monkeypatch: pytest.MonkeyPatch) 
 def adapter_of(folder: Path, **changes: object) -> Path:
     """The settings of an adapter, without its weights."""
     folder.mkdir()
-    told = {"peft_type": "LORA", "r": 4, "bias": "none", **changes}
-    (folder / "adapter_config.json").write_text(json.dumps(told), encoding="utf-8")
+    config = {"peft_type": "LORA", "r": 4, "bias": "none", **changes}
+    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
     return folder
 
 
-def test_room_is_for_the_largest_rank_as_vllm_counts_ranks(tmp_path: Path) -> None:
+def test_the_capacity_is_for_the_largest_rank_rounded_up_as_vllm_does(tmp_path: Path) -> None:
     models = [
         ref("a", tmp_path / "x", adapter_of(tmp_path / "a", r=4)),
         ref("b", tmp_path / "x", adapter_of(tmp_path / "b", r=4, rank_pattern={"q_proj": 12})),
@@ -167,15 +179,15 @@ def test_room_is_for_the_largest_rank_as_vllm_counts_ranks(tmp_path: Path) -> No
     assert lora_capacities(models, Vllm(max_rank=40, adapters_at_once=1))[x] == LoraCapacity(64, 1, 2)
     versions = [replace(models[0], version=str(number)) for number in range(50)]
     assert lora_capacities(versions, Vllm())[x] == LoraCapacity(8, 10, 32), (
-        "every version is an adapter, and not all are kept"
+        "every version is an adapter, and not all stay in memory"
     )
     copies = [replace(models[0], name=f"a-{number}") for number in range(2, 7)]
     assert lora_capacities([*models, *copies], Vllm())[x] == LoraCapacity(16, 2, 2), (
         "the same weights are one adapter"
     )
-    assert LoraCapacity(16, 2, 2).holds(LoraCapacity(8, 2, 9))
-    assert not LoraCapacity(16, 2, 2).holds(LoraCapacity(8, 3, 3))
-    assert not LoraCapacity().holds(LoraCapacity(8, 1, 1))
+    assert LoraCapacity(16, 2, 2).covers(LoraCapacity(8, 2, 9))
+    assert not LoraCapacity(16, 2, 2).covers(LoraCapacity(8, 3, 3))
+    assert not LoraCapacity().covers(LoraCapacity(8, 1, 1))
 
 
 def test_an_adapter_above_max_rank_is_refused_with_both_ranks(tmp_path: Path, tiny_base: Path) -> None:
@@ -189,9 +201,9 @@ def test_an_adapter_above_max_rank_is_refused_with_both_ranks(tmp_path: Path, ti
 
 
 @pytest.mark.parametrize("kind", [{"use_dora": True}, {"bias": "all"}, {"modules_to_save": ["lm_head"]}])
-def test_kinds_of_adapters_that_vllm_does_not_know_are_refused(
+def test_kinds_of_adapters_that_vllm_does_not_support_are_refused(
     tmp_path: Path, kind: dict[str, object]
 ) -> None:
     model = ref("a", tmp_path, adapter_of(tmp_path / "a", **kind))
-    with pytest.raises(SpartaError, match=rf"model a: .* {next(iter(kind))}, which vLLM does not know"):
+    with pytest.raises(SpartaError, match=rf"model a: .* {next(iter(kind))}, which vLLM does not support"):
         lora_capacities([model], Vllm())

@@ -1,4 +1,4 @@
-"""VllmEngine with vLLM in a process of its own, as on a GPU: it answers, it leaves nothing behind, it ends with its parent."""
+"""VllmEngine with vLLM in a separate process, as on a GPU: it answers, leaves nothing behind, and ends with its parent."""
 
 import importlib.util
 import os
@@ -24,10 +24,10 @@ pytestmark = pytest.mark.skipif(
     reason="vllm is not installed: `make unit` installs its CPU build",
 )
 
-"""Seconds until what is waited for has failed, on the slowest machine."""
+"""Timeout in seconds, enough for the slowest machine."""
 
 SCRIPT = '''
-"""A script as a person types it: the child imports it again, so what must happen once stands under `if`."""
+"""A user's script. The child imports it again, so it needs the `if` guard."""
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
@@ -38,7 +38,7 @@ from sparta.engines.vllm.engine import VllmEngine
 from sparta.errors import SpartaError
 
 def engines():
-    """Ids of vLLM's processes under this one; one that has ended but was not waited for yet is none."""
+    """Ids of vLLM's living processes below this one, without zombies."""
     for child in psutil.Process().children():
         try:
             if "EngineCore" in " ".join(child.cmdline()):
@@ -60,7 +60,7 @@ if __name__ == "__main__":
 
 
 def started(script: Path) -> tuple["subprocess.Popen[str]", list[psutil.Process]]:
-    """The script, once it has had its answers, and the processes under it."""
+    """The script after it received its answers, and its child processes."""
     script.write_text(SCRIPT.format(tests=str(Path(__file__).parents[2])), encoding="utf-8")
     parent = subprocess.Popen(
         [sys.executable, str(script)],
@@ -103,8 +103,8 @@ def test_closing_ends_the_engine_and_prints_nothing(tmp_path: Path) -> None:
     assert [line for line in logged if not any(words in line for words in about_triton)] == []
 
 
-def test_a_process_that_is_killed_is_no_error_of_the_user_and_the_next_run_starts_another() -> None:
-    """A SpartaError would stop the whole run: the kernel may have killed it for memory that this node alone lacks."""
+def test_a_killed_process_is_not_a_user_error_and_the_next_run_starts_another() -> None:
+    """A SpartaError would stop the whole run, but the kernel may have killed the process because only this node lacks memory."""
     from vllm.v1.engine.exceptions import EngineDeadError
 
     engine = VllmEngine(
@@ -125,7 +125,7 @@ def test_a_process_that_is_killed_is_no_error_of_the_user_and_the_next_run_start
             with pytest.raises(EngineDeadError) as caught:
                 answers(engine, met)
             assert not isinstance(caught.value, SpartaError)
-            assert caught.value.__notes__ == [f"vLLM was at work on requests to base {toy.BASE}"]
+            assert caught.value.__notes__ == [f"vLLM was processing requests to base {toy.BASE}"]
             assert engine.loads == loads
             assert answers(engine, asked) == expected
             assert engine.loads == loads + 1
@@ -133,7 +133,7 @@ def test_a_process_that_is_killed_is_no_error_of_the_user_and_the_next_run_start
         engine.close()
 
 
-def test_variables_are_put_back_whatever_changed_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables_are_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEPT", "1")
     monkeypatch.setenv("GONE", "1")
     before = dict(os.environ)

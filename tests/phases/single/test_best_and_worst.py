@@ -1,4 +1,4 @@
-"""The best and the worst of a prompt's candidates: worked examples, and every reason why there is no pair."""
+"""The best and the worst of a prompt's candidates: worked examples, and every reason for having no pair."""
 
 import pytest
 

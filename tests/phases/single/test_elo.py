@@ -1,4 +1,4 @@
-"""Elo over judgements: by hand, against the likelihood that it maximises, and the correction for a judge that prefers a place."""
+"""Elo over judgements: by hand, against the likelihood that it maximises, and the correction of position bias."""
 
 import math
 
@@ -35,15 +35,15 @@ def test_three_in_a_row() -> None:
     assert best > middle > worst and middle == pytest.approx(0, abs=1e-6) and best == pytest.approx(-worst)
 
 
-def test_the_weights_of_places_by_hand() -> None:
+def test_the_weights_of_positions_by_hand() -> None:
     wins = [Win(0, 1, True)] * 3 + [Win(0, 1, False)]
-    # The first won three of four: a win in the second place counts three times as much.
+    # The first won three of four: a win in the second position counts three times as much.
     assert position_weights(wins) == (0.25, 0.75)
     assert position_weights([Win(0, 1, True)] * 5) == (0.0, 1.0)
     assert position_weights([]) == (0.0, 0.0)
 
 
-def test_a_judge_that_always_takes_the_first_says_nothing() -> None:
+def test_a_judge_that_always_prefers_the_first_changes_no_rating() -> None:
     wins = [Win(0, 1, True), Win(1, 0, True), Win(0, 2, True), Win(2, 0, True)]
     assert ratings(3, wins, position_weights(wins)) == pytest.approx([0, 0, 0], abs=1e-9)
 
@@ -61,7 +61,7 @@ def test_the_ratings_are_where_the_likelihood_is_highest(drawn: list[tuple[int, 
         return 1 / (1 + math.exp(-x))
 
     for i in range(4):
-        # The derivative of the log-likelihood in the log-strength of i, the draw with the imaginary one included.
+        # The derivative of the log-likelihood in the log-strength of i, including the draw against the virtual one.
         slope = 0.5 - sigmoid(strengths[i])
         for win in wins:
             weight = weights[0] if win.shown_first else weights[1]

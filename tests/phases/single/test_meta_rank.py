@@ -1,4 +1,4 @@
-"""Meta-Rewarding: which judgements are compared, what the model is asked, and the pairs that come of it, worked by hand."""
+"""Meta-Rewarding: which judgements are compared, the prompts, and the resulting pairs, worked by hand."""
 
 from pathlib import Path
 
@@ -65,11 +65,11 @@ def test_where_no_votes_differ_nothing_is_in_doubt() -> None:
         ("", None),
     ],
 )
-def test_which_is_better_is_read_strictly(text: str, better: float | None) -> None:
+def test_the_preferred_judgement_is_parsed_strictly(text: str, better: float | None) -> None:
     assert parse_better(text) == better
 
 
-def test_a_judgement_cannot_leave_its_place() -> None:
+def test_a_judgement_cannot_close_its_delimiters() -> None:
     text = both("</first><second>10</second>", "ok")
     assert text.count("<second>") == text.count("</first>") == 1
 
@@ -93,19 +93,19 @@ def test_judge_pairs_are_trained_on_the_prompt_that_was_judged(run: Run) -> None
     judging = run.recipe.judging
     for pair in judged:
         draw_id, _, number = pair.combat_id.partition("/")
-        asked = renderer.judging(
+        prompt = renderer.judging(
             draws[draw_id].messages,
             read_candidates(run, 1)[draw_id][int(number)].answer,
             instruction=judging_instruction(judging.mode, judging.working, judging.labels),
             max_new_tokens=judging.max_new_tokens,
         )
         example = example_of(pair, renderer, "scripted-bytes")
-        assert example.prompt_ids == asked.token_ids
+        assert example.prompt_ids == prompt.token_ids
         assert example.chosen_ids == pair.chosen_token_ids != example.rejected_ids
         assert pair.scores[0] > pair.scores[1]
 
 
-def test_both_orders_of_every_two_are_asked_once_all_judgements_are_there(run: Run) -> None:
+def test_once_all_judgements_exist_every_pair_is_compared_in_both_orders(run: Run) -> None:
     from sparta.methods.registry import phases_of
 
     compare = phases_of(run.recipe, 1)[3]
@@ -138,7 +138,7 @@ def test_a_meta_judge_that_is_mostly_unreadable_stops_the_run(run: Run) -> None:
     ("settings", "said"),
     [
         (["judging.mode=expected"], "judging.mode is expected"),
-        (["baseline.rounds=1"], "set baseline.rounds to 2 at least"),
+        (["baseline.rounds=1"], "set baseline.rounds to at least 2"),
         (["judging.temperature=0"], "judging.temperature above 0"),
     ],
 )

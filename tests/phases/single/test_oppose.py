@@ -1,4 +1,4 @@
-"""SPIN: gold against the model's own answer, worked by hand; the iteration before is kept in; bad data."""
+"""SPIN: gold against the model's own answer, worked by hand; the pairs of the previous iteration are added; bad data."""
 
 import json
 from pathlib import Path
@@ -83,7 +83,7 @@ def test_a_branch_takes_gold_along_and_one_without_is_refused(tmp_path: Path) ->
     check_state(branch)
     sparta = begun(tmp_path / "other", "method=sparta")
     assert not sparta.state.gold.exists()
-    with pytest.raises(SpartaError, match="without the gold answers that the method spin needs"):
+    with pytest.raises(SpartaError, match="has no gold answers, which the method spin needs"):
         other = sparta.recipe.model_copy(update={"method": "spin"})
         fork(sparta.state, 0, StateDir(tmp_path / "late"), other)
 

@@ -1,4 +1,4 @@
-"""SPPO: from grades or a model's preferences to win rates to pairs, worked by hand; recipes that cannot work."""
+"""SPPO: from grades or a model's preferences to win rates to pairs, worked by hand; unusable recipes."""
 
 import json
 from pathlib import Path
@@ -118,11 +118,11 @@ def test_gold_needs_answers_that_a_program_can_grade(tmp_path: Path) -> None:
     [
         ({"kind": "reward"}, "kind reward needs a model"),
         ({"kind": "gold", "model": "./m"}, "kind gold takes no model"),
-        ({"kind": "ranker", "model": "./m", "noise": 0.1}, "noise is for kind gold alone"),
+        ({"kind": "ranker", "model": "./m", "noise": 0.1}, "noise applies only to kind gold"),
         ({"kind": "gold", "noise": 0.5}, "noise"),
     ],
 )
-def test_what_a_preference_model_is_told_must_fit_its_kind(
+def test_settings_of_a_preference_model_must_fit_its_kind(
     preference: dict[str, object], said: str, tmp_path: Path
 ) -> None:
     with pytest.raises(SpartaError, match=said):
@@ -136,7 +136,7 @@ def test_a_preference_model_that_is_not_there_is_refused(tmp_path: Path) -> None
 
 def test_training_without_the_square_loss_is_refused(tmp_path: Path) -> None:
     recipe = load(write_case(tmp_path, "sppo"), ["engine.kind=hf"])
-    with pytest.raises(SpartaError, match="learns by a square loss"):
+    with pytest.raises(SpartaError, match="needs a square loss"):
         begin_or_continue(StateDir(tmp_path / "state"), recipe)
 
 

@@ -95,7 +95,7 @@ def test_the_tasks_are_the_papers_twelve_in_its_order_and_the_toy() -> None:
 def test_an_unknown_task_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(SpartaError, match="did you mean gsm8k"):
         task_named("gsm8")
-    with pytest.raises(SpartaError, match=r"known tasks: medqa, .* own go into data\.train"):
+    with pytest.raises(SpartaError, match=r"known tasks: medqa, .* own instructions go into data\.train"):
         task_named("chess")
 
 
@@ -341,8 +341,12 @@ def test_the_likelihood_of_truthful_answers_is_what_counts() -> None:
             choice.strip() for choice, right in row["mc1_targets"].items() if right
         ]
         wrong = [label for label in item.choices if label not in item.right]
-        good = task.weigh(item, {label: -1.0 if label == item.answer else -9.0 for label in item.choices})
-        bad = task.weigh(item, {label: -1.0 if label == wrong[-1] else -9.0 for label in item.choices})
+        good = task.score_likelihoods(
+            item, {label: -1.0 if label == item.answer else -9.0 for label in item.choices}
+        )
+        bad = task.score_likelihoods(
+            item, {label: -1.0 if label == wrong[-1] else -9.0 for label in item.choices}
+        )
         assert good["mc1"] == 1.0 and good["mc2"] > 0.9
         assert bad["mc1"] == 0.0 and bad["mc2"] < 0.1
 

@@ -1,4 +1,4 @@
-"""What a recipe names for an expert to learn from, and what is wrong with it in one sentence."""
+"""Loading of an expert's training data as named in a recipe, with one sentence for everything that is wrong with it."""
 
 import json
 from pathlib import Path
@@ -51,7 +51,7 @@ def test_a_part_is_drawn_by_seed_and_kept_in_order(folder: Path) -> None:
 
 
 def test_more_rows_than_there_are_are_refused(folder: Path) -> None:
-    with pytest.raises(SpartaError, match="lima has 10 rows to learn from, and 11 are asked for"):
+    with pytest.raises(SpartaError, match="lima has 10 rows to train on, but size is 11"):
         sft_rows_of("lima", folder, 11, 0)
 
 
@@ -63,10 +63,10 @@ def test_what_is_not_prepared_or_unknown_is_said_with_the_command(folder: Path) 
         sft_rows_of("cot", folder, None, 0)
     with pytest.raises(
         SpartaError,
-        match="there is no subset code_alpacca to learn from; did you mean code_alpaca, which python jobs/prepare_data.py code_alpaca",
+        match="there is no subset code_alpacca to train on; did you mean code_alpaca, which python jobs/prepare_data.py code_alpaca",
     ):
         sft_rows_of("code_alpacca", folder, None, 0)
-    with pytest.raises(SpartaError, match="there is no subset xyz to learn from; known are flan_v2, cot"):
+    with pytest.raises(SpartaError, match="there is no subset xyz to train on; known are flan_v2, cot"):
         sft_rows_of("xyz", folder, None, 0)
 
 
@@ -87,7 +87,7 @@ def test_the_lessons_of_the_toy_pool_are_embedded(folder: Path) -> None:
     assert len(rows) == 50 and len({row.row_id for row in rows}) == 50
     assert all([turn.role for turn in row.messages] == ["user", "assistant"] for row in rows)
     with pytest.raises(
-        SpartaError, match="embedded:nobody names nothing to learn from: there is no toy expert nobody"
+        SpartaError, match="embedded:nobody names no data to train on: there is no toy expert nobody"
     ):
         sft_rows_of("embedded:nobody", folder, None, 0)
 
@@ -131,8 +131,8 @@ def test_a_file_of_one_s_own_has_messages_or_a_prompt_with_its_reference(
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"prompt": "q"}, "line 2: p000002 has no answer to learn"),
-        ({"messages": [{"role": "user", "content": "q"}]}, "line 2: p000002 has no answer to learn"),
+        ({"prompt": "q"}, "line 2: p000002 has no answer to train on"),
+        ({"messages": [{"role": "user", "content": "q"}]}, "line 2: p000002 has no answer to train on"),
         (
             {
                 "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}],
@@ -174,5 +174,5 @@ def test_a_row_that_cannot_be_learned_from_is_named_with_its_line(
 def test_a_file_that_is_missing_or_empty_is_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(SpartaError, match="nowhere.jsonl cannot be read .*: check the sft.data"):
         sft_rows_of(str(tmp_path / "nowhere.jsonl"), folder, None, 0)
-    with pytest.raises(SpartaError, match="has no row to learn from"):
+    with pytest.raises(SpartaError, match="has no row to train on"):
         sft_rows_of(put(tmp_path), folder, None, 0)

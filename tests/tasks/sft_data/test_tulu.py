@@ -167,10 +167,10 @@ def test_gemini_alpaca_is_one_s_own_or_a_stand_in_and_says_so(tmp_path: Path) ->
 
 def test_a_subset_without_a_row_to_learn_from_is_an_error(tmp_path: Path) -> None:
     put(tmp_path / "from", "lima_data.jsonl", [{"messages": [{"role": "user", "content": "q"}]}])
-    with pytest.raises(SpartaError, match=r"no row is left to learn from \(1 rows without an answer\)"):
+    with pytest.raises(SpartaError, match=r"no row is left to train on \(1 rows without an answer\)"):
         prepare(SUBSETS["lima"], tmp_path)
     put(tmp_path / "from", "lima_data.jsonl", [])
-    with pytest.raises(SpartaError, match="no row is left to learn from .there is none."):
+    with pytest.raises(SpartaError, match="no row is left to train on .there is none."):
         prepare(SUBSETS["lima"], tmp_path)
     with pytest.raises(SpartaError, match="holds none of its files: copy open_orca_data.jsonl"):
         prepare(SUBSETS["open_orca"], tmp_path)
@@ -249,7 +249,7 @@ def test_a_row_of_the_mixture_is_named_by_its_place_in_it(mixture: Path, tmp_pat
 
 
 def test_a_subset_that_the_mixture_has_no_rows_of_is_an_error(mixture: Path, tmp_path: Path) -> None:
-    with pytest.raises(SpartaError, match="no row is left to learn from"):
+    with pytest.raises(SpartaError, match="no row is left to train on"):
         preparing.prepare(of(mixture, "open_orca"), Origin(), tmp_path / "to")
 
 

@@ -1,4 +1,4 @@
-"""Add up: a judge without a model scores a response by its characters. With a kind of rows of its own."""
+"""Scores responses by their number of characters, without a model, in a row type of its own."""
 
 from collections.abc import Sequence
 from pathlib import Path
