@@ -27,6 +27,7 @@ from sparta.engines.api.call_cache import Call
 from sparta.evaluation.holdout_log import HoldoutAccess
 from sparta.evaluation.summary import Choice, Comparison, Interval, Scale, TaskScores
 from sparta.methods.registry import sections
+from sparta.phases.single import rows as single
 from sparta.pool.hub_download import Fetched
 from sparta.recipes.load import find, load
 from sparta.recipes.schema import Recipe
@@ -39,7 +40,7 @@ from sparta.store.manifest import FileEntry, Manifest
 from sparta.store.row_schema import Record
 from sparta.store.run import RunInfo
 from sparta.store.shards import RowsEntry
-from sparta.store.stats import IterationStats, JudgeStats, PhaseStats
+from sparta.store.stats import IterationStats, JudgeStats, PhaseStats, TokenCounts
 from sparta.tasks.base import Item
 from sparta.tasks.chats import Chat
 from sparta.tasks.prepared import Provenance, SplitFile
@@ -383,7 +384,7 @@ HEADINGS = {"HoldoutAccess": "Test-set access"}
 """Sections about rows that are not called as their class is."""
 OTHER_ROWS = (Item, Chat, Call, HoldoutAccess)
 WHOLE = (
-    RunInfo, records.SftDataInfo, Standing, records.Member, IterationStats, JudgeStats, PhaseStats, Manifest, FileEntry, RowsEntry, Provenance,
+    RunInfo, records.SftDataInfo, Standing, records.Member, IterationStats, JudgeStats, PhaseStats, TokenCounts, Manifest, FileEntry, RowsEntry, Provenance,
     SplitFile, Fetched, TaskScores, Choice, Interval, Comparison, Scale, Attempt, TaskRecord, Jobs, ArrayPart, Claim, LaunchFailure, Chain,
     DriverJobs, DriverJob, ResumePlan,
 )  # fmt: skip
@@ -399,7 +400,7 @@ def fields_of(kind: type) -> set[str]:
 def row_types() -> list[type]:
     found = [
         kind
-        for kind in vars(records).values()
+        for kind in (*vars(records).values(), *vars(single).values())
         if isinstance(kind, type)
         and issubclass(kind, Record)
         and kind is not Record

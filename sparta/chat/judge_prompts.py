@@ -28,6 +28,10 @@ PAPERS_GRADING = "Please output in the format: {'score': score}"
 """The end of the paper's prompts for MedQA (C.5)."""
 GRADINGS = (GRADING, PAPERS_GRADING)
 
+COMPARING = 'Reply with JSON only: {"better": 1} or {"better": 2}'
+"""The end of a prompt that asks which of two judgements is better."""
+COMPARING_PATTERN = r'\{"better": ?[12]\}'
+
 REASONING_PATTERN = r"[^\n]+\n"
 """Regular expression of the line of reasoning that a judge writes before its score."""
 _SCORE_PATTERN = r'\{"score": ?(?:10|[1-9])\}'

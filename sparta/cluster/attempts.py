@@ -56,7 +56,7 @@ class Piece(NamedTuple):
 
     def attempts(self, run: Run) -> "AttemptDir":
         """The folder of the attempt."""
-        return AttemptDir(run, phase_named(self.phase, self.spec), self.t)
+        return AttemptDir(run, phase_named(self.phase, self.spec, run.recipe), self.t)
 
 
 class TaskRecord(msgspec.Struct, frozen=True):
@@ -107,7 +107,8 @@ class AttemptDir:
     @property
     def alternatives(self) -> "list[AttemptDir]":
         """The attempt folders of phases that make the same rows, see `Phase.alternatives`."""
-        return [AttemptDir(self._run, phase_named(name), self.t) for name in self.phase.alternatives]
+        named = (phase_named(name, recipe=self._run.recipe) for name in self.phase.alternatives)
+        return [AttemptDir(self._run, phase, self.t) for phase in named]
 
     def all(self) -> list[Attempt]:
         """Attempts so far, oldest first."""

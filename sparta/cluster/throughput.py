@@ -67,7 +67,7 @@ def _share_of_work(run: Run, t: int, name: str, stats: IterationStats) -> float:
 
     The recipe gives the cost of a phase whose items do not depend on the plan, such as training. The others scale with the number of combats.
     """
-    phase, cost = phase_named(name), stats.phases[name].cost
+    phase, cost = phase_named(name, recipe=run.recipe), stats.phases[name].cost
     if phase.is_array and not phase.needs_plan and cost > 0:
         return sum(item.cost for item in phase.work(run, t)) / cost
     return run.recipe.combats / stats.combats

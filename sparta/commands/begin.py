@@ -1,7 +1,7 @@
 """How a launch starts or continues a run; resume.py goes back or branches. Nothing is ever deleted, only set aside."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from sparta.store.manifest import verify
 from sparta.store.records import Instruction
 from sparta.store.run import Run, refuse_lost_run
 from sparta.store.temporaries import is_temporary
+from sparta.tasks.base import Item
 from sparta.tasks.registry import task_named
 
 
@@ -67,6 +68,7 @@ class NewRun(Opening):
 
     run: Run
     state: StateDir
+    gold: Sequence[Item] = ()
 
     @property
     def first(self) -> int:
@@ -81,6 +83,9 @@ class NewRun(Opening):
         run.info = msgspec.structs.replace(
             run.info, instructions_sha256=files.sha256_file(state.instructions)
         )
+        if self.gold:
+            files.write_rows(state.gold, self.gold)
+            run.info = msgspec.structs.replace(run.info, gold_sha256=files.sha256_file(state.gold))
         if self.run.sft_data:
             files.write_json(state.sft_data, self.run.sft_data)
             run.info = msgspec.structs.replace(run.info, lessons_sha256=files.sha256_file(state.sft_data))
@@ -98,7 +103,7 @@ def prepare_begin(state: StateDir, recipe: Recipe) -> NewRun:
     _check(recipe)
     run = Run(StateAfter(state.root, state, upto=-1), recipe, Run.describe(recipe))
     run.instructions, run.sft_data = gather(recipe), gather_sft_data(recipe)
-    return NewRun(run, state)
+    return NewRun(run, state, method_of(recipe).gold(recipe))
 
 
 @dataclass(frozen=True)
@@ -164,6 +169,7 @@ def check_state(run: Run, upto: int | None = None) -> None:
     for path, digest in (
         (run.state.instructions, run.info.instructions_sha256),
         *([(run.state.sft_data, run.info.lessons_sha256)] if run.info.lessons_sha256 else []),
+        *([(run.state.gold, run.info.gold_sha256)] if run.info.gold_sha256 else []),
     ):
         if not present(path) or files.sha256_file(path) != digest:
             raise SpartaError(
@@ -255,7 +261,7 @@ def _set_pool_aside(state: StateDir, say: Callable[[str], None]) -> None:
     """Set aside an initial pool that has no run.json: a launch may have been killed early, or run.json was lost, and the two look alike."""
     pool = state.iteration(0).root
     if pool.exists():
-        whole = (state.recipe_yaml, state.instructions, state.sft_data, pool)
+        whole = (state.recipe_yaml, state.instructions, state.sft_data, state.gold, pool)
         aside = set_aside(state, [path for path in whole if path.exists()])
         say(
             f"{pool} has no run.json; it was set aside in {aside} with the files beside it. If this was a run, move all of it back and restore "

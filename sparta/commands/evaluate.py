@@ -30,6 +30,7 @@ from sparta.evaluation.summary import (
     format_of_scores,
     merge_into_summary,
 )
+from sparta.methods.budget import budget_in_words, spent
 from sparta.names import suggested
 from sparta.phases.base import ArrayPhase
 from sparta.recipes.load import adjust
@@ -136,6 +137,10 @@ def score(request: EvaluateRequest, screen: Screen) -> dict[str, TaskScores]:
             compared = other.compare(run, scored.choices, todo.metrics(other.task), screen.say)
             found[other.task] = msgspec.structs.replace(scored, against=compared)
         merge_into_summary(state, found)
+        if (tokens := spent(run)).total:
+            screen.say(
+                f"method {run.recipe.method}, budget {budget_in_words(run.recipe)}; tokens of the run: {tokens.in_words}"
+            )
         return found
 
 

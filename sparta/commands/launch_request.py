@@ -11,6 +11,7 @@ from sparta.commands.begin import Opening, prepare_begin, prepare_continue
 from sparta.commands.resume import has_resumed, is_fork_of, prepare_fork, prepare_resume
 from sparta.errors import SpartaError
 from sparta.evaluation.derived_pool import resolved
+from sparta.methods.budget import budgeted
 from sparta.methods.registry import phases_of
 from sparta.names import DEFAULT_RECIPE, DEFAULT_STATE, ClusterKind, quoted
 from sparta.phases.base import Phase
@@ -76,7 +77,7 @@ def recipe_of(request: LaunchRequest, screen: Screen) -> Recipe:
     if present(state.run_json):
         run = Run.open(state)
         return _recipe(request, run, _done(run), screen) or run.recipe
-    return resolved(load(request.recipe or DEFAULT_RECIPE, _settings(request)), screen.say)
+    return _resolved(load(request.recipe or DEFAULT_RECIPE, _settings(request)), screen)
 
 
 def _opening(request: LaunchRequest, screen: Screen) -> Opening:
@@ -107,12 +108,17 @@ def _done(run: Run) -> int:
 
 
 def _recipe(request: LaunchRequest, run: Run, done: int, screen: Screen) -> Recipe | None:
-    """The requested recipe, with a derived pool resolved; None to use that of `run` unchanged. done: see `_settings`."""
+    """The requested recipe, with derived pool and budget resolved; None to use that of `run` unchanged. done: see `_settings`."""
     settings = _settings(request, done, None if request.fork else run.recipe)
     if request.recipe is not None:
         begun = run.recipe if request.fork is None else None
-        return resolved(load(request.recipe, settings, begun), screen.say)
-    return resolved(adjust(run.recipe, settings), screen.say) if settings else None
+        return _resolved(load(request.recipe, settings, begun), screen)
+    return _resolved(adjust(run.recipe, settings), screen) if settings else None
+
+
+def _resolved(recipe: Recipe, screen: Screen) -> Recipe:
+    """`recipe` with everything that it takes from other runs filled in: a derived pool, a budget. Reports both on `screen`."""
+    return budgeted(resolved(recipe, screen.say), screen.say)
 
 
 def _settings(request: LaunchRequest, done: int = 0, frozen: Recipe | None = None) -> list[str]:

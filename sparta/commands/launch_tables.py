@@ -9,6 +9,7 @@ from rich.table import Table
 from sparta.cluster.launcher import Launcher
 from sparta.cluster.throughput import measured
 from sparta.methods.base import Summary, summary_of_pool
+from sparta.methods.budget import budget_in_words
 from sparta.methods.registry import method_of, phase_named
 from sparta.pool.checks import notes
 from sparta.pool.expert_data import notes_on_sft_data
@@ -47,6 +48,7 @@ def show_plan(console: Console, run: Run, first: int, last: int, launcher: Launc
                     "each iteration",
                     ", ".join(work.what),
                 ),
+                ("budget", budget_in_words(recipe)),
                 ("iterations", f"{max(first, 1)} to {last}"),
             ]
             if last
@@ -116,6 +118,8 @@ def show_iteration(console: Console, run: Run, t: int) -> None:
     if arrays:
         loads = ", ".join(f"{name} {cost.tasks} ({cost.loads})" for name, cost in arrays)
         console.print(f"tasks (model loads): {loads}")
+    if stats.tokens.total:
+        console.print(f"tokens: {stats.tokens.in_words}")
 
 
 def has_few_pairs(run: Run, t: int) -> bool:

@@ -23,6 +23,15 @@ def add_recipe(parser: ArgumentParser) -> None:
         help="a YAML file, or the name of a recipe of the suite, such as paper/gsm8k (default: toy)",
     )
     parser.add_argument(
+        "--method",
+        action="append",
+        type=lambda name: f"method={name}",
+        default=[],
+        metavar="NAME",
+        dest="settings",
+        help="how the pool is aligned: sparta, or a method that aligns one model, such as self_rewarding (default: the recipe's)",
+    )
+    parser.add_argument(
         "--set",
         action="append",
         default=[],

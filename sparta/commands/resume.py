@@ -23,7 +23,7 @@ from sparta.commands.begin import (
 from sparta.commands.cancel import attempts_below
 from sparta.errors import SpartaError
 from sparta.evaluation.holdout_log import copy_accesses
-from sparta.methods.registry import phases_of
+from sparta.methods.registry import method_of, phases_of
 from sparta.names import quoted, suggested
 from sparta.recipes.schema import Recipe
 from sparta.store import files, standings
@@ -121,6 +121,8 @@ class Fork(Opening):
         files.write_bytes(target.instructions, files.read_bytes(source.instructions))
         if run.info.lessons_sha256:
             files.write_bytes(target.sft_data, files.read_bytes(source.sft_data))
+        if run.info.gold_sha256:
+            files.write_bytes(target.gold, files.read_bytes(source.gold))
         copy_accesses(source, target)
         run.freeze()
         run.save()
@@ -136,6 +138,7 @@ def prepare_fork(parent: Run, t: int, target: StateDir, recipe: Recipe | None) -
     require_committed(parent, t)
     recipe = recipe or parent.recipe
     _require_same_pool(parent, recipe)
+    _require_suitable_method(parent, recipe, t)
     _require_empty(target, t)
     check_state(parent, upto=t)
     check_changes(parent, recipe, t)
@@ -145,6 +148,7 @@ def prepare_fork(parent: Run, t: int, target: StateDir, recipe: Recipe | None) -
         genesis=parent.info.genesis if t > 0 else recipe.hash,
         instructions_sha256=parent.info.instructions_sha256,
         lessons_sha256=parent.info.lessons_sha256,
+        gold_sha256=parent.info.gold_sha256,
         forked_from=parent.info.origin(t),
         day=parent.day.isoformat(),
     )
@@ -180,6 +184,21 @@ def _require_same_pool(parent: Run, recipe: Recipe) -> None:
     if any(new[part] != old[part] for part in ("pool", "data")):
         raise SpartaError(
             "a fork keeps the pool and the data of its parent: leave both as they are, or start a new run"
+        )
+
+
+def _require_suitable_method(parent: Run, recipe: Recipe, t: int) -> None:
+    """Raises SpartaError if the method of `recipe` cannot run it, or differs from the method of the shared iterations."""
+    method = method_of(recipe)
+    method.check(recipe)
+    if not parent.info.gold_sha256 and method.gold(recipe):
+        raise SpartaError(
+            f"{parent.state.root} has no gold answers, which the method {method.name} needs: begin a new run"
+        )
+    if t > 0 and recipe.method != parent.recipe.method:
+        raise SpartaError(
+            f"a fork from iteration {t} must keep the method of its parent, {parent.recipe.method}: to use {recipe.method}, fork from the initial pool "
+            f"({quoted('--resume', parent.iteration(0).root)}) or begin a new run"
         )
 
 

@@ -94,6 +94,8 @@ class ScriptedEngine:
         return tags.thought("hm, " * steps + "quality 9.99, score: 10/10?", request.prompt.state == "opened")
 
     def _text(self, request: Request) -> str:
+        if request.prompt.messages[-1].content.endswith(judge_prompts.COMPARING):
+            return self._comparison(request)
         if not _judges(request):
             question = request.prompt.messages[-1].content
             if rng.stream("scripted", "equal", question).random() < self.settings.scripted.equal:
@@ -104,6 +106,13 @@ class ScriptedEngine:
         written = self._renderer.split_reply(request.prompt, self._renderer.decode(request.prefix)).answer
         reasoning = "" if written or "First work out" not in prompt else "scripted working\n"
         return reasoning + self._verdict(request, prompt, written)
+
+    def _comparison(self, request: Request) -> str:
+        """A random choice between two judgements."""
+        chance = rng.stream(*_name(request), "comparison")
+        if chance.random() < self.settings.scripted.unreadable.get(request.model.name, 0.0):
+            return _UNREADABLE
+        return json.dumps({"better": chance.choice((1, 2))})
 
     def _verdict(self, request: Request, prompt: str, written: str) -> str:
         share = self.settings.scripted.unreadable.get(request.model.name, 0.0)

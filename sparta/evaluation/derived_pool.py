@@ -35,7 +35,12 @@ def derive(recipe: Recipe, ranking: Sequence[str]) -> Recipe:
         return recipe
     _require_originals(pool)
     _require_ranking(pool, ranking)
-    chosen = _repeated(recipe.seed, pool, derived, ranking) if derived.repeat else _spread(derived, ranking)
+    if derived.best:
+        chosen = {ranking[0]}
+    else:
+        chosen = (
+            _repeated(recipe.seed, pool, derived, ranking) if derived.repeat else _spread(derived, ranking)
+        )
     copies = len(pool.models) // len(chosen) if derived.repeat else 1
     models = [
         one for model in pool.models if model.name in chosen for one in _with_copies(pool, model, copies)
@@ -188,7 +193,7 @@ def _report(recipe: Recipe, complete: Recipe, ranking: Sequence[str], scored: _P
     chosen = [name for name in ranking if any(model.name == name for model in complete.pool.models)]
     copies = len(complete.pool.models) // len(chosen)
     times = f", {copies} times each" if copies > 1 else ""
-    how = "ranks evenly spread"
+    how = "the best alone" if derived.best else "ranks evenly spread"
     if repeated:
         how = "only the best" if len(chosen) == 1 else f"the best, and others sampled with seed {recipe.seed}"
     by = (

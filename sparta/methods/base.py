@@ -18,6 +18,7 @@ from sparta.recipes.schema import Recipe
 from sparta.store.records import Row, TrainedExpert
 from sparta.store.run import Run
 from sparta.store.shards import read_shards
+from sparta.tasks.base import Item
 
 INIT_POOL: tuple[Phase, ...] = (TrainExperts(), InitPool())
 """The phases of iteration 0, of every method: they make the initial pool."""
@@ -31,6 +32,16 @@ class IterationWork:
     what: tuple[str, ...]
     tokens: int
     updates: int
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Mean lengths in tokens: prompt and answer of a response; judge_prompt and vote of a vote."""
+
+    prompt: float
+    answer: float
+    judge_prompt: float
+    vote: float
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,8 @@ class Method(ABC):
     """The value of `method` in a recipe."""
     fewest_members: ClassVar[int]
     """The smallest pool that it works with."""
+    has_reputations: ClassVar[bool] = True
+    """Whether its iterations change reputations; if not, they are carried over and not shown."""
 
     @abstractmethod
     def iteration(self, recipe: Recipe) -> tuple[Phase, ...]:
@@ -69,6 +82,13 @@ class Method(ABC):
         """The members that learn in iteration t, in pool order; by default all. The others are carried over unchanged."""
         return everyone(run, t)
 
+    def gold(self, recipe: Recipe) -> Sequence[Item]:
+        """The instructions with their gold answers, stored with the run; empty for methods that need none.
+
+        Raises SpartaError if the data has no gold answers.
+        """
+        return ()
+
     def phases(self, recipe: Recipe, t: int) -> tuple[Phase, ...]:
         """The phases of iteration t, in order. Iteration 0 trains experts only if the recipe has any."""
         if t > 0:
@@ -83,6 +103,10 @@ class Method(ABC):
             tokens=sum(one.tokens for one in expected),
             updates=sum(one.updates for one in expected),
         )
+
+    def tokens_of_prompt(self, recipe: Recipe, lengths: Lengths) -> float | None:
+        """The most tokens per prompt: generated, read and trained on together. None if the method takes no budget."""
+        return None
 
     def row_types(self, run: Run) -> Mapping[str, type[Row]]:
         """The row type of each folder of shards in an iteration, by folder name."""

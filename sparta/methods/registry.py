@@ -71,10 +71,11 @@ def is_phase(name: str, spec: PhaseSpec | None = None) -> bool:
     return True
 
 
-def phase_named(name: str, spec: PhaseSpec | None = None) -> Phase:
+def phase_named(name: str, spec: PhaseSpec | None = None, recipe: Recipe | None = None) -> Phase:
     """The phase called `name`, with `spec` if it is one that takes a spec. Raises SpartaError if there is no such phase.
 
-    In states of version 0.1.0 the name contains the spec.
+    recipe: of the run, whose method configures the phase. Without it, use only what all phases of that name share. In states of version 0.1.0 the
+    name contains the spec.
     """
     kind = _EVALUATION_PHASES.get(name.partition(":")[0])
     parsed = spec or spec_in(name)
@@ -82,7 +83,8 @@ def phase_named(name: str, spec: PhaseSpec | None = None) -> Phase:
         return kind.of(parsed)
     if name not in _phases():
         raise SpartaError(f"there is no phase {name}: the state was written by another version of the suite")
-    return _phases()[name]
+    own = method_of(recipe).all_phases if recipe is not None else ()
+    return next((phase for phase in own if phase.name == name), _phases()[name])
 
 
 def phase_at(place: str) -> tuple[Phase, int] | None:

@@ -6,13 +6,14 @@ from pathlib import Path
 import msgspec
 
 from sparta.phases.base import Step
+from sparta.phases.token_counts import tokens_of
 from sparta.phases.train import Learners, everyone, trained
 from sparta.store import files
 from sparta.store.disk import present
 from sparta.store.manifest import commit
 from sparta.store.records import Member, Response, Row, Trained, Vote
 from sparta.store.run import Run
-from sparta.store.stats import IterationStats
+from sparta.store.stats import IterationStats, TokenCounts
 
 FILES = ("plan.jsonl", "combats.jsonl", "preferences.jsonl", "standing.json")
 ROWS: Mapping[str, type[Row]] = {"responses": Response, "votes": Vote, "training": Trained}
@@ -48,7 +49,7 @@ class Commit(Step):
                 member = Member(name, member.base, adapter, rows[name].sha256)
             members.append(member)
         files.write_json(iteration.pool, members)
-        _note_training(iteration.stats, rows.values())
+        _note_training(iteration.stats, rows.values(), tokens_of(iteration, self._rows))
         commit(
             iteration,
             parent=files.sha256_file(run.iteration(t - 1).manifest),
@@ -57,10 +58,12 @@ class Commit(Step):
         )
 
 
-def _note_training(path: Path, rows: Collection[Trained]) -> None:
+def _note_training(path: Path, rows: Collection[Trained], tokens: TokenCounts) -> None:
     stats = files.read_measured(path, IterationStats)
     if stats is None:
         return
     dropped = {row.model: row.dropped for row in rows if row.dropped}
     mean = {row.model: row.mean_loss for row in rows if row.mean_loss is not None}
-    files.write_json(path, msgspec.structs.replace(stats, mean_losses=mean, dropped_pairs=dropped))
+    files.write_json(
+        path, msgspec.structs.replace(stats, mean_losses=mean, dropped_pairs=dropped, tokens=tokens)
+    )

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from sparta import rng
 from sparta.arena.votes import expected_score, parse_score
@@ -16,7 +17,7 @@ from sparta.errors import SpartaError
 from sparta.phases import token_costs
 from sparta.phases.base import Expected, RowPhase, Sink, WorkItem
 from sparta.phases.generate import Generate
-from sparta.phases.judge_dialog import JudgeDialog, Pending, Reading
+from sparta.phases.judge_dialog import JudgeDialog, Pending, Question, R, Reading
 from sparta.phases.undecidable import answer_of, undecidable
 from sparta.pool.members import engine_for, references
 from sparta.recipes.schema import Judging
@@ -40,8 +41,24 @@ class Ballot:
         return vote_key(self.combat_id, self.contestant, self.judge.name)
 
 
-class VoteRequests(JudgeDialog[Ballot, Vote]):
-    """Turns ballots into requests, and completions into votes or follow-up requests.
+class Scored(Question, Protocol):
+    """A question about a response that is answered with a score, such as a ballot."""
+
+    @property
+    def judge(self) -> ModelRef: ...
+
+    @property
+    def messages(self) -> tuple[Message, ...]: ...
+
+    @property
+    def response(self) -> str: ...
+
+
+S = TypeVar("S", bound=Scored)
+
+
+class ScoreRequests(JudgeDialog[S, R]):
+    """Turns questions about responses into requests, and completions into scores or follow-up requests.
 
     stream: prefix of the names of the random streams; every try of every vote has its own stream.
     """
@@ -55,10 +72,10 @@ class VoteRequests(JudgeDialog[Ballot, Vote]):
         self._labels: dict[str, tuple[Label, ...]] = {}
         self._instruction = judging_instruction(judging.mode, judging.working, judging.labels)
 
-    def _judge(self, question: Ballot) -> ModelRef:
+    def _judge(self, question: S) -> ModelRef:
         return question.judge
 
-    def _prompt(self, question: Ballot) -> Prompt:
+    def _prompt(self, question: S) -> Prompt:
         return self._engine.renderer(question.judge).judging(
             question.messages,
             question.response,
@@ -66,7 +83,7 @@ class VoteRequests(JudgeDialog[Ballot, Vote]):
             max_new_tokens=self._judging.max_new_tokens,
         )
 
-    def _read(self, pending: Pending[Ballot], done: Completion) -> Reading | Pending[Ballot]:
+    def _read(self, pending: Pending[S], done: Completion) -> Reading | Pending[S]:
         judging = self._judging
         if judging.mode == "expected":
             return self._labelled(pending, done)
@@ -74,7 +91,7 @@ class VoteRequests(JudgeDialog[Ballot, Vote]):
         cut = done.finish_reason == "length"
         return self._reading(pending, done, pattern, partial(parse_score, bare=not judging.working, cut=cut))
 
-    def _labelled(self, pending: Pending[Ballot], done: Completion) -> Reading | Pending[Ballot]:
+    def _labelled(self, pending: Pending[S], done: Completion) -> Reading | Pending[S]:
         """The parsed reply in `expected` mode: reasoning, or the labels' probabilities."""
         if self._asks_reasoning(pending):
             if not done.text.endswith("\n"):
@@ -83,17 +100,17 @@ class VoteRequests(JudgeDialog[Ballot, Vote]):
         score = expected_score(done.label_probs) if any(done.label_probs) else None
         return Reading(score, pending.working or "")
 
-    def _asks_reasoning(self, pending: Pending[Ballot]) -> bool:
+    def _asks_reasoning(self, pending: Pending[S]) -> bool:
         """Whether the next request is for the reasoning alone, in `expected` mode."""
         return self._judging.mode == "expected" and self._judging.working and pending.working is None
 
-    def _before(self, pending: Pending[Ballot]) -> tuple[int, ...]:
+    def _before(self, pending: Pending[S]) -> tuple[int, ...]:
         """Token ids that the judge continues from. In `expected` mode it must not think, so an empty thought is inserted."""
         if self._judging.mode == "expected" and pending.working is None:
             return self._engine.renderer(pending.question.judge).thought("", pending.prompt.state)
         return pending.before
 
-    def _request(self, pending: Pending[Ballot]) -> Request:
+    def _request(self, pending: Pending[S]) -> Request:
         ballot, judging = pending.question, self._judging
         reasoning = self._asks_reasoning(pending)
         labels = judging.mode == "expected" and not reasoning
@@ -122,6 +139,10 @@ class VoteRequests(JudgeDialog[Ballot, Vote]):
         if judge.base not in self._labels:
             self._labels[judge.base] = labels_of(self._engine.renderer(judge), self._judging)
         return self._labels[judge.base]
+
+
+class VoteRequests(ScoreRequests[Ballot, Vote]):
+    """Requests for the votes on combats."""
 
     def _row(self, pending: Pending[Ballot], verdict: Reading, prompt_tokens: int) -> Vote:
         ballot = pending.question

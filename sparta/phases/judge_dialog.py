@@ -44,12 +44,16 @@ class Pending(Generic[Q]):
 
 
 class Reading(NamedTuple):
-    """A parsed reply. score: None if missing. raw: the judge's text without `thinking`. answered: False if its thinking never ended."""
+    """A parsed reply. score: None if missing. raw: the judge's text without `thinking`. answered: False if its thinking never ended.
+
+    token_ids: of all text of this try, thinking included; empty for labels.
+    """
 
     score: float | None
     raw: str
     thinking: str = ""
     answered: bool = True
+    token_ids: tuple[int, ...] = ()
 
 
 class JudgeDialog(ABC, Generic[Q, R]):
@@ -133,7 +137,9 @@ class JudgeDialog(ABC, Generic[Q, R]):
             renderer = self._engine.renderer(self._judge(pending.question))
             before = renderer.up_to_answer(pending.prompt, done.token_ids)
             return replace(pending, before=before, thinking=said.thinking, thought=True)
-        return Reading(parse(said.answer), said.answer, said.thinking)
+        return Reading(
+            parse(said.answer), said.answer, said.thinking, token_ids=pending.before + done.token_ids
+        )
 
     @abstractmethod
     def _judge(self, question: Q) -> ModelRef:

@@ -56,14 +56,16 @@ class Train(RowPhase):
     needs_plan = False
     trains = True
 
-    def __init__(self, learners: Learners = everyone) -> None:
-        self._learners = learners
+    def __init__(self, learners: Learners = everyone, pairs_per_prompt: int = 1) -> None:
+        """pairs_per_prompt: the most preference pairs from one prompt (or combat)."""
+        self._learners, self._pairs_per_prompt = learners, pairs_per_prompt
 
     def folder(self, run: Run, t: int) -> Path:
         return run.iteration(t).training
 
     def work(self, run: Run, t: int) -> Sequence[WorkItem]:
-        cost = run.recipe.combats * run.recipe.generation.max_new_tokens * 2.0 * run.recipe.dpo.epochs
+        pairs = run.recipe.combats * self._pairs_per_prompt
+        cost = pairs * run.recipe.generation.max_new_tokens * 2.0 * run.recipe.dpo.epochs
         bundles, bases = _bundles(run, self._learners(run, t)), run.bases
         return [
             WorkItem(model, cost, group=model, base=bases[model], bundle=bundle)
@@ -72,13 +74,13 @@ class Train(RowPhase):
 
     def expected(self, run: Run, t: int) -> Expected:
         recipe, learners = run.recipe, self._learners(run, t)
-        count = len(learners)
+        count, pairs = len(learners), recipe.combats * self._pairs_per_prompt
         step = recipe.dpo.batch_size * recipe.dpo.accumulation
         return Expected(
-            f"{count} training{'s' * (count != 1)} of up to {recipe.combats:,} pairs",
+            f"{count} training{'s' * (count != 1)} of up to {pairs:,} pairs",
             bundles=len(set(_bundles(run, learners).values())),
-            updates=-(-recipe.combats // step) * recipe.dpo.epochs * count,
-            seconds=(recipe.combats * recipe.dpo.epochs / recipe.cluster.assumed.pairs_per_second,) * count,
+            updates=-(-pairs // step) * recipe.dpo.epochs * count,
+            seconds=(pairs * recipe.dpo.epochs / recipe.cluster.assumed.pairs_per_second,) * count,
         )
 
     def execute(self, run: Run, t: int, items: Sequence[WorkItem], sink: Sink) -> None:

@@ -123,12 +123,12 @@ def _renderers(recipe: Recipe) -> Iterator[Renderer]:
 
 def _check_member(recipe: Recipe, model: Model) -> None:
     folder, base = recipe.pool.folder, base_folder(recipe, model)
-    _require_fetched(recipe.pool.base_of(model), folder)
+    require_fetched(recipe.pool.base_of(model), folder)
     check_base(base)
     check_unquantised(Path(base))
     if model.adapter is not None:
         adapter = Path(locate(model.adapter, folder))
-        _require_fetched(model.adapter, folder)
+        require_fetched(model.adapter, folder)
         check_adapter(adapter, Path(base))
         check_trainable(model.name, adapter)
         check_fit(adapter, base, recipe.pool.trust_remote_code)
@@ -139,11 +139,11 @@ def check_judge(recipe: Recipe) -> None:
     judge, model = judge_named(recipe), judge_reference(recipe)
     try:
         if judge.engine.kind not in ("scripted", "api"):
-            _require_fetched(judge.base, recipe.pool.folder)
+            require_fetched(judge.base, recipe.pool.folder)
             check_base(model.base)
             check_unquantised(Path(model.base))
             if model.adapter is not None:
-                _require_fetched(judge.adapter or "", recipe.pool.folder)
+                require_fetched(judge.adapter or "", recipe.pool.folder)
                 check_adapter(model.adapter, Path(model.base))
                 check_fit(model.adapter, model.base, recipe.pool.trust_remote_code)
         trusting, chat = recipe.pool.trust_remote_code, judge.chat.options_now()
@@ -154,7 +154,7 @@ def check_judge(recipe: Recipe) -> None:
         raise SpartaError(f"evaluation.judge: {error}") from None
 
 
-def _require_fetched(reference: str, folder: str | None) -> None:
+def require_fetched(reference: str, folder: str | None) -> None:
     """Raises SpartaError for a hub model that was not downloaded. The folder of a download appears only when it is complete."""
     if reference.startswith(HUB) and not Path(locate(reference, folder)).is_dir():
         raise SpartaError(f"{reference} has not been fetched to {locate(reference, folder)}: {FETCH}")

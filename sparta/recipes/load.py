@@ -179,8 +179,8 @@ def _setting(text: str) -> dict[str, Any]:
 def _located(tree: dict[str, Any], origin: Path) -> dict[str, Any]:
     """`tree` with relative paths made absolute, starting at `origin`.
 
-    Always: the paths in `data`, the data files of experts, pool.folder and pool.derived.scores. Of models only those that begin with ./
-    or ../ or name an existing folder.
+    Always: the paths in `data`, the data files of experts, pool.folder, pool.derived.scores and baseline.budget.like. Of models, and of
+    baseline.preference.model, only those that begin with ./ or ../ or name an existing folder.
     """
 
     def absolute(value: Any, always: bool = False) -> Any:
@@ -209,6 +209,12 @@ def _located(tree: dict[str, Any], origin: Path) -> dict[str, Any]:
             else value
             for key, value in data.items()
         }
+    if isinstance(baseline := tree.get("baseline"), dict):
+        baseline = dict(baseline)
+        for section, key, always in (("budget", "like", True), ("preference", "model", False)):
+            if isinstance(inner := baseline.get(section), dict) and inner.get(key):
+                baseline[section] = {**inner, key: absolute(inner[key], always)}
+        tree["baseline"] = baseline
     if isinstance(pool := tree.get("pool"), dict):
         pool = model(pool)
         if isinstance(pool.get("models"), list):

@@ -144,6 +144,7 @@ class Derived(Rules):
         ge=3,
         description="the number of models, chosen for the widest spread of scores: the first, the last, and evenly spaced ranks between (3 of 10: 1st, 5th, 10th)",
     )
+    best: bool = Field(default=False, description="only the best model, for methods that align one model")
     scores: str | None = Field(
         default=None, description="a state directory whose initial pool the command evaluate has scored"
     )
@@ -156,8 +157,10 @@ class Derived(Rules):
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
-        if (self.repeat is None) == (self.spread is None):
-            raise ValueError("pool.derived needs either repeat or spread: set exactly one of them")
+        if [self.repeat is not None, self.spread is not None, self.best].count(True) != 1:
+            raise ValueError(
+                "pool.derived needs either repeat, spread or best: true: set exactly one of them"
+            )
         if (self.scores is None) == (not self.ranking):
             raise ValueError("pool.derived needs either scores or ranking: set exactly one of them")
         return self
@@ -190,10 +193,8 @@ class Pool(Rules):
         names = [model.name for model in self.models]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two models are named {twice[0]}: give them different names")
-        if len(names) < 3:
-            raise ValueError(
-                f"the pool has {len(names)} model{'s' * (len(names) != 1)}, at least 3 are needed (two contestants and a judge): add models"
-            )
+        if not names:
+            raise ValueError("the pool has no model: add models to pool.models")
         originals = {model.name: model for model in self.models if model.copy_of is None}
         for model in self.models:
             if model.copy_of is not None and model.copy_of not in originals:

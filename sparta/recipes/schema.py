@@ -23,6 +23,7 @@ from sparta.arena.rules import (
     overlay,
 )
 from sparta.names import DATASETS, MODELS, ClusterKind
+from sparta.recipes.baseline import Baseline
 from sparta.recipes.chat import Chat
 from sparta.recipes.engine import HOW, VLLM_HOTTEST, EngineSettings
 from sparta.recipes.identity import flat, identity_of
@@ -293,6 +294,7 @@ class Recipe(Rules):
     reweighting: Reweighting = Reweighting()
     preferences: Preferences = Preferences()
     dpo: Dpo = Dpo()
+    baseline: Baseline = Baseline()
     engine: EngineSettings = EngineSettings()
     cluster: Cluster = Field(default=Cluster(), json_schema_extra=HOW)
     evaluation: Evaluation = Field(default=Evaluation(), json_schema_extra=HOW)
@@ -340,7 +342,7 @@ class Recipe(Rules):
 
     @property
     def fused(self) -> bool:
-        """Whether combats are generated and judged in one array of tasks (`cluster.fused`)."""
+        """Whether responses are generated and judged in one array of tasks (`cluster.fused`)."""
         if self.cluster.fused is not None:
             return self.cluster.fused
         kind, where = self.engine.kind, self.cluster.kind
@@ -368,9 +370,10 @@ class Recipe(Rules):
 
     @property
     def of_the_hub(self) -> tuple[str, ...]:
-        """The distinct bases and adapters named hub:OWNER/NAME[@REVISION], of the pool and of the evaluation's judge."""
-        judge = self.evaluation.judge
-        named = (*self.pool.references, *((judge.base, judge.adapter) if judge else ()))
+        """The distinct models named hub:OWNER/NAME[@REVISION]: bases and adapters of the pool and of the evaluation's judge, and the preference model."""
+        judge, preference = self.evaluation.judge, self.baseline.preference
+        judging = (judge.base, judge.adapter) if judge else ()
+        named = (*self.pool.references, *judging, preference.model if preference else None)
         return tuple(dict.fromkeys(name for name in named if name and name.startswith(HUB)))
 
     @property

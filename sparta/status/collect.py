@@ -16,7 +16,8 @@ from sparta.cluster.gpu_time import GpuTime, gpu_time
 from sparta.cluster.slurm.detached import Chain, latest_chain
 from sparta.cluster.slurm.queue import QueueSnapshot, ask
 from sparta.errors import SpartaError
-from sparta.methods.registry import phases_of
+from sparta.methods.budget import spent
+from sparta.methods.registry import method_of, phases_of
 from sparta.status.ended_tasks import EndedTask, ended_tasks
 from sparta.status.forecast import seconds_per_iteration
 from sparta.status.phase_status import PhaseStatus, phase_status
@@ -26,7 +27,7 @@ from sparta.store.failure import LaunchFailure, last_failure
 from sparta.store.layout import StateDir
 from sparta.store.lock import holder
 from sparta.store.run import Run
-from sparta.store.stats import IterationStats
+from sparta.store.stats import IterationStats, TokenCounts
 
 RunState = Literal["done", "failed", "running", "stopped"]
 EXIT_CODES: dict[RunState, int] = {"done": 0, "failed": 1, "running": 3, "stopped": 3}
@@ -55,8 +56,8 @@ class Status(msgspec.Struct, frozen=True):
     SLURM has jobs of the run); stopped.
 
     detached: what runs in SLURM without a driver. silence: why SLURM did not answer; what is queued or running then comes from the files.
-    standing_after: the iteration of `standing`; None while experts of the initial pool are trained. ended: the tasks that caused a failure.
-    gpu_seconds, gpu_idle: of all iterations together.
+    standing: empty for a method without reputations. standing_after: the iteration of `standing`; None while experts of the initial pool are
+    trained. ended: the tasks that caused a failure. gpu_seconds, gpu_idle: of all iterations together. tokens: of all committed iterations.
     """
 
     run_id: str
@@ -75,6 +76,7 @@ class Status(msgspec.Struct, frozen=True):
     ended: list[EndedTask] = []
     gpu_seconds: float = 0.0
     gpu_idle: float | None = None
+    tokens: TokenCounts = TokenCounts()
 
     @property
     def exit_code(self) -> int:
@@ -103,6 +105,7 @@ def status_of(run: Run) -> Status:
     state = _state(finished, driver, detached, failure, ended, queue)
     show_failure = state == "failed" or (state == "running" and failure is not None)
     iterations, gpu = _by_iteration(run, views)
+    moved = method_of(run.recipe).has_reputations
     return Status(
         run_id=run.info.run_id,
         recipe=run.recipe.name,
@@ -113,13 +116,14 @@ def status_of(run: Run) -> Status:
         failure=failure if show_failure else None,
         log=(log or _failing_log(views)) if show_failure else None,
         seconds_left=None if state == "done" else _seconds_left(run, last or 0),
-        standing={} if last is None else standings.at_end(run, last),
+        standing={} if last is None or not moved else standings.at_end(run, last),
         standing_after=last,
         detached=detached if state == "running" else None,
         silence=queue.silence,
         ended=ended if show_failure else [],
         gpu_seconds=gpu.used,
         gpu_idle=gpu.idle,
+        tokens=spent(run),
     )
 
 

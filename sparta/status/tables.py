@@ -44,7 +44,7 @@ def show_status(status: Status, state: Path) -> None:
         if entries:
             console.print(_phases(entries))
     _show_queue(status, console)
-    if status.standing_after is not None:
+    if status.standing:
         console.print(_standing(status))
     if status.state in ("failed", "stopped"):
         where = () if state == DEFAULT_STATE else ("--state", state)
@@ -84,6 +84,8 @@ def _time(status: Status) -> Iterator[str]:
     if status.gpu_seconds:
         idle = "" if status.gpu_idle is None else f", {status.gpu_idle:.0%} idle".replace("%", " %")
         yield f"GPU time: {duration(status.gpu_seconds)} used{idle}"
+    if status.tokens.total:
+        yield f"tokens: {status.tokens.in_words}"
 
 
 def compressed(names: Iterable[str]) -> str:

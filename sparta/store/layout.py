@@ -110,6 +110,11 @@ class StateDir:
         return self.root / "data" / "lessons.json"
 
     @property
+    def gold(self) -> Path:
+        """Gold answers to the instructions, if the method needs them."""
+        return self.root / "data" / "gold.jsonl"
+
+    @property
     def jobs(self) -> Path:
         return self.root / "jobs"
 
@@ -192,6 +197,10 @@ class StateAfter(StateDir):
     @property
     def sft_data(self) -> Path:
         return self.past.sft_data
+
+    @property
+    def gold(self) -> Path:
+        return self.past.gold
 
     def inside(self, relative: str) -> Path:
         return self.past.inside(relative)

@@ -27,7 +27,8 @@ class RunInfo(msgspec.Struct, frozen=True):
     """run.json. genesis: the recipe hash at the start of the chain of manifests (a fork keeps its parent's).
 
     day: today's date in prompts that mention one; "" in states of earlier versions, which use the date of `created`. A fork keeps its parent's.
-    instructions_sha256, lessons_sha256: of data/train.jsonl and data/lessons.json; the latter is empty where no expert is trained from data.
+    instructions_sha256, lessons_sha256, gold_sha256: of data/train.jsonl, data/lessons.json and data/gold.jsonl; the second is empty where no
+    expert is trained from data, the third where the method needs no gold answers.
     forked_from: a fork's parent and the iteration after which it branched, in the format of `origin`.
     """
 
@@ -42,6 +43,7 @@ class RunInfo(msgspec.Struct, frozen=True):
     lessons_sha256: str = ""
     forked_from: str | None = None
     day: str = ""
+    gold_sha256: str = ""
 
     def origin(self, t: int) -> str:
         """The `forked_from` of a fork of this run after iteration t."""

@@ -61,6 +61,29 @@ class PhaseStats(msgspec.Struct, frozen=True):
     work_seconds: float = 0.0
 
 
+class TokenCounts(msgspec.Struct, frozen=True):
+    """Tokens of an iteration or a run. generated: including thinking and further tries. read: prompts of every try, and the inputs of preference
+    models. trained: both sides of the training examples, times epochs, summed over members.
+    """
+
+    generated: int = 0
+    read: int = 0
+    trained: int = 0
+
+    def __add__(self, other: "TokenCounts") -> "TokenCounts":
+        return TokenCounts(
+            self.generated + other.generated, self.read + other.read, self.trained + other.trained
+        )
+
+    @property
+    def total(self) -> int:
+        return self.generated + self.read + self.trained
+
+    @property
+    def in_words(self) -> str:
+        return f"{self.generated:,} generated, {self.read:,} read, {self.trained:,} trained on"
+
+
 FEW_PAIRS = 0.1
 """Below this share of combats that made pairs, an iteration gets a warning."""
 
@@ -70,7 +93,8 @@ class IterationStats(msgspec.Struct, frozen=True):
 
     too_long: prompts that left no room for a response. unanswered: responses whose thinking never ended. cut_responses: responses cut at the token
     limit. votes_saved: votes not requested because the answers were equal or one was empty. dropped_pairs: by model, pairs that could not be
-    trained on. mean_losses: by model, in nats. gpu_seconds, gpu_idle: as in PhaseStats, of all phases together.
+    trained on. mean_losses: by model, in nats. gpu_seconds, gpu_idle: as in PhaseStats, of all phases together. unit: what `combats` counts;
+    methods without combats count prompts. tokens: set when the iteration is committed.
     """
 
     combats: int
@@ -89,6 +113,8 @@ class IterationStats(msgspec.Struct, frozen=True):
     gpu_idle: float | None = None
     unanswered: int = 0
     cut_responses: int = 0
+    unit: str = "combats"
+    tokens: TokenCounts = TokenCounts()
 
     @property
     def pairs(self) -> int:
@@ -104,7 +130,7 @@ class IterationStats(msgspec.Struct, frozen=True):
         ]
         cut = f"; {self.cut_responses:,} responses were cut at the token limit" if self.cut_responses else ""
         unused = f", not used: {', '.join(others)}" if others else ""
-        return f"{self.pairs:,} preference pairs from {self.combats:,} combats{share}{unused}{cut}"
+        return f"{self.pairs:,} preference pairs from {self.combats:,} {self.unit}{share}{unused}{cut}"
 
     @property
     def warning(self) -> str:
@@ -114,6 +140,6 @@ class IterationStats(msgspec.Struct, frozen=True):
         others = [(count, reason) for reason, count in self.reasons.items() if count and reason != "pair"]
         most = f"; most of the others are {max(others)[1]}" if others else ""
         return (
-            f"only {self.pairs:,} of {self.combats:,} combats made a pair{most}: training on this iteration has next to no effect. Check "
-            "its combats.jsonl, and change the prompts, generation.temperature, or how judges vote"
+            f"only {self.pairs:,} of {self.combats:,} {self.unit} made a pair{most}: training on this iteration has next to no effect. Check "
+            f"its {'combats.jsonl' if self.unit == 'combats' else 'rankings.jsonl'}, and change the prompts, generation.temperature, or how judges vote"
         )

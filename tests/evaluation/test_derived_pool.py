@@ -76,6 +76,10 @@ def test_a_repeated_pool_keeps_its_size_and_its_best(distinct: int) -> None:
     assert originals(made) == [name for name in TEN if name in originals(made)]
 
 
+def test_the_best_alone_is_a_pool_of_one_under_its_own_name() -> None:
+    assert names(derive(recipe(best=True), RANKING)) == [RANKING[0]]
+
+
 def test_ten_different_ones_are_the_pool_itself() -> None:
     assert derive(recipe(repeat=10), RANKING).pool.models == recipe(repeat=10).pool.models
 

@@ -94,8 +94,7 @@ def test_a_value_that_makes_no_sense_is_named_with_its_place(
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (["ada", "bea"], "the pool has 2 models, at least 3 are needed"),
-        ([], "the pool has 0 models, at least 3 are needed"),
+        ([], "the pool has no model"),
         (["ada", "bea", "ada"], "two models are named ada"),
         (["ada", "bea", "../cem"], "'../cem' cannot be used in file names"),
         (["ada", "bea", "a/b"], "'a/b' cannot be used in file names"),
@@ -451,7 +450,7 @@ BAD = {
     "no iterations": (["--iters", "0"], "iterations: input should be greater than or equal to 1, not 0"),
     "a pool of two": (
         ["--set", "pool.models=[{name: a}, {name: b}]"],
-        "the pool has 2 models, at least 3 are needed",
+        "the pool has 2 models, but the method sparta needs at least 3",
     ),
     "two of one name": (["--set", "pool.models=[{name: a}, {name: b}, {name: a}]"], "two models are named a"),
     "a name with ..": (

@@ -86,7 +86,7 @@ def links_from(run: Run, first: int, last: int, tasks: int) -> list[Link]:
     for is_array, group in groupby(pieces, key=lambda piece: phase_named(piece.phase).is_array):
         if is_array:
             for piece in group:
-                phase = phase_named(piece.phase)
+                phase = phase_named(piece.phase, recipe=run.recipe)
                 known = piece.t not in planned or not phase.needs_plan
                 shards = sharded(run, phase, piece.t, phase.missing(run, piece.t), tasks) if known else ()
                 work = ShardJob(state, (piece,), tasks=tasks, detached=True)
