@@ -25,7 +25,7 @@ from sparta.cluster.slurm.profile import Profile, Shape, load_profile
 from sparta.commands.resume import ResumePlan
 from sparta.engines.api.call_cache import Call
 from sparta.evaluation.holdout_log import HoldoutAccess
-from sparta.evaluation.summary import Choice, Comparison, Interval, Scale, TaskScores
+from sparta.evaluation.summary import CheckpointChoice, Interval, RunComparison, Scale, TaskScores
 from sparta.methods.registry import sections
 from sparta.phases.single import rows as single
 from sparta.pool.hub_download import Fetched
@@ -35,7 +35,7 @@ from sparta.store import records
 from sparta.store.driver_jobs import DriverJob, DriverJobs
 from sparta.store.failure import LaunchFailure
 from sparta.store.layout import IterationDir, StateDir
-from sparta.store.lock import Claim
+from sparta.store.lock import LockClaim
 from sparta.store.manifest import FileEntry, Manifest
 from sparta.store.row_schema import Record
 from sparta.store.run import RunInfo
@@ -385,7 +385,7 @@ HEADINGS = {"HoldoutAccess": "Test-set access"}
 OTHER_ROWS = (Item, Chat, Call, HoldoutAccess)
 WHOLE = (
     RunInfo, records.SftDataInfo, Standing, records.Member, IterationStats, JudgeStats, PhaseStats, TokenCounts, Manifest, FileEntry, RowsEntry, Provenance,
-    SplitFile, Fetched, TaskScores, Choice, Interval, Comparison, Scale, Attempt, TaskRecord, Jobs, ArrayPart, Claim, LaunchFailure, Chain,
+    SplitFile, Fetched, TaskScores, CheckpointChoice, Interval, RunComparison, Scale, Attempt, TaskRecord, Jobs, ArrayPart, LockClaim, LaunchFailure, Chain,
     DriverJobs, DriverJob, ResumePlan,
 )  # fmt: skip
 """What whole files of a state hold."""

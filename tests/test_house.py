@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -207,3 +208,12 @@ def test_phases_are_asked_and_not_known(path: Path) -> None:
     assert classes <= {"Phase", "PhaseSpec", "WorkItem", "Expected", "Device"}, (
         "a phase is known by its class"
     )
+
+
+def test_no_two_public_classes_share_a_name() -> None:
+    places = defaultdict[str, list[str]](list)
+    for path in sorted((ROOT / "sparta").rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(str(path.relative_to(ROOT)))
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}

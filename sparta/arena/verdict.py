@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 
-from sparta.arena.vote_claims import KEYED, NUMBER, OBJECT, OF_TEN, Claim, claims_in
+from sparta.arena.vote_claims import KEYED, NUMBER, OBJECT, OF_TEN, ScoreClaim, claims_in
 from sparta.arena.vote_context import is_corrected, is_taken_back, is_verdict
 from sparta.arena.vote_objects import Object, TooManyReads, objects_in
 
@@ -66,14 +66,14 @@ def verdict_in(text: str, cut: bool = False) -> str | None:
     return verdict.value
 
 
-def _before_another(text: str, claims: list[Claim]) -> list[Claim]:
+def _before_another(text: str, claims: list[ScoreClaim]) -> list[ScoreClaim]:
     """The claims before the text continues with another question; all of them if it does not."""
     first = min((claim.end for claim in claims), default=0)
     other = _RUN_ON.search(text, first)
     return [claim for claim in claims if other is None or claim.start < other.start()]
 
 
-def _last(claims: list[Claim]) -> Claim | None:
+def _last(claims: list[ScoreClaim]) -> ScoreClaim | None:
     """The last of claims with equal precedence; None if they are for several criteria and it is unclear which is for the whole response."""
     overall = [claim for claim in claims if claim.overall]
     last = next(reversed(overall or claims), None)
@@ -85,7 +85,7 @@ def _last(claims: list[Claim]) -> Claim | None:
     return None if last.criterion and any(claim.criterion != last.criterion for claim in others) else last
 
 
-def _of_objects(text: str, objects: list[Object]) -> Iterator[Claim]:
+def _of_objects(text: str, objects: list[Object]) -> Iterator[ScoreClaim]:
     """The claims of objects. Objects separated by commas form a list, each for one criterion."""
     joined = [_LISTED.fullmatch(text, one.end, other.start) is not None for one, other in pairwise(objects)]
     for place, found in enumerate(objects):
@@ -95,7 +95,7 @@ def _of_objects(text: str, objects: list[Object]) -> Iterator[Claim]:
         scored = bool(found.values("score"))
         if (scored and (overall or not criteria)) or (not scored and not found.closed):
             criterion = f"object {place}" if listed else ""
-            yield Claim(found.start, found.end, _score(found), OBJECT, overall, criterion, finished=True)
+            yield ScoreClaim(found.start, found.end, _score(found), OBJECT, overall, criterion, finished=True)
 
 
 def _score(found: Object) -> str | None:
@@ -117,7 +117,7 @@ def _score(found: Object) -> str | None:
     return number["number"]
 
 
-def _is_complete(text: str, claim: Claim) -> bool:
+def _is_complete(text: str, claim: ScoreClaim) -> bool:
     """Whether a text that was cut holds the whole claim, does not begin another one after it, and has no further criterion to come."""
     line = text[max(claim.end, text.rfind("\n") + 1, len(text) - _REACH) :]
     ended = claim.finished or _ENDED.match(text, claim.end)

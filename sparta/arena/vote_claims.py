@@ -20,7 +20,7 @@ OVER_TEN, KEYED, OBJECT = 1, 2, 3
 
 
 @dataclass(frozen=True)
-class Claim:
+class ScoreClaim:
     """start, end: the position in the text. value: None if it is not a valid number. overall: whether it is labelled as overall or final.
 
     criterion: the criterion that it may belong to, by a heading above it or its place in a list; "" for the whole response. finished:
@@ -108,9 +108,9 @@ _WINDOW = 80
 """Characters before a score, on its line, that are searched for its label."""
 
 
-def claims_in(text: str) -> list[Claim]:
+def claims_in(text: str) -> list[ScoreClaim]:
     """The claims of `text`, in order."""
-    found: list[Claim] = []
+    found: list[ScoreClaim] = []
     for claim in sorted([*_keyed(text), *_over_ten(text)], key=lambda claim: claim.start):
         # `Score: 8/10` is one claim.
         if not found or claim.start >= found[-1].end:
@@ -118,13 +118,13 @@ def claims_in(text: str) -> list[Claim]:
     return list(_below_headings(text, found))
 
 
-def _keyed(text: str) -> Iterator[Claim]:
+def _keyed(text: str) -> Iterator[ScoreClaim]:
     """The claims of the form `score: 8`."""
     for key in _KEY.finditer(text):
         if key["json"]:
             value = _JSON_VALUE.match(text, key.end())
             number = value and value["number"]
-            yield Claim(key.start(), (value or key).end(), number, KEYED, finished=bool(value))
+            yield ScoreClaim(key.start(), (value or key).end(), number, KEYED, finished=bool(value))
             continue
         before, scale = _line_before(text, key.start()), key["scale"] or ""
         label = label_of_key(before)
@@ -134,18 +134,18 @@ def _keyed(text: str) -> Iterator[Claim]:
         if key["tag"]:
             ended = value and _TAG_ENDS.match(text, value.end())
             number = value["number"] if value and ended else None
-            yield Claim(key.start(), (ended or key).end(), number, OBJECT, finished=bool(ended))
+            yield ScoreClaim(key.start(), (ended or key).end(), number, OBJECT, finished=bool(ended))
         elif value and (not key["other"] or _ALONE.match(text, value.end())):
             scales = (_SCALE_BEFORE.search(before), key["scale"], _SCALE_BEHIND.match(text, value.end()))
             number = value["number"] if all(map(_is_of_ten, scales)) else None
-            yield Claim(
+            yield ScoreClaim(
                 key.start(), value.end(), number, KEYED, label.overall or is_overall(key["other"] or "")
             )
         elif not key["other"] and _CLAIMED.match(text, key.end()):
-            yield Claim(key.start(), key.end(), None, KEYED)
+            yield ScoreClaim(key.start(), key.end(), None, KEYED)
 
 
-def _over_ten(text: str) -> Iterator[Claim]:
+def _over_ten(text: str) -> Iterator[ScoreClaim]:
     """The claims of the form `8/10`."""
     for ten in _OVER.finditer(text):
         place = max(0, ten.start() - _NUMERATOR_REACH)
@@ -164,7 +164,7 @@ def _over_ten(text: str) -> Iterator[Claim]:
             continue
         clear = whole and not _RANGE_BEFORE.search(before) and not _RANGE_BEHIND.match(text, ten.end())
         number = above["number"] if clear and re.fullmatch(NUMBER, above["number"]) else None
-        yield Claim(start, ten.end(), number, KEYED if label.overall else OVER_TEN, label.overall)
+        yield ScoreClaim(start, ten.end(), number, KEYED if label.overall else OVER_TEN, label.overall)
 
 
 def _line_before(text: str, start: int) -> str:
@@ -178,7 +178,7 @@ def _is_of_ten(scale: re.Match[str] | str | None) -> bool:
     return max(map(float, re.findall(r"[0-9]+(?:\.[0-9]+)?", named)), default=10) == 10
 
 
-def _below_headings(text: str, claims: list[Claim]) -> Iterator[Claim]:
+def _below_headings(text: str, claims: list[ScoreClaim]) -> Iterator[ScoreClaim]:
     headings = iter(headings_in(text))
     criterion, following = "", next(headings, None)
     for claim in claims:

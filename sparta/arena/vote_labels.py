@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Label:
+class HeadingLabel:
     """criterion: the score is for one criterion. overall: it is labelled as the overall or final one."""
 
     criterion: bool = False
@@ -51,7 +51,7 @@ def is_overall(word: str) -> bool:
     return word.lower() in _OVERALL
 
 
-def label_of_key(before: str) -> Label:
+def label_of_key(before: str) -> HeadingLabel:
     """The label of `score: 8`, from the words directly before it and from a label before those: `Style - Score: 3`.
 
     before: the part of the line before the key.
@@ -60,14 +60,14 @@ def label_of_key(before: str) -> Label:
     found = _WORDS_BEFORE.search(before)
     for word in reversed(_WORD.findall(found[0].lower()) if found else []):
         if word in _FUNCTION:
-            return Label(overall=overall)
+            return HeadingLabel(overall=overall)
         if word not in _KNOWN:
-            return Label(criterion=True)
+            return HeadingLabel(criterion=True)
         overall |= word in _OVERALL
-    return _label(before[: found.start()] if found else before) or Label(overall=overall)
+    return _label(before[: found.start()] if found else before) or HeadingLabel(overall=overall)
 
 
-def label_of_fraction(before: str) -> Label | None:
+def label_of_fraction(before: str) -> HeadingLabel | None:
     """The label of `8/10`, from a label or the word before it; None if that word shows that it is not a score: `solved 9/10`."""
     key = _KEY_BEFORE.search(before)
     label = label_of_key(before[: key.start()]) if key else _label(before)
@@ -77,7 +77,7 @@ def label_of_fraction(before: str) -> Label | None:
     words = _WORD.findall(found[0].lower()) if found else []
     if words and words[-1] in ("is", "was"):
         words = words[:-1]
-    return Label() if not words or words[-1] in _LEADING else None
+    return HeadingLabel() if not words or words[-1] in _LEADING else None
 
 
 def headings_in(text: str) -> list[tuple[int, str]]:
@@ -90,7 +90,7 @@ def headings_in(text: str) -> list[tuple[int, str]]:
     return found
 
 
-def _label(before: str) -> Label | None:
+def _label(before: str) -> HeadingLabel | None:
     """The label at the end of `before`: `Overall: `, `| Style | `; None if it ends without a label, or with a sentence and a colon."""
     found = _LABEL.search(before)
     words = _WORD.findall(found["label"].lower()) if found else []
@@ -98,4 +98,4 @@ def _label(before: str) -> Label | None:
     if not found or len(words) > 4 or not (known or _VERBS.isdisjoint(words)):
         return None
     criterion = not words or not known or _ONE_OF_SEVERAL.search(found["label"]) is not None
-    return Label(criterion, overall=not _OVERALL.isdisjoint(words))
+    return HeadingLabel(criterion, overall=not _OVERALL.isdisjoint(words))

@@ -23,7 +23,7 @@ from sparta.evaluation.items import freeze_items, items_file, items_of
 from sparta.evaluation.scores import CheckpointScores, scores
 from sparta.evaluation.selection import Mean, best, mean_of, pools
 from sparta.evaluation.summary import (
-    Choice,
+    CheckpointChoice,
     Interval,
     Scale,
     TaskScores,
@@ -207,10 +207,10 @@ def _chosen(run: Run, todo: EvaluationPlan, name: str, means: Mapping[str, Means
 
 def _choice(
     run: Run, todo: EvaluationPlan, on: str, what: str, among: tuple[int, ...], means: Means
-) -> Choice:
+) -> CheckpointChoice:
     names = {checkpoint_name(run, t, model) for t in among for model in run.models}
     checkpoint, value = best(on, what, {name: mean for name, mean in means.items() if name in names})
-    return Choice(what, checkpoint, on, _scales(todo, on)[0], among, value)
+    return CheckpointChoice(what, checkpoint, on, _scales(todo, on)[0], among, value)
 
 
 def _scales(todo: EvaluationPlan, name: str) -> list[Scale]:

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from sparta.cluster.launcher import Launcher
 from sparta.cluster.throughput import measured
-from sparta.methods.base import Summary, summary_of_pool
+from sparta.methods.base import IterationSummary, summary_of_pool
 from sparta.methods.budget import budget_in_words
 from sparta.methods.registry import method_of, phase_named
 from sparta.pool.checks import notes
@@ -128,7 +128,7 @@ def has_few_pairs(run: Run, t: int) -> bool:
     return stats is not None and bool(stats.warning)
 
 
-def _print_summary(console: Console, summary: Summary) -> None:
+def _print_summary(console: Console, summary: IterationSummary) -> None:
     table = Table(title=summary.title, title_justify="left", box=box.SIMPLE_HEAD)
     for number, heading in enumerate(summary.columns):
         table.add_column(heading, justify="left" if number < summary.text_columns else "right")

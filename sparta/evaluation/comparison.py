@@ -9,8 +9,8 @@ from sparta.evaluation.items import items_file, items_of
 from sparta.evaluation.scores import scores
 from sparta.evaluation.selection import ALL, LAST
 from sparta.evaluation.summary import (
-    Choice,
-    Comparison,
+    CheckpointChoice,
+    RunComparison,
     TaskScores,
     choice_of,
     format_of_scores,
@@ -38,8 +38,12 @@ class OtherRun:
         return f"{self.run.recipe.name} ({self.run.info.run_id})"
 
     def compare(
-        self, run: Run, choices: list[Choice], metrics: tuple[Metric, ...], say: Callable[[str], None]
-    ) -> list[Comparison]:
+        self,
+        run: Run,
+        choices: list[CheckpointChoice],
+        metrics: tuple[Metric, ...],
+        say: Callable[[str], None],
+    ) -> list[RunComparison]:
         """Comparisons of the choice of `run` with this run's, by every metric that both have grades of; `say` reports skipped metrics.
 
         The choice is the best of all checkpoints if both runs tested one, else the best of the last pool. Raises SpartaError if the runs have
@@ -66,7 +70,7 @@ class OtherRun:
                 continue
             result = paired(a, b)
             found.append(
-                Comparison(
+                RunComparison(
                     other=self.title,
                     what=theirs.what,
                     chosen_on=self.chosen_on,

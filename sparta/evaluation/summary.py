@@ -32,7 +32,7 @@ class Interval(msgspec.Struct, frozen=True):
     ungraded: int = 0
 
 
-class Choice(msgspec.Struct, frozen=True):
+class CheckpointChoice(msgspec.Struct, frozen=True):
     """The best model of some pools on validation.
 
     chosen_on, by: the task on whose validation split it was chosen, and the metric, with mean `validation`. iterations: whose models it was
@@ -52,7 +52,7 @@ class Choice(msgspec.Struct, frozen=True):
         return self.what, self.chosen_on
 
 
-class Comparison(msgspec.Struct, frozen=True):
+class RunComparison(msgspec.Struct, frozen=True):
     """A paired test, over items, of the test scores of one choice against those of another run's.
 
     other: name and id of that run. difference: ours minus theirs, the mean over the n items graded in both runs. p: two-sided.
@@ -87,12 +87,12 @@ class TaskScores(msgspec.Struct, frozen=True):
     validation: dict[str, float | None] = {}
     ungraded: dict[str, int] = {}
     unanswered: dict[str, int] = {}
-    choices: list[Choice] = []
+    choices: list[CheckpointChoice] = []
     accesses: list[HoldoutAccess] = msgspec.field(default_factory=list, name="looks")
-    against: list[Comparison] = []
+    against: list[RunComparison] = []
 
 
-class Summary(msgspec.Struct, frozen=True):
+class EvaluationSummary(msgspec.Struct, frozen=True):
     """evals/summary.json. tasks: by name."""
 
     tasks: dict[str, TaskScores] = {}
@@ -112,18 +112,18 @@ def summary_file(state: StateDir) -> Path:
     return state.evals / "summary.json"
 
 
-def read_summary(state: StateDir) -> Summary:
+def read_summary(state: StateDir) -> EvaluationSummary:
     """The summary on disk; empty if nothing was scored yet."""
     path = summary_file(state)
     remedy = "restore it from a copy, or remove it and score again"
-    return files.read_json(path, Summary, remedy) if present(path) else Summary()
+    return files.read_json(path, EvaluationSummary, remedy) if present(path) else EvaluationSummary()
 
 
 def merge_into_summary(state: StateDir, fresh: Mapping[str, TaskScores]) -> None:
     """Add `fresh` scores to the summary on disk. Other tasks stay; earlier scores of the same task stay if conditions are the same."""
     tasks = read_summary(state).tasks
     merged = {name: merged_scores(tasks.get(name), scores) for name, scores in fresh.items()}
-    files.write_json(summary_file(state), Summary({**tasks, **merged}))
+    files.write_json(summary_file(state), EvaluationSummary({**tasks, **merged}))
 
 
 def merged_scores(before: TaskScores | None, now: TaskScores) -> TaskScores:
@@ -170,7 +170,7 @@ def _comparable(one: TaskScores, other: TaskScores) -> bool:
     return same_items and (one.metrics, one.prompt_format) == (other.metrics, other.prompt_format)
 
 
-def choice_of(scores: TaskScores, kinds: Sequence[str], chosen_on: str) -> Choice | None:
+def choice_of(scores: TaskScores, kinds: Sequence[str], chosen_on: str) -> CheckpointChoice | None:
     """The first of `kinds` that was chosen on the task `chosen_on` and has test scores; None if there is none."""
     tested = {
         choice.what: choice for choice in scores.choices if choice.chosen_on == chosen_on and choice.test

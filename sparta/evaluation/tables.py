@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sparta.evaluation.holdout_log import HoldoutAccess
-from sparta.evaluation.summary import Comparison, Interval, Scale, TaskScores
+from sparta.evaluation.summary import Interval, RunComparison, Scale, TaskScores
 
 NONE = "-"
 
@@ -79,7 +79,7 @@ def repeated_access(access: HoldoutAccess) -> str:
     )
 
 
-def in_words(comparison: Comparison, top: float) -> str:
+def in_words(comparison: RunComparison, top: float) -> str:
     """A comparison in one line."""
     difference = f"{100 * comparison.difference:+.1f} points" if top == 1 else f"{comparison.difference:+.2f}"
     return (

@@ -45,7 +45,7 @@ class Lengths:
 
 
 @dataclass(frozen=True)
-class Summary:
+class IterationSummary:
     """A finished iteration, for display: a table, and notes below it. text_columns: how many of the first columns hold text."""
 
     title: str
@@ -75,7 +75,7 @@ class Method(ABC):
         """Every phase that `iteration` returns for any recipe."""
 
     @abstractmethod
-    def summary(self, run: Run, t: int) -> Summary:
+    def summary(self, run: Run, t: int) -> IterationSummary:
         """The results of iteration t >= 1, whose stats and standing exist."""
 
     def learners(self, run: Run, t: int) -> Sequence[str]:
@@ -122,7 +122,7 @@ class Method(ABC):
             )
 
 
-def summary_of_pool(run: Run) -> Summary:
+def summary_of_pool(run: Run) -> IterationSummary:
     """The data and the losses of every expert of the initial pool that was trained from data."""
     rows = read_shards(run.iteration(0).training, TrainedExpert)
 
@@ -139,7 +139,7 @@ def summary_of_pool(run: Run) -> Summary:
             f"{row.seconds:.0f}",
         )
 
-    return Summary(
+    return IterationSummary(
         "initial pool: experts from data",
         ("model", "data", "rows", "dropped", "updates", "first loss", "last loss", "seconds"),
         tuple(tuple(cells(name, described.data)) for name, described in run.sft_data.items()),

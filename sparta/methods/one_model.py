@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from sparta.errors import SpartaError
-from sparta.methods.base import Lengths, Method, Summary
+from sparta.methods.base import IterationSummary, Lengths, Method
 from sparta.phases.base import Phase
 from sparta.phases.commit import Commit
 from sparta.phases.single.learner import learner_of, only_learner
@@ -89,7 +89,7 @@ class OneModel(Method):
         """Tokens generated and read to compare the candidates of a prompt."""
         return 0.0
 
-    def summary(self, run: Run, t: int) -> Summary:
+    def summary(self, run: Run, t: int) -> IterationSummary:
         """Pairs, mean scores, missing votes and loss of the model."""
         iteration, name = run.iteration(t), learner_of(run.recipe)
         stats = files.read_json(iteration.stats, IterationStats)
@@ -103,7 +103,7 @@ class OneModel(Method):
             cells["missing votes"] = f"{judge.missing}/{judge.votes}"
         cells["loss"] = "" if loss is None else f"{loss:.3f}"
         more = len(list(files.read_rows(iteration.preferences, Pair))) - stats.pairs
-        return Summary(
+        return IterationSummary(
             f"iteration {t} of {run.recipe.iterations}",
             tuple(cells),
             (tuple(cells.values()),),

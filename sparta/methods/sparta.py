@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from sparta.methods.base import Method, Summary
+from sparta.methods.base import IterationSummary, Method
 from sparta.phases.base import Phase
 from sparta.phases.commit import Commit
 from sparta.phases.generate import Generate
@@ -36,7 +36,7 @@ class Sparta(Method):
     def all_phases(self) -> Iterable[Phase]:
         return (self._plan, *self._apart, *self._fused, *self._rest)
 
-    def summary(self, run: Run, t: int) -> Summary:
+    def summary(self, run: Run, t: int) -> IterationSummary:
         """Reputation, deviation, judging weight, combats won, missing votes and loss of every model, highest reputation first."""
         stats = files.read_json(run.iteration(t).stats, IterationStats)
         after, before = standings.at_end(run, t), standings.at_end(run, t - 1)
@@ -55,7 +55,7 @@ class Sparta(Method):
                     "" if loss is None else f"{loss:.3f}",
                 )
             )
-        return Summary(
+        return IterationSummary(
             f"iteration {t} of {run.recipe.iterations}",
             ("model", "reputation", "change", "deviation", "judging weight", "won", "missing votes", "loss"),
             tuple(rows),

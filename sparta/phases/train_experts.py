@@ -92,9 +92,9 @@ def _trained_expert(run: Run, t: int, model: Model, sink: Sink) -> TrainedExpert
             base=base,
             adapter=start,
             examples=tuple(
-                SftExample(*lesson)
+                SftExample(*sequence)
                 for chat in sft_rows_of_expert(run, model)
-                for lesson in rendered(renderer, model, chat)
+                for sequence in rendered(renderer, model, chat)
             ),
             out=out,
             work=place / f"checkpoints-{model.name}",

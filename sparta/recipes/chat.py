@@ -39,7 +39,7 @@ class ThinkingTags(Rules):
     close: str = Field(min_length=1, description="such as `</think>`")
 
 
-class Chat(Rules):
+class ChatSettings(Rules):
     """How chat templates are rendered, and how thinking is separated from answers."""
 
     date: datetime.date | None = Field(

@@ -24,7 +24,7 @@ from sparta.arena.rules import (
 )
 from sparta.names import DATASETS, MODELS, ClusterKind
 from sparta.recipes.baseline import Baseline
-from sparta.recipes.chat import Chat
+from sparta.recipes.chat import ChatSettings
 from sparta.recipes.engine import HOW, VLLM_HOTTEST, EngineSettings
 from sparta.recipes.identity import flat, identity_of
 from sparta.recipes.pool import HUB, Pool, well_formed
@@ -240,7 +240,9 @@ class JudgeModel(Rules):
         default=None, description="PEFT folder, hub:OWNER/NAME[@REVISION] or embedded:NAME"
     )
     engine: EngineSettings = EngineSettings()
-    chat: Chat = Field(default=Chat(), description="for this model; without a date, it uses the run's date")
+    chat: ChatSettings = Field(
+        default=ChatSettings(), description="for this model; without a date, it uses the run's date"
+    )
     max_new_tokens: int = Field(default=32, ge=1, description="maximum length of a grade, in tokens")
     retries: int = Field(
         default=2, ge=0, description="retries of a grade that cannot be read, at temperature 0.7"
@@ -287,7 +289,7 @@ class Recipe(Rules):
     pool: Pool
     data: Data
     match: MatchMaking = MatchMaking()
-    chat: Chat = Chat()
+    chat: ChatSettings = ChatSettings()
     generation: Generation = Generation()
     judging: Judging = Judging()
     reputation: Reputation = Reputation()

@@ -50,7 +50,7 @@ _FREE = "free"
 _HELD = "held-"
 
 
-class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class LockClaim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """jobs/lock/<token>.json: who took the lock.
 
     process_start: clock ticks from boot to the process's start, which tells apart two processes with one pid; None without /proc. machine: boot
@@ -80,7 +80,7 @@ class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Holder:
     """Who holds a run's lock. silent_seconds: time since its last heartbeat."""
 
-    claim: Claim
+    claim: LockClaim
     alive: bool
     silent_seconds: float
 
@@ -206,7 +206,7 @@ class RunLock:
             silent = _silent_seconds(path)
             if path == self._file or silent is None:
                 continue
-            claim = read_measured(path, Claim)
+            claim = read_measured(path, LockClaim)
             if not (_lives(claim, silent) if claim else silent < DEAD_AFTER_SECONDS):
                 path.unlink(missing_ok=True)
 
@@ -275,7 +275,7 @@ def _holder(folder: Path, baton: str) -> Holder | None:
     if silent is None:
         return None
     try:
-        claim = read_json(path, Claim, _remedy(folder))
+        claim = read_json(path, LockClaim, _remedy(folder))
     except SpartaError:
         if path.exists():
             raise
@@ -308,7 +308,7 @@ def _now(folder: Path) -> float:
     return now
 
 
-def _lives(claim: Claim, silent: float) -> bool:
+def _lives(claim: LockClaim, silent: float) -> bool:
     job = (os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_CLUSTER_NAME"))
     ours = claim.slurm_job_id is not None and job == (claim.slurm_job_id, claim.slurm_cluster or job[1])
     if ours and claim.slurm_restarts < slurm_restarts():
@@ -330,9 +330,9 @@ def _lives(claim: Claim, silent: float) -> bool:
     return silent < DEAD_AFTER_SECONDS
 
 
-def _claim_of_this_process() -> Claim:
+def _claim_of_this_process() -> LockClaim:
     job = os.environ.get("SLURM_JOB_ID")
-    return Claim(
+    return LockClaim(
         token=os.urandom(8).hex(),
         pid=os.getpid(),
         host=socket.gethostname(),

@@ -20,7 +20,7 @@ from sparta.training import preemption
 from sparta.training.adapter_folder import StartingAdapter, check_trainable
 from sparta.training.adapter_tensors import AdapterTensors, tensors_of
 from sparta.training.checkpoints import job_identity, open_work
-from sparta.training.dpo_batches import Adapters, Batch, Block, batches
+from sparta.training.dpo_batches import Adapters, Block, DpoBatch, batches
 from sparta.training.job import (
     PreferenceExample,
     Progress,
@@ -257,8 +257,8 @@ class _Group:
                     self._learners[block.member].keep_reference(block, chosen, rejected)
 
     @contextmanager
-    def _passing(self, blocks: Sequence[Block]) -> Iterator[Batch]:
-        batch = Batch(blocks, self._device, self._filler)
+    def _passing(self, blocks: Sequence[Block]) -> Iterator[DpoBatch]:
+        batch = DpoBatch(blocks, self._device, self._filler)
         members = [block.member for block in blocks]
         with self._adapters.batch(members, batch.picked, (batch.row, batch.column)):
             yield batch

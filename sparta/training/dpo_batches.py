@@ -79,7 +79,7 @@ def batches(blocks: Sequence[Block], most_tokens: float, alike: bool) -> Iterato
         yield batch
 
 
-class Batch:
+class DpoBatch:
     """Blocks as tensors on `device`."""
 
     def __init__(self, blocks: Sequence[Block], device: Any, filler: int) -> None:

@@ -30,7 +30,7 @@ class _Batch:
 
 
 @dataclass(frozen=True)
-class Piece:
+class LoraPiece:
     """Rows of a flattened batch that are multiplied at once: from `start` to `stop`, an equal share for each of `members`."""
 
     start: int
@@ -110,15 +110,15 @@ class LoraStack:
         finally:
             self._batch.members, self._positions = (), None
 
-    def pieces(self, rows: int, is_output: bool) -> list[Piece]:
+    def pieces(self, rows: int, is_output: bool) -> list[LoraPiece]:
         """How a flattened batch of that many rows is multiplied."""
         members = self._batch.members
         if not self._apart and not is_output:
-            return [Piece(0, rows, members)]
+            return [LoraPiece(0, rows, members)]
         sizes = self._batch.picked if is_output else (rows // len(members),) * len(members)
         found, start = [], 0
         for member, size in zip(members, sizes, strict=True):
-            found.append(Piece(start, start + size, (member,)))
+            found.append(LoraPiece(start, start + size, (member,)))
             start += size
         assert start == rows, "every row is of one member"
         return found

@@ -22,7 +22,7 @@ from sparta.store.run import Run
 from sparta.store.shards import read_shards
 from sparta.toy import BASE, EXPERTS
 from sparta.training import dpo
-from sparta.training.dpo_batches import Batch
+from sparta.training.dpo_batches import DpoBatch
 from sparta.training.job import PreferenceExample, TrainingJob
 
 Ids = tuple[int, ...]
@@ -58,9 +58,9 @@ def record_generation(monkeypatch: pytest.MonkeyPatch, end: int) -> list[tuple[I
 def record_training(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Ids, Ids, Ids]]:
     """From now on: prompt, chosen and rejected of every pair in the batches that are trained on."""
     seen: list[tuple[Ids, Ids, Ids]] = []
-    read = Batch.log_probabilities
+    read = DpoBatch.log_probabilities
 
-    def recording(batch: Batch, base: Any) -> Any:
+    def recording(batch: DpoBatch, base: Any) -> Any:
         if torch.is_grad_enabled():
             rows = [_split(batch, row) for row in range(len(batch.ids))]
             for at in range(0, len(rows), 2 * batch.half):
@@ -72,11 +72,11 @@ def record_training(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Ids, Ids, Ids
                     seen.append((prompt, chosen, rejected))
         return read(batch, base)
 
-    monkeypatch.setattr(Batch, "log_probabilities", recording)
+    monkeypatch.setattr(DpoBatch, "log_probabilities", recording)
     return seen
 
 
-def _split(batch: Batch, row: int) -> tuple[Ids, Ids]:
+def _split(batch: DpoBatch, row: int) -> tuple[Ids, Ids]:
     """Prompt and completion of that row: what is scored is the completion."""
     scored = batch.column[batch.row == row] + 1
     first, last = int(scored.min()), int(scored.max())

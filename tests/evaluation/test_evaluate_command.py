@@ -28,11 +28,11 @@ from sparta.evaluation.scores import CheckpointScores, scores
 from sparta.evaluation.selection import ALL, INITIAL, LAST, Mean, best, mean_of, pools
 from sparta.evaluation.statistics import paired
 from sparta.evaluation.summary import (
-    Choice,
-    Comparison,
+    CheckpointChoice,
+    EvaluationSummary,
     Interval,
+    RunComparison,
     Scale,
-    Summary,
     TaskScores,
     merge_into_summary,
     merged_scores,
@@ -170,7 +170,7 @@ def test_choices_are_the_best_means_and_the_test_split_is_answered_by_them_alone
     assert not tested.missing(run, 0)
     every = Evaluate("test", {"quiz": ("iter_00", "iter_01", "iter_02")})
     assert len(every.missing(run, 0)) == (12 - len(tested.requested["quiz"])) * 6
-    assert read_summary(run.state) == Summary(found)
+    assert read_summary(run.state) == EvaluationSummary(found)
 
 
 def test_no_test_item_is_stored_or_sent_before_the_choice_and_every_access_is_recorded_first(
@@ -656,8 +656,10 @@ def entry(**changes: object) -> TaskScores:
         prompt_format="answers-chat-5",
         validation={"iter_00-a": 0.5},
         ungraded={"iter_00-a": 0},
-        choices=[Choice(INITIAL, "iter_00-a", "quiz", scale, (0,), 0.5, test)],
-        against=[Comparison("rival (1)", INITIAL, "quiz", "accuracy", "iter_00-a", "iter_00-b", 0.1, 0.5, 4)],
+        choices=[CheckpointChoice(INITIAL, "iter_00-a", "quiz", scale, (0,), 0.5, test)],
+        against=[
+            RunComparison("rival (1)", INITIAL, "quiz", "accuracy", "iter_00-a", "iter_00-b", 0.1, 0.5, 4)
+        ],
     )
     return msgspec.structs.replace(base, **changes)
 
@@ -676,8 +678,8 @@ def test_scores_of_the_same_task_under_the_same_conditions_are_merged() -> None:
         validation={"iter_01-a": 0.75},
         ungraded={"iter_01-a": 1},
         choices=[
-            Choice(INITIAL, "iter_00-a", "quiz", scale, (0,), 0.5),
-            Choice(ALL, "iter_01-a", "quiz", scale, (0, 1), 0.75),
+            CheckpointChoice(INITIAL, "iter_00-a", "quiz", scale, (0,), 0.5),
+            CheckpointChoice(ALL, "iter_01-a", "quiz", scale, (0, 1), 0.75),
         ],
         against=[],
     )
@@ -688,7 +690,7 @@ def test_scores_of_the_same_task_under_the_same_conditions_are_merged() -> None:
     }
     assert [bool(choice.test) for choice in both.choices] == [True, False]
     assert both.against == entry().against
-    moved = entry(choices=[Choice(INITIAL, "iter_00-c", "quiz", scale, (0,), 0.9)], against=[])
+    moved = entry(choices=[CheckpointChoice(INITIAL, "iter_00-c", "quiz", scale, (0,), 0.9)], against=[])
     assert merged_scores(entry(), moved).against == [], "a comparison goes with its checkpoint"
 
 
@@ -711,7 +713,9 @@ def test_scores_are_in_percent_or_have_two_digits(value: float | None, top: floa
 def test_the_table_has_a_line_for_each_metric_that_was_tested() -> None:
     scales = [Scale("accuracy", 1.0), Scale("score", 10.0)]
     test = {"accuracy": Interval(0.5, 0.4, 0.6), "score": Interval(None, None, None, 4)}
-    told = entry(metrics=scales, choices=[Choice(INITIAL, "iter_00-a", "quiz", scales[0], (0,), 0.25, test)])
+    told = entry(
+        metrics=scales, choices=[CheckpointChoice(INITIAL, "iter_00-a", "quiz", scales[0], (0,), 0.25, test)]
+    )
     table = score_table("quiz", told)
     assert table.title == "quiz: 4 validation and 4 test items"
     assert [tuple(column.cells) for column in table.columns] == [
@@ -722,5 +726,5 @@ def test_the_table_has_a_line_for_each_metric_that_was_tested() -> None:
         ("50.0%", "-"),
         ("40.0% to 60.0%", "- to -"),
     ]
-    untested = entry(choices=[Choice(INITIAL, "iter_00-a", "quiz", scales[0], (0,), 0.25)])
+    untested = entry(choices=[CheckpointChoice(INITIAL, "iter_00-a", "quiz", scales[0], (0,), 0.25)])
     assert len(score_table("quiz", untested).columns) == 3

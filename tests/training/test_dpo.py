@@ -17,7 +17,7 @@ from support.tiny_adapters import EOS, PAD, Member, Stop, Watch, random_examples
 from sparta.errors import SpartaError
 from sparta.training import dpo
 from sparta.training.dpo import train_dpo
-from sparta.training.dpo_batches import Batch
+from sparta.training.dpo_batches import DpoBatch
 from sparta.training.job import PreferenceExample, TrainingJob, usable_pairs
 from sparta.training.learner import Learner
 from sparta.training.runner import training_order
@@ -78,9 +78,9 @@ def test_the_model_sees_the_given_ids_and_no_others(
 ) -> None:
     job = make_job(settings={"batch_size": 3, "epochs": 2}, examples=random_examples(7))
     seen: list[tuple[int, ...]] = []
-    read = Batch.log_probabilities
+    read = DpoBatch.log_probabilities
 
-    def record(batch: Batch, base: Any) -> Any:
+    def record(batch: DpoBatch, base: Any) -> Any:
         for block, rows in zip(
             batch.blocks, batch.ids.view(len(batch.blocks), -1, batch.length), strict=True
         ):
@@ -91,7 +91,7 @@ def test_the_model_sees_the_given_ids_and_no_others(
                 seen.append(ids)
         return read(batch, base)
 
-    monkeypatch.setattr(Batch, "log_probabilities", record)
+    monkeypatch.setattr(DpoBatch, "log_probabilities", record)
     train_dpo(job)
     given = [example.prompt_ids + example.chosen_ids for example in job.examples]
     given += [example.prompt_ids + example.rejected_ids for example in job.examples]
@@ -105,9 +105,9 @@ def test_the_loss_counts_completion_tokens_only(make_job: MakeJob, monkeypatch: 
     job = make_job(examples=random_examples(2))
     first, second = (job.examples[i] for i in training_order(2, 1, job.seed, "DPO"))
     sides = (first.chosen_ids, second.chosen_ids, first.rejected_ids, second.rejected_ids)
-    read, batches = Batch.log_probabilities, []
+    read, batches = DpoBatch.log_probabilities, []
     monkeypatch.setattr(
-        Batch, "log_probabilities", lambda batch, base: batches.append(batch) or read(batch, base)
+        DpoBatch, "log_probabilities", lambda batch, base: batches.append(batch) or read(batch, base)
     )
     train_dpo(job)
     for batch in batches:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from sparta.phases.count_words import CountWords, Length
 
-from sparta.methods.base import Method, Summary
+from sparta.methods.base import IterationSummary, Method
 from sparta.phases.base import Phase
 from sparta.phases.commit import ROWS, Commit
 from sparta.phases.generate import Generate
@@ -40,8 +40,8 @@ class Longest(Method):
     def learners(self, run: Run, t: int) -> Sequence[str]:
         return run.models[:1]
 
-    def summary(self, run: Run, t: int) -> Summary:
-        return Summary(
+    def summary(self, run: Run, t: int) -> IterationSummary:
+        return IterationSummary(
             f"longest, iteration {t}",
             ("who", "learns"),
             tuple((name, "yes" if name in self.learners(run, t) else "no") for name in run.models),
