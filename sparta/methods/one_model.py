@@ -25,7 +25,7 @@ class OneModel(Method):
     """The model that `learner_of` names learns from its own answers; all others are carried over unchanged.
 
     phases: those up to the preference pairs. rows: further row types, by folder. pairs_per_prompt: the most pairs from one prompt. fused: a phase that
-    replaces its alternatives if `Recipe.fused` is true.
+    replaces its alternatives if `Recipe.fused` is true. square_loss: train by SPPO's loss instead of DPO's.
     """
 
     fewest_members = 1
@@ -37,11 +37,12 @@ class OneModel(Method):
         rows: Mapping[str, type[Row]] | None = None,
         pairs_per_prompt: int = 1,
         fused: Phase | None = None,
+        square_loss: bool = False,
     ) -> None:
         self.pairs_per_prompt, self._fused = pairs_per_prompt, fused
         self._phases = (
             *phases,
-            Train(only_learner, pairs_per_prompt),
+            Train(only_learner, pairs_per_prompt, square_loss),
             Commit(only_learner, FILES, {**ROWS, **(rows or {})}),
         )
 

@@ -28,7 +28,9 @@ class Sppo(OneModel):
     def __init__(self) -> None:
         sample = Sample(judged=False)
         super().__init__(
-            (DrawPrompts(), sample, Prefer(sample), WinRateRank(sample)), rows={WIN_RATES: WinRates}
+            (DrawPrompts(), sample, Prefer(sample), WinRateRank(sample)),
+            rows={WIN_RATES: WinRates},
+            square_loss=True,
         )
 
     def check(self, recipe: Recipe) -> None:
@@ -38,10 +40,6 @@ class Sppo(OneModel):
             raise SpartaError(
                 "the method sppo needs a preference model: set baseline.preference to {kind: reward, model: FOLDER}, {kind: ranker, model: FOLDER}, or, for "
                 "a task with exact answers, {kind: gold}"
-            )
-        if recipe.engine.kind != "scripted":
-            raise SpartaError(
-                "the method sppo needs a square loss, but training has only the sigmoid loss: choose another method"
             )
         if preference.model is not None:
             require_fetched(preference.model, recipe.pool.folder)

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,12 +16,13 @@ from sparta.phases.base import Expected, RowPhase, Sink, WorkItem
 from sparta.phases.merge import read_pairs
 from sparta.pool.members import engine_for, references
 from sparta.pool.members_at_once import members_at_once
+from sparta.recipes.schema import Recipe
 from sparta.store import files
 from sparta.store.records import Pair, Trained, TrainedExpert
 from sparta.store.run import Run
 from sparta.store.shards import read_shards
 from sparta.training.factory import train
-from sparta.training.job import PreferenceExample, Progress, TrainingJob, TrainingReport
+from sparta.training.job import PreferenceExample, Progress, RatedExample, TrainingJob, TrainingReport
 
 _Row = TypeVar("_Row", TrainedExpert, Trained)
 Learners = Callable[[Run, int], Sequence[str]]
@@ -56,9 +58,11 @@ class Train(RowPhase):
     needs_plan = False
     trains = True
 
-    def __init__(self, learners: Learners = everyone, pairs_per_prompt: int = 1) -> None:
-        """pairs_per_prompt: the most preference pairs from one prompt (or combat)."""
-        self._learners, self._pairs_per_prompt = learners, pairs_per_prompt
+    def __init__(
+        self, learners: Learners = everyone, pairs_per_prompt: int = 1, square_loss: bool = False
+    ) -> None:
+        """pairs_per_prompt: the most preference pairs from one prompt (or combat). square_loss: SPPO's; the scores of a pair are its win rates."""
+        self._learners, self._pairs_per_prompt, self._square_loss = learners, pairs_per_prompt, square_loss
 
     def folder(self, run: Run, t: int) -> Path:
         return run.iteration(t).training
@@ -91,7 +95,8 @@ class Train(RowPhase):
         jobs = defaultdict[str, list[TrainingJob]](list)
         for item in items:
             model = members[item.key]
-            jobs[model.base].append(_job(run, t, model, pairs, *_tokenizer(engine, model, run)))
+            job = _job(run, t, model, pairs, *_tokenizer(engine, model, run))
+            jobs[model.base].append(_with_square_loss(job, pairs, recipe) if self._square_loss else job)
         close_engine_on_gpu()
         for base, of_base in jobs.items():
             at_once = members_at_once(recipe, base, of_base)
@@ -130,6 +135,15 @@ def _job(
         trust_remote_code=recipe.pool.trust_remote_code,
         threads=recipe.engine.threads,
     )
+
+
+def _with_square_loss(job: TrainingJob, pairs: Sequence[Pair], recipe: Recipe) -> TrainingJob:
+    """`job`, trained by the square loss, with the win rates of `pairs`, which its examples are made of."""
+    rated = (
+        RatedExample(example.prompt_ids, example.chosen_ids, example.rejected_ids, pair.scores)
+        for example, pair in zip(job.examples, pairs, strict=True)
+    )
+    return replace(job, examples=tuple(rated), eta=recipe.baseline.eta)
 
 
 def _progress_to(sink: Sink) -> Callable[[TrainingJob], Progress]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from sparta.errors import SpartaError
 from sparta.store import files
 from sparta.training.adapter_folder import CONFIG, WEIGHTS
-from sparta.training.job import AnyJob, PreferenceExample, SftExample
+from sparta.training.job import AnyJob, PreferenceExample, SftExample, TrainingJob
 
 SEAL = "SEAL.json"
 IDENTITY = "job.json"
@@ -29,13 +29,20 @@ def job_identity(
     digest = hashlib.sha256()
     settings = job.settings.model_dump(mode="json", exclude={"save_updates"}) | {"epochs": job.epochs}
     digest.update(
-        json.dumps([job.base, dtype, job.seed, settings, *_LOOP.get(job.method, ())], sort_keys=True).encode()
+        json.dumps(
+            [job.base, dtype, job.seed, settings, *_LOOP.get(job.method, ()), *_loss(job)], sort_keys=True
+        ).encode()
     )
     for name in (CONFIG, WEIGHTS):
         digest.update(files.sha256_file(job.adapter / name).encode())
     for example in examples:
         digest.update(repr(tuple(vars(example).values())).encode())
     return digest.hexdigest()
+
+
+def _loss(job: AnyJob) -> tuple[float, ...]:
+    """What says which loss the job trains by, if it is not the usual one."""
+    return (job.eta,) if isinstance(job, TrainingJob) and job.eta is not None else ()
 
 
 def open_work(work: Path, identity: str) -> Path | None:

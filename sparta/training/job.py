@@ -42,6 +42,13 @@ class PreferenceExample:
 
 
 @dataclass(frozen=True)
+class RatedExample(PreferenceExample):
+    """A preference pair for the square loss. rates: the win rates of chosen and rejected, from 0 to 1."""
+
+    rates: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class SftExample:
     """A chat in token ids. is_target: for each of them whether it is an answer's, which the loss is on, or context."""
 
@@ -100,6 +107,8 @@ class TrainingJob(_Job):
 
     examples: tuple[PreferenceExample, ...]
     settings: Dpo
+    eta: float | None = None
+    """Train by the square loss of SPPO with this eta, on examples of type RatedExample; None: by DPO's sigmoid loss."""
 
     @property
     def epochs(self) -> int:

@@ -12,7 +12,8 @@ from sparta.training.adapter_folder import CONFIG, WEIGHTS, StartingAdapter
 from sparta.training.adapter_tensors import AdapterTensors
 from sparta.training.checkpoints import KEPT, checkpoints_in, seal
 from sparta.training.dpo_batches import Block
-from sparta.training.job import PreferenceExample, TrainingJob
+from sparta.training.job import PreferenceExample, RatedExample, TrainingJob
+from sparta.training.losses import sigmoid_loss, square_loss
 from sparta.training.runner import SCHEDULES, training_order, warmup_updates
 
 if TYPE_CHECKING:
@@ -105,14 +106,20 @@ class Learner:
     def loss(self, block: Block, chosen: "Tensor", rejected: "Tensor", steps: int) -> "tuple[Tensor, Tensor]":
         """What to run backward from, for one of the `steps` steps of an update; and its share in [loss, reward margin, reward accuracy].
 
-        The loss is -log sigmoid(beta ((log p(chosen) - log p_ref(chosen)) - (log p(rejected) - log p_ref(rejected)))), the mean of the pairs.
+        The loss is the mean over the pairs of `sparta.training.losses.sigmoid_loss`, or of `square_loss` if the job has an eta.
         """
         import torch
 
-        reference = self.reference[list(block.numbers)]
-        rewards = self.job.settings.beta * (torch.stack([chosen, rejected], 1) - reference)
-        margins = rewards[:, 0] - rewards[:, 1]
-        loss = -torch.nn.functional.logsigmoid(margins).mean() / steps
+        ratios = torch.stack([chosen, rejected], 1) - self.reference[list(block.numbers)]
+        beta, eta = self.job.settings.beta, self.job.eta
+        if eta is None:
+            losses = sigmoid_loss(ratios[:, 0], ratios[:, 1], beta)
+        else:
+            rated = [pair.rates for pair in block.pairs if isinstance(pair, RatedExample)]
+            assert len(rated) == len(block.pairs), "the square loss needs win rates"
+            losses = square_loss(ratios[:, 0], ratios[:, 1], torch.tensor(rated, device=ratios.device), eta)
+        loss = losses.mean() / steps
+        margins = beta * (ratios[:, 0] - ratios[:, 1])
         shares = torch.stack([loss, margins.mean() / steps, (margins > 0).float().mean() / steps])
         return self._scaler.scale(loss), shares.detach()
 

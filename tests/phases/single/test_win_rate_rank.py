@@ -134,12 +134,6 @@ def test_a_preference_model_that_is_not_there_is_refused(tmp_path: Path) -> None
         begun(tmp_path, {"kind": "reward", "model": str(tmp_path / "nowhere")})
 
 
-def test_training_without_the_square_loss_is_refused(tmp_path: Path) -> None:
-    recipe = load(write_case(tmp_path, "sppo"), ["engine.kind=hf"])
-    with pytest.raises(SpartaError, match="needs a square loss"):
-        begin_or_continue(StateDir(tmp_path / "state"), recipe)
-
-
 def test_a_preference_model_of_the_hub_is_fetched_with_the_pool_and_missed_where_it_was_not(
     tmp_path: Path,
 ) -> None:
