@@ -4,8 +4,8 @@ Members that are trained at the same time share the base's forward and backward 
 clipping, optimizer, schedule, log and checkpoints. So each ends as it would have alone: on a CPU bit by bit (see `lora_stack`), on a GPU up
 to rounding. The reference's log-probabilities are computed once, before the first update.
 
-The loop is our own: it takes a third of the time of TRL's DPOTrainer for a small base, and TRL cannot train several members. TRL is the measure of
-what comes out: tests hold losses and weights to those of its DPOTrainer.
+The loop is our own: for a small base it takes less than half the processor time of TRL's DPOTrainer, which cannot train several members. TRL is the
+measure of what comes out: tests hold losses and weights to those of its DPOTrainer.
 """
 
 import math
