@@ -95,8 +95,14 @@ def test_as_many_tasks_run_together_as_there_are_gpus_or_as_the_profile_allows(t
 
 def test_every_phase_of_the_method_may_have_a_shape_of_its_own() -> None:
     arrays, steps = sections()
-    assert set(arrays) == {"sft", "generate", "judge", "combat", "train", "evaluate", "grade"}
-    assert set(steps) == {"found", "plan", "merge", "commit"}
+    assert set(arrays) == {
+        *("sft", "generate", "judge", "combat", "train", "evaluate", "grade"),
+        *("sample", "assess", "sample_assess", "compare", "prefer"),
+    }
+    assert set(steps) == {
+        *("found", "plan", "merge", "commit"),
+        *("draw", "rank", "meta_rank", "oppose", "win_rate_rank"),
+    }
 
 
 # --- times
@@ -180,7 +186,7 @@ SHORT = "does not leave signal_seconds (120 s) and a minute more: set "
         ({"phases": {"generat": {}}}, "phases: there is no phase generat; did you mean generate?"),
         (
             {"phases": {"zzz": {}}},
-            "phases: there is no phase zzz; known phases: combat, commit, evaluate, found, generate, grade, judge, merge, plan, sft, train",
+            f"phases: there is no phase zzz; known phases: {', '.join(sorted(chain(*sections())))}",
         ),
         (
             {"phases": {"judge": {"time": 3}}},
@@ -188,13 +194,13 @@ SHORT = "does not leave signal_seconds (120 s) and a minute more: set "
         ),
         (
             {"gpu": {"time": 2}, "phases": {"train": {"time": 60}}},
-            f"generate, judge, combat, evaluate, grade: a time limit of 2 min {SHORT}gpu.time to 4 min or more",
+            f"{', '.join(name for name in sections()[0] if name != 'train')}: a time limit of 2 min {SHORT}gpu.time to 4 min or more",
         ),
         (
             {"cpu": {"time": 1}},
-            f"plan, merge, commit: a time limit of 1 min {SHORT}cpu.time to 4 min",
+            f"{', '.join(sections()[1])}: a time limit of 1 min {SHORT}cpu.time to 4 min",
         ),
-        ({"signal_seconds": 3600}, "plan, merge, commit: a time limit of 60 min does not leave"),
+        ({"signal_seconds": 3600}, f"{', '.join(sections()[1])}: a time limit of 60 min does not leave"),
         ({"gpu": {"time": "2h"}}, "gpu.time: '2h' is not a time: write minutes (90), "),
         ({"gpu": {"time": "-5"}}, "gpu.time: '-5' is not a time: "),
         ({"gpu": {"time": "1:2:3:4"}}, "gpu.time: '1:2:3:4' is not a time: "),
