@@ -279,7 +279,7 @@ def test_mistakes_end_a_job_with_one_sentence(tmp_path: Path, devcluster: Path) 
     for batch, said in (
         (nowhere, f"error: {tmp_path / 'nowhere'} holds no run (no run.json)"),
         *((batch, f"error: {tmp_path} is not a checkout of this project") for batch in elsewhere),
-        (short, "error: a time limit of 2:00 minutes leaves nothing"),
+        (short, "error: a time limit of 2:00 minutes leaves no time"),
     ):
         assert batch.ends() == "FAILED"
         assert batch.text.startswith(said) and batch.text.count("\n") == 1, batch.text
