@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
+from sparta.arena.rules import Preferences
 from sparta.errors import SpartaError
 from sparta.names import quoted
 from sparta.phases.base import Step
@@ -176,24 +177,33 @@ class Rank(Step):
         candidates = complete_candidates(run, t, self._sample)
         votes = votes_by_candidate(run, t, candidates)
         check_judge(run, t, votes.values())
-        rankings, pairs = [], []
+        rankings: list[Ranking] = []
+        pairs: list[Pair] = []
         for draw in read_draws(run, t):
             rows = candidates[draw.draw_id]
             scores = [found.mean for found in votes[draw.draw_id]]
-            choice = best_and_worst([row.answer for row in rows], scores, run.recipe.preferences)
-            rankings.append(
-                Ranking(
-                    draw.draw_id,
-                    tuple(scores),
-                    tuple(len(found.scores) for found in votes[draw.draw_id]),
-                    choice.chosen,
-                    choice.rejected,
-                    choice.reason,
-                )
-            )
-            if choice.chosen is not None and choice.rejected is not None:
-                pairs.append(scored_pair(draw, rows, scores, choice.chosen, choice.rejected))
+            counted = [len(found.scores) for found in votes[draw.draw_id]]
+            ranking, pair = ranked(draw, rows, scores, counted, run.recipe.preferences)
+            rankings.append(ranking)
+            pairs += pair
         write_outcome(run, t, candidates, rankings, pairs, judge_stats(votes.values()))
+
+
+def ranked(
+    draw: Draw,
+    rows: Sequence[Candidate],
+    scores: Sequence[float | None],
+    counted: Sequence[int],
+    preferences: Preferences,
+) -> tuple[Ranking, list[Pair]]:
+    """The ranking of the candidates of `draw`, and its pair if there is one. counted: how many votes or comparisons each score is made of."""
+    choice = best_and_worst([row.answer for row in rows], scores, preferences)
+    ranking = Ranking(
+        draw.draw_id, tuple(scores), tuple(counted), choice.chosen, choice.rejected, choice.reason
+    )
+    if choice.chosen is None or choice.rejected is None:
+        return ranking, []
+    return ranking, [scored_pair(draw, rows, scores, choice.chosen, choice.rejected)]
 
 
 def write_outcome(

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from sparta.errors import SpartaError
 from sparta.phases.base import Step
-from sparta.phases.single.best_and_worst import best_and_worst, undecided
-from sparta.phases.single.rank import complete_candidates, scored_pair, write_outcome
+from sparta.phases.single.best_and_worst import undecided
+from sparta.phases.single.rank import complete_candidates, ranked, write_outcome
 from sparta.phases.single.rows import WIN_RATES, Ranking, WinRates, read_draws
 from sparta.phases.single.sample import Sample
 from sparta.store.disk import present
+from sparta.store.records import Pair
 from sparta.store.run import Run
 from sparta.store.shards import read_shards
 
@@ -42,12 +43,12 @@ class WinRateRank(Step):
         candidates = complete_candidates(run, t, self._sample)
         folder: Path = run.iteration(t).root / WIN_RATES
         known = read_shards(folder, WinRates)
-        rankings, pairs = [], []
+        rankings: list[Ranking] = []
+        pairs: list[Pair] = []
         for draw in read_draws(run, t):
             rows = candidates[draw.draw_id]
-            answers = [row.answer for row in rows]
             rates: list[float | None]
-            if undecided(answers):
+            if undecided([row.answer for row in rows]):
                 rates, counted = [None for _ in rows], [0 for _ in rows]
             elif draw.draw_id in known:
                 rates, counted = win_rates(known[draw.draw_id].probabilities)
@@ -55,17 +56,7 @@ class WinRateRank(Step):
                 raise SpartaError(
                     f"{folder} lacks {draw.draw_id}: the comparison is not complete, launch the run again to continue it"
                 )
-            choice = best_and_worst(answers, rates, run.recipe.preferences)
-            rankings.append(
-                Ranking(
-                    draw.draw_id,
-                    tuple(rates),
-                    tuple(counted),
-                    choice.chosen,
-                    choice.rejected,
-                    choice.reason,
-                )
-            )
-            if choice.chosen is not None and choice.rejected is not None:
-                pairs.append(scored_pair(draw, rows, rates, choice.chosen, choice.rejected))
+            ranking, pair = ranked(draw, rows, rates, counted, run.recipe.preferences)
+            rankings.append(ranking)
+            pairs += pair
         write_outcome(run, t, candidates, rankings, pairs)
