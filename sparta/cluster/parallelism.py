@@ -7,7 +7,7 @@ from typing import NamedTuple
 from sparta.cluster.sharding import shard_items
 from sparta.cluster.throughput import Rates, rates_of
 from sparta.phases.base import Phase, WorkItem
-from sparta.recipes.schema import Cluster
+from sparta.recipes.cluster import Cluster
 from sparta.store.run import Run
 
 

@@ -23,9 +23,9 @@ from sparta.phases.generate import Generate
 from sparta.phases.judge import Judge
 from sparta.phases.merge import Merge
 from sparta.phases.train import Train
+from sparta.recipes.cluster import Cluster
 from sparta.recipes.engine import EngineSettings
 from sparta.recipes.load import adjust
-from sparta.recipes.schema import Cluster
 from sparta.status.forecast import forecasts
 from sparta.store import files
 from sparta.store.run import Run
