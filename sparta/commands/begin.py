@@ -10,7 +10,7 @@ import msgspec
 
 from sparta.engines.factory import check_engine
 from sparta.errors import SpartaError
-from sparta.evaluation.holdout_log import accesses_so_far, holdout_log_file, require_seal, seal_file
+from sparta.evaluation.holdout_log import holdout_log_file, seal_file
 from sparta.methods.registry import method_of
 from sparta.names import quoted
 from sparta.phases.init_pool import InitPool
@@ -19,15 +19,16 @@ from sparta.pool.expert_data import gather_sft_data
 from sparta.pool.members import references
 from sparta.recipes.schema import Recipe
 from sparta.store import files
-from sparta.store.disk import present
 from sparta.store.guard import require_ours
 from sparta.store.layout import StateAfter, StateDir
 from sparta.store.manifest import verify
+from sparta.store.proved import Proved
 from sparta.store.records import Instruction
 from sparta.store.run import Run, refuse_lost_run
 from sparta.store.temporaries import is_temporary
 from sparta.tasks.base import Item
 from sparta.tasks.registry import task_named
+from sparta.verify.begun import problems_of_run, require_frozen_recipe
 
 
 def gather(recipe: Recipe) -> list[Instruction]:
@@ -108,12 +109,14 @@ def prepare_begin(state: StateDir, recipe: Recipe) -> NewRun:
 
 @dataclass(frozen=True)
 class Continuation(Opening):
-    """An existing run that continues. frozen: the run as opened, with its recipe so far."""
+    """An existing run that continues. frozen: the run as opened, with its recipe so far. proved: its files that were checked."""
 
     run: Run
     frozen: Run
+    proved: Proved
 
     def carry_out(self, say: Callable[[str], None]) -> Run:
+        self.proved.save()
         self.frozen.refreeze(self.run.recipe)
         return self.frozen
 
@@ -125,11 +128,11 @@ def prepare_continue(run: Run, recipe: Recipe | None) -> Continuation:
     or where the state was edited.
     """
     require_same_recipe(run, recipe)
-    check_state(run)
+    proved = check_state(run)
     last = run.state.last_committed()
     if recipe is not None and last is not None:
         check_changes(run, recipe, last)
-    return Continuation(Run(run.state, recipe or run.recipe, run.info), run)
+    return Continuation(Run(run.state, recipe or run.recipe, run.info), run, proved)
 
 
 def check_changes(run: Run, recipe: Recipe, t: int) -> None:
@@ -164,29 +167,17 @@ def _check_evaluation(recipe: Recipe) -> None:
             own.items(split, data)
 
 
-def check_state(run: Run, upto: int | None = None) -> None:
-    """Verify the committed state, up to iteration `upto` if given. Raises SpartaError naming the first file that is missing or was changed."""
-    for path, digest in (
-        (run.state.instructions, run.info.instructions_sha256),
-        *([(run.state.sft_data, run.info.lessons_sha256)] if run.info.lessons_sha256 else []),
-        *([(run.state.gold, run.info.gold_sha256)] if run.info.gold_sha256 else []),
-    ):
-        if not present(path) or files.sha256_file(path) != digest:
-            raise SpartaError(
-                f"{path} is missing or was changed since the run began: restore it, or start a new run with another --state"
-            )
-    require_frozen_recipe(run)
-    _require_init_pool(run)
-    verify_chain(run, upto)
-    if run.info.day:
-        # Version 0.1.0 knew neither days nor seals.
-        require_seal(run.state)
-    accesses_so_far(run.state)
+def check_state(run: Run, upto: int | None = None) -> Proved:
+    """Verify the committed state, up to iteration `upto` if given. Raises SpartaError naming the first file that is missing or was changed.
 
-
-def verify_chain(run: Run, upto: int | None = None) -> None:
-    """Check the committed iterations of `run`, or those up to `upto`; see `sparta.store.manifest.verify`."""
-    verify(run.state, run.info.genesis, upto, method_of(run.recipe).row_types(run))
+    Committed files that an earlier check has read, and that were not touched since, are not read again. Returns all that are proved now, to be
+    saved by the holder of the lock.
+    """
+    for problem in problems_of_run(run):
+        raise problem
+    proved = Proved(run.state)
+    verify(run.state, run.info.genesis, upto, method_of(run.recipe).row_types(run), proved)
+    return proved
 
 
 def scored_paths(state: StateDir) -> list[Path]:
@@ -221,25 +212,6 @@ def occupied(state: StateDir, upto: int) -> bool:
         and not (path == state.evals and scored_paths(state) == [])
         for path in state.root.iterdir()
     )
-
-
-def require_frozen_recipe(run: Run) -> None:
-    """Raises SpartaError where recipe.yaml was edited after the run began."""
-    if run.recipe.hash != run.info.recipe_hash:
-        raise SpartaError(
-            f"{run.state.recipe_yaml} was changed since the run began: restore it, or start a new run with another --state"
-        )
-
-
-def _require_init_pool(run: Run) -> None:
-    """Raises SpartaError where the initial pool was lost: a rebuilt one may differ from the one that produced the later rows."""
-    zero = run.iteration(0)
-    was_there = not run.recipe.pool.experts or max(run.state.iterations(), default=0) > 0
-    if was_there and not present(zero.manifest):
-        raise SpartaError(
-            f"{zero.root}, the run's initial pool, is missing or has no {zero.manifest.name}: restore it from a copy, or start a new run "
-            "with another --state"
-        )
 
 
 def require_same_recipe(run: Run, recipe: Recipe | None) -> None:

@@ -106,7 +106,7 @@ def score(request: EvaluateRequest, screen: Screen) -> dict[str, TaskScores]:
     run = Run.open(state)  # before the lock, which writes
     with RunLock(state, screen.say) as lock:
         clear_abandoned(state)
-        check_state(run)
+        check_state(run).save()
         # For this process only: it does not change where the run itself is launched.
         run.recipe = adjust(run.recipe, settings_for(request.cluster, request.profile, run.recipe))
         todo = plan_evaluation(run, request)

@@ -15,7 +15,6 @@ from sparta.commands.begin import (
     check_changes,
     check_state,
     occupied,
-    require_frozen_recipe,
     require_same_recipe,
     scored_paths,
     set_aside,
@@ -31,23 +30,26 @@ from sparta.store.disk import present
 from sparta.store.layout import IterationDir, StateAfter, StateDir
 from sparta.store.manifest import FileEntry, read_manifest
 from sparta.store.process import slurm_restarts
+from sparta.store.proved import Proved
 from sparta.store.run import Run, refuse_lost_run
+from sparta.verify.begun import require_frozen_recipe
 
 
 @dataclass(frozen=True)
 class Resumption(Opening):
-    """A run rolled back to the end of iteration t. frozen: the run as opened, with its recipe so far."""
+    """A run rolled back to the end of iteration t. frozen: the run as opened, with its recipe so far. proved: its files that were checked."""
 
     run: Run
     frozen: Run
     t: int
+    proved: Proved
 
     def carry_out(self, say: Callable[[str], None]) -> Run:
         """Restore the run as it was after iteration t; everything later is moved to superseded/."""
         run, state = self.frozen, self.frozen.state
         later, scores = _later(run, self.t), _scores_of_later(run, self.t)
         # Tasks may have been started since the first check.
-        _require_idle(run, later, bool(scores))
+        require_idle(run, later, bool(scores))
         # Scores first: they name checkpoints by iteration and model only, so they must not outlive those. Then the latest iteration first, so
         # that a kill in between leaves a valid, shorter run.
         iterations = [path for n in later for path in _of_iteration(state, n)]
@@ -56,6 +58,7 @@ class Resumption(Opening):
         if job := os.environ.get("SLURM_JOB_ID"):
             files.write_json(state.jobs / "returned.json", ResumePlan(job, self.t))
         run.refreeze(self.run.recipe)
+        self.proved.save()
         return run
 
 
@@ -63,11 +66,11 @@ def prepare_resume(run: Run, t: int, recipe: Recipe | None) -> Resumption:
     """Roll `run` back to the end of iteration t and continue with `recipe` (None: its own). Raises SpartaError where that is not possible."""
     require_committed(run, t)
     require_same_recipe(run, recipe)
-    check_state(run, upto=t)
-    _require_idle(run, _later(run, t), bool(_scores_of_later(run, t)))
+    proved = check_state(run, upto=t)
+    require_idle(run, _later(run, t), bool(_scores_of_later(run, t)))
     recipe = recipe or run.recipe
     check_changes(run, recipe, t)
-    return Resumption(Run(StateAfter(run.state.root, run.state, t), recipe, run.info), run, t)
+    return Resumption(Run(StateAfter(run.state.root, run.state, t), recipe, run.info), run, t, proved)
 
 
 def _later(run: Run, t: int) -> list[int]:
@@ -219,7 +222,7 @@ def _copy_iteration(source: IterationDir, target: IterationDir, own: Mapping[str
             )
 
 
-def _require_idle(run: Run, iterations: Sequence[int], scores: bool) -> None:
+def require_idle(run: Run, iterations: Sequence[int], scores: bool) -> None:
     """Raises SpartaError where tasks of `iterations` still run: they would write into the iterations that replace these. scores: check tasks
     that score checkpoints, too.
     """

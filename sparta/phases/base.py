@@ -271,6 +271,8 @@ class Step(Phase):
 
     device = "cpu"
     is_array = False
+    derives: ClassVar[bool] = True
+    """Whether its files follow from rows and earlier files alone, so that they can be checked by doing it again."""
 
     @abstractmethod
     def done(self, run: Run, t: int) -> bool:

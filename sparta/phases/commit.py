@@ -25,6 +25,7 @@ class Commit(Step):
 
     name = "commit"
     light = True
+    derives = False
 
     def __init__(
         self,
@@ -39,16 +40,8 @@ class Commit(Step):
 
     def execute(self, run: Run, t: int) -> None:
         iteration = run.iteration(t)
-        before = run.pool(t - 1)
-        learners = self._learners(run, t)
-        rows = trained(run, t, learners, Trained)
-        members = []
-        for name, member in before.items():
-            if name in learners:
-                adapter = str(iteration.adapter(name).relative_to(run.state.root))
-                member = Member(name, member.base, adapter, rows[name].sha256)
-            members.append(member)
-        files.write_json(iteration.pool, members)
+        rows = trained(run, t, self._learners(run, t), Trained)
+        files.write_json(iteration.pool, pool_after(run, t, rows))
         _note_training(iteration.stats, rows.values(), tokens_of(iteration, self._rows))
         commit(
             iteration,
@@ -56,6 +49,17 @@ class Commit(Step):
             files=[iteration.pool, *(iteration.root / name for name in self._files)],
             rows=self._rows,
         )
+
+
+def pool_after(run: Run, t: int, rows: Mapping[str, Trained]) -> list[Member]:
+    """M^t: that of the iteration before, with the adapters of the members that learned. rows: of their trainings, by name."""
+    members = []
+    for name, member in run.pool(t - 1).items():
+        if name in rows:
+            adapter = str(run.iteration(t).adapter(name).relative_to(run.state.root))
+            member = Member(name, member.base, adapter, rows[name].sha256)
+        members.append(member)
+    return members
 
 
 def _note_training(path: Path, rows: Collection[Trained], tokens: TokenCounts) -> None:

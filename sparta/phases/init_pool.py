@@ -16,6 +16,7 @@ from sparta.store.stats import IterationStats
 class InitPool(Step):
     name = "found"
     light = True
+    derives = False
 
     def done(self, run: Run, t: int) -> bool:
         return present(run.iteration(t).manifest)

@@ -37,7 +37,7 @@ def everyone(run: Run, t: int) -> Sequence[str]:
 def trained(run: Run, t: int, names: Iterable[str], kind: type[_Row]) -> dict[str, _Row]:
     """The rows of iteration t's trainings of the models `names`. Raises SpartaError where one is missing, or its adapter is not what it made."""
     iteration = run.iteration(t)
-    rows = read_shards(iteration.training, kind)
+    rows, names = read_shards(iteration.training, kind), tuple(names)
     for name in names:
         folder = iteration.adapter(name)
         if name not in rows or not folder.is_dir():
@@ -49,7 +49,7 @@ def trained(run: Run, t: int, names: Iterable[str], kind: type[_Row]) -> dict[st
                 f"{folder} is not what training of {name} made: remove the folder and its line in {iteration.training}, then launch the run "
                 "again to train it anew"
             )
-    return rows
+    return {name: rows[name] for name in names}
 
 
 class Train(RowPhase):
@@ -62,7 +62,7 @@ class Train(RowPhase):
         self, learners: Learners = everyone, pairs_per_prompt: int = 1, square_loss: bool = False
     ) -> None:
         """pairs_per_prompt: the most preference pairs from one prompt (or combat). square_loss: SPPO's; the scores of a pair are its win rates."""
-        self._learners, self._pairs_per_prompt, self._square_loss = learners, pairs_per_prompt, square_loss
+        self._learners, self._pairs_per_prompt, self.square_loss = learners, pairs_per_prompt, square_loss
 
     def folder(self, run: Run, t: int) -> Path:
         return run.iteration(t).training
@@ -96,7 +96,7 @@ class Train(RowPhase):
         for item in items:
             model = members[item.key]
             job = _job(run, t, model, pairs, *_tokenizer(engine, model, run))
-            jobs[model.base].append(_with_square_loss(job, pairs, recipe) if self._square_loss else job)
+            jobs[model.base].append(_with_square_loss(job, pairs, recipe) if self.square_loss else job)
         close_engine_on_gpu()
         for base, of_base in jobs.items():
             at_once = members_at_once(recipe, base, of_base)

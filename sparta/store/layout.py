@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from sparta.errors import SpartaError
 from sparta.names import MODEL_NAME, check_model_name
@@ -150,7 +150,15 @@ class StateDir:
         return EvaluationDir(self.evals / task / split)
 
     def inside(self, relative: str) -> Path:
-        """Resolve a path that a file of the state gives relative to the state, such as an adapter in pool.json."""
+        """Resolve a path that a file of the state gives relative to the state, such as an adapter in pool.json.
+
+        Raises SpartaError where it leads out of the state.
+        """
+        path = PurePosixPath(relative)
+        if path.is_absolute() or ".." in path.parts:
+            raise SpartaError(
+                f"a file of {self.root} names {relative!r}, which is outside of it: restore the file from a copy"
+            )
         return self.root / relative
 
     def iteration(self, t: int) -> IterationDir:

@@ -5,9 +5,9 @@ shards the set of rows instead of the files. Measurements are not covered: stats
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import NoReturn
 
 import msgspec
 
@@ -16,6 +16,7 @@ from sparta.names import quoted
 from sparta.store import files as whole
 from sparta.store.disk import opened, present
 from sparta.store.layout import IterationDir, StateDir
+from sparta.store.proved import Proved
 from sparta.store.records import SCHEMA_VERSION, Response, Row, Trained, TrainedExpert, Vote
 from sparta.store.shards import RowsEntry, ShardReader, rows_digest, shard_files
 
@@ -95,54 +96,111 @@ def verify(
     recipe_hash: str,
     upto: int | None = None,
     row_types: Mapping[str, type[Row]] = ROW_TYPES,
+    proved: Proved | None = None,
 ) -> None:
-    """Check every committed iteration, or those up to `upto`: the chain of manifests, every file, every set of rows.
+    """Check every committed iteration, or those up to `upto`, see `problems_of`.
 
-    Every iteration before the last one that has begun must have its manifest.
+    Every iteration before the last one that has begun must have its manifest. A run without commits is valid.
 
-    row_types: the row type of each folder of shards, by name, from iteration 1 on; a method may have its own.
-
-    Raises SpartaError naming the first file that is missing or was changed, and the remedy. A run without commits is valid.
+    Raises SpartaError naming the first file that is missing or was changed, and the remedy.
     """
-    last = _last_to_verify(state) if upto is None else upto
+    last = last_to_verify(state) if upto is None else upto
     for t in range(last + 1):
-        iteration = state.iteration(t)
-        if not present(iteration.manifest):
-            _reject(iteration, f"{iteration.manifest} is missing")
-        manifest = read_manifest(iteration)
-        if manifest.iteration != t:
-            _reject(
-                iteration, f"{iteration.manifest} is the manifest of iteration {manifest.iteration}, not {t}"
-            )
-        if manifest.parent != parent_hash(state, t, recipe_hash):
-            _reject(iteration, _broken_chain(state, t))
-        for name, entry in manifest.files.items():
-            _verify_file(iteration, name, entry)
-        for name in _adapter_files(iteration):
-            if name not in manifest.files:
-                _reject(iteration, f"{iteration.root / name} was added after the commit")
-        for name, rows in manifest.rows.items():
-            _verify_rows(iteration, name, rows, row_types if t else INIT_POOL_ROW_TYPES)
+        for problem in problems_of(state, t, recipe_hash, row_types, proved):
+            raise problem
 
 
-def _last_to_verify(state: StateDir) -> int:
+def problems_of(
+    state: StateDir,
+    t: int,
+    recipe_hash: str,
+    row_types: Mapping[str, type[Row]] = ROW_TYPES,
+    proved: Proved | None = None,
+) -> Iterator[SpartaError]:
+    """What is wrong with the committed iteration t, one error with its remedy for each: its place in the chain of manifests, every file, every
+    set of rows.
+
+    recipe_hash: parent of iteration 0, see `parent_hash`. row_types: the row type of each folder of shards, by name, from iteration 1 on; a method
+    may have its own. proved: files that need not be read again if they have not been touched since; what is right is added to it.
+    """
+    iteration = state.iteration(t)
+    try:
+        manifest = _manifest_in_chain(state, t, recipe_hash)
+    except SpartaError as error:
+        yield error
+        return
+    types = row_types if t else INIT_POOL_ROW_TYPES
+    for name, entry in manifest.files.items():
+        yield from _problem(proved, iteration, name, entry, partial(_verify_file, iteration, name, entry))
+    for name in _adapter_files(iteration):
+        if name not in manifest.files:
+            yield _refusal(iteration, f"{iteration.root / name} was added after the commit")
+    for name, rows in manifest.rows.items():
+        yield from _problem(
+            proved, iteration, name, rows, partial(_verify_rows, iteration, name, rows, types)
+        )
+
+
+def _problem(
+    proved: Proved | None,
+    iteration: IterationDir,
+    name: str,
+    entry: FileEntry | RowsEntry,
+    check: Callable[[], None],
+) -> Iterator[SpartaError]:
+    """The error of `check`, if it raises one. It is not run if `proved` says that nothing has changed since it was."""
+    path = iteration.root / name
+    try:
+        _require_inside(iteration, name)
+        if proved is None:
+            check()
+        elif not proved.holds(path, entry):
+            with proved.proving(path, entry):
+                check()
+    except SpartaError as error:
+        yield error
+
+
+def _manifest_in_chain(state: StateDir, t: int, recipe_hash: str) -> Manifest:
+    """The manifest of iteration t. Raises SpartaError where it is missing, or does not follow that of the iteration before."""
+    iteration = state.iteration(t)
+    if not present(iteration.manifest):
+        raise _refusal(iteration, f"{iteration.manifest} is missing")
+    manifest = read_manifest(iteration)
+    if manifest.iteration != t:
+        raise _refusal(
+            iteration, f"{iteration.manifest} is the manifest of iteration {manifest.iteration}, not {t}"
+        )
+    if t and not present(state.iteration(t - 1).manifest):
+        raise _refusal(
+            iteration, f"{state.iteration(t - 1).manifest}, which {iteration.manifest} follows, is missing"
+        )
+    if manifest.parent != parent_hash(state, t, recipe_hash):
+        raise _refusal(iteration, _broken_chain(state, t))
+    return manifest
+
+
+def last_to_verify(state: StateDir) -> int:
     """The last iteration that is committed, or was; -1 where none is."""
     before_the_last = max(state.iterations(), default=0) - 1
     committed = state.last_committed()
     return max(before_the_last, -1 if committed is None else committed)
 
 
-def _verify_file(iteration: IterationDir, name: str, entry: FileEntry) -> None:
+def _require_inside(iteration: IterationDir, name: str) -> None:
     relative = PurePosixPath(name)
     if relative.is_absolute() or ".." in relative.parts:
-        _reject(iteration, f"{iteration.manifest} names the file {name!r}, which is outside of the iteration")
+        raise _refusal(iteration, f"{iteration.manifest} names {name!r}, which is outside of the iteration")
+
+
+def _verify_file(iteration: IterationDir, name: str, entry: FileEntry) -> None:
     path = iteration.root / name
     if not present(path):
-        _reject(iteration, f"{path} is missing")
+        raise _refusal(iteration, f"{path} is missing")
     with whole.os_errors_named(path):
         size = path.stat().st_size
     if size != entry.bytes or whole.sha256_file(path) != entry.sha256:
-        _reject(iteration, f"{path} was changed after the commit")
+        raise _refusal(iteration, f"{path} was changed after the commit")
 
 
 def _verify_rows(
@@ -150,19 +208,21 @@ def _verify_rows(
 ) -> None:
     of = types.get(name)
     if of is None:
-        _reject(iteration, f"{iteration.manifest} names rows {name!r}, which this version does not know")
+        raise _refusal(
+            iteration, f"{iteration.manifest} names rows {name!r}, which this version does not know"
+        )
     folder = iteration.root / name
     try:
         found = rows_digest(ShardReader(folder, of))
     except SpartaError as error:
         # Drop the reader's advice to delete a line: it applies only to iterations that are not committed.
         what = str(error).partition(": delete ")[0]
-        _reject(iteration, f"{what}{_touched_since(iteration, folder)}", error)
+        raise _refusal(iteration, f"{what}{_touched_since(iteration, folder)}") from error
     if found != expected:
         count = (
             "" if found.count == expected.count else f" ({found.count} rows, {expected.count} were committed)"
         )
-        _reject(
+        raise _refusal(
             iteration,
             f"the rows of {folder} were changed after the commit{count}{_touched_since(iteration, folder)}",
         )
@@ -183,8 +243,8 @@ def _broken_chain(state: StateDir, t: int) -> str:
     return f"{manifest} does not follow {state.iteration(t - 1).manifest}: one of the two was changed or is of another run"
 
 
-def _reject(iteration: IterationDir, what: str, cause: Exception | None = None) -> NoReturn:
-    raise SpartaError(f"{what[0].upper()}{what[1:]}: {_remedy(iteration)}.") from cause
+def _refusal(iteration: IterationDir, what: str) -> SpartaError:
+    return SpartaError(f"{what[0].upper()}{what[1:]}: {_remedy(iteration)}.")
 
 
 def _remedy(iteration: IterationDir) -> str:

@@ -237,11 +237,11 @@ class _Digests:
         """True: a new key. False: the same row again. None: a different row for a known key."""
         fresh = len(self._places)
         place = self._places.setdefault(_key_hash(row), fresh)
-        row_hash = _row_hash(row)
+        digest = row_hash(row)
         if place == fresh:
-            self._hashes += row_hash
+            self._hashes += digest
             return True
-        return False if self._hashes[place * _ROW_BYTES : (place + 1) * _ROW_BYTES] == row_hash else None
+        return False if self._hashes[place * _ROW_BYTES : (place + 1) * _ROW_BYTES] == digest else None
 
     def entry(self) -> RowsEntry:
         """Count and digest of the rows added. Call it last: it drops the keys to free memory for sorting."""
@@ -258,7 +258,8 @@ def _key_hash(row: Row) -> bytes:
     return hashlib.blake2b(row.key.encode(), digest_size=_KEY_BYTES).digest()
 
 
-def _row_hash(row: Row) -> bytes:
+def row_hash(row: Row) -> bytes:
+    """SHA-256 of a row without MEASUREMENTS and without fields at their default."""
     record = cast(Record, row)
     fields = msgspec.structs.asdict(record)
     for name in (*MEASUREMENTS, *left_out(record)):

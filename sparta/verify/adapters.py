@@ -1,0 +1,121 @@
+"""The pool of an iteration: its members follow from those before and from the trainings, and their adapters are what was recorded."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from sparta.engines.adapter_check import check_adapter
+from sparta.engines.weight_files import tensors_in
+from sparta.errors import SpartaError
+from sparta.phases.base import Phase
+from sparta.phases.commit import pool_after
+from sparta.phases.train import Train, trained
+from sparta.pool.members import locate
+from sparta.store import files, standings
+from sparta.store.records import Member, Trained
+from sparta.store.run import Run
+from sparta.training.adapter_folder import WEIGHTS
+from sparta.verify.finding import Finding, errors_into
+
+CHECK = "pool"
+FIRST_LOSS_TOLERANCE = 0.02
+"""Nats that the first loss may differ from ln 2: in bfloat16 the log-probabilities of a long response are off by hundredths."""
+
+
+def findings_in_initial_pool(run: Run) -> Iterator[Finding]:
+    """What is wrong with M^0: its adapters, and the standings that every run begins with."""
+    zero = run.iteration(0)
+    if standings.at_end(run, 0) != standings.initial(run):
+        yield Finding(
+            CHECK,
+            f"{zero.standing} has not the standings that a run of this recipe begins with: restore it from a copy",
+            0,
+        )
+    for member in run.pool(0).values():
+        folder = run.state.inside(member.adapter)
+        if files.sha256_tree(folder) != member.sha256:
+            yield Finding(
+                CHECK, f"{folder} is not the adapter that {zero.pool} records: restore it from a copy", 0
+            )
+    yield from _findings_in_weights(run, 0)
+
+
+def findings_in_pool(run: Run, t: int, learners: Sequence[str], phases: Sequence[Phase]) -> Iterator[Finding]:
+    """What is wrong with M^t, t >= 1. learners: the members that learned."""
+    found: list[Finding] = []
+    with errors_into(found, CHECK, t):
+        rows = trained(run, t, learners, Trained)
+        if list(run.pool(t).values()) != pool_after(run, t, rows):
+            yield Finding(
+                CHECK,
+                f"{run.iteration(t).pool} does not follow from the pool before and the trainings: restore it from a copy",
+                t,
+            )
+        if not any(isinstance(phase, Train) and phase.square_loss for phase in phases):
+            yield from _first_losses(rows.values(), t)
+    yield from found
+    yield from _findings_in_weights(run, t)
+
+
+def _first_losses(rows: Iterable[Trained], t: int) -> Iterator[Finding]:
+    """DPO begins where model and reference are equal, so that the first loss is ln 2."""
+    for row in rows:
+        if (
+            row.pairs
+            and row.first_loss is not None
+            and abs(row.first_loss - math.log(2)) > FIRST_LOSS_TOLERANCE
+        ):
+            yield Finding(
+                CHECK,
+                f"the training of {row.model} began at a loss of {row.first_loss:.4f} instead of ln 2 = {math.log(2):.4f}: its reference was not its "
+                "own adapter of the iteration before; go back to that iteration with --resume",
+                t,
+            )
+
+
+def _findings_in_weights(run: Run, t: int) -> Iterator[Finding]:
+    """Every adapter that iteration t made: of the shapes of the one it began from, all numbers finite, and made for its base."""
+    before = run.pool(t - 1) if t else {}
+    made: dict[str, Member] = {}
+    for member in run.pool(t).values():
+        if member.name not in before or before[member.name].adapter != member.adapter:
+            made.setdefault(member.adapter, member)
+    # Adapters of the scripted engine are no LoRA.
+    real = run.recipe.engine.kind != "scripted"
+    for member in made.values():
+        found: list[Finding] = []
+        with errors_into(found, CHECK, t):
+            folder = run.state.inside(member.adapter)
+            if real:
+                _require_usable(run, member, folder, before.get(member.name))
+        yield from found
+
+
+def _require_usable(run: Run, member: Member, folder: Path, before: Member | None) -> None:
+    base = Path(locate(member.base, run.recipe.pool.folder))
+    if base.is_dir():
+        check_adapter(folder, base)
+    if before is not None:
+        _require_same_tensors(folder, run.state.inside(before.adapter))
+    _require_finite(folder / WEIGHTS)
+
+
+def _require_same_tensors(folder: Path, before: Path) -> None:
+    if before.is_dir() and tensors_in(folder / WEIGHTS) != tensors_in(before / WEIGHTS):
+        raise SpartaError(
+            f"{folder} has other tensors than {before}, which it was trained from: restore it from a copy"
+        )
+
+
+def _require_finite(path: Path) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with files.os_errors_named(path), safe_open(path, framework="pt") as file:
+            bad = next((name for name in file.keys() if not file.get_tensor(name).isfinite().all()), None)  # noqa: SIM118
+    except SafetensorError as error:
+        raise SpartaError(f"{path} cannot be loaded ({error}): restore it from a copy") from error
+    if bad is not None:
+        raise SpartaError(
+            f"{path} has numbers that are not finite, in {bad}: go back to the iteration before with --resume"
+        )

@@ -1,0 +1,126 @@
+"""Evaluations: the grades of answers and the scores of the summary, computed again from the answers on disk."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import get_args
+
+from sparta.evaluation.answer import Answers, checkpoint_name
+from sparta.evaluation.items import items_file, items_of
+from sparta.evaluation.scores import scores
+from sparta.evaluation.selection import best, mean_of
+from sparta.evaluation.summary import TaskScores, format_of_scores, read_summary, summary_file
+from sparta.store.disk import present
+from sparta.store.records import Answer
+from sparta.store.run import Run
+from sparta.store.shard_lines import lines_to_mend
+from sparta.store.shards import iter_shards
+from sparta.tasks.base import Item, Split, Task
+from sparta.tasks.registry import task_named
+from sparta.verify.finding import Finding, counted, errors_into
+
+CHECK = "evaluation"
+
+
+def evaluated(run: Run) -> list[tuple[str, Split]]:
+    """The tasks and splits that checkpoints of the run were scored on."""
+    if not run.state.evals.is_dir():
+        return []
+    splits: tuple[Split, ...] = get_args(Split)
+    return [
+        (folder.name, split)
+        for folder in sorted(run.state.evals.iterdir())
+        for split in splits
+        if folder.is_dir() and present(items_file(run, folder.name, split))
+    ]
+
+
+def answer_folders(run: Run) -> list[Path]:
+    """The folders of answers in the recipe's prompt format, of all that was scored."""
+    return [Answers(task, split, ()).folder(run) for task, split in evaluated(run)]
+
+
+def findings_in_answers(run: Run, task: str, split: Split) -> Iterator[Finding]:
+    """Answers on `split` that are malformed, contradict each other, or have other grades than their text gets."""
+    found: list[Finding] = []
+    with errors_into(found, CHECK):
+        known = task_named(task, run.recipe.data)
+        folder = Answers(task, split, ()).folder(run)
+        lines = lines_to_mend(folder, Answer)
+        for line in lines.broken:
+            yield Finding(
+                CHECK, f"{line} is not a valid answer ({line.error}): delete the line, and score again"
+            )
+        for key, places in lines.differing.items():
+            yield Finding(
+                CHECK,
+                f"{' and '.join(map(str, places))} are different answers for {key}: delete all of them, and score again",
+            )
+        if not lines.broken and not lines.differing:
+            items = {item.item_id: item for item in items_of(run, task, split)}
+            wrong = [row.key for row in iter_shards(folder, Answer) if _is_graded_wrong(known, items, row)]
+            if wrong:
+                yield Finding(
+                    CHECK,
+                    f"{folder} has {counted(len(wrong), 'answer')} with other grades than the text gets, {wrong[0]} the first: the lines were changed, "
+                    "or graded by another version; delete them and score again",
+                )
+    yield from found
+
+
+def _is_graded_wrong(task: Task, items: Mapping[str, Item], row: Answer) -> bool:
+    item = items.get(row.item_id)
+    if item is None or not row.answered or row.finish_reason == "prompt_too_long":
+        return False
+    if task.likelihood:
+        logs = dict(zip(item.choices, row.choice_logs, strict=True))
+        return task.score_likelihoods(item, logs) != row.grades
+    return task.grade(item, row.text) != row.grades
+
+
+def findings_in_summary(run: Run) -> Iterator[Finding]:
+    """Scores and choices in summary.json that do not follow from answers and grades."""
+    found: list[Finding] = []
+    with errors_into(found, CHECK):
+        for task, recorded in read_summary(run.state).tasks.items():
+            with errors_into(found, CHECK):
+                yield from _findings_in_task(run, task, recorded)
+    yield from found
+
+
+def _findings_in_task(run: Run, task: str, recorded: TaskScores) -> Iterator[Finding]:
+    judged = any(metric.rubric for metric in task_named(task, run.recipe.data).metrics)
+    if recorded.prompt_format not in {format_of_scores(run, task, judged=each) for each in {judged, False}}:
+        yield Finding(
+            CHECK,
+            f"the scores of {task} are of another prompt format ({recorded.prompt_format}) than the recipe's, and were not computed again",
+            wrong=False,
+        )
+        return
+    metric, path = recorded.metrics[0].name, summary_file(run.state)
+    if recorded.validation:
+        made = scores(run, "validation", task, metric, tuple(recorded.validation))
+        means = {name: mean_of(made[name]) for name in recorded.validation}
+        for name, value in recorded.validation.items():
+            if means[name].value != value or means[name].ungraded != recorded.ungraded.get(name):
+                yield Finding(
+                    CHECK,
+                    f"{path} has {value} for {name} on {task} validation, and its answers give {means[name].value}: score again",
+                )
+        for choice in recorded.choices:
+            if choice.chosen_on == task:
+                # In the order in which a tie is decided.
+                names = [checkpoint_name(run, t, model) for t in choice.iterations for model in run.models]
+                among = {name: means[name] for name in names}
+                if best(task, choice.what, among) != (choice.checkpoint, choice.validation):
+                    yield Finding(
+                        CHECK,
+                        f"{path} names {choice.checkpoint} as the {choice.what} on {task}, and it is not: score again",
+                    )
+    for choice in recorded.choices:
+        for name, interval in choice.test.items():
+            tested = mean_of(scores(run, "test", task, name, (choice.checkpoint,))[choice.checkpoint])
+            if (tested.value, tested.ungraded) != (interval.mean, interval.ungraded):
+                yield Finding(
+                    CHECK,
+                    f"{path} has {interval.mean} for {choice.checkpoint} on {task} test by {name}, and its answers give {tested.value}: score again",
+                )
