@@ -110,7 +110,7 @@ def _findings_in_task(run: Run, task: str, recorded: TaskScores) -> Iterator[Fin
             if choice.chosen_on == task:
                 # In the order in which a tie is decided.
                 names = [checkpoint_name(run, t, model) for t in choice.iterations for model in run.models]
-                among = {name: means[name] for name in names}
+                among = {name: means[name] for name in names if name in means}
                 if best(task, choice.what, among) != (choice.checkpoint, choice.validation):
                     yield Finding(
                         CHECK,
