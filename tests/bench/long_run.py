@@ -40,7 +40,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         recipe = write_recipe(
-            place, models=args.models, combats=args.combats, prompts=2 * args.combats, iterations=args.iterations
+            place,
+            models=args.models,
+            combats=args.combats,
+            prompts=2 * args.combats,
+            iterations=args.iterations,
         )
         state = place / "state"
         launch = command("launch", "--recipe", recipe, "--state", state, "--iters")
