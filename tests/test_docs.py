@@ -32,10 +32,10 @@ from sparta.pool.hub_download import Fetched
 from sparta.recipes.load import find, load
 from sparta.recipes.schema import Recipe
 from sparta.store import records
+from sparta.store.baton import Claim
 from sparta.store.driver_jobs import DriverJob, DriverJobs
 from sparta.store.failure import LaunchFailure
 from sparta.store.layout import IterationDir, StateDir
-from sparta.store.baton import Claim
 from sparta.store.manifest import FileEntry, Manifest
 from sparta.store.row_schema import Record
 from sparta.store.run import RunInfo

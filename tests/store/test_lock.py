@@ -14,10 +14,10 @@ from support.store_samples import Start
 
 from sparta.errors import SpartaError
 from sparta.store import files, lock
+from sparta.store.baton import DEAD_AFTER_SECONDS, Claim, Holder
 from sparta.store.driver_jobs import DriverJob, DriverJobs, driver_jobs, drivers_file
 from sparta.store.files import read_json, write_json
 from sparta.store.layout import StateDir
-from sparta.store.baton import DEAD_AFTER_SECONDS, Claim, Holder
 from sparta.store.lock import RunLock, holder
 
 HOLD = """
