@@ -32,10 +32,10 @@ from sparta.pool.hub_download import Fetched
 from sparta.recipes.load import find, load
 from sparta.recipes.schema import Recipe
 from sparta.store import records
+from sparta.store.baton import Claim
 from sparta.store.driver_jobs import DriverJob, DriverJobs
 from sparta.store.failure import LaunchFailure
 from sparta.store.layout import IterationDir, StateDir
-from sparta.store.lock import LockClaim
 from sparta.store.manifest import FileEntry, Manifest
 from sparta.store.row_schema import Record
 from sparta.store.run import RunInfo
@@ -385,7 +385,7 @@ HEADINGS = {"HoldoutAccess": "Test-set access"}
 OTHER_ROWS = (Item, Chat, Call, HoldoutAccess)
 WHOLE = (
     RunInfo, records.SftDataInfo, Standing, records.Member, IterationStats, JudgeStats, PhaseStats, TokenCounts, Manifest, FileEntry, RowsEntry, Provenance,
-    SplitFile, Fetched, TaskScores, CheckpointChoice, Interval, RunComparison, Scale, Attempt, TaskRecord, Jobs, ArrayPart, LockClaim, LaunchFailure, Chain,
+    SplitFile, Fetched, TaskScores, CheckpointChoice, Interval, RunComparison, Scale, Attempt, TaskRecord, Jobs, ArrayPart, Claim, LaunchFailure, Chain,
     DriverJobs, DriverJob, ResumePlan,
 )  # fmt: skip
 """What whole files of a state hold."""

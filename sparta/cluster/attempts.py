@@ -63,7 +63,8 @@ class TaskRecord(msgspec.Struct, frozen=True):
     """The record that a task keeps of itself. said: the message of a non-retryable error.
 
     node, job, gpus, log: its SLURM node and job, CUDA_VISIBLE_DEVICES, its log file below logs/. requeues: how often SLURM restarted it; spent:
-    seconds of those earlier starts. loads, load_seconds: bases loaded by its last start, and the seconds that took.
+    seconds of those earlier starts. loads, load_seconds: bases loaded by its last start, and the seconds that took. notes: what it does otherwise than
+    the recipe asks, see sparta/engines/fallbacks.py.
     """
 
     shard: int
@@ -83,6 +84,7 @@ class TaskRecord(msgspec.Struct, frozen=True):
     requeues: int = 0
     spent: float = 0.0
     load_seconds: float = 0.0
+    notes: list[str] = []
 
     @property
     def killed(self) -> bool:
@@ -227,6 +229,11 @@ class TaskReporter:
         """Whether SLURM has restarted this task elsewhere."""
         noted = files.read_measured(self._path, TaskRecord)
         return noted is not None and noted.requeues > self._record.requeues
+
+    def noted(self, notes: list[str]) -> None:
+        """Record what the task does otherwise than the recipe asks, if that is new."""
+        if notes != self._record.notes:
+            self._write(notes=notes)
 
     def done(self, loads: int, load_seconds: float = 0.0) -> None:
         """Record that all its keys are done, with the bases that it loaded."""

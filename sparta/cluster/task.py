@@ -10,6 +10,7 @@ from pathlib import Path
 from sparta.cluster.attempts import AttemptDir, Piece, TaskReporter, Watch, new_record
 from sparta.cluster.gpu_time import last_row_time
 from sparta.engines.factory import loads_so_far
+from sparta.engines.fallbacks import fallbacks
 from sparta.errors import SpartaError, printable
 from sparta.store.disk import os_errors_in_words
 from sparta.store.layout import StateDir
@@ -44,6 +45,7 @@ def _run_task(run: Run, piece: Piece, shard: int, watch: Watch) -> None:
         watching = _unless_overtaken(_reporting, attempts, number, watch)
         with os_errors_in_words(run.state.root):
             attempts.phase.perform(run, piece.t, keys, number, shard, watching, record.requeues)
+        _reporting.noted(fallbacks())
         loaded = loads_so_far()
         _reporting.done(loaded.bases - before_it.bases, loaded.seconds - before_it.seconds)
     except BaseException as error:
@@ -72,6 +74,7 @@ def _unless_overtaken(report: TaskReporter, attempts: AttemptDir, number: int, w
             if report.overtaken:
                 raise SystemExit("SLURM has restarted this task elsewhere: this start of it stops here")
             _refuse_if_reassigned(attempts, number)
+            report.noted(fallbacks())
 
     return watching
 

@@ -12,9 +12,10 @@ from sparta.cluster.slurm.cli import QueueEntry
 from sparta.cluster.slurm.detached import chain_file, live_jobs
 from sparta.methods.registry import is_phase, phase_at
 from sparta.store import files
+from sparta.store.baton import Holder
 from sparta.store.driver_jobs import DriverJob, driver_jobs, drivers_file
 from sparta.store.layout import StateDir
-from sparta.store.lock import Holder, holder
+from sparta.store.lock import holder
 from sparta.store.run import Run
 
 SECONDS_TO_STOP = 180.0

@@ -21,7 +21,7 @@ class Loads(NamedTuple):
 
 
 _loads_of_closed = Loads(0, 0.0)
-_Arguments = tuple[recipe_engine.EngineSettings, bool, Path | None, str, ChatOptions]
+_Arguments = tuple[recipe_engine.EngineSettings, bool, Path | None, str, ChatOptions, Path | None]
 _current: tuple[_Arguments, Engine] | None = None
 
 
@@ -31,13 +31,15 @@ def open_engine(
     calls: Path | None = None,
     key: str = "engine",
     chat: ChatOptions = UNDATED,
+    compiled: Path | None = None,
 ) -> Engine:
     """The engine for `settings`: the open one if it has the same arguments, else a new one that replaces it.
 
     calls: the folder that caches an endpoint's answers; None caches nothing. key: where the recipe has `settings`. chat: options of the run.
+    compiled: the folder for what vLLM compiles; None: vLLM's own, in the home directory.
     """
     global _current
-    arguments = (settings, trust_remote_code, calls, key, chat)
+    arguments = (settings, trust_remote_code, calls, key, chat, compiled)
     if _current is not None and _current[0] == arguments:
         return _current[1]
     close_engine()
@@ -112,6 +114,7 @@ def _create(
     calls: Path | None,
     key: str,
     chat: ChatOptions,
+    compiled: Path | None = None,
 ) -> Engine:
     if kind == "scripted":
         from sparta.engines.scripted import ScriptedEngine
@@ -124,7 +127,7 @@ def _create(
     if kind == "vllm":
         from sparta.engines.vllm.engine import VllmEngine
 
-        return VllmEngine(settings, trust_remote_code, chat)
+        return VllmEngine(settings, trust_remote_code, chat, compiled)
     from sparta.engines.hf.engine import HfEngine
 
     return HfEngine(settings, trust_remote_code, chat)

@@ -122,7 +122,11 @@ def references(run: Run, t: int) -> dict[str, ModelRef]:
 def engine_for(run: Run, settings: recipe_engine.EngineSettings, models: Collection[ModelRef]) -> Engine:
     """The process's engine with a phase's `settings`, expecting `models` of the pool. Raises SpartaError if it cannot serve one of them."""
     engine = open_engine(
-        settled(settings, models), run.recipe.pool.trust_remote_code, run.state.calls, chat=run.chat
+        settled(settings, models),
+        run.recipe.pool.trust_remote_code,
+        run.state.calls,
+        chat=run.chat,
+        compiled=run.state.compiled,
     )
     engine.expect(models)
     return engine
@@ -156,6 +160,7 @@ def judge_engine(run: Run, settings: recipe_engine.EngineSettings, model: ModelR
         run.state.judge_calls,
         "evaluation.judge.engine",
         run.judge_chat,
+        run.state.compiled,
     )
     engine.expect([model])
     return engine

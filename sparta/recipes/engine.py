@@ -58,7 +58,9 @@ class Vllm(Rules):
         default=True, description="reuse the KV cache of common prompt prefixes", json_schema_extra=HOW
     )
     eager: bool | None = Field(
-        default=None, description="no CUDA graphs; null: only on a CPU", json_schema_extra=HOW
+        default=None,
+        description="no compiling and no CUDA graphs; null: only on a CPU",
+        json_schema_extra=HOW,
     )
     cpu_cache_gib: float = Field(
         default=1.0, gt=0, description="on a CPU: memory for the KV cache, in GiB", json_schema_extra=HOW

@@ -23,7 +23,7 @@ class PhaseStatus(msgspec.Struct, frozen=True):
     rate: items a second of the latest attempt. failed: tasks that ended without finishing, including `lost` ones, which left no final record.
     requeued: how often SLURM restarted tasks, or is about to. nodes: of running tasks. waiting: why tasks wait, if worth showing. jobs: ids of its
     SLURM jobs. tasks: of the latest attempt. loads: of bases, by all attempts. gpu_seconds, gpu_idle: see sparta/cluster/gpu_time.py. is_array:
-    whether it is sharded into tasks. has_column: whether the table shows it.
+    whether it is sharded into tasks. has_column: whether the table shows it. notes: what its tasks do otherwise than the recipe asks.
     """
 
     name: str
@@ -47,6 +47,7 @@ class PhaseStatus(msgspec.Struct, frozen=True):
     is_array: bool = True
     has_column: bool = True
     upto: bool = False
+    notes: list[str] = []
 
     @property
     def complete(self) -> bool:
@@ -81,6 +82,7 @@ def phase_status(view: PhaseView) -> PhaseStatus:
         is_array=view.phase.is_array,
         has_column=view.phase.has_column,
         upto=not final,
+        notes=sorted({note for record in view.records.values() for note in record.notes}),
     )
 
 

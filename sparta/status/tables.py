@@ -74,8 +74,22 @@ def _problems(status: Status) -> Iterator[str]:
     for entry in status.iterations:
         if entry.warning:
             yield f"warning: iteration {entry.t}: {entry.warning}"
+    for text, places in _notes(status).items():
+        yield f"note: {text} (in {', '.join(places)})"
     if status.log:
         yield f"last lines of its log:\n{status.log}"
+
+
+def _notes(status: Status) -> dict[str, list[str]]:
+    """Notes of tasks of the latest iteration that has some, with the names of their phases."""
+    for entry in reversed(status.iterations):
+        found: dict[str, list[str]] = {}
+        for phase in entry.phases:
+            for text in phase.notes if phase.is_array else ():
+                found.setdefault(text, []).append(f"{phase.name} of iteration {entry.t}")
+        if found:
+            return found
+    return {}
 
 
 def _time(status: Status) -> Iterator[str]:

@@ -124,6 +124,11 @@ class StateDir:
         return self.jobs / "code"
 
     @property
+    def compiled(self) -> Path:
+        """What vLLM compiled, for all tasks and later launches; safe to remove."""
+        return self.jobs / "compiled"
+
+    @property
     def lock(self) -> Path:
         return self.jobs / "lock"
 

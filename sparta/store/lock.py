@@ -1,88 +1,41 @@
-"""One driver at a time: the lock of a run.
-
-jobs/lock/ always holds exactly one baton, an empty file called "free" or "held-<token>", and <token>.json, which describes the holder. A
-process takes the baton by renaming it from the name that it has examined, so of any number of processes exactly one succeeds, on local and
-network disks alike, and there is a baton at every moment. Only the baton says who the holder is.
-
-Whether a holder is alive: on the same boot of the same host (and in the same process namespace), /proc tells. Any other holder is judged by its
-heartbeat: it touches its file every few seconds, and after 120 seconds without, by the file system's own clock, it counts as dead.
+"""One driver at a time: the lock of a run. jobs/lock/ holds the baton of the run, see baton.py.
 
 While it is held, the lock guards the state (guard.py): a process that has lost it cannot write into the state.
 """
 
-import datetime
 import os
-import shlex
-import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import msgspec
-
 from sparta.errors import SpartaError
 from sparta.names import suggested
-from sparta.store.driver_jobs import DriverJob, DriverJobs, driver_jobs, drivers_file
-from sparta.store.files import (
-    explain,
-    os_errors_named,
-    put_tree,
-    read_json,
-    read_measured,
-    sync,
-    write_json,
+from sparta.store.baton import (
+    DEAD_AFTER_SECONDS,
+    FREE,
+    HEARTBEAT_SECONDS,
+    HELD,
+    Claim,
+    Holder,
+    baton_name,
+    claim_file,
+    claim_of_this_process,
+    holder_of,
+    lives,
+    make,
+    silent_seconds,
 )
+from sparta.store.driver_jobs import DriverJob, DriverJobs, driver_jobs, drivers_file
+from sparta.store.files import explain, os_errors_named, read_measured, sync, write_json
 from sparta.store.guard import Guard, put_up, take_down
 from sparta.store.layout import StateDir
-from sparta.store.process import machine, process_start, slurm_restarts
-from sparta.store.temporaries import temporary_beside
+from sparta.store.process import machine
 
-HEARTBEAT_SECONDS = 5.0
-DEAD_AFTER_SECONDS = 120.0
 _SETTLE_SECONDS = 5.0
-_FREE = "free"
-_HELD = "held-"
-
-
-class LockClaim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """jobs/lock/<token>.json: who took the lock.
-
-    process_start: clock ticks from boot to the process's start, which tells apart two processes with one pid; None without /proc. machine: boot
-    id and process namespace; processes of another `machine` cannot be checked here. slurm_restarts: how often SLURM had requeued the job by
-    then. driver_job: the job's id if it is a batch job of slurm/, which exists only for this driver; None for a driver that a person started,
-    even inside an allocation. slurm_cluster: the cluster of the job, because another cluster may use the same id.
-    """
-
-    token: str
-    pid: int
-    host: str
-    machine: str
-    process_start: int | None
-    started: str
-    command: str
-    slurm_job_id: str | None
-    slurm_restarts: int = 0
-    driver_job: str | None = None
-    slurm_cluster: str | None = None
-
-    def __str__(self) -> str:
-        job = f", SLURM job {self.slurm_job_id}" if self.slurm_job_id else ""
-        return f"process {self.pid} on {self.host} (since {self.started}{job})"
-
-
-@dataclass(frozen=True)
-class Holder:
-    """Who holds a run's lock. silent_seconds: time since its last heartbeat."""
-
-    claim: LockClaim
-    alive: bool
-    silent_seconds: float
 
 
 class LockLost(SpartaError):
@@ -99,22 +52,22 @@ class RunLock:
         self._state = state
         self._folder = state.lock
         self._say = say
-        self._claim = _claim_of_this_process()
+        self._claim = claim_of_this_process()
         self._stop = threading.Event()
         self._lost = threading.Event()
         self._guard = Guard(state.root.absolute(), state.lock.absolute(), self.check)
 
     @property
     def _baton(self) -> Path:
-        return self._folder / f"{_HELD}{self._claim.token}"
+        return self._folder / f"{HELD}{self._claim.token}"
 
     @property
     def _file(self) -> Path:
-        return _claim_file(self._folder, self._claim.token)
+        return claim_file(self._folder, self._claim.token)
 
     def __enter__(self) -> Self:
         with os_errors_named(self._folder):
-            _make(self._folder)
+            make(self._folder)
             try:
                 write_json(self._file, self._claim)
                 self._take()
@@ -123,7 +76,7 @@ class RunLock:
             except BaseException:
                 # A lock without a claim would count as one that its holder died with.
                 with suppress(FileNotFoundError):
-                    os.rename(self._baton, self._folder / _FREE)
+                    os.rename(self._baton, self._folder / FREE)
                 self._file.unlink(missing_ok=True)
                 raise
         self._stop, self._lost = threading.Event(), threading.Event()
@@ -146,7 +99,7 @@ class RunLock:
                 with suppress(SpartaError):
                     self._note_driver_job(stays=False)
             try:
-                os.rename(self._baton, self._folder / _FREE)
+                os.rename(self._baton, self._folder / FREE)
             except FileNotFoundError:
                 self._say(f"The lock of {self._state.root} was no longer this process's when it ended.")
             self._file.unlink(missing_ok=True)
@@ -175,12 +128,12 @@ class RunLock:
     def _take(self) -> None:
         deadline = time.monotonic() + _SETTLE_SECONDS
         while time.monotonic() < deadline:
-            name = _baton_name(self._folder)
+            name = baton_name(self._folder)
             if name is None:
                 # A listing taken while the baton is renamed may show neither of its names.
                 time.sleep(0.02)
                 continue
-            before = _holder(self._folder, name) if name != _FREE else None
+            before = holder_of(self._folder, name, _remedy(self._folder)) if name != FREE else None
             if before is not None and before.alive:
                 raise self._held_by(before)
             try:
@@ -188,10 +141,10 @@ class RunLock:
             except FileNotFoundError:
                 continue
             sync(self._folder)
-            if name != _FREE:
+            if name != FREE:
                 who = f"{before.claim} is no longer running" if before else "its holder left no trace"
                 self._say(f"Taking over the lock of {self._state.root}: {who}.")
-                _claim_file(self._folder, name.removeprefix(_HELD)).unlink(missing_ok=True)
+                claim_file(self._folder, name.removeprefix(HELD)).unlink(missing_ok=True)
             return
         raise SpartaError(
             f"{self._folder} does not say whether this run is being driven: {_remedy(self._folder)}."
@@ -203,11 +156,11 @@ class RunLock:
         A process wrongly assumed dead finds its claim gone at its next heartbeat, and counts the lock as lost.
         """
         for path in self._folder.glob("*.json"):
-            silent = _silent_seconds(path)
+            silent = silent_seconds(path)
             if path == self._file or silent is None:
                 continue
-            claim = read_measured(path, LockClaim)
-            if not (_lives(claim, silent) if claim else silent < DEAD_AFTER_SECONDS):
+            claim = read_measured(path, Claim)
+            if not (lives(claim, silent) if claim else silent < DEAD_AFTER_SECONDS):
                 path.unlink(missing_ok=True)
 
     def _note_driver_job(self, stays: bool) -> None:
@@ -251,98 +204,9 @@ class RunLock:
 def holder(state: StateDir) -> Holder | None:
     """The holder of the lock of `state`, alive or not; None where it is free. Leaves nothing behind and needs no write permission."""
     with os_errors_named(state.lock):
-        name = _baton_name(state.lock) if state.lock.is_dir() else None
-        return None if name is None or name == _FREE else _holder(state.lock, name)
-
-
-def _make(folder: Path) -> None:
-    """Create `folder` with a free baton, atomically. Does nothing where it exists (a folder that is not empty is never replaced)."""
-    put_tree(folder, lambda made: (made / _FREE).touch())
-
-
-def _baton_name(folder: Path) -> str | None:
-    return next((name for name in os.listdir(folder) if name == _FREE or name.startswith(_HELD)), None)
-
-
-def _claim_file(folder: Path, token: str) -> Path:
-    return folder / f"{token}.json"
-
-
-def _holder(folder: Path, baton: str) -> Holder | None:
-    """The holder of `baton`; None where its claim is gone because it has just released or lost the lock."""
-    path = _claim_file(folder, baton.removeprefix(_HELD))
-    silent = _silent_seconds(path)
-    if silent is None:
-        return None
-    try:
-        claim = read_json(path, LockClaim, _remedy(folder))
-    except SpartaError:
-        if path.exists():
-            raise
-        return None
-    return Holder(claim, _lives(claim, silent), silent)
+        name = baton_name(state.lock) if state.lock.is_dir() else None
+        return None if name is None or name == FREE else holder_of(state.lock, name, _remedy(state.lock))
 
 
 def _remedy(folder: Path) -> str:
     return f"make sure that no other driver runs on {folder.parent.parent}, delete {folder} and run the same command again"
-
-
-def _silent_seconds(claim_file: Path) -> float | None:
-    """How long nobody has touched it; None where it is gone."""
-    try:
-        touched = claim_file.stat().st_mtime
-    except FileNotFoundError:
-        return None
-    return max(0.0, _now(claim_file.parent) - touched)
-
-
-def _now(folder: Path) -> float:
-    """The time by the clock that stamps files in `folder`, which may be a server's; the local time where the folder is not writable."""
-    probe = temporary_beside(folder / "clock")
-    try:
-        probe.touch(exist_ok=False)
-        now = probe.stat().st_mtime
-        probe.unlink()
-    except OSError:
-        return time.time()
-    return now
-
-
-def _lives(claim: LockClaim, silent: float) -> bool:
-    job = (os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_CLUSTER_NAME"))
-    ours = claim.slurm_job_id is not None and job == (claim.slurm_job_id, claim.slurm_cluster or job[1])
-    if ours and claim.slurm_restarts < slurm_restarts():
-        # An earlier start of this job, perhaps on a node that is gone: SLURM has ended it.
-        return False
-    if claim.machine == machine():
-        try:
-            os.kill(claim.pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            pass  # another user's process: /proc may hide it (hidepid), and then the heartbeat decides
-        else:
-            if claim.process_start is None:
-                return True
-        start = process_start(claim.pid)
-        if start is not None:
-            return start == claim.process_start
-    return silent < DEAD_AFTER_SECONDS
-
-
-def _claim_of_this_process() -> LockClaim:
-    job = os.environ.get("SLURM_JOB_ID")
-    return LockClaim(
-        token=os.urandom(8).hex(),
-        pid=os.getpid(),
-        host=socket.gethostname(),
-        machine=machine(),
-        process_start=process_start(os.getpid()),
-        started=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        command=shlex.join(sys.argv),
-        slurm_job_id=job,
-        slurm_restarts=slurm_restarts(),
-        # A job started inside the job, such as an interactive one, inherits the variable, but it does not apply to it.
-        driver_job=job if os.environ.get("SPARTA_DRIVER_JOB") == job else None,
-        slurm_cluster=os.environ.get("SLURM_CLUSTER_NAME") if job is not None else None,
-    )

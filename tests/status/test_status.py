@@ -19,7 +19,9 @@ from sparta.cluster.slurm import cli
 from sparta.cluster.slurm.cli import QueueEntry
 from sparta.cluster.slurm.detached import Chain, chain_file
 from sparta.cluster.slurm.job_ids import ArrayPart, Jobs, note_jobs
-from sparta.errors import SpartaError
+from sparta.cluster.task import run_task
+from sparta.engines import fallbacks
+from sparta.errors import SpartaError, note
 from sparta.methods.registry import phase_named, phases_of
 from sparta.phases.generate import Generate
 from sparta.phases.generate_and_judge import CombatAndJudge
@@ -576,3 +578,22 @@ def test_a_task_that_was_cancelled_after_its_work_is_what_ended_the_chain(
     assert [(task.phase, task.shard, task.why) for task in status.ended] == [
         ("generate", 2, "cancelled, its work done")
     ]
+
+
+def test_what_a_task_does_otherwise_than_asked_is_shown_with_its_phase(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(fallbacks, "_found", {})
+    note.cache_clear()
+    run = begin(tmp_path)
+    fallbacks.fall_back("vLLM runs without compiling")
+    assert "note: vLLM runs without compiling" in capsys.readouterr().err
+    advance(run, 1, upto="plan")
+    attempts = AttemptDir(run, Generate(), 1)
+    attempt = attempts.assign([Generate().work(run, 1)], "inline")
+    run_task(run, attempt.piece, 0, lambda _: None)
+    status = status_of(run)
+    assert phase(status, 1, "generate").notes == ["vLLM runs without compiling"]
+    show_status(status, run.state.root)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "note: vLLM runs without compiling (in generate of iteration 1)" in shown

@@ -14,10 +14,11 @@ from support.store_samples import Start
 
 from sparta.errors import SpartaError
 from sparta.store import files, lock
+from sparta.store.baton import DEAD_AFTER_SECONDS, Claim, Holder
 from sparta.store.driver_jobs import DriverJob, DriverJobs, driver_jobs, drivers_file
 from sparta.store.files import read_json, write_json
 from sparta.store.layout import StateDir
-from sparta.store.lock import DEAD_AFTER_SECONDS, Holder, LockClaim, RunLock, holder
+from sparta.store.lock import RunLock, holder
 
 HOLD = """
     import sys
@@ -245,7 +246,7 @@ def test_a_claim_that_does_not_say_whose_the_job_is_is_read(state: StateDir) -> 
     fields = read_json(path, dict)
     del fields["driver_job"]
     write_json(path, fields)
-    assert read_json(path, LockClaim).driver_job is None
+    assert read_json(path, Claim).driver_job is None
     assert who(state).claim.slurm_job_id == "42"
 
 

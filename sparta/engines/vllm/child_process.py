@@ -44,6 +44,8 @@ def run_engine_core(report: str, *args: Any, **kwargs: Any) -> None:
         EngineCoreProc.run_engine_core(*args, **kwargs)
     except Exception as error:
         Path(report).write_text(f"{type(error).__name__}: {error}", encoding="utf-8")
+        # vLLM 0.32 leaves its workers running if it fails while starting; this process would wait for them forever.
+        _end_workers()
         raise
 
 
@@ -52,17 +54,21 @@ def end_with_parent() -> None:
 
     Otherwise vLLM 0.32 waits for requests forever and keeps the GPU's memory after the parent is killed.
     """
-    import psutil
-
     parent = parent_process()
     assert parent is not None
     sentinel = parent.sentinel
 
     def wait() -> None:
         connection.wait([sentinel])
-        for worker in psutil.Process().children(recursive=True):
-            with suppress(psutil.NoSuchProcess):
-                worker.kill()
+        _end_workers()
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=wait, name="end with parent", daemon=True).start()
+
+
+def _end_workers() -> None:
+    import psutil
+
+    for worker in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            worker.kill()

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from math import exp, fsum
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -45,8 +46,10 @@ class VllmEngine:
         settings: recipe_engine.EngineSettings,
         trust_remote_code: bool = False,
         chat: ChatOptions = UNDATED,
+        compiled: Path | None = None,
     ) -> None:
         self.settings = settings
+        self.compiled = compiled
         self.trust_remote_code = trust_remote_code
         self.loads = 0
         self.load_seconds = 0.0
@@ -164,7 +167,9 @@ class VllmEngine:
         self.close()
         began = perf_counter()
         context = self.renderer(model).context_length
-        self._open = VllmBase(model.base, capacity, context, self.settings, self.trust_remote_code)
+        self._open = VllmBase(
+            model.base, capacity, context, self.settings, self.trust_remote_code, self.compiled
+        )
         self.loads += 1
         self.load_seconds += perf_counter() - began
         return self._open

@@ -14,10 +14,9 @@ from sparta.recipes import engine as recipe_engine
 _OUT_OF_MEMORY = re.compile(r"out of memory|OutOfMemoryError|Free memory on device", re.IGNORECASE)
 _NO_COMPILER = re.compile(r"Failed to find C compiler|InvalidCxxCompiler|No working C\+\+ compiler")
 _NO_CACHE = re.compile(r"KV\s*cache\s+is needed|No available memory for the cache|requested memory for kv")
-_OF_THIS_NODE = re.compile(
-    r"CUDA error|CUDA driver|\bECC\b|NCCL|CUBLAS|CUDNN|device-side|\[Errno|shutting down|EngineCore encountered",
-    re.IGNORECASE,
-)
+_GPU = r"CUDA error|CUDA driver|\bECC\b|NCCL|CUBLAS|CUDNN|device-side|shutting down"
+_OF_THIS_GPU = re.compile(_GPU, re.IGNORECASE)
+_OF_THIS_NODE = re.compile(rf"{_GPU}|\[Errno|EngineCore encountered", re.IGNORECASE)
 """Failures of this node: its GPU, driver or disk, or a process that died."""
 _INVALID_INPUT = {
     "ValueError",
@@ -59,10 +58,7 @@ def load_error(
             f"now {settings.context_length}: lower that, or {remedy}"
         )
     if _NO_COMPILER.search(whole):
-        return SpartaError(
-            "vLLM finds no C compiler on this node, and its kernels need one: load one in the profile's setup (such as `module load gcc`), or "
-            "add the node to the profile's exclude"
-        )
+        return _no_compiler()
     if _OUT_OF_MEMORY.search(whole):
         return SpartaError(
             f"base {base} does not fit in the GPU's free memory: raise engine.vllm.tensor_parallel, now "
@@ -79,6 +75,8 @@ def step_error(
 ) -> SpartaError | None:
     """Why requests in flight could not be completed; None if another node may complete them."""
     whole, vllm = f"{type(error).__name__}: {error}\n{report}", settings.vllm
+    if _NO_COMPILER.search(whole):
+        return _no_compiler()
     if _OUT_OF_MEMORY.search(whole):
         return SpartaError(
             f"the GPU ran out of memory on requests to base {base}: lower engine.vllm.memory_share, now "
@@ -88,13 +86,34 @@ def step_error(
     return None
 
 
+def failed_to_compile(error: BaseException, report: str, own_process: bool) -> str | None:
+    """The first line of why vLLM could not be opened, if it may open without compiling; None if that would fail, too.
+
+    That is asked of everything but memory, invalid input, a broken GPU and a killed process, because a compiler fails in too many ways to list
+    (torch, Triton, ptxas, gcc, the disk), and of an error in vLLM's worker processes no cause is left. report: as in `load_error`.
+    """
+    whole = f"{type(error).__name__}: {error}\n{report}"
+    if own_process and not report:
+        return None
+    if _OUT_OF_MEMORY.search(whole) or _NO_CACHE.search(whole) or _OF_THIS_GPU.search(whole):
+        return None
+    return None if _is_invalid_input(error, report) else _cause(error, report)
+
+
+def _no_compiler() -> SpartaError:
+    return SpartaError(
+        "vLLM finds no C compiler on this node, and its kernels (such as those of adapters) need one even where the model is not compiled: load one in "
+        "the profile's setup (such as `module load gcc`), or add the node to the profile's exclude"
+    )
+
+
 def is_of_adapter(error: BaseException) -> bool:
     """Whether the adapter itself caused the error, rather than memory or a failure of this node.
 
     The class is no help: of an error in its own process vLLM keeps only the message.
     """
     whole = f"{type(error).__name__}: {error}"
-    return not (_OUT_OF_MEMORY.search(whole) or _OF_THIS_NODE.search(whole))
+    return not any(kind.search(whole) for kind in (_OUT_OF_MEMORY, _OF_THIS_NODE, _NO_COMPILER))
 
 
 def _is_invalid_input(error: BaseException, report: str) -> bool:

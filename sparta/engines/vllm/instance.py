@@ -14,12 +14,13 @@ from typing import Any
 
 from sparta.engines.adapter_load import misfit
 from sparta.engines.base import ModelRef
+from sparta.engines.fallbacks import fall_back
 from sparta.engines.tokenizers import first_line
 from sparta.engines.vllm.adapter_account import AdapterAccount
 from sparta.engines.vllm.child_process import fail_with_child, run_engine_core
-from sparta.engines.vllm.compile_cache import cache_root
+from sparta.engines.vllm.compile_cache import CompileCache, cache_key, compile_cache, one_compiles
 from sparta.engines.vllm.cuda_graphs import compilation
-from sparta.engines.vllm.errors import import_error, is_of_adapter, load_error, step_error
+from sparta.engines.vllm.errors import failed_to_compile, import_error, is_of_adapter, load_error, step_error
 from sparta.engines.vllm.lora_capacity import LoraCapacity
 from sparta.engines.weights import adapter_name
 from sparta.errors import SpartaError
@@ -30,7 +31,8 @@ from sparta.recipes import engine as recipe_engine
 class VllmBase:
     """vLLM with one base and the adapters requested from `lora`. Opening takes seconds to minutes; call `close` at the end.
 
-    context: tokens of prompt and completion together.
+    context: tokens of prompt and completion together. compiled: folder for what vLLM compiles; None: vLLM's own. Where compiling fails, the base is
+    opened without (`eager`), with a note. waited: seconds for another task that compiled the same.
     """
 
     def __init__(
@@ -40,9 +42,12 @@ class VllmBase:
         context: int,
         settings: recipe_engine.EngineSettings,
         trust_remote_code: bool,
+        compiled: Path | None = None,
     ) -> None:
         self.base, self.capacity, self.settings = base, capacity, settings
         self.gpu = on_gpu(settings)
+        self.eager = not self.gpu if settings.vllm.eager is None else settings.vllm.eager
+        self.waited = 0.0
         own = settings.vllm.own_process
         self._own_process = self.gpu if own is None else own
         self._full: str | None = None
@@ -53,7 +58,7 @@ class VllmBase:
         self._folder = tempfile.TemporaryDirectory(prefix="sparta-vllm-")
         self._report = Path(self._folder.name) / "report"
         try:
-            self.engine = self._opened(context, trust_remote_code)
+            self.engine = self._opened_somehow(context, trust_remote_code, compiled)
         except Exception as error:
             report = self._child_report()
             self._clean()
@@ -142,15 +147,58 @@ class VllmBase:
 
     def _clean(self) -> None:
         self._folder.cleanup()
+        self._end_in_process()
+
+    def _end_in_process(self) -> None:
         gc.collect()
         if not self._own_process:
             from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 
             cleanup_dist_env_and_memory()
 
-    def _opened(self, context: int, trust_remote_code: bool) -> Any:
+    def _opened_somehow(self, context: int, trust_remote_code: bool, compiled: Path | None) -> Any:
+        """vLLM as the recipe asks, or without compiling where that fails."""
+        try:
+            return self._opened(context, trust_remote_code, compiled)
+        except Exception as error:
+            why = None if self.eager else failed_to_compile(error, self._child_report(), self._own_process)
+            if why is None:
+                raise
+        # Outside of `except`, whose traceback keeps the weights in memory.
+        fall_back(
+            f"vLLM could not compile for base {self.base} and runs without compiling and CUDA graphs, which is slower ({why}): if it is a compiler that "
+            "is missing, load one in the profile's setup (such as `module load gcc`)"
+        )
+        self.eager = True
+        self._report.unlink(missing_ok=True)
+        self._end_in_process()
+        return self._opened(context, trust_remote_code, compiled)
+
+    def _opened(self, context: int, trust_remote_code: bool, compiled: Path | None) -> Any:
         from vllm import EngineArgs, LLMEngine
 
+        arguments = self._arguments(context, trust_remote_code)
+        threads = None if self.gpu else self.settings.threads
+        with environment(self._variables()), _threads(threads), _watched(self._report):
+            cache = self._cache(arguments, compiled)
+            with environment(cache.variables if cache else {}):
+                if cache is None or self.eager:
+                    return LLMEngine.from_engine_args(EngineArgs(model=self.base, **arguments))
+                with one_compiles(cache) as self.waited:
+                    return LLMEngine.from_engine_args(EngineArgs(model=self.base, **arguments))
+
+    def _cache(self, arguments: Mapping[str, Any], compiled: Path | None) -> CompileCache | None:
+        """Where this start keeps what it compiles; None if it compiles nothing. On a CPU vLLM 0.32 never compiles for adapters."""
+        if not self.gpu and (self.eager or self.capacity.rank):
+            return None
+        spare = Path(self._folder.name) / "cache"
+        fell_back = self.eager and not self.settings.vllm.eager
+        if fell_back:  # The shared folder may be what failed.
+            return CompileCache(spare, False)
+        return compile_cache(compiled, spare, cache_key(self.base, arguments))
+
+    def _arguments(self, context: int, trust_remote_code: bool) -> dict[str, Any]:
+        """Of EngineArgs, without the model."""
         vllm, capacity = self.settings.vllm, self.capacity
         automatic = "bfloat16" if self.gpu else "float32"
         arguments: dict[str, Any] = {
@@ -165,7 +213,7 @@ class VllmBase:
             "max_num_seqs": vllm.sequences,
             "max_num_batched_tokens": max(vllm.prefill_tokens, vllm.sequences),
             "enable_prefix_caching": vllm.prefix_caching,
-            "enforce_eager": not self.gpu if vllm.eager is None else vllm.eager,
+            "enforce_eager": self.eager,
             # The same backend as HfEngine's, so that a pattern means the same in both.
             "structured_outputs_config": {"backend": "guidance"},
             "disable_log_stats": True,
@@ -176,7 +224,7 @@ class VllmBase:
             # On a CPU, vLLM 0.32 fails if the prompt of a request with a seed is processed in two chunks.
             arguments["enable_chunked_prefill"] = False
             arguments["max_num_batched_tokens"] = max(arguments["max_num_batched_tokens"], context)
-        if self.gpu and not arguments["enforce_eager"]:
+        if self.gpu and not self.eager:
             arguments["compilation_config"] = compilation(vllm.sequences, bool(capacity.rank))
         if capacity.rank:
             arguments |= {
@@ -186,9 +234,7 @@ class VllmBase:
                 "max_cpu_loras": max(capacity.kept, capacity.mixed),
                 "worker_extension_cls": f"{AdapterAccount.__module__}.{AdapterAccount.__qualname__}",
             }
-        threads = None if self.gpu else self.settings.threads
-        with environment(self._variables()), _threads(threads), _watched(self._report):
-            return LLMEngine.from_engine_args(EngineArgs(model=self.base, **arguments))
+        return arguments
 
     def _variables(self) -> dict[str, str | None]:
         variables: dict[str, str | None] = {
@@ -200,9 +246,7 @@ class VllmBase:
             "PYTHONWARNINGS": "ignore",
             **_QUIET,
         }
-        if self.gpu:
-            variables["VLLM_CACHE_ROOT"] = str(cache_root(Path(self._folder.name) / "cache"))
-        else:
+        if not self.gpu:
             import torch
 
             # Pinned threads would compete for their cores with the node's other tasks.

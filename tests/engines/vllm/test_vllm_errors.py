@@ -12,7 +12,7 @@ from support.engine_contract import GREEDY, ref, request, settings, weighing
 from sparta.engines.adapter_check import adapts_output
 from sparta.engines.base import Inbox
 from sparta.engines.vllm.engine import VllmEngine
-from sparta.engines.vllm.errors import import_error, is_of_adapter, load_error, step_error
+from sparta.engines.vllm.errors import failed_to_compile, import_error, is_of_adapter, load_error, step_error
 from sparta.engines.vllm.instance import on_gpu
 from sparta.engines.vllm.lora_capacity import LoraCapacity, lora_capacities
 from sparta.errors import SpartaError
@@ -56,8 +56,53 @@ def test_a_load_error_names_what_to_change(
     ],
 )
 def test_a_node_without_a_compiler_is_named(report: str) -> None:
-    sentence = str(load_error(DEAD, report, "some/base", settings(), True))
-    assert "no C compiler on this node" in sentence and "setup" in sentence
+    for error in (
+        load_error(DEAD, report, "some/base", settings(), True),
+        step_error(RuntimeError(report), "", "some/base", settings()),
+    ):
+        assert "no C compiler on this node" in str(error) and "setup" in str(error)
+    assert not is_of_adapter(RuntimeError(report))
+
+
+@pytest.mark.parametrize(
+    ("error", "report", "own_process", "why"),
+    [
+        (
+            DEAD,
+            "RuntimeError: Failed to find C compiler.\nmore",
+            True,
+            "RuntimeError: Failed to find C compiler.",
+        ),
+        (
+            DEAD,
+            "InductorError: CppCompileError: C++ compile error",
+            True,
+            "InductorError: CppCompileError: C++ compile error",
+        ),
+        (
+            DEAD,
+            "OSError: [Errno 28] No space left on device",
+            True,
+            "OSError: [Errno 28] No space left on device",
+        ),
+        (
+            DEAD,
+            "Exception: WorkerProc initialization failed",
+            True,
+            "Exception: WorkerProc initialization failed",
+        ),
+        (RuntimeError("ptxas fatal"), "", False, "ptxas fatal"),
+        (DEAD, "", True, None),
+        (DEAD, NO_MEMORY, True, None),
+        (DEAD, NO_BLOCKS, True, None),
+        (DEAD, "KeyError: 'layers.0.weight'", True, None),
+        (DEAD, "RuntimeError: CUDA error: an illegal memory access", True, None),
+    ],
+)
+def test_what_may_work_without_compiling_is_tried_so(
+    error: Exception, report: str, own_process: bool, why: str | None
+) -> None:
+    assert failed_to_compile(error, report, own_process) == why
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,8 @@
-"""What a start of vLLM costs on a GPU: which graphs it captures, and where it keeps what it compiled."""
-
-from pathlib import Path
+"""What a start of vLLM costs on a GPU: which graphs it captures."""
 
 import pytest
 
-from sparta.engines.vllm.compile_cache import cache_root
 from sparta.engines.vllm.cuda_graphs import capture_sizes, compilation
-from sparta.errors import note
 
 
 @pytest.mark.parametrize(
@@ -44,26 +40,3 @@ def test_vllm_knows_these_options() -> None:
     made = config.CompilationConfig(**compilation(64, adapters=True))
     assert made.cudagraph_capture_sizes == capture_sizes(64)
     assert made.cudagraph_specialize_lora is False
-
-
-def test_what_was_compiled_is_kept_where_the_environment_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("VLLM_CACHE_ROOT", str(tmp_path / "shared"))
-    assert cache_root(tmp_path / "spare") == tmp_path / "shared"
-    monkeypatch.delenv("VLLM_CACHE_ROOT")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache_root(tmp_path / "spare") == tmp_path / "xdg" / "vllm"
-
-
-def test_a_cache_that_cannot_be_written_ends_no_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    note.cache_clear()
-    (tmp_path / "file").write_text("in the way")
-    monkeypatch.setenv("VLLM_CACHE_ROOT", str(tmp_path / "file" / "cache"))
-    assert cache_root(tmp_path / "spare") == tmp_path / "spare"
-    told = capsys.readouterr().err
-    assert "vLLM cannot keep what it compiles" in told and "set VLLM_CACHE_ROOT" in told
-    monkeypatch.setenv("VLLM_CACHE_ROOT", "/dev/full/cache")
-    assert cache_root(tmp_path / "spare") == tmp_path / "spare"
