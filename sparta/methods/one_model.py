@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from sparta.errors import SpartaError
-from sparta.methods.base import IterationSummary, Lengths, Method
+from sparta.methods.base import IterationSummary, Lengths, Method, notes_on
 from sparta.phases.base import Phase
 from sparta.phases.commit import Commit
 from sparta.phases.single.learner import learner_of, only_learner
@@ -108,7 +108,7 @@ class OneModel(Method):
             f"iteration {t} of {run.recipe.iterations}",
             tuple(cells),
             (tuple(cells.values()),),
-            (*_notes(stats), *([f"  {more:,} more pairs: {self.more_pairs}"] if more else ())),
+            (*notes_on(stats, "candidate"), *([f"  {more:,} more pairs: {self.more_pairs}"] if more else ())),
         )
 
     more_pairs: ClassVar[str] = ""
@@ -126,23 +126,3 @@ def _mean_of(rankings: Sequence[Ranking], numbers: Sequence[int | None]) -> str:
         if number is not None and (score := ranking.scores[number]) is not None
     ]
     return f"{sum(scores) / len(scores):.2f}" if scores else ""
-
-
-def _notes(stats: IterationStats) -> Iterable[str]:
-    """How many preference pairs the prompts made, and anything unusual."""
-    yield stats.in_words
-    if stats.warning:
-        yield f"warning: {stats.warning}"
-    for number, what in (
-        (
-            sum(judge.cut for judge in stats.judges.values()),
-            "votes were on a candidate truncated to fit the judge's context",
-        ),
-        (stats.too_long, "prompts left no room for a candidate in the context"),
-        (
-            sum(stats.dropped_pairs.values()),
-            "pairs could not be trained on (longer than dpo.max_length, or without a token)",
-        ),
-    ):
-        if number:
-            yield f"  {number:,} {what}"

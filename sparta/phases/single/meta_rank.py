@@ -13,8 +13,8 @@ from sparta.phases.single.rank import (
     check_judge,
     complete_candidates,
     judge_stats,
+    ranked,
     refuse_unreadable,
-    scored_pair,
     votes_by_candidate,
     write_outcome,
 )
@@ -45,7 +45,8 @@ class MetaRank(Step):
         candidates = complete_candidates(run, t, self._sample)
         votes = votes_by_candidate(run, t, candidates)
         check_judge(run, t, votes.values())
-        rankings, pairs = [], []
+        rankings: list[Ranking] = []
+        pairs: list[Pair] = []
         prompts: dict[tuple[str, int], str] = {}
         for draw in read_draws(run, t):
             rows, cast = candidates[draw.draw_id], votes[draw.draw_id]
@@ -53,12 +54,9 @@ class MetaRank(Step):
             choice = with_length_control(
                 [row.answer for row in rows], scores, [row.new_tokens for row in rows], rho, rules
             )
-            counted = tuple(len(found.scores) for found in cast)
-            rankings.append(
-                Ranking(draw.draw_id, tuple(scores), counted, choice.chosen, choice.rejected, choice.reason)
-            )
-            if choice.chosen is not None and choice.rejected is not None:
-                pairs.append(scored_pair(draw, rows, scores, choice.chosen, choice.rejected))
+            ranking, pair = ranked(draw, rows, scores, [len(found.scores) for found in cast], choice)
+            rankings.append(ranking)
+            pairs += pair
             prompts |= {
                 (draw.draw_id, found.all[0].number): found.all[0].prompt for found in cast if found.all
             }

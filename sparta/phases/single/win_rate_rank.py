@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sparta.errors import SpartaError
 from sparta.phases.base import Step
-from sparta.phases.single.best_and_worst import undecided
+from sparta.phases.single.best_and_worst import best_and_worst, undecided
 from sparta.phases.single.rank import complete_candidates, ranked, write_outcome
 from sparta.phases.single.rows import WIN_RATES, Ranking, WinRates, read_draws
 from sparta.phases.single.sample import Sample
@@ -56,7 +56,8 @@ class WinRateRank(Step):
                 raise SpartaError(
                     f"{folder} lacks {draw.draw_id}: the comparison is not complete, launch the run again to continue it"
                 )
-            ranking, pair = ranked(draw, rows, rates, counted, run.recipe.preferences)
+            choice = best_and_worst([row.answer for row in rows], rates, run.recipe.preferences)
+            ranking, pair = ranked(draw, rows, rates, counted, choice)
             rankings.append(ranking)
             pairs += pair
         write_outcome(run, t, candidates, rankings, pairs)
