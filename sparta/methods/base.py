@@ -63,6 +63,8 @@ class Method(ABC):
     """The value of `method` in a recipe."""
     fewest_members: ClassVar[int]
     """The smallest pool that it works with."""
+    unit: ClassVar[str] = "combats"
+    """What `combats` of a recipe counts, for messages; the `unit` of its IterationStats."""
     has_reputations: ClassVar[bool] = True
     """Whether its iterations change reputations; if not, they are carried over and not shown."""
 

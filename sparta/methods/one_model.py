@@ -14,7 +14,7 @@ from sparta.recipes.schema import Recipe
 from sparta.store import files
 from sparta.store.records import Pair, Row, Trained
 from sparta.store.run import Run
-from sparta.store.stats import IterationStats
+from sparta.store.stats import IterationStats, not_used
 
 FILES = ("plan.jsonl", RANKINGS, "preferences.jsonl", "standing.json")
 ROWS: Mapping[str, type[Row]] = {CANDIDATES: Candidate, "training": Trained}
@@ -29,6 +29,7 @@ class OneModel(Method):
     """
 
     fewest_members = 1
+    unit = "prompts"
     has_reputations = False
 
     def __init__(
@@ -91,7 +92,7 @@ class OneModel(Method):
         return 0.0
 
     def summary(self, run: Run, t: int) -> IterationSummary:
-        """Pairs, mean scores, missing votes and loss of the model."""
+        """Pairs, mean scores, missing votes and comparisons, and loss of the model."""
         iteration, name = run.iteration(t), learner_of(run.recipe)
         stats = files.read_json(iteration.stats, IterationStats)
         rankings = list(files.read_rows(iteration.root / RANKINGS, Ranking))
@@ -102,14 +103,22 @@ class OneModel(Method):
             cells["of rejected"] = _mean_of(rankings, [ranking.rejected for ranking in rankings])
         if judge is not None:
             cells["missing votes"] = f"{judge.missing}/{judge.votes}"
+        if stats.comparisons is not None:
+            cells["missing comparisons"] = f"{stats.comparisons.missing}/{stats.comparisons.votes}"
         cells["loss"] = "" if loss is None else f"{loss:.3f}"
         more = len(list(files.read_rows(iteration.preferences, Pair))) - stats.pairs
         return IterationSummary(
             f"iteration {t} of {run.recipe.iterations}",
             tuple(cells),
             (tuple(cells.values()),),
-            (*notes_on(stats, "candidate"), *([f"  {more:,} more pairs: {self.more_pairs}"] if more else ())),
+            (*notes_on(stats, "candidate"), *self._notes_on_more_pairs(more, stats)),
         )
+
+    def _notes_on_more_pairs(self, more: int, stats: IterationStats) -> Iterable[str]:
+        if prompts := sum(stats.judgement_reasons.values()):
+            yield f"  {more:,} more pairs: {self.more_pairs}, from {prompts:,} prompts whose votes differ{not_used(stats.judgement_reasons)}"
+        elif more:
+            yield f"  {more:,} more pairs: {self.more_pairs}"
 
     more_pairs: ClassVar[str] = ""
     """Describes the pairs that are not of the prompts' candidates."""

@@ -161,7 +161,7 @@ class Rank(Step):
             ranking, pair = ranked(draw, rows, scores, counted, choice)
             rankings.append(ranking)
             pairs += pair
-        write_outcome(run, t, candidates, rankings, pairs, judge_stats(votes.values()))
+        write_outcome(run, t, candidates, rankings, pairs, Counts(judge_stats(votes.values())))
 
 
 def ranked(
@@ -184,15 +184,27 @@ def ranked(
     return ranking, [pair_of(draw.draw_id, draw.messages, (chosen, rejected), models, (best, worst))]
 
 
+@dataclass(frozen=True)
+class Counts:
+    """Counted beside the results of prompts. votes: of the model on its candidates; the others as in IterationStats. None: the method has none."""
+
+    votes: JudgeStats | None = None
+    comparisons: JudgeStats | None = None
+    judgement_reasons: Mapping[str, int] = field(default_factory=dict)
+
+
+NONE_COUNTED = Counts()
+
+
 def write_outcome(
     run: Run,
     t: int,
     candidates: Mapping[str, Sequence[Candidate]],
     rankings: Sequence[Ranking],
     pairs: Sequence[Pair],
-    judge: JudgeStats | None = None,
+    counts: Counts = NONE_COUNTED,
 ) -> None:
-    """Write the files of an iteration's result; the standing comes last and marks them complete. judge: statistics of the model's votes, if any."""
+    """Write the files of an iteration's result; the standing comes last and marks them complete."""
     iteration, name = run.iteration(t), learner_of(run.recipe)
     rows = [row for found in candidates.values() for row in found]
     reasons: dict[str, int] = {}
@@ -209,11 +221,13 @@ def write_outcome(
             uniform_juries=0,
             wins={},
             losses={},
-            judges={} if judge is None else {name: judge},
+            judges={} if counts.votes is None else {name: counts.votes},
             response_tokens=sum(row.new_tokens for row in rows),
             cut_responses=sum(row.finish_reason == "length" for row in rows),
             too_long=sum(row.finish_reason == "prompt_too_long" for row in rows),
             unanswered=sum(not row.answered for row in rows),
+            comparisons=counts.comparisons,
+            judgement_reasons=dict(counts.judgement_reasons),
         ),
     )
     files.write_json(iteration.standing, standings.at_end(run, t - 1))
