@@ -14,6 +14,7 @@ from sparta.recipes.schema import Recipe
 from sparta.store import files
 from sparta.store.records import Pair, Row, Trained
 from sparta.store.run import Run
+from sparta.store.run_budget import spent
 from sparta.store.stats import IterationStats, not_used
 
 FILES = ("plan.jsonl", RANKINGS, "preferences.jsonl", "standing.json")
@@ -111,7 +112,11 @@ class OneModel(Method):
             f"iteration {t} of {run.recipe.iterations}",
             tuple(cells),
             (tuple(cells.values()),),
-            (*notes_on(stats, "candidate"), *self._notes_on_more_pairs(more, stats)),
+            (
+                *notes_on(stats, "candidate"),
+                *self._notes_on_more_pairs(more, stats),
+                *_notes_on_budget(run, t),
+            ),
         )
 
     def _notes_on_more_pairs(self, more: int, stats: IterationStats) -> Iterable[str]:
@@ -125,6 +130,15 @@ class OneModel(Method):
 
     score_name: ClassVar[str]
     """Column title of the mean score of chosen candidates in the table after an iteration; "" if candidates have no score."""
+
+
+def _notes_on_budget(run: Run, t: int) -> Iterable[str]:
+    """What the iterations so far have spent of their budget of tokens, if they have one."""
+    budget = run.recipe.baseline.budget
+    if budget is not None and budget.tokens is not None:
+        used, planned = spent(run, t).total, budget.tokens * t
+        share = f"{used / planned:.1%}".replace("%", " %")
+        yield f"  budget: {used:,} of {planned:,} tokens spent so far ({share})"
 
 
 def _mean_of(rankings: Sequence[Ranking], numbers: Sequence[int | None]) -> str:

@@ -16,7 +16,6 @@ from sparta.cluster.gpu_time import GpuTime, gpu_time
 from sparta.cluster.slurm.detached import Chain, latest_chain
 from sparta.cluster.slurm.queue import QueueSnapshot, ask
 from sparta.errors import SpartaError
-from sparta.methods.budget import spent
 from sparta.methods.registry import method_of, phases_of
 from sparta.status.ended_tasks import EndedTask, ended_tasks
 from sparta.status.forecast import seconds_per_iteration
@@ -27,6 +26,7 @@ from sparta.store.failure import LaunchFailure, last_failure
 from sparta.store.layout import StateDir
 from sparta.store.lock import holder
 from sparta.store.run import Run
+from sparta.store.run_budget import spent
 from sparta.store.stats import IterationStats, TokenCounts
 
 RunState = Literal["done", "failed", "running", "stopped"]
