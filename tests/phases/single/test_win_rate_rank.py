@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from support.one_model_runs import write_case
 from support.openings import begin_or_continue
-from support.scripted_run import advance, manifests
+from support.scripted_run import advance
 from support.tiny_classifier import bert_classifier, pair_ranker
 
 from sparta.engines.preference_model import Preferred
@@ -229,4 +229,5 @@ def test_a_ranker_of_the_published_format_compares_the_candidates_of_a_run(tmp_p
         assert row.read_tokens > 0
         for i, probabilities in enumerate(row.probabilities):
             assert all(p is not None and (p == 0.5) == (i == j) for j, p in enumerate(probabilities))
-    assert manifests(runs[0].state.root) == manifests(runs[1].state.root)
+    same = read_shards(runs[1].iteration(1).root / "win_rates", WinRates).values()
+    assert [row.probabilities for row in rows] == [row.probabilities for row in same]
