@@ -25,15 +25,25 @@ def draw(run: Run, out: Path) -> None:
 
     committed = run.state.committed()
     history = {t: standings.at_end(run, t) for t in committed}
-    losses = {t: files.read_json(run.iteration(t).stats, IterationStats).mean_losses for t in committed[1:]}
+    stats = {t: files.read_json(run.iteration(t).stats, IterationStats) for t in committed[1:]}
+    losses = {t: found.mean_losses for t, found in stats.items()}
+    unit = next((found.unit for found in stats.values()), "combats")
     panels: list[tuple[str, dict[str, dict[int, float]]]] = [
-        ("reputation", {name: {t: history[t][name].reputation for t in committed} for name in run.models}),
+        # Without combats, reputations are only carried over.
+        (
+            "reputation",
+            {
+                name: {t: history[t][name].reputation for t in committed}
+                for name in run.models
+                if unit == "combats"
+            },
+        ),
         ("mean DPO loss of the training (nats)", _by_model(run, losses)),
     ]
     for task, scored in read_summary(run.state).tasks.items():
         metric = scored.metrics[0]
-        unit = "%" if metric.top == 1 else f"of {metric.top:g}"
-        panels.append((f"{task}: validation {metric.name} ({unit})", _by_model(run, _scores(run, scored))))
+        scale = "%" if metric.top == 1 else f"of {metric.top:g}"
+        panels.append((f"{task}: validation {metric.name} ({scale})", _by_model(run, _scores(run, scored))))
     panels = [(title, curves) for title, curves in panels if any(curves.values())]
     colours = pyplot.get_cmap("tab10")
     figure, axes = pyplot.subplots(
@@ -59,7 +69,7 @@ def draw(run: Run, out: Path) -> None:
         *axes[0][0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=9
     )
     figure.suptitle(
-        f"{run.recipe.name}, seed {run.recipe.seed}: {len(run.models)} models, {run.recipe.combats} combats an iteration"
+        f"{run.recipe.name}, seed {run.recipe.seed}: {len(run.models)} models, {run.recipe.combats} {unit} an iteration"
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=130)

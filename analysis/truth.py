@@ -17,6 +17,7 @@ from sparta.errors import SpartaError, UsageError
 from sparta.names import DEFAULT_STATE
 from sparta.screen import plain_console
 from sparta.store import files
+from sparta.store.disk import present
 from sparta.store.layout import StateDir
 from sparta.store.records import Response, Result, Vote, response_key
 from sparta.store.run import Run
@@ -57,6 +58,10 @@ def agreement(run: Run, t: int) -> Agreement:
     if run.recipe.data.task is None:
         raise SpartaError(
             f"the run in {run.state.root} has no task with gold answers: name the state of a run with data.task"
+        )
+    if not present(run.iteration(t).combats):
+        raise SpartaError(
+            f"the run in {run.state.root} has no combats, because its method is {run.recipe.method}: name the state of a run of the method sparta"
         )
     task = task_named(run.recipe.data.task, run.recipe.data)
     gold = {item.item_id: item for item in task.items("train", run.recipe.data)}

@@ -102,6 +102,11 @@ class ChatTemplate:
         """Token ids of `messages` and the beginning of a reply. A special token spelled in a turn is encoded as text."""
         return self.prompt_of(messages)[0]
 
+    def ids_of_all(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """Token ids of `messages`, answers among them, without the beginning of a reply. A special token spelled in a turn is encoded as text."""
+        hidden, marks = self.hidden(messages)
+        return self.ids(self.text(hidden, reply=False), marks)
+
     def prompt_of(self, messages: Sequence[Message]) -> tuple[tuple[int, ...], State]:
         """The token ids of `ids_of`, and whether and how the prompt lets the model think."""
         hidden, marks = self.hidden(messages)

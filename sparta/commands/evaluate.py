@@ -30,7 +30,6 @@ from sparta.evaluation.summary import (
     format_of_scores,
     merge_into_summary,
 )
-from sparta.methods.budget import budget_in_words, spent
 from sparta.names import suggested
 from sparta.phases.base import ArrayPhase
 from sparta.recipes.load import adjust
@@ -40,6 +39,7 @@ from sparta.store.disk import present
 from sparta.store.layout import StateDir
 from sparta.store.lock import RunLock
 from sparta.store.run import Run
+from sparta.store.run_budget import budget_of
 from sparta.tasks.base import Split
 
 Entries = Mapping[str, tuple[str, ...]]
@@ -137,10 +137,7 @@ def score(request: EvaluateRequest, screen: Screen) -> dict[str, TaskScores]:
             compared = other.compare(run, scored.choices, todo.metrics(other.task), screen.say)
             found[other.task] = msgspec.structs.replace(scored, against=compared)
         merge_into_summary(state, found)
-        if (tokens := spent(run)).total:
-            screen.say(
-                f"method {run.recipe.method}, budget {budget_in_words(run.recipe)}; tokens of the run: {tokens.in_words}"
-            )
+        screen.say(f"method {budget_of(run).in_words}")
         return found
 
 

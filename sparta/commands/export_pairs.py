@@ -20,24 +20,28 @@ from sparta.store.run import Run
 
 
 class TrlPair(msgspec.Struct, frozen=True):
-    """A conversational preference row of TRL."""
+    """A conversational preference row of TRL, and the iteration that made the pair."""
 
     prompt: tuple[Message, ...]
     chosen: tuple[Message, ...]
     rejected: tuple[Message, ...]
+    iteration: int
 
 
 def export_pairs(source: Path, out: Path, finished: bool, screen: Screen) -> None:
     """Write the pairs of a run, or of one of its iterations, to `out`.
 
-    source: a state directory (its committed iterations, in order), or one iteration in it. finished: leave out pairs with a response that was cut
+    source: a state directory (its committed iterations, in order), or one iteration in it. A pair that a later iteration was trained on again
+    is written once. finished: leave out pairs with a response that was cut
     at its token limit, because TRL trains every response to end where its text ends. Raises SpartaError where `out` exists, where nothing is
     committed, and where preferences.jsonl was changed since its commit.
     """
     if out.exists():
         raise SpartaError(f"{out} exists already: name another file with --out, or remove it")
     iterations = _iterations(source)
-    pairs = [pair for iteration in iterations for pair in _pairs(iteration)]
+    every = [pair for iteration in iterations for pair in _pairs(iteration)]
+    # A method may keep the pairs of the previous iteration in.
+    pairs = list({pair.combat_id: pair for pair in every}.values())
     cut = sum(not all(pair.finished) for pair in pairs)
     kept = [pair for pair in pairs if all(pair.finished) or not finished]
     if not kept:
@@ -48,6 +52,10 @@ def export_pairs(source: Path, out: Path, finished: bool, screen: Screen) -> Non
     files.remove_abandoned(out)
     files.write_rows(out, map(_row, kept))
     screen.say(f"{len(kept):,} preference pairs of {_named(iterations)} written to {out}, in TRL's format")
+    if repeated := len(every) - len(pairs):
+        screen.say(
+            f"{repeated:,} pairs that an iteration kept from the one before are written once, with the iteration that made them"
+        )
     if cut:
         screen.say(
             f"{cut:,} pairs were left out: a response was cut at its token limit"
@@ -92,6 +100,7 @@ def _row(pair: Pair) -> TrlPair:
         prompt=pair.messages,
         chosen=(Message("assistant", pair.chosen),),
         rejected=(Message("assistant", pair.rejected),),
+        iteration=pair.iteration,
     )
 
 

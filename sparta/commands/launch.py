@@ -21,7 +21,7 @@ from sparta.commands.launch_request import LaunchRequest, last_of, recipe_of, re
 from sparta.commands.slurm_scripts import show_scripts
 from sparta.engines.factory import close_engine
 from sparta.errors import SpartaError
-from sparta.methods.registry import phases_of
+from sparta.methods.registry import method_of, phases_of
 from sparta.names import DEFAULT_STATE, quoted, suggested
 from sparta.pool.gpu_memory import estimates
 from sparta.pool.hub_download import fetch
@@ -146,7 +146,7 @@ def _drive(run: Run, last: int, screen: Screen, lock: RunLock) -> None:
     screen.say(f"Done: {last} iterations.")
     if few := [str(t) for t in range(1, last + 1) if launch_tables.has_few_pairs(run, t)]:
         screen.say(
-            f"warning: fewer than {100 * FEW_PAIRS:.0f} % of the combats made pairs in iteration{'s' * (len(few) > 1)} {', '.join(few)}: the "
+            f"warning: fewer than {100 * FEW_PAIRS:.0f} % of the {method_of(run.recipe).unit} made pairs in iteration{'s' * (len(few) > 1)} {', '.join(few)}: the "
             "training there had next to no effect"
         )
     for what, path in (

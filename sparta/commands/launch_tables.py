@@ -9,7 +9,6 @@ from rich.table import Table
 from sparta.cluster.launcher import Launcher
 from sparta.cluster.throughput import measured
 from sparta.methods.base import IterationSummary, summary_of_pool
-from sparta.methods.budget import budget_in_words
 from sparta.methods.registry import method_of, phase_named
 from sparta.pool.checks import notes
 from sparta.pool.expert_data import notes_on_sft_data
@@ -19,6 +18,7 @@ from sparta.screen import duration
 from sparta.status.forecast import Forecast, forecasts
 from sparta.store import files
 from sparta.store.run import Run
+from sparta.store.run_budget import budget_in_words
 from sparta.store.stats import IterationStats
 
 

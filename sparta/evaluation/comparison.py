@@ -19,6 +19,7 @@ from sparta.evaluation.summary import (
 from sparta.names import suggested
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
+from sparta.store.run_budget import budget_of
 from sparta.tasks.base import Metric
 from sparta.tasks.registry import task_named
 
@@ -80,6 +81,8 @@ class OtherRun:
                     difference=result.difference,
                     p=result.p,
                     n=result.n,
+                    budget=budget_of(run),
+                    other_budget=budget_of(self.run),
                 )
             )
         return found

@@ -21,7 +21,7 @@ from sparta.evaluation.items import items_of
 from sparta.grading.rubrics import Rubric, parse_grade
 from sparta.phases import token_costs
 from sparta.phases.base import Sink, WorkItem
-from sparta.phases.judge_dialog import JudgeDialog, Pending, Reading
+from sparta.phases.judge_dialog import JudgeDialog, Pending, Reading, verdict_fields
 from sparta.pool.checks import check_judge
 from sparta.pool.members import judge_engine, judge_named, judge_reference
 from sparta.recipes import engine as recipe_engine
@@ -219,13 +219,5 @@ class Grader(JudgeDialog[GradingRequest, Grade]):
             checkpoint=request.checkpoint,
             item_id=request.item.item_id,
             metric=request.metric,
-            score=verdict.score,
-            raw=verdict.raw,
-            tries=pending.tries,
-            prompt_tokens=prompt_tokens,
-            new_tokens=pending.new_tokens,
-            cut=pending.prompt.cut,
-            seconds=pending.seconds,
-            thinking=verdict.thinking,
-            answered=verdict.answered,
+            **verdict_fields(pending, verdict, prompt_tokens),
         )

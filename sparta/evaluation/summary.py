@@ -14,6 +14,7 @@ from sparta.store import files
 from sparta.store.disk import present
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
+from sparta.store.run_budget import RunBudget
 
 
 class Scale(msgspec.Struct, frozen=True):
@@ -55,7 +56,8 @@ class CheckpointChoice(msgspec.Struct, frozen=True):
 class RunComparison(msgspec.Struct, frozen=True):
     """A paired test, over items, of the test scores of one choice against those of another run's.
 
-    other: name and id of that run. difference: ours minus theirs, the mean over the n items graded in both runs. p: two-sided.
+    other: name and id of that run. difference: ours minus theirs, the mean over the n items graded in both runs. p: two-sided. budget, other_budget:
+    of the two runs; None in a summary of version 0.1.0.
     """
 
     other: str
@@ -67,6 +69,8 @@ class RunComparison(msgspec.Struct, frozen=True):
     difference: float
     p: float
     n: int
+    budget: RunBudget | None = None
+    other_budget: RunBudget | None = None
 
     @property
     def key(self) -> tuple[str, ...]:

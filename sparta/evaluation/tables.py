@@ -8,6 +8,7 @@ from rich.table import Table
 
 from sparta.evaluation.holdout_log import HoldoutAccess
 from sparta.evaluation.summary import Interval, RunComparison, Scale, TaskScores
+from sparta.store.run_budget import RunBudget
 
 NONE = "-"
 
@@ -68,6 +69,15 @@ def remarks(name: str, scores: TaskScores) -> Iterator[str]:
     tops = {metric.name: metric.top for metric in scores.metrics}
     for comparison in scores.against:
         yield f"  {name}: {in_words(comparison, tops[comparison.metric])}"
+    for budgets in dict.fromkeys((each.other, each.budget, each.other_budget) for each in scores.against):
+        yield from _budgets(name, *budgets)
+
+
+def _budgets(name: str, other: str, ours: RunBudget | None, theirs: RunBudget | None) -> Iterator[str]:
+    """What the two runs of a comparison cost, so that a difference is not taken for one of methods if it is one of budgets."""
+    for whose, budget in (("this run", ours), (other, theirs)):
+        if budget is not None:
+            yield f"  {name}: cost of {whose}: {budget.in_words}"
 
 
 def repeated_access(access: HoldoutAccess) -> str:

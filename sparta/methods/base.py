@@ -5,7 +5,7 @@ of its own. The launchers, `status` and estimates use only this interface and kn
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,6 +18,7 @@ from sparta.recipes.schema import Recipe
 from sparta.store.records import Row, TrainedExpert
 from sparta.store.run import Run
 from sparta.store.shards import read_shards
+from sparta.store.stats import IterationStats
 from sparta.tasks.base import Item
 
 INIT_POOL: tuple[Phase, ...] = (TrainExperts(), InitPool())
@@ -62,6 +63,8 @@ class Method(ABC):
     """The value of `method` in a recipe."""
     fewest_members: ClassVar[int]
     """The smallest pool that it works with."""
+    unit: ClassVar[str] = "combats"
+    """What `combats` of a recipe counts, for messages; the `unit` of its IterationStats."""
     has_reputations: ClassVar[bool] = True
     """Whether its iterations change reputations; if not, they are carried over and not shown."""
 
@@ -120,6 +123,28 @@ class Method(ABC):
             raise SpartaError(
                 f"the pool has {m} model{'s' * (m != 1)}, but the method {self.name} needs at least {self.fewest_members}: add models to pool.models"
             )
+
+
+def notes_on(stats: IterationStats, answer: str, more: Iterable[tuple[int, str]] = ()) -> Iterator[str]:
+    """Lines below the table of an iteration: how many preference pairs were made, and anything unusual. answer: what the method calls a response.
+
+    more: counts of the method's own, with their descriptions; like the others, a count of 0 is left out.
+    """
+    yield stats.in_words
+    if stats.warning:
+        yield f"warning: {stats.warning}"
+    votes_cut = sum(judge.cut for judge in stats.judges.values())
+    for number, what in (
+        (votes_cut, f"votes were on a {answer} truncated to fit the judge's context"),
+        (stats.too_long, f"prompts left no room for a {answer} in the context"),
+        (
+            sum(stats.dropped_pairs.values()),
+            "pairs could not be trained on (longer than dpo.max_length, or without a token)",
+        ),
+        *more,
+    ):
+        if number:
+            yield f"  {number:,} {what}"
 
 
 def summary_of_pool(run: Run) -> IterationSummary:

@@ -13,12 +13,11 @@ from sparta.methods.base import Lengths
 from sparta.methods.registry import method_of
 from sparta.phases.single.rows import CANDIDATES, JUDGEMENTS, Candidate, Judgement
 from sparta.recipes.schema import Recipe
-from sparta.store import files
 from sparta.store.layout import StateDir
 from sparta.store.records import Response, Vote
 from sparta.store.run import Run
+from sparta.store.run_budget import spent
 from sparta.store.shards import iter_shards
-from sparta.store.stats import IterationStats, TokenCounts
 
 
 def budgeted(recipe: Recipe, say: Callable[[str], object] = lambda _: None) -> Recipe:
@@ -54,23 +53,6 @@ def budgeted(recipe: Recipe, say: Callable[[str], object] = lambda _: None) -> R
     )
     filled = recipe.baseline.model_copy(update={"budget": budget.model_copy(update={"tokens": tokens})})
     return recipe.model_copy(update={"combats": prompts, "baseline": filled})
-
-
-def budget_in_words(recipe: Recipe) -> str:
-    """What sets the number of prompts, for tables."""
-    budget = recipe.baseline.budget
-    if budget is None or budget.tokens is None:
-        return f"the paper's: {recipe.combats:,} prompts per iteration"
-    return f"{budget.tokens:,} tokens per iteration, as in {budget.like}: {recipe.combats:,} prompts in the first"
-
-
-def spent(run: Run) -> TokenCounts:
-    """The tokens of all committed iterations of `run` after the initial pool. Iterations of earlier versions have no counts and add nothing."""
-    total = TokenCounts()
-    for t in run.state.committed():
-        stats = files.read_measured(run.iteration(t).stats, IterationStats) if t > 0 else None
-        total += stats.tokens if stats is not None else TokenCounts()
-    return total
 
 
 def _other(folder: Path) -> Run:

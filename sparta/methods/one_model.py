@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from sparta.errors import SpartaError
-from sparta.methods.base import IterationSummary, Lengths, Method
+from sparta.methods.base import IterationSummary, Lengths, Method, notes_on
 from sparta.phases.base import Phase
 from sparta.phases.commit import Commit
 from sparta.phases.single.learner import learner_of, only_learner
@@ -14,7 +14,8 @@ from sparta.recipes.schema import Recipe
 from sparta.store import files
 from sparta.store.records import Pair, Row, Trained
 from sparta.store.run import Run
-from sparta.store.stats import IterationStats
+from sparta.store.run_budget import spent
+from sparta.store.stats import IterationStats, not_used
 
 FILES = ("plan.jsonl", RANKINGS, "preferences.jsonl", "standing.json")
 ROWS: Mapping[str, type[Row]] = {CANDIDATES: Candidate, "training": Trained}
@@ -29,6 +30,7 @@ class OneModel(Method):
     """
 
     fewest_members = 1
+    unit = "prompts"
     has_reputations = False
 
     def __init__(
@@ -91,7 +93,7 @@ class OneModel(Method):
         return 0.0
 
     def summary(self, run: Run, t: int) -> IterationSummary:
-        """Pairs, mean scores, missing votes and loss of the model."""
+        """Pairs, mean scores, missing votes and comparisons, and loss of the model."""
         iteration, name = run.iteration(t), learner_of(run.recipe)
         stats = files.read_json(iteration.stats, IterationStats)
         rankings = list(files.read_rows(iteration.root / RANKINGS, Ranking))
@@ -102,20 +104,41 @@ class OneModel(Method):
             cells["of rejected"] = _mean_of(rankings, [ranking.rejected for ranking in rankings])
         if judge is not None:
             cells["missing votes"] = f"{judge.missing}/{judge.votes}"
+        if stats.comparisons is not None:
+            cells["missing comparisons"] = f"{stats.comparisons.missing}/{stats.comparisons.votes}"
         cells["loss"] = "" if loss is None else f"{loss:.3f}"
         more = len(list(files.read_rows(iteration.preferences, Pair))) - stats.pairs
         return IterationSummary(
             f"iteration {t} of {run.recipe.iterations}",
             tuple(cells),
             (tuple(cells.values()),),
-            (*_notes(stats), *([f"  {more:,} more pairs: {self.more_pairs}"] if more else ())),
+            (
+                *notes_on(stats, "candidate"),
+                *self._notes_on_more_pairs(more, stats),
+                *_notes_on_budget(run, t),
+            ),
         )
+
+    def _notes_on_more_pairs(self, more: int, stats: IterationStats) -> Iterable[str]:
+        if prompts := sum(stats.judgement_reasons.values()):
+            yield f"  {more:,} more pairs: {self.more_pairs}, from {prompts:,} prompts whose votes differ{not_used(stats.judgement_reasons)}"
+        elif more:
+            yield f"  {more:,} more pairs: {self.more_pairs}"
 
     more_pairs: ClassVar[str] = ""
     """Describes the pairs that are not of the prompts' candidates."""
 
     score_name: ClassVar[str]
     """Column title of the mean score of chosen candidates in the table after an iteration; "" if candidates have no score."""
+
+
+def _notes_on_budget(run: Run, t: int) -> Iterable[str]:
+    """What the iterations so far have spent of their budget of tokens, if they have one."""
+    budget = run.recipe.baseline.budget
+    if budget is not None and budget.tokens is not None:
+        used, planned = spent(run, t).total, budget.tokens * t
+        share = f"{used / planned:.1%}".replace("%", " %")
+        yield f"  budget: {used:,} of {planned:,} tokens spent so far ({share})"
 
 
 def _mean_of(rankings: Sequence[Ranking], numbers: Sequence[int | None]) -> str:
@@ -126,23 +149,3 @@ def _mean_of(rankings: Sequence[Ranking], numbers: Sequence[int | None]) -> str:
         if number is not None and (score := ranking.scores[number]) is not None
     ]
     return f"{sum(scores) / len(scores):.2f}" if scores else ""
-
-
-def _notes(stats: IterationStats) -> Iterable[str]:
-    """How many preference pairs the prompts made, and anything unusual."""
-    yield stats.in_words
-    if stats.warning:
-        yield f"warning: {stats.warning}"
-    for number, what in (
-        (
-            sum(judge.cut for judge in stats.judges.values()),
-            "votes were on a candidate truncated to fit the judge's context",
-        ),
-        (stats.too_long, "prompts left no room for a candidate in the context"),
-        (
-            sum(stats.dropped_pairs.values()),
-            "pairs could not be trained on (longer than dpo.max_length, or without a token)",
-        ),
-    ):
-        if number:
-            yield f"  {number:,} {what}"

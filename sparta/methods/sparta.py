@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from sparta.methods.base import IterationSummary, Method
+from sparta.methods.base import IterationSummary, Method, notes_on
 from sparta.phases.base import Phase
 from sparta.phases.commit import Commit
 from sparta.phases.generate import Generate
@@ -55,34 +55,16 @@ class Sparta(Method):
                     "" if loss is None else f"{loss:.3f}",
                 )
             )
+        more = (
+            (stats.votes_saved, "votes were skipped: the two answers were equal, or one was empty"),
+            (stats.uniform_juries, "juries had no weight and counted equally"),
+        )
         return IterationSummary(
             f"iteration {t} of {run.recipe.iterations}",
             ("model", "reputation", "change", "deviation", "judging weight", "won", "missing votes", "loss"),
             tuple(rows),
-            tuple(_notes(stats)),
+            tuple(notes_on(stats, "response", more)),
         )
-
-
-def _notes(stats: IterationStats) -> Iterable[str]:
-    """How many preference pairs the combats made, and anything unusual."""
-    yield stats.in_words
-    if stats.warning:
-        yield f"warning: {stats.warning}"
-    for number, what in (
-        (
-            sum(judge.cut for judge in stats.judges.values()),
-            "votes were on a response truncated to fit the judge's context",
-        ),
-        (stats.votes_saved, "votes were skipped: the two answers were equal, or one was empty"),
-        (stats.too_long, "prompts left no room for a response in the context"),
-        (
-            sum(stats.dropped_pairs.values()),
-            "pairs could not be trained on (longer than dpo.max_length, or without a token)",
-        ),
-        (stats.uniform_juries, "juries had no weight and counted equally"),
-    ):
-        if number:
-            yield f"  {number:,} {what}"
 
 
 METHOD = Sparta()

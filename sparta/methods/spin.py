@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from sparta.methods.one_model import OneModel
 from sparta.phases.single.draw import DrawPrompts
 from sparta.phases.single.gold import gather_gold, gold_text
-from sparta.phases.single.oppose import Oppose
+from sparta.phases.single.oppose import Oppose, kept_tokens
 from sparta.phases.single.sample import Sample
 from sparta.recipes.schema import Recipe
 from sparta.tasks.base import Item
@@ -21,7 +21,7 @@ class Spin(OneModel):
 
     def __init__(self) -> None:
         own = Sample(count=lambda recipe: 1, judged=False)
-        super().__init__((DrawPrompts(), own, Oppose(own)), pairs_per_prompt=2)
+        super().__init__((DrawPrompts(kept_tokens), own, Oppose(own)), pairs_per_prompt=2)
 
     def check_candidates(self, recipe: Recipe) -> None:
         """baseline.candidates is ignored: a pair is one candidate and the gold answer."""

@@ -1,32 +1,24 @@
 """Generate: both contestants of every combat answer its prompt (Algorithm 1, line 6)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from sparta import rng
-from sparta.chat.renderer import Prompt
-from sparta.engines.base import Completion, Engine, Inbox, ModelRef, Request, Sampling
+from sparta.engines.base import Completion, Engine, Inbox, ModelRef, Request
 from sparta.engines.label_tokens import check_labels
 from sparta.phases import token_costs
+from sparta.phases.answering import SampledAnswers
 from sparta.phases.base import Expected, RowPhase, Sink, WorkItem
 from sparta.pool.members import engine_for, references
 from sparta.store.records import Combat, Response, response_key
 from sparta.store.run import Run
 
 
-class ResponseRequests:
+class ResponseRequests(SampledAnswers[Combat]):
     """Turns contestants of iteration t's combats into requests, and completions into responses. members: M^{t-1} by name."""
 
     def __init__(self, run: Run, t: int, engine: Engine, members: Mapping[str, ModelRef]) -> None:
-        self._engine = engine
+        super().__init__(run, t, engine, "combat")
         self._members = members
-        self._stream = (run.recipe.seed, t, "combat")
-        settings = run.recipe.generation
-        self._sampling = Sampling(
-            settings.temperature, settings.top_p, settings.top_k, settings.max_new_tokens
-        )
-        self._pending: dict[str, tuple[Combat, ModelRef, Prompt]] = {}
         # Only judging needs labels, but a recipe that cannot be judged must fail before hours of generation.
         check_labels(
             engine, members.values(), run.recipe.judging, run.recipe.pool.trust_remote_code, run.chat
@@ -34,42 +26,13 @@ class ResponseRequests:
 
     def request(self, combat: Combat, name: str) -> Request:
         """The request to the contestant `name` of `combat`."""
-        model = self._members[name]
         key = response_key(combat.combat_id, name)
-        renderer = self._engine.renderer(model)
-        prompt = renderer.combat(combat.messages)
-        self._pending[key] = (combat, model, prompt)
-        return Request(
-            key=key,
-            model=model,
-            prompt=prompt,
-            sampling=replace(
-                self._sampling, max_new_tokens=renderer.limit(prompt, self._sampling.max_new_tokens)
-            ),
-            seed=rng.seed_of(*self._stream, combat.combat_id, name),
-        )
-
-    def is_pending(self, key: str) -> bool:
-        """Whether the request with this key has no response yet."""
-        return key in self._pending
+        return self._request(key, combat, self._members[name], combat.messages, (combat.combat_id, name))
 
     def response(self, done: Completion) -> Response:
         """The row for a completion."""
-        combat, model, prompt = self._pending.pop(done.key)
-        said = self._engine.renderer(model).split_reply(prompt, done.text)
-        return Response(
-            combat_id=combat.combat_id,
-            model=model.name,
-            text=said.answer,
-            token_ids=done.token_ids,
-            tokenizer=self._engine.tokenizer_fingerprint(model) if done.token_ids else "",
-            prompt_tokens=done.prompt_tokens,
-            new_tokens=done.new_tokens,
-            finish_reason=done.finish_reason,
-            seconds=done.seconds,
-            thinking=said.thinking,
-            answered=said.ended,
-        )
+        combat, fields = self._answer(done)
+        return Response(combat_id=combat.combat_id, **fields)
 
 
 class Generate(RowPhase):

@@ -17,7 +17,7 @@ from sparta.errors import SpartaError
 from sparta.phases import token_costs
 from sparta.phases.base import Expected, RowPhase, Sink, WorkItem
 from sparta.phases.generate import Generate
-from sparta.phases.judge_dialog import JudgeDialog, Pending, Question, R, Reading
+from sparta.phases.judge_dialog import JudgeDialog, Pending, Question, R, Reading, verdict_fields
 from sparta.phases.undecidable import answer_of, undecidable
 from sparta.pool.members import engine_for, references
 from sparta.recipes.schema import Judging
@@ -150,15 +150,7 @@ class VoteRequests(ScoreRequests[Ballot, Vote]):
             combat_id=ballot.combat_id,
             contestant=ballot.contestant,
             judge=ballot.judge.name,
-            score=verdict.score,
-            raw=verdict.raw,
-            tries=pending.tries,
-            prompt_tokens=prompt_tokens,
-            new_tokens=pending.new_tokens,
-            cut=pending.prompt.cut,
-            seconds=pending.seconds,
-            thinking=verdict.thinking,
-            answered=verdict.answered,
+            **verdict_fields(pending, verdict, prompt_tokens),
         )
 
 

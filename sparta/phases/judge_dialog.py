@@ -4,7 +4,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypedDict, TypeVar
 
 from sparta.chat.renderer import Prompt, PromptTooLong
 from sparta.chat.thinking import SplitReply
@@ -54,6 +54,44 @@ class Reading(NamedTuple):
     thinking: str = ""
     answered: bool = True
     token_ids: tuple[int, ...] = ()
+
+
+class ReplyFields(TypedDict):
+    """The fields that the rows of all judges' replies share; state/README.md documents them (see Vote)."""
+
+    raw: str
+    tries: int
+    prompt_tokens: int
+    new_tokens: int
+    seconds: float
+    thinking: str
+    answered: bool
+
+
+class VerdictFields(ReplyFields):
+    """The same for rows with a score."""
+
+    score: float | None
+    cut: int
+
+
+def reply_fields(pending: Pending[Q], verdict: Reading, prompt_tokens: int) -> ReplyFields:
+    """The fields of the row of a finished question. prompt_tokens: of the last try."""
+    return {
+        "raw": verdict.raw,
+        "tries": pending.tries,
+        "prompt_tokens": prompt_tokens,
+        "new_tokens": pending.new_tokens,
+        "seconds": pending.seconds,
+        "thinking": verdict.thinking,
+        "answered": verdict.answered,
+    }
+
+
+def verdict_fields(pending: Pending[Q], verdict: Reading, prompt_tokens: int) -> VerdictFields:
+    """The same for a row with a score."""
+    shared = reply_fields(pending, verdict, prompt_tokens)
+    return {**shared, "score": verdict.score, "cut": pending.prompt.cut}
 
 
 class JudgeDialog(ABC, Generic[Q, R]):

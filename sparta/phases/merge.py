@@ -7,9 +7,11 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from sparta.arena.preferences import Reason, unusable
 from sparta.arena.replay import Replay, replay
+from sparta.chat.template import Message
 from sparta.errors import SpartaError
 from sparta.names import quoted
 from sparta.phases.base import Step
@@ -34,6 +36,25 @@ class MergedResponse:
     finish_reason: FinishReason
     thinking: str
     answered: bool
+
+
+class PairSide(Protocol):
+    """An answer that becomes one side of a preference pair."""
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def thinking(self) -> str: ...
+
+    @property
+    def token_ids(self) -> Sequence[int]: ...
+
+    @property
+    def tokenizer(self) -> str: ...
+
+    @property
+    def finish_reason(self) -> FinishReason: ...
 
 
 class Merge(Step):
@@ -198,20 +219,37 @@ def _pairs(
         if result.winner is None or result.scores is None:
             continue
         won, lost = result.winner, 1 - result.winner
-        chosen, rejected = sides[won], sides[lost]
-        yield Pair(
-            combat_id=combat.combat_id,
-            messages=combat.messages,
-            chosen=chosen.text,
-            rejected=rejected.text,
-            chosen_token_ids=tuple(chosen.token_ids),
-            rejected_token_ids=tuple(rejected.token_ids),
-            tokenizers=(chosen.tokenizer, rejected.tokenizer),
-            finished=(chosen.finish_reason == "stop", rejected.finish_reason == "stop"),
-            models=(combat.models[won], combat.models[lost]),
-            scores=(result.scores[won], result.scores[lost]),
-            thinking=(chosen.thinking, rejected.thinking),
+        yield pair_of(
+            combat.combat_id,
+            combat.messages,
+            (sides[won], sides[lost]),
+            (combat.models[won], combat.models[lost]),
+            (result.scores[won], result.scores[lost]),
         )
+
+
+def pair_of(
+    pair_id: str,
+    messages: tuple[Message, ...],
+    sides: tuple[PairSide, PairSide],
+    models: tuple[str, str],
+    scores: tuple[float, float],
+) -> Pair:
+    """A preference pair of two answers to one prompt; all in the order chosen, rejected."""
+    chosen, rejected = sides
+    return Pair(
+        combat_id=pair_id,
+        messages=messages,
+        chosen=chosen.text,
+        rejected=rejected.text,
+        chosen_token_ids=tuple(chosen.token_ids),
+        rejected_token_ids=tuple(rejected.token_ids),
+        tokenizers=(chosen.tokenizer, rejected.tokenizer),
+        finished=(chosen.finish_reason == "stop", rejected.finish_reason == "stop"),
+        models=models,
+        scores=scores,
+        thinking=(chosen.thinking, rejected.thinking),
+    )
 
 
 def read_pairs(run: Run, t: int) -> list[Pair]:

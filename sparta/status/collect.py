@@ -16,7 +16,6 @@ from sparta.cluster.gpu_time import GpuTime, gpu_time
 from sparta.cluster.slurm.detached import Chain, latest_chain
 from sparta.cluster.slurm.queue import QueueSnapshot, ask
 from sparta.errors import SpartaError
-from sparta.methods.budget import spent
 from sparta.methods.registry import method_of, phases_of
 from sparta.status.ended_tasks import EndedTask, ended_tasks
 from sparta.status.forecast import seconds_per_iteration
@@ -27,6 +26,7 @@ from sparta.store.failure import LaunchFailure, last_failure
 from sparta.store.layout import StateDir
 from sparta.store.lock import holder
 from sparta.store.run import Run
+from sparta.store.run_budget import spent
 from sparta.store.stats import IterationStats, TokenCounts
 
 RunState = Literal["done", "failed", "running", "stopped"]
@@ -37,7 +37,7 @@ Views = Sequence[tuple[PhaseView, PhaseStatus]]
 
 
 class IterationStatus(msgspec.Struct, frozen=True):
-    """One iteration. combats, pairs, reasons, cut_responses, warning: counted by its merge, see IterationStats; empty before that."""
+    """One iteration. Fields after gpu_idle are counted by its merge, see IterationStats, and empty before that. outcome: most of them, in words."""
 
     t: int
     committed: bool
@@ -49,6 +49,11 @@ class IterationStatus(msgspec.Struct, frozen=True):
     reasons: dict[str, int] = {}
     cut_responses: int = 0
     warning: str = ""
+    outcome: str = ""
+    votes: int = 0
+    missing_votes: int = 0
+    comparisons: int = 0
+    missing_comparisons: int = 0
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -222,6 +227,11 @@ def _by_iteration(run: Run, views: Views) -> tuple[list[IterationStatus], GpuTim
                 reasons=counted.reasons,
                 cut_responses=counted.cut_responses,
                 warning=counted.warning,
+                outcome=counted.in_words,
+                votes=counted.votes,
+                missing_votes=counted.missing_votes,
+                comparisons=counted.comparisons.votes if counted.comparisons else 0,
+                missing_comparisons=counted.comparisons.missing if counted.comparisons else 0,
             )
         found.append(status)
     used, there = sum(gpu.used for gpu in gpus), sum(gpu.there for gpu in gpus)

@@ -43,6 +43,8 @@ def show_status(status: Status, state: Path) -> None:
     for entries in ([entry for entry in begun if entry.t == 0], [entry for entry in begun if entry.t > 0]):
         if entries:
             console.print(_phases(entries))
+    for entry in [entry for entry in begun if entry.outcome][-1:]:
+        console.print(f"iteration {entry.t}: {entry.outcome}", markup=False)
     _show_queue(status, console)
     if status.standing:
         console.print(_standing(status))

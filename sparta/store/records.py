@@ -138,6 +138,11 @@ class Pair(Record, frozen=True):
     # TRL checks for the column, so it is written although it is null.
     written_at_default: ClassVar[tuple[str, ...]] = ("prompt",)
 
+    @property
+    def iteration(self) -> int:
+        """The iteration that made it. A method may train a later one on it again."""
+        return int(self.combat_id.partition("-")[0])
+
 
 class Trained(Record, frozen=True):
     """training/: one pool member was trained on the iteration's pairs; its adapter is in adapters/<model>/.

@@ -1,5 +1,7 @@
 """stats.json: counts and measurements of an iteration for people and reports. No hash covers it and no result depends on it."""
 
+from collections.abc import Mapping
+
 import msgspec
 
 from sparta.store.records import Vote
@@ -84,6 +86,12 @@ class TokenCounts(msgspec.Struct, frozen=True):
         return f"{self.generated:,} generated, {self.read:,} read, {self.trained:,} trained on"
 
 
+def not_used(reasons: Mapping[str, int]) -> str:
+    """For a person, how many prompts or combats made no pair, by reason; empty if all made one."""
+    others = [f"{count:,} {reason}" for reason, count in reasons.items() if count and reason != "pair"]
+    return f", not used: {', '.join(others)}" if others else ""
+
+
 FEW_PAIRS = 0.1
 """Below this share of combats that made pairs, an iteration gets a warning."""
 
@@ -95,6 +103,9 @@ class IterationStats(msgspec.Struct, frozen=True):
     limit. votes_saved: votes not requested because the answers were equal or one was empty. dropped_pairs: by model, pairs that could not be
     trained on. mean_losses: by model, in nats. gpu_seconds, gpu_idle: as in PhaseStats, of all phases together. unit: what `combats` counts;
     methods without combats count prompts. tokens: set when the iteration is committed.
+
+    comparisons: of judgements by a meta-judge, or of candidates by a preference model; `votes` of it were asked for. judgement_reasons: prompts
+    whose judgements were compared, by the result: "pair", or why there is no pair of judgements.
     """
 
     combats: int
@@ -115,6 +126,17 @@ class IterationStats(msgspec.Struct, frozen=True):
     cut_responses: int = 0
     unit: str = "combats"
     tokens: TokenCounts = TokenCounts()
+    comparisons: JudgeStats | None = None
+    judgement_reasons: dict[str, int] = {}
+
+    @property
+    def votes(self) -> int:
+        """Votes of all judges."""
+        return sum(judge.votes for judge in self.judges.values())
+
+    @property
+    def missing_votes(self) -> int:
+        return sum(judge.missing for judge in self.judges.values())
 
     @property
     def pairs(self) -> int:
@@ -123,14 +145,21 @@ class IterationStats(msgspec.Struct, frozen=True):
 
     @property
     def in_words(self) -> str:
-        """The number of pairs from combats, and the results of the other combats, for a person."""
+        """The number of pairs from combats, the results of the other combats, and what is missing, for a person."""
         share = f" ({self.pairs / self.combats:.0%})".replace("%", " %") if self.combats else ""
-        others = [
-            f"{count:,} {reason}" for reason, count in self.reasons.items() if count and reason != "pair"
-        ]
         cut = f"; {self.cut_responses:,} responses were cut at the token limit" if self.cut_responses else ""
-        unused = f", not used: {', '.join(others)}" if others else ""
-        return f"{self.pairs:,} preference pairs from {self.combats:,} {self.unit}{share}{unused}{cut}"
+        made = f"{self.pairs:,} preference pairs from {self.combats:,} {self.unit}{share}"
+        return f"{made}{not_used(self.reasons)}{cut}{self._missing}"
+
+    @property
+    def _missing(self) -> str:
+        compared = self.comparisons or JudgeStats()
+        counted = (
+            (self.missing_votes, self.votes, "votes"),
+            (compared.missing, compared.votes, "comparisons"),
+        )
+        found = [f"{missing:,} of {total:,} {what}" for missing, total, what in counted if missing]
+        return f"; missing: {', '.join(found)}" if found else ""
 
     @property
     def warning(self) -> str:

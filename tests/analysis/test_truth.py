@@ -64,3 +64,14 @@ def test_a_run_without_gold_answers_is_refused(tmp_path: Path) -> None:
     run = begin_or_continue(StateDir(tmp_path / "state"), rehearsal(tmp_path))
     with pytest.raises(SpartaError, match="gold answers"):
         agreement(run, 1)
+
+
+def test_a_run_without_combats_is_refused(tmp_path: Path) -> None:
+    run = begin_or_continue(
+        StateDir(tmp_path / "state"),
+        rehearsal(
+            tmp_path, models=3, data={"task": "toy"}, method="self_rewarding", baseline={"start": "model1"}
+        ),
+    )
+    with pytest.raises(SpartaError, match="has no combats, because its method is self_rewarding"):
+        agreement(run, 1)

@@ -44,6 +44,7 @@ from sparta.recipes.load import adjust
 from sparta.screen import Screen
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
+from sparta.store.run_budget import budget_of, spent
 from sparta.tasks import prepared, registry
 from sparta.tasks.base import Item, Metric
 from sparta.tasks.dataset import Dataset, Source, Splits
@@ -509,6 +510,13 @@ def test_the_same_choice_of_two_runs_is_compared_item_by_item(tmp_path: Path, re
     assert other.info.run_id in comparison.other
     assert f"accuracy {100 * expected.difference:+.1f} points, p = {expected.p:.4f} (6 items)" in told
     assert {kept.what for kept in read_summary(one.state).tasks["quiz"].against} == {LAST, ALL}
+    for run, whose, budget in (
+        (one, "this run", comparison.budget),
+        (other, comparison.other, comparison.other_budget),
+    ):
+        assert budget == budget_of(run) and budget.tokens == spent(run) and budget.tokens.trained > 0
+        assert f"quiz: cost of {whose}: sparta, budget the paper's: {run.recipe.combats} prompts" in told
+        assert f"tokens of {budget.iterations} iterations: {budget.tokens.in_words}" in told
 
 
 def test_another_run_with_another_prompt_format_is_reported(tmp_path: Path, register: Register) -> None:

@@ -8,11 +8,14 @@ from typing import Any
 import datasets
 import msgspec
 import pytest
+from support.one_model_runs import write_case
+from support.openings import begin_or_continue
 from support.scripted_run import advance, begin, sentence, typed
 from support.tiny_models import make_base
 
 from sparta.commands.export_pairs import export_pairs
 from sparta.errors import SpartaError
+from sparta.recipes.load import load
 from sparta.screen import Screen
 from sparta.store import files
 from sparta.store.layout import StateDir
@@ -119,7 +122,8 @@ def test_a_state_stands_for_all_of_its_committed_iterations(run: Run, tmp_path: 
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     pairs = [*pairs_of(run, 1), *pairs_of(run, 2)]
     assert [row["chosen"][0]["content"] for row in rows] == [pair.chosen for pair in pairs]
-    assert {tuple(row) for row in rows} == {("prompt", "chosen", "rejected")}
+    assert [row["iteration"] for row in rows] == [1] * len(pairs_of(run, 1)) + [2] * len(pairs_of(run, 2))
+    assert {tuple(row) for row in rows} == {("prompt", "chosen", "rejected", "iteration")}
 
 
 def test_pairs_with_a_response_that_was_cut_are_counted_and_can_be_left_out(
@@ -178,3 +182,26 @@ def test_an_iteration_that_is_missing_among_others_is_not_left_out(run: Run, tmp
     with pytest.raises(SpartaError, match=r"iter_01/MANIFEST\.json is missing, and iterations after it"):
         export_pairs(state.root, tmp_path / "pairs.jsonl", False, Screen())
     assert not (tmp_path / "pairs.jsonl").exists()
+
+
+def test_a_pair_that_is_trained_on_in_two_iterations_is_written_once_with_the_one_that_made_it(
+    tmp_path: Path, base: Path
+) -> None:
+    """SPIN keeps the pairs of the previous iteration in."""
+    run = begin_or_continue(StateDir(tmp_path / "state"), load(write_case(tmp_path, "spin", combats=3)))
+    for t in (1, 2, 3):
+        advance(run, t)
+    assert [len(pairs_of(run, t)) for t in (1, 2, 3)] == [3, 6, 6]
+    out = tmp_path / "all.jsonl"
+    done = typed("export_pairs", run.state.root, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert "9 preference pairs of iter_01 to iter_03" in done.stdout
+    assert "6 pairs that an iteration kept from the one before are written once" in done.stdout
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["iteration"] for row in rows] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert len({json.dumps(row) for row in rows}) == 9
+    assert trainer(base, loaded(out), tmp_path / "out").train().global_step == 1
+    # Of one iteration, all pairs that it was trained on.
+    export_pairs(run.iteration(2).root, tmp_path / "second.jsonl", False, Screen())
+    rows = [json.loads(line) for line in (tmp_path / "second.jsonl").read_text().splitlines()]
+    assert [row["iteration"] for row in rows] == [2, 2, 2, 1, 1, 1]

@@ -10,16 +10,19 @@ from support.scripted_run import advance, typed
 
 from sparta.errors import SpartaError
 from sparta.methods.base import Lengths
-from sparta.methods.budget import budget_in_words, budgeted, spent
+from sparta.methods.budget import budgeted
 from sparta.methods.registry import method_of, methods
 from sparta.phases.merge import read_pairs
 from sparta.phases.single.draw import prompts_of
+from sparta.phases.single.rows import Candidate, Draw, read_draws
+from sparta.recipes.baseline import Budget
 from sparta.recipes.load import load
 from sparta.store import files
 from sparta.store.layout import StateDir
 from sparta.store.records import Trained
 from sparta.store.run import Run
-from sparta.store.shards import iter_shards
+from sparta.store.run_budget import budget_in_words, spent
+from sparta.store.shards import ShardWriter, iter_shards
 from sparta.store.stats import IterationStats, TokenCounts
 
 
@@ -34,7 +37,7 @@ def played(folder: Path, method: str, *settings: str, last: int = 1, **changes: 
 @pytest.fixture(scope="module")
 def sparta(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Two iterations of Sparta on three models."""
-    return played(tmp_path_factory.mktemp("sparta"), "self_rewarding", "method=sparta", last=2, combats=30)
+    return played(tmp_path_factory.mktemp("sparta"), "self_rewarding", "method=sparta", last=2, combats=90)
 
 
 def test_the_tokens_of_sparta_are_those_of_responses_votes_and_trainings(sparta: Run) -> None:
@@ -79,7 +82,11 @@ def test_a_run_with_a_budget_takes_as_many_tokens_as_the_other(
     assert run.recipe.baseline.budget is not None and run.recipe.baseline.budget.tokens == budget
     first = files.read_json(run.iteration(1).stats, IterationStats)
     assert first.combats == run.recipe.combats and first.tokens.total <= 1.1 * budget
-    assert spent(run).total == pytest.approx(4 * budget, rel=0.15)
+    assert spent(run).total == pytest.approx(4 * budget, rel=0.05)
+    used = spent(run, last=3).total
+    share = f"{used / (3 * budget):.1%}".replace("%", " %")
+    notes = method_of(run.recipe).summary(run, 3).notes
+    assert notes[-1] == f"  budget: {used:,} of {3 * budget:,} tokens spent so far ({share})"
     assert len(read_pairs(run, 1)) <= run.recipe.combats * 2
     assert f"{budget:,} tokens per iteration" in budget_in_words(run.recipe)
 
@@ -87,12 +94,44 @@ def test_a_run_with_a_budget_takes_as_many_tokens_as_the_other(
 def test_later_iterations_make_up_for_what_was_left_over_by_hand(sparta: Run, tmp_path: Path) -> None:
     run = played(tmp_path, "spin", f"baseline.budget.like={sparta.state.root}", last=1)
     assert run.recipe.baseline.budget is not None and run.recipe.baseline.budget.tokens is not None
-    left = 2 * run.recipe.baseline.budget.tokens - spent(run).total
-    each = spent(run).total / run.recipe.combats
-    assert prompts_of(run, 2) == int(left / each)
+    used = spent(run)
+    # The pairs of the first iteration are trained on again.
+    left = 2 * run.recipe.baseline.budget.tokens - used.total - used.trained
+    each = used.total / run.recipe.combats
     # Nothing depends on stats.json, which no hash covers.
     run.iteration(1).stats.unlink()
-    assert prompts_of(run, 2) == int(left / each)
+    advance(run, 2, "draw")
+    assert len(read_draws(run, 2)) == int(left / each)
+
+
+@pytest.mark.parametrize(
+    ("rows", "planned"),
+    [
+        # 10 prompts of 30 tokens leave 700 of 2 x 500; at 30 each that makes 23.
+        ([(10, 30)], 23),
+        # Then prompts of 20 tokens: 1500 - 300 - 460 are left for the third, at 20 each.
+        ([(10, 30), (23, 20)], 37),
+        # Two prompts do not tell the cost; the latest 12 of them took 300 + 2 x 100.
+        ([(10, 30), (2, 100)], 24),
+        # More was spent than there is.
+        ([(10, 30), (23, 100)], 1),
+    ],
+)
+def test_the_next_number_of_prompts_follows_the_cost_of_the_latest_by_hand(
+    rows: list[tuple[int, int]], planned: int, tmp_path: Path
+) -> None:
+    recipe = load(write_case(tmp_path, "self_rewarding", combats=10))
+    filled = recipe.baseline.model_copy(update={"budget": Budget(like="elsewhere", tokens=500)})
+    run = begin_or_continue(
+        StateDir(tmp_path / "state"), recipe.model_copy(update={"baseline": filled, "iterations": 9})
+    )
+    for t, (prompts, tokens) in enumerate(rows, start=1):
+        draws = [Draw(f"{t:02d}-{n}", f"q{n}", ()) for n in range(prompts)]
+        files.write_rows(run.iteration(t).plan, draws)
+        with ShardWriter(run.iteration(t).root / "candidates", 0, 0) as writer:
+            for draw in draws:
+                writer.write(Candidate(draw.draw_id, 0, "model1", "x", (), "", tokens - 1, 1, "stop"))
+    assert prompts_of(run, len(rows) + 1) == planned
 
 
 def test_a_run_that_was_begun_with_another_number_of_tokens_is_another_run(

@@ -7,6 +7,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -115,32 +116,37 @@ def launched() -> Iterator[Launched]:
 
 
 @each
-def test_killed_in_each_of_its_phases_it_commits_the_same_bytes(
+def test_killed_at_three_places_or_more_it_commits_the_same_bytes(
     method: str, tmp_path: Path, launched: Launched
 ) -> None:
-    """While rows of each phase with an engine are written, and when the preference pairs exist."""
-    undisturbed = played(tmp_path, method, last=1, place="here", iterations=1, combats=6)
-    recipe = write_case(tmp_path, method, iterations=1, combats=6)
+    """While rows of each phase with an engine are written, when the preference pairs exist, and while the second iteration is sampled."""
+    undisturbed = played(tmp_path, method, place="here", combats=6)
+    recipe = write_case(tmp_path, method, combats=6)
     state = StateDir(tmp_path / "state")
-    first = state.iteration(1)
+    first, second = state.iteration(1), state.iteration(2)
     slowly = ("--recipe", recipe, "--state", state.root, "--set", "engine.scripted.delay=0.02")
-    for folder in (*ROWS[method][:-1], ""):
+    places = [partial(_has_rows, first.root / folder) for folder in ROWS[method][:-1]]
+    places += [first.preferences.exists, partial(_has_rows, second.root / "candidates")]
+    assert len(places) >= 3
+    for reached in places:
         process = launched(*slowly)
-        while process.poll() is None:
-            ready = _lines(first.root / folder) >= 3 if folder else first.preferences.exists()
-            if ready:
-                break
+        while process.poll() is None and not reached():
             time.sleep(POLL)
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        assert folder == "" or not first.manifest.exists()
+        assert process.wait() == -signal.SIGKILL and reached()
+    assert not second.manifest.exists()
     run = begin_or_continue(state, load(recipe))
-    advance(run, 1)
+    for t in range(run.state.next_iteration(), 3):
+        advance(run, t)
     assert manifests(state.root) == manifests(undisturbed.state.root)
     kinds = method_of(run.recipe).row_types(run)
-    for folder in ROWS[method]:
-        keys = [msgspec.json.decode(line, type=kinds[folder]).key for line in _rows(first.root / folder)]
+    for folder in (iteration.root / name for iteration in (first, second) for name in ROWS[method]):
+        keys = [msgspec.json.decode(line, type=kinds[folder.name]).key for line in _rows(folder)]
         assert set(Counter(keys).values()) == {1}, "no row was made twice"
+
+
+def _has_rows(folder: Path) -> bool:
+    return _lines(folder) >= 3
 
 
 def _lines(folder: Path) -> int:

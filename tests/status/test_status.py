@@ -425,7 +425,9 @@ def test_tasks_and_jobs_of_an_alternative_phase_are_shown_where_there_are_any(
     assert "combat" in capsys.readouterr().out
 
     advance(begin(other := tmp_path / "other"), 1)
-    assert "combat" not in typed("status", other / "state").stdout
+    said = typed("status", other / "state").stdout
+    assert "generate" in said and "combat" not in said.partition("tasks, model loads")[0]
+    assert "iteration 1: 12 preference pairs from 12 combats (100 %)" in said
 
 
 def test_a_detached_launch_of_an_alternative_phase_that_lost_a_task_says_which(

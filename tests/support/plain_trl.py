@@ -13,7 +13,7 @@ from transformers.utils import logging
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DataCollatorForPreference, DPOTrainer
 
-from sparta.training.job import TrainingJob, usable_pairs
+from sparta.training.job import RatedExample, TrainingJob, usable_pairs
 from sparta.training.runner import training_order
 from sparta.training.trainer import placeholder_tokenizer
 
@@ -39,9 +39,12 @@ class _AsItIs(DPOTrainer):
 
 
 def plain_trl(job: TrainingJob, folder: Path) -> PlainResult:
-    """Trains as `job` says, in float32 on a CPU, or in bfloat16 on a GPU."""
+    """Trains as `job` says, in float32 on a CPU, or in bfloat16 on a GPU; a job with an eta, all of whose rates are 1 and 0, by `sppo_hard`."""
     logging.disable_progress_bar()
     settings, examples = job.settings, usable_pairs(job)
+    if job.eta is not None:
+        assert settings.beta == 1 / job.eta
+        assert all(isinstance(example, RatedExample) and example.rates == (1, 0) for example in examples)
     on_gpu = job.device == "cuda"
     config = AutoConfig.from_pretrained(job.base)
     config.attention_dropout = 0.0
@@ -61,6 +64,7 @@ def plain_trl(job: TrainingJob, folder: Path) -> PlainResult:
         args=DPOConfig(
             output_dir=str(folder),
             beta=settings.beta,
+            loss_type="sigmoid" if job.eta is None else "sppo_hard",
             learning_rate=settings.learning_rate,
             lr_scheduler_type={"constant": "constant_with_warmup"}.get(settings.schedule, settings.schedule),
             warmup_steps=int(updates * settings.warmup),

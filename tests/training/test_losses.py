@@ -1,8 +1,11 @@
 """The losses of a pair against their formulas written out in plain numbers, values and gradients to 1e-6."""
 
 import math
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from support.tiny_models import make_base
 
 PAIRS = [(0.0, 0.0), (0.3, -0.2), (-1.5, 2.0), (4.0, -3.0)]
 RATES = [(1.0, 0.0), (0.5, 0.5), (0.8, 0.35), (0.9, 0.1)]
@@ -46,17 +49,68 @@ def test_sppos_loss_draws_each_side_to_its_own_rate(eta: float) -> None:
     assert rejected.grad.tolist() == pytest.approx([2 * two for _, two in gaps], abs=1e-6)
 
 
-def test_with_hard_rates_sppos_loss_is_what_trl_computes() -> None:
-    """As `sppo_hard` in trl.trainer.dpo_trainer has it, with beta 1/eta."""
+@pytest.mark.parametrize("eta", [1.0, 20.0, 1000.0])
+def test_with_hard_rates_sppos_loss_is_trls_sppo_hard(eta: float, tmp_path: Path) -> None:
+    """TRL's own code computes its loss from the same log-ratios."""
     import torch
 
     from sparta.training.losses import square_loss
 
     chosen, rejected, _ = tensors()
-    beta = 0.05
-    trl = (chosen - 0.5 / beta) ** 2 + (rejected + 0.5 / beta) ** 2
     hard = torch.tensor([(1.0, 0.0)] * len(PAIRS), dtype=torch.float64)
-    assert square_loss(chosen, rejected, hard, 1 / beta).tolist() == pytest.approx(trl.tolist(), abs=1e-6)
+    loss = square_loss(chosen, rejected, hard, eta).mean()
+    loss.backward()
+    theirs, slopes = loss_of_trl([*zip(*PAIRS, strict=True)], eta, tmp_path)
+    assert loss.item() == pytest.approx(theirs, rel=1e-12, abs=1e-6)
+    assert [*chosen.grad.tolist(), *rejected.grad.tolist()] == pytest.approx(slopes, abs=1e-6)
+    soft = torch.tensor([(0.9, 0.1)] * len(PAIRS), dtype=torch.float64)
+    assert square_loss(chosen, rejected, soft, eta).mean().item() != pytest.approx(theirs, rel=1e-3)
+
+
+def loss_of_trl(ratios: list[tuple[float, ...]], eta: float, folder: Path) -> tuple[float, list[float]]:
+    """The mean loss of DPOTrainer with `sppo_hard` at beta 1/eta, and its gradient. ratios: of all chosen, then of all rejected completions.
+
+    The model is replaced: it gives these as the log-probabilities of completions of one token, and those of the reference are 0.
+    """
+    import torch
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import DPOConfig, DPOTrainer
+
+    base = make_base(folder / "base")
+    trainer = DPOTrainer(
+        model=AutoModelForCausalLM.from_pretrained(base),
+        args=DPOConfig(
+            output_dir=str(folder),
+            loss_type="sppo_hard",
+            beta=1 / eta,
+            use_cpu=True,
+            bf16=False,
+            report_to=[],
+        ),
+        train_dataset=Dataset.from_list([{"prompt": "a", "chosen": "b", "rejected": "c"}]),
+        processing_class=AutoTokenizer.from_pretrained(base),
+    )
+    trainer.precompute_ref_logps = True
+    given = torch.tensor(ratios, dtype=torch.float64).reshape(-1, 1).requires_grad_()
+    rows = len(given)
+    none = torch.zeros(rows // 2, dtype=torch.float64)
+
+    def model(**_: object) -> SimpleNamespace:
+        zero = torch.zeros(rows, 1)
+        return SimpleNamespace(log_probs=given, entropy=zero, mean_logits=zero, is_top1=zero.bool())
+
+    inputs = {
+        "input_ids": torch.zeros(rows, 2, dtype=torch.long),
+        "attention_mask": torch.ones(rows, 2, dtype=torch.long),
+        "completion_mask": torch.tensor([[0, 1]] * rows),
+        "ref_chosen_logps": none,
+        "ref_rejected_logps": none,
+    }
+    loss = trainer._compute_loss(model, inputs, return_outputs=False)
+    loss.backward()
+    assert given.grad is not None
+    return loss.item(), given.grad.reshape(-1).tolist()
 
 
 def test_a_pair_whose_sides_are_even_is_held_to_the_reference() -> None:

@@ -16,7 +16,7 @@ def _add_options(parser: ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="JSON Lines of prompt, chosen and rejected, each a list of messages",
+        help="JSON Lines of prompt, chosen and rejected, each a list of messages, and iteration, the one that made the pair",
     )
     parser.add_argument(
         "--finished",

@@ -12,7 +12,7 @@ from sparta.errors import SpartaError
 from sparta.phases import token_costs
 from sparta.phases.base import Expected, RowPhase, Sink, WorkItem
 from sparta.phases.judge import ScoreRequests
-from sparta.phases.judge_dialog import Pending, Reading
+from sparta.phases.judge_dialog import Pending, Reading, verdict_fields
 from sparta.phases.single.learner import base_of_learner, engine_of_learner
 from sparta.phases.single.rows import (
     JUDGEMENTS,
@@ -62,15 +62,7 @@ class JudgementRequests(ScoreRequests[CandidateBallot, Judgement]):
             number=ballot.number,
             round=ballot.round,
             judge=ballot.judge.name,
-            score=verdict.score,
-            raw=verdict.raw,
-            tries=pending.tries,
-            prompt_tokens=prompt_tokens,
-            new_tokens=pending.new_tokens,
-            cut=pending.prompt.cut,
-            seconds=pending.seconds,
-            thinking=verdict.thinking,
-            answered=verdict.answered,
+            **verdict_fields(pending, verdict, prompt_tokens),
             token_ids=token_ids,
             tokenizer=self._engine.tokenizer_fingerprint(ballot.judge) if token_ids else "",
             prompt=pending.prompt.messages[0].content if self._keep_ids and ballot.round == 0 else "",

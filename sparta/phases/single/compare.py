@@ -18,7 +18,7 @@ from sparta.chat.template import Message
 from sparta.engines.base import Completion, Engine, ModelRef, Request, Sampling
 from sparta.phases import token_costs
 from sparta.phases.base import Expected, RowPhase, Sink, WorkItem
-from sparta.phases.judge_dialog import JudgeDialog, Pending, Reading
+from sparta.phases.judge_dialog import JudgeDialog, Pending, Reading, reply_fields
 from sparta.phases.single.assess import Assess, read_judgements
 from sparta.phases.single.learner import base_of_learner, engine_of_learner
 from sparta.phases.single.rows import (
@@ -117,13 +117,7 @@ class ComparisonRequests(JudgeDialog[JudgementPair, Comparison]):
             second=question.second.round,
             judge=question.judge.name,
             better=None if verdict.score is None else "first" if verdict.score == 1 else "second",
-            raw=verdict.raw,
-            tries=pending.tries,
-            prompt_tokens=prompt_tokens,
-            new_tokens=pending.new_tokens,
-            seconds=pending.seconds,
-            thinking=verdict.thinking,
-            answered=verdict.answered,
+            **reply_fields(pending, verdict, prompt_tokens),
         )
 
 

@@ -1,5 +1,6 @@
 """Meta-rank: pairs of candidates by the model's votes, with length control, and pairs of judgements by Elo (Meta-Rewarding). Needs no model."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import permutations
 
@@ -10,11 +11,12 @@ from sparta.phases.single.best_and_worst import with_length_control
 from sparta.phases.single.compare import compared
 from sparta.phases.single.elo import Win, position_weights, ratings
 from sparta.phases.single.rank import (
+    Counts,
     check_judge,
     complete_candidates,
     judge_stats,
+    ranked,
     refuse_unreadable,
-    scored_pair,
     votes_by_candidate,
     write_outcome,
 )
@@ -24,6 +26,7 @@ from sparta.store.disk import present
 from sparta.store.records import Pair
 from sparta.store.run import Run
 from sparta.store.shards import iter_shards
+from sparta.store.stats import JudgeStats
 
 TIE = 1e-6
 """Elo ratings that differ by at most this count as equal: rounding errors are of this size."""
@@ -45,7 +48,8 @@ class MetaRank(Step):
         candidates = complete_candidates(run, t, self._sample)
         votes = votes_by_candidate(run, t, candidates)
         check_judge(run, t, votes.values())
-        rankings, pairs = [], []
+        rankings: list[Ranking] = []
+        pairs: list[Pair] = []
         prompts: dict[tuple[str, int], str] = {}
         for draw in read_draws(run, t):
             rows, cast = candidates[draw.draw_id], votes[draw.draw_id]
@@ -53,23 +57,26 @@ class MetaRank(Step):
             choice = with_length_control(
                 [row.answer for row in rows], scores, [row.new_tokens for row in rows], rho, rules
             )
-            counted = tuple(len(found.scores) for found in cast)
-            rankings.append(
-                Ranking(draw.draw_id, tuple(scores), counted, choice.chosen, choice.rejected, choice.reason)
-            )
-            if choice.chosen is not None and choice.rejected is not None:
-                pairs.append(scored_pair(draw, rows, scores, choice.chosen, choice.rejected))
+            ranking, pair = ranked(draw, rows, scores, [len(found.scores) for found in cast], choice)
+            rankings.append(ranking)
+            pairs += pair
             prompts |= {
                 (draw.draw_id, found.all[0].number): found.all[0].prompt for found in cast if found.all
             }
-        judged = _judge_pairs(run, t, prompts)
-        write_outcome(run, t, candidates, rankings, [*pairs, *judged], judge_stats(votes.values()))
+        doubtful = compared(run, t)
+        known = {draw.draw_id: doubtful.get(draw.draw_id, ()) for draw in read_draws(run, t)}
+        comparisons = _comparisons(run, t, known)
+        judged, reasons = _judge_pairs(known, comparisons, prompts)
+        counts = Counts(judge_stats(votes.values()), _stats_of(comparisons), reasons)
+        write_outcome(run, t, candidates, rankings, [*pairs, *judged], counts)
 
 
-def _judge_pairs(run: Run, t: int, prompts: Mapping[tuple[str, int], str]) -> list[Pair]:
-    """Pairs that train the model to judge: of each prompt with compared judgements, the best judgement against the worst."""
-    doubtful = compared(run, t)
-    known = {draw.draw_id: doubtful.get(draw.draw_id, ()) for draw in read_draws(run, t)}
+Known = Mapping[str, Sequence[Judgement]]
+"""By draw, the judgements that are compared, in the order of the plan."""
+
+
+def _comparisons(run: Run, t: int, known: Known) -> list[Comparison]:
+    """All comparisons. Raises SpartaError if one is missing, or if too many could not be read."""
     found = {row.key: row for row in iter_shards(run.iteration(t).root / COMPARISONS, Comparison)}
     rows_compared = []
     for draw_id, rows in known.items():
@@ -84,14 +91,38 @@ def _judge_pairs(run: Run, t: int, prompts: Mapping[tuple[str, int], str]) -> li
     unread = [row.raw or row.thinking for row in missing]
     no_room = sum(not row.prompt_tokens for row in missing)
     refuse_unreadable(run, t, "comparisons of judgements", len(rows_compared), unread, no_room)
-    wins = _wins(rows_compared)
+    return rows_compared
+
+
+def _judge_pairs(
+    known: Known, comparisons: Sequence[Comparison], prompts: Mapping[tuple[str, int], str]
+) -> tuple[list[Pair], Mapping[str, int]]:
+    """Pairs that train the model to judge: of each prompt with compared judgements, the best judgement against the worst.
+
+    Also the number of such prompts by result: "pair", "void" (no comparison could be read) or "tie" (equal ratings).
+    """
+    wins = _wins(comparisons)
     weights = position_weights([win for each in wins.values() for win in each])
-    pairs = []
+    pairs, reasons = [], Counter[str]()
     for draw_id, rows in known.items():
-        pair = judge_pair(draw_id, rows, wins.get(draw_id, ()), weights, prompts) if rows else None
+        if len(rows) < 2:
+            continue
+        pair = judge_pair(draw_id, rows, wins.get(draw_id, ()), weights, prompts)
         if pair is not None:
             pairs.append(pair)
-    return pairs
+        reasons["void" if draw_id not in wins else "tie" if pair is None else "pair"] += 1
+    return pairs, reasons
+
+
+def _stats_of(comparisons: Sequence[Comparison]) -> JudgeStats:
+    return JudgeStats(
+        votes=len(comparisons),
+        missing=sum(row.better is None for row in comparisons),
+        retried=sum(row.tries > 1 for row in comparisons),
+        prompt_tokens=sum(row.prompt_tokens for row in comparisons),
+        new_tokens=sum(row.new_tokens for row in comparisons),
+        unanswered=sum(not row.answered for row in comparisons),
+    )
 
 
 def _wins(comparisons: Sequence[Comparison]) -> dict[str, list[Win]]:

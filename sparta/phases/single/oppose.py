@@ -10,8 +10,9 @@ from sparta.phases.single.rank import complete_candidates, write_outcome
 from sparta.phases.single.rows import Candidate, Draw, Ranking, read_draws
 from sparta.phases.single.sample import Sample
 from sparta.store.disk import present
-from sparta.store.records import Pair
+from sparta.store.records import Pair, Trained
 from sparta.store.run import Run
+from sparta.store.shards import iter_shards
 
 GOLD = ""
 """The `models` entry of a gold answer in a pair: it has no model."""
@@ -60,9 +61,15 @@ def against_gold(draw: Draw, right: str, own: Candidate) -> Pair:
     )
 
 
+def kept_tokens(run: Run, t: int, made_in: int) -> int:
+    """The tokens that iteration t trained on in pairs made in iteration `made_in`, if all pairs have the same length."""
+    pairs = read_pairs(run, t) if t > 0 else []
+    tokens = sum(row.tokens for row in iter_shards(run.iteration(t).training, Trained))
+    return tokens * sum(pair.iteration == made_in for pair in pairs) // max(1, len(pairs))
+
+
 def _previous(run: Run, t: int) -> Sequence[Pair]:
     """The pairs that the previous iteration made itself, without those that it added from its predecessor."""
     if t == 1:
         return ()
-    before = f"{t - 1:02d}-"
-    return [pair for pair in read_pairs(run, t - 1) if pair.combat_id.startswith(before)]
+    return [pair for pair in read_pairs(run, t - 1) if pair.iteration == t - 1]

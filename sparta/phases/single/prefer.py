@@ -8,6 +8,7 @@ from sparta.chat.judge_prompts import question_text
 from sparta.chat.template import Message
 from sparta.engines.factory import close_engine_on_gpu
 from sparta.engines.preference_model import PreferenceScorer, PreferenceTexts, Preferred
+from sparta.errors import SpartaError
 from sparta.phases import token_costs
 from sparta.phases.base import Device, Expected, RowPhase, Sink, WorkItem
 from sparta.phases.single.best_and_worst import undecided
@@ -158,10 +159,16 @@ def _scoring(run: Run) -> Compare:
 
 
 def check_readable(recipe: Recipe, prompts: Sequence[Sequence[Message]]) -> None:
-    """Raises SpartaError if the preference model of `recipe` cannot tokenize these prompts."""
-    texts = texts_of(recipe)
-    for messages in prompts:
-        if texts.kind == "reward":
-            texts.rewarded(messages, "")
-        else:
-            texts.ranked(messages, "", "")
+    """Raises SpartaError if the preference model of `recipe` is unusable, or cannot read more than the share judging.max_missing of these prompts."""
+    texts, limit = texts_of(recipe), recipe.judging.max_missing
+    read = [
+        texts.rewarded(messages, "") if texts.kind == "reward" else texts.ranked(messages, "", "")
+        for messages in prompts
+    ]
+    unread = [(messages, text.problem) for messages, text in zip(prompts, read, strict=True) if text.problem]
+    if len(unread) > limit * len(prompts):
+        [(messages, problem), *_] = unread
+        raise SpartaError(
+            f"baseline.preference.model: {texts.folder} cannot read {len(unread)} of the first {len(prompts)} instructions ({problem}: "
+            f"{question_text(messages)[:80]!r}): name a model that reads this language and this length"
+        )

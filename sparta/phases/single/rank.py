@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from sparta.arena.rules import Preferences
 from sparta.errors import SpartaError
 from sparta.names import quoted
 from sparta.phases.base import Step
+from sparta.phases.merge import pair_of
 from sparta.phases.single.assess import read_judgements, rounds_of, to_judge
-from sparta.phases.single.best_and_worst import best_and_worst
+from sparta.phases.single.best_and_worst import Choice, best_and_worst
 from sparta.phases.single.learner import learner_of
 from sparta.phases.single.rows import (
     JUDGEMENTS,
@@ -43,32 +43,6 @@ def complete_candidates(run: Run, t: int, sample: Sample) -> Mapping[str, Sequen
                 f"{folder} does not have the {count} candidates of {draw_id}: sampling is not complete, launch the run again to continue it"
             )
     return found
-
-
-def scored_pair(
-    draw: Draw, candidates: Sequence[Candidate], scores: Sequence[float | None], chosen: int, rejected: int
-) -> Pair:
-    """A preference pair of two candidates with scores, given by their numbers."""
-    best, worst = scores[chosen], scores[rejected]
-    assert best is not None and worst is not None
-    return pair_of(draw, candidates[chosen], candidates[rejected], (best, worst))
-
-
-def pair_of(draw: Draw, chosen: Candidate, rejected: Candidate, scores: tuple[float, float]) -> Pair:
-    """A preference pair of two candidates of one prompt."""
-    return Pair(
-        combat_id=draw.draw_id,
-        messages=draw.messages,
-        chosen=chosen.text,
-        rejected=rejected.text,
-        chosen_token_ids=chosen.token_ids,
-        rejected_token_ids=rejected.token_ids,
-        tokenizers=(chosen.tokenizer, rejected.tokenizer),
-        finished=(chosen.finish_reason == "stop", rejected.finish_reason == "stop"),
-        models=(chosen.model, rejected.model),
-        scores=scores,
-        thinking=(chosen.thinking, rejected.thinking),
-    )
 
 
 @dataclass
@@ -183,10 +157,11 @@ class Rank(Step):
             rows = candidates[draw.draw_id]
             scores = [found.mean for found in votes[draw.draw_id]]
             counted = [len(found.scores) for found in votes[draw.draw_id]]
-            ranking, pair = ranked(draw, rows, scores, counted, run.recipe.preferences)
+            choice = best_and_worst([row.answer for row in rows], scores, run.recipe.preferences)
+            ranking, pair = ranked(draw, rows, scores, counted, choice)
             rankings.append(ranking)
             pairs += pair
-        write_outcome(run, t, candidates, rankings, pairs, judge_stats(votes.values()))
+        write_outcome(run, t, candidates, rankings, pairs, Counts(judge_stats(votes.values())))
 
 
 def ranked(
@@ -194,16 +169,31 @@ def ranked(
     rows: Sequence[Candidate],
     scores: Sequence[float | None],
     counted: Sequence[int],
-    preferences: Preferences,
+    choice: Choice,
 ) -> tuple[Ranking, list[Pair]]:
     """The ranking of the candidates of `draw`, and its pair if there is one. counted: how many votes or comparisons each score is made of."""
-    choice = best_and_worst([row.answer for row in rows], scores, preferences)
     ranking = Ranking(
         draw.draw_id, tuple(scores), tuple(counted), choice.chosen, choice.rejected, choice.reason
     )
     if choice.chosen is None or choice.rejected is None:
         return ranking, []
-    return ranking, [scored_pair(draw, rows, scores, choice.chosen, choice.rejected)]
+    best, worst = scores[choice.chosen], scores[choice.rejected]
+    assert best is not None and worst is not None
+    chosen, rejected = rows[choice.chosen], rows[choice.rejected]
+    models = (chosen.model, rejected.model)
+    return ranking, [pair_of(draw.draw_id, draw.messages, (chosen, rejected), models, (best, worst))]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Counted beside the results of prompts. votes: of the model on its candidates; the others as in IterationStats. None: the method has none."""
+
+    votes: JudgeStats | None = None
+    comparisons: JudgeStats | None = None
+    judgement_reasons: Mapping[str, int] = field(default_factory=dict)
+
+
+NONE_COUNTED = Counts()
 
 
 def write_outcome(
@@ -212,9 +202,9 @@ def write_outcome(
     candidates: Mapping[str, Sequence[Candidate]],
     rankings: Sequence[Ranking],
     pairs: Sequence[Pair],
-    judge: JudgeStats | None = None,
+    counts: Counts = NONE_COUNTED,
 ) -> None:
-    """Write the files of an iteration's result; the standing comes last and marks them complete. judge: statistics of the model's votes, if any."""
+    """Write the files of an iteration's result; the standing comes last and marks them complete."""
     iteration, name = run.iteration(t), learner_of(run.recipe)
     rows = [row for found in candidates.values() for row in found]
     reasons: dict[str, int] = {}
@@ -231,11 +221,13 @@ def write_outcome(
             uniform_juries=0,
             wins={},
             losses={},
-            judges={} if judge is None else {name: judge},
+            judges={} if counts.votes is None else {name: counts.votes},
             response_tokens=sum(row.new_tokens for row in rows),
             cut_responses=sum(row.finish_reason == "length" for row in rows),
             too_long=sum(row.finish_reason == "prompt_too_long" for row in rows),
             unanswered=sum(not row.answered for row in rows),
+            comparisons=counts.comparisons,
+            judgement_reasons=dict(counts.judgement_reasons),
         ),
     )
     files.write_json(iteration.standing, standings.at_end(run, t - 1))

@@ -1,16 +1,14 @@
 """Sample: the model answers each prompt several times."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
-from sparta import rng
 from sparta.chat.judge_prompts import question_text
-from sparta.chat.renderer import Prompt
-from sparta.engines.base import Completion, Engine, Inbox, ModelRef, Request, Sampling
+from sparta.engines.base import Completion, Engine, Inbox, ModelRef, Request
 from sparta.engines.label_tokens import check_labels
 from sparta.phases import token_costs
+from sparta.phases.answering import SampledAnswers
 from sparta.phases.base import Expected, RowPhase, Sink, WorkItem
 from sparta.phases.single.learner import base_of_learner, engine_of_learner
 from sparta.phases.single.rows import CANDIDATES, Candidate, Draw, candidate_key, read_draws
@@ -24,57 +22,22 @@ def candidates_of(recipe: Recipe) -> int:
     return recipe.baseline.candidates
 
 
-class CandidateRequests:
+class CandidateRequests(SampledAnswers[tuple[Draw, int]]):
     """Turns draws of iteration t into requests, and completions into candidates of `model`, M^{t-1}."""
 
     def __init__(self, run: Run, t: int, engine: Engine, model: ModelRef) -> None:
-        self._engine, self._model = engine, model
-        self._renderer = engine.renderer(model)
-        self._stream = (run.recipe.seed, t, "sample")
-        settings = run.recipe.generation
-        self._sampling = Sampling(
-            settings.temperature, settings.top_p, settings.top_k, settings.max_new_tokens
-        )
-        self._pending: dict[str, tuple[str, int, Prompt]] = {}
+        super().__init__(run, t, engine, "sample")
+        self._model = model
 
     def request(self, draw: Draw, number: int) -> Request:
         """The request for candidate `number` of `draw`."""
         key = candidate_key(draw.draw_id, number)
-        prompt = self._renderer.combat(draw.messages)
-        self._pending[key] = (draw.draw_id, number, prompt)
-        return Request(
-            key=key,
-            model=self._model,
-            prompt=prompt,
-            sampling=replace(
-                self._sampling,
-                max_new_tokens=self._renderer.limit(prompt, self._sampling.max_new_tokens),
-            ),
-            seed=rng.seed_of(*self._stream, draw.draw_id, number),
-        )
-
-    def is_pending(self, key: str) -> bool:
-        """Whether the request with this key has no answer yet."""
-        return key in self._pending
+        return self._request(key, (draw, number), self._model, draw.messages, (draw.draw_id, number))
 
     def candidate(self, done: Completion) -> Candidate:
         """The row for a completion."""
-        draw_id, number, prompt = self._pending.pop(done.key)
-        reply = self._renderer.split_reply(prompt, done.text)
-        return Candidate(
-            draw_id=draw_id,
-            number=number,
-            model=self._model.name,
-            text=reply.answer,
-            token_ids=done.token_ids,
-            tokenizer=self._engine.tokenizer_fingerprint(self._model) if done.token_ids else "",
-            prompt_tokens=done.prompt_tokens,
-            new_tokens=done.new_tokens,
-            finish_reason=done.finish_reason,
-            seconds=done.seconds,
-            thinking=reply.thinking,
-            answered=reply.ended,
-        )
+        (draw, number), fields = self._answer(done)
+        return Candidate(draw_id=draw.draw_id, number=number, **fields)
 
 
 class Sample(RowPhase):

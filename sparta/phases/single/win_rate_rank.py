@@ -1,18 +1,21 @@
 """Rank by win rates: each prompt's candidate with the highest win rate against the one with the lowest (SPPO). Needs no model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 
 from sparta.errors import SpartaError
+from sparta.names import quoted
 from sparta.phases.base import Step
-from sparta.phases.single.best_and_worst import undecided
-from sparta.phases.single.rank import complete_candidates, ranked, write_outcome
-from sparta.phases.single.rows import WIN_RATES, Ranking, WinRates, read_draws
+from sparta.phases.single.best_and_worst import best_and_worst, undecided
+from sparta.phases.single.rank import Counts, complete_candidates, ranked, write_outcome
+from sparta.phases.single.rows import WIN_RATES, Candidate, Ranking, WinRates, read_draws
 from sparta.phases.single.sample import Sample
 from sparta.store.disk import present
 from sparta.store.records import Pair
 from sparta.store.run import Run
 from sparta.store.shards import read_shards
+from sparta.store.stats import JudgeStats
 
 
 def win_rates(probabilities: Sequence[Sequence[float | None]]) -> tuple[list[float | None], list[int]]:
@@ -26,6 +29,35 @@ def win_rates(probabilities: Sequence[Sequence[float | None]]) -> tuple[list[flo
         rates.append((0.5 + sum(others)) / (1 + len(others)) if others else None)
         counted.append(len(others))
     return rates, counted
+
+
+def comparisons_of(
+    candidates: Mapping[str, Sequence[Candidate]], known: Mapping[str, WinRates]
+) -> JudgeStats:
+    """Pairs of different answers that were compared, and how many of them have no probability."""
+    found = [
+        row.probabilities[i][j]
+        for draw_id, row in known.items()
+        for i, j in combinations(range(len(row.probabilities)), 2)
+        if len({answer for k in (i, j) if (answer := candidates[draw_id][k].answer.strip())}) == 2
+    ]
+    return JudgeStats(
+        votes=len(found),
+        missing=sum(probability is None for probability in found),
+        prompt_tokens=sum(row.read_tokens for row in known.values()),
+    )
+
+
+def _refuse_unreadable(run: Run, t: int, compared: JudgeStats) -> None:
+    """Raises SpartaError if more than the share judging.max_missing of the comparisons is missing: the few others would decide what is learned."""
+    limit, preference = run.recipe.judging.max_missing, run.recipe.baseline.preference
+    if compared.share_missing > limit:
+        by = preference.model or "the grader of the task" if preference else "the preference model"
+        raise SpartaError(
+            f"iteration {t}: {compared.missing} of {compared.votes} pairs of candidates could not be compared ({compared.share_missing:.0%}, "
+            f"judging.max_missing is {limit:.0%}): {by} could not read them. To accept this: --set judging.max_missing={compared.share_missing:.2f}; "
+            f"to use another preference model: {quoted('--resume', run.iteration(t - 1).root)} --fork DIR --set baseline.preference.model=MODEL"
+        )
 
 
 class WinRateRank(Step):
@@ -43,6 +75,8 @@ class WinRateRank(Step):
         candidates = complete_candidates(run, t, self._sample)
         folder: Path = run.iteration(t).root / WIN_RATES
         known = read_shards(folder, WinRates)
+        compared = comparisons_of(candidates, known)
+        _refuse_unreadable(run, t, compared)
         rankings: list[Ranking] = []
         pairs: list[Pair] = []
         for draw in read_draws(run, t):
@@ -56,7 +90,8 @@ class WinRateRank(Step):
                 raise SpartaError(
                     f"{folder} lacks {draw.draw_id}: the comparison is not complete, launch the run again to continue it"
                 )
-            ranking, pair = ranked(draw, rows, rates, counted, run.recipe.preferences)
+            choice = best_and_worst([row.answer for row in rows], rates, run.recipe.preferences)
+            ranking, pair = ranked(draw, rows, rates, counted, choice)
             rankings.append(ranking)
             pairs += pair
-        write_outcome(run, t, candidates, rankings, pairs)
+        write_outcome(run, t, candidates, rankings, pairs, Counts(comparisons=compared))

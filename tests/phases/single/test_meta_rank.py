@@ -5,18 +5,23 @@ from pathlib import Path
 import pytest
 from support.one_model_runs import write_case
 from support.openings import begin_or_continue
-from support.scripted_run import advance
+from support.scripted_run import advance, typed
 
 from sparta.chat.renderer import Renderer
 from sparta.engines.scripted import ByteTokenizer
 from sparta.errors import SpartaError
+from sparta.methods.registry import method_of
 from sparta.phases.merge import read_pairs
 from sparta.phases.single.compare import both, compared, in_doubt, parse_better
-from sparta.phases.single.rows import Judgement, comparison_key, read_draws
+from sparta.phases.single.rows import Comparison, Judgement, comparison_key, read_draws
 from sparta.phases.train import example_of
 from sparta.recipes.load import load
+from sparta.status.collect import status_of
+from sparta.store import files
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
+from sparta.store.shards import iter_shards
+from sparta.store.stats import IterationStats
 
 
 def judgement(number: int, round: int, score: float | None, raw: str = "") -> Judgement:
@@ -132,6 +137,40 @@ def test_a_meta_judge_that_is_mostly_unreadable_stops_the_run(run: Run) -> None:
     run.recipe = run.recipe.model_copy(update={"engine": engine})
     with pytest.raises(SpartaError, match="comparisons of judgements of model1 could not be read"):
         advance(run, 1, "meta_rank")
+
+
+def test_what_could_not_be_read_and_what_is_tied_is_counted_and_shown(run: Run) -> None:
+    engine = run.recipe.engine.model_copy(
+        update={"scripted": run.recipe.engine.scripted.model_copy(update={"unreadable": {"model1": 0.6}})}
+    )
+    judging = run.recipe.judging.model_copy(update={"max_missing": 1.0})
+    run.recipe = run.recipe.model_copy(update={"engine": engine, "judging": judging})
+    advance(run, 1)
+    rows = list(iter_shards(run.iteration(1).root / "comparisons", Comparison))
+    votes = list(iter_shards(run.iteration(1).root / "judgements", Judgement))
+    missing, missing_votes = sum(row.better is None for row in rows), sum(row.score is None for row in votes)
+    assert 0 < missing < len(rows) and 0 < missing_votes < len(votes)
+    stats = files.read_json(run.iteration(1).stats, IterationStats)
+    assert stats.comparisons is not None
+    assert (stats.comparisons.missing, stats.comparisons.votes) == (missing, len(rows))
+    assert stats.comparisons.new_tokens == sum(row.new_tokens for row in rows)
+    assert sum(stats.judgement_reasons.values()) == sum(len(found) > 1 for found in compared(run, 1).values())
+    assert stats.judgement_reasons["pair"] == sum("/" in pair.combat_id for pair in read_pairs(run, 1))
+    assert len(stats.judgement_reasons) > 1, "some are tied, or have no comparison that could be read"
+    summary = method_of(run.recipe).summary(run, 1)
+    cells = dict(zip(summary.columns, summary.rows[0], strict=True))
+    assert cells["missing votes"] == f"{missing_votes}/{len(votes)}"
+    assert cells["missing comparisons"] == f"{missing}/{len(rows)}"
+    said = f"missing: {missing_votes} of {len(votes)} votes, {missing} of {len(rows)} comparisons"
+    assert said in summary.notes[0]
+    [note] = [note for note in summary.notes if "more pairs: of judgements, from" in note]
+    assert "not used:" in note and (" tie" in note or " void" in note)
+    [entry] = status_of(run).iterations
+    assert said in entry.outcome
+    assert (entry.missing_comparisons, entry.comparisons) == (missing, len(rows))
+    assert (entry.missing_votes, entry.votes) == (missing_votes, len(votes))
+    shown = typed("status", run.state.root)
+    assert said in shown.stdout, shown.stderr
 
 
 @pytest.mark.parametrize(

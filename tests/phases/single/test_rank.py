@@ -76,7 +76,10 @@ def test_what_is_counted(ranked: Run) -> None:
     advance(ranked, 1, "rank")
     stats = files.read_json(ranked.iteration(1).stats, IterationStats)
     assert stats.reasons == {"pair": 1, "equal": 1, "tie": 1} and stats.combats == 3
-    assert stats.in_words == "1 preference pairs from 3 prompts (33 %), not used: 1 equal, 1 tie"
+    assert (
+        stats.in_words
+        == "1 preference pairs from 3 prompts (33 %), not used: 1 equal, 1 tie; missing: 1 of 10 votes"
+    )
     judge = stats.judges["model1"]
     assert (judge.votes, judge.missing, judge.new_tokens) == (10, 1, 50)
 
