@@ -15,15 +15,20 @@ _INVISIBLE = frozenset(("Cc", "Cs", "Zl", "Zp"))
 """Unicode categories: control characters, surrogates, line and paragraph separators."""
 _BIDI_CLASSES = frozenset(("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"))
 """Bidirectional classes of the characters that change the direction of the text after them."""
+_ENDLESS = re.compile(r"(\S{200})\S{300,}(\S{50})")
+"""A word that is longer than any path or name: what a broken file had in the place of a key."""
 _BIDI_MARKS = "\u061c\u200e\u200f"
 """The other characters with the Unicode property Bidi_Control: direction marks."""
 
 
 class SpartaError(Exception):
-    """One sentence: what is wrong, where, and what to do. Its text is always `printable`, because parts of it may come from elsewhere."""
+    """One sentence: what is wrong, where, and what to do.
+
+    Its text is always `printable`, and endless words in it are shortened, because parts of it may come from elsewhere.
+    """
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return _ENDLESS.sub(r"\1[...]\2", printable(super().__str__()))
 
 
 class UsageError(Exception):

@@ -123,8 +123,20 @@ def _read_tree(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
     return overlay(_read_tree(find(str(parent), beside=path), (*below, path)), tree)
 
 
+_MOST_NODES = 200_000
+"""Of a YAML text with its aliases written out: a few lines can stand for gigabytes. A pool of a thousand models has some thousands."""
+
+
 class Loader(yaml.SafeLoader):
-    """A YAML loader that rejects duplicate keys in a mapping; SafeLoader silently takes the last one."""
+    """A YAML loader that rejects duplicate keys in a mapping (SafeLoader silently takes the last one), and aliases that contain themselves or make
+    the text larger than any recipe.
+    """
+
+    def get_single_node(self) -> Any:
+        node = super().get_single_node()
+        if node is not None:
+            _require_bounded(node, {})
+        return node
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -138,6 +150,29 @@ class Loader(yaml.SafeLoader):
                     )
                 seen.add((key.tag, key.value))
         return node
+
+
+def _require_bounded(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """How many nodes `node` stands for. sizes: of nodes by id, 0 for those around it. Raises MarkedYAMLError for too many."""
+    if id(node) in sizes:
+        if sizes[id(node)] == 0:
+            raise yaml.MarkedYAMLError(
+                problem="an alias stands within its own anchor", problem_mark=node.start_mark
+            )
+        return sizes[id(node)]
+    sizes[id(node)] = 0
+    inner: list[yaml.Node] = []
+    if isinstance(node, yaml.MappingNode):
+        inner = [each for pair in node.value for each in pair]
+    elif isinstance(node, yaml.SequenceNode):
+        inner = node.value
+    total = 1 + sum(_require_bounded(each, sizes) for each in inner)
+    if total > _MOST_NODES:
+        raise yaml.MarkedYAMLError(
+            problem=f"its aliases stand for more than {_MOST_NODES:,} values", problem_mark=node.start_mark
+        )
+    sizes[id(node)] = total
+    return total
 
 
 def read_yaml(text: str, loader: type[Loader] = Loader) -> Any:
