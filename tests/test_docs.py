@@ -39,6 +39,7 @@ from sparta.store.layout import IterationDir, StateDir
 from sparta.store.manifest import FileEntry, Manifest
 from sparta.store.row_schema import Record
 from sparta.store.run import RunInfo
+from sparta.store.run_budget import RunBudget
 from sparta.store.shards import RowsEntry
 from sparta.store.stats import IterationStats, JudgeStats, PhaseStats, TokenCounts
 from sparta.tasks.base import Item
@@ -385,7 +386,7 @@ HEADINGS = {"HoldoutAccess": "Test-set access"}
 OTHER_ROWS = (Item, Chat, Call, HoldoutAccess)
 WHOLE = (
     RunInfo, records.SftDataInfo, Standing, records.Member, IterationStats, JudgeStats, PhaseStats, TokenCounts, Manifest, FileEntry, RowsEntry, Provenance,
-    SplitFile, Fetched, TaskScores, CheckpointChoice, Interval, RunComparison, Scale, Attempt, TaskRecord, Jobs, ArrayPart, Claim, LaunchFailure, Chain,
+    SplitFile, Fetched, TaskScores, CheckpointChoice, Interval, RunComparison, RunBudget, Scale, Attempt, TaskRecord, Jobs, ArrayPart, Claim, LaunchFailure, Chain,
     DriverJobs, DriverJob, ResumePlan,
 )  # fmt: skip
 """What whole files of a state hold."""

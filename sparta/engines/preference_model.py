@@ -52,13 +52,14 @@ class PreferenceTexts:
         from transformers import AutoConfig, AutoTokenizer
 
         self.kind, self.folder = kind, folder
+        if not Path(folder).is_dir():
+            # transformers would look for it on the hub.
+            raise _cannot_load(kind, folder, "there is no such folder")
         try:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
             self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
         except (OSError, ValueError) as error:
             raise _cannot_load(kind, folder, str(error)) from error
-        if not Path(folder).is_dir():
-            raise _cannot_load(kind, folder, "there is no such folder")
         if kind == "ranker":
             pair_ranker.check_pair_ranker(folder, config, self.tokenizer)
             self.limit = pair_ranker.MOST_TOKENS

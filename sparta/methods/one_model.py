@@ -32,6 +32,10 @@ class OneModel(Method):
     fewest_members = 1
     unit = "prompts"
     has_reputations = False
+    more_pairs: ClassVar[str] = ""
+    """Describes the pairs that are not of the prompts' candidates."""
+    score_name: ClassVar[str]
+    """Column title of the mean score of chosen candidates in the table after an iteration; "" if candidates have no score."""
 
     def __init__(
         self,
@@ -124,12 +128,6 @@ class OneModel(Method):
             yield f"  {more:,} more pairs: {self.more_pairs}, from {prompts:,} prompts whose votes differ{not_used(stats.judgement_reasons)}"
         elif more:
             yield f"  {more:,} more pairs: {self.more_pairs}"
-
-    more_pairs: ClassVar[str] = ""
-    """Describes the pairs that are not of the prompts' candidates."""
-
-    score_name: ClassVar[str]
-    """Column title of the mean score of chosen candidates in the table after an iteration; "" if candidates have no score."""
 
 
 def _notes_on_budget(run: Run, t: int) -> Iterable[str]:

@@ -13,9 +13,9 @@ from sparta.arena.preferences import Reason, unusable
 from sparta.arena.replay import Replay, replay
 from sparta.chat.template import Message
 from sparta.errors import SpartaError
-from sparta.names import quoted
 from sparta.phases.base import Step
 from sparta.phases.undecidable import answer_of, why_undecidable
+from sparta.phases.unreadable import excerpt, refuse_unreadable
 from sparta.store import files, standings, stats
 from sparta.store.disk import present
 from sparta.store.records import Combat, FinishReason, Pair, Response, Result, Vote
@@ -167,35 +167,17 @@ def _unplanned(folder: Path, key: str) -> SpartaError:
 
 def _check_jury(run: Run, t: int, jury: dict[str, stats.JudgeStats]) -> None:
     """Raises SpartaError if too many votes of a judge are missing, since the labels would depend on the other judges only."""
-    limit = run.recipe.judging.max_missing
     for judge, counts in jury.items():
-        if counts.share_missing > limit:
-            votes = _missing_votes(run, t, judge)
-            shown = [
-                repr(vote.raw[:120] or vote.thinking[-120:]) for vote in votes if vote.raw or vote.thinking
-            ]
-            wrote = f"it wrote, for example, {', '.join(shown)}" if shown else "it wrote nothing"
-            if counts.unanswered:
-                wrote += (
-                    f"; in {counts.unanswered} of them its thinking never ended within chat.thinking_tokens, {run.recipe.chat.thinking_tokens}, and "
-                    f"judging.max_new_tokens, {run.recipe.judging.max_new_tokens}"
-                )
-            raise SpartaError(
-                f"iteration {t}: {counts.missing} of {counts.votes} votes of judge {judge} could not be read "
-                f"({counts.share_missing:.0%}, judging.max_missing is {limit:.0%}); {wrote}. "
-                f"To continue anyway: --set judging.max_missing={counts.share_missing:.2f}; to change the judging: "
-                f"{quoted('--resume', run.iteration(t - 1).root)} --fork DIR --set judging.KEY=VALUE; without the judge: a new run"
-            )
+        what = f"votes of judge {judge}"
+        refuse_unreadable(
+            run, t, what, counts, _missing_votes(run, t, judge), more="; without the judge: a new run"
+        )
 
 
-def _missing_votes(run: Run, t: int, judge: str, most: int = 3) -> list[Vote]:
-    found = []
+def _missing_votes(run: Run, t: int, judge: str) -> Iterator[str]:
     for vote in iter_shards(run.iteration(t).votes, Vote):
         if vote.judge == judge and vote.score is None:
-            found.append(vote)
-            if len(found) == most:
-                break
-    return found
+            yield excerpt(vote.raw, vote.thinking)
 
 
 def _results(plan: Sequence[Combat], outcome: Replay) -> Iterator[Result]:

@@ -14,7 +14,7 @@ class PreferenceModel(Rules):
 
     kind: Literal["gold", "reward", "ranker"] = Field(
         description="gold: the task's own grader, for tasks with exact answers; reward: a model that scores one answer (sequence classification, one label); "
-        "ranker: a model that reads two answers at once, such as PairRM",
+        "ranker: a model that reads two answers at once, in the format of llm-blender/PairRM-hf",
     )
     model: str | None = Field(
         default=None,
@@ -82,7 +82,7 @@ class Baseline(Rules):
     budget: Budget | None = Field(
         default=None,
         description="null: the paper's budget, `combats` prompts per iteration. Otherwise tokens set the number of prompts: it replaces combats in the first "
-        "iteration, and later iterations correct for tokens left over or overspent",
+        "iteration, and later iterations use the measured cost of a prompt and correct for tokens left over or overspent",
     )
     length_control: float = Field(
         default=0.1,

@@ -222,7 +222,9 @@ class Recipe(Rules):
     iterations: int = Field(
         default=8, ge=1, description="T; a larger value continues a finished run", json_schema_extra=HOW
     )
-    combats: int = Field(default=1000, ge=1, description="N, combats per iteration")
+    combats: int = Field(
+        default=1000, ge=1, description="N, combats per iteration; prompts for methods without combats"
+    )
     pool: Pool
     data: Data
     match: MatchMaking = MatchMaking()

@@ -200,8 +200,17 @@ def test_a_ranker_whose_markers_are_other_tokens_is_refused(tmp_path: Path) -> N
 def test_a_model_that_cannot_be_loaded_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpartaError, match="has 3 labels, but a reward model has one"):
         PreferenceTexts("reward", classifier(tmp_path / "three", labels=3))
-    with pytest.raises(SpartaError, match="cannot be loaded"):
-        PreferenceTexts("reward", str(tmp_path / "nowhere"))
+    for kind, remedy in (("reward", "a sequence classifier"), ("ranker", "format of llm-blender/PairRM-hf")):
+        with pytest.raises(SpartaError, match=f"cannot be loaded .there is no such folder.*{remedy}"):
+            PreferenceTexts(kind, "llm-blender/PairRM-hf")  # type: ignore[arg-type]
+    (tmp_path / "older").mkdir()
+    (tmp_path / "older" / "config.json").write_text(
+        '{"ranker_type": "pairranker", "model_name": "deberta-v3"}'
+    )
+    with pytest.raises(
+        SpartaError, match="cannot be loaded .*name the folder of a ranker in the format of llm-blender"
+    ):
+        PreferenceTexts("ranker", str(tmp_path / "older"))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Merge: counts add up, an unreadable jury is refused, and an incomplete iteration is not merged."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,12 @@ def test_a_judge_that_is_mostly_unreadable_stops_the_merge_which_shows_what_it_w
     assert said.count("'I would rather not say.'") == 3
     assert "judging.max_missing is 50%" in said
     assert not run.iteration(1).standing.exists() and not run.iteration(1).preferences.exists()
+    # The share that the message proposes is accepted.
+    accepted = re.search(r"--set judging.max_missing=([0-9.]+);", said)
+    assert accepted is not None
+    judging = run.recipe.judging.model_copy(update={"max_missing": float(accepted[1])})
+    run.recipe = run.recipe.model_copy(update={"judging": judging})
+    advance(run, 1, upto="merge")
 
 
 def test_a_judge_that_is_sometimes_unreadable_is_counted(tmp_path: Path) -> None:

@@ -10,18 +10,18 @@ from sparta.phases.base import Step
 from sparta.phases.single.best_and_worst import with_length_control
 from sparta.phases.single.compare import compared
 from sparta.phases.single.elo import Win, position_weights, ratings
+from sparta.phases.single.learner import learner_of
 from sparta.phases.single.rank import (
     Counts,
-    check_judge,
+    checked_stats,
     complete_candidates,
-    judge_stats,
     ranked,
-    refuse_unreadable,
     votes_by_candidate,
     write_outcome,
 )
 from sparta.phases.single.rows import COMPARISONS, Comparison, Judgement, Ranking, comparison_key, read_draws
 from sparta.phases.single.sample import Sample
+from sparta.phases.unreadable import excerpt, refuse_unreadable
 from sparta.store.disk import present
 from sparta.store.records import Pair
 from sparta.store.run import Run
@@ -47,7 +47,7 @@ class MetaRank(Step):
         rules, rho = run.recipe.preferences, run.recipe.baseline.length_control
         candidates = complete_candidates(run, t, self._sample)
         votes = votes_by_candidate(run, t, candidates)
-        check_judge(run, t, votes.values())
+        stats = checked_stats(run, t, votes.values())
         rankings: list[Ranking] = []
         pairs: list[Pair] = []
         prompts: dict[tuple[str, int], str] = {}
@@ -67,7 +67,7 @@ class MetaRank(Step):
         known = {draw.draw_id: doubtful.get(draw.draw_id, ()) for draw in read_draws(run, t)}
         comparisons = _comparisons(run, t, known)
         judged, reasons = _judge_pairs(known, comparisons, prompts)
-        counts = Counts(judge_stats(votes.values()), _stats_of(comparisons), reasons)
+        counts = Counts(stats, _stats_of(comparisons), reasons)
         write_outcome(run, t, candidates, rankings, [*pairs, *judged], counts)
 
 
@@ -88,9 +88,10 @@ def _comparisons(run: Run, t: int, known: Known) -> list[Comparison]:
                 )
             rows_compared.append(found[key])
     missing = [row for row in rows_compared if row.better is None]
-    unread = [row.raw or row.thinking for row in missing]
+    texts = (excerpt(row.raw, row.thinking) for row in missing)
     no_room = sum(not row.prompt_tokens for row in missing)
-    refuse_unreadable(run, t, "comparisons of judgements", len(rows_compared), unread, no_room)
+    what = f"comparisons of judgements of {learner_of(run.recipe)}"
+    refuse_unreadable(run, t, what, _stats_of(rows_compared), texts, no_room)
     return rows_compared
 
 

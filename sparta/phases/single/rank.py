@@ -1,11 +1,10 @@
 """Rank: each prompt's best and worst candidate by the model's own votes make a preference pair (Self-Rewarding). Needs no model."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
 from sparta.errors import SpartaError
-from sparta.names import quoted
 from sparta.phases.base import Step
 from sparta.phases.merge import pair_of
 from sparta.phases.single.assess import read_judgements, rounds_of, to_judge
@@ -22,6 +21,7 @@ from sparta.phases.single.rows import (
     read_draws,
 )
 from sparta.phases.single.sample import Sample
+from sparta.phases.unreadable import excerpt, refuse_unreadable
 from sparta.store import files, standings
 from sparta.store.disk import present
 from sparta.store.records import Pair
@@ -106,34 +106,14 @@ def judge_stats(votes: Iterable[Sequence[Votes]]) -> JudgeStats:
     )
 
 
-def check_judge(run: Run, t: int, votes: Iterable[Sequence[Votes]], what: str = "judgements") -> None:
-    """Raises SpartaError if too many votes are unreadable: the few others would decide what the model learns."""
-    cast = [row for found in votes for each in found for row in each.all]
-    missing = [row for row in cast if row.score is None]
-    unread = [row.raw or row.thinking for row in missing]
-    refuse_unreadable(run, t, what, len(cast), unread, sum(not row.prompt_tokens for row in missing))
-
-
-def refuse_unreadable(
-    run: Run, t: int, what: str, total: int, unread: Sequence[str], no_room: int = 0
-) -> None:
-    """Raises SpartaError if more than the share judging.max_missing of `total` replies is unreadable.
-
-    unread: the texts of the unreadable replies. no_room: how many of these have a prompt that did not fit the context.
-    """
-    limit, name = run.recipe.judging.max_missing, learner_of(run.recipe)
-    share = len(unread) / total if total else 0.0
-    if share <= limit:
-        return
-    shown = [repr(text[:120]) for text in unread if text][:3]
-    wrote = f"it wrote, for example, {', '.join(shown)}" if shown else "it wrote nothing"
-    if no_room:
-        wrote += f"; the prompts of {no_room} of them did not fit engine.context_length, {run.recipe.engine.context_length}"
-    raise SpartaError(
-        f"iteration {t}: {len(unread)} of {total} {what} of {name} could not be read ({share:.0%}, judging.max_missing is {limit:.0%}); {wrote}. "
-        f"To accept this: --set judging.max_missing={share:.2f}; to change judging: "
-        f"{quoted('--resume', run.iteration(t - 1).root)} --fork DIR --set judging.KEY=VALUE"
-    )
+def checked_stats(run: Run, t: int, votes: Collection[Sequence[Votes]]) -> JudgeStats:
+    """Statistics of the model's votes. Raises SpartaError if too many are unreadable."""
+    stats = judge_stats(votes)
+    missing = [row for found in votes for each in found for row in each.all if row.score is None]
+    texts = (excerpt(row.raw, row.thinking) for row in missing)
+    no_room = len({row.key for row in missing if not row.prompt_tokens})
+    refuse_unreadable(run, t, f"judgements of {learner_of(run.recipe)}", stats, texts, no_room)
+    return stats
 
 
 class Rank(Step):
@@ -150,7 +130,7 @@ class Rank(Step):
     def execute(self, run: Run, t: int) -> None:
         candidates = complete_candidates(run, t, self._sample)
         votes = votes_by_candidate(run, t, candidates)
-        check_judge(run, t, votes.values())
+        stats = checked_stats(run, t, votes.values())
         rankings: list[Ranking] = []
         pairs: list[Pair] = []
         for draw in read_draws(run, t):
@@ -161,7 +141,7 @@ class Rank(Step):
             ranking, pair = ranked(draw, rows, scores, counted, choice)
             rankings.append(ranking)
             pairs += pair
-        write_outcome(run, t, candidates, rankings, pairs, Counts(judge_stats(votes.values())))
+        write_outcome(run, t, candidates, rankings, pairs, Counts(stats))
 
 
 def ranked(

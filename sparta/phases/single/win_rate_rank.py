@@ -5,12 +5,12 @@ from itertools import combinations
 from pathlib import Path
 
 from sparta.errors import SpartaError
-from sparta.names import quoted
 from sparta.phases.base import Step
 from sparta.phases.single.best_and_worst import best_and_worst, undecided
 from sparta.phases.single.rank import Counts, complete_candidates, ranked, write_outcome
 from sparta.phases.single.rows import WIN_RATES, Candidate, Ranking, WinRates, read_draws
 from sparta.phases.single.sample import Sample
+from sparta.phases.unreadable import fork, too_many_missing
 from sparta.store.disk import present
 from sparta.store.records import Pair
 from sparta.store.run import Run
@@ -50,14 +50,14 @@ def comparisons_of(
 
 def _refuse_unreadable(run: Run, t: int, compared: JudgeStats) -> None:
     """Raises SpartaError if more than the share judging.max_missing of the comparisons is missing: the few others would decide what is learned."""
-    limit, preference = run.recipe.judging.max_missing, run.recipe.baseline.preference
-    if compared.share_missing > limit:
-        by = preference.model or "the grader of the task" if preference else "the preference model"
-        raise SpartaError(
-            f"iteration {t}: {compared.missing} of {compared.votes} pairs of candidates could not be compared ({compared.share_missing:.0%}, "
-            f"judging.max_missing is {limit:.0%}): {by} could not read them. To accept this: --set judging.max_missing={compared.share_missing:.2f}; "
-            f"to use another preference model: {quoted('--resume', run.iteration(t - 1).root)} --fork DIR --set baseline.preference.model=MODEL"
+    preference = run.recipe.baseline.preference
+    if preference is not None and compared.share_missing > run.recipe.judging.max_missing:
+        what, why = (
+            "pairs of candidates could not be compared",
+            f"{preference.model or 'the task'} could not read them",
         )
+        remedy = f"the preference model: {fork(run, t)} --set baseline.preference.model=MODEL"
+        raise too_many_missing(run, t, what, compared, why, remedy)
 
 
 class WinRateRank(Step):
