@@ -27,6 +27,8 @@ from pools import SHAPES, random_pool  # noqa: E402
 from training import Bench as Training  # noqa: E402
 from training import matmul_rate  # noqa: E402
 
+from sparta.cluster.gpus import visible_gpus  # noqa: E402
+
 ROOT = Path(__file__).resolve().parents[2]
 BUDGET_SECONDS = 355
 MEMBERS = 3
@@ -133,7 +135,8 @@ class Checks:
         state = self.folder / "states" / "iteration"
         shutil.rmtree(state, ignore_errors=True)
         settings = [
-            "engine.kind=vllm",
+            # On a CPU the way is what is tried, and hf starts in a moment.
+            f"engine.kind={'vllm' if self.device == 'cuda' else 'hf'}",
             f"combats={4 if self.tiny else 16}",
             "judging.mode=expected",
             "judging.working=false",
@@ -196,6 +199,8 @@ def _versions() -> str:
 
 
 def has_gpu() -> bool:
+    if not visible_gpus():
+        return False
     import torch
 
     return torch.cuda.is_available()
