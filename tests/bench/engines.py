@@ -1,7 +1,7 @@
 """Engines and phases measured; one command, one table: python tests/bench/engines.py
 
 On the embedded pool and on a larger one with random weights, or with --pool 7b on one of Qwen2.5-7B's shape (ten rank-16 adapters, bfloat16,
-16 GB of disk; meant for a GPU). Every section runs in a process of its own. Prints a table; --json FILE keeps it, with the machine.
+16 GB of disk; made on the GPU and meant for one). Every section runs in a process of its own. Prints a table; --json FILE keeps it, with the machine.
 """
 
 import argparse
@@ -16,24 +16,28 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from random import Random
 from statistics import median
 from typing import Any
 
+import msgspec
+
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2])]
-from pools import SHAPES, random_pool  # noqa: E402
+from pools import SHAPES, random_pool, words  # noqa: E402
 from support.openings import begin_or_continue  # noqa: E402
 from support.scripted_run import advance  # noqa: E402
 
 from sparta.engines.base import Inbox, Request  # noqa: E402
-from sparta.engines.factory import close_engine, open_engine  # noqa: E402
+from sparta.engines.factory import close_engine  # noqa: E402
 from sparta.evaluation.answer import Evaluate  # noqa: E402
 from sparta.evaluation.items import freeze_items  # noqa: E402
 from sparta.methods.registry import phase_named  # noqa: E402
 from sparta.phases.base import ArrayPhase  # noqa: E402
+from sparta.pool.members import engine_for, references  # noqa: E402
 from sparta.recipes.load import adjust, load  # noqa: E402
-from sparta.store.files import read_rows  # noqa: E402
+from sparta.store.files import read_rows, write_rows  # noqa: E402
 from sparta.store.layout import StateDir  # noqa: E402
-from sparta.store.records import Result  # noqa: E402
+from sparta.store.records import Response, Result  # noqa: E402
 from sparta.store.run import Run  # noqa: E402
 from sparta.store.shards import iter_shards  # noqa: E402
 
@@ -47,10 +51,10 @@ Line = dict[str, Any]
 
 
 class Bench:
-    """One pool on this machine. settings: of the recipe, for every run."""
+    """One pool on this machine. settings: of the recipe, for every run. shape: of its weights, if not the pool's own."""
 
-    def __init__(self, pool: str, folder: Path, combats: int | None) -> None:
-        self.pool, self.folder = pool, folder
+    def __init__(self, pool: str, folder: Path, combats: int | None, shape: str | None = None) -> None:
+        self.pool, self.folder, self.repeats = pool, folder, REPEATS
         default = {"toy": 96, "small": 8, "7b": 64}[pool]
         self.settings = [f"combats={combats or default}", "cluster.kind=inline"]
         self.generated = combats or {"toy": 1000, "small": 64, "7b": 500}[pool]
@@ -58,7 +62,9 @@ class Bench:
             self.recipe: str | Path = "toy"
             self.settings.append(f"engine.threads={os.cpu_count()}")
         else:
-            self.recipe = random_pool(folder / f"pool-{pool}", pool)
+            self.recipe = random_pool(folder / f"pool-{shape or pool}", shape or pool)
+        if shape == "tiny":
+            self.generated = combats or 8
 
     def run(self, name: str, *settings: str, upto: str = "generate") -> Run:
         """A run in iteration 1, carried out up to that phase."""
@@ -66,7 +72,13 @@ class Bench:
         shutil.rmtree(state.root, ignore_errors=True)
         run = begin_or_continue(state, load(self.recipe, [*self.settings, *settings]))
         advance(run, 1, upto=upto)
+        if self.pool != "toy":
+            _answer_in_words(run)
         return run
+
+    def engine(self, run: Run) -> Any:
+        """The engine that the phases of `run` use, not loaded yet unless a run before had the same."""
+        return engine_for(run, run.recipe.engine, list(references(run, 0).values()))
 
     # Each section yields lines of the table.
 
@@ -77,23 +89,32 @@ class Bench:
             if phase == "generate":  # its steady state; a judge's is eight times longer
                 settings.append(f"combats={self.generated}")
             run = self.run("phases", *settings)
-            engine = open_engine(run.recipe.engine, False, run.state.calls, chat=run.chat)
+            engine = self.engine(run)
             requests = _recorded(engine, lambda run=run, phase=phase: _perform(run, phase))  # type: ignore[misc]
             bare, whole = [], []
-            for _ in range(REPEATS):
+            for _ in range(self.repeats):
                 bare.append(_bare(engine, requests))
                 whole.append(_timed(engine, lambda run=run, phase=phase: _perform(run, phase)))  # type: ignore[misc]
             tokens = _tokens(run, phase)
             what = phase if phase == "generate" else f"{phase}, {mode}"
             yield _line(f"{what}: bare loop", bare, tokens)
             yield _line(f"{what}: phase", whole, tokens, share=median(bare) / median(whole))
-            close_engine()
+        # All three have used one engine: a start takes minutes on a GPU.
+        stages = getattr(engine._open, "start_stages", {})
+        split = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in stages.items())
+        yield {
+            "what": "start of the engine",
+            "seconds": engine.load_seconds,
+            "said": split,
+            "loads": engine.loads,
+        }
+        close_engine()
 
     def hf(self) -> Iterator[Line]:
         """transformers: the hf engine, and static batches in the order of the plan as the authors' scripts make them."""
         for mode, phase in (("text", "generate"), ("text", "judge"), ("expected", "judge")):
             run = self.run("hf", "engine.kind=hf", f"judging.mode={mode}", *FREE)
-            engine = open_engine(run.recipe.engine, False, run.state.calls, chat=run.chat)
+            engine = self.engine(run)
             requests = _recorded(engine, lambda run=run, phase=phase: _perform(run, phase))  # type: ignore[misc]
             seconds = [_timed(engine, lambda run=run, phase=phase: _perform(run, phase)) for _ in range(3)]  # type: ignore[misc]
             tokens = _tokens(run, phase)
@@ -102,7 +123,7 @@ class Bench:
             if mode == "text":
                 plain = [_plain(run, requests)]
                 yield _line(f"{what}: plain transformers, batches of {AUTHORS_BATCH}", plain, tokens)
-            close_engine()
+        close_engine()
 
     def prefix(self) -> Iterator[Line]:
         """vLLM: judging with and without the prefix cache."""
@@ -114,7 +135,7 @@ class Bench:
                 *FREE,
             )
             run = self.run("prefix", *settings)
-            engine = open_engine(run.recipe.engine, False, run.state.calls, chat=run.chat)
+            engine = self.engine(run)
             _perform(run, "judge")
             seconds = [_timed(engine, lambda run=run: _perform(run, "judge")) for _ in range(3)]  # type: ignore[misc]
             yield _line(
@@ -148,7 +169,7 @@ class Bench:
                 both = [key for key, winner in winners[what].items() if winner and first[key]]
                 same = sum(first[key] == winners[what][key] for key in both) / max(len(both), 1)
                 found = agreement(run, 1)
-                engine = open_engine(run.recipe.engine, False, run.state.calls, chat=run.chat)
+                engine = self.engine(run)
                 seconds = [_timed(engine, lambda run=run: _perform(run, "judge")) for _ in range(3)]  # type: ignore[misc]
                 yield {
                     **_line(f"judge, {what}", seconds, _tokens(run, "judge")),
@@ -175,13 +196,13 @@ class Bench:
                 f"judging.max_new_tokens={limit}",
             )
             run = self.run("ways", *settings, *FREE)
-            engine = open_engine(run.recipe.engine, False, run.state.calls, chat=run.chat)
+            engine = self.engine(run)
             _perform(run, "judge")
             seconds = [_timed(engine, lambda run=run: _perform(run, "judge")) for _ in range(3)]  # type: ignore[misc]
             first = first or median(seconds)
             said = f"{median(seconds) / first:.2f} of the time of the first"
             yield {**_line(f"judge, {what}", seconds, _tokens(run, "judge")), "said": said}
-            close_engine()
+        close_engine()
 
     def loads(self) -> Iterator[Line]:
         """vLLM, two tasks on this machine: phases apart and fused."""
@@ -229,7 +250,7 @@ class Bench:
         run.recipe = adjust(run.recipe, ["engine.kind=vllm"])
         freeze_items(run, "toy", "validation")
         name = Evaluate("validation", {"toy": tuple(run.iteration(t).root.name for t in range(9))}).name
-        engine = open_engine(run.recipe.engine, False, run.state.calls, chat=run.chat)
+        engine = self.engine(run)
         requests = _recorded(engine, lambda: _perform(run, name))
         bare, whole = [], []
         for _ in range(REPEATS):
@@ -257,6 +278,18 @@ def _perform(run: Run, name: str) -> None:
     for part in phase.parts:
         shutil.rmtree(part.folder(run, 1), ignore_errors=True)
     phase.perform(run, 1, [item.key for item in phase.work(run, 1)], 0, 0, lambda _: None)
+
+
+def _answer_in_words(run: Run) -> None:
+    """Replace what random weights have written, which decodes to next to nothing, by words: judges are to read as many tokens as were written.
+
+    The embedded tokenizer has about a token a character.
+    """
+    rng = Random(0)
+    folder = run.iteration(1).responses
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        rows = list(read_rows(path, Response))
+        write_rows(path, [msgspec.structs.replace(row, text=words(rng, row.new_tokens)) for row in rows])
 
 
 def _recorded(engine: Any, perform: Callable[[], None]) -> list[Request]:
@@ -392,8 +425,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--pool", choices=["toy", *SHAPES], action="append", help="default: toy and small")
+    parser.add_argument(
+        "--pool", choices=["toy", "small", "7b"], action="append", help="default: toy and small"
+    )
     parser.add_argument("--section", choices=SECTIONS, action="append", help="default: all")
+    parser.add_argument(
+        "--shape",
+        choices=SHAPES,
+        help="other weights for the pool: `--pool 7b --shape tiny` tries everything on a CPU",
+    )
     parser.add_argument("--combats", type=int)
     parser.add_argument(
         "--folder", type=Path, help="where pools and states are made; default: a temporary one"
@@ -402,7 +442,7 @@ def main() -> int:
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.inside:
-        bench = Bench(asked.pool[0], asked.folder, asked.combats)
+        bench = Bench(asked.pool[0], asked.folder, asked.combats, asked.shape)
         lines = []
         for line in SECTIONS[asked.section[0]](bench):
             _show(bench.pool, asked.section[0], line)
@@ -417,6 +457,7 @@ def main() -> int:
             for section in asked.section or SECTIONS:
                 out = folder / "lines.json"
                 more = ["--combats", str(asked.combats)] if asked.combats else []
+                more += ["--shape", asked.shape] if asked.shape else []
                 command = [
                     sys.executable,
                     __file__,

@@ -1,10 +1,9 @@
-"""Pools for measuring: random weights in the shape of real models, ten LoRA adapters, prompts of random letters. The toy's tokenizer serves all."""
+"""Pools for measuring: random weights in the shape of real models, LoRA adapters, prompts of common words. The toy's tokenizer serves all."""
 
 import json
 import math
 import random
 import shutil
-import string
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,13 +32,125 @@ class Shape:
 
 SHAPES = {
     "small": Shape(256, 4, 4, 2, 704, 279, 16, 60, 24, 512, "float32"),
+    "tiny": Shape(128, 2, 4, 2, 256, 512, 8, 60, 12, 512, "float32"),
     "7b": Shape(3584, 28, 28, 4, 18944, 152064, 16, 300, 512, 4096, "bfloat16"),
 }
 ADAPTERS = 10
+WORDS = [
+    "the",
+    "of",
+    "and",
+    "to",
+    "in",
+    "is",
+    "you",
+    "that",
+    "it",
+    "he",
+    "was",
+    "for",
+    "on",
+    "are",
+    "with",
+    "as",
+    "his",
+    "they",
+    "at",
+    "be",
+    "this",
+    "have",
+    "from",
+    "or",
+    "one",
+    "had",
+    "by",
+    "word",
+    "but",
+    "not",
+    "what",
+    "all",
+    "were",
+    "we",
+    "when",
+    "your",
+    "can",
+    "said",
+    "there",
+    "use",
+    "an",
+    "each",
+    "which",
+    "she",
+    "do",
+    "how",
+    "their",
+    "if",
+    "will",
+    "up",
+    "other",
+    "about",
+    "out",
+    "many",
+    "then",
+    "them",
+    "these",
+    "so",
+    "some",
+    "her",
+    "would",
+    "make",
+    "like",
+    "him",
+    "into",
+    "time",
+    "has",
+    "look",
+    "two",
+    "more",
+    "write",
+    "go",
+    "see",
+    "number",
+    "no",
+    "way",
+    "could",
+    "people",
+    "my",
+    "than",
+    "first",
+    "water",
+    "been",
+    "call",
+    "who",
+    "oil",
+    "its",
+    "now",
+    "find",
+    "long",
+    "down",
+    "day",
+    "did",
+    "get",
+    "come",
+    "made",
+    "may",
+    "part",
+]
+"""Common English words."""
 
 
-def random_pool(folder: Path, name: str, prompts: int = 2000, seed: int = 0) -> Path:
-    """A recipe for the pool of that shape, made in `folder` if it is not there; ten adapters on every linear layer."""
+def words(rng: random.Random, characters: int) -> str:
+    """Words drawn at random, of about so many characters in all."""
+    text: list[str] = []
+    while sum(map(len, text)) + len(text) < characters:
+        text.append(rng.choice(WORDS))
+    return " ".join(text)
+
+
+def random_pool(
+    folder: Path, name: str, prompts: int = 2000, seed: int = 0, adapters: int = ADAPTERS
+) -> Path:
+    """A recipe for a pool of that shape, made in `folder` if it is not there; adapters on every linear layer."""
     shape, recipe = SHAPES[name], folder / "recipe.yaml"
     if recipe.is_file():
         return recipe
@@ -47,21 +158,20 @@ def random_pool(folder: Path, name: str, prompts: int = 2000, seed: int = 0) -> 
 
     torch.manual_seed(seed)
     _write_base(folder / "base", shape)
-    for number in range(ADAPTERS):
+    for number in range(adapters):
         _write_adapter(folder / "adapters" / f"model{number}", shape)
     rng = random.Random(seed)
     with (folder / "prompts.jsonl").open("w") as file:
         for index in range(prompts):
             length = min(shape.context // 4, max(8, round(rng.lognormvariate(math.log(shape.prompt), 0.5))))
-            text = "".join(rng.choices(string.ascii_lowercase + " ", k=length))
-            file.write(json.dumps({"id": f"p{index}", "prompt": text}) + "\n")
+            file.write(json.dumps({"id": f"p{index}", "prompt": words(rng, length)}) + "\n")
     tree: dict[str, Any] = {
         "name": f"random-{name}",
         "pool": {
             "base": "./base",
             "models": [
                 {"name": f"model{number}", "adapter": f"./adapters/model{number}"}
-                for number in range(ADAPTERS)
+                for number in range(adapters)
             ],
         },
         "data": {"train": "prompts.jsonl"},
@@ -92,8 +202,7 @@ def _write_base(folder: Path, shape: Shape) -> None:
     before = torch.get_default_dtype()
     torch.set_default_dtype(getattr(torch, shape.dtype))
     try:
-        # Where there is a GPU it draws the weights: a CPU takes minutes for seven billion.
-        with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        with _drawing():
             model = Qwen2ForCausalLM(config)
     finally:
         torch.set_default_dtype(before)
@@ -101,6 +210,13 @@ def _write_base(folder: Path, shape: Shape) -> None:
     model.save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(toy.BASE / name, folder / name)
+
+
+def _drawing() -> Any:
+    """Where there is a GPU it draws the weights: a CPU takes minutes for seven billion."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _write_adapter(folder: Path, shape: Shape) -> None:
@@ -122,8 +238,10 @@ def _write_adapter(folder: Path, shape: Shape) -> None:
     for layer in range(shape.layers):
         for module, (wide, out) in widths.items():
             name = f"base_model.model.model.layers.{layer}.{module}"
-            tensors[f"{name}.lora_A.weight"] = (torch.randn(shape.rank, wide) * wide**-0.5).to(dtype)
-            tensors[f"{name}.lora_B.weight"] = (torch.randn(out, shape.rank) * 0.01).to(dtype)
+            with _drawing():
+                inner, outer = torch.randn(shape.rank, wide) * wide**-0.5, torch.randn(out, shape.rank) * 0.01
+            tensors[f"{name}.lora_A.weight"] = inner.to("cpu", dtype)
+            tensors[f"{name}.lora_B.weight"] = outer.to("cpu", dtype)
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / "adapter_model.safetensors")
     config = {

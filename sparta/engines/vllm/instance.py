@@ -165,14 +165,15 @@ class VllmBase:
             if why is None:
                 raise
         # Outside of `except`, whose traceback keeps the weights in memory.
-        fall_back(
-            f"vLLM could not compile for base {self.base} and runs without compiling and CUDA graphs, which is slower ({why}): if it is a compiler that "
-            "is missing, load one in the profile's setup (such as `module load gcc`)"
-        )
         self.eager = True
         self._report.unlink(missing_ok=True)
         self._end_in_process()
-        return self._opened(context, trust_remote_code, compiled)
+        opened = self._opened(context, trust_remote_code, compiled)
+        fall_back(
+            f"vLLM could not compile for base {self.base} and runs without compiling and CUDA graphs, which is slower ({why}): if a compiler is missing, "
+            "load one in the profile's setup (such as `module load gcc`)"
+        )
+        return opened
 
     def _opened(self, context: int, trust_remote_code: bool, compiled: Path | None) -> Any:
         from vllm import EngineArgs, LLMEngine
