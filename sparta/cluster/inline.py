@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from sparta.cluster.attempts import Attempt, AttemptDir, Watch
+from sparta.cluster.gpus import visible_gpus
 from sparta.cluster.launcher import Launcher
 from sparta.cluster.task import run_task
 from sparta.phases.base import Phase
@@ -21,6 +22,10 @@ class Inline(Launcher):
 
     def at_once(self, phase: Phase) -> int:
         return 1
+
+    def gpus(self, phase: Phase) -> int:
+        """All of this machine: what one process cannot use is idle."""
+        return len(visible_gpus())
 
     def takes(self, phase: Phase) -> bool:
         return True

@@ -39,6 +39,10 @@ class Launcher(ABC):
         """The most tasks of `phase` that run at the same time."""
 
     @abstractmethod
+    def gpus(self, phase: Phase) -> int:
+        """The most GPUs that tasks of `phase` may hold at the same time, whether that many have work or not."""
+
+    @abstractmethod
     def takes(self, phase: Phase) -> bool:
         """Whether it runs tasks of `phase`; other phases run in the driver's process."""
 

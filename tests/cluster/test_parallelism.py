@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.scripted_run import advance, begin
 
+from sparta.cluster.account import measure
 from sparta.cluster.attempts import AttemptDir
-from sparta.cluster.gpu_time import measure
 from sparta.cluster.inline import Inline
 from sparta.cluster.local import Local
 from sparta.cluster.parallelism import TaskCount, sharded, task_count, task_count_for

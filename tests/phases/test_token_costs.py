@@ -9,7 +9,7 @@ from support import tiny_models
 from support.scripted_run import advance, begin
 
 from sparta.chat.template import Message
-from sparta.cluster.gpu_time import measure
+from sparta.cluster.account import measure
 from sparta.engines import token_count
 from sparta.methods.registry import phases_of
 from sparta.phases import token_costs

@@ -21,6 +21,7 @@ from sparta.engines.vllm.compile_cache import cache_root
 from sparta.engines.vllm.cuda_graphs import compilation
 from sparta.engines.vllm.errors import import_error, is_of_adapter, load_error, step_error
 from sparta.engines.vllm.lora_capacity import LoraCapacity
+from sparta.engines.vllm.start_stages import stages_in, stages_noted
 from sparta.engines.weights import adapter_name
 from sparta.errors import SpartaError
 from sparta.names import installed_by
@@ -30,7 +31,7 @@ from sparta.recipes import engine as recipe_engine
 class VllmBase:
     """vLLM with one base and the adapters requested from `lora`. Opening takes seconds to minutes; call `close` at the end.
 
-    context: tokens of prompt and completion together.
+    context: tokens of prompt and completion together. start_stages: seconds of its start, by stage.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class VllmBase:
         self._ids = count(1)
         self._folder = tempfile.TemporaryDirectory(prefix="sparta-vllm-")
         self._report = Path(self._folder.name) / "report"
+        self._stages = Path(self._folder.name) / "stages"
         try:
             self.engine = self._opened(context, trust_remote_code)
         except Exception as error:
@@ -61,6 +63,7 @@ class VllmBase:
                 raise explained from error
             _note(error, f"vLLM was loading base {base}", report)
             raise
+        self.start_stages = stages_in(self._stages)
         if self._own_process:
             fail_with_child(self.engine.engine_core)
 
@@ -187,8 +190,23 @@ class VllmBase:
                 "worker_extension_cls": f"{AdapterAccount.__module__}.{AdapterAccount.__qualname__}",
             }
         threads = None if self.gpu else self.settings.threads
-        with environment(self._variables()), _threads(threads), _watched(self._report):
+        with environment(self._variables()), _threads(threads), self._watched():
             return LLMEngine.from_engine_args(EngineArgs(model=self.base, **arguments))
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Inside the context, an engine notes the stages of its start, in a process of its own too: that runs `child_process.run_engine_core`, so
+        it ends with this one.
+        """
+        from vllm.v1.engine.core import EngineCoreProc
+
+        original = EngineCoreProc.run_engine_core
+        EngineCoreProc.run_engine_core = partial(run_engine_core, str(self._report), str(self._stages))
+        try:
+            with stages_noted(self._stages):
+                yield
+        finally:
+            EngineCoreProc.run_engine_core = staticmethod(original)
 
     def _variables(self) -> dict[str, str | None]:
         variables: dict[str, str | None] = {
@@ -282,16 +300,3 @@ def _threads(requested: int | None) -> Iterator[None]:
     finally:
         torch.set_num_threads = function
         torch.set_num_threads(threads)
-
-
-@contextmanager
-def _watched(report: Path) -> Iterator[None]:
-    """Make processes that vLLM starts inside the context run through `child_process.run_engine_core`, so that they end with this one."""
-    from vllm.v1.engine.core import EngineCoreProc
-
-    original = EngineCoreProc.run_engine_core
-    EngineCoreProc.run_engine_core = partial(run_engine_core, str(report))
-    try:
-        yield
-    finally:
-        EngineCoreProc.run_engine_core = staticmethod(original)
