@@ -31,7 +31,7 @@ from sparta.store import files
 from sparta.store.run import Run
 from sparta.store.stats import IterationStats, PhaseStats
 
-RATES = Rates(throughput=2000.0, start_seconds=60.0)
+RATES = Rates(throughput=5000.0, start_seconds=60.0)
 
 
 def items(count: int, cost: float, bundle: int = 1) -> list[WorkItem]:
@@ -177,10 +177,10 @@ def test_an_estimate_before_anything_was_measured_uses_the_assumed_rates(tmp_pat
     found = {forecast.phase.name: forecast for forecast in forecasts(run, Local(run), 1)}
     # 24 responses of 256 tokens and their prompts: seconds of work, and one start.
     assert found["generate"].width.tasks == 1
-    assert 60 + 24 * 256 / 2000 < found["generate"].seconds < 60 + 24 * 256 / 2000 + 1
+    assert 60 + 24 * 256 / 5000 < found["generate"].seconds < 60 + 24 * 256 / 5000 + 1
     assert found["train"].width.tasks == 4
     # A load of the base, and twelve pairs.
-    assert found["train"].seconds == pytest.approx(60 + 12 / 1.5)
+    assert found["train"].seconds == pytest.approx(20 + 12 / 1.0)
     words = tasks_in_words(list(found.values()), Local(run))
     assert "generate 1 of 16 (more would load longer than they work)" in words
     assert "train 4 of 16 (4 to give out)" in words

@@ -21,7 +21,7 @@ from sparta.store.run import Run
 from sparta.store.shards import ShardWriter, iter_shards
 from sparta.tasks.base import Item
 
-PROMPT_TOKEN = 0.3
+PROMPT_TOKEN = 0.35
 
 
 def prompt_tokens(combat: Combat) -> float:
