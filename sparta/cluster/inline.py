@@ -12,6 +12,7 @@ from sparta.store.run import Run
 
 class Inline(Launcher):
     name = "inline"
+    keeps_engines = True
 
     def __init__(self, run: Run) -> None:
         super().__init__()

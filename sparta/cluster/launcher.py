@@ -18,6 +18,8 @@ class Launcher(ABC):
     name: ClassVar[str]
     survives: ClassVar[bool] = False
     """Whether tasks continue when the driver is interrupted."""
+    keeps_engines: ClassVar[bool] = False
+    """Whether a phase finds the engine open that the phase before it used."""
     poll_seconds: ClassVar[float] = 0.25
     """How often a driver checks the rows and records of its tasks, in seconds."""
 

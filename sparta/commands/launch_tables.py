@@ -88,7 +88,7 @@ def show_plan(console: Console, run: Run, first: int, last: int, launcher: Launc
         rows.append(Row("each iteration", each_account))
         if left > 1:
             rows.append(Row(f"all {left}", reduce(add, [each_account] * left)))
-    for account in account_tables(f"estimate, {basis}", rows):
+    for account in account_tables(f"estimate by part ({basis})", rows):
         console.print(account)
 
 

@@ -47,11 +47,16 @@ class Forecast:
 
 def forecasts(run: Run, launcher: Launcher, t: int) -> list[Forecast]:
     """Estimates for all phases of iteration t with the tasks of `launcher`, at measured rates, or assumed ones before the first iteration."""
-    found = measured(run)
-    return [
-        _of_array(run, phase, t, launcher, found) if phase.is_array else _of_step(phase, found)
-        for phase in phases_of(run.recipe, t)
-    ]
+    found, expected, opened = measured(run), [], None
+    for phase in phases_of(run.recipe, t):
+        if phase.is_array:
+            settings = phase.engine(run.recipe) if phase.runs_an_engine else None
+            is_open = launcher.keeps_engines and settings is not None and settings == opened
+            opened = settings or opened
+            expected.append(_of_array(run, phase, t, launcher, found, is_open))
+        else:
+            expected.append(_of_step(phase, found))
+    return expected
 
 
 def expected_account(run: Run, launcher: Launcher, expected: Sequence[Forecast]) -> TimeAccount:
@@ -78,7 +83,8 @@ def _of_step(phase: Phase, found: Measured) -> Forecast:
     return Forecast(phase, TaskCount(1), seconds, {phase.time_part: seconds})
 
 
-def _of_array(run: Run, phase: Phase, t: int, launcher: Launcher, found: Measured) -> Forecast:
+def _of_array(run: Run, phase: Phase, t: int, launcher: Launcher, found: Measured, is_open: bool) -> Forecast:
+    """is_open: its engine runs already."""
     expected, cluster = phase.expected(run, t), run.recipe.cluster
     most, at_once = launcher.tasks(phase), launcher.at_once(phase)
     if phase.trains:
@@ -98,7 +104,7 @@ def _of_array(run: Run, phase: Phase, t: int, launcher: Launcher, found: Measure
     together = min(width.tasks, at_once)
     # A single process keeps its engine across phases, so a phase may load nothing.
     loads = _typical(found, phase.name, lambda stats: float(stats.loads)) if most == 1 else None
-    starts = width.tasks if loads is None else loads
+    starts = (0 if is_open else width.tasks) if loads is None else loads
     return Forecast(
         phase,
         width,

@@ -15,6 +15,7 @@ from sparta.cluster.local import Local
 from sparta.cluster.parallelism import TaskCount, sharded, task_count, task_count_for
 from sparta.cluster.throughput import Rates, rates_of
 from sparta.commands.launch_tables import tasks_in_words
+from sparta.engines.stopwatch import START
 from sparta.evaluation.answer import Evaluate
 from sparta.evaluation.grade import GradeAnswers
 from sparta.methods.registry import phases_of
@@ -184,6 +185,14 @@ def test_an_estimate_before_anything_was_measured_uses_the_assumed_rates(tmp_pat
     words = tasks_in_words(list(found.values()), Local(run))
     assert "generate 1 of 16 (more would load longer than they work)" in words
     assert "train 4 of 16 (4 to give out)" in words
+
+
+def test_one_process_is_expected_to_start_its_engine_once(tmp_path: Path) -> None:
+    run = with_weights(begin(tmp_path), fused=False)
+    starts = {forecast.phase.name: forecast.parts.get(START) for forecast in forecasts(run, Inline(run), 1)}
+    assert (starts["generate"], starts["judge"], starts["train"]) == (60, 0, None)
+    apart = with_weights(begin(tmp_path), fused=False, kind="local", at_once=1)
+    assert [forecast.parts.get(START) for forecast in forecasts(apart, Local(apart), 1)][1:3] == [60, 60]
 
 
 def test_one_process_loads_what_it_was_measured_to_load(tmp_path: Path) -> None:
