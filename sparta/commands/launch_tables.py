@@ -19,7 +19,7 @@ from sparta.pool.expert_data import notes_on_sft_data
 from sparta.pool.members import adapters_of
 from sparta.recipes.schema import Recipe
 from sparta.screen import duration
-from sparta.status.account_table import Row, account_tables
+from sparta.status.account_table import AccountRow, account_tables
 from sparta.status.forecast import Forecast, expected_account, forecasts
 from sparta.store import files
 from sparta.store.run import Run
@@ -82,12 +82,12 @@ def show_plan(console: Console, run: Run, first: int, last: int, launcher: Launc
     ):
         table.add_row(name, value)
     console.print(table)
-    rows = [Row("initial pool", expected_account(run, launcher, pool))] if pool else []
+    rows = [AccountRow("initial pool", expected_account(run, launcher, pool))] if pool else []
     if expected:
         each_account = expected_account(run, launcher, expected)
-        rows.append(Row("each iteration", each_account))
+        rows.append(AccountRow("each iteration", each_account))
         if left > 1:
-            rows.append(Row(f"all {left}", reduce(add, [each_account] * left)))
+            rows.append(AccountRow(f"all {left}", reduce(add, [each_account] * left)))
     for account in account_tables(f"estimate by part ({basis})", rows):
         console.print(account)
 
@@ -127,7 +127,7 @@ def show_iteration(console: Console, run: Run, t: int) -> None:
         return
     _print_summary(console, method_of(run.recipe).summary(run, t))
     account = stats.account and in_order(stats.account, phases_of(run.recipe, t))
-    for table in account_tables("where the time went", [Row(f"iteration {t}", account)]):
+    for table in account_tables("where the time went", [AccountRow(f"iteration {t}", account)]):
         console.print(table)
     arrays = [(name, cost) for name, cost in stats.phases.items() if phase_named(name).device == "gpu"]
     if arrays:

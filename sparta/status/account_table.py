@@ -17,14 +17,14 @@ MOST_ROWS = 8
 STAGES = ("weights", "compile", "graphs", "other")
 
 
-class Row(NamedTuple):
+class AccountRow(NamedTuple):
     """A row of the table: what it is of, and its account; None where none was measured."""
 
     what: str
     account: TimeAccount | None
 
 
-def account_tables(title: str, rows: Sequence[Row]) -> Iterator[Table]:
+def account_tables(title: str, rows: Sequence[AccountRow]) -> Iterator[Table]:
     """A table for each unit that the accounts of `rows` have; none without an account. Rows without one stand in the first table."""
     units = list(dict.fromkeys(account.unit for _, account in rows if account))
     for number, unit in enumerate(units):
@@ -32,15 +32,15 @@ def account_tables(title: str, rows: Sequence[Row]) -> Iterator[Table]:
         yield _table(title, unit, mine)
 
 
-def with_total(rows: Sequence[Row]) -> list[Row]:
+def with_total(rows: Sequence[AccountRow]) -> list[AccountRow]:
     """The latest of `rows`, and below them the total of all rows with the unit of the last account."""
     accounts = [row.account for row in rows if row.account]
     alike = [account for account in accounts if account.unit == accounts[-1].unit]
-    total = [Row(f"all {len(alike)}", reduce(add, alike))] if len(alike) > 1 else []
+    total = [AccountRow(f"all {len(alike)}", reduce(add, alike))] if len(alike) > 1 else []
     return [*rows[-MOST_ROWS:], *total]
 
 
-def _table(title: str, unit: str, rows: Sequence[Row]) -> Table:
+def _table(title: str, unit: str, rows: Sequence[AccountRow]) -> Table:
     accounts = [account for _, account in rows if account]
     hours = max(account.whole for account in accounts) >= HOURS_FROM
     columns = list(dict.fromkeys(name for account in accounts for name in _by_column(account)))
@@ -78,7 +78,7 @@ def _by_column(account: TimeAccount) -> dict[str, float]:
     return found
 
 
-def _stages(row: Row, hours: bool) -> str | None:
+def _stages(row: AccountRow, hours: bool) -> str | None:
     """What the starts of a row consist of; None where no stage is known."""
     parts = row.account.parts if row.account else {}
     stages = {

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from sparta.names import DEFAULT_STATE, suggested
 from sparta.screen import duration, plain_console
-from sparta.status.account_table import Row, account_tables, with_total
+from sparta.status.account_table import AccountRow, account_tables, with_total
 from sparta.status.collect import IterationStatus, Status
 from sparta.status.ended_tasks import EndedTask
 from sparta.status.phase_status import PhaseStatus
@@ -44,7 +44,7 @@ def show_status(status: Status, state: Path) -> None:
     for entries in ([entry for entry in begun if entry.t == 0], [entry for entry in begun if entry.t > 0]):
         if entries:
             console.print(_phases(entries))
-    rows = [Row(f"iteration {entry.t}", entry.account) for entry in begun]
+    rows = [AccountRow(f"iteration {entry.t}", entry.account) for entry in begun]
     for table in account_tables("where the time went", with_total(rows)):
         console.print(table)
     _show_queue(status, console)

@@ -14,7 +14,7 @@ from sparta.cluster.slurm.launcher import Slurm
 from sparta.commands.launch_tables import show_iteration, show_plan
 from sparta.methods.registry import phases_of
 from sparta.recipes.load import adjust
-from sparta.status.account_table import Row, account_tables, with_total
+from sparta.status.account_table import AccountRow, account_tables, with_total
 from sparta.status.collect import status_of
 from sparta.status.forecast import expected_account, forecasts
 from sparta.status.tables import show_status
@@ -23,7 +23,7 @@ from sparta.store.run import Run
 from sparta.store.stats import IterationStats, TimeAccount
 
 
-def printed(*rows: Row) -> list[str]:
+def printed(*rows: AccountRow) -> list[str]:
     """The lines of the tables of `rows`, without the empty ones."""
     out = StringIO()
     console = Console(file=out, width=200)
@@ -39,22 +39,27 @@ ONE = TimeAccount(
 
 def test_stages_of_starts_stand_below_and_what_a_row_lacks_is_a_dash() -> None:
     other = TimeAccount("GPU", 4, 50.0, {"judge": 50.0}, 150.0)
-    assert printed(Row("iteration 1", ONE), Row("iteration 2", other), Row("iteration 3", None)) == [
+    assert printed(
+        AccountRow("iteration 1", ONE), AccountRow("iteration 2", other), AccountRow("iteration 3", None)
+    ) == [
         "where the time went: GPU-seconds",
         "start   generate   train   judge   idle   idle share   GPUs",
         "iteration 1    10.0       90.0     100       -    200         50 %      4",
         "iteration 2       -          -       -    50.0    150         75 %      4",
         "iteration 3       -          -       -       -      -            -      -",
     ]
-    assert printed(Row("iteration 1", ONE))[-1] == "start of iteration 1: weights 6.0, other 4.0"
+    assert printed(AccountRow("iteration 1", ONE))[-1] == "start of iteration 1: weights 6.0, other 4.0"
 
 
 def test_long_runs_are_counted_in_hours_and_tasks_without_a_gpu_say_so() -> None:
     hours = TimeAccount("GPU", 16, 3600.0, {"train": 36_000.0}, 21_600.0)
-    assert printed(Row("each iteration", hours))[0] == "where the time went: GPU-hours"
-    assert printed(Row("each iteration", hours))[-1] == "each iteration   10.00   6.00         38 %     16"
+    assert printed(AccountRow("each iteration", hours))[0] == "where the time went: GPU-hours"
+    assert (
+        printed(AccountRow("each iteration", hours))[-1]
+        == "each iteration   10.00   6.00         38 %     16"
+    )
     tasks = TimeAccount("task", 1, 10.0, {"judge": 9.0, "steps": 1.0}, 0.0)
-    both = printed(Row("iteration 1", hours), Row("iteration 2", tasks))
+    both = printed(AccountRow("iteration 1", hours), AccountRow("iteration 2", tasks))
     assert "where the time went: task-seconds (no task had a GPU)" in both
     assert both[-2:] == [
         "judge   steps   idle   idle share   tasks",
@@ -63,16 +68,16 @@ def test_long_runs_are_counted_in_hours_and_tasks_without_a_gpu_say_so() -> None
 
 
 def test_nothing_is_shown_where_nothing_was_measured() -> None:
-    assert printed(Row("iteration 1", None)) == []
+    assert printed(AccountRow("iteration 1", None)) == []
 
 
 def test_the_total_is_of_all_rows_and_only_the_latest_are_shown() -> None:
-    rows = with_total([Row(f"iteration {t}", ONE) for t in range(1, 13)])
+    rows = with_total([AccountRow(f"iteration {t}", ONE) for t in range(1, 13)])
     assert [row.what for row in rows] == [*(f"iteration {t}" for t in range(5, 13)), "all 12"]
     total = rows[-1].account
     assert total is not None and (total.places, total.seconds, total.idle) == (4, 1200, 2400)
     assert total.parts == {part: 12 * seconds for part, seconds in ONE.parts.items()}
-    assert with_total([Row("iteration 1", ONE)]) == [Row("iteration 1", ONE)]
+    assert with_total([AccountRow("iteration 1", ONE)]) == [AccountRow("iteration 1", ONE)]
 
 
 def headings(text: str, title: str) -> list[str]:
