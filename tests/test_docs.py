@@ -41,7 +41,7 @@ from sparta.store.row_schema import Record
 from sparta.store.run import RunInfo
 from sparta.store.run_budget import RunBudget
 from sparta.store.shards import RowsEntry
-from sparta.store.stats import IterationStats, JudgeStats, PhaseStats, TokenCounts
+from sparta.store.stats import IterationStats, JudgeStats, PhaseStats, TimeAccount, TokenCounts
 from sparta.tasks.base import Item
 from sparta.tasks.chats import Chat
 from sparta.tasks.prepared import Provenance, SplitFile
@@ -385,7 +385,7 @@ HEADINGS = {"HoldoutAccess": "Test-set access"}
 """Sections about rows that are not called as their class is."""
 OTHER_ROWS = (Item, Chat, Call, HoldoutAccess)
 WHOLE = (
-    RunInfo, records.SftDataInfo, Standing, records.Member, IterationStats, JudgeStats, PhaseStats, TokenCounts, Manifest, FileEntry, RowsEntry, Provenance,
+    RunInfo, records.SftDataInfo, Standing, records.Member, IterationStats, JudgeStats, PhaseStats, TimeAccount, TokenCounts, Manifest, FileEntry, RowsEntry, Provenance,
     SplitFile, Fetched, TaskScores, CheckpointChoice, Interval, RunComparison, RunBudget, Scale, Attempt, TaskRecord, Jobs, ArrayPart, Claim, LaunchFailure, Chain,
     DriverJobs, DriverJob, ResumePlan,
 )  # fmt: skip

@@ -9,8 +9,10 @@ import math
 import os
 import re
 import socket
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -23,12 +25,16 @@ from sparta.store import files
 from sparta.store.process import ProcessId, identify, lives, machine, slurm_restarts
 from sparta.store.run import Run
 
+BEAT_SECONDS = 10.0
+"""How often a task touches its record."""
+
 
 class Attempt(msgspec.Struct, frozen=True):
     """One assignment of a phase's missing keys to shards. cluster: the launcher that runs it. submitted: seconds since 1970.
 
     spec: the arguments of the phase, see `phase_named`. costs: estimated cost of each shard, in the unit of `WorkItem.cost`; empty where an earlier
-    version assigned it.
+    version assigned it. began: when the driver turned to it, also seconds since 1970; 0: when it was submitted. at_once, gpus: the most tasks that
+    the launcher runs together, and the most GPUs that it may hold; 0: not known.
     """
 
     phase: str
@@ -40,6 +46,9 @@ class Attempt(msgspec.Struct, frozen=True):
     submitted: float
     costs: list[float] = []
     spec: PhaseSpec | None = None
+    began: float = 0.0
+    at_once: int = 0
+    gpus: int = 0
 
     @property
     def piece(self) -> "Piece":
@@ -62,9 +71,10 @@ class Piece(NamedTuple):
 class TaskRecord(msgspec.Struct, frozen=True):
     """The record that a task keeps of itself. said: the message of a non-retryable error.
 
-    node, job, gpus, log: its SLURM node and job, CUDA_VISIBLE_DEVICES, its log file below logs/. requeues: how often SLURM restarted it; spent:
-    seconds of those earlier starts. loads, load_seconds: bases loaded by its last start, and the seconds that took. notes: what it does otherwise than
-    the recipe asks, see sparta/engines/fallbacks.py.
+    node, job, gpus, log: its SLURM node and job, the GPUs that it works on (named as in CUDA_VISIBLE_DEVICES), its log file below logs/. requeues:
+    how often SLURM restarted it; spent: seconds of those earlier starts. loads, load_seconds: bases loaded by its last start, and the seconds that
+    took. notes: what it does otherwise than the recipe asks, see sparta/engines/fallbacks.py. parts: seconds by what they were spent on, without the
+    present part, which is `doing`; see sparta/cluster/account.py. While a task runs, its file is touched every few seconds.
     """
 
     shard: int
@@ -85,6 +95,17 @@ class TaskRecord(msgspec.Struct, frozen=True):
     spent: float = 0.0
     load_seconds: float = 0.0
     notes: list[str] = []
+    parts: dict[str, float] = {}
+    doing: str = ""
+
+    def parts_until(self, ended: float) -> dict[str, float]:
+        """Seconds by part of a task that lasted until `ended`: they add up to the whole, earlier starts included."""
+        whole = self.spent + max(0.0, ended - self.started)
+        known = sum(self.parts.values())
+        if known > whole:
+            # A clock that was set back.
+            return {part: seconds * whole / known for part, seconds in self.parts.items()}
+        return self.parts | {self.doing: self.parts.get(self.doing, 0.0) + whole - known}
 
     @property
     def killed(self) -> bool:
@@ -151,9 +172,15 @@ class AttemptDir:
         )
 
     def assign(
-        self, shards: Sequence[Sequence[WorkItem]], cluster: str, number: int | None = None
+        self,
+        shards: Sequence[Sequence[WorkItem]],
+        cluster: str,
+        number: int | None = None,
+        began: float = 0.0,
+        at_once: int = 0,
+        gpus: int = 0,
     ) -> Attempt:
-        """Write a new attempt, under a reserved number where one is given: first its keys, then the attempt itself."""
+        """Write a new attempt, under a reserved number where one is given: first its keys, then the attempt itself. The rest as in `Attempt`."""
         number = self.next_number() if number is None else number
         for shard, items in enumerate(shards):
             files.write_bytes(
@@ -169,6 +196,9 @@ class AttemptDir:
             submitted=time.time(),
             costs=[round(math.fsum(item.cost for item in items), 3) for items in shards],
             spec=self.phase.spec,
+            began=began,
+            at_once=at_once,
+            gpus=gpus,
         )
         files.write_json(self.folder / f"a{number}.json", attempt)
         return attempt
@@ -219,6 +249,7 @@ class TaskReporter:
     def __init__(self, path: Path, record: TaskRecord) -> None:
         self._path = path
         self._record = record
+        self._before = record.parts
 
     def started(self) -> None:
         """Record the start of the task, replacing the record of an earlier start."""
@@ -234,6 +265,34 @@ class TaskReporter:
         """Record what the task does otherwise than the recipe asks, if that is new."""
         if notes != self._record.notes:
             self._write(notes=notes)
+
+    def spends(
+        self, parts: Mapping[str, float], doing: str, loads: int = 0, load_seconds: float = 0.0
+    ) -> None:
+        """Record what its time was spent on so far, in seconds by part, what it begins now, and the bases that it has loaded."""
+        total = dict(self._before)
+        for part, seconds in parts.items():
+            total[part] = total.get(part, 0.0) + seconds
+        # A record of measurements: if the disk fails, a row or the end of the task says so.
+        with suppress(SpartaError):
+            self._write(parts=total, doing=doing, loads=loads, load_seconds=load_seconds)
+
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Touch the record every few seconds, so that the time of a task that is killed is known."""
+        ended = threading.Event()
+
+        def beat() -> None:
+            while not ended.wait(BEAT_SECONDS):
+                with suppress(SpartaError, OSError):
+                    if not self.overtaken:
+                        os.utime(self._path)
+
+        threading.Thread(target=beat, name="beat of the task", daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
 
     def done(self, loads: int, load_seconds: float = 0.0) -> None:
         """Record that all its keys are done, with the bases that it loaded."""
@@ -269,9 +328,14 @@ def _of_this_node(error: SpartaError) -> bool:
 
 
 def new_record(
-    shard: int, items: int, before: TaskRecord | None = None, last_seen: float = 0.0
+    shard: int,
+    items: int,
+    before: TaskRecord | None = None,
+    last_seen: float = 0.0,
+    gpus: Sequence[str] = (),
+    doing: str = "",
 ) -> TaskRecord:
-    """The record of a task that starts now, in this process.
+    """The record of a task that starts now, in this process. gpus: those that it works on. doing: what it begins with.
 
     before: the record of the task's previous start, where SLURM restarted it. last_seen: the last sign of progress of that start, in seconds since
     1970, used where it did not record its end.
@@ -285,10 +349,12 @@ def new_record(
         items=items,
         node=os.environ.get("SLURMD_NODENAME"),
         job=f"{job}_{os.environ.get('SLURM_ARRAY_TASK_ID')}" if job else os.environ.get("SLURM_JOB_ID"),
-        gpus=os.environ.get("CUDA_VISIBLE_DEVICES"),
+        gpus=",".join(gpus) or None,
         log=_log_of_this_process(),
         requeues=max(before.requeues + 1 if before else 0, _restarts_of_this_process()),
         spent=before.spent + max(0.0, (before.ended or last_seen) - before.started) if before else 0.0,
+        parts=before.parts_until(before.ended or last_seen) if before else {},
+        doing=doing,
     )
 
 

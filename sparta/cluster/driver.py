@@ -67,15 +67,22 @@ class Driver:
         run, attempts = self._run, AttemptDir(self._run, phase, t)
         launcher = self._launcher if self._launcher.takes(phase) else self._launchers[Inline.name]
         self.settle(attempts)
-        made = 0
+        made, began = 0, time.time()
         missing = phase.missing(run, t)
         while missing:
             self._still_ours()
-            attempt = attempts.assign(sharded(run, phase, t, missing, launcher.tasks(phase)), launcher.name)
+            attempt = attempts.assign(
+                sharded(run, phase, t, missing, launcher.tasks(phase)),
+                launcher.name,
+                began=began,
+                at_once=launcher.at_once(phase),
+                gpus=launcher.gpus(phase),
+            )
             # A task whose driver was killed while starting it may only now show up; see task.py.
             self.settle(attempts, but=attempt)
             self._watch(launcher, attempts, attempt, start=True)
             made += 1
+            began = time.time()
             missing = phase.missing(run, t)
             if missing:
                 self._explain(launcher, attempts, attempt, len(missing), made)

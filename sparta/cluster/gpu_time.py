@@ -1,24 +1,23 @@
-"""The cost of an iteration, computed from its attempts for stats.json. Measurements only: no hash covers them, no result depends on them.
+"""The cost of the phases of an iteration, computed from its attempts for stats.json. Measurements only: no hash covers them, no result depends on them.
 
-GPU-seconds used: of tasks that hold a GPU (their record names it), from start to end, including earlier starts of requeued tasks. Available:
-the most GPUs that tasks of one attempt held at the same time, multiplied by the time from the first task's start to the last task's end. The
-idle share is the unused part of that: waiting in SLURM's queue, stragglers and steps between phases. Time before the first task does not
-count, because no GPU was held then.
+GPU-seconds used: of tasks that hold a GPU (their record names it), from start to end, including earlier starts of requeued tasks. Available to
+a phase: the most GPUs that tasks of one attempt held at the same time, multiplied by the time from the first task's start to the last task's end. The
+idle share of a phase is the unused part of that: waiting in SLURM's queue, and stragglers. The account of a whole iteration, against all GPUs that
+it might have held, is in sparta/cluster/account.py.
 """
 
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-import msgspec
-
-from sparta.cluster.attempts import Attempt, AttemptDir, TaskRecord, with_alternatives
+from sparta.cluster.attempts import Attempt, AttemptDir, TaskRecord
+from sparta.engines.stopwatch import SET_UP, START, TRAIN
 from sparta.phases.base import Phase
-from sparta.store import files
 from sparta.store.disk import present
 from sparta.store.run import Run
-from sparta.store.shards import shard_file
-from sparta.store.stats import IterationStats, PhaseStats
+from sparta.store.shards import seconds_of_rows, shard_file
+from sparta.store.stats import PhaseStats
 
 
 class Span(NamedTuple):
@@ -39,27 +38,6 @@ class GpuTime(NamedTuple):
     used: float
     idle: float | None
 
-    @property
-    def there(self) -> float:
-        """Available GPU-seconds, used or idle."""
-        return 0.0 if self.idle is None or self.idle >= 1 else self.used / (1 - self.idle)
-
-
-def measure(run: Run, phases: Sequence[Phase], t: int) -> None:
-    """Add the cost of its phases, and of alternatives that did part of the work, to stats.json of iteration t."""
-    path = run.iteration(t).stats
-    stats = files.read_measured(path, IterationStats)
-    if stats is None:
-        return
-    places = {phase.name: AttemptDir(run, phase, t) for phase in with_alternatives(run, phases, t)}
-    costs = {name: cost_of(run, attempts) for name, attempts in places.items()}
-    gpu = gpu_time(
-        span for attempts in places.values() for span in gpu_spans(run, attempts, records_of(attempts))
-    )
-    files.write_json(
-        path, msgspec.structs.replace(stats, phases=costs, gpu_seconds=gpu.used, gpu_idle=gpu.idle)
-    )
-
 
 def records_of(attempts: AttemptDir) -> list[tuple[Attempt, list[TaskRecord]]]:
     """Every attempt with the records of its tasks."""
@@ -67,10 +45,11 @@ def records_of(attempts: AttemptDir) -> list[tuple[Attempt, list[TaskRecord]]]:
 
 
 def cost_of(run: Run, attempts: AttemptDir) -> PhaseStats:
-    """Cost of one phase so far. A killed task counts up to its last row."""
+    """Cost of one phase so far. A killed task counts up to its last sign of life."""
     items = loads = tasks = 0
     seconds = busy = load_seconds = cost = work_seconds = 0.0
     found = records_of(attempts)
+    parts = defaultdict[str, float](float)
     for attempt, records in found:
         ends = [record.ended for record in records if record.ended is not None]
         seconds += max(ends, default=attempt.submitted) - attempt.submitted
@@ -86,6 +65,9 @@ def cost_of(run: Run, attempts: AttemptDir) -> PhaseStats:
             )
         tasks += len(records)
         items += attempt.items
+    for time_of_task in task_times(run, attempts, found):
+        for part, spent in time_of_task.parts.items():
+            parts[part] += spent
     gpu = gpu_time(gpu_spans(run, attempts, found))
     return PhaseStats(
         items=items,
@@ -99,7 +81,60 @@ def cost_of(run: Run, attempts: AttemptDir) -> PhaseStats:
         load_seconds=load_seconds,
         cost=cost,
         work_seconds=work_seconds,
+        parts=dict(parts),
     )
+
+
+class TaskTime(NamedTuple):
+    """The time of one task: its span, and the seconds of each part, which add up to it."""
+
+    span: Span
+    parts: Mapping[str, float]
+
+
+def task_times(
+    run: Run,
+    attempts: AttemptDir,
+    found: Iterable[tuple[Attempt, Sequence[TaskRecord]]],
+    running: Collection[tuple[int, int]] = (),
+) -> list[TaskTime]:
+    """The times of all tasks of a phase. running: as in `gpu_spans`."""
+    times = []
+    shares = _shares(run, attempts, {attempt.number for attempt, _ in found})
+    for attempt, records in found:
+        for record in records:
+            runs = (attempt.number, record.shard) in running
+            span = span_of(run, attempts, attempt, record, runs)
+            times.append(TaskTime(span, _parts_of(attempts.phase, record, span, shares)))
+    return times
+
+
+def _parts_of(phase: Phase, record: TaskRecord, span: Span, shares: Mapping[str, float]) -> dict[str, float]:
+    """Seconds by part of a task. shares: of the parts that the time of the phase itself counts as."""
+    if record.doing:
+        parts = record.parts_until(span.ended)
+    else:
+        # Earlier versions recorded only the loads of tasks that were done.
+        loading = min(record.load_seconds, span.seconds)
+        parts = {START if phase.runs_an_engine else SET_UP: loading} if loading else {}
+        parts[TRAIN if phase.trains else phase.time_part] = span.seconds - loading
+    if shares and (own := parts.pop(phase.time_part, 0.0)):
+        for part, share in shares.items():
+            parts[part] = parts.get(part, 0.0) + own * share
+    return parts
+
+
+def _shares(run: Run, attempts: AttemptDir, numbers: Collection[int]) -> dict[str, float]:
+    """How the time of a phase that makes several kinds of rows is shared between them: as the seconds of the rows that its attempts made.
+
+    Until there are such rows, all of it counts as the first kind, which the others depend on.
+    """
+    kinds = attempts.phase.shares_time
+    seconds = {part: seconds_of_rows(rows.folder(run, attempts.t), numbers) for part, rows in kinds.items()}
+    total = sum(seconds.values())
+    if not total:
+        return dict.fromkeys(list(kinds)[:1], 1.0)
+    return {part: each / total for part, each in seconds.items()}
 
 
 def gpu_spans(
@@ -129,29 +164,32 @@ def gpu_time(spans: Iterable[Sequence[Span]]) -> GpuTime:
     if not every:
         return GpuTime(0.0, None)
     wall = max(span.ended for span in every) - min(span.began for span in every)
-    there = max(map(_at_once, arrays)) * wall
+    there = max(most_at_once(array) for array in arrays) * wall
     return GpuTime(used, max(0.0, 1 - used / there) if there > 0 else None)
 
 
 def span_of(
     run: Run, attempts: AttemptDir, attempt: Attempt, record: TaskRecord, running: bool = False
 ) -> Span:
-    """The time the task of `record` has run: until now if it is running, until its last row if it did not record its end."""
+    """The time the task of `record` has run: until now if it is running, until its last sign of life if it did not record its end."""
     if running:
         ended = time.time()
     elif record.ended is not None:
         ended = record.ended
     else:
-        ended = last_row_time(run, attempts, attempt.number, record)
+        ended = last_sign_of(run, attempts, attempt.number, record)
     gpus = len(record.gpus.split(",")) if record.gpus else 0
     return Span(record.started - record.spent, max(record.started, ended), gpus)
 
 
-def _at_once(spans: Sequence[Span]) -> int:
-    """The most GPUs held at the same time."""
+def most_at_once(spans: Sequence[Span], tasks: bool = False) -> int:
+    """The most GPUs held at the same time; or of the tasks, the most that ran at the same time."""
     # At the same moment, ends sort before starts.
     changes = sorted(
-        [(span.began, span.gpus) for span in spans] + [(span.ended, -span.gpus) for span in spans]
+        change
+        for span in spans
+        for weight in [1 if tasks else span.gpus]
+        for change in ((span.began, weight), (span.ended, -weight))
     )
     most = held = 0
     for _, change in changes:
@@ -160,10 +198,13 @@ def _at_once(spans: Sequence[Span]) -> int:
     return most
 
 
-def last_row_time(run: Run, attempts: AttemptDir, number: int, record: TaskRecord) -> float:
-    """When a task wrote its last row, in seconds since 1970; 0 where there is none."""
+def last_sign_of(run: Run, attempts: AttemptDir, number: int, record: TaskRecord) -> float:
+    """The last sign of life of a task, in seconds since 1970: when it wrote its last row, or touched its record."""
     paths = (
-        shard_file(part.folder(run, attempts.t), number, record.shard, record.requeues)
-        for part in attempts.phase.parts
+        attempts.record_file(number, record.shard),
+        *(
+            shard_file(part.folder(run, attempts.t), number, record.shard, record.requeues)
+            for part in attempts.phase.parts
+        ),
     )
     return max((path.stat().st_mtime for path in paths if present(path)), default=0.0)

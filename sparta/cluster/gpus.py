@@ -1,7 +1,14 @@
-"""The GPUs that this process may use."""
+"""The GPUs that this process may use, and those that its task works on."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+
+from sparta.engines.base import ModelRef
+from sparta.engines.small_base import settled
+from sparta.phases.base import Phase
+from sparta.pool.members import locate
+from sparta.store.run import Run
 
 
 def visible_gpus() -> tuple[str, ...]:
@@ -13,3 +20,16 @@ def visible_gpus() -> tuple[str, ...]:
         )
     devices = Path("/proc/driver/nvidia/gpus")
     return tuple(str(number) for number in range(len(list(devices.iterdir())))) if devices.is_dir() else ()
+
+
+def gpus_of_task(run: Run, phase: Phase) -> Sequence[str]:
+    """The GPUs that a task of `phase` in this process works on, of those that it may use."""
+    gpus = visible_gpus()[: phase.gpus(run.recipe)]
+    if not gpus:
+        return ()
+    settings = phase.engine(run.recipe)
+    if phase.runs_an_engine and phase.engine_key == "engine":
+        folder = run.recipe.pool.folder
+        bases = (locate(base, folder) for base in sorted(set(run.bases.values())))
+        settings = settled(settings, [ModelRef(base, base, None, "") for base in bases])
+    return () if settings.device == "cpu" else gpus

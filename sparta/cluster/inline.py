@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from sparta.cluster.attempts import Attempt, AttemptDir, Watch
+from sparta.cluster.gpus import visible_gpus
 from sparta.cluster.launcher import Launcher
 from sparta.cluster.task import run_task
 from sparta.phases.base import Phase
@@ -11,6 +12,7 @@ from sparta.store.run import Run
 
 class Inline(Launcher):
     name = "inline"
+    keeps_engines = True
 
     def __init__(self, run: Run) -> None:
         super().__init__()
@@ -21,6 +23,10 @@ class Inline(Launcher):
 
     def at_once(self, phase: Phase) -> int:
         return 1
+
+    def gpus(self, phase: Phase) -> int:
+        """All of this machine: what one process cannot use is idle."""
+        return len(visible_gpus())
 
     def takes(self, phase: Phase) -> bool:
         return True

@@ -18,6 +18,8 @@ class Launcher(ABC):
     name: ClassVar[str]
     survives: ClassVar[bool] = False
     """Whether tasks continue when the driver is interrupted."""
+    keeps_engines: ClassVar[bool] = False
+    """Whether a phase finds the engine open that the phase before it used."""
     poll_seconds: ClassVar[float] = 0.25
     """How often a driver checks the rows and records of its tasks, in seconds."""
 
@@ -37,6 +39,10 @@ class Launcher(ABC):
     @abstractmethod
     def at_once(self, phase: Phase) -> int:
         """The most tasks of `phase` that run at the same time."""
+
+    @abstractmethod
+    def gpus(self, phase: Phase) -> int:
+        """The most GPUs that tasks of `phase` may hold at the same time, whether that many have work or not."""
 
     @abstractmethod
     def takes(self, phase: Phase) -> bool:

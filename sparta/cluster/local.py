@@ -38,6 +38,11 @@ class Local(Launcher):
         shared = len(self._gpus(phase)) or max(1, (os.cpu_count() or 1) // 2)
         return self._run.recipe.cluster.at_once or shared
 
+    def gpus(self, phase: Phase) -> int:
+        at_once = self._run.recipe.cluster.at_once
+        visible = len(visible_gpus())
+        return visible if at_once is None else min(visible, at_once * phase.gpus(self._run.recipe))
+
     def tasks(self, phase: Phase) -> int:
         return self._run.recipe.cluster.tasks or self.at_once(phase)
 

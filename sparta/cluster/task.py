@@ -4,13 +4,16 @@ import os
 import signal
 import time
 import traceback
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from sparta.cluster.attempts import AttemptDir, Piece, TaskReporter, Watch, new_record
-from sparta.cluster.gpu_time import last_row_time
+from sparta.cluster.gpu_time import last_sign_of
+from sparta.cluster.gpus import gpus_of_task
 from sparta.engines.factory import loads_so_far
 from sparta.engines.fallbacks import fallbacks
+from sparta.engines.stopwatch import timing
 from sparta.errors import SpartaError, printable
 from sparta.store.disk import os_errors_in_words
 from sparta.store.layout import StateDir
@@ -35,15 +38,26 @@ def _run_task(run: Run, piece: Piece, shard: int, watch: Watch) -> None:
     keys = attempts.keys(number, shard)
     before_it = loads_so_far()
     before = attempts.record(number, shard)
+    first_part = attempts.phase.time_part
     record = new_record(
-        shard, len(keys), before, last_row_time(run, attempts, number, before) if before else 0
+        shard,
+        len(keys),
+        before,
+        last_sign_of(run, attempts, number, before) if before else 0,
+        gpus_of_task(run, attempts.phase),
+        first_part,
     )
-    _reporting = TaskReporter(attempts.record_file(number, shard), record)
+    report = _reporting = TaskReporter(attempts.record_file(number, shard), record)
+
+    def spends(parts: Mapping[str, float], doing: str) -> None:
+        loaded = loads_so_far()
+        report.spends(parts, doing, loaded.bases - before_it.bases, loaded.seconds - before_it.seconds)
+
     try:
         _reporting.started()
         _refuse_if_reassigned(attempts, number)
         watching = _unless_overtaken(_reporting, attempts, number, watch)
-        with os_errors_in_words(run.state.root):
+        with os_errors_in_words(run.state.root), timing(first_part, spends), report.beating():
             attempts.phase.perform(run, piece.t, keys, number, shard, watching, record.requeues)
         _reporting.noted(fallbacks())
         loaded = loads_so_far()

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from sparta.cluster.account import measure
 from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.driver import Driver
-from sparta.cluster.gpu_time import measure
 from sparta.cluster.gpus import visible_gpus
 from sparta.cluster.launcher import Launcher
 from sparta.cluster.registry import launcher_for

@@ -1,21 +1,25 @@
 """What a launch prints: the plan with its cost, and the tables after an iteration."""
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import add
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from sparta.cluster.account import in_order
 from sparta.cluster.launcher import Launcher
 from sparta.cluster.throughput import measured
 from sparta.methods.base import IterationSummary, summary_of_pool
-from sparta.methods.registry import method_of, phase_named
+from sparta.methods.registry import method_of, phase_named, phases_of
 from sparta.pool.checks import notes
 from sparta.pool.expert_data import notes_on_sft_data
 from sparta.pool.members import adapters_of
 from sparta.recipes.schema import Recipe
 from sparta.screen import duration
-from sparta.status.forecast import Forecast, forecasts
+from sparta.status.account_table import AccountRow, account_tables
+from sparta.status.forecast import Forecast, expected_account, forecasts
 from sparta.store import files
 from sparta.store.run import Run
 from sparta.store.run_budget import budget_in_words
@@ -78,6 +82,14 @@ def show_plan(console: Console, run: Run, first: int, last: int, launcher: Launc
     ):
         table.add_row(name, value)
     console.print(table)
+    rows = [AccountRow("initial pool", expected_account(run, launcher, pool))] if pool else []
+    if expected:
+        each_account = expected_account(run, launcher, expected)
+        rows.append(AccountRow("each iteration", each_account))
+        if left > 1:
+            rows.append(AccountRow(f"all {left}", reduce(add, [each_account] * left)))
+    for account in account_tables(f"estimate by part ({basis})", rows):
+        console.print(account)
 
 
 def _pool_in_words(run: Run, expected: Sequence[Forecast]) -> str:
@@ -114,6 +126,9 @@ def show_iteration(console: Console, run: Run, t: int) -> None:
         )
         return
     _print_summary(console, method_of(run.recipe).summary(run, t))
+    account = stats.account and in_order(stats.account, phases_of(run.recipe, t))
+    for table in account_tables("where the time went", [AccountRow(f"iteration {t}", account)]):
+        console.print(table)
     arrays = [(name, cost) for name, cost in stats.phases.items() if phase_named(name).device == "gpu"]
     if arrays:
         loads = ", ".join(f"{name} {cost.tasks} ({cost.loads})" for name, cost in arrays)

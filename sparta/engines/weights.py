@@ -12,6 +12,7 @@ from typing import Any
 from sparta.engines.adapter_check import check_adapter
 from sparta.engines.adapter_load import put_adapter
 from sparta.engines.base import ModelRef
+from sparta.engines.stopwatch import WEIGHTS, doing
 from sparta.engines.tokenizers import check_base, first_line
 from sparta.errors import SpartaError
 from sparta.recipes import engine as recipe_engine
@@ -101,6 +102,10 @@ class Weights:
             return
         check_base(base)
         self.free()
+        with doing(WEIGHTS):
+            self._load_base(base)
+
+    def _load_base(self, base: str) -> None:
         began = perf_counter()
         import torch
         from transformers import AutoModelForCausalLM, GenerationConfig

@@ -5,7 +5,7 @@ can read the state can restart a phase at any time. The launchers, `status` and 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 
 import msgspec
 
+from sparta.engines.stopwatch import SET_UP
 from sparta.recipes import engine as recipe_engine
 from sparta.recipes.schema import Recipe
 from sparta.store.disk import present
@@ -125,6 +126,16 @@ class Phase(ABC):
         """The kinds of rows that it makes; empty if its result is whole files."""
         return ()
 
+    @property
+    def time_part(self) -> str:
+        """What its tasks' time counts as, apart from engine starts and the updates of a training; see sparta/cluster/account.py."""
+        return SET_UP if self.trains else self.name
+
+    @property
+    def shares_time(self) -> "Mapping[str, RowPhase]":
+        """Where it makes several kinds of rows at the same time: by part, the rows whose seconds say how much of the time is theirs."""
+        return {}
+
     def engine(self, recipe: Recipe) -> recipe_engine.EngineSettings:
         """The settings of the engine that its tasks use; by default the pool's."""
         return recipe.engine
@@ -218,6 +229,11 @@ class ArrayPhase(Phase):
     def parts(self) -> Sequence[Rows]:
         """The kinds of rows that it makes; for a `RowPhase`, itself."""
 
+    @property
+    def shares_time(self) -> "Mapping[str, RowPhase]":
+        apart = {part.time_part: part for part in self.parts if isinstance(part, RowPhase)}
+        return apart if len(apart) > 1 else {}
+
     @abstractmethod
     def make(self, run: Run, t: int, items: Sequence[WorkItem], sinks: Sequence[Sink]) -> None:
         """Make the rows of `items`, in any order, and write each to the sink of its part as soon as it is ready. sinks: in the order of `parts`."""
@@ -273,6 +289,7 @@ class Step(Phase):
     is_array = False
     derives: ClassVar[bool] = True
     """Whether its files follow from rows and earlier files alone, so that they can be checked by doing it again."""
+    time_part = "steps"
 
     @abstractmethod
     def done(self, run: Run, t: int) -> bool:

@@ -9,20 +9,27 @@ from sparta.names import ClusterKind
 
 
 class Assumed(Rules):
-    """Assumed speed of one task, used for estimates and task counts until an iteration has been measured. Defaults: a 7B model on an A100."""
+    """Assumed speed of one task, used for estimates and task counts until an iteration has been measured. Defaults: a 7B model on an A100, scaled
+    from what was measured on an H100 (tests/README.md, "Rates that estimates assume"). A profile may have those of its GPUs.
+    """
 
-    tokens_per_second: float = Field(default=2000.0, gt=0, description="generated tokens")
-    pairs_per_second: float = Field(default=1.5, gt=0, description="preference pairs trained on")
+    tokens_per_second: float = Field(
+        default=5000.0, gt=0, description="generated tokens, without the time to read prompts"
+    )
+    pairs_per_second: float = Field(default=1.0, gt=0, description="preference pairs trained on")
     learned_tokens_per_second: float = Field(
-        default=3000.0, gt=0, description="tokens of the experts' data trained on"
+        default=2000.0, gt=0, description="tokens of the experts' data trained on"
     )
     start_seconds: float = Field(
         default=60.0,
         ge=0,
-        description="to load a base; 0: phases are always sharded over as many tasks as run at once",
+        description="to start an engine that finds its compiled code in the cache; 0: phases are always sharded over as many tasks as run at once",
+    )
+    set_up_seconds: float = Field(
+        default=20.0, ge=0, description="of a training task before its first update: to load a base"
     )
     prompt_token: float = Field(
-        default=0.3, ge=0, description="cost of a prompt token, relative to a generated token"
+        default=0.35, ge=0, description="cost of a prompt token, relative to a generated token"
     )
 
 

@@ -10,9 +10,10 @@ from typing import Literal
 import msgspec
 
 from sparta.arena.reputation import Standing
+from sparta.cluster.account import account_of, in_order
 from sparta.cluster.attempts import AttemptDir, with_alternatives
 from sparta.cluster.driver import last_lines
-from sparta.cluster.gpu_time import GpuTime, gpu_time
+from sparta.cluster.gpu_time import GpuTime
 from sparta.cluster.slurm.detached import Chain, latest_chain
 from sparta.cluster.slurm.queue import QueueSnapshot, ask
 from sparta.errors import SpartaError
@@ -27,7 +28,7 @@ from sparta.store.layout import StateDir
 from sparta.store.lock import holder
 from sparta.store.run import Run
 from sparta.store.run_budget import spent
-from sparta.store.stats import IterationStats, TokenCounts
+from sparta.store.stats import IterationStats, TimeAccount, TokenCounts
 
 RunState = Literal["done", "failed", "running", "stopped"]
 EXIT_CODES: dict[RunState, int] = {"done": 0, "failed": 1, "running": 3, "stopped": 3}
@@ -37,7 +38,10 @@ Views = Sequence[tuple[PhaseView, PhaseStatus]]
 
 
 class IterationStatus(msgspec.Struct, frozen=True):
-    """One iteration. Fields after gpu_idle are counted by its merge, see IterationStats, and empty before that. outcome: most of them, in words."""
+    """One iteration. Fields after gpu_idle are counted by its merge, see IterationStats, and empty before that. outcome: most of them, in words.
+
+    account: where its time went, so far; None before its first task, and where an earlier version measured it.
+    """
 
     t: int
     committed: bool
@@ -54,6 +58,7 @@ class IterationStatus(msgspec.Struct, frozen=True):
     missing_votes: int = 0
     comparisons: int = 0
     missing_comparisons: int = 0
+    account: TimeAccount | None = None
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -207,6 +212,7 @@ def _by_iteration(run: Run, views: Views) -> tuple[list[IterationStatus], GpuTim
         phases = [status for view, status in views if view.t == t]
         measured = _measured(run, t) if mine[0].committed else None
         if measured is not None:
+            account = measured.account and in_order(measured.account, [view.phase for view in mine])
             gpu = GpuTime(measured.gpu_seconds, measured.gpu_idle)
             phases = [
                 msgspec.structs.replace(phase, loads=measured.phases[phase.name].loads)
@@ -215,9 +221,10 @@ def _by_iteration(run: Run, views: Views) -> tuple[list[IterationStatus], GpuTim
                 for phase in phases
             ]
         else:
-            gpu = gpu_time(array for view in mine for array in view.spans)
+            account = account_of(run, [view.tasks for view in mine])
+            gpu = _gpu_time(account)
         gpus.append(gpu)
-        status = IterationStatus(t, mine[0].committed, phases, gpu.used, gpu.idle)
+        status = IterationStatus(t, mine[0].committed, phases, gpu.used, gpu.idle, account=account)
         counted = _counted(run, t)
         if counted is not None and counted.combats:
             status = msgspec.structs.replace(
@@ -234,8 +241,19 @@ def _by_iteration(run: Run, views: Views) -> tuple[list[IterationStatus], GpuTim
                 missing_comparisons=counted.comparisons.missing if counted.comparisons else 0,
             )
         found.append(status)
-    used, there = sum(gpu.used for gpu in gpus), sum(gpu.there for gpu in gpus)
+    used, there = sum(gpu.used for gpu in gpus), sum(map(_there, gpus))
     return found, GpuTime(used, max(0.0, 1 - used / there) if there else None)
+
+
+def _gpu_time(account: TimeAccount | None) -> GpuTime:
+    """The GPU time of an account; nothing where its tasks held no GPU."""
+    on_gpus = account is not None and account.unit == "GPU"
+    return GpuTime(account.used, account.idle_share) if account and on_gpus else GpuTime(0.0, None)
+
+
+def _there(gpu: GpuTime) -> float:
+    """GPU-seconds that there were, used or idle."""
+    return 0.0 if gpu.idle is None or gpu.idle >= 1 else gpu.used / (1 - gpu.idle)
 
 
 def _measured(run: Run, t: int) -> IterationStats | None:

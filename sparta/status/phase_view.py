@@ -3,6 +3,7 @@
 import os
 from typing import Literal
 
+from sparta.cluster.account import Tasks
 from sparta.cluster.attempts import Attempt, AttemptDir, TaskRecord
 from sparta.cluster.gpu_time import Span, gpu_spans, records_of
 from sparta.cluster.slurm.cli import QueueEntry, number_of
@@ -68,10 +69,16 @@ class PhaseView:
         return (entry.node if entry else None) or (record.node if record else None)
 
     @property
+    def tasks(self) -> Tasks:
+        """Its tasks for the account. Where SLURM does not answer, running ones count up to their last sign of life."""
+        return Tasks(
+            self.attempts, self.found, self.in_state("running") if self._snapshot.silence is None else []
+        )
+
+    @property
     def spans(self) -> list[list[Span]]:
-        """The spans of tasks that hold a GPU. Where SLURM does not answer, running tasks count up to their last row."""
-        running = self.in_state("running") if self._snapshot.silence is None else []
-        return gpu_spans(self.run, self.attempts, self.found, running)
+        """The spans of tasks that hold a GPU."""
+        return gpu_spans(self.run, *self.tasks)
 
     def log_lines(self, key: TaskKey) -> list[str]:
         """The lines of a task's log; none where no log can be read here."""

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from sparta.names import DEFAULT_STATE, suggested
 from sparta.screen import duration, plain_console
+from sparta.status.account_table import AccountRow, account_tables, with_total
 from sparta.status.collect import IterationStatus, Status
 from sparta.status.ended_tasks import EndedTask
 from sparta.status.phase_status import PhaseStatus
@@ -45,6 +46,9 @@ def show_status(status: Status, state: Path) -> None:
             console.print(_phases(entries))
     for entry in [entry for entry in begun if entry.outcome][-1:]:
         console.print(f"iteration {entry.t}: {entry.outcome}", markup=False)
+    rows = [AccountRow(f"iteration {entry.t}", entry.account) for entry in begun]
+    for table in account_tables("where the time went", with_total(rows)):
+        console.print(table)
     _show_queue(status, console)
     if status.standing:
         console.print(_standing(status))

@@ -8,7 +8,8 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Generic, NoReturn, Self, TypeVar, cast
@@ -197,6 +198,25 @@ def rows_digest(rows: Iterable[Row]) -> RowsEntry:
 def done_keys(folder: Path, of: type[R]) -> set[str]:
     """Keys that have a row. Malformed lines raise SpartaError; duplicates are not compared."""
     return {row.key for path in shard_files(folder) for _, row in _rows(path, of)}
+
+
+class _Measured(msgspec.Struct):
+    """Of a row of any kind, what it took."""
+
+    seconds: float = 0.0
+
+
+def seconds_of_rows(folder: Path, attempts: Collection[int]) -> float:
+    """The measured seconds of all rows that these attempts wrote, added up. A measurement: a line that cannot be read counts for nothing."""
+    total = 0.0
+    decode = msgspec.json.Decoder(_Measured).decode
+    for path in shard_files(folder):
+        if int(path.name[1:].partition("-")[0]) in attempts:
+            with os_errors_named(path), opened(path, 1 << 20) as file:
+                for line in file:
+                    with suppress(msgspec.DecodeError):
+                        total += decode(line).seconds
+    return total
 
 
 class LineCounter:

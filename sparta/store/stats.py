@@ -1,6 +1,7 @@
 """stats.json: counts and measurements of an iteration for people and reports. No hash covers it and no result depends on it."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
@@ -47,7 +48,7 @@ class PhaseStats(msgspec.Struct, frozen=True):
 
     load_seconds: time of these loads. cost: estimated cost (see sparta/phases/token_costs.py) of tasks that completed. work_seconds: time of those
     tasks without loads, so cost / work_seconds is the throughput of one task. gpu_seconds, gpu_idle: GPU-seconds used, and the idle share of those
-    available; sparta/cluster/gpu_time.py defines both.
+    available; sparta/cluster/gpu_time.py defines both. parts: seconds of all its tasks by what they were spent on, as in TimeAccount.
     """
 
     items: int
@@ -61,6 +62,50 @@ class PhaseStats(msgspec.Struct, frozen=True):
     load_seconds: float = 0.0
     cost: float = 0.0
     work_seconds: float = 0.0
+    parts: dict[str, float] = {}
+
+
+class TimeAccount(msgspec.Struct, frozen=True):
+    """Where the time of an iteration went; sparta/cluster/account.py makes it. The parts and `idle` add up to places x seconds.
+
+    unit: what a place is: a GPU or, where no task held one, a task. places: how many there were. seconds: by the clock. parts: GPU-seconds or
+    task-seconds by what they were spent on: `start` (of engines; its stages that are known are parts of their own: `start weights`, `start compile`,
+    `start graphs`), `train set-up`, `train`, the names of other phases, and where a place is a task also `steps`.
+    """
+
+    unit: Literal["GPU", "task"]
+    places: int
+    seconds: float
+    parts: dict[str, float]
+    idle: float
+
+    @property
+    def whole(self) -> float:
+        """All GPU-seconds or task-seconds that there were."""
+        return self.places * self.seconds
+
+    @property
+    def used(self) -> float:
+        return sum(self.parts.values())
+
+    @property
+    def idle_share(self) -> float:
+        """From 0 to 1."""
+        return self.idle / self.whole if self.whole else 0.0
+
+    def __add__(self, other: "TimeAccount") -> "TimeAccount":
+        """Both together, of one unit. The number of places is then the mean over the time."""
+        parts = {
+            name: self.parts.get(name, 0.0) + other.parts.get(name, 0.0)
+            for name in {**self.parts, **other.parts}
+        }
+        return TimeAccount(
+            self.unit,
+            max(self.places, other.places),
+            self.seconds + other.seconds,
+            parts,
+            self.idle + other.idle,
+        )
 
 
 class TokenCounts(msgspec.Struct, frozen=True):
@@ -101,8 +146,9 @@ class IterationStats(msgspec.Struct, frozen=True):
 
     too_long: prompts that left no room for a response. unanswered: responses whose thinking never ended. cut_responses: responses cut at the token
     limit. votes_saved: votes not requested because the answers were equal or one was empty. dropped_pairs: by model, pairs that could not be
-    trained on. mean_losses: by model, in nats. gpu_seconds, gpu_idle: as in PhaseStats, of all phases together. unit: what `combats` counts;
-    methods without combats count prompts. tokens: set when the iteration is committed.
+    trained on. mean_losses: by model, in nats. gpu_seconds, gpu_idle: of all phases together; the idle share is that of `account` (earlier versions
+    wrote that of the GPUs that tasks held). unit: what `combats` counts; methods without combats count prompts. tokens: set when the iteration is
+    committed. account: None where an earlier version measured it.
 
     comparisons: of judgements by a meta-judge, or of candidates by a preference model; `votes` of it were asked for. judgement_reasons: prompts
     whose judgements were compared, by the result: "pair", or why there is no pair of judgements.
@@ -128,6 +174,7 @@ class IterationStats(msgspec.Struct, frozen=True):
     tokens: TokenCounts = TokenCounts()
     comparisons: JudgeStats | None = None
     judgement_reasons: dict[str, int] = {}
+    account: TimeAccount | None = None
 
     @property
     def votes(self) -> int:

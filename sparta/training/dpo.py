@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sparta.engines.stopwatch import TRAIN, doing
 from sparta.errors import SpartaError
 from sparta.training import preemption
 from sparta.training.adapter_folder import StartingAdapter, check_trainable
@@ -161,7 +162,8 @@ def _train_group(
             Learner(number, start.job, start.adapter, start.examples, tensors[number], weights[number], dtype)
             for number, start in enumerate(starts)
         ]
-        _Group(base, adapters, learners, progress, finished).train(starts, dtype)
+        with doing(TRAIN):
+            _Group(base, adapters, learners, progress, finished).train(starts, dtype)
     finally:
         adapters.remove()
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from sparta.engines.stopwatch import TRAIN, doing
 from sparta.store import files
 from sparta.training.adapter_folder import read_report
 from sparta.training.job import Progress, SftJob, SftReport, TrainingJob, TrainingReport, silent
@@ -29,8 +30,9 @@ def train(
     if engine_kind == "scripted":
         from sparta.training.scripted import train_scripted
 
-        for job in left:
-            finished(job, train_scripted(job, progress(job)))
+        with doing(TRAIN):
+            for job in left:
+                finished(job, train_scripted(job, progress(job)))
     elif left:
         from sparta.training.dpo import train_members
 
@@ -45,7 +47,8 @@ def train_expert(job: SftJob, engine_kind: str, progress: Progress = silent) -> 
     if engine_kind == "scripted":
         from sparta.training.scripted import train_expert_scripted
 
-        return train_expert_scripted(job, progress)
+        with doing(TRAIN):
+            return train_expert_scripted(job, progress)
     from sparta.training.sft import train_sft
 
     return train_sft(job, progress)

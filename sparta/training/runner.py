@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sparta.engines.stopwatch import TRAIN, doing
 from sparta.errors import SpartaError
 from sparta.rng import stream
 from sparta.store import files
@@ -120,7 +121,7 @@ def _run(
     checkpoint = open_work(job.work, job_identity(job, examples, dtype))
     try:
         trainer = make_trainer(job, adapter, examples, device, dtype, progress)
-        with preemption.postponable():
+        with doing(TRAIN), preemption.postponable():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except torch.OutOfMemoryError as error:
         section = job.section

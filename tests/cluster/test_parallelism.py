@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.scripted_run import advance, begin
 
+from sparta.cluster.account import measure
 from sparta.cluster.attempts import AttemptDir
-from sparta.cluster.gpu_time import measure
 from sparta.cluster.inline import Inline
 from sparta.cluster.local import Local
 from sparta.cluster.parallelism import TaskCount, sharded, task_count, task_count_for
 from sparta.cluster.throughput import Rates, rates_of
 from sparta.commands.launch_tables import tasks_in_words
+from sparta.engines.stopwatch import START
 from sparta.evaluation.answer import Evaluate
 from sparta.evaluation.grade import GradeAnswers
 from sparta.methods.registry import phases_of
@@ -31,7 +32,7 @@ from sparta.store import files
 from sparta.store.run import Run
 from sparta.store.stats import IterationStats, PhaseStats
 
-RATES = Rates(throughput=2000.0, start_seconds=60.0)
+RATES = Rates(throughput=5000.0, start_seconds=60.0)
 
 
 def items(count: int, cost: float, bundle: int = 1) -> list[WorkItem]:
@@ -177,13 +178,21 @@ def test_an_estimate_before_anything_was_measured_uses_the_assumed_rates(tmp_pat
     found = {forecast.phase.name: forecast for forecast in forecasts(run, Local(run), 1)}
     # 24 responses of 256 tokens and their prompts: seconds of work, and one start.
     assert found["generate"].width.tasks == 1
-    assert 60 + 24 * 256 / 2000 < found["generate"].seconds < 60 + 24 * 256 / 2000 + 1
+    assert 60 + 24 * 256 / 5000 < found["generate"].seconds < 60 + 24 * 256 / 5000 + 1
     assert found["train"].width.tasks == 4
     # A load of the base, and twelve pairs.
-    assert found["train"].seconds == pytest.approx(60 + 12 / 1.5)
+    assert found["train"].seconds == pytest.approx(20 + 12 / 1.0)
     words = tasks_in_words(list(found.values()), Local(run))
     assert "generate 1 of 16 (more would load longer than they work)" in words
     assert "train 4 of 16 (4 to give out)" in words
+
+
+def test_one_process_is_expected_to_start_its_engine_once(tmp_path: Path) -> None:
+    run = with_weights(begin(tmp_path), fused=False)
+    starts = {forecast.phase.name: forecast.parts.get(START) for forecast in forecasts(run, Inline(run), 1)}
+    assert (starts["generate"], starts["judge"], starts["train"]) == (60, 0, None)
+    apart = with_weights(begin(tmp_path), fused=False, kind="local", at_once=1)
+    assert [forecast.parts.get(START) for forecast in forecasts(apart, Local(apart), 1)][1:3] == [60, 60]
 
 
 def test_one_process_loads_what_it_was_measured_to_load(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from support.openings import begin_or_continue, fork
 from support.scripted_run import advance, begin, manifests, typed
 
-from sparta.cluster.gpu_time import measure
+from sparta.cluster.account import measure
 from sparta.cluster.inline import Inline
 from sparta.cluster.throughput import measured
 from sparta.commands.launch_request import LaunchRequest, resolve

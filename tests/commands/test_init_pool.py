@@ -10,7 +10,7 @@ from support.expert_recipes import write_school
 from support.openings import begin_or_continue, fork, go_back
 from support.scripted_run import Launched, advance, manifests, typed, wait_until
 
-from sparta.cluster.gpu_time import measure
+from sparta.cluster.account import measure
 from sparta.cluster.inline import Inline
 from sparta.cluster.slurm.detached import links_from
 from sparta.commands.begin import check_state

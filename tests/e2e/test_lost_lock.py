@@ -22,9 +22,9 @@ from support.scripted_run import (
     write_recipe,
 )
 
+from sparta.cluster.account import measure
 from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.driver import Driver
-from sparta.cluster.gpu_time import measure
 from sparta.cluster.inline import Inline
 from sparta.errors import SpartaError
 from sparta.methods.registry import phases_of

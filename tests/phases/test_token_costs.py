@@ -9,7 +9,7 @@ from support import tiny_models
 from support.scripted_run import advance, begin
 
 from sparta.chat.template import Message
-from sparta.cluster.gpu_time import measure
+from sparta.cluster.account import measure
 from sparta.engines import token_count
 from sparta.methods.registry import phases_of
 from sparta.phases import token_costs
@@ -21,7 +21,7 @@ from sparta.store.run import Run
 from sparta.store.shards import ShardWriter, iter_shards
 from sparta.tasks.base import Item
 
-PROMPT_TOKEN = 0.3
+PROMPT_TOKEN = 0.35
 
 
 def prompt_tokens(combat: Combat) -> float:

@@ -109,7 +109,8 @@ def submit_chain(run: Run, launcher: Slurm, links: Sequence[Link], last: int) ->
     for link in links:
         for piece in link.work.pieces:
             if piece not in later:
-                assign_pieces(run, piece, link.shards)
+                phase = phase_named(piece.phase, recipe=run.recipe)
+                assign_pieces(run, piece, link.shards, launcher.at_once(phase), launcher.gpus(phase))
     names = [array.name for link in links for array in launcher.arrays(link.work, link.shards)]
     chain = Chain(
         [], names, whole=False, last=last, submitted=time.time(), clusters=launcher.places(launcher.clusters)

@@ -97,6 +97,13 @@ class Slurm(Launcher):
     def at_once(self, phase: Phase) -> int:
         return self.width
 
+    def gpus(self, phase: Phase) -> int:
+        """Those of the profile; if it or the recipe limits the tasks at once, as many as these ask for."""
+        profile = self.profile
+        there = profile.nodes * profile.gpus_per_node
+        limited = profile.at_once is not None or self._run.recipe.cluster.at_once is not None
+        return min(there, self.width * self._resources(phase).gpus) if limited else there
+
     def tasks(self, phase: Phase) -> int:
         return self.most
 

@@ -19,6 +19,7 @@ from sparta.errors import SpartaError
 from sparta.methods.registry import sections
 from sparta.names import PROFILE_FOLDERS, hint
 from sparta.phases.base import Device
+from sparta.recipes.cluster import Assumed
 from sparta.recipes.load import Loader, read_mapping, validated
 
 DEFAULT_PROFILE = "a100-16"
@@ -168,6 +169,10 @@ class Profile(Rules):
     )
     max_timeouts: int = Field(
         default=20, ge=0, description="how often a task may continue after its time limit"
+    )
+    assumed: Assumed = Field(
+        default=Assumed(),
+        description="of a new run with this profile: what its recipe does not say in cluster.assumed",
     )
 
     @field_validator("phases")

@@ -14,8 +14,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from sparta.cluster.account import measure
 from sparta.cluster.attempts import Piece
-from sparta.cluster.gpu_time import measure
 from sparta.cluster.parallelism import sharded
 from sparta.cluster.task import note_requeue, run_and_log
 from sparta.errors import SpartaError
@@ -110,13 +110,16 @@ def _named(piece: Piece, shard: int) -> str:
     return f"{piece.phase} of iteration {piece.t}, shard {shard}: "
 
 
-def assign_pieces(run: Run, piece: Piece, tasks: int) -> None:
-    """Assign the missing keys of a phase to at most `tasks` shards, under the reserved number. Does nothing if that was done before."""
+def assign_pieces(run: Run, piece: Piece, tasks: int, at_once: int = 0, gpus: int = 0) -> None:
+    """Assign the missing keys of a phase to at most `tasks` shards, under the reserved number. Does nothing if that was done before.
+
+    at_once, gpus: as in `Attempt`, for those that the launch itself assigns; jobs of its chain need not know.
+    """
     attempts = piece.attempts(run)
     if attempts.attempt(piece.number) is None:
         phase = attempts.phase
         shards = sharded(run, phase, piece.t, phase.missing(run, piece.t), tasks)
-        attempts.assign(shards, "slurm", piece.number)
+        attempts.assign(shards, "slurm", piece.number, at_once=at_once, gpus=gpus)
 
 
 @contextmanager

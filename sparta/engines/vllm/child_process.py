@@ -9,6 +9,8 @@ from multiprocessing import connection, parent_process
 from pathlib import Path
 from typing import Any
 
+from sparta.engines.vllm.start_stages import stages_noted
+
 
 def fail_with_child(core: Any) -> None:
     """Make all calls that wait for vLLM's processes raise vLLM's EngineDeadError as soon as one of them dies.
@@ -35,13 +37,14 @@ def fail_with_child(core: Any) -> None:
     threading.Thread(target=wait, name="fail with child", daemon=True).start()
 
 
-def run_engine_core(report: str, *args: Any, **kwargs: Any) -> None:
-    """Run vLLM's engine until it is shut down. If it fails, write the error to the file `report`."""
+def run_engine_core(report: str, stages: str, *args: Any, **kwargs: Any) -> None:
+    """Run vLLM's engine until it is shut down. If it fails, write the error to the file `report`. stages: see `stages_noted`."""
     end_with_parent()
     from vllm.v1.engine.core import EngineCoreProc
 
     try:
-        EngineCoreProc.run_engine_core(*args, **kwargs)
+        with stages_noted(Path(stages)):
+            EngineCoreProc.run_engine_core(*args, **kwargs)
     except Exception as error:
         Path(report).write_text(f"{type(error).__name__}: {error}", encoding="utf-8")
         # vLLM 0.32 leaves its workers running if it fails while starting; this process would wait for them forever.

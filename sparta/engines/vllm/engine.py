@@ -15,6 +15,7 @@ from sparta.chat.renderer import Renderer
 from sparta.engines.adapter_check import adapts_output
 from sparta.engines.base import Completion, Inbox, ModelRef, Request
 from sparta.engines.constrained_decoding import grammar_of
+from sparta.engines.stopwatch import START, doing
 from sparta.engines.tokenizers import Tokenizers, first_line
 from sparta.engines.vllm.instance import VllmBase
 from sparta.engines.vllm.lora_capacity import LoraCapacity, lora_capacities
@@ -167,9 +168,11 @@ class VllmEngine:
         self.close()
         began = perf_counter()
         context = self.renderer(model).context_length
-        self._open = VllmBase(
-            model.base, capacity, context, self.settings, self.trust_remote_code, self.compiled
-        )
+        with doing(START) as stages:
+            self._open = VllmBase(
+                model.base, capacity, context, self.settings, self.trust_remote_code, self.compiled
+            )
+            stages |= self._open.start_stages
         self.loads += 1
         self.load_seconds += perf_counter() - began
         return self._open

@@ -22,6 +22,7 @@ from sparta.engines.vllm.compile_cache import CompileCache, cache_key, compile_c
 from sparta.engines.vllm.cuda_graphs import compilation
 from sparta.engines.vllm.errors import failed_to_compile, import_error, is_of_adapter, load_error, step_error
 from sparta.engines.vllm.lora_capacity import LoraCapacity
+from sparta.engines.vllm.start_stages import WAITING, stages_in, stages_noted
 from sparta.engines.weights import adapter_name
 from sparta.errors import SpartaError
 from sparta.names import installed_by
@@ -32,7 +33,7 @@ class VllmBase:
     """vLLM with one base and the adapters requested from `lora`. Opening takes seconds to minutes; call `close` at the end.
 
     context: tokens of prompt and completion together. compiled: folder for what vLLM compiles; None: vLLM's own. Where compiling fails, the base is
-    opened without (`eager`), with a note. waited: seconds for another task that compiled the same.
+    opened without (`eager`), with a note. start_stages: seconds of its start, by stage.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class VllmBase:
         self.base, self.capacity, self.settings = base, capacity, settings
         self.gpu = on_gpu(settings)
         self.eager = not self.gpu if settings.vllm.eager is None else settings.vllm.eager
-        self.waited = 0.0
+        self._waited = 0.0
         own = settings.vllm.own_process
         self._own_process = self.gpu if own is None else own
         self._full: str | None = None
@@ -57,6 +58,7 @@ class VllmBase:
         self._ids = count(1)
         self._folder = tempfile.TemporaryDirectory(prefix="sparta-vllm-")
         self._report = Path(self._folder.name) / "report"
+        self._stages = Path(self._folder.name) / "stages"
         try:
             self.engine = self._opened_somehow(context, trust_remote_code, compiled)
         except Exception as error:
@@ -66,6 +68,9 @@ class VllmBase:
                 raise explained from error
             _note(error, f"vLLM was loading base {base}", report)
             raise
+        self.start_stages = stages_in(self._stages)
+        if self._waited >= 1:
+            self.start_stages[WAITING] = self._waited
         if self._own_process:
             fail_with_child(self.engine.engine_core)
 
@@ -180,12 +185,12 @@ class VllmBase:
 
         arguments = self._arguments(context, trust_remote_code)
         threads = None if self.gpu else self.settings.threads
-        with environment(self._variables()), _threads(threads), _watched(self._report):
+        with environment(self._variables()), _threads(threads), self._watched():
             cache = self._cache(arguments, compiled)
             with environment(cache.variables if cache else {}):
                 if cache is None or self.eager:
                     return LLMEngine.from_engine_args(EngineArgs(model=self.base, **arguments))
-                with one_compiles(cache) as self.waited:
+                with one_compiles(cache) as self._waited:
                     return LLMEngine.from_engine_args(EngineArgs(model=self.base, **arguments))
 
     def _cache(self, arguments: Mapping[str, Any], compiled: Path | None) -> CompileCache | None:
@@ -236,6 +241,21 @@ class VllmBase:
                 "worker_extension_cls": f"{AdapterAccount.__module__}.{AdapterAccount.__qualname__}",
             }
         return arguments
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Inside the context, an engine notes the stages of its start, in a process of its own too: that runs `child_process.run_engine_core`, so
+        it ends with this one.
+        """
+        from vllm.v1.engine.core import EngineCoreProc
+
+        original = EngineCoreProc.run_engine_core
+        EngineCoreProc.run_engine_core = partial(run_engine_core, str(self._report), str(self._stages))
+        try:
+            with stages_noted(self._stages):
+                yield
+        finally:
+            EngineCoreProc.run_engine_core = staticmethod(original)
 
     def _variables(self) -> dict[str, str | None]:
         variables: dict[str, str | None] = {
@@ -327,16 +347,3 @@ def _threads(requested: int | None) -> Iterator[None]:
     finally:
         torch.set_num_threads = function
         torch.set_num_threads(threads)
-
-
-@contextmanager
-def _watched(report: Path) -> Iterator[None]:
-    """Make processes that vLLM starts inside the context run through `child_process.run_engine_core`, so that they end with this one."""
-    from vllm.v1.engine.core import EngineCoreProc
-
-    original = EngineCoreProc.run_engine_core
-    EngineCoreProc.run_engine_core = partial(run_engine_core, str(report))
-    try:
-        yield
-    finally:
-        EngineCoreProc.run_engine_core = staticmethod(original)

@@ -179,7 +179,7 @@ SHORT = "does not leave signal_seconds (120 s) and a minute more: set "
     ("changes", "said"),
     [
         ({"partion": "gpu"}, "unknown key partion; did you mean partition?"),
-        ({"zzz": 1}, "unknown key zzz; known keys: account, at_once, "),
+        ({"zzz": 1}, "unknown key zzz; known keys: account, assumed, at_once, "),
         ({"gpu": {"mem": "64G"}}, "unknown key gpu.mem; did you mean memory?"),
         ({"phases": {"train": {"tme": 90}}}, "unknown key phases.train.tme; did you mean time?"),
         ({"phases": {"time": {"tme": 90}}}, "unknown key phases.time.tme; did you mean time?"),

@@ -4,7 +4,7 @@ import importlib.util
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -20,6 +20,7 @@ from sparta.chat.template import Message
 from sparta.engines.base import Completion, Engine, Inbox, ModelRef, Request, Sampling
 from sparta.engines.hf.engine import HfEngine
 from sparta.engines.label_tokens import labels_of
+from sparta.engines.stopwatch import START, WEIGHTS, timing
 from sparta.engines.vllm.engine import VllmEngine
 from sparta.engines.weights import adapter_name
 from sparta.errors import SpartaError
@@ -450,8 +451,14 @@ def test_full_models_are_loaded_one_after_the_other_and_answer_as_with_hf(
     assert engine.loads == 0
     asked = [request(engine, model, question) for model in models for question in QUESTIONS]
     asked += [judging(engine, models[1], question, "+093") for question in QUESTIONS]
-    mine, theirs = answers(engine, asked), answers(other, asked)
+    notes: list[Mapping[str, float]] = []
+    with timing("judge", lambda parts, _: notes.append(parts)):
+        mine = answers(engine, asked)
+    theirs = answers(other, asked)
     assert (engine.loads, engine.load_seconds > 0) == (2, True)
+    starting = {part: seconds for part, seconds in notes[-1].items() if part.startswith(START)}
+    assert sum(starting.values()) == pytest.approx(engine.load_seconds, rel=0.05)
+    assert 0 < starting[WEIGHTS] < engine.load_seconds and "start compile" not in starting
     written = [one.key for one in asked if not one.labels]
     assert sum(mine[key] == theirs[key] for key in written) >= 0.99 * len(written)
     judged = [one.key for one in asked if one.labels]

@@ -15,6 +15,7 @@ from support.engine_contract import answers, ref, request, settings
 from support.scripted_run import DEADLINE
 
 from sparta import toy
+from sparta.engines.stopwatch import WEIGHTS
 from sparta.engines.vllm.engine import VllmEngine
 from sparta.engines.vllm.instance import environment
 from sparta.errors import SpartaError
@@ -117,6 +118,10 @@ def test_a_killed_process_is_not_a_user_error_and_the_next_run_starts_another() 
     try:
         expected = answers(engine, asked)
         assert all(len(done.text) == 3 for done in expected.values())
+        assert engine._open is not None
+        assert 0 < engine._open.start_stages[WEIGHTS] < engine.load_seconds, (
+            "also of a start in another process"
+        )
         # Met amid requests, and by an adapter that is to be loaded.
         for loads, met in enumerate((asked, [request(engine, second, "1 + 1")]), start=1):
             for process in psutil.Process().children(recursive=True):
