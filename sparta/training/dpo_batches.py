@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SCORED_AT_ONCE = 256
 """Tokens whose probabilities over the whole vocabulary are in memory in float32 at the same time."""
+REFERENCE_TOKENS = {"cpu": 4096, "cuda": 8192}
+"""Tokens of a batch of the reference, which keeps no activations. On a GPU enough to keep it busy with a large base."""
 
 
 class Adapters(Protocol):
@@ -37,6 +39,12 @@ class Adapters(Protocol):
     def remove(self) -> None: ...
 
 
+def filled(longest: int) -> int:
+    """Tokens of the rows of a block: its longest side, rounded up by at most an eighth, so that blocks have lengths in common."""
+    step = max(4, 1 << max(0, longest.bit_length() - 4))
+    return -(-longest // step) * step
+
+
 @dataclass(frozen=True)
 class Block:
     """Pairs of `member`. numbers: of the pairs among the member's examples."""
@@ -47,10 +55,8 @@ class Block:
 
     @property
     def length(self) -> int:
-        """Tokens of a row, filling included: the longest side, rounded up by at most an eighth, so that blocks have lengths in common."""
-        longest = max(pair.length for pair in self.pairs)
-        step = max(4, 1 << max(0, longest.bit_length() - 4))
-        return -(-longest // step) * step
+        """Tokens of a row, filling included."""
+        return filled(max(pair.length for pair in self.pairs))
 
     @property
     def shape(self) -> tuple[int, int]:
