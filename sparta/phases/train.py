@@ -23,6 +23,7 @@ from sparta.store.records import Pair, Trained, TrainedExpert
 from sparta.store.run import Run
 from sparta.store.shards import read_shards
 from sparta.training.factory import train
+from sparta.training.gpu_allocator import expandable_segments
 from sparta.training.job import PreferenceExample, Progress, RatedExample, TrainingJob, TrainingReport
 
 _Row = TypeVar("_Row", TrainedExpert, Trained)
@@ -100,10 +101,11 @@ class Train(RowPhase):
             job = _job(run, t, model, pairs, device, *_tokenizer(engine, model, run))
             jobs[model.base].append(_with_square_loss(job, pairs, recipe) if self._square_loss else job)
         close_engine_on_gpu()
-        for base, of_base in jobs.items():
-            layout = layout_of(recipe, base, of_base)
-            settled_jobs = layout.applied(of_base)
-            train(settled_jobs, recipe.engine.kind, layout.members, _progress_to(sink), _rows_to(sink))
+        with expandable_segments():
+            for base, of_base in jobs.items():
+                layout = layout_of(recipe, base, of_base)
+                settled_jobs = layout.applied(of_base)
+                train(settled_jobs, recipe.engine.kind, layout.members, _progress_to(sink), _rows_to(sink))
 
 
 def _bundles(run: Run, learners: Sequence[str]) -> dict[str, str]:

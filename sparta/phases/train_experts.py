@@ -15,6 +15,7 @@ from sparta.store import files
 from sparta.store.records import SftDataInfo, TrainedExpert
 from sparta.store.run import Run
 from sparta.training.factory import train_expert
+from sparta.training.gpu_allocator import expandable_segments
 from sparta.training.job import SftExample, SftJob
 from sparta.training.loading import BaseInMemory
 
@@ -61,7 +62,7 @@ class TrainExperts(RowPhase):
     def execute(self, run: Run, t: int, items: Sequence[WorkItem], sink: Sink) -> None:
         experts = {model.name: model for model in run.recipe.pool.experts}
         # Experts of one base one after another: it is loaded once.
-        with BaseInMemory() as base:
+        with expandable_segments(), BaseInMemory() as base:
             for item in sorted(items, key=lambda item: item.base):
                 sink.write(_trained_expert(run, t, experts[item.key], base, sink))
 

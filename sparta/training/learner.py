@@ -152,6 +152,7 @@ class Learner:
                 "seconds": self.seconds(),
                 "reward_margin": margin,
                 "reward_accuracy": accuracy,
+                **({"checkpointing": 1.0} if self.job.settings.gradient_checkpointing is True else {}),
             }
         )
 
