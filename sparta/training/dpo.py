@@ -40,6 +40,7 @@ from sparta.training.loading import (
 )
 from sparta.training.lora_stack import LoraStack, can_stack, keeps_blocks_apart
 from sparta.training.one_adapter import OneAdapter
+from sparta.training.one_prompt import can_branch, saves_much
 from sparta.training.runner import begin, check_vocabulary, end, quiet
 
 if TYPE_CHECKING:
@@ -155,6 +156,9 @@ def _train_group(
         return
     for start in starts:
         check_vocabulary(start.job, start.examples, base)
+    once = [saves_much(start.examples) for start in starts]
+    if any(once) and not (stacked and can_branch(base)):
+        once = [False] * len(starts)
     adapters: Adapters
     if stacked:
         adapters = LoraStack(base, tensors)
@@ -163,7 +167,16 @@ def _train_group(
         adapters = OneAdapter(put_adapter(base, start.job, start.adapter, _NAME), _NAME, tensors[0])
     try:
         learners = [
-            Learner(number, start.job, start.adapter, start.examples, tensors[number], weights[number], dtype)
+            Learner(
+                number,
+                start.job,
+                start.adapter,
+                start.examples,
+                tensors[number],
+                weights[number],
+                dtype,
+                once[number],
+            )
             for number, start in enumerate(starts)
         ]
         _Group(base, adapters, learners, progress, finished).train(starts, dtype)
