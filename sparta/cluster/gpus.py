@@ -4,7 +4,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from sparta.engines.base import ModelRef
 from sparta.engines.small_base import settled
 from sparta.phases.base import Phase
 from sparta.pool.members import locate
@@ -28,8 +27,6 @@ def gpus_of_task(run: Run, phase: Phase) -> Sequence[str]:
     if not gpus:
         return ()
     settings = phase.engine(run.recipe)
-    if phase.runs_an_engine and phase.engine_key == "engine":
-        folder = run.recipe.pool.folder
-        bases = (locate(base, folder) for base in sorted(set(run.bases.values())))
-        settings = settled(settings, [ModelRef(base, base, None, "") for base in bases])
+    if (phase.runs_an_engine or phase.trains) and phase.engine_key == "engine":
+        settings = settled(settings, [locate(base, run.recipe.pool.folder) for base in run.bases.values()])
     return () if settings.device == "cpu" else gpus

@@ -274,11 +274,10 @@ def _show_dry_run(request: LaunchRequest, opening: Opening, screen: Screen) -> N
 
 def _show_memory(run: Run, launcher: Launcher, full: bool, screen: Screen) -> None:
     """Print the estimated GPU memory of the trainings: one line each where GPUs are used; always, with the arithmetic, if `full`."""
+    gib = launcher.profile.gpu_memory_gib if isinstance(launcher, Slurm) else None
     if full:
-        for line in (line for estimate in estimates(run) for line in estimate.lines):
+        for line in (line for estimate in estimates(run, gib) for line in estimate.lines):
             screen.say(line)
-    elif run.recipe.engine.device != "cpu" and (isinstance(launcher, Slurm) or visible_gpus()):
-        for estimate in estimates(run):
-            screen.say(
-                f"{estimate.total} of GPU memory; {suggested('init_pool', '--dry-run')} shows the arithmetic"
-            )
+    elif isinstance(launcher, Slurm) or visible_gpus():
+        for estimate in estimates(run, gib):
+            screen.say(f"{estimate.total}; {suggested('init_pool', '--dry-run')} shows the arithmetic")

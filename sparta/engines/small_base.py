@@ -3,7 +3,6 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from sparta.engines.base import ModelRef
 from sparta.engines.weight_files import weight_files
 from sparta.recipes.engine import EngineSettings
 
@@ -17,10 +16,13 @@ def is_small(base: str) -> bool:
     return sum(path.stat().st_size for path in weight_files(Path(base))) < SMALL_BYTES
 
 
-def settled(settings: EngineSettings, models: Collection[ModelRef]) -> EngineSettings:
-    """`settings` with `hf` and `cpu` in place of `auto`, if all bases of `models` are small. Whatever the recipe names stays."""
-    if settings.kind not in ("auto", "hf") or settings.device != "auto" or not models:
+def settled(settings: EngineSettings, bases: Collection[str]) -> EngineSettings:
+    """`settings` with `hf` and `cpu` in place of `auto`, if all `bases` (folders) are small; training is where the engine is.
+
+    Whatever the recipe names stays.
+    """
+    if settings.kind not in ("auto", "hf") or settings.device != "auto" or not bases:
         return settings
-    if not all(is_small(base) for base in {model.base for model in models}):
+    if not all(is_small(base) for base in set(bases)):
         return settings
     return settings.model_copy(update={"kind": "hf", "device": "cpu"})

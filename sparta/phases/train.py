@@ -10,18 +10,20 @@ from sparta import rng
 from sparta.chat.renderer import Renderer
 from sparta.engines.base import Engine, ModelRef
 from sparta.engines.factory import close_engine_on_gpu
+from sparta.engines.small_base import settled
 from sparta.engines.tokenizers import fingerprint, load_renderer
 from sparta.errors import SpartaError
 from sparta.phases.base import Expected, RowPhase, Sink, WorkItem
 from sparta.phases.merge import read_pairs
 from sparta.pool.members import engine_for, references
-from sparta.pool.members_at_once import members_at_once
+from sparta.pool.training_layout import layout_of
 from sparta.recipes.schema import Recipe
 from sparta.store import files
 from sparta.store.records import Pair, Trained, TrainedExpert
 from sparta.store.run import Run
 from sparta.store.shards import read_shards
 from sparta.training.factory import train
+from sparta.training.gpu_allocator import expandable_segments
 from sparta.training.job import PreferenceExample, Progress, RatedExample, TrainingJob, TrainingReport
 
 _Row = TypeVar("_Row", TrainedExpert, Trained)
@@ -92,15 +94,18 @@ class Train(RowPhase):
         recipe, pairs = run.recipe, read_pairs(run, t)
         members = references(run, t - 1)
         engine = engine_for(run, self.engine(recipe), members.values())
+        device = settled(recipe.engine, [model.base for model in members.values()]).device
         jobs = defaultdict[str, list[TrainingJob]](list)
         for item in items:
             model = members[item.key]
-            job = _job(run, t, model, pairs, *_tokenizer(engine, model, run))
+            job = _job(run, t, model, pairs, device, *_tokenizer(engine, model, run))
             jobs[model.base].append(_with_square_loss(job, pairs, recipe) if self.square_loss else job)
         close_engine_on_gpu()
-        for base, of_base in jobs.items():
-            at_once = members_at_once(recipe, base, of_base)
-            train(of_base, recipe.engine.kind, at_once, _progress_to(sink), _rows_to(sink))
+        with expandable_segments():
+            for base, of_base in jobs.items():
+                layout = layout_of(recipe, base, of_base)
+                settled_jobs = layout.applied(of_base)
+                train(settled_jobs, recipe.engine.kind, layout.members, _progress_to(sink), _rows_to(sink))
 
 
 def _bundles(run: Run, learners: Sequence[str]) -> dict[str, str]:
@@ -117,7 +122,7 @@ def _bundles(run: Run, learners: Sequence[str]) -> dict[str, str]:
 
 
 def _job(
-    run: Run, t: int, model: ModelRef, pairs: Sequence[Pair], renderer: Renderer, known: str
+    run: Run, t: int, model: ModelRef, pairs: Sequence[Pair], device: str, renderer: Renderer, known: str
 ) -> TrainingJob:
     recipe = run.recipe
     assert model.adapter is not None, "every member has an adapter"
@@ -130,7 +135,7 @@ def _job(
         work=run.state.jobs / f"iter_{t:02d}" / "train" / f"checkpoints-{model.name}",
         settings=recipe.dpo,
         dtype=recipe.engine.dtype,
-        device=recipe.engine.device,
+        device=device,
         seed=rng.seed_of(recipe.seed, t, "train", model.name) % 2**31,
         trust_remote_code=recipe.pool.trust_remote_code,
         threads=recipe.engine.threads,

@@ -3,17 +3,21 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from sparta.engines.small_base import settled
 from sparta.engines.token_count import CHARACTERS_A_TOKEN
 from sparta.phases.base import Expected, RowPhase, Sink, WorkItem
 from sparta.pool.expert_data import rendered, seed_of_expert, sft_renderer, sft_rows_of_expert
 from sparta.pool.members import base_folder, starting_adapter
+from sparta.pool.training_layout import settled_sft
 from sparta.recipes.pool import Model
 from sparta.recipes.schema import Recipe
 from sparta.store import files
 from sparta.store.records import SftDataInfo, TrainedExpert
 from sparta.store.run import Run
 from sparta.training.factory import train_expert
+from sparta.training.gpu_allocator import expandable_segments
 from sparta.training.job import SftExample, SftJob
+from sparta.training.loading import BaseInMemory
 
 
 class TrainExperts(RowPhase):
@@ -57,8 +61,10 @@ class TrainExperts(RowPhase):
 
     def execute(self, run: Run, t: int, items: Sequence[WorkItem], sink: Sink) -> None:
         experts = {model.name: model for model in run.recipe.pool.experts}
-        for item in items:
-            sink.write(_trained_expert(run, t, experts[item.key], sink))
+        # Experts of one base one after another: it is loaded once.
+        with expandable_segments(), BaseInMemory() as base:
+            for item in sorted(items, key=lambda item: item.base):
+                sink.write(_trained_expert(run, t, experts[item.key], base, sink))
 
 
 def epochs_of(recipe: Recipe, model: Model) -> int:
@@ -78,7 +84,7 @@ def updates_of(recipe: Recipe, model: Model, data: SftDataInfo) -> int:
     return -(-data.rows * epochs_of(recipe, model) // step)
 
 
-def _trained_expert(run: Run, t: int, model: Model, sink: Sink) -> TrainedExpert:
+def _trained_expert(run: Run, t: int, model: Model, loaded: BaseInMemory, sink: Sink) -> TrainedExpert:
     recipe, out = run.recipe, run.iteration(t).adapter(model.name)
     base, seed = base_folder(recipe, model), seed_of_expert(recipe, model.name)
     place = run.state.jobs / f"iter_{t:02d}" / "sft"
@@ -86,28 +92,30 @@ def _trained_expert(run: Run, t: int, model: Model, sink: Sink) -> TrainedExpert
     for name, content in starting_adapter(recipe, model, seed).items():
         files.write_bytes(start / name, content)
     renderer = sft_renderer(recipe, base, run.chat)
-    report = train_expert(
-        SftJob(
-            model=model.name,
-            base=base,
-            adapter=start,
-            examples=tuple(
-                SftExample(*sequence)
-                for chat in sft_rows_of_expert(run, model)
-                for sequence in rendered(renderer, model, chat)
-            ),
-            out=out,
-            work=place / f"checkpoints-{model.name}",
-            # No row may be longer than the base can read.
-            settings=recipe.pool.sft.model_copy(update={"max_length": renderer.context_length}),
-            epochs=epochs_of(recipe, model),
-            dtype=recipe.engine.dtype,
-            device=recipe.engine.device,
-            seed=seed,
-            trust_remote_code=recipe.pool.trust_remote_code,
+    job = SftJob(
+        model=model.name,
+        base=base,
+        adapter=start,
+        examples=tuple(
+            SftExample(*sequence)
+            for chat in sft_rows_of_expert(run, model)
+            for sequence in rendered(renderer, model, chat)
         ),
+        out=out,
+        work=place / f"checkpoints-{model.name}",
+        # No row may be longer than the base can read.
+        settings=recipe.pool.sft.model_copy(update={"max_length": renderer.context_length}),
+        epochs=epochs_of(recipe, model),
+        dtype=recipe.engine.dtype,
+        device=settled(recipe.engine, {base_folder(recipe, each) for each in recipe.pool.models}).device,
+        seed=seed,
+        trust_remote_code=recipe.pool.trust_remote_code,
+    )
+    report = train_expert(
+        settled_sft(recipe, job),
         recipe.engine.kind,
         lambda update, updates, loss: sink.advance(model.name, 0.99 * update / max(updates, 1)),
+        loaded,
     )
     files.remove(start)
     return TrainedExpert(

@@ -1,261 +1,45 @@
-"""Estimates of the GPU memory of a run's training jobs: one estimate for all members with the same base and adapter shapes."""
+"""The GPU memory of a run's trainings: one estimate for all members with the same base and adapter shapes, and the check against a GPU's."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 from heapq import nlargest
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from sparta.chat.judge_prompts import question_text
+from sparta.engines.small_base import settled
 from sparta.engines.token_count import FRAME_TOKENS, counter_of
 from sparta.engines.tokenizers import tokens_of_thinking
 from sparta.errors import SpartaError
 from sparta.pool.members import adapters_of, base_folder, locate
+from sparta.pool.memory_account import MemoryEstimate, describe, of_dpo, of_sft, shapes_of
 from sparta.recipes.pool import Model
 from sparta.recipes.schema import Recipe
 from sparta.store.run import Run
-from sparta.training.adapter_folder import WEIGHTS
-from sparta.training.dpo_batches import SCORED_AT_ONCE
-from sparta.training.new_adapter import Shapes, empty_model, fresh_shapes
-
-GIB = 2**30
-
-_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-_SINGLE = 4
-_TILE = (4096, 32768)
-"""Tokens and vocabulary entries of the tile of logits that TRL, which runs the SFT, holds in memory at a time."""
-_CONTEXT_GIB = 1.0
-_SLACK = 0.05
-"""Allowance: GiB for CUDA and its libraries, and the share of memory that the allocator cannot use."""
-
-
-@dataclass(frozen=True)
-class Base:
-    """The size of a base. hidden, inner (of the MLP), queries, keys: widths, per token and layer; values are as wide as keys."""
-
-    parameters: int
-    layers: int
-    hidden: int
-    inner: int
-    queries: int
-    keys: int
-    vocabulary: int
-
-
-@dataclass(frozen=True)
-class MemoryPart:
-    """One use of memory. how: the arithmetic."""
-
-    what: str
-    bytes: float
-    how: str
-
-
-@dataclass(frozen=True)
-class MemoryEstimate:
-    """Peak GPU memory of one training job. what: which job. section: of the recipe, with the job's settings."""
-
-    what: str
-    section: str
-    parts: tuple[MemoryPart, ...]
-
-    @property
-    def gib(self) -> float:
-        return sum(part.bytes for part in self.parts) / GIB
-
-    @property
-    def total(self) -> str:
-        """The job and its total, in one line."""
-        return f"{self.what}: {self.gib:.1f} GiB"
-
-    @property
-    def lines(self) -> tuple[str, ...]:
-        """`total`, then each part with its arithmetic."""
-        width = max(len(part.what) for part in self.parts)
-        return (
-            self.total,
-            *(f"  {part.what:{width}}  {part.bytes / GIB:6.2f}  {part.how}" for part in self.parts),
-        )
-
-
-def describe(base: str, trust_remote_code: bool = False) -> Base:
-    """The size of the model in the folder `base`. Raises SpartaError if its config.json does not give it."""
-    model = empty_model(base, trust_remote_code)
-    config = model.config.get_text_config()
-    try:
-        heads = int(config.num_attention_heads)
-        head = getattr(config, "head_dim", None) or config.hidden_size // heads
-        return Base(
-            parameters=sum(parameter.numel() for parameter in model.parameters()),
-            layers=int(config.num_hidden_layers),
-            hidden=int(config.hidden_size),
-            inner=_inner(config),
-            queries=heads * head,
-            keys=(getattr(config, "num_key_value_heads", None) or heads) * head,
-            vocabulary=int(config.vocab_size),
-        )
-    except (AttributeError, TypeError) as error:
-        raise SpartaError(
-            f"the config.json of base {base} does not give its shape ({error}): on SLURM, set gpu_memory_gib to null in the profile to skip the "
-            "memory estimate"
-        ) from error
-
-
-def _inner(config: Any) -> int:
-    """MLP width per token; in a mixture of experts, summed over the experts that a token is routed to."""
-    if (expert := getattr(config, "moe_intermediate_size", None)) is not None:
-        shared = getattr(config, "shared_expert_intermediate_size", None) or 0
-        return int(expert * config.num_experts_per_tok + shared)
-    return int(getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
-
-
-def shapes_of(adapter: Path) -> Shapes:
-    """Names and shapes of the tensors of the adapter in the folder `adapter`, from its file's header."""
-    from safetensors import safe_open
-
-    with safe_open(adapter / WEIGHTS, framework="numpy") as file:
-        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-
-
-def of_dpo(
-    what: str,
-    base: Base,
-    adapter: Shapes,
-    pairs: int,
-    length: int,
-    dtype: str,
-    checkpointing: bool,
-    members: int = 1,
-    completion: int | None = None,
-) -> MemoryEstimate:
-    """DPO of `members` members at the same time, each on `pairs` pairs per step of `length` tokens, `completion` of them scored (None: all).
-
-    Both sides are in memory. Each member has its weights in float32, and a copy with gradients in the type of the base.
-    """
-    wide, rows = _BYTES[dtype], 2 * pairs * members
-    lora = sum(map(prod, adapter.values()))
-    scored, tile = rows * (length if completion is None else min(completion, length)), SCORED_AT_ONCE
-    states = MemoryPart(
-        "LoRA",
-        members * lora * (4 * _SINGLE + 2 * wide),
-        f"{members} x {lora:,} parameters x (4 x {_SINGLE} + 2 x {wide}) bytes (weights, gradients, two moments of AdamW in float32; weights and "
-        f"gradients in {dtype})",
-    )
-    logits = MemoryPart(
-        "logits",
-        scored * base.vocabulary * 2 * wide + min(scored, tile) * base.vocabulary * 2 * _SINGLE,
-        f"{scored:,} tokens x {base.vocabulary:,} x 2 x {wide} bytes (logits and their gradient), {tile} of them at a time x 2 x {_SINGLE} bytes",
-    )
-    return _estimate(what, "dpo", base, adapter, rows, length, dtype, checkpointing, states, logits)
-
-
-def of_sft(
-    what: str, base: Base, adapter: Shapes, rows: int, length: int, dtype: str, checkpointing: bool
-) -> MemoryEstimate:
-    """SFT on `rows` rows of `length` tokens per step."""
-    wide, tokens = _BYTES[dtype], rows * length
-    lora = sum(map(prod, adapter.values()))
-    tile = min(tokens, _TILE[0]), min(base.vocabulary, _TILE[1])
-    states = MemoryPart(
-        "LoRA",
-        lora * _SINGLE * 4,
-        f"{lora:,} parameters x 4 x {_SINGLE} bytes (weights, gradients, two moments of AdamW; float32)",
-    )
-    logits = MemoryPart(
-        "logits",
-        prod(tile) * wide + tokens * base.hidden * (wide + _SINGLE),
-        f"{tile[0]:,} tokens x {tile[1]:,} of a vocabulary of {base.vocabulary:,} at a time x {wide} bytes, and their inputs: "
-        f"{rows} x {length:,} x {base.hidden:,} x {wide + _SINGLE} bytes",
-    )
-    return _estimate(what, "pool.sft", base, adapter, rows, length, dtype, checkpointing, states, logits)
-
-
-def _estimate(
-    what: str,
-    section: str,
-    base: Base,
-    adapter: Shapes,
-    rows: int,
-    length: int,
-    dtype: str,
-    checkpointing: bool,
-    states: MemoryPart,
-    logits: MemoryPart,
-) -> MemoryEstimate:
-    wide, tokens = _BYTES[dtype], rows * length
-    layer, arithmetic = _layer(base, adapter, wide)
-    if checkpointing:
-        kept = MemoryPart(
-            "activations",
-            tokens * (base.layers * base.hidden * wide + layer),
-            f"{rows} x {length:,} tokens x ({base.layers} layers x {base.hidden:,} x {wide} bytes kept + one layer recomputed, {layer:,} bytes: {arithmetic})",
-        )
-    else:
-        kept = MemoryPart(
-            "activations",
-            tokens * base.layers * layer,
-            f"{rows} x {length:,} tokens x {base.layers} layers x {layer:,} bytes ({arithmetic})",
-        )
-    parts = [
-        MemoryPart(
-            "weights", base.parameters * wide, f"{base.parameters:,} parameters x {wide} bytes ({dtype})"
-        ),
-        states,
-        kept,
-        MemoryPart(
-            "gradients", tokens * layer, f"{rows} x {length:,} tokens x {layer:,} bytes, of one layer"
-        ),
-        logits,
-    ]
-    taken = sum(part.bytes for part in parts)
-    allowance = MemoryPart(
-        "allowance",
-        _CONTEXT_GIB * GIB + _SLACK * taken,
-        f"{_CONTEXT_GIB:g} GiB for CUDA, {_SLACK:.0%} that the allocator cannot use",
-    )
-    return MemoryEstimate(what, section, (*parts, allowance))
-
-
-def _layer(base: Base, adapter: Shapes, wide: int) -> tuple[int, str]:
-    """Bytes of activations that one layer keeps per token, and the arithmetic.
-
-    Both norms keep their input in float32; attention keeps queries, keys, values (expanded to as many heads as queries) and output; the MLP keeps
-    its gate before and after the activation, and its up projection; each LoRA layer keeps a copy of its input, and its product with A.
-    """
-    norms = 2 * _SINGLE * base.hidden
-    attention = 4 * wide * base.queries
-    mlp = 3 * wide * base.inner
-    inputs = sum(shape[1] + shape[0] for name, shape in adapter.items() if ".lora_A." in name)
-    lora = wide * inputs // base.layers
-    return (
-        norms + attention + mlp + lora,
-        (
-            f"norms 2 x {_SINGLE} x {base.hidden:,}, attention 4 x {wide} x {base.queries:,}, MLP 3 x {wide} x {base.inner:,}, "
-            f"LoRA's inputs {lora:,}"
-        ),
-    )
+from sparta.training.dpo_batches import filled
+from sparta.training.new_adapter import Shapes, fresh_shapes
 
 
 def check_memory(run: Run, gib: float | None, profile: str) -> None:
     """Raises SpartaError if a training of `run` is estimated to need more than the `gib` of a GPU in this profile. None: unknown, nothing is checked."""
-    if gib is None or run.recipe.engine.device == "cpu":
+    if gib is None:
         return
-    for estimate in estimates(run):
+    for estimate in estimates(run, gib):
         if estimate.gib > gib:
-            section = estimate.section
-            together = run.recipe.cluster.train_together
-            fewer = (
-                f"set cluster.train_together to auto (it is {together}), "
-                if together != "auto" and section == "dpo"
-                else ""
-            )
+            section, recipe = estimate.section, run.recipe
+            together = recipe.cluster.train_together
+            settings = recipe.dpo if section == "dpo" else recipe.pool.sft
+            remedies = [
+                *([f"set cluster.train_together to auto (it is {together})"] if together != "auto" and section == "dpo" else []),
+                *([f"set {section}.gradient_checkpointing to auto"] if settings.gradient_checkpointing is False else []),
+                f"lower {section}.batch_size or {section}.max_length",
+            ]  # fmt: skip
             raise SpartaError(
                 f"{estimate.what} is estimated to take {estimate.gib:.1f} GiB of GPU memory, and a GPU of profile {profile} has {gib:g}: "
-                f"{fewer}set {section}.gradient_checkpointing to true, lower {section}.batch_size or {section}.max_length, or correct "
-                "gpu_memory_gib there"
+                f"{', '.join(remedies)}, or correct gpu_memory_gib there"
             )
 
 
@@ -263,52 +47,49 @@ _LONGEST = 32
 """How many prompts are tokenized, the longest in characters: the longest in tokens is among them, or hardly longer."""
 
 
-def estimates(run: Run) -> list[MemoryEstimate]:
+def estimates(run: Run, gib: float | None = None) -> list[MemoryEstimate]:
     """GPU memory of every kind of training of `run`: SFT first, if experts are still to be trained, then DPO.
 
-    Reads only configurations and file headers. Empty for the scripted engine, which trains nothing. Raises SpartaError if the pool is invalid.
+    gib: of a GPU; gradient checkpointing that the recipe leaves open is then on if it is needed. Reads only configurations and file headers.
+    Empty where training takes no GPU. Raises SpartaError if the pool is invalid.
     """
     recipe = run.recipe
-    if recipe.engine.kind == "scripted":
-        return []
     pool, dpo, sft = recipe.pool, recipe.dpo, recipe.pool.sft
+    bases = {base_folder(recipe, model) for model in pool.models}
+    if recipe.engine.kind == "scripted" or settled(recipe.engine, bases).device == "cpu":
+        return []
     adapters = adapters_of(run)
     dtype = "bfloat16" if recipe.engine.dtype == "auto" else recipe.engine.dtype
-    longest = min(dpo.max_length, recipe.engine.context_length, longest_pair(run))
+    longest = filled(min(dpo.max_length, recipe.engine.context_length, longest_pair(run)))
     completion = recipe.generation.max_new_tokens + _thinking(run)
     found = []
     for kind, models in (("SFT", () if adapters else pool.experts), ("DPO", pool.models)):
         for base, shapes, members in _alike(recipe, models, adapters):
             what = f"{kind} of {_in_words(members)} on {pool.base_of(members[0])}"
             size = describe(base, pool.trust_remote_code)
+            asked = recipe.cluster.train_together
+            together = 1 if asked == "auto" else min(asked, len(members))
+
             if kind == "SFT":
-                found.append(
-                    of_sft(
-                        what,
-                        size,
-                        shapes,
-                        sft.batch_size,
-                        sft.max_length,
-                        dtype,
-                        sft.gradient_checkpointing,
-                    )
-                )
+                of = partial(of_sft, what, size, shapes, sft.batch_size, sft.max_length, dtype)
+                found.append(_with_checkpointing(sft.gradient_checkpointing, of, gib))
             else:
-                asked = recipe.cluster.train_together
-                found.append(
-                    of_dpo(
-                        what,
-                        size,
-                        shapes,
-                        dpo.batch_size,
-                        longest,
-                        dtype,
-                        dpo.gradient_checkpointing,
-                        1 if asked == "auto" else min(asked, len(members)),
-                        completion,
-                    )
-                )
+                pairs = (dpo.batch_size, longest, dtype)
+                of = partial(of_dpo, what, size, shapes, *pairs, members=together, completion=completion)
+                found.append(_with_checkpointing(dpo.gradient_checkpointing, of, gib))
     return found
+
+
+def _with_checkpointing(
+    asked: bool | Literal["auto"], of: Callable[[bool], MemoryEstimate], gib: float | None
+) -> MemoryEstimate:
+    """The estimate `of` a training as the recipe wants it, or if it leaves that open, as a GPU with `gib` needs it."""
+    if asked != "auto":
+        return of(asked)
+    off, on = of(False), of(True)
+    if gib is None or off.gib <= gib:
+        return replace(off, note=f" without gradient checkpointing, {on.gib:.1f} with it (auto)")
+    return replace(on, note=f" with gradient checkpointing, {off.gib:.1f} without it (auto)")
 
 
 def longest_pair(run: Run) -> int:

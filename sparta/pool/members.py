@@ -122,7 +122,7 @@ def references(run: Run, t: int) -> dict[str, ModelRef]:
 def engine_for(run: Run, settings: recipe_engine.EngineSettings, models: Collection[ModelRef]) -> Engine:
     """The process's engine with a phase's `settings`, expecting `models` of the pool. Raises SpartaError if it cannot serve one of them."""
     engine = open_engine(
-        settled(settings, models),
+        settled(settings, [model.base for model in models]),
         run.recipe.pool.trust_remote_code,
         run.state.calls,
         chat=run.chat,
@@ -155,7 +155,7 @@ def _version_of(adapter: Path) -> str:
 def judge_engine(run: Run, settings: recipe_engine.EngineSettings, model: ModelRef) -> Engine:
     """The process's engine with the evaluation judge's `settings`, expecting `model`. It replaces the pool's engine."""
     engine = open_engine(
-        settled(settings, [model]),
+        settled(settings, [model.base]),
         run.recipe.pool.trust_remote_code,
         run.state.judge_calls,
         "evaluation.judge.engine",

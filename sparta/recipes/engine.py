@@ -3,7 +3,7 @@
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 from pydantic.config import JsonDict
 
 from sparta.arena.rules import Rules
@@ -13,6 +13,11 @@ VLLM_HOTTEST = 2.0
 """The highest temperature that vLLM accepts."""
 HOW: JsonDict = {"identity": False}
 """Marks a field that affects how a run is executed, not its results: it may change between two launches of a run."""
+
+
+def how_by_now(value: JsonValue) -> JsonDict:
+    """Marks a field that is HOW, but was part of the identity in earlier versions if it had this value, which was not their default."""
+    return {**HOW, "identity_with": value}
 
 
 class Scripted(Rules):

@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from sparta.arena.rules import overlay
+
 
 def identity_of(section: BaseModel, defaults: bool = True) -> dict[str, Any]:
     """The values of `section` that could change a result, as plain values.
@@ -24,6 +26,32 @@ def identity_of(section: BaseModel, defaults: bool = True) -> dict[str, Any]:
         if defaults or not usual:
             values[name] = plain
     return values
+
+
+def identities_of_earlier_versions(section: BaseModel) -> list[dict[str, Any]]:
+    """`identity_of` without defaults, as this version and as earlier ones would give it: their identity had fields marked `how_by_now` too."""
+    found = [identity_of(section, defaults=False)]
+    for path, value in _how_by_now(type(section)):
+        found += [overlay(identity, _nested(path, value)) for identity in found]
+    return found
+
+
+def _how_by_now(
+    section: type[BaseModel], path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, field in section.model_fields.items():
+        extra, kind = field.json_schema_extra, field.annotation
+        if isinstance(extra, dict) and "identity_with" in extra:
+            yield (*path, name), extra["identity_with"]
+        elif isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _how_by_now(kind, (*path, name))
+
+
+def _nested(path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    """{"a": {"b": value}} for the path a, b."""
+    for name in reversed(path):
+        value = {name: value}
+    return dict(value)
 
 
 def _plain(value: Any, defaults: bool) -> Any:

@@ -2,14 +2,14 @@
 
 import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from sparta.arena.rules import Rules
 from sparta.errors import SpartaError
 from sparta.names import MODELS, check_model_name, suggested
-from sparta.recipes.engine import HOW
+from sparta.recipes.engine import HOW, how_by_now
 
 HUB = "hub:"
 EMBEDDED = "embedded:"
@@ -17,6 +17,16 @@ FETCH = (
     f"run {suggested('init_pool', '--recipe', 'R', '--fetch')} where there is a network, R being this recipe"
 )
 """The remedy for a hub model that is not on disk, for the end of an error message."""
+
+
+def _auto_or_not(given: Any) -> Any:
+    if given != "auto" and not isinstance(given, bool):
+        raise ValueError(f"is auto, true or false, not {given!r}")
+    return given
+
+
+Checkpointing = Annotated[Literal["auto"] | bool, BeforeValidator(_auto_or_not)]
+"""Gradient checkpointing."""
 _ON_THE_HUB = re.compile(r"hub:(\w[\w.-]*/\w[\w.-]*)(?:@([\w./-]+))?")
 
 
@@ -56,8 +66,10 @@ class Sft(Rules):
         default=None,
         description="concatenate the rows of a step instead of padding them; rows do not attend to each other; null: if it saves time",
     )
-    gradient_checkpointing: bool = Field(
-        default=True, description="recompute activations in the backward pass: less memory, more time"
+    gradient_checkpointing: Checkpointing = Field(
+        default="auto",
+        description="recompute activations in the backward pass: less memory, more time. auto: only where the rows do not fit a GPU's memory without it",
+        json_schema_extra=how_by_now(False),
     )
     save_updates: int = Field(
         default=100,

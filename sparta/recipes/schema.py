@@ -26,9 +26,9 @@ from sparta.names import DATASETS, MODELS
 from sparta.recipes.baseline import Baseline
 from sparta.recipes.chat import ChatSettings
 from sparta.recipes.cluster import Cluster
-from sparta.recipes.engine import HOW, VLLM_HOTTEST, EngineSettings
-from sparta.recipes.identity import flat, identity_of
-from sparta.recipes.pool import HUB, Pool, well_formed
+from sparta.recipes.engine import HOW, VLLM_HOTTEST, EngineSettings, how_by_now
+from sparta.recipes.identity import flat, identities_of_earlier_versions, identity_of
+from sparta.recipes.pool import HUB, Checkpointing, Pool, well_formed
 
 Grading = Literal["exact", "number", "math", "letter", "likelihood", "judge"]
 
@@ -156,8 +156,11 @@ class Dpo(Rules):
     max_length: int = Field(
         default=2048, ge=8, description="tokens, prompt and completion; a longer pair is dropped and counted"
     )
-    gradient_checkpointing: bool = Field(
-        default=False, description="recompute activations in the backward pass: less memory, more time"
+    gradient_checkpointing: Checkpointing = Field(
+        default="auto",
+        description="recompute activations in the backward pass: less memory, more time. auto: only where an iteration's pairs do not fit a GPU's "
+        "memory without it, or where more members then fit together, if that is estimated to be faster",
+        json_schema_extra=how_by_now(True),
     )
     save_updates: int = Field(
         default=200,
@@ -348,9 +351,11 @@ class Recipe(Rules):
 
         For a field whose default has changed, the earlier default is left out (see `sparta.arena.rules.earlier`).
         """
-        return hashlib.sha256(
-            json.dumps(identity_of(self, defaults=False), sort_keys=True).encode()
-        ).hexdigest()
+        return _digest(identity_of(self, defaults=False))
+
+    def is_hashed_as(self, known: str) -> bool:
+        """Whether `known` is the hash of this recipe, by this version or by an earlier one, whose identity had more keys."""
+        return known in map(_digest, identities_of_earlier_versions(self))
 
     def differences(self, other: Self) -> list[str]:
         """One line per value of the identity that differs in `other`: "match.k: 5, now 3"."""
@@ -365,3 +370,7 @@ class Recipe(Rules):
     def to_yaml(self) -> str:
         """The complete recipe with defaults, as stored in the state."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+def _digest(identity: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

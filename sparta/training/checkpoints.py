@@ -18,6 +18,8 @@ SEAL = "SEAL.json"
 IDENTITY = "job.json"
 _LOOP = {"DPO": ("own loop",)}
 """What trains, where it was something else once, whose checkpoints cannot be read any more."""
+_EARLIER = {"DPO": False, "SFT": True}
+"""gradient_checkpointing, as jobs of earlier versions had it in their identity; it decides no weight."""
 KEPT = 2
 """Checkpoints kept: should the newest be torn, there is the one before."""
 
@@ -27,7 +29,8 @@ def job_identity(
 ) -> str:
     """Digest of all that decides the weights this job ends with; two jobs may share checkpoints exactly if it is equal."""
     digest = hashlib.sha256()
-    settings = job.settings.model_dump(mode="json", exclude={"save_updates"}) | {"epochs": job.epochs}
+    settings = job.settings.model_dump(mode="json", exclude={"save_updates"})
+    settings |= {"epochs": job.epochs, "gradient_checkpointing": _EARLIER[job.method]}
     digest.update(
         json.dumps(
             [job.base, dtype, job.seed, settings, *_LOOP.get(job.method, ()), *_loss(job)], sort_keys=True

@@ -21,7 +21,7 @@ from sparta.training import preemption
 from sparta.training.adapter_folder import StartingAdapter, check_trainable
 from sparta.training.adapter_tensors import AdapterTensors, tensors_of
 from sparta.training.checkpoints import job_identity, open_work
-from sparta.training.dpo_batches import Adapters, Block, DpoBatch, batches
+from sparta.training.dpo_batches import REFERENCE_TOKENS, Adapters, Block, DpoBatch, batches
 from sparta.training.job import (
     PreferenceExample,
     Progress,
@@ -31,10 +31,18 @@ from sparta.training.job import (
     usable_pairs,
 )
 from sparta.training.learner import Learner
-from sparta.training.loading import load_base, padding_id, put_adapter, resolve_device, resolve_dtype
+from sparta.training.loading import (
+    load_base,
+    padding_id,
+    put_adapter,
+    release_gpu,
+    resolve_device,
+    resolve_dtype,
+)
 from sparta.training.lora_stack import LoraStack, can_stack, keeps_blocks_apart
 from sparta.training.one_adapter import OneAdapter
-from sparta.training.runner import begin, check_vocabulary, end, quiet, release_gpu
+from sparta.training.one_prompt import can_branch, saves_much
+from sparta.training.runner import begin, check_vocabulary, end, quiet
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,8 +53,6 @@ Finished = Callable[[TrainingJob, TrainingReport], None]
 
 _CPU_TOKENS = 4096
 """Tokens of a batch on a CPU, at most: a larger one is no faster there, and takes more memory."""
-_REFERENCE_TOKENS = {"cpu": 4096, "cuda": 16384}
-"""Tokens of a batch of the reference, which keeps no activations."""
 _SMALL = 20_000_000
 """Parameters of a base that one CPU thread trains faster than two: they wait for each other more than they work."""
 
@@ -151,6 +157,9 @@ def _train_group(
         return
     for start in starts:
         check_vocabulary(start.job, start.examples, base)
+    once = [saves_much(start.examples) for start in starts]
+    if any(once) and not (stacked and can_branch(base)):
+        once = [False] * len(starts)
     adapters: Adapters
     if stacked:
         adapters = LoraStack(base, tensors)
@@ -159,7 +168,16 @@ def _train_group(
         adapters = OneAdapter(put_adapter(base, start.job, start.adapter, _NAME), _NAME, tensors[0])
     try:
         learners = [
-            Learner(number, start.job, start.adapter, start.examples, tensors[number], weights[number], dtype)
+            Learner(
+                number,
+                start.job,
+                start.adapter,
+                start.examples,
+                tensors[number],
+                weights[number],
+                dtype,
+                once[number],
+            )
             for number, start in enumerate(starts)
         ]
         with doing(TRAIN):
@@ -240,7 +258,7 @@ class _Group:
         for module in base.modules():
             if type(module).__name__ == "Dropout":
                 module.p = 0.0
-        if self._learners[0].job.settings.gradient_checkpointing:
+        if self._learners[0].job.settings.gradient_checkpointing is True:
             base.gradient_checkpointing_enable({"use_reentrant": False})
 
     def _read_reference(self) -> None:
@@ -252,7 +270,7 @@ class _Group:
 
         blocks = [block for learner in self._learners for block in learner.blocks_of_first_epoch()]
         with torch.no_grad():
-            for blocks_of_batch in batches(blocks, _REFERENCE_TOKENS[self._device.type], alike=self._apart):
+            for blocks_of_batch in batches(blocks, REFERENCE_TOKENS[self._device.type], alike=self._apart):
                 with self._passing(blocks_of_batch) as batch:
                     made = batch.log_probabilities(self._base)
                 for block, (chosen, rejected) in zip(blocks_of_batch, made, strict=True):

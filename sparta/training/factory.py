@@ -6,6 +6,7 @@ from sparta.engines.stopwatch import TRAIN, doing
 from sparta.store import files
 from sparta.training.adapter_folder import read_report
 from sparta.training.job import Progress, SftJob, SftReport, TrainingJob, TrainingReport, silent
+from sparta.training.loading import BaseInMemory
 
 
 def train(
@@ -39,8 +40,10 @@ def train(
         train_members(left, at_once, progress, finished)
 
 
-def train_expert(job: SftJob, engine_kind: str, progress: Progress = silent) -> SftReport:
-    """Makes an expert of a new adapter by supervised training on data, else as `train`."""
+def train_expert(
+    job: SftJob, engine_kind: str, progress: Progress = silent, base: BaseInMemory | None = None
+) -> SftReport:
+    """Makes an expert of a new adapter by supervised training on data, else as `train`. base: kept from one job to the next."""
     if job.out.is_dir():
         files.remove(job.work)
         return read_report(job.out, SftReport)
@@ -51,4 +54,4 @@ def train_expert(job: SftJob, engine_kind: str, progress: Progress = silent) -> 
             return train_expert_scripted(job, progress)
     from sparta.training.sft import train_sft
 
-    return train_sft(job, progress)
+    return train_sft(job, progress, base)

@@ -77,7 +77,8 @@ class _Job:
 
     model: its name in the pool, for messages. base: the folder of its base. adapter: PEFT folder from which training starts. out: folder
     that appears, whole, when the job is done. work: private folder of this job for checkpoints; what lies there is resumed from if it
-    belongs to this job, thrown away if not, and the folder is gone when the job is done. dtype: auto, float32, bfloat16 or float16, of
+    belongs to this job, thrown away if not, and the folder is gone when the job is done. settings: gradient_checkpointing is on if it is true; who
+    makes the job settles auto. dtype: auto, float32, bfloat16 or float16, of
     the base. device: auto, cpu or cuda. threads: of torch on a CPU; None: as is fastest. `method`, `section` of the recipe and `unit` of data are for messages.
     """
 

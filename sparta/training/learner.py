@@ -26,7 +26,7 @@ STATE = "state.json"
 class Learner:
     """The training of `job`, begun from `start`, the flat weights of its adapter (float32, on the device).
 
-    number: its place among those it is trained with. log: one record an update.
+    number: its place among those it is trained with. one_prompt: see `Block`. log: one record an update.
     """
 
     def __init__(
@@ -38,12 +38,13 @@ class Learner:
         tensors: AdapterTensors,
         start: "Tensor",
         dtype: str,
+        one_prompt: bool,
     ) -> None:
         import torch
         from transformers.optimization import get_scheduler
 
         self.number, self.job, self.adapter, self.examples = number, job, adapter, examples
-        self._tensors = tensors
+        self._tensors, self._one_prompt = tensors, one_prompt
         settings = job.settings
         order = training_order(len(examples), job.epochs, job.seed, job.method)
         self._steps = [
@@ -95,7 +96,7 @@ class Learner:
         return [self._block(step) for step in self._steps[self.update * each : (self.update + 1) * each]]
 
     def _block(self, step: Sequence[int]) -> Block:
-        return Block(self.number, tuple(step), tuple(self.examples[i] for i in step))
+        return Block(self.number, tuple(step), tuple(self.examples[i] for i in step), self._one_prompt)
 
     def keep_reference(self, block: Block, chosen: "Tensor", rejected: "Tensor") -> None:
         """The reference's log-probabilities of the completions of `block`, [pairs] each."""
@@ -152,6 +153,7 @@ class Learner:
                 "seconds": self.seconds(),
                 "reward_margin": margin,
                 "reward_accuracy": accuracy,
+                **({"checkpointing": 1.0} if self.job.settings.gradient_checkpointing is True else {}),
             }
         )
 

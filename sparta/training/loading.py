@@ -1,11 +1,12 @@
 """From a job's names to a model in memory: the base without dropout, the starting adapter on it, on the device and in the type asked for."""
 
+import gc
 from time import perf_counter
-from typing import Any
+from typing import Any, Self
 
 from sparta.engines.factory import count_load
 from sparta.errors import SpartaError
-from sparta.training.adapter_folder import StartingAdapter, check_trainable
+from sparta.training.adapter_folder import StartingAdapter
 from sparta.training.job import AnyJob
 
 
@@ -39,10 +40,28 @@ def padding_id(config: Any) -> int:
     return 0
 
 
-def load_model(job: AnyJob, adapter: StartingAdapter, device: str, dtype: str) -> Any:
-    """The base with the starting adapter on it, trainable. Raises SpartaError where they are missing or do not fit together."""
-    check_trainable(job.model, job.adapter)
-    return put_adapter(load_base(job, device, dtype), job, adapter, "default")
+class BaseInMemory:
+    """The base of the job at work, kept for the next job of the same base while this is open (`with`); of other jobs it is loaded anew."""
+
+    def __init__(self) -> None:
+        self._kind: tuple[str, str, str, bool] | None = None
+        self._base: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._base = None
+        release_gpu()
+
+    def of(self, job: AnyJob, device: str, dtype: str) -> Any:
+        """What `load_base` gives."""
+        kind = (job.base, device, dtype, job.trust_remote_code)
+        if self._base is None or self._kind != kind:
+            self._base = None
+            release_gpu()
+            self._kind, self._base = kind, load_base(job, device, dtype)
+        return self._base
 
 
 def load_base(job: AnyJob, device: str, dtype: str) -> Any:
@@ -70,6 +89,15 @@ def load_base(job: AnyJob, device: str, dtype: str) -> Any:
     base.requires_grad_(False)
     count_load(perf_counter() - began)
     return base
+
+
+def release_gpu() -> None:
+    """Gives the memory of the last model back: trainers are cyclic, and the next one may be loaded before they are collected."""
+    import torch
+
+    if torch.cuda.is_available():
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def put_adapter(base: Any, job: AnyJob, adapter: StartingAdapter, name: str) -> Any:

@@ -71,7 +71,7 @@ class LoraStack:
         size = sum(slot.size for slot in slots.values())
         self.weights = torch.zeros(len(members), size, device=device, dtype=dtype)
         self.gradients = torch.zeros_like(self.weights)
-        self._places = [_places(slots, member, size).to(device) for member in members]
+        self._members = [_Member(slots, member, size) for member in members]
         self._replaced: dict[str, Any] = {}
         output = base.get_output_embeddings()
         kind = _layer_class()
@@ -87,11 +87,13 @@ class LoraStack:
 
     def put(self, member: int, weights: "Tensor") -> None:
         """Take over the flat `weights` of that member."""
-        self.weights[member].index_copy_(0, self._places[member], weights.to(self.weights.dtype))
+        for in_row, flat in self._members[member].pieces(self.weights[member], weights):
+            in_row.copy_(flat)
 
     def add_gradient(self, member: int, gradient: "Tensor") -> None:
         """Add what has come together for that member to the flat `gradient`, in its type."""
-        gradient += self.gradients[member].index_select(0, self._places[member])
+        for in_row, flat in self._members[member].pieces(self.gradients[member], gradient):
+            flat += in_row
 
     def clear(self) -> None:
         """Forget the gradients that have come together."""
@@ -155,20 +157,27 @@ def _slots(members: Sequence[AdapterTensors]) -> dict[str, _Slot]:
     return slots
 
 
-def _places(slots: dict[str, _Slot], member: AdapterTensors, size: int) -> "Tensor":
-    """Where in a row of the stack each number of the flat weights of `member` lies."""
-    import torch
+class _Member:
+    """Where the flat weights of one member lie in its row of the stack, which has `size` numbers."""
 
-    found = torch.empty(member.size, dtype=torch.long)
-    row = torch.arange(size)
-    for part in member.parts:
-        slot = slots[part.module]
-        middle = slot.offset + slot.rank * slot.inputs
-        a = row[slot.offset : middle].view(slot.rank, slot.inputs)[: part.rank]
-        b = row[middle : slot.offset + slot.size].view(slot.outputs, slot.rank)[:, : part.rank]
-        found[part.a : part.a + a.numel()] = a.reshape(-1)
-        found[part.b : part.b + b.numel()] = b.reshape(-1)
-    return found
+    def __init__(self, slots: dict[str, _Slot], member: AdapterTensors, size: int) -> None:
+        self._slots, self._parts = slots, member.parts
+        # Adapters of one shape are stacked as they are.
+        self._as_it_is = member.size == size and all(
+            (part.a, part.b, part.rank) == (slot.offset, slot.offset + slot.rank * slot.inputs, slot.rank)
+            for part, slot in ((part, slots[part.module]) for part in member.parts)
+        )
+
+    def pieces(self, row: "Tensor", flat: "Tensor") -> "Iterator[tuple[Tensor, Tensor]]":
+        """Views that belong together, of the stack's row and of the flat weights."""
+        if self._as_it_is:
+            yield row, flat
+            return
+        for part in self._parts:
+            a, b = (side[0] for side in _views(row[None], self._slots[part.module]))
+            ends = part.a + part.rank * part.inputs, part.b + part.outputs * part.rank
+            yield a[: part.rank], flat[part.a : ends[0]].view(part.rank, part.inputs)
+            yield b[:, : part.rank], flat[part.b : ends[1]].view(part.outputs, part.rank)
 
 
 def _is_linear(module: Any) -> bool:

@@ -4,7 +4,6 @@ TRL does the training. What is ours: examples stay the token ids they are, the a
 the very weights that it would have had, and a job that fails leaves nothing that could be taken for a result.
 """
 
-import gc
 import logging as standard_logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,7 +30,7 @@ from sparta.training.adapter_folder import (
 )
 from sparta.training.checkpoints import KEPT, job_identity, open_work
 from sparta.training.job import AnyJob, PreferenceExample, Progress, SftExample
-from sparta.training.loading import resolve_device, resolve_dtype
+from sparta.training.loading import release_gpu, resolve_device, resolve_dtype
 
 
 def begin(job: AnyJob) -> StartingAdapter:
@@ -94,7 +93,7 @@ def run(
     logged: dict[str, str],
     progress: Progress,
 ) -> TrainerResult:
-    """Trains, from the newest checkpoint of this job if there is one. The models are gone when it returns.
+    """Trains, from the newest checkpoint of this job if there is one. The trainer is gone when it returns, and its base as it was.
 
     make_trainer: from (job, adapter, examples, device, dtype, progress) to a trainer of `trainer_class`. logged: what goes into the log
     besides, from the trainer's names to ours.
@@ -130,11 +129,13 @@ def _run(
             f"{max(example.length for example in examples)} tokens): lower {section}.batch_size and raise {section}.accumulation "
             f"by the same factor, set {section}.gradient_checkpointing to true, or lower {section}.max_length."
         ) from error
+    weights, seconds = trainer.weights_file(), trainer.seconds()
+    trainer.take_off()
     log = [
         {ours: record[theirs] for theirs, ours in (_LOGGED | logged).items() if theirs in record}
         for record in trainer.state.log_history
     ]
-    return TrainerResult(trainer.weights_file(), log, trainer.seconds())
+    return TrainerResult(weights, log, seconds)
 
 
 def check_vocabulary(
@@ -188,7 +189,7 @@ def arguments(kind: Any, job: AnyJob, rows: int, device: str, dtype: str, **more
         optim="adamw_torch",
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
-        gradient_checkpointing=settings.gradient_checkpointing,
+        gradient_checkpointing=settings.gradient_checkpointing is True,
         # Otherwise the loss of a mixture of experts has a term for the balance of its experts, which is not the paper's.
         router_aux_loss_coef=0.0,
         use_cpu=device == "cpu",
@@ -215,15 +216,6 @@ def arguments(kind: Any, job: AnyJob, rows: int, device: str, dtype: str, **more
         _ = made.device
         made._n_gpu = 1
     return made
-
-
-def release_gpu() -> None:
-    """Gives the memory of the last model back: trainers are cyclic, and the next one may be loaded before they are collected."""
-    import torch
-
-    if torch.cuda.is_available():
-        gc.collect()
-        torch.cuda.empty_cache()
 
 
 @contextmanager

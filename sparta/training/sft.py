@@ -1,13 +1,14 @@
 """Supervised training of one expert (C.3 of the paper): a new adapter learns the answers of a data set, turn by turn."""
 
 from collections.abc import Sequence
+from functools import partial
 from statistics import fmean
 from typing import Any
 
 from sparta.errors import SpartaError
-from sparta.training.adapter_folder import StartingAdapter
+from sparta.training.adapter_folder import StartingAdapter, check_trainable
 from sparta.training.job import Progress, SftExample, SftJob, SftReport, silent, usable_rows
-from sparta.training.loading import load_model, padding_id
+from sparta.training.loading import BaseInMemory, padding_id, put_adapter
 from sparta.training.packing import is_packed
 from sparta.training.runner import (
     arguments,
@@ -25,8 +26,8 @@ _IGNORED = -100
 """The label that the loss passes over."""
 
 
-def train_sft(job: SftJob, progress: Progress = silent) -> SftReport:
-    """Does `job`, resuming it where `job.work` holds a checkpoint of it, and makes `job.out`.
+def train_sft(job: SftJob, progress: Progress = silent, base: BaseInMemory | None = None) -> SftReport:
+    """Does `job`, resuming it where `job.work` holds a checkpoint of it, and makes `job.out`. base: kept from one job to the next.
 
     The loss of an update is -log p(token | all before it in its row), the mean over the target tokens of all rows of the update, however
     they are spread over steps. The dropout is the adapter's own (lora_dropout); the base has none. Rows that cannot be used whole are left
@@ -35,7 +36,8 @@ def train_sft(job: SftJob, progress: Progress = silent) -> SftReport:
     """
     adapter = begin(job)
     rows = usable_rows(job)
-    outcome = run(job, adapter, rows, make_trainer, _LOGGED, progress)
+    make = partial(make_trainer, base=base or BaseInMemory())
+    outcome = run(job, adapter, rows, make, _LOGGED, progress)
     losses = [record["loss"] for record in outcome.log]
     report = SftReport(
         used=len(rows),
@@ -58,13 +60,15 @@ def make_trainer(
     device: str,
     dtype: str,
     progress: Progress,
+    base: BaseInMemory,
 ) -> Any:
     """The trainer of `job` before its first update: model loaded, rows in the order of training."""
     from peft.tuners.tuners_utils import BaseTunerLayer
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
-    model = load_model(job, adapter, device, dtype)
+    check_trainable(job.model, job.adapter)
+    model = put_adapter(base.of(job, device, dtype), job, adapter, "default")
     check_vocabulary(job, rows, model)
     if isinstance(model.get_output_embeddings(), BaseTunerLayer):
         raise SpartaError(

@@ -102,6 +102,14 @@ def trainer_class(parent: Any) -> Any:
             host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
             return bytes(save(host, metadata={"format": "pt"}))
 
+        def take_off(self) -> None:
+            """Leave the base as it was before the adapter was put on it; the trainer is of no more use."""
+            base = self.accelerator.unwrap_model(self.model).unload()
+            base.gradient_checkpointing_disable()
+            base.disable_input_require_grads()
+            # TRL gives the base a forward pass of its own.
+            vars(base).pop("forward", None)
+
         def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
             """The trained adapter alone.
 

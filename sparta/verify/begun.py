@@ -26,7 +26,7 @@ def problems_of_run(run: Run) -> Iterator[SpartaError]:
 
 def require_frozen_recipe(run: Run) -> None:
     """Raises SpartaError where recipe.yaml was edited after the run began."""
-    if run.recipe.hash != run.info.recipe_hash:
+    if not run.recipe.is_hashed_as(run.info.recipe_hash):
         raise SpartaError(
             f"{run.state.recipe_yaml} was changed since the run began: restore it, or start a new run with another --state"
         )

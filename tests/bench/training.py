@@ -24,10 +24,11 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).res
 from pools import random_pool  # noqa: E402
 
 from sparta.engines.factory import loads_so_far  # noqa: E402
-from sparta.pool.gpu_memory import GIB, describe, of_dpo, shapes_of  # noqa: E402
+from sparta.pool.memory_account import GIB, describe, of_dpo, shapes_of  # noqa: E402
 from sparta.recipes.schema import Dpo  # noqa: E402
 from sparta.toy import BASE, EXPERTS  # noqa: E402
 from sparta.training.dpo import train_members  # noqa: E402
+from sparta.training.dpo_batches import filled  # noqa: E402
 from sparta.training.job import PreferenceExample, TrainingJob, silent  # noqa: E402
 
 
@@ -208,9 +209,9 @@ class Bench:
             describe(str(self.base)),
             shapes_of(self.adapters[0]),
             settings.batch_size,
-            max(example.length for example in self.examples),
+            filled(max(example.length for example in self.examples)),
             "bfloat16" if self.device == "cuda" else "float32",
-            settings.gradient_checkpointing,
+            settings.gradient_checkpointing is True,
             members,
             max(max(len(example.chosen_ids), len(example.rejected_ids)) for example in self.examples),
         ).gib

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from support.engine_contract import ref, settings
+from support.engine_contract import settings
 
 from sparta import toy
 from sparta.engines import small_base
@@ -15,7 +15,7 @@ EMBEDDED = Path(toy.__file__).parent / "weights" / "base"
 
 @pytest.mark.parametrize("kind", ["auto", "hf"])
 def test_a_small_base_works_on_the_cpu(kind: str) -> None:
-    chosen = settled(settings(kind=kind, device="auto"), [ref("m", EMBEDDED, None)])
+    chosen = settled(settings(kind=kind, device="auto"), [str(EMBEDDED)])
     assert (chosen.kind, chosen.device) == ("hf", "cpu")
 
 
@@ -24,7 +24,7 @@ def test_a_small_base_works_on_the_cpu(kind: str) -> None:
 )
 def test_what_the_recipe_names_stays(named: dict[str, str]) -> None:
     given = settings(**{"device": "auto", **named})
-    assert settled(given, [ref("m", EMBEDDED, None)]) == given
+    assert settled(given, [str(EMBEDDED)]) == given
 
 
 def test_one_large_base_is_enough_for_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_one_large_base_is_enough_for_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp
     with (large / "model.safetensors").open("wb") as file:
         file.truncate(small_base.SMALL_BYTES)
     given = settings(kind="auto", device="auto")
-    assert settled(given, [ref("m", EMBEDDED, None), ref("n", large, None)]) == given
+    assert settled(given, [str(EMBEDDED), str(large)]) == given
     assert not is_small(str(large))
 
 

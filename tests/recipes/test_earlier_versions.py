@@ -7,6 +7,7 @@ import yaml
 from support.scripted_run import manifests, typed, write_recipe
 
 from sparta.arena.rules import overlay
+from sparta.errors import SpartaError
 from sparta.recipes.load import load, thaw
 from sparta.recipes.schema import Recipe
 from sparta.store.layout import StateDir
@@ -86,3 +87,43 @@ def test_what_a_run_of_today_has_by_its_preset_is_no_reason_to_refuse_the_same_c
     begun = load(path)
     assert load(path, begun=begun) == begun
     assert begun.match.first == "balanced"
+
+
+@pytest.mark.parametrize(
+    ("settings", "known"),
+    [
+        ((), HASHES["paper"][1]),
+        (
+            ("dpo.gradient_checkpointing=true",),
+            "2e3c1dfe22ed49af30a663a502e644c53e9df3d22db68ffa498ee1a6404ef603",
+        ),
+        (
+            ("dpo.gradient_checkpointing=true", "pool.sft.gradient_checkpointing=false"),
+            "ceb3134aa6fb3653586e76f0019890ba0fb098d29e8b5d48ed77f9595e592939",
+        ),
+    ],
+)
+def test_gradient_checkpointing_was_part_of_the_identity_and_may_change_now(
+    settings: tuple[str, ...], known: str, tmp_path: Path
+) -> None:
+    path = recipe_file(tmp_path, SMALL)
+    frozen = tmp_path / "frozen.yaml"
+    frozen.write_text(as_frozen_then(load(path, settings)))
+    begun = thaw(frozen)
+    assert begun.is_hashed_as(known)
+    now = load(path, ["dpo.gradient_checkpointing=false"], begun=begun)
+    assert begun.differences(now) == [] and now.is_hashed_as(known)
+    other = load(path, [*settings, "dpo.beta=0.2"], begun=begun)
+    assert not other.is_hashed_as(known)
+
+
+def test_gradient_checkpointing_is_auto_on_or_off(tmp_path: Path) -> None:
+    path = recipe_file(tmp_path, SMALL)
+    assert load(path).dpo.gradient_checkpointing == load(path).pool.sft.gradient_checkpointing == "auto"
+    for given, value in (("auto", "auto"), ("true", True), ("false", False)):
+        assert load(path, [f"dpo.gradient_checkpointing={given}"]).dpo.gradient_checkpointing is value or (
+            given == "auto"
+        )
+    for wrong in ("2", "sometimes", "null", "[true]"):
+        with pytest.raises(SpartaError, match=r"dpo\.gradient_checkpointing: is auto, true or false, not"):
+            load(path, [f"dpo.gradient_checkpointing={wrong}"])

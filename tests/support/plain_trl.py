@@ -75,7 +75,7 @@ def plain_trl(job: TrainingJob, folder: Path) -> PlainResult:
             optim="adamw_torch",
             weight_decay=settings.weight_decay,
             max_grad_norm=settings.max_grad_norm,
-            gradient_checkpointing=settings.gradient_checkpointing,
+            gradient_checkpointing=settings.gradient_checkpointing is True,
             use_cpu=not on_gpu,
             bf16=on_gpu,
             max_length=None,

@@ -95,12 +95,12 @@ if "submitit.core._submit" in sys.orig_argv and os.path.exists(held):
             yield completion
             if done >= 2:
                 halt()
-    def halting_training(job, kind, progress):
+    def halting_training(job, kind, progress, base):
         def told(update, updates, loss):
             progress(update, updates, loss)
             if update >= HALTS_AT:
                 halt()
-        return train_expert(job, kind, told)
+        return train_expert(job, kind, told, base)
     scripted.ScriptedEngine.run, factory.train_expert = halting, halting_training
 """
 HALTS_AT = 15

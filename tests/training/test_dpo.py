@@ -73,9 +73,11 @@ def test_the_reference_is_the_starting_adapter_also_after_a_resume(make_job: Mak
         assert abs(expected - wrong) > 1e-3
 
 
+@pytest.mark.parametrize("once", [True, False], ids=["prompts once", "prompts twice"])
 def test_the_model_sees_the_given_ids_and_no_others(
-    make_job: MakeJob, member: Member, monkeypatch: pytest.MonkeyPatch
+    once: bool, make_job: MakeJob, member: Member, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(dpo, "can_branch", lambda base: once)
     job = make_job(settings={"batch_size": 3, "epochs": 2}, examples=random_examples(7))
     seen: list[tuple[int, ...]] = []
     read = DpoBatch.log_probabilities
@@ -84,8 +86,11 @@ def test_the_model_sees_the_given_ids_and_no_others(
         for block, rows in zip(
             batch.blocks, batch.ids.view(len(batch.blocks), -1, batch.length), strict=True
         ):
-            whole = [pair.prompt_ids + ids for pair in block.pairs for ids in (pair.chosen_ids,)]
-            whole += [pair.prompt_ids + ids for pair in block.pairs for ids in (pair.rejected_ids,)]
+            if once:
+                whole = [pair.prompt_ids + pair.chosen_ids + pair.rejected_ids for pair in block.pairs]
+            else:
+                whole = [pair.prompt_ids + pair.chosen_ids for pair in block.pairs]
+                whole += [pair.prompt_ids + pair.rejected_ids for pair in block.pairs]
             for ids, row in zip(whole, rows.tolist(), strict=True):
                 assert tuple(row[: len(ids)]) == ids and set(row[len(ids) :]) <= {PAD}
                 seen.append(ids)
@@ -93,26 +98,40 @@ def test_the_model_sees_the_given_ids_and_no_others(
 
     monkeypatch.setattr(DpoBatch, "log_probabilities", record)
     train_dpo(job)
-    given = [example.prompt_ids + example.chosen_ids for example in job.examples]
-    given += [example.prompt_ids + example.rejected_ids for example in job.examples]
+    if once:
+        given = [example.prompt_ids + example.chosen_ids + example.rejected_ids for example in job.examples]
+    else:
+        given = [example.prompt_ids + example.chosen_ids for example in job.examples]
+        given += [example.prompt_ids + example.rejected_ids for example in job.examples]
     # Both epochs, and the reference before them: its third batch has two pairs of the second epoch.
     assert sorted(set(seen)) == sorted(set(given))
-    assert len(seen) == 2 * len(given) + 2 * 9
-    assert sum(ids[-1] == EOS for ids in seen) == len(seen) / 2
+    assert len(seen) == 2 * len(given) + 9 * (1 if once else 2)
+    if not once:
+        assert sum(ids[-1] == EOS for ids in seen) == len(seen) / 2
 
 
-def test_the_loss_counts_completion_tokens_only(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("once", [True, False], ids=["prompts once", "prompts twice"])
+def test_the_loss_counts_completion_tokens_only(
+    once: bool, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dpo, "can_branch", lambda base: once)
     job = make_job(examples=random_examples(2))
     first, second = (job.examples[i] for i in training_order(2, 1, job.seed, "DPO"))
     sides = (first.chosen_ids, second.chosen_ids, first.rejected_ids, second.rejected_ids)
+    in_rows = (
+        [first.chosen_ids, first.rejected_ids, second.chosen_ids, second.rejected_ids] if once else sides
+    )
     read, batches = DpoBatch.log_probabilities, []
     monkeypatch.setattr(
         DpoBatch, "log_probabilities", lambda batch, base: batches.append(batch) or read(batch, base)
     )
     train_dpo(job)
     for batch in batches:
-        assert batch.row.bincount().tolist() == [len(ids) for ids in sides]
-        assert batch.targets.tolist() == [token for ids in sides for token in ids]
+        counts = [len(ids) for ids in sides]
+        assert batch.row.bincount().tolist() == (
+            [counts[0] + counts[2], counts[1] + counts[3]] if once else counts
+        )
+        assert batch.targets.tolist() == [token for ids in in_rows for token in ids]
 
 
 def test_only_the_adapter_is_trained(

@@ -231,7 +231,7 @@ def test_batches_hold_as_many_blocks_as_fit(
     alone, joint = make_jobs("alone"), make_jobs("joint")
     together(alone)
     monkeypatch.setattr(dpo, "_CPU_TOKENS", 1)
-    monkeypatch.setattr(dpo, "_REFERENCE_TOKENS", {"cpu": 100})
+    monkeypatch.setattr(dpo, "REFERENCE_TOKENS", {"cpu": 100})
     together(joint)
     assert_same(joint, alone)
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain
@@ -26,6 +27,7 @@ from transformers import (
 from sparta.chat.renderer import Renderer
 from sparta.chat.sft_examples import sft_examples
 from sparta.chat.template import Message
+from sparta.engines.factory import loads_so_far
 from sparta.engines.tokenizers import load_renderer
 from sparta.errors import SpartaError
 from sparta.recipes.pool import Lora
@@ -34,6 +36,7 @@ from sparta.training.adapter_folder import read_starting_adapter
 from sparta.training.dpo import train_dpo
 from sparta.training.factory import train_expert
 from sparta.training.job import SftExample, SftJob, TrainingJob, usable_rows
+from sparta.training.loading import BaseInMemory
 from sparta.training.packing import keeps_rows_apart, pays
 from sparta.training.runner import training_order
 from sparta.training.sft import make_trainer, train_sft
@@ -45,7 +48,7 @@ UNTAUGHT = SftExample((2, 3, 4), (True, False, False))
 
 def trainer_of(job: SftJob) -> Any:
     adapter = read_starting_adapter(job.model, job.adapter)
-    return make_trainer(job, adapter, job.examples, "cpu", "float32", lambda *_: None)
+    return make_trainer(job, adapter, job.examples, "cpu", "float32", lambda *_: None, BaseInMemory())
 
 
 def losses(out: Path) -> list[float]:
@@ -274,7 +277,7 @@ def test_what_goes_wrong_is_told_in_terms_of_the_recipe(
     with pytest.raises(SpartaError, match=r"output layer .* pool\.lora\.targets"):
         train_sft(replace(job, adapter=head))
 
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(sft, "make_trainer", fail)
@@ -346,3 +349,45 @@ def test_an_expert_learns_from_real_rows(
 def row_of(renderer: Renderer, question: str, answer: str) -> SftExample:
     [row] = sft_examples(renderer, [Message("user", question), Message("assistant", answer)])
     return SftExample(*row)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"gradient_checkpointing": True}, {"packing": True}], ids=["", "checkpointing", "packed"]
+)
+def test_experts_of_one_base_load_it_once_and_come_out_as_they_would_alone(
+    settings: dict[str, Any], make_expert: MakeExpert, member: Member
+) -> None:
+    def jobs(name: str) -> list[SftJob]:
+        return [
+            make_expert(f"{name}-{seed}", settings, seed=seed, examples=random_rows(12, seed))
+            for seed in range(3)
+        ]
+
+    before = loads_so_far().bases
+    with BaseInMemory() as base:
+        for job in jobs("together"):
+            train_expert(job, "hf", base=base)
+        assert loads_so_far().bases - before == 1
+        last = base.of(jobs("other")[0], "cpu", "float32")
+        ids = torch.tensor([[2, 3, 4, 5]])
+        with torch.no_grad():
+            assert torch.equal(last.eval()(ids).logits, member.load_base()(ids).logits), (
+                "the base is as it was"
+            )
+    for alone, together in zip(jobs("alone"), jobs("together"), strict=True):
+        train_expert(alone, "hf")
+        assert same(alone.out, together.out)
+        assert losses(alone.out) == losses(together.out)
+    assert loads_so_far().bases - before == 4
+
+
+def test_an_expert_of_another_base_gets_its_own(
+    make_expert: MakeExpert, member: Member, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(member.base, other)
+    before = loads_so_far().bases
+    with BaseInMemory() as base:
+        for number, folder in enumerate((member.base, other, other)):
+            train_expert(make_expert(str(number), base=str(folder)), "hf", base=base)
+    assert loads_so_far().bases - before == 2

@@ -1,0 +1,275 @@
+"""The account of the GPU memory of one training: what the loop holds at its peak, part by part, from sizes alone.
+
+DPO is our own loop (`sparta.training.dpo`); SFT is TRL's. Counted on CPUs and measured on a GPU (tests/pool/test_memory_account.py).
+"""
+
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from sparta.errors import SpartaError
+from sparta.training.adapter_folder import WEIGHTS
+from sparta.training.dpo_batches import REFERENCE_TOKENS, SCORED_AT_ONCE
+from sparta.training.new_adapter import Shapes, empty_model
+
+GIB = 2**30
+
+_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_SINGLE = 4
+_TILE = (4096, 32768)
+"""Tokens and vocabulary entries of the tile of logits that TRL, which runs the SFT, holds in memory at a time."""
+CONTEXT_GIB = 0.8
+_SLACK = 0.05
+"""Allowance: GiB for CUDA and its libraries (0.7 to 0.8 on an H100), and the share of memory that the allocator cannot use (1 to 5 %)."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """The size of a base. hidden, inner (of the MLP), queries, keys: widths, per token and layer; values are as wide as keys.
+
+    mixture: of experts; its adapters are trained as PEFT puts them on.
+    """
+
+    parameters: int
+    layers: int
+    hidden: int
+    inner: int
+    queries: int
+    keys: int
+    vocabulary: int
+    mixture: bool = False
+
+
+@dataclass(frozen=True)
+class MemoryPart:
+    """One use of memory. how: the arithmetic."""
+
+    what: str
+    bytes: float
+    how: str
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Peak GPU memory of one training job. what: which job. section: of the recipe, with the job's settings. note: for after the total."""
+
+    what: str
+    section: str
+    parts: tuple[MemoryPart, ...]
+    note: str = ""
+
+    @property
+    def gib(self) -> float:
+        return sum(part.bytes for part in self.parts) / GIB
+
+    @property
+    def total(self) -> str:
+        """The job and its total, in one line."""
+        return f"{self.what}: {self.gib:.1f} GiB of GPU memory{self.note}"
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """`total`, then each part with its arithmetic."""
+        width = max(len(part.what) for part in self.parts)
+        return (
+            self.total,
+            *(f"  {part.what:{width}}  {part.bytes / GIB:6.2f}  {part.how}" for part in self.parts),
+        )
+
+
+def describe(base: str, trust_remote_code: bool = False) -> Base:
+    """The size of the model in the folder `base`. Raises SpartaError if its config.json does not give it."""
+    model = empty_model(base, trust_remote_code)
+    config = model.config.get_text_config()
+    try:
+        heads = int(config.num_attention_heads)
+        head = getattr(config, "head_dim", None) or config.hidden_size // heads
+        return Base(
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            layers=int(config.num_hidden_layers),
+            hidden=int(config.hidden_size),
+            inner=_inner(config),
+            queries=heads * head,
+            keys=(getattr(config, "num_key_value_heads", None) or heads) * head,
+            vocabulary=int(config.vocab_size),
+            mixture=getattr(config, "moe_intermediate_size", None) is not None,
+        )
+    except (AttributeError, TypeError) as error:
+        raise SpartaError(
+            f"the config.json of base {base} does not give its shape ({error}): on SLURM, set gpu_memory_gib to null in the profile to skip the "
+            "memory estimate"
+        ) from error
+
+
+def _inner(config: Any) -> int:
+    """MLP width per token; in a mixture of experts, summed over the experts that a token is routed to."""
+    if (expert := getattr(config, "moe_intermediate_size", None)) is not None:
+        shared = getattr(config, "shared_expert_intermediate_size", None) or 0
+        return int(expert * config.num_experts_per_tok + shared)
+    return int(getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
+
+
+def shapes_of(adapter: Path) -> Shapes:
+    """Names and shapes of the tensors of the adapter in the folder `adapter`, from its file's header."""
+    from safetensors import safe_open
+
+    with safe_open(adapter / WEIGHTS, framework="numpy") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+
+
+def of_dpo(
+    what: str,
+    base: Base,
+    adapter: Shapes,
+    pairs: int,
+    length: int,
+    dtype: str,
+    checkpointing: bool,
+    members: int = 1,
+    completion: int | None = None,
+) -> MemoryEstimate:
+    """DPO of `members` members at the same time, each on `pairs` pairs per step of `length` tokens, `completion` of them scored (None: all).
+
+    Both sides are in memory. Each member has its weights in float32, and a copy with gradients in the type of the base. Layers that read the
+    same tensor share one copy of it, and attention has no mask, so keys and values are as wide as they are.
+    """
+    wide, rows = _BYTES[dtype], 2 * pairs * members
+    lora = sum(map(prod, adapter.values()))
+    scored, tile = rows * (length if completion is None else min(completion, length)), SCORED_AT_ONCE
+    states = MemoryPart(
+        "LoRA",
+        members * lora * (4 * _SINGLE + 2 * wide),
+        f"{members} x {lora:,} parameters x (4 x {_SINGLE} + 2 x {wide}) bytes (weights, gradients, two moments of AdamW in float32; weights and "
+        f"gradients in {dtype})",
+    )
+    logits = MemoryPart(
+        "logits",
+        scored * base.vocabulary * 2 * wide + min(scored, tile) * base.vocabulary * 2 * _SINGLE,
+        f"{scored:,} tokens x {base.vocabulary:,} x 2 x {wide} bytes (logits and their gradient), {tile} of them at a time x 2 x {_SINGLE} bytes",
+    )
+    layer = _layer(base, adapter, wide, is_masked=False, has_copies=base.mixture)
+    # Before the first update: batches of the reference, which keep nothing but the layer and the logits at work.
+    read = max(REFERENCE_TOKENS["cuda"], 2 * pairs * length)
+    picked = read * scored // (rows * length)
+    reference = MemoryPart(
+        "reference",
+        max(read * layer.bytes, picked * base.vocabulary * wide + tile * base.vocabulary * 2 * _SINGLE),
+        f"before training, {read:,} tokens at a time: one layer x {layer.bytes:,} bytes, or logits of {picked:,} of them x {base.vocabulary:,} x "
+        f"{wide} bytes",
+    )
+    return _estimate(what, "dpo", base, rows, length, dtype, checkpointing, states, layer, logits, reference)
+
+
+def of_sft(
+    what: str, base: Base, adapter: Shapes, rows: int, length: int, dtype: str, checkpointing: bool
+) -> MemoryEstimate:
+    """SFT on `rows` rows of `length` tokens per step; several have a mask, and every LoRA layer keeps its own copy of what it reads."""
+    wide, tokens = _BYTES[dtype], rows * length
+    lora = sum(map(prod, adapter.values()))
+    tile = min(tokens, _TILE[0]), min(base.vocabulary, _TILE[1])
+    states = MemoryPart(
+        "LoRA",
+        lora * _SINGLE * 4,
+        f"{lora:,} parameters x 4 x {_SINGLE} bytes (weights, gradients, two moments of AdamW; float32)",
+    )
+    logits = MemoryPart(
+        "logits",
+        prod(tile) * wide + tokens * base.hidden * (wide + _SINGLE),
+        f"{tile[0]:,} tokens x {tile[1]:,} of a vocabulary of {base.vocabulary:,} at a time x {wide} bytes, and their inputs: "
+        f"{rows} x {length:,} x {base.hidden:,} x {wide + _SINGLE} bytes",
+    )
+    layer = _layer(base, adapter, wide, is_masked=rows > 1, has_copies=True)
+    return _estimate(what, "pool.sft", base, rows, length, dtype, checkpointing, states, layer, logits)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """Bytes of activations that one layer keeps per token. how: the arithmetic."""
+
+    bytes: int
+    how: str
+
+
+def _estimate(
+    what: str,
+    section: str,
+    base: Base,
+    rows: int,
+    length: int,
+    dtype: str,
+    checkpointing: bool,
+    states: MemoryPart,
+    layer: _Layer,
+    logits: MemoryPart,
+    reference: MemoryPart | None = None,
+) -> MemoryEstimate:
+    wide, tokens = _BYTES[dtype], rows * length
+    said = f"{rows} x {length:,} tokens"
+    if checkpointing:
+        kept = MemoryPart(
+            "activations",
+            tokens * base.layers * base.hidden * wide,
+            f"{said} x {base.layers} layers x {base.hidden:,} x {wide} bytes (gradient checkpointing: each layer's input)",
+        )
+        of_layer = MemoryPart(
+            "one layer",
+            2 * tokens * layer.bytes,
+            f"{said} x 2 x {layer.bytes:,} bytes (one layer recomputed, and its gradients: {layer.how})",
+        )
+    else:
+        kept = MemoryPart(
+            "activations",
+            tokens * base.layers * layer.bytes,
+            f"{said} x {base.layers} layers x {layer.bytes:,} bytes ({layer.how})",
+        )
+        of_layer = MemoryPart(
+            "one layer", tokens * layer.bytes, f"{said} x {layer.bytes:,} bytes (gradients of one layer)"
+        )
+    # Logits are gone when the backward pass reaches the layers.
+    largest, other = sorted((logits, of_layer), key=lambda part: part.bytes, reverse=True)
+    backward = MemoryPart(
+        "backward",
+        largest.bytes,
+        f"{largest.what}: {largest.how}; {other.what}, at another time: {other.bytes / GIB:.2f}",
+    )
+    weights = MemoryPart(
+        "weights", base.parameters * wide, f"{base.parameters:,} parameters x {wide} bytes ({dtype})"
+    )
+    parts = [weights, states, kept, backward]
+    if reference is not None and (more := reference.bytes - kept.bytes - backward.bytes) > 0:
+        parts.append(MemoryPart("reference", more, f"more than these two: {reference.how}"))
+    taken = sum(part.bytes for part in parts)
+    allowance = MemoryPart(
+        "allowance",
+        CONTEXT_GIB * GIB + _SLACK * taken,
+        f"{CONTEXT_GIB:g} GiB for CUDA, {_SLACK:.0%} that the allocator cannot use",
+    )
+    return MemoryEstimate(what, section, (*parts, allowance))
+
+
+def _layer(base: Base, adapter: Shapes, wide: int, is_masked: bool, has_copies: bool) -> _Layer:
+    """What one layer keeps.
+
+    Both norms keep their input in float32; attention keeps queries, keys, values and output; the MLP keeps its gate before and after the
+    activation, and its up projection; LoRA layers keep what they read, and its product with A. Attention's output is kept anyway.
+    is_masked: keys and values are expanded to as many heads as queries. has_copies: of what several LoRA layers read, each keeps its own.
+    """
+    norms = 2 * _SINGLE * base.hidden
+    keys = base.queries if is_masked else base.keys
+    attention = 2 * wide * (base.queries + keys)
+    mlp = 3 * wide * base.inner
+    halves = [(name, shape) for name, shape in adapter.items() if ".lora_A." in name]
+    ranks = sum(shape[0] for _, shape in halves)
+    if has_copies:
+        inputs = sum(shape[1] for _, shape in halves)
+    else:
+        # Linear layers of one module that are equally wide read the same tensor.
+        read = {(name.rpartition(".lora_A.")[0].rpartition(".")[0], shape[1]) for name, shape in halves}
+        inputs = sum(width for _, width in read)
+    lora = wide * (inputs + ranks) // base.layers
+    return _Layer(
+        norms + attention + mlp + lora,
+        f"norms 2 x {_SINGLE} x {base.hidden:,}, attention 2 x {wide} x ({base.queries:,} + {keys:,}), MLP 3 x {wide} x {base.inner:,}, "
+        f"what LoRA reads {lora:,}",
+    )
