@@ -14,6 +14,7 @@ from sparta.commands.programs import (
     recipe,
     scripts,
     status,
+    study,
 )
 from sparta.commands.programs.base import Program
 from sparta.errors import UsageError
@@ -22,7 +23,7 @@ from sparta.store.state_argument import settle_state
 
 PROGRAMS = {
     module.PROGRAM.name: module.PROGRAM
-    for module in (launch, status, evaluate, init_pool, prepare_data, export_pairs, recipe, scripts)
+    for module in (launch, status, evaluate, init_pool, study, prepare_data, export_pairs, recipe, scripts)
 }
 """Every command, by name, in the order of `sparta --help`."""
 

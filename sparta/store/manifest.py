@@ -16,6 +16,7 @@ from sparta.names import quoted
 from sparta.store import files as whole
 from sparta.store.disk import opened, present
 from sparta.store.layout import IterationDir, StateDir
+from sparta.store.pruned import read_pruned
 from sparta.store.records import SCHEMA_VERSION, Response, Row, Trained, TrainedExpert, Vote
 from sparta.store.shards import RowsEntry, ShardReader, rows_digest, shard_files
 
@@ -102,8 +103,11 @@ def verify(
 
     row_types: the row type of each folder of shards, by name, from iteration 1 on; a method may have its own.
 
+    Adapters that were removed on purpose (see sparta/store/pruned.py) may be missing.
+
     Raises SpartaError naming the first file that is missing or was changed, and the remedy. A run without commits is valid.
     """
+    removed = read_pruned(state).files
     last = _last_to_verify(state) if upto is None else upto
     for t in range(last + 1):
         iteration = state.iteration(t)
@@ -117,7 +121,9 @@ def verify(
         if manifest.parent != parent_hash(state, t, recipe_hash):
             _reject(iteration, _broken_chain(state, t))
         for name, entry in manifest.files.items():
-            _verify_file(iteration, name, entry)
+            noted = removed.get(f"{iteration.root.name}/{name}")
+            if noted != entry.sha256 or present(iteration.root / name):
+                _verify_file(iteration, name, entry)
         for name in _adapter_files(iteration):
             if name not in manifest.files:
                 _reject(iteration, f"{iteration.root / name} was added after the commit")

@@ -1,0 +1,192 @@
+"""A study: shown, run, continued, cancelled."""
+
+import json
+import os
+import signal
+from collections.abc import Mapping
+
+import msgspec
+
+from sparta.cluster.gpus import visible_gpus
+from sparta.cluster.slurm.launcher import Slurm
+from sparta.commands.begin import prepare_begin
+from sparta.commands.launch import launch
+from sparta.commands.launch_request import LaunchRequest
+from sparta.commands.study_cell import run_cell
+from sparta.commands.study_driver import StudyDriver, end_cells, jobs_of
+from sparta.commands.study_request import OpenStudy, StudyRequest, opened_study
+from sparta.commands.study_tables import show_plan, show_status
+from sparta.errors import SpartaError
+from sparta.evaluation.derived_pool import derive
+from sparta.names import suggested
+from sparta.recipes.schema import Recipe
+from sparta.screen import Screen
+from sparta.store import files
+from sparta.store.disk import present
+from sparta.store.lock import RunLock, holder
+from sparta.studies.estimate import disk_of_pool, estimate_of, launcher_of, limit_of
+from sparta.studies.grid import Grid
+from sparta.studies.layout import StudyDir
+from sparta.studies.manifest import StudyManifest, freeze, manifest_of, process_of
+
+EXIT_DONE, EXIT_FAILED, EXIT_IN_PROGRESS = 0, 1, 3
+
+
+def carry_out(request: StudyRequest, screen: Screen) -> int:
+    """Do what is requested of a study. Returns the exit status. Raises SpartaError; finished work stays on disk."""
+    if request.cell is not None:
+        run_cell(request, screen)
+        return EXIT_DONE
+    opened = opened_study(request)
+    if request.cancel:
+        _cancel(opened, screen)
+        return EXIT_DONE
+    if request.status:
+        return _show_status(opened, request, screen)
+    if request.dry_run:
+        return _show_dry_run(opened, request, screen)
+    return _drive(opened, request, screen)
+
+
+def _drive(opened: OpenStudy, request: StudyRequest, screen: Screen) -> int:
+    """Run every cell that is not done."""
+    # A stop request from a person or from SLURM: the same as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    place, grid, where = opened.place, opened.grid, request.where
+    RunLock(place.lock, screen.say).refuse_if_held()
+    launcher = launcher_of(grid.cells[0].recipe, where, place, grid.cells[0].name)
+    limit = limit_of(grid.study.limit, launcher, os.cpu_count() or 1)
+    gpus = () if isinstance(launcher, Slurm) else visible_gpus()
+    if gpus and limit > len(gpus):
+        raise SpartaError(
+            f"study {grid.study.name}: limit is {limit}, and this machine has {len(gpus)} GPUs: lower it, or leave it out for all of them"
+        )
+    with RunLock(place.lock, screen.say) as lock:
+        freeze(place, grid, opened.text)
+        driver = StudyDriver(place, grid, where, limit, gpus, screen, lock.check)
+        screen.say(
+            f"study {grid.study.name}: {len(grid.cells)} cells in {place.root}, {launcher.where}, limit {limit}"
+        )
+        driver.drive()
+        manifest = manifest_of(place, grid)
+    return _ended(manifest, place, screen)
+
+
+def _ended(manifest: StudyManifest, place: StudyDir, screen: Screen) -> int:
+    """Say how the study ended. Returns the exit status."""
+    failed = [cell.name for cell in manifest.cells if cell.state == "failed"]
+    screen.say(f"{len(manifest.cells) - len(failed)} of {len(manifest.cells)} cells are done")
+    if failed:
+        shown = ", ".join(failed[:3]) + f" and {len(failed) - 3} more" * (len(failed) > 3)
+        raise SpartaError(
+            f"{len(failed)} of {len(manifest.cells)} cells failed ({shown}): {suggested('study', place.root, '--status')} says why; the same command "
+            "tries them again"
+        )
+    return EXIT_DONE
+
+
+def status_of_study(opened: OpenStudy) -> tuple[StudyManifest, dict[str, str]]:
+    """Where a study stands, and how far the run of each of its cells is."""
+    manifest = manifest_of(opened.place, opened.grid)
+    recipes = {cell.name: cell.recipe.iterations for cell in opened.grid.cells}
+    progress = {}
+    for name, planned in recipes.items():
+        state = opened.place.cell(name)
+        if present(state.run_json):
+            progress[name] = f"{max(state.last_committed() or 0, 0)} of {planned} iterations"
+    return manifest, progress
+
+
+def exit_status(manifest: StudyManifest, driven: bool) -> int:
+    """0: all cells are done; 1: one failed, and nobody drives the study; 3: in progress, or stopped before its end."""
+    states = {cell.state for cell in manifest.cells}
+    if states == {"done"}:
+        return EXIT_DONE
+    return EXIT_FAILED if "failed" in states and not driven else EXIT_IN_PROGRESS
+
+
+def _show_status(opened: OpenStudy, request: StudyRequest, screen: Screen) -> int:
+    manifest, progress = status_of_study(opened)
+    now = holder(opened.place.lock)
+    driver = str(now.claim) if now is not None and now.alive else None
+    code = exit_status(manifest, driver is not None)
+    if request.json:
+        fields = {**msgspec.to_builtins(manifest), "progress": progress, "driver": driver, "exit_code": code}
+        print(json.dumps(fields, indent=2))
+        return code
+    show_status(screen.console, manifest, progress)
+    screen.say(f"driver: {driver}" if driver else "nobody drives it" if code else "")
+    return code
+
+
+def _show_dry_run(opened: OpenStudy, request: StudyRequest, screen: Screen) -> int:
+    """Print the plan and what stands in the way of cells. Writes nothing."""
+    place, grid, where = opened.place, opened.grid, request.where
+    first = grid.cells[0]
+    launcher = launcher_of(first.recipe, where, place, first.name)
+    limit = limit_of(grid.study.limit, launcher, os.cpu_count() or 1)
+    estimates = {cell.name: estimate_of(cell, place, where, grid.study.keep) for cell in grid.cells}
+    problems = _problems(grid, place)
+    jobs_of(grid, place, where)
+    show_plan(
+        screen.console,
+        grid,
+        estimates,
+        [disk_of_pool(pool) for pool in grid.pools],
+        launcher.where,
+        limit,
+        problems,
+    )
+    if problems:
+        raise SpartaError(
+            f"dry run: {len(problems)} of {len(grid.cells)} cells could not begin now, as said above; nothing was started"
+        )
+    screen.say("Dry run: every cell passed all checks; nothing was started.")
+    return EXIT_DONE
+
+
+def _problems(grid: Grid, place: StudyDir) -> Mapping[str, str]:
+    """By cell, why its run could not begin now. Each pool, data set and method is checked once."""
+    found, checked = dict[str, str](), dict[str, str]()
+    for cell in grid.cells:
+        recipe = _checkable(cell.recipe)
+        key = recipe.model_copy(update={"name": "", "seed": 0}).model_dump_json()
+        if key not in checked:
+            checked[key] = _problem(recipe, cell.name, place)
+        if checked[key]:
+            found[cell.name] = checked[key]
+    return found
+
+
+def _problem(recipe: Recipe, name: str, place: StudyDir) -> str:
+    if present(place.cell(name).run_json):
+        return ""
+    try:
+        prepare_begin(place.cell(name), recipe)
+    except SpartaError as error:
+        return str(error)
+    return ""
+
+
+def _checkable(recipe: Recipe) -> Recipe:
+    """`recipe` with the first members instead of those that scores will choose."""
+    return derive(recipe, [model.name for model in recipe.pool.models])
+
+
+def _cancel(opened: OpenStudy, screen: Screen) -> None:
+    """End the driver, the running cells and their tasks; finished work stays."""
+    place, grid = opened.place, opened.grid
+    now = holder(place.lock)
+    names = [*(pool.name for pool in grid.pools), *(cell.name for cell in grid.cells)]
+    if now is not None and now.alive:
+        raise SpartaError(
+            f"{place.root} is being driven by {now.claim}: stop it there (Ctrl-C, kill {now.claim.pid}, or scancel of its job), which stops its cells "
+            "too; then --cancel ends what is left in the queue"
+        )
+    running = [found for name in names if (found := process_of(place, name)) is not None]
+    end_cells(running)
+    screen.say(f"{len(running)} running cells were asked to stop.")
+    for name in names:
+        if process_of(place, name) is None and present(place.cell(name).run_json):
+            launch(LaunchRequest(state=place.cell(name).root, cancel=True), screen)
+    files.remove(place.root / "running")
