@@ -4,6 +4,8 @@ import json
 import os
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
+from enum import IntEnum
 
 import msgspec
 
@@ -15,7 +17,7 @@ from sparta.commands.launch_request import LaunchRequest
 from sparta.commands.study_cell import run_cell
 from sparta.commands.study_driver import StudyDriver, end_cells, jobs_of
 from sparta.commands.study_request import OpenStudy, StudyRequest, opened_study
-from sparta.commands.study_tables import show_plan, show_status
+from sparta.commands.study_tables import show_plan, show_status, show_table
 from sparta.errors import SpartaError
 from sparta.evaluation.derived_pool import derive
 from sparta.names import suggested
@@ -24,31 +26,40 @@ from sparta.screen import Screen
 from sparta.store import files
 from sparta.store.disk import present
 from sparta.store.lock import RunLock, holder
+from sparta.studies.comparison import table_of
 from sparta.studies.estimate import disk_of_pool, estimate_of, launcher_of, limit_of
 from sparta.studies.grid import Grid
 from sparta.studies.layout import StudyDir
 from sparta.studies.manifest import StudyManifest, freeze, manifest_of, process_of
 
-EXIT_DONE, EXIT_FAILED, EXIT_IN_PROGRESS = 0, 1, 3
+
+class ExitStatus(IntEnum):
+    """How the command ends. IN_PROGRESS also stands for a study that stopped before its end."""
+
+    DONE = 0
+    FAILED = 1
+    IN_PROGRESS = 3
 
 
-def carry_out(request: StudyRequest, screen: Screen) -> int:
-    """Do what is requested of a study. Returns the exit status. Raises SpartaError; finished work stays on disk."""
+def carry_out(request: StudyRequest, screen: Screen) -> ExitStatus:
+    """Do what is requested of a study. Raises SpartaError; finished work stays on disk."""
     if request.cell is not None:
         run_cell(request, screen)
-        return EXIT_DONE
+        return ExitStatus.DONE
     opened = opened_study(request)
     if request.cancel:
         _cancel(opened, screen)
-        return EXIT_DONE
+        return ExitStatus.DONE
     if request.status:
         return _show_status(opened, request, screen)
+    if request.table:
+        return _show_table(opened, request, screen)
     if request.dry_run:
         return _show_dry_run(opened, request, screen)
     return _drive(opened, request, screen)
 
 
-def _drive(opened: OpenStudy, request: StudyRequest, screen: Screen) -> int:
+def _drive(opened: OpenStudy, request: StudyRequest, screen: Screen) -> ExitStatus:
     """Run every cell that is not done."""
     # A stop request from a person or from SLURM: the same as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -69,11 +80,14 @@ def _drive(opened: OpenStudy, request: StudyRequest, screen: Screen) -> int:
         )
         driver.drive()
         manifest = manifest_of(place, grid)
+        table = table_of(place, grid, manifest)
+        files.write_json(place.table, table)
+    show_table(screen.console, table)
     return _ended(manifest, place, screen)
 
 
-def _ended(manifest: StudyManifest, place: StudyDir, screen: Screen) -> int:
-    """Say how the study ended. Returns the exit status."""
+def _ended(manifest: StudyManifest, place: StudyDir, screen: Screen) -> ExitStatus:
+    """Say how the study ended. Raises SpartaError where a cell failed."""
     failed = [cell.name for cell in manifest.cells if cell.state == "failed"]
     screen.say(f"{len(manifest.cells) - len(failed)} of {len(manifest.cells)} cells are done")
     if failed:
@@ -82,7 +96,7 @@ def _ended(manifest: StudyManifest, place: StudyDir, screen: Screen) -> int:
             f"{len(failed)} of {len(manifest.cells)} cells failed ({shown}): {suggested('study', place.root, '--status')} says why; the same command "
             "tries them again"
         )
-    return EXIT_DONE
+    return ExitStatus.DONE
 
 
 def status_of_study(opened: OpenStudy) -> tuple[StudyManifest, dict[str, str]]:
@@ -97,21 +111,26 @@ def status_of_study(opened: OpenStudy) -> tuple[StudyManifest, dict[str, str]]:
     return manifest, progress
 
 
-def exit_status(manifest: StudyManifest, driven: bool) -> int:
-    """0: all cells are done; 1: one failed, and nobody drives the study; 3: in progress, or stopped before its end."""
+def exit_status(manifest: StudyManifest, driven: bool) -> ExitStatus:
+    """FAILED: a cell failed, and nobody drives the study."""
     states = {cell.state for cell in manifest.cells}
     if states == {"done"}:
-        return EXIT_DONE
-    return EXIT_FAILED if "failed" in states and not driven else EXIT_IN_PROGRESS
+        return ExitStatus.DONE
+    return ExitStatus.FAILED if "failed" in states and not driven else ExitStatus.IN_PROGRESS
 
 
-def _show_status(opened: OpenStudy, request: StudyRequest, screen: Screen) -> int:
+def _show_status(opened: OpenStudy, request: StudyRequest, screen: Screen) -> ExitStatus:
     manifest, progress = status_of_study(opened)
     now = holder(opened.place.lock)
     driver = str(now.claim) if now is not None and now.alive else None
     code = exit_status(manifest, driver is not None)
     if request.json:
-        fields = {**msgspec.to_builtins(manifest), "progress": progress, "driver": driver, "exit_code": code}
+        fields = {
+            **msgspec.to_builtins(manifest),
+            "progress": progress,
+            "driver": driver,
+            "exit_code": int(code),
+        }
         print(json.dumps(fields, indent=2))
         return code
     show_status(screen.console, manifest, progress)
@@ -119,13 +138,31 @@ def _show_status(opened: OpenStudy, request: StudyRequest, screen: Screen) -> in
     return code
 
 
-def _show_dry_run(opened: OpenStudy, request: StudyRequest, screen: Screen) -> int:
+def _show_table(opened: OpenStudy, request: StudyRequest, screen: Screen) -> ExitStatus:
+    """Print the comparison of the cells that are done. Writes nothing."""
+    manifest = manifest_of(opened.place, opened.grid)
+    table = table_of(opened.place, opened.grid, manifest)
+    if request.json:
+        print(json.dumps(msgspec.to_builtins(table), indent=2))
+    else:
+        show_table(screen.console, table)
+    return ExitStatus.IN_PROGRESS if table.missing else ExitStatus.DONE
+
+
+def _show_dry_run(opened: OpenStudy, request: StudyRequest, screen: Screen) -> ExitStatus:
     """Print the plan and what stands in the way of cells. Writes nothing."""
     place, grid, where = opened.place, opened.grid, request.where
     first = grid.cells[0]
     launcher = launcher_of(first.recipe, where, place, first.name)
     limit = limit_of(grid.study.limit, launcher, os.cpu_count() or 1)
-    estimates = {cell.name: estimate_of(cell, place, where, grid.study.keep) for cell in grid.cells}
+    alone = {cell.name: estimate_of(cell, place, where, grid.study.keep) for cell in grid.cells}
+    # Equal tokens take about as long as those of the cell that they are equal to.
+    estimates = {
+        cell.name: replace(alone[cell.name], gpu_seconds=alone[cell.needs[0]].gpu_seconds)
+        if cell.needs and cell.recipe.baseline.budget is not None
+        else alone[cell.name]
+        for cell in grid.cells
+    }
     problems = _problems(grid, place)
     jobs_of(grid, place, where)
     show_plan(
@@ -142,7 +179,7 @@ def _show_dry_run(opened: OpenStudy, request: StudyRequest, screen: Screen) -> i
             f"dry run: {len(problems)} of {len(grid.cells)} cells could not begin now, as said above; nothing was started"
         )
     screen.say("Dry run: every cell passed all checks; nothing was started.")
-    return EXIT_DONE
+    return ExitStatus.DONE
 
 
 def _problems(grid: Grid, place: StudyDir) -> Mapping[str, str]:

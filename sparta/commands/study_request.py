@@ -27,6 +27,7 @@ class StudyRequest:
     limit: int | None = None
     dry_run: bool = False
     status: bool = False
+    table: bool = False
     json: bool = False
     cancel: bool = False
     cell: str | None = None

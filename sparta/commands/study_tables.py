@@ -1,12 +1,15 @@
 """What a study prints: its plan with GPU-hours and disk, and where its cells stand."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from sparta.evaluation.tables import in_figures
 from sparta.screen import duration
+from sparta.studies.comparison import ConfigurationScore, StudyTable
 from sparta.studies.estimate import CellEstimate
 from sparta.studies.grid import Grid
 from sparta.studies.manifest import CellEntry, StudyManifest
@@ -116,6 +119,64 @@ def show_status(console: Console, manifest: StudyManifest, progress: Mapping[str
 
 def _failed(entries: Iterable[CellEntry]) -> list[CellEntry]:
     return [entry for entry in entries if entry.state == "failed"]
+
+
+def show_table(console: Console, table: StudyTable) -> None:
+    """Print the scores of every configuration, compared with the reference level."""
+    axis, level = table.reference
+    if not table.rows:
+        console.print("no cell has a score yet", markup=False)
+        return
+    named = {(row.task, row.metric, row.split) for row in table.rows}
+    what = "" if len(named) > 1 else ": {} {} ({})".format(*next(iter(named)))
+    title = f"study {table.study}{what}; differences to {axis} {level}"
+    shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for heading in ("configuration", *(["task"] if not what else [])):
+        shown.add_column(heading)
+    for heading in ("seeds", "score", "initial", "difference", "95 %", "p", "tokens", "time"):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    for row in table.rows:
+        name = " ".join(row.levels.values()) or "all"
+        about = "" if row.spread is None else f" ± {in_figures(row.spread, row.top)}"
+        shown.add_row(
+            f"{name} *" if row.sees_gold else name,
+            *([f"{row.task} {row.metric}" + " (validation)" * (row.split != "test")] if not what else []),
+            str(len(row.seeds)),
+            f"{in_figures(row.mean, row.top)}{about}",
+            in_figures(fmean(row.initial), row.top),
+            *_difference(row),
+            f"{row.tokens:,.0f}",
+            duration(row.gpu_seconds) if row.gpu_seconds else f"({duration(row.task_seconds)})",
+        )
+    console.print(shown)
+    notes = [
+        "score: of the model chosen on validation, mean over seeds ± their standard deviation; initial: of the best initial model",
+        "difference: over common seeds, paired by item; p: Holm's, for all comparisons of this table; tokens, time (of GPUs): mean per cell, without scoring",
+        *(
+            ["* learns from gold answers, or from a grader that knows them"]
+            if any(row.sees_gold for row in table.rows)
+            else []
+        ),
+        *(
+            ["time in brackets: of tasks, which had no GPU"]
+            if any(not row.gpu_seconds for row in table.rows)
+            else []
+        ),
+        *([f"without a score yet: {', '.join(table.missing)}"] if table.missing else []),
+    ]
+    for note in notes:
+        console.print(note, markup=False)
+
+
+def _difference(row: ConfigurationScore) -> tuple[str, str, str]:
+    found = row.difference
+    if found is None:
+        return "", "", ""
+    low, middle, high = (
+        f"{'+' if value >= 0 else '-'}{in_figures(abs(value), row.top)}"
+        for value in (found.low, found.difference, found.high)
+    )
+    return middle, f"{low} {high}", f"{found.p_holm:.3f}"
 
 
 def hours(seconds: float) -> str:

@@ -30,7 +30,12 @@ def _add_options(parser: ArgumentParser) -> None:
         help="show the cells, their GPU-hours and disk, and what stands in their way; start nothing",
     )
     parser.add_argument("--status", action="store_true", help="show where every cell stands, and exit")
-    parser.add_argument("--json", action="store_true", help="with --status: print one JSON object")
+    parser.add_argument(
+        "--table",
+        action="store_true",
+        help="show the scores of the cells that are done, compared over seeds, and exit",
+    )
+    parser.add_argument("--json", action="store_true", help="with --status or --table: print one JSON object")
     parser.add_argument(
         "--cancel",
         action="store_true",
@@ -54,8 +59,8 @@ def _run(args: Namespace) -> int:
     request = StudyRequest(**vars(args))
     again = suggested("study", request.study, *(("--state", request.state) if request.state else ()))
     with exit_on_error(lambda: f"continue with\n  {again}", request.state):
-        return carry_out(request, Screen())
-    return 1
+        status = carry_out(request, Screen())
+    return int(status)
 
 
 PROGRAM = Program(
