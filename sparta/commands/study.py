@@ -6,20 +6,24 @@ import signal
 from collections.abc import Mapping
 from dataclasses import replace
 from enum import IntEnum
+from pathlib import Path
 
 import msgspec
 
 from sparta.cluster.gpus import visible_gpus
 from sparta.cluster.slurm.launcher import Slurm
 from sparta.commands.begin import prepare_begin
+from sparta.commands.cancel import end_drivers
 from sparta.commands.launch import launch
 from sparta.commands.launch_request import LaunchRequest
 from sparta.commands.study_cell import run_cell
+from sparta.commands.study_detach import detach
 from sparta.commands.study_driver import StudyDriver, end_cells, jobs_of
 from sparta.commands.study_request import OpenStudy, StudyRequest, opened_study
 from sparta.commands.study_tables import show_plan, show_status, show_table
 from sparta.errors import SpartaError
-from sparta.evaluation.derived_pool import derive
+from sparta.evaluation.derived_pool import derive, resolved
+from sparta.methods.budget import budgeted
 from sparta.names import suggested
 from sparta.recipes.schema import Recipe
 from sparta.screen import Screen
@@ -56,6 +60,9 @@ def carry_out(request: StudyRequest, screen: Screen) -> ExitStatus:
         return _show_table(opened, request, screen)
     if request.dry_run:
         return _show_dry_run(opened, request, screen)
+    if request.detach:
+        detach(opened, request, screen)
+        return ExitStatus.DONE
     return _drive(opened, request, screen)
 
 
@@ -186,10 +193,9 @@ def _problems(grid: Grid, place: StudyDir) -> Mapping[str, str]:
     """By cell, why its run could not begin now. Each pool, data set and method is checked once."""
     found, checked = dict[str, str](), dict[str, str]()
     for cell in grid.cells:
-        recipe = _checkable(cell.recipe)
-        key = recipe.model_copy(update={"name": "", "seed": 0}).model_dump_json()
+        key = cell.recipe.model_copy(update={"name": "", "seed": 0}).model_dump_json()
         if key not in checked:
-            checked[key] = _problem(recipe, cell.name, place)
+            checked[key] = _problem(cell.recipe, cell.name, place)
         if checked[key]:
             found[cell.name] = checked[key]
     return found
@@ -199,26 +205,37 @@ def _problem(recipe: Recipe, name: str, place: StudyDir) -> str:
     if present(place.cell(name).run_json):
         return ""
     try:
-        prepare_begin(place.cell(name), recipe)
+        prepare_begin(place.cell(name), _settled(recipe, place))
     except SpartaError as error:
         return str(error)
     return ""
 
 
-def _checkable(recipe: Recipe) -> Recipe:
-    """`recipe` with the first members instead of those that scores will choose."""
-    return derive(recipe, [model.name for model in recipe.pool.models])
+def _settled(recipe: Recipe, place: StudyDir) -> Recipe:
+    """`recipe` with what it takes from runs outside the study; for what it will take from inside, the first members and the recipe's own prompts."""
+    derived, budget = recipe.pool.derived, recipe.baseline.budget
+    if derived is not None and derived.scores is not None and not _is_inside(derived.scores, place):
+        recipe = resolved(recipe)
+    recipe = derive(recipe, [model.name for model in recipe.pool.models])
+    if budget is None or not _is_inside(budget.like, place):
+        return budgeted(recipe)
+    return recipe.model_copy(update={"baseline": recipe.baseline.model_copy(update={"budget": None})})
+
+
+def _is_inside(path: str, place: StudyDir) -> bool:
+    return Path(path).is_relative_to(place.root)
 
 
 def _cancel(opened: OpenStudy, screen: Screen) -> None:
     """End the driver, the running cells and their tasks; finished work stays."""
     place, grid = opened.place, opened.grid
+    end_drivers(place.lock, screen.say)
     now = holder(place.lock)
     names = [*(pool.name for pool in grid.pools), *(cell.name for cell in grid.cells)]
     if now is not None and now.alive:
         raise SpartaError(
-            f"{place.root} is being driven by {now.claim}: stop it there (Ctrl-C, kill {now.claim.pid}, or scancel of its job), which stops its cells "
-            "too; then --cancel ends what is left in the queue"
+            f"{place.root} is being driven by {now.claim}: stop it there (Ctrl-C, or kill {now.claim.pid}), which stops its cells too; then "
+            "--cancel ends what is left in the queue"
         )
     running = [found for name in names if (found := process_of(place, name)) is not None]
     end_cells(running)

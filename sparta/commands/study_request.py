@@ -30,6 +30,7 @@ class StudyRequest:
     table: bool = False
     json: bool = False
     cancel: bool = False
+    detach: bool = False
     cell: str | None = None
     share: int = 1
 

@@ -42,6 +42,9 @@ def _add_options(parser: ArgumentParser) -> None:
         help="stop the cells of a study that nobody drives, and their tasks and jobs",
     )
     parser.add_argument(
+        "--detach", action="store_true", help="submit the study's driver to SLURM as a small job, and exit"
+    )
+    parser.add_argument(
         "--cell",
         metavar="NAME",
         help="run this cell alone, in this process, as the study's driver does; STUDY is a folder",
