@@ -32,7 +32,7 @@ from sparta.store.disk import present
 from sparta.store.lock import RunLock, holder
 from sparta.studies.comparison import table_of
 from sparta.studies.estimate import disk_of_pool, estimate_of, launcher_of, limit_of
-from sparta.studies.grid import Grid
+from sparta.studies.grid import Cell, Grid
 from sparta.studies.layout import StudyDir
 from sparta.studies.manifest import StudyManifest, freeze, manifest_of, process_of
 
@@ -195,7 +195,7 @@ def _problems(grid: Grid, place: StudyDir) -> Mapping[str, str]:
     for cell in grid.cells:
         key = cell.recipe.model_copy(update={"name": "", "seed": 0}).model_dump_json()
         if key not in checked:
-            checked[key] = _problem(cell.recipe, cell.name, place)
+            checked[key] = _problem(_with_members(cell, grid, place), cell.name, place)
         if checked[key]:
             found[cell.name] = checked[key]
     return found
@@ -209,6 +209,17 @@ def _problem(recipe: Recipe, name: str, place: StudyDir) -> str:
     except SpartaError as error:
         return str(error)
     return ""
+
+
+def _with_members(cell: Cell, grid: Grid, place: StudyDir) -> Recipe:
+    """The recipe of `cell`, with the data of experts that the run of its initial pool has not trained yet."""
+    made = [Path(model.adapter) for model in cell.recipe.pool.models if model.adapter is not None]
+    if all(path.exists() or not path.is_relative_to(place.root) for path in made):
+        return cell.recipe
+    [pool] = (pool.recipe.pool for pool in grid.pools if pool.name == cell.pool)
+    return cell.recipe.model_copy(
+        update={"pool": pool.model_copy(update={"derived": cell.recipe.pool.derived})}
+    )
 
 
 def _settled(recipe: Recipe, place: StudyDir) -> Recipe:

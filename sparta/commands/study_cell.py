@@ -2,11 +2,14 @@
 
 import json
 import os
+import time
 import traceback
 from contextlib import suppress
 from pathlib import Path
 
 from sparta.cluster.gpus import visible_gpus
+from sparta.cluster.slurm.detached import live_jobs
+from sparta.cluster.slurm.job_ids import noted_jobs
 from sparta.commands.evaluate import score
 from sparta.commands.evaluate_request import EvaluateRequest
 from sparta.commands.launch import launch
@@ -40,6 +43,9 @@ from sparta.studies.manifest import (
 )
 from sparta.studies.study_file import Study, load_study
 from sparta.training.adapter_folder import WEIGHTS
+
+SECONDS_TO_END = 120.0
+"""How long tasks that have written their results may take to end."""
 
 
 def run_cell(request: StudyRequest, screen: Screen) -> None:
@@ -101,6 +107,7 @@ class _Cell:
         if self._recipe.scored_on:
             self._score()
         run = Run.open(self._state)
+        _wait_for_ends(run)
         choices = {name: scored.choices for name, scored in read_summary(self._state).tasks.items()}
         if self._study.keep != "all" and not self._is_pool:
             self._prune(run, [choice for several in choices.values() for choice in several])
@@ -184,6 +191,15 @@ class _Cell:
             )
         if removed:
             self._screen.say(f"{removed:,} bytes of adapters removed (keep: {self._study.keep})")
+
+
+def _wait_for_ends(run: Run) -> None:
+    """Wait until SLURM has ended the run's last tasks: their GPUs go to another cell. Only for a while, as an ending job may hang."""
+    if not noted_jobs(run):
+        return
+    deadline = time.monotonic() + SECONDS_TO_END
+    while live_jobs(run) and time.monotonic() < deadline:
+        time.sleep(1.0)
 
 
 def _weights(state: StateDir, t: int) -> list[Path]:

@@ -57,7 +57,7 @@ def show_plan(
         "initial pools": f"{len(grid.pools)}, each made and scored once"
         if grid.pools
         else "each cell makes its own",
-        "GPU-hours": f"about {hours(total)}, without scoring: {duration(total / limit)} if the limit is always used (assumed rates, see cluster.assumed)",
+        "GPU-hours": f"about {hours(total)}, without scoring and without training experts: {duration(total / limit)} if the limit is always used (assumed rates, see cluster.assumed)",
         "disk": f"{in_bytes(known)} of adapters with keep: {grid.study.keep}"
         if known is not None
         else "not known before the models are here (init_pool --fetch)",

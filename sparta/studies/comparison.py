@@ -14,7 +14,7 @@ from sparta.evaluation.across_seeds import difference_over_seeds, holm, spread
 from sparta.evaluation.items import items_of
 from sparta.evaluation.scores import scores
 from sparta.evaluation.selection import ALL, INITIAL
-from sparta.evaluation.summary import CheckpointChoice
+from sparta.evaluation.summary import CheckpointChoice, Scale, read_summary
 from sparta.methods.base import Method
 from sparta.methods.registry import method_of
 from sparta.recipes.schema import Recipe
@@ -82,12 +82,13 @@ class StudyTable(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class _Scored:
-    """One cell on one task. values: of the chosen checkpoint, by item."""
+    """One cell on one task. metric: the task's first one. values: of the chosen checkpoint, by item."""
 
     entry: CellEntry
     run: Run
     seed: str
     choice: CheckpointChoice
+    metric: Scale
     initial: float
     score: float
     split: Split
@@ -134,33 +135,31 @@ def _config(levels: Mapping[str, str]) -> _Config:
 def _scored(place: StudyDir, entry: CellEntry) -> dict[str, _Scored]:
     """The scores of a cell by task; nothing of a task without a choice."""
     run, found = Run.open(place.cell(entry.name)), {}
+    known = read_summary(run.state).tasks
     for task, choices in (entry.result.choices if entry.result else {}).items():
         by_kind = {choice.what: choice for choice in choices}
-        chosen = by_kind.get(ALL)
-        if chosen is None:
+        chosen, metric = by_kind.get(ALL), known[task].metrics[0]
+        score = None if chosen is None else _value(chosen, metric)
+        if chosen is None or score is None:
             continue
         split: Split = "test" if chosen.test else "validation"
-        metric = chosen.by.name if not chosen.test else next(iter(chosen.test))
-        values = scores(run, split, task, metric, (chosen.checkpoint,))[chosen.checkpoint].values
-        score = _value(chosen, metric)
-        if score is None:
-            continue
         initial = _value(by_kind[INITIAL], metric) if INITIAL in by_kind else None
         found[task] = _Scored(
-            entry,
-            run,
-            entry.levels.get(SEED, ""),
-            chosen,
-            score if initial is None else initial,
-            score,
-            split,
-            values,
+            entry=entry,
+            run=run,
+            seed=entry.levels.get(SEED, ""),
+            choice=chosen,
+            metric=metric,
+            initial=score if initial is None else initial,
+            score=score,
+            split=split,
+            values=scores(run, split, task, metric.name, (chosen.checkpoint,))[chosen.checkpoint].values,
         )
     return found
 
 
-def _value(choice: CheckpointChoice, metric: str) -> float | None:
-    return choice.test[metric].mean if choice.test else choice.validation
+def _value(choice: CheckpointChoice, metric: Scale) -> float | None:
+    return choice.test[metric.name].mean if choice.test else choice.validation
 
 
 def _row(
@@ -171,7 +170,6 @@ def _row(
 ) -> ConfigurationScore:
     config, task = key
     first = scored[0]
-    metric = next(iter(first.choice.test)) if first.choice.test else first.choice.by.name
     results = [each.entry.result for each in scored if each.entry.result is not None]
     return ConfigurationScore(
         levels=dict(config),
@@ -179,8 +177,8 @@ def _row(
         budget=first.entry.budget,
         sees_gold=sees_gold(cells[first.entry.name].recipe),
         task=task,
-        metric=metric,
-        top=first.choice.by.top,
+        metric=first.metric.name,
+        top=first.metric.top,
         split=first.split,
         seeds=[each.seed for each in scored],
         scores=[each.score for each in scored],

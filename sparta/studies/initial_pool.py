@@ -44,12 +44,17 @@ def pool_of(recipe: Recipe) -> InitialPool:
             **({} if alone else {"method": "sparta", "baseline": Baseline()}),
         }
     )
+    data = made.data.model_dump(mode="json")
+    if made.data.task is not None:
+        # Prepared splits never overlap, so it does not matter which task the cell is trained on, only on which it is scored.
+        del data["task"], data["size"]
     depends: dict[str, Any] = {
         "pool": identity_of(made.pool),
         "seed": made.seed,
         "chat": made.chat.model_dump(mode="json"),
         "engine": identity_of(made.engine),
-        "data": made.data.model_dump(mode="json"),
+        "data": data,
+        "scored_on": made.scored_on,
         "evaluation": made.evaluation.model_dump(mode="json"),
         "method": made.method if alone else "",
     }

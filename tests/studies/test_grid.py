@@ -37,6 +37,20 @@ def test_the_ablations_are_those_of_the_paper(tmp_path: Path) -> None:
     assert {cell.recipe.data.task for cell in grid.cells} == {"alpaca", "com2", "medqa", "gsm8k"}
 
 
+def test_one_initial_pool_serves_all_that_are_scored_on_the_same_tasks(tmp_path: Path) -> None:
+    found = {}
+    for name in ("table1", "table7"):
+        path = find_study(name)
+        found[name] = expanded(load_study(path), path, StudyDir(tmp_path))
+    assert (len(found["table1"].pools), len(found["table7"].pools)) == (12, 1)
+    ranked_on = {
+        cell.levels["trained_on"]: cell.recipe.pool.derived.task
+        for cell in found["table7"].cells
+        if cell.recipe.pool.derived is not None
+    }
+    assert ranked_on == {"easy": "math_easy", "medium": "math_medium", "hard": "math_hard"}
+
+
 def test_cells_are_named_by_their_levels_in_the_order_of_the_axes(tmp_path: Path) -> None:
     axes = {"match.alpha": [0.0, 0.6], "reputation.frozen": [True], "seed": [0, 12]}
     grid = grid_of(write_study(tmp_path, axes))
@@ -110,6 +124,23 @@ def test_cells_that_agree_on_their_initial_pool_share_its_run(tmp_path: Path) ->
     [derived] = {cell.recipe.pool.derived for cell in grid.cells if cell.name == "self-short-seed0"}
     assert derived is not None and derived.scores is not None
     assert Path(derived.scores).name == grid.cells[0].pool
+
+
+def test_experts_are_trained_in_the_run_of_the_initial_pool(tmp_path: Path) -> None:
+    (tmp_path / "chats.jsonl").write_text(
+        '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
+    )
+    models = [{"name": f"m{n}", "sft": {"data": "chats.jsonl"}} for n in range(3)]
+    recipe = {"pool": {"base": "none", "models": models}}
+    grid = grid_of(write_study(tmp_path, {"match.alpha": [0.0, 1.0]}, recipe=recipe))
+    [pool] = grid.pools
+    assert [model.sft is not None for model in pool.recipe.pool.models] == [True] * 3
+    adapters = tmp_path / "study" / "pools" / pool.name / "iter_00" / "adapters"
+    for cell in grid.cells:
+        assert [model.adapter for model in cell.recipe.pool.models] == [
+            str(adapters / f"m{n}") for n in range(3)
+        ]
+        assert cell.pool == pool.name and not cell.recipe.pool.experts
 
 
 def test_new_adapters_depend_on_the_seed_so_their_pools_do(tmp_path: Path) -> None:
