@@ -13,9 +13,7 @@ import msgspec
 from sparta.cluster.gpus import visible_gpus
 from sparta.cluster.slurm.launcher import Slurm
 from sparta.commands.begin import prepare_begin
-from sparta.commands.cancel import end_drivers
-from sparta.commands.launch import launch
-from sparta.commands.launch_request import LaunchRequest
+from sparta.commands.cancel import cancel_all, end_drivers
 from sparta.commands.study_cell import run_cell
 from sparta.commands.study_detach import detach
 from sparta.commands.study_driver import StudyDriver, end_cells, jobs_of
@@ -25,16 +23,18 @@ from sparta.errors import SpartaError
 from sparta.evaluation.derived_pool import derive, resolved
 from sparta.methods.budget import budgeted
 from sparta.names import suggested
+from sparta.pool.hub_download import fetch
 from sparta.recipes.schema import Recipe
 from sparta.screen import Screen
 from sparta.store import files
 from sparta.store.disk import present
 from sparta.store.lock import RunLock, holder
+from sparta.store.run import Run
 from sparta.studies.comparison import table_of
 from sparta.studies.estimate import disk_of_pool, estimate_of, launcher_of, limit_of
 from sparta.studies.grid import Cell, Grid
 from sparta.studies.layout import StudyDir
-from sparta.studies.manifest import StudyManifest, freeze, manifest_of, process_of
+from sparta.studies.manifest import StudyManifest, freeze, manifest_of
 
 
 class ExitStatus(IntEnum):
@@ -51,6 +51,9 @@ def carry_out(request: StudyRequest, screen: Screen) -> ExitStatus:
         run_cell(request, screen)
         return ExitStatus.DONE
     opened = opened_study(request)
+    if request.fetch:
+        _fetch(opened, screen)
+        return ExitStatus.DONE
     if request.cancel:
         _cancel(opened, screen)
         return ExitStatus.DONE
@@ -248,10 +251,23 @@ def _cancel(opened: OpenStudy, screen: Screen) -> None:
             f"{place.root} is being driven by {now.claim}: stop it there (Ctrl-C, or kill {now.claim.pid}), which stops its cells too; then "
             "--cancel ends what is left in the queue"
         )
-    running = [found for name in names if (found := process_of(place, name)) is not None]
-    end_cells(running)
-    screen.say(f"{len(running)} running cells were asked to stop.")
+    count = end_cells(place, names)
+    ended = 0
     for name in names:
-        if process_of(place, name) is None and present(place.cell(name).run_json):
-            launch(LaunchRequest(state=place.cell(name).root, cancel=True), screen)
-    files.remove(place.root / "running")
+        state = place.cell(name)
+        files.remove(place.process(name))
+        if present(state.run_json):
+            with RunLock(state, screen.say):
+                ended += cancel_all(Run.open(state))
+    screen.say(f"Stopped {count} running cells and ended {ended} of their tasks; finished work stays.")
+
+
+def _fetch(opened: OpenStudy, screen: Screen) -> None:
+    """Download the models of the hub that cells name, each once."""
+    fetched = set[str]()
+    for cell in opened.grid.cells:
+        if not fetched.issuperset(cell.recipe.of_the_hub):
+            fetch(cell.recipe, False, screen)
+            fetched.update(cell.recipe.of_the_hub)
+    if not fetched:
+        screen.say("The study names no model of the hub; nothing to fetch.")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import time
 import traceback
 from contextlib import suppress
@@ -50,6 +51,8 @@ SECONDS_TO_END = 120.0
 
 def run_cell(request: StudyRequest, screen: Screen) -> None:
     """Carry out the cell `request.cell` of a begun study, and write its result, also where it fails. Raises what made it fail."""
+    # A stop request from the study's driver: the same as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     place = StudyDir(Path(request.study).resolve())
     manifest, study = read_manifest(place), load_study(place.study_yaml)
     entries = {entry.name: entry for entry in (*manifest.pools, *manifest.cells)}

@@ -239,19 +239,24 @@ class StudyDriver:
 
     def _interrupt(self) -> None:
         """Stop the running cells as Ctrl-C would, and wait for them."""
-        end_cells(list(self._running.values()))
-        deadline = time.monotonic() + SECONDS_TO_STOP
-        while self._children and time.monotonic() < deadline:
-            self._children = {name: child for name, child in self._children.items() if child.poll() is None}
-            time.sleep(POLL_SECONDS / 4)
+        end_cells(self._place, list(self._running))
+        for child in self._children.values():
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(timeout=1.0)
         self._note()
 
 
-def end_cells(processes: Sequence[CellProcess]) -> None:
-    """Interrupt the processes of cells: finished work stays."""
-    for process in processes:
+def end_cells(place: StudyDir, names: Sequence[str]) -> int:
+    """Interrupt the processes of the cells `names`, and wait until they have stopped: finished work stays. Returns how many there were."""
+    running = {name: found for name in names if (found := process_of(place, name)) is not None}
+    for process in running.values():
+        # Not SIGINT, which a driver that was started in the background ignores, and its children with it.
         with suppress(ProcessLookupError):
-            os.kill(process.process.pid, signal.SIGINT)
+            os.kill(process.process.pid, signal.SIGTERM)
+    deadline = time.monotonic() + SECONDS_TO_STOP
+    while any(process_of(place, name) for name in running) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS / 4)
+    return len(running)
 
 
 def _last_lines(place: StudyDir, name: str) -> str:

@@ -31,6 +31,7 @@ class StudyRequest:
     json: bool = False
     cancel: bool = False
     detach: bool = False
+    fetch: bool = False
     cell: str | None = None
     share: int = 1
 

@@ -19,6 +19,7 @@ from sparta.commands.begin import check_state
 from sparta.evaluation.answer import Answers
 from sparta.store import files
 from sparta.store.layout import StateDir
+from sparta.store.process import runs
 from sparta.store.records import Answer
 from sparta.store.run import Run
 from sparta.store.shards import adopted_file, shard_files
@@ -121,6 +122,7 @@ def test_a_cell_whose_base_run_is_missing_fails_with_its_sentence(tmp_path: Path
 
 
 SLOW = {"engine": {"kind": "scripted", "scripted": {"delay": 0.05}}}
+VERY_SLOW = {"engine": {"kind": "scripted", "scripted": {"delay": 1.0}}}
 
 
 def working(place: Path, name: str) -> dict[str, Any] | None:
@@ -164,6 +166,23 @@ def test_an_interrupt_stops_the_cells_too_and_the_study_goes_on(tmp_path: Path, 
     assert not Path(f"/proc/{cell['process']['pid']}").exists()
     assert typed("study", place, "--status").returncode == 3
     assert run(path).returncode == 0
+
+
+def test_cancel_stops_what_a_killed_driver_left(tmp_path: Path, started: Launched) -> None:
+    path = write_study(tmp_path, {"seed": [0]}, recipe=VERY_SLOW)
+    place = tmp_path / "study"
+    driver = started(path, "--state", place)
+    wait_until(lambda: working(place, "seed0"))
+    assert "is being driven by" in sentence(typed("study", place, "--cancel"))
+    driver.kill()
+    driver.wait()
+    cell = working(place, "seed0")
+    assert cell is not None
+    done = typed("study", place, "--cancel")
+    assert done.returncode == 0 and "Stopped 1 running cells" in done.stdout, done.stderr
+    wait_until(lambda: not runs(cell["process"]["pid"]))
+    assert not results(place)
+    assert json.loads(typed("study", place, "--status", "--json").stdout)["cells"][0]["state"] == "waiting"
 
 
 def test_what_has_begun_keeps_its_settings_and_may_grow(tmp_path: Path) -> None:

@@ -29,6 +29,11 @@ def _add_options(parser: ArgumentParser) -> None:
         action="store_true",
         help="show the cells, their GPU-hours and disk, and what stands in their way; start nothing",
     )
+    parser.add_argument(
+        "--fetch",
+        action="store_true",
+        help="download the models of the Hugging Face hub that its recipes name, and exit",
+    )
     parser.add_argument("--status", action="store_true", help="show where every cell stands, and exit")
     parser.add_argument(
         "--table",
