@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from sparta.chat.template import Message
 from sparta.cluster.gpus import visible_gpus
@@ -14,7 +15,9 @@ from sparta.evaluation.derived_pool import derive
 from sparta.methods.registry import method_of, phases_of
 from sparta.names import ClusterKind
 from sparta.pool.gpu_memory import adapter_bytes
+from sparta.pool.members import locate
 from sparta.recipes.load import adjust
+from sparta.recipes.pool import Model
 from sparta.recipes.schema import Data, Recipe
 from sparta.status.forecast import forecasts
 from sparta.store.records import Instruction
@@ -73,11 +76,19 @@ def estimate_of(cell: Cell, place: StudyDir, where: Where, keep: Keep) -> CellEs
 
 
 def bytes_of_adapter(recipe: Recipe) -> float | None:
-    """Mean bytes of an adapter of the pool; None if the models are not there to be measured."""
+    """Mean bytes of an adapter of the pool; None if the models are not there to be measured. Asks no network."""
     try:
+        if not all(Path(_measured(recipe, model)).is_dir() for model in recipe.pool.models):
+            return None
         return adapter_bytes(recipe) / len(recipe.pool.models)
     except (SpartaError, OSError):
         return None
+
+
+def _measured(recipe: Recipe, model: Model) -> str:
+    """The folder from which the shapes of the adapter of `model` are read: its own, or that of its base."""
+    original = recipe.pool.original(model)
+    return locate(original.adapter or recipe.pool.base_of(model), recipe.pool.folder)
 
 
 def disk_of_pool(pool: InitialPool) -> int | None:

@@ -153,6 +153,19 @@ def test_a_killed_cell_is_started_again_and_a_killed_driver_s_cells_are_waited_f
     assert {result.error for result in results(place).values()} == {""}
 
 
+def test_cells_on_one_machine_get_different_gpus(tmp_path: Path, started: Launched) -> None:
+    path = write_study(tmp_path, {"seed": [0, 1]}, recipe=SLOW, share=["adapters"])
+    place = tmp_path / "study"
+    refused = run(path, "--limit", 4, CUDA_VISIBLE_DEVICES="5,6,7")
+    assert "limit is 4, and this machine has 3 GPUs" in sentence(refused)
+    driver = started(path, "--state", place, CUDA_VISIBLE_DEVICES="5,6,7")
+    wait_until(lambda: working(place, "seed0") and working(place, "seed1"))
+    notes = [working(place, name) for name in ("seed0", "seed1")]
+    assert [(note["share"], note["gpus"]) for note in notes if note] == [(1, ["5"]), (2, ["6", "7"])]
+    _, err = driver.communicate()
+    assert driver.returncode == 0, err
+
+
 def test_an_interrupt_stops_the_cells_too_and_the_study_goes_on(tmp_path: Path, started: Launched) -> None:
     path = write_study(tmp_path, {"seed": [0]}, recipe=SLOW)
     place = tmp_path / "study"

@@ -1,16 +1,20 @@
 """A study file becomes cells with stable names, and is refused in one sentence where it cannot."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.scripted_run import ROOT
 from support.study_runs import BASELINE, grid_of, write_study
 
 from sparta.errors import SpartaError
 from sparta.names import STUDIES
+from sparta.studies.comparison import ConfigurationScore, Difference
 from sparta.studies.grid import expanded, label_of
 from sparta.studies.layout import StudyDir
-from sparta.studies.study_file import find_study, load_study
+from sparta.studies.manifest import CellEntry, CellResult
+from sparta.studies.study_file import Study, find_study, load_study
 
 SHIPPED = {"table1": 60, "table3": 60, "fig3": 48, "fig4": 36, "table7": 15, "toy": 65}
 
@@ -21,6 +25,27 @@ def test_a_shipped_study_has_its_cells(name: str, tmp_path: Path) -> None:
     grid = expanded(load_study(path), path, StudyDir(tmp_path))
     assert load_study(path).name == path.stem
     assert len(grid.cells) == SHIPPED[name]
+
+
+def test_the_example_of_the_page_is_a_study(tmp_path: Path) -> None:
+    page = (ROOT / "jobs" / "STUDIES.md").read_text()
+    lines = page.partition("## Write one\n")[2].partition("\nA cell is named")[0].splitlines()
+    path = tmp_path / "page.yaml"
+    path.write_text("\n".join(line.removeprefix("    ") for line in lines))
+    grid = expanded(load_study(path), path, StudyDir(tmp_path))
+    assert "alpha0.6-sparta-seed0" in {cell.name for cell in grid.cells}
+    assert (len(grid.cells), grid.left_out, grid.reference) == (12, 6, ("method", "sparta"))
+
+
+@pytest.mark.parametrize("of", [CellEntry, CellResult, ConfigurationScore, Difference])
+def test_the_page_says_what_every_field_is(of: type) -> None:
+    named = set(re.findall(r"`(\w+)`", (ROOT / "jobs" / "STUDIES.md").read_text()))
+    assert set(of.__struct_fields__) <= named  # type: ignore[attr-defined]
+
+
+def test_the_page_has_every_key_of_a_study_file() -> None:
+    named = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "jobs" / "STUDIES.md").read_text(), flags=re.MULTILINE))
+    assert Study.model_fields.keys() <= named
 
 
 def test_every_shipped_study_is_tested() -> None:
