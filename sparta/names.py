@@ -16,6 +16,8 @@ INSTALLED = (PACKAGE / "slurm").is_dir()
 HOME = Path.cwd() if INSTALLED else PACKAGE.parent
 """The folder that holds state/: the checkout, or the working directory for an installed package."""
 RECIPES = PACKAGE / "recipes"
+STUDIES = RECIPES / "studies"
+"""The built-in study files; all other YAML files of RECIPES are recipes."""
 SLURM = PACKAGE / "slurm" if INSTALLED else HOME / "slurm"
 PROFILES = SLURM / "profiles"
 """The built-in cluster profiles."""

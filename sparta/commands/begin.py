@@ -23,11 +23,13 @@ from sparta.store.guard import require_ours
 from sparta.store.layout import StateAfter, StateDir
 from sparta.store.manifest import verify
 from sparta.store.proved import Proved
+from sparta.store.pruned import pruned_file, require_unpruned
 from sparta.store.records import Instruction
 from sparta.store.run import Run, refuse_lost_run
 from sparta.store.temporaries import is_temporary
 from sparta.tasks.base import Item
 from sparta.tasks.registry import task_named
+from sparta.training.adapter_folder import WEIGHTS
 from sparta.verify.begun import problems_of_run, require_frozen_recipe
 
 
@@ -130,9 +132,17 @@ def prepare_continue(run: Run, recipe: Recipe | None) -> Continuation:
     require_same_recipe(run, recipe)
     proved = check_state(run)
     last = run.state.last_committed()
+    if last is not None and last < (recipe or run.recipe).iterations:
+        require_adapters(run, last)
     if recipe is not None and last is not None:
         check_changes(run, recipe, last)
     return Continuation(Run(run.state, recipe or run.recipe, run.info), run, proved)
+
+
+def require_adapters(run: Run, t: int) -> None:
+    """Raises SpartaError where weights of the pool of iteration t, with which the run goes on, were removed on purpose."""
+    weights = [run.state.inside(member.adapter) / WEIGHTS for member in run.pool(t).values()]
+    require_unpruned(run.state, weights, f"the iteration after {t}")
 
 
 def check_changes(run: Run, recipe: Recipe, t: int) -> None:
@@ -203,6 +213,7 @@ def occupied(state: StateDir, upto: int) -> bool:
         "models",
         "superseded",
         seal_file(state).name,
+        pruned_file(state).name,
         *(state.iteration(n).root.name for n in range(upto + 1)),
     }
     return state.root.exists() and any(

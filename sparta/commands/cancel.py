@@ -53,7 +53,7 @@ def end_drivers(state: StateDir, say: Callable[[str], None]) -> None:
     deadline = time.monotonic() + SECONDS_TO_STOP
     with cli.answering():
         # A job that was requeueing itself may be back in the queue after its end, so ask again.
-        while (live := _live(drivers)) and time.monotonic() < deadline:
+        while (live := live_drivers(drivers)) and time.monotonic() < deadline:
             cancellable = [task for task in live if task.state != "COMPLETING"]
             for task in cancellable:
                 if not announced & {task.job, cli.number_of(task.job)}:
@@ -84,7 +84,7 @@ def _attempts_in(run: Run, place: Path, attempt: Attempt | None) -> AttemptDir |
     return AttemptDir(run, *known) if known else None
 
 
-def _live(drivers: Sequence[DriverJob]) -> list[QueueEntry]:
+def live_drivers(drivers: Sequence[DriverJob]) -> list[QueueEntry]:
     """The driver jobs that are queued or running. Raises SlurmUnavailable."""
     several = cli.several_clusters()
     names = {

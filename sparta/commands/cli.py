@@ -14,6 +14,7 @@ from sparta.commands.programs import (
     recipe,
     scripts,
     status,
+    study,
     verify,
 )
 from sparta.commands.programs.base import Program
@@ -28,6 +29,7 @@ PROGRAMS = {
         status,
         evaluate,
         verify,
+        study,
         init_pool,
         prepare_data,
         export_pairs,

@@ -7,7 +7,8 @@ from typing import Literal
 
 import shtab
 
-from sparta.names import PROFILE_FOLDERS, RECIPES, quoted
+from sparta.names import PROFILE_FOLDERS, quoted
+from sparta.recipes.load import built_in
 
 Shell = Literal["bash", "zsh"]
 
@@ -23,9 +24,7 @@ def completion(parser: ArgumentParser, shell: Shell) -> str:
         elif action.type is Path:
             _complete(action, shtab.DIRECTORY)
     known = {
-        "_sparta_recipes": sorted(
-            str(path.relative_to(RECIPES).with_suffix("")) for path in RECIPES.rglob("[!_]*.yaml")
-        ),
+        "_sparta_recipes": built_in(),
         "_sparta_profiles": sorted(
             {path.stem for folder in PROFILE_FOLDERS for path in folder.glob("*.yaml")}
         ),

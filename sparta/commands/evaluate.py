@@ -15,6 +15,7 @@ from sparta.commands.begin import check_state
 from sparta.commands.evaluate_request import EvaluateRequest, EvaluationPlan, plan_evaluation
 from sparta.engines.factory import close_engine
 from sparta.errors import SpartaError
+from sparta.evaluation.adopted import adopt_answers, adopt_grades
 from sparta.evaluation.answer import Evaluate, checkpoint_name, checkpoints
 from sparta.evaluation.comparison import other_run
 from sparta.evaluation.grade import GradeAnswers
@@ -47,10 +48,17 @@ Entries = Mapping[str, tuple[str, ...]]
 
 
 class AnswerDriver:
-    """Completes the answers and grades of `run`, on the cluster that its recipe names. `still_ours` is called before work is assigned."""
+    """Completes the answers and grades of `run`, on the cluster that its recipe names. `still_ours` is called before work is assigned.
 
-    def __init__(self, run: Run, screen: Screen, still_ours: Callable[[], None]) -> None:
+    other: a run whose answers and grades are adopted where they would be the same.
+    """
+
+    def __init__(
+        self, run: Run, screen: Screen, still_ours: Callable[[], None], other: Run | None = None
+    ) -> None:
         self._run = run
+        self._other = other
+        self._say = screen.say
         self._launcher = launcher_for(run)
         self._driver = Driver(run, self._launcher, screen, still_ours)
         self.loads: list[str] = []
@@ -64,8 +72,12 @@ class AnswerDriver:
 
     def complete(self, split: Split, entries: Entries, graded: Entries) -> None:
         """Make every missing answer, and the judge's missing grades of `graded`."""
+        if self._other is not None and (count := adopt_answers(self._run, self._other, split, entries)):
+            self._say(f"adopted {count:,} answers to {split} items from {self._other.state.root}")
         self._complete(Evaluate(split, entries))
         if graded:
+            if self._other is not None:
+                adopt_grades(self._run, self._other, split, graded)
             self._complete(GradeAnswers(split, graded))
 
     def is_complete(self, split: Split, entries: Entries, graded: Entries) -> bool:
@@ -118,7 +130,8 @@ def score(request: EvaluateRequest, screen: Screen) -> dict[str, TaskScores]:
                 screen.say(
                     f"{name}: {left_out} left out: it needs a judge, and the recipe names none (evaluation.judge)"
                 )
-        driver = AnswerDriver(run, screen, lock.check)
+        source = Run.open(StateDir(request.answers_from)) if request.answers_from is not None else None
+        driver = AnswerDriver(run, screen, lock.check, source)
         try:
             found = _validated(run, todo, request, driver)
             if request.split != "validation":

@@ -22,7 +22,8 @@ class EvaluateRequest:
 
     tasks: comma-separated names. split: validation stops after the choice; test requires validation to be complete. every: all pools, not only
     the first and the last. select_on: the task whose validation split selects checkpoints for all tasks; None: each task's own. against: the
-    state of another run. cluster, profile: where this evaluation runs.
+    state of another run. cluster, profile: where this evaluation runs. answers_from: the state of a run whose answers and grades are adopted where
+    they would be the same.
     """
 
     state: Path = DEFAULT_STATE
@@ -33,6 +34,7 @@ class EvaluateRequest:
     against: Path | None = None
     cluster: ClusterKind | None = None
     profile: str | None = None
+    answers_from: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from sparta.commands.begin import (
     check_changes,
     check_state,
     occupied,
+    require_adapters,
     require_same_recipe,
     scored_paths,
     set_aside,
@@ -31,6 +32,7 @@ from sparta.store.layout import IterationDir, StateAfter, StateDir
 from sparta.store.manifest import FileEntry, read_manifest
 from sparta.store.process import slurm_restarts
 from sparta.store.proved import Proved
+from sparta.store.pruned import pruned_file
 from sparta.store.run import Run, refuse_lost_run
 from sparta.verify.begun import require_frozen_recipe
 
@@ -68,6 +70,7 @@ def prepare_resume(run: Run, t: int, recipe: Recipe | None) -> Resumption:
     require_same_recipe(run, recipe)
     proved = check_state(run, upto=t)
     require_idle(run, _later(run, t), bool(_scores_of_later(run, t)))
+    require_adapters(run, t)
     recipe = recipe or run.recipe
     check_changes(run, recipe, t)
     return Resumption(Run(StateAfter(run.state.root, run.state, t), recipe, run.info), run, t, proved)
@@ -127,6 +130,8 @@ class Fork(Opening):
         if run.info.gold_sha256:
             files.write_bytes(target.gold, files.read_bytes(source.gold))
         copy_accesses(source, target)
+        if present(pruned_file(source)):
+            files.write_bytes(pruned_file(target), files.read_bytes(pruned_file(source)))
         run.freeze()
         run.save()
         return run
@@ -144,6 +149,7 @@ def prepare_fork(parent: Run, t: int, target: StateDir, recipe: Recipe | None) -
     _require_suitable_method(parent, recipe, t)
     _require_empty(target, t)
     check_state(parent, upto=t)
+    require_adapters(parent, t)
     check_changes(parent, recipe, t)
     info = msgspec.structs.replace(
         Run.describe(recipe),

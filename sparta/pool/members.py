@@ -17,6 +17,7 @@ from sparta.recipes import engine as recipe_engine
 from sparta.recipes.pool import EMBEDDED, HUB, Model, hub_folder
 from sparta.recipes.schema import JudgeModel, Recipe
 from sparta.store import files
+from sparta.store.pruned import require_unpruned
 from sparta.store.records import Member
 from sparta.store.run import Run
 from sparta.training.adapter_folder import CONFIG, WEIGHTS
@@ -120,7 +121,12 @@ def references(run: Run, t: int) -> dict[str, ModelRef]:
 
 
 def engine_for(run: Run, settings: recipe_engine.EngineSettings, models: Collection[ModelRef]) -> Engine:
-    """The process's engine with a phase's `settings`, expecting `models` of the pool. Raises SpartaError if it cannot serve one of them."""
+    """The process's engine with a phase's `settings`, expecting `models` of the pool.
+
+    Raises SpartaError if it cannot serve one of them, or if the weights of one were removed on purpose.
+    """
+    weights = [model.adapter / WEIGHTS for model in models if model.adapter is not None]
+    require_unpruned(run.state, weights, "a model that answers")
     engine = open_engine(
         settled(settings, [model.base for model in models]),
         run.recipe.pool.trust_remote_code,

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from sparta.arena.rules import overlay
 from sparta.errors import SpartaError
-from sparta.names import RECIPES, hint, quoted
+from sparta.names import RECIPES, STUDIES, hint, quoted
 from sparta.recipes.pool import is_sft_file
 from sparta.recipes.schema import Recipe
 
@@ -34,6 +34,19 @@ def load(source: str | Path, settings: Sequence[str] = (), begun: Recipe | None 
     if begun is not None:
         tree = overlay(_still_earlier(begun), tree)
     return validated(Recipe, tree, f"recipe {path}").placed()
+
+
+def assembled(source: str | Path, changes: Sequence[Mapping[str, Any]], beside: Path, what: str) -> Recipe:
+    """The recipe `source` with `changes`, each a mapping of dotted keys to values, applied in order.
+
+    beside: the file that names the recipe and makes the changes; relative paths start at its folder. A name under sparta/recipes is that recipe,
+    whatever lies beside the file. what: the result, for messages. Raises SpartaError naming the key.
+    """
+    tree = _read_tree(RECIPES / f"{source}.yaml" if source in built_in() else find(source, beside))
+    for change in changes:
+        for key, value in change.items():
+            tree = overlay(tree, _located(_nested(key, value), beside.parent))
+    return validated(Recipe, tree, what).placed()
 
 
 def adjust(recipe: Recipe, settings: Sequence[str]) -> Recipe:
@@ -105,11 +118,15 @@ def find(source: str | Path, beside: Path | None = None) -> Path:
     for path in candidates:
         if path.is_file():
             return path.resolve()
-    # Files that begin with _ are shared parts, not complete recipes.
-    known = sorted(str(path.relative_to(RECIPES).with_suffix("")) for path in RECIPES.rglob("[!_]*.yaml"))
     raise SpartaError(
-        f"there is no recipe {source}: neither a file nor a name under sparta/recipes; {hint(str(source), known, 'recipes')}"
+        f"there is no recipe {source}: neither a file nor a name under sparta/recipes; {hint(str(source), built_in(), 'recipes')}"
     )
+
+
+def built_in() -> list[str]:
+    """The names of the recipes under sparta/recipes, sorted. Files that begin with _ are shared parts, not complete recipes."""
+    paths = (path for path in RECIPES.rglob("[!_]*.yaml") if STUDIES not in path.parents)
+    return sorted(str(path.relative_to(RECIPES).with_suffix("")) for path in paths)
 
 
 def _read_tree(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -206,9 +223,15 @@ def _setting(text: str) -> dict[str, Any]:
         tree = read_yaml(value)
     except ValueError as error:
         raise SpartaError(f"{quoted('--set', text[:200])}: the value is {error}") from error
+    return _located(_nested(key, tree), Path.cwd())
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    """`value` at the dotted `key`: {"match": {"k": 3}} for match.k."""
     for part in reversed(key.split(".")):
-        tree = {part: tree}
-    return _located(tree, Path.cwd())
+        value = {part: value}
+    tree: dict[str, Any] = value
+    return tree
 
 
 def _located(tree: dict[str, Any], origin: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from sparta.store import files as whole
 from sparta.store.disk import opened, present
 from sparta.store.layout import IterationDir, StateDir
 from sparta.store.proved import Proved
+from sparta.store.pruned import read_pruned
 from sparta.store.records import SCHEMA_VERSION, Response, Row, Trained, TrainedExpert, Vote
 from sparta.store.shards import RowsEntry, ShardReader, rows_digest, shard_files
 
@@ -122,6 +123,8 @@ def problems_of(
 
     recipe_hash: parent of iteration 0, see `parent_hash`. row_types: the row type of each folder of shards, by name, from iteration 1 on; a method
     may have its own. proved: files that need not be read again if they have not been touched since; what is right is added to it.
+
+    Adapters that were removed on purpose (see sparta/store/pruned.py) may be missing.
     """
     iteration = state.iteration(t)
     try:
@@ -130,7 +133,12 @@ def problems_of(
         yield error
         return
     types = row_types if t else INIT_POOL_ROW_TYPES
+    removed = read_pruned(state).files
     for name, entry in manifest.files.items():
+        if removed.get(f"{iteration.root.name}/{name}") == entry.sha256 and not present(
+            iteration.root / name
+        ):
+            continue
         yield from _problem(proved, iteration, name, entry, partial(_verify_file, iteration, name, entry))
     for name in _adapter_files(iteration):
         if name not in manifest.files:

@@ -25,7 +25,8 @@ from sparta.store.row_schema import MEASUREMENTS, Record, left_out
 
 R = TypeVar("R", bound=Row)
 
-_SHARD = re.compile(r"a[0-9]+-[0-9]+(-[0-9]+)?\.jsonl")
+_ADOPTED = "adopted.jsonl"
+_SHARD = re.compile(rf"a[0-9]+-[0-9]+(-[0-9]+)?\.jsonl|{re.escape(_ADOPTED)}")
 _KEY_BYTES = 12  # 96 bits: two of a million keys meet with probability 1e-17, and an entry stays small
 _ROW_BYTES = 32
 _canonical = msgspec.json.Encoder(order="sorted")
@@ -45,6 +46,11 @@ def shard_file(folder: Path, attempt: int, shard: int, start: int = 0) -> Path:
     """
     again = f"-{start}" if start else ""
     return folder / f"a{attempt}-{shard:05d}{again}.jsonl"
+
+
+def adopted_file(folder: Path) -> Path:
+    """The file of rows that another run made, which no attempt of this run wrote."""
+    return folder / _ADOPTED
 
 
 class ShardWriter:

@@ -12,10 +12,13 @@ from sparta.phases.commit import pool_after
 from sparta.phases.train import Train, trained
 from sparta.pool.members import locate
 from sparta.store import files, standings
+from sparta.store.disk import present
+from sparta.store.pruned import read_pruned
 from sparta.store.records import Member, Trained
 from sparta.store.run import Run
+from sparta.store.shards import read_shards
 from sparta.training.adapter_folder import WEIGHTS
-from sparta.verify.finding import Finding, errors_into
+from sparta.verify.finding import Finding, counted, errors_into
 
 CHECK = "pool"
 FIRST_LOSS_TOLERANCE = 0.02
@@ -31,9 +34,10 @@ def findings_in_initial_pool(run: Run) -> Iterator[Finding]:
             f"{zero.standing} has not the standings that a run of this recipe begins with: restore it from a copy",
             0,
         )
+    yield from _pruned(run, 0)
     for member in run.pool(0).values():
         folder = run.state.inside(member.adapter)
-        if files.sha256_tree(folder) != member.sha256:
+        if not _is_pruned(run, folder) and files.sha256_tree(folder) != member.sha256:
             yield Finding(
                 CHECK, f"{folder} is not the adapter that {zero.pool} records: restore it from a copy", 0
             )
@@ -44,7 +48,10 @@ def findings_in_pool(run: Run, t: int, learners: Sequence[str], phases: Sequence
     """What is wrong with M^t, t >= 1. learners: the members that learned."""
     found: list[Finding] = []
     with errors_into(found, CHECK, t):
-        rows = trained(run, t, learners, Trained)
+        there = [name for name in learners if not _is_pruned(run, run.iteration(t).adapter(name))]
+        trained(run, t, there, Trained)
+        every = read_shards(run.iteration(t).training, Trained)
+        rows = {name: every[name] for name in learners if name in every}
         if list(run.pool(t).values()) != pool_after(run, t, rows):
             yield Finding(
                 CHECK,
@@ -54,7 +61,30 @@ def findings_in_pool(run: Run, t: int, learners: Sequence[str], phases: Sequence
         if not any(isinstance(phase, Train) and phase.square_loss for phase in phases):
             yield from _first_losses(rows.values(), t)
     yield from found
+    yield from _pruned(run, t)
     yield from _findings_in_weights(run, t)
+
+
+def _pruned(run: Run, t: int) -> Iterator[Finding]:
+    gone = [path.name for path in _adapters_made(run, t) if _is_pruned(run, path)]
+    if gone:
+        yield Finding(
+            CHECK,
+            f"the weights of {counted(len(gone), 'adapter')} were removed on purpose ({read_pruned(run.state).why}) and not checked",
+            t,
+            wrong=False,
+        )
+
+
+def _adapters_made(run: Run, t: int) -> list[Path]:
+    """The folders of the adapters that iteration t made, each once."""
+    folders = dict.fromkeys(run.state.inside(member.adapter) for member in run.pool(t).values())
+    return [folder for folder in folders if folder.is_relative_to(run.iteration(t).root)]
+
+
+def _is_pruned(run: Run, folder: Path) -> bool:
+    weights = folder / WEIGHTS
+    return str(weights.relative_to(run.state.root)) in read_pruned(run.state).files and not present(weights)
 
 
 def _first_losses(rows: Iterable[Trained], t: int) -> Iterator[Finding]:
@@ -86,7 +116,7 @@ def _findings_in_weights(run: Run, t: int) -> Iterator[Finding]:
         found: list[Finding] = []
         with errors_into(found, CHECK, t):
             folder = run.state.inside(member.adapter)
-            if real:
+            if real and not _is_pruned(run, folder):
                 _require_usable(run, member, folder, before.get(member.name))
         yield from found
 
@@ -101,7 +131,7 @@ def _require_usable(run: Run, member: Member, folder: Path, before: Member | Non
 
 
 def _require_same_tensors(folder: Path, before: Path) -> None:
-    if before.is_dir() and tensors_in(folder / WEIGHTS) != tensors_in(before / WEIGHTS):
+    if present(before / WEIGHTS) and tensors_in(folder / WEIGHTS) != tensors_in(before / WEIGHTS):
         raise SpartaError(
             f"{folder} has other tensors than {before}, which it was trained from: restore it from a copy"
         )

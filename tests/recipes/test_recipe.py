@@ -8,8 +8,7 @@ from support.scripted_run import rehearsal, sentence, typed, write_recipe
 
 from sparta.chat.template import Message
 from sparta.errors import SpartaError
-from sparta.names import RECIPES
-from sparta.recipes.load import adjust, load, thaw
+from sparta.recipes.load import adjust, built_in, load, thaw
 from sparta.recipes.schema import Recipe
 from sparta.tasks import prepared
 from sparta.tasks.base import Item
@@ -158,10 +157,9 @@ def test_a_recipe_that_is_not_there_brings_up_the_nearest_name() -> None:
 
 
 def test_the_shipped_recipes_load() -> None:
-    names = [path.relative_to(RECIPES).with_suffix("") for path in RECIPES.rglob("[!_]*.yaml")]
-    assert names
-    for name in names:
-        assert load(str(name)).name
+    assert {"toy", "paper/gsm8k", "toy/spin"} <= set(built_in())
+    for name in built_in():
+        assert load(name).name
 
 
 # --- what is laid over what

@@ -12,11 +12,12 @@ from support.house import ROOT
 from sparta.cluster.slurm.profile import Profile
 from sparta.commands import recipe as command
 from sparta.names import RECIPES
+from sparta.recipes.load import built_in
 from sparta.recipes.reference import FREE, recipe_file_schema, reference
 from sparta.recipes.schema import Recipe
 
 PAGE = ROOT / "jobs" / "RECIPE.md"
-SHIPPED = sorted(RECIPES.rglob("[!_]*.yaml"))
+SHIPPED = [RECIPES / f"{name}.yaml" for name in built_in()]
 SCHEMAS = {"recipe": Recipe.model_json_schema(), "profile": Profile.model_json_schema()}
 
 

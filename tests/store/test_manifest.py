@@ -152,7 +152,7 @@ def point_outside(state: StateDir) -> None:
             r"votes were changed after the commit \(0 rows, 6 were",
         ),
         (add_contradicting_row, r"a1-00000\.jsonl, line 1 are different results .*: restore it from a copy"),
-        (point_outside, r"names the file '\.\./iter_01/standing\.json', which is outside of the iteration"),
+        (point_outside, r"names '\.\./iter_01/standing\.json', which is outside of the iteration"),
     ],
 )
 def test_what_was_edited_is_named_with_the_remedy(

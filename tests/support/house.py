@@ -35,7 +35,7 @@ LINE = [
     "commands",
 ]
 """A room imports only from rooms to its left. Files of one room may import each other."""
-COMING = {"studies"}
+COMING: set[str] = set()
 """Rooms that have their place in the line and no file yet."""
 PROGRAMS_IMPORT = {
     "jobs": {"commands"},

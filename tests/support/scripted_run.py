@@ -33,7 +33,17 @@ ROOT = Path(__file__).parents[2]
 DEADLINE = 240.0
 """Time-out in seconds for things that take a few seconds on an idle machine; only a failing test waits this long."""
 
-IN_FORKS = ("launch", "init_pool", "status", "verify", "evaluate", "export_pairs", "recipe", "prepare_data")
+IN_FORKS = (
+    "launch",
+    "study",
+    "init_pool",
+    "status",
+    "verify",
+    "evaluate",
+    "export_pairs",
+    "recipe",
+    "prepare_data",
+)
 """Commands that `typed` runs in forks."""
 
 Launched = Callable[..., "subprocess.Popen[str]"]

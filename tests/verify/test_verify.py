@@ -20,6 +20,7 @@ from sparta.recipes.load import load
 from sparta.store import files
 from sparta.store.layout import StateDir
 from sparta.store.lock import RunLock
+from sparta.store.pruned import prune
 from sparta.store.run import Run
 from sparta.verify.state import Verification, verify_state
 
@@ -288,6 +289,20 @@ def test_an_adapter_must_be_finite_and_of_the_shapes_that_its_base_has(scored: P
         torch.full_like(weights[name], float("nan"))
     )
     assert str(folder) in found_with(torch.zeros(3, 3))
+
+
+def test_adapters_that_were_pruned_on_purpose_are_noted_and_lost_ones_are_found(
+    scored: Path, tmp_path: Path
+) -> None:
+    state = StateDir(Path(shutil.copytree(scored, tmp_path / "state")))
+    for t in (0, 1):
+        gone = sorted(state.iteration(t).adapters.rglob("adapter_model.safetensors"))[:2]
+        prune(state, gone, "keep: chosen")
+    assert wrong(state.root) == ""
+    assert notes(state.root).count("of 2 adapters were removed on purpose (keep: chosen)") == 2
+    lost = max(state.iteration(1).adapters.rglob("adapter_model.safetensors"))
+    lost.unlink()
+    assert f"{lost} is missing" in wrong(state.root)
 
 
 def test_scores_and_grades_are_computed_again(scored: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from sparta.cluster.attempts import AttemptDir, Piece
 from sparta.cluster.parallelism import sharded
 from sparta.cluster.slurm import cli
 from sparta.cluster.slurm.cli import QueueEntry, SlurmUnavailable
-from sparta.cluster.slurm.job_ids import Jobs, names_and_places, of_this_state, read_jobs
+from sparta.cluster.slurm.job_ids import names_and_places, noted_jobs, of_this_state
 from sparta.cluster.slurm.launcher import Slurm
 from sparta.cluster.slurm.submit import cancel_named
 from sparta.cluster.slurm.worker import ShardJob, assign_pieces
@@ -192,7 +192,7 @@ def cancel_orphans(run: Run) -> None:
     """
     if not cli.installed():
         return
-    known = {job for jobs in _all_noted(run) for job in jobs.ids}
+    known = {job for jobs in noted_jobs(run) for job in jobs.ids}
     # They never start, so a complete run must not fail because of them.
     with suppress(SpartaError, SlurmUnavailable):
         cli.cancel(orphans(jobs_in_slurm(run), known))
@@ -215,13 +215,8 @@ def jobs_in_slurm(run: Run) -> list[QueueEntry]:
     Raises SpartaError where SLURM does not answer.
     """
     with cli.answering():
-        known = cli.tasks_named(*names_and_places(_all_noted(run)))
+        known = cli.tasks_named(*names_and_places(noted_jobs(run)))
     return of_this_state(run.state.code, known)
-
-
-def _all_noted(run: Run) -> list[Jobs]:
-    """The jobs of every attempt of `run`."""
-    return [read_jobs(path) for path in sorted(run.state.jobs.rglob("a*-jobs.json"))]
 
 
 def live_jobs(run: Run) -> list[QueueEntry]:

@@ -70,6 +70,11 @@ def names_and_places(known: Iterable[Jobs]) -> tuple[frozenset[str], frozenset[s
     return frozenset(part.name for part in parts), frozenset(place for part in parts for place in part.places)
 
 
+def noted_jobs(run: Run) -> list[Jobs]:
+    """The jobs of every attempt of `run`."""
+    return [read_jobs(path) for path in sorted(run.state.jobs.rglob("a*-jobs.json"))]
+
+
 def of_this_state(code: Path, tasks: Iterable[QueueEntry]) -> list[QueueEntry]:
     """The entries of `tasks` that run a copy of the package below `code`, a state's jobs/code.
 

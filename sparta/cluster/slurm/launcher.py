@@ -25,7 +25,9 @@ from sparta.cluster.slurm.job_ids import (
     job_name,
     jobs_file,
     jobs_of,
+    names_and_places,
     note_jobs,
+    noted_jobs,
     of_this_state,
     parts_of,
 )
@@ -143,7 +145,24 @@ class Slurm(Launcher):
                     )
 
     def start(self, attempts: AttemptDir, attempt: Attempt, watch: Watch) -> None:
-        self.submit(ShardJob(self._run.state.root.resolve(), (attempt.piece,)), attempt.shards)
+        work = ShardJob(self._run.state.root.resolve(), (attempt.piece,))
+        self.submit(work, attempt.shards, dependency=self._after_ending_tasks())
+
+    def _after_ending_tasks(self) -> str | None:
+        """The dependency on tasks of this run that have written their results but still hold GPUs, where the recipe limits tasks at once.
+
+        SLURM has no dependencies between clusters, so there is none where several may be chosen.
+        """
+        if self._run.recipe.cluster.at_once is None or self.clusters:
+            return None
+        with cli.answering():
+            known = cli.tasks_named(*names_and_places(noted_jobs(self._run)))
+        ending = {
+            cli.number_of(task.whole)
+            for task in of_this_state(self._run.state.code, known)
+            if task.live and task.state != "PENDING"
+        }
+        return f"afterany:{':'.join(sorted(ending))}" if ending else None
 
     def submit(
         self,

@@ -40,6 +40,12 @@ def _add_options(parser: ArgumentParser) -> None:
         metavar="STATE",
         help="test the scores against those of another run, item by item",
     )
+    parser.add_argument(
+        "--answers-from",
+        type=Path,
+        metavar="STATE",
+        help="adopt the answers of another run where they would be the same: same weights, same items, same prompts",
+    )
     add_where(parser)
 
 

@@ -14,6 +14,9 @@ def _add_options(parser: ArgumentParser) -> None:
 
 
 def _run(args: Namespace) -> int:
+    from sparta.commands.study import carry_out
+    from sparta.commands.study_request import StudyRequest, is_study
+    from sparta.screen import Screen
     from sparta.status.collect import status_of
     from sparta.status.tables import as_json, show_status
     from sparta.store.layout import StateDir
@@ -21,6 +24,8 @@ def _run(args: Namespace) -> int:
 
     state = args.state or DEFAULT_STATE
     with exit_on_error(place=state):
+        if is_study(state):
+            return int(carry_out(StudyRequest(str(state), status=True, json=args.json), Screen()))
         status = status_of(Run.open(StateDir(state)))
         if args.json:
             print(as_json(status))
@@ -31,7 +36,7 @@ def _run(args: Namespace) -> int:
 
 PROGRAM = Program(
     name="status",
-    summary="Show where a run stands.",
+    summary="Show where a run stands, or a study.",
     details="Exit status: 0 done, 1 failed, 3 in progress. It only reads: run it at any time, on any machine that sees the state.",
     example=("state/mine",),
     add_options=_add_options,
