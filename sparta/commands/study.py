@@ -173,6 +173,8 @@ def _show_dry_run(opened: OpenStudy, request: StudyRequest, screen: Screen) -> E
         else alone[cell.name]
         for cell in grid.cells
     }
+    done = [cell.name for cell in manifest_of(place, grid).cells if cell.state == "done"]
+    estimates |= {name: replace(estimates[name], gpu_seconds=0.0) for name in done}
     problems = _problems(grid, place)
     jobs_of(grid, place, where)
     show_plan(
@@ -184,6 +186,8 @@ def _show_dry_run(opened: OpenStudy, request: StudyRequest, screen: Screen) -> E
         limit,
         problems,
     )
+    if done:
+        screen.say(f"{len(done)} of {len(grid.cells)} cells are done; they take no GPU time any more")
     if problems:
         raise SpartaError(
             f"dry run: {len(problems)} of {len(grid.cells)} cells could not begin now, as said above; nothing was started"

@@ -81,7 +81,7 @@ class StudyManifest(msgspec.Struct, frozen=True):
 def request_of(recipe: Recipe, keep: str, choose_on: str) -> str:
     """A digest of everything that a cell is to do: a cell is done if its last result was for the same."""
     scoring = recipe.evaluation.model_dump_json()
-    what = "\n".join((recipe.hash, str(recipe.iterations), scoring, keep, choose_on))
+    what = "\n".join((_unscored(recipe).hash, str(recipe.iterations), scoring, keep, choose_on))
     return hashlib.sha256(what.encode()).hexdigest()[:16]
 
 
