@@ -168,7 +168,7 @@ def _unplanned(folder: Path, key: str) -> SpartaError:
 def _check_jury(run: Run, t: int, jury: dict[str, stats.JudgeStats]) -> None:
     """Raises SpartaError if too many votes of a judge are missing, since the labels would depend on the other judges only."""
     for judge, counts in jury.items():
-        what = f"votes of judge {judge}"
+        what = f"votes of judge {judge} could not be read"
         refuse_unreadable(
             run, t, what, counts, _missing_votes(run, t, judge), more="; without the judge: a new run"
         )

@@ -22,8 +22,8 @@ def refuse_unreadable(
 ) -> None:
     """Raises SpartaError if more than the share judging.max_missing of the replies in `counts` is missing.
 
-    what: the replies, and whose they are. texts: excerpts of those that could not be read. no_room: how many of these have a prompt that did not fit
-    the context. more: a further remedy.
+    what: subject and verb, such as "votes of judge adder could not be read". texts: excerpts of these. no_room: how many of them have a prompt that
+    did not fit the context. more: a further remedy.
     """
     recipe = run.recipe
     if counts.share_missing <= recipe.judging.max_missing:
@@ -37,14 +37,8 @@ def refuse_unreadable(
             f"; in {counts.unanswered} of them its thinking never ended within chat.thinking_tokens, {recipe.chat.thinking_tokens}, and "
             f"judging.max_new_tokens, {recipe.judging.max_new_tokens}"
         )
-    raise too_many_missing(
-        run,
-        t,
-        f"{what} could not be read",
-        counts,
-        wrote,
-        f"the judging: {fork(run, t)} --set judging.KEY=VALUE{more}",
-    )
+    remedy = f"the judging: {fork(run, t)} --set judging.KEY=VALUE{more}"
+    raise too_many_missing(run, t, what, counts, wrote, remedy)
 
 
 def too_many_missing(run: Run, t: int, what: str, counts: JudgeStats, why: str, remedy: str) -> SpartaError:

@@ -26,12 +26,20 @@ def test_it_shows_three_replies_and_says_why_others_are_empty(tmp_path: Path) ->
     run = begin(tmp_path)
     counts = JudgeStats(votes=10, missing=9, unanswered=2)
     with pytest.raises(SpartaError) as error:
-        refuse_unreadable(run, 1, "votes of x", counts, ["", "a", "b", "c", "d"], no_room=4, more="; or not")
+        refuse_unreadable(
+            run,
+            1,
+            "votes of x could not be read",
+            counts,
+            ["", "a", "b", "c", "d"],
+            no_room=4,
+            more="; or not",
+        )
     said = str(error.value)
     assert "9 of 10 votes of x could not be read (90%, judging.max_missing is 50%)" in said
     assert "for example, 'a', 'b', 'c';" in said and "'d'" not in said
     assert "the prompts of 4 of them did not fit engine.context_length" in said
     assert "in 2 of them its thinking never ended within chat.thinking_tokens" in said
     assert said.endswith("--fork DIR --set judging.KEY=VALUE; or not")
-    refuse_unreadable(run, 1, "votes of x", JudgeStats(votes=10, missing=5), [])
-    refuse_unreadable(run, 1, "votes of x", JudgeStats(), [])
+    refuse_unreadable(run, 1, "votes of x could not be read", JudgeStats(votes=10, missing=5), [])
+    refuse_unreadable(run, 1, "votes of x could not be read", JudgeStats(), [])

@@ -90,7 +90,7 @@ def _comparisons(run: Run, t: int, known: Known) -> list[Comparison]:
     missing = [row for row in rows_compared if row.better is None]
     texts = (excerpt(row.raw, row.thinking) for row in missing)
     no_room = sum(not row.prompt_tokens for row in missing)
-    what = f"comparisons of judgements of {learner_of(run.recipe)}"
+    what = f"comparisons of judgements of {learner_of(run.recipe)} could not be read"
     refuse_unreadable(run, t, what, _stats_of(rows_compared), texts, no_room)
     return rows_compared
 

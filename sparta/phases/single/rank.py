@@ -112,7 +112,9 @@ def checked_stats(run: Run, t: int, votes: Collection[Sequence[Votes]]) -> Judge
     missing = [row for found in votes for each in found for row in each.all if row.score is None]
     texts = (excerpt(row.raw, row.thinking) for row in missing)
     no_room = len({row.key for row in missing if not row.prompt_tokens})
-    refuse_unreadable(run, t, f"judgements of {learner_of(run.recipe)}", stats, texts, no_room)
+    refuse_unreadable(
+        run, t, f"judgements of {learner_of(run.recipe)} could not be read", stats, texts, no_room
+    )
     return stats
 
 
