@@ -173,7 +173,9 @@ class Checks:
                 f"{phase['seconds']:.1f} s",
                 f"{phase['items']} items, {phase['loads']} loads in {phase['load_seconds']:.1f} s",
             )
-        yield row("account", "", json.dumps(stats.get("account") or {"gpu_seconds": stats["gpu_seconds"]}))
+        account = stats.get("account") or {"parts": {}, "idle": 0.0}
+        parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in account["parts"].items())
+        yield row("account of time", f"idle {account['idle']:.1f} s", parts)
 
 
 CHECKS: dict[str, tuple[Callable[[Checks], Iterator[Row]], int]] = {
