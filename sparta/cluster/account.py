@@ -65,7 +65,7 @@ def account_of(run: Run, phases: Sequence[Tasks]) -> TimeAccount | None:
     attempts = [attempt for tasks in phases for attempt, records in tasks.found if records]
     known = max(attempt.gpus if on_gpus else attempt.at_once for attempt in attempts)
     places = max(known, most_at_once([time.span for time in counted], tasks=not on_gpus))
-    seconds = _by_the_clock(phases, every, run)
+    seconds = _by_the_clock(run, phases, every)
     parts = _added(counted, on_gpus)
     idle = max(0.0, places * seconds - sum(parts.values()))
     account = TimeAccount("GPU" if on_gpus else "task", places, seconds, parts, idle)
@@ -96,7 +96,7 @@ def _added(times: Iterable[TaskTime], on_gpus: bool) -> dict[str, float]:
     return {part: seconds for part, seconds in parts.items() if seconds > 0}
 
 
-def _by_the_clock(phases: Sequence[Tasks], spans: Sequence[Span], run: Run) -> float:
+def _by_the_clock(run: Run, phases: Sequence[Tasks], spans: Sequence[Span]) -> float:
     """Seconds in which a launch worked on the iteration, from the start of its first task: the union of its attempts, waiting included."""
     first = min(span.began for span in spans)
     intervals = [(span.began, span.ended) for span in spans]

@@ -71,7 +71,7 @@ class Piece(NamedTuple):
 class TaskRecord(msgspec.Struct, frozen=True):
     """The record that a task keeps of itself. said: the message of a non-retryable error.
 
-    node, job, gpus, log: its SLURM node and job, the GPUs that it works on (named as in CUDA_VISIBLE_DEVICES), its log file below logs/. requeues:
+    node, job, gpus, log: its SLURM node and job, the GPUs that it may use (named as in CUDA_VISIBLE_DEVICES), its log file below logs/. requeues:
     how often SLURM restarted it; spent: seconds of those earlier starts. loads, load_seconds: bases loaded by its last start, and the seconds that
     took. notes: what it does otherwise than the recipe asks, see sparta/engines/fallbacks.py. parts: seconds by what they were spent on, without the
     present part, which is `doing`; see sparta/cluster/account.py. While a task runs, its file is touched every few seconds.
@@ -335,7 +335,7 @@ def new_record(
     gpus: Sequence[str] = (),
     doing: str = "",
 ) -> TaskRecord:
-    """The record of a task that starts now, in this process. gpus: those that it works on. doing: what it begins with.
+    """The record of a task that starts now, in this process. gpus: those that it may use. doing: what it begins with.
 
     before: the record of the task's previous start, where SLURM restarted it. last_seen: the last sign of progress of that start, in seconds since
     1970, used where it did not record its end.

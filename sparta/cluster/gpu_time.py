@@ -178,7 +178,8 @@ def span_of(
         ended = record.ended
     else:
         ended = last_sign_of(run, attempts, attempt.number, record)
-    gpus = len(record.gpus.split(",")) if record.gpus else 0
+    # A task may see more GPUs than it works on: all of a machine, or of a node that SLURM gives away whole.
+    gpus = min(len(record.gpus.split(",")) if record.gpus else 0, attempts.phase.gpus(run.recipe))
     return Span(record.started - record.spent, max(record.started, ended), gpus)
 
 

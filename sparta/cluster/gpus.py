@@ -1,4 +1,4 @@
-"""The GPUs that this process may use, and those that its task works on."""
+"""The GPUs that this process may use, and whether its task works on them."""
 
 import os
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ def visible_gpus() -> tuple[str, ...]:
 
 
 def gpus_of_task(run: Run, phase: Phase) -> Sequence[str]:
-    """The GPUs that a task of `phase` in this process works on, of those that it may use."""
-    gpus = visible_gpus()[: phase.gpus(run.recipe)]
+    """The GPUs that a task of `phase` in this process may use; none if it works on the CPU nevertheless."""
+    gpus = visible_gpus() if phase.gpus(run.recipe) else ()
     if not gpus:
         return ()
     settings = phase.engine(run.recipe)

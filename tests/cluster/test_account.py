@@ -53,6 +53,13 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run
 
 
+@pytest.fixture(scope="module")
+def on_two(planned: Run) -> Run:
+    """The same, with bases that take two GPUs; it is never executed."""
+    recipe = adjust(planned.recipe, ["engine.kind=vllm", "engine.vllm.tensor_parallel=2"])
+    return Run(planned.state, recipe, planned.info)
+
+
 @contextmanager
 def assigned(
     run: Run, phase: Phase, shards: int, gpus: int = 0, at_once: int = 0, **more: Any
@@ -108,16 +115,16 @@ tasks = st.lists(
 @given(tasks, tasks, st.integers(0, 8))
 @hypothesis_settings(max_examples=60, deadline=None)
 def test_the_parts_and_idle_add_up_to_all_gpus_times_the_clock(
-    planned: Run, generating: list[Any], judging: list[Any], gpus: int
+    on_two: Run, generating: list[Any], judging: list[Any], gpus: int
 ) -> None:
     with (
-        assigned(planned, Generate(), 6, gpus) as generate,
-        assigned(planned, Judge(), 6, gpus) as judge,
+        assigned(on_two, Generate(), 6, gpus) as generate,
+        assigned(on_two, Judge(), 6, gpus) as judge,
     ):
         for attempts, described in ((generate, generating), (judge, judging)):
             for shard, (began, lasts, parts, held, spent) in enumerate(described):
                 says(attempts, shard, began + 50, began + 50 + lasts, parts=parts, gpus=held, spent=spent)
-        found = account(planned, generate, judge)
+        found = account(on_two, generate, judge)
     assert sum(found.parts.values()) + found.idle == pytest.approx(found.places * found.seconds, abs=1e-3)
     assert found.idle >= 0 and 0 <= found.idle_share <= 1 and all(part > 0 for part in found.parts.values())
     held = [
@@ -129,15 +136,24 @@ def test_the_parts_and_idle_add_up_to_all_gpus_times_the_clock(
     assert (found.unit, found.used) == ("GPU" if on_gpus else "task", pytest.approx(used, abs=1e-3))
 
 
-def test_all_gpus_of_the_launch_count_whether_they_had_a_task_or_not(planned: Run) -> None:
-    with assigned(planned, Generate(), 2, gpus=16) as generate, assigned(planned, Judge(), 2) as judge:
+def test_all_gpus_of_the_launch_count_whether_they_had_a_task_or_not(on_two: Run) -> None:
+    with assigned(on_two, Generate(), 2, gpus=16) as generate, assigned(on_two, Judge(), 2) as judge:
         says(generate, 0, 2, 12, parts={"start weights": 3.0, "start": 1.0})
         says(generate, 1, 2, 8)
         says(judge, 0, 12, 22, gpus="1,2")
-        found = account(planned, generate, judge)
+        found = account(on_two, generate, judge)
     assert (found.unit, found.places, found.seconds) == ("GPU", 16, pytest.approx(20))
     assert found.parts == pytest.approx({"start weights": 3, "start": 1, "generate": 6 + 6, "judge": 20})
     assert (found.used, found.idle, found.idle_share) == pytest.approx((36, 320 - 36, 1 - 36 / 320))
+
+
+def test_a_task_that_sees_more_gpus_than_it_works_on_leaves_the_rest_idle(planned: Run, on_two: Run) -> None:
+    for run, works_on in ((planned, 1), (on_two, 2)):
+        with assigned(run, Generate(), 1, gpus=4) as generate:
+            says(generate, 0, 0, 10, gpus="0,1,2,3")
+            found = account(run, generate)
+        assert (found.parts, found.places) == ({"generate": pytest.approx(10 * works_on)}, 4)
+        assert found.idle_share == pytest.approx(1 - works_on / 4)
 
 
 def test_parts_come_in_the_order_of_the_phases_also_from_a_file(planned: Run) -> None:
@@ -365,13 +381,12 @@ def test_on_slurm_all_gpus_of_the_profile_count_or_those_that_tasks_may_hold(
 @pytest.mark.parametrize(
     ("phase", "settings", "gpus"),
     [
-        ("generate", [], ("0",)),
-        ("generate", ["engine.kind=vllm", "engine.vllm.tensor_parallel=2"], ("0", "1")),
+        ("generate", [], ("0", "1", "2", "3")),
         ("merge", [], ()),
         ("generate", ["engine.device=cpu"], ()),
     ],
 )
-def test_a_task_works_on_as_many_gpus_as_hold_its_base(
+def test_a_task_notes_the_gpus_of_its_process_if_it_works_on_any(
     phase: str, settings: list[str], gpus: tuple[str, ...], planned: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
