@@ -96,9 +96,14 @@ class Train(RowPhase):
         engine = engine_for(run, self.engine(recipe), members.values())
         device = settled(recipe.engine, [model.base for model in members.values()]).device
         jobs = defaultdict[str, list[TrainingJob]](list)
+        # Members of one base read pairs alike.
+        examples: dict[str, tuple[PreferenceExample, ...]] = {}
         for item in items:
             model = members[item.key]
-            job = _job(run, t, model, pairs, device, *_tokenizer(engine, model, run))
+            if model.base not in examples:
+                reading = _tokenizer(engine, model, run)
+                examples[model.base] = tuple(example_of(pair, *reading) for pair in pairs)
+            job = _job(run, t, model, examples[model.base], device)
             jobs[model.base].append(_with_square_loss(job, pairs, recipe) if self.square_loss else job)
         close_engine_on_gpu()
         with expandable_segments():
@@ -122,7 +127,7 @@ def _bundles(run: Run, learners: Sequence[str]) -> dict[str, str]:
 
 
 def _job(
-    run: Run, t: int, model: ModelRef, pairs: Sequence[Pair], device: str, renderer: Renderer, known: str
+    run: Run, t: int, model: ModelRef, examples: tuple[PreferenceExample, ...], device: str
 ) -> TrainingJob:
     recipe = run.recipe
     assert model.adapter is not None, "every member has an adapter"
@@ -130,7 +135,7 @@ def _job(
         model=model.name,
         base=model.base,
         adapter=model.adapter,
-        examples=tuple(example_of(pair, renderer, known) for pair in pairs),
+        examples=examples,
         out=run.iteration(t).adapter(model.name),
         work=run.state.jobs / f"iter_{t:02d}" / "train" / f"checkpoints-{model.name}",
         settings=recipe.dpo,
