@@ -39,7 +39,8 @@ def test_a_dry_run_checks_and_writes_nothing(tmp_path: Path) -> None:
 
 def test_a_dry_run_of_the_toy_pool_reckons_its_memory(tmp_path: Path) -> None:
     done = typed(
-        "init_pool", "--recipe", "toy_pool", "--state", tmp_path / "state", "--dry-run", "--cluster", "inline"
+        *("init_pool", "--recipe", "toy_pool", "--state", tmp_path / "state", "--dry-run"),
+        *("--cluster", "inline", "--set", "engine.device=cuda"),
     )
     assert done.returncode == 0, done.stderr
     assert "10 of them trained from data" in done.stdout
