@@ -28,6 +28,8 @@ def draw(run: Run, out: Path) -> None:
     stats = {t: files.read_json(run.iteration(t).stats, IterationStats) for t in committed[1:]}
     losses = {t: found.mean_losses for t, found in stats.items()}
     unit = next((found.unit for found in stats.values()), "combats")
+    # SPPO's loss is a square and has no unit.
+    loss = f"mean {'square' if run.recipe.method == 'sppo' else 'DPO'} loss of the training"
     panels: list[tuple[str, dict[str, dict[int, float]]]] = [
         # Without combats, reputations are only carried over.
         (
@@ -38,7 +40,7 @@ def draw(run: Run, out: Path) -> None:
                 if unit == "combats"
             },
         ),
-        ("mean DPO loss of the training (nats)", _by_model(run, losses)),
+        (loss, _by_model(run, losses)),
     ]
     for task, scored in read_summary(run.state).tasks.items():
         metric = scored.metrics[0]
