@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from sparta.engines.stopwatch import SET_UP, START
 from sparta.methods.registry import phase_named
 from sparta.phases.base import Phase
 from sparta.store import files
@@ -58,6 +59,11 @@ def _converted(run: Run, t: int, stats: IterationStats) -> Mapping[str, PhaseSta
             busy=phase.busy * share,
             cost=phase.cost * share,
             work_seconds=phase.work_seconds * share,
+            parts={
+                # Starts and set-up take as long for any work.
+                part: seconds if part == SET_UP or part.startswith(START) else seconds * share
+                for part, seconds in phase.parts.items()
+            },
         )
     return found
 
