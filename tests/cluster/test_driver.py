@@ -224,11 +224,13 @@ def test_no_more_tasks_run_together_than_allowed(tmp_path: Path, launched: Launc
 
     wait_until(ended)
     assert driver.returncode == 0
-    assert most == 2
+    # Records are read one after another: a task that ends meanwhile and the one that follows it can both look alive.
+    assert most >= 2
     run = Run.open(state)
     assert AttemptDir(run, Generate(), 1).all()[0].shards == 4
-    spans = [(record.started, record.ended or 0.0) for record in records(run, Generate())]
-    assert max(sum(begin <= start < end for begin, end in spans) for start, _ in spans) <= 2
+    for phase in PHASES[:2]:
+        spans = [(record.started, record.ended or 0.0) for record in records(run, phase)]
+        assert max(sum(begin <= start < end for begin, end in spans) for start, _ in spans) <= 2
 
 
 def test_local_and_inline_commit_the_same(tmp_path: Path, launched: Launched) -> None:
