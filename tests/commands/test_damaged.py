@@ -187,7 +187,7 @@ def test_a_lock_whose_holder_cannot_be_read_is_named_with_what_to_do(
     damage(path)
     with pytest.raises(
         SpartaError,
-        match=f"{path} is not a valid LockClaim .*: make sure that no other driver runs on {state}, delete {lock}",
+        match=f"{path} is not a valid Claim .*: make sure that no other driver runs on {state}, delete {lock}",
     ):
         launch(LaunchRequest(state=state, iterations=3), Screen())
     shutil.rmtree(lock)

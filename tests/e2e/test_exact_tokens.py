@@ -62,27 +62,35 @@ def record_training(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Ids, Ids, Ids
 
     def recording(batch: DpoBatch, base: Any) -> Any:
         if torch.is_grad_enabled():
-            rows = [_split(batch, row) for row in range(len(batch.ids))]
-            for at in range(0, len(rows), 2 * batch.half):
-                sides = zip(
-                    rows[at : at + batch.half], rows[at + batch.half : at + 2 * batch.half], strict=True
-                )
-                for (prompt, chosen), (again, rejected) in sides:
-                    assert prompt == again
-                    seen.append((prompt, chosen, rejected))
+            sides = [_seen_and_scored(batch, side) for side in range(2 * batch.half * len(batch.blocks))]
+            for at in range(0, len(sides), 2 * batch.half):
+                chosen, rejected = sides[at : at + batch.half], sides[at + batch.half : at + 2 * batch.half]
+                for one, other in zip(chosen, rejected, strict=True):
+                    assert (one is None) == (other is None), "a pair has two sides"
+                    if one and other:
+                        assert one[0] == other[0], "of one prompt"
+                        seen.append((one[0], one[1], other[1]))
         return read(batch, base)
 
     monkeypatch.setattr(DpoBatch, "log_probabilities", recording)
     return seen
 
 
-def _split(batch: DpoBatch, row: int) -> tuple[Ids, Ids]:
-    """Prompt and completion of that row: what is scored is the completion."""
-    scored = batch.column[batch.row == row] + 1
-    first, last = int(scored.min()), int(scored.max())
-    assert scored.tolist() == list(range(first, last + 1))
-    ids = batch.ids[row].tolist()
-    return tuple(ids[:first]), tuple(ids[first : last + 1])
+def _seen_and_scored(batch: DpoBatch, side: int) -> tuple[Ids, Ids] | None:
+    """The prompt that the model sees before that side of a pair, and the completion whose tokens are scored; None where there is no pair."""
+    places = sorted((batch._side == side).nonzero()[:, 0].tolist(), key=lambda place: int(batch._nth[place]))
+    if not places:
+        return None
+    completion = batch.targets[places].tolist()
+    for nth, place in enumerate(places):
+        row, column = int(batch.row[place]), int(batch.column[place])
+        sees = torch.arange(batch.length) <= column
+        if batch.one_prompt:
+            sees = batch._layout["attention_mask"][row, 0, column]
+        visible = batch.ids[row][sees].tolist()
+        prompt = visible[: len(visible) - nth]
+        assert visible[len(prompt) :] == completion[:nth], "each token follows the prompt and those before it"
+    return tuple(prompt), tuple(completion)
 
 
 def test_the_toy_pool_learns_from_exactly_the_tokens_that_it_read_and_wrote(
