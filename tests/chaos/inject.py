@@ -77,16 +77,22 @@ def drawn(dice: random.Random, kinds: Sequence[str], scene: Scene, known: Refere
     kind = dice.choice(kinds)
     if kind == "late":
         return Fault("", kind, dice.randint(0, THIRDS), seconds=round(dice.uniform(0.05, 1.5), 2))
-    # Most passages look or read: every operation has its turn.
-    found: dict[str, list[int]] = {}
-    for at, (operation, _) in enumerate(known.passages, start=1):
+    # Most passages look or read, and most are at the records of tasks: every operation has its turn, and every file of a kind.
+    found: dict[str, dict[str, list[int]]] = {}
+    for at, (operation, path) in enumerate(known.passages, start=1):
         if Fault("", kind).applies(operation):
-            found.setdefault(operation, []).append(at)
+            found.setdefault(operation, {}).setdefault(_alike(path), []).append(at)
     if not found:
         return drawn(dice, kinds, scene, known)
-    passages = found[dice.choice(sorted(found))]
+    places = found[dice.choice(sorted(found))]
+    passages = places[dice.choice(sorted(places))]
     lasts = kind in ("ENOSPC", "EDQUOT", "ESTALE", "EIO") and dice.random() < 0.4
     return Fault("", kind, dice.choice(passages), lasts)
+
+
+def _alike(path: str) -> str:
+    """`path` without what tells it from others of its kind: numbers and random names."""
+    return re.sub(r"[0-9a-f]{8,}|\d+", "#", Path(path).name)
 
 
 def several(dice: random.Random, kinds: Sequence[str], scene: Scene, known: Reference) -> list[Fault]:

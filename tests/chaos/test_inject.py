@@ -69,6 +69,8 @@ resume.set_aside = lambda state, paths: [files.remove(path) for path in paths]
 @pytest.mark.parametrize("what", BROKEN)
 def test_it_is_found(what: str) -> None:
     before, (scene, kind, words) = BROKEN[what]
-    done = inject(6, [scene], "--kind", kind, before=f"exec({before!r})")
+    # Of what is written in its place, a part alone matters after a kill: the records of tasks do not.
+    faults = 24 if "in its place" in what else 6
+    done = inject(faults, [scene], "--kind", kind, before=f"exec({before!r})")
     assert done.returncode == 1 and words in done.stdout, done.stdout + done.stderr
     assert f"once more: python tests/chaos/inject.py --only '{scene}: {kind} at " in done.stdout
