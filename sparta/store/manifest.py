@@ -206,9 +206,11 @@ def _verify_file(iteration: IterationDir, name: str, entry: FileEntry) -> None:
     if not present(path):
         raise _refusal(iteration, f"{path} is missing")
     with whole.os_errors_named(path):
-        size = path.stat().st_size
-    if size != entry.bytes or whole.sha256_file(path) != entry.sha256:
-        raise _refusal(iteration, f"{path} was changed after the commit")
+        stat = path.stat()
+    if stat.st_size != entry.bytes or whole.sha256_file(path) != entry.sha256:
+        # A copy onto it would be a copy onto all of them.
+        shared = " (it is one file with those of other runs, by hard links: remove it before you restore it)"
+        raise _refusal(iteration, f"{path} was changed after the commit{shared * (stat.st_nlink > 1)}")
 
 
 def _verify_rows(

@@ -21,17 +21,18 @@ from sparta.training.adapter_folder import WEIGHTS
 from sparta.verify.finding import Finding, counted, errors_into
 
 CHECK = "pool"
-FIRST_LOSS_TOLERANCE = 0.02
-"""Nats that the first loss may differ from ln 2: in bfloat16 the log-probabilities of a long response are off by hundredths."""
+LOG_RATIO_TOLERANCE = 1.0
+"""Nats that the first log-ratio of a pair may differ from 0: in bfloat16 the log-probability of a response of 2,000 tokens is off by some tenths. The
+loss then differs from ln 2 by half of that times beta."""
 
 
-def findings_in_initial_pool(run: Run) -> Iterator[Finding]:
-    """What is wrong with M^0: its adapters, and the standings that every run begins with."""
+def findings_in_initial_pool(run: Run, own_rules: bool) -> Iterator[Finding]:
+    """What is wrong with M^0: its adapters, and the standings that every run begins with. own_rules: it was made by the recipe of `run`."""
     zero = run.iteration(0)
-    if standings.at_end(run, 0) != standings.initial(run):
+    if own_rules and standings.at_end(run, 0) != standings.initial(run):
         yield Finding(
             CHECK,
-            f"{zero.standing} has not the standings that a run of this recipe begins with: restore it from a copy",
+            f"{zero.standing} does not have the standings that a run of this recipe begins with: restore it from a copy",
             0,
         )
     yield from _pruned(run, 0)
@@ -59,7 +60,7 @@ def findings_in_pool(run: Run, t: int, learners: Sequence[str], phases: Sequence
                 t,
             )
         if not any(isinstance(phase, Train) and phase.square_loss for phase in phases):
-            yield from _first_losses(rows.values(), t)
+            yield from _first_losses(rows.values(), t, run.recipe.dpo.beta)
     yield from found
     yield from _pruned(run, t)
     yield from _findings_in_weights(run, t)
@@ -87,13 +88,13 @@ def _is_pruned(run: Run, folder: Path) -> bool:
     return str(weights.relative_to(run.state.root)) in read_pruned(run.state).files and not present(weights)
 
 
-def _first_losses(rows: Iterable[Trained], t: int) -> Iterator[Finding]:
+def _first_losses(rows: Iterable[Trained], t: int, beta: float) -> Iterator[Finding]:
     """DPO begins where model and reference are equal, so that the first loss is ln 2."""
     for row in rows:
         if (
             row.pairs
             and row.first_loss is not None
-            and abs(row.first_loss - math.log(2)) > FIRST_LOSS_TOLERANCE
+            and abs(row.first_loss - math.log(2)) > beta * LOG_RATIO_TOLERANCE / 2
         ):
             yield Finding(
                 CHECK,

@@ -42,8 +42,13 @@ def verify_state(run: Run, method: MethodParts, say: Say) -> Verification:
 
     def part(name: str, found: Iterator[Finding]) -> None:
         started, new = time.monotonic(), list[Finding]()
-        with errors_into(new, "state"):
-            new.extend(found)
+        try:
+            with errors_into(new, name):
+                new.extend(found)
+        except (ValueError, LookupError, TypeError, ArithmeticError) as error:
+            # A file can be damaged in ways that no check foresees; the other parts are checked nevertheless.
+            what = f"{name} could not be checked to its end ({type(error).__name__}: {error}): restore it from a copy"
+            new.append(Finding(name, what))
         wrong = sum(finding.wrong for finding in new)
         say(f"{name:16} {f'{wrong} wrong' if wrong else 'right':8} {time.monotonic() - started:6.1f} s")
         for finding in new:
@@ -71,10 +76,11 @@ def _in_iteration(run: Run, t: int, method: MethodParts) -> Iterator[Finding]:
     yield from problems
     if problems:
         return
+    own_rules = t > run.info.inherited or run.info.genesis == run.info.recipe_hash
     if t == 0:
-        yield from findings_in_initial_pool(run)
+        yield from findings_in_initial_pool(run, own_rules)
         return
-    if t <= run.info.inherited and run.info.genesis != run.info.recipe_hash:
+    if not own_rules:
         yield Finding(
             "derived files",
             "it was made by the rules of the run that this one branched from, so its derived files were not made again: verify that run too",

@@ -1,5 +1,6 @@
 """The commit: what it covers, what it does not, and the errors for edited files."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -209,4 +210,13 @@ def test_a_manifest_of_another_schema_version_is_not_read(state: StateDir) -> No
     path = state.iteration(0).manifest
     write_json(path, read_json(path, dict[str, object]) | {"schema_version": 2})
     with pytest.raises(SpartaError, match="has schema version 2, this program knows 1"):
+        verify(state, RECIPE)
+
+
+def test_a_changed_file_that_is_shared_by_hard_links_is_said_to_be(state: StateDir, tmp_path: Path) -> None:
+    weights = state.iteration(1).adapter("m0") / "adapter_model.safetensors"
+    os.link(weights, tmp_path / "another run's")
+    verify(state, RECIPE)
+    weights.write_bytes(b"changed")
+    with pytest.raises(SpartaError, match=r"by hard links: remove it before you restore it"):
         verify(state, RECIPE)

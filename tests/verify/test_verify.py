@@ -171,7 +171,7 @@ def _outside(state: StateDir) -> None:
         (_vote_of_contestant, "votes: judging is not complete"),
         (_vote_missing, "lacks 1 row"),
         (_other_reputation, "standing.json is not what its rows give: it has model0.reputation"),
-        (_no_longer_initial, "has not the standings that a run of this recipe begins with"),
+        (_no_longer_initial, "does not have the standings that a run of this recipe begins with"),
         (_swapped_pair, "preferences.jsonl is not what its rows give: line 1 has chosen"),
         (_other_adapter, "is not what training of"),
         (_other_reference, "began at a loss of 0.5000 instead of ln 2"),
@@ -244,7 +244,11 @@ def test_a_fork_by_other_rules_is_checked_from_where_it_branched(tmp_path: Path)
     )
     # The parent is not needed.
     shutil.rmtree(run.state.root)
-    for branch, is_noted in ((alike, False), (other, True)):
+    # Its members begin with other reputations, which the parent's iterations do not have.
+    initial = run.recipe.reputation.model_copy(update={"initial": 500.0})
+    changed = run.recipe.model_copy(update={"reputation": initial})
+    lower = fork(StateDir(tmp_path / "alike"), 1, StateDir(tmp_path / "lower"), changed)
+    for branch, is_noted in ((alike, False), (other, True), (lower, True)):
         advance(branch, 2)
         assert wrong(branch.state.root) == ""
         assert ("by the rules of the run that this one branched from" in notes(branch.state.root)) == is_noted
@@ -303,6 +307,15 @@ def test_adapters_that_were_pruned_on_purpose_are_noted_and_lost_ones_are_found(
     lost = max(state.iteration(1).adapters.rglob("adapter_model.safetensors"))
     lost.unlink()
     assert f"{lost} is missing" in wrong(state.root)
+
+
+def test_what_no_check_foresees_is_a_finding_and_the_rest_is_checked(scored: Path, tmp_path: Path) -> None:
+    state = StateDir(Path(shutil.copytree(scored, tmp_path / "state")))
+    summary = state.evals / "summary.json"
+    table = json.loads(summary.read_bytes())
+    table["tasks"]["toy"]["metrics"] = []
+    files.write_json(summary, table)
+    assert "scores could not be checked to its end (IndexError" in wrong(state.root)
 
 
 def test_scores_and_grades_are_computed_again(scored: Path, tmp_path: Path) -> None:
