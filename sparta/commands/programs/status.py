@@ -14,18 +14,21 @@ def _add_options(parser: ArgumentParser) -> None:
 
 
 def _run(args: Namespace) -> int:
-    from sparta.commands.study import carry_out
     from sparta.commands.study_request import StudyRequest, is_study
-    from sparta.screen import Screen
-    from sparta.status.collect import status_of
-    from sparta.status.tables import as_json, show_status
-    from sparta.store.layout import StateDir
-    from sparta.store.run import Run
 
     state = args.state or DEFAULT_STATE
     with exit_on_error(place=state):
         if is_study(state):
+            from sparta.commands.study import carry_out
+            from sparta.screen import Screen
+
             return int(carry_out(StudyRequest(str(state), status=True, json=args.json), Screen()))
+
+        from sparta.status.collect import status_of
+        from sparta.status.tables import as_json, show_status
+        from sparta.store.layout import StateDir
+        from sparta.store.run import Run
+
         status = status_of(Run.open(StateDir(state)))
         if args.json:
             print(as_json(status))
