@@ -3,13 +3,17 @@
 from pathlib import Path
 
 import pytest
+from support.fake_tasks import Quiz, complete, questions
 from support.openings import begin_or_continue
 from support.scripted_run import advance, begin, rehearsal, sentence, typed
 
 from sparta.commands.begin import check_state
 from sparta.errors import SpartaError
+from sparta.evaluation.answer import Evaluate
+from sparta.evaluation.items import freeze_items
 from sparta.store.pruned import prune, pruned_file, read_pruned
 from sparta.store.run import Run
+from sparta.tasks import registry
 
 
 @pytest.fixture
@@ -69,6 +73,27 @@ def test_a_run_does_not_go_on_from_a_removed_pool(run: Run, tmp_path: Path) -> N
     assert "removed on purpose" in sentence(typed("launch", "--state", run.state.root, "--iters", 4))
     done = typed("launch", "--state", run.state.root)
     assert done.returncode == 0 and "nothing to do" in done.stdout
+
+
+def test_scoring_everything_needs_no_removed_adapter_whose_answers_are_there(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiz = Quiz("quiz", splits={"validation": questions("v", 3, answer="x")})
+    monkeypatch.setitem(registry.TASKS, "quiz", quiz)
+    freeze_items(run, "quiz", "validation")
+    complete(run, Evaluate("validation", {"quiz": ("iter_00", "iter_01")}))
+    prune(run.state, weights(run, 1), "keep: last")
+    every = Evaluate("validation", {"quiz": ("iter_00", "iter_01", "iter_02")})
+    complete(run, every)
+    assert not every.missing(run, 0)
+    prune(run.state, weights(run, 2), "keep: last")
+    other = Quiz("other", splits={"validation": questions("o", 3, answer="x")})
+    monkeypatch.setitem(registry.TASKS, "other", other)
+    freeze_items(run, "other", "validation")
+    with pytest.raises(
+        SpartaError, match=r"removed on purpose \(keep: last\), and a model that answers needs it"
+    ):
+        complete(run, Evaluate("validation", {"other": ("iter_02",)}))
 
 
 def test_a_fork_takes_the_note_along(run: Run, tmp_path: Path) -> None:
