@@ -98,14 +98,18 @@ class TaskRecord(msgspec.Struct, frozen=True):
     parts: dict[str, float] = {}
     doing: str = ""
 
-    def parts_until(self, ended: float) -> dict[str, float]:
-        """Seconds by part of a task that lasted until `ended`: they add up to the whole, earlier starts included."""
+    def parts_until(self, ended: float, own: str) -> dict[str, float]:
+        """Seconds by part of a task that lasted until `ended`: they add up to the whole, earlier starts included.
+
+        own: what the present part is where an earlier version did not record it.
+        """
         whole = self.spent + max(0.0, ended - self.started)
         known = sum(self.parts.values())
         if known > whole:
             # A clock that was set back.
             return {part: seconds * whole / known for part, seconds in self.parts.items()}
-        return self.parts | {self.doing: self.parts.get(self.doing, 0.0) + whole - known}
+        doing = self.doing or own
+        return self.parts | {doing: self.parts.get(doing, 0.0) + whole - known}
 
     @property
     def killed(self) -> bool:
@@ -353,7 +357,7 @@ def new_record(
         log=_log_of_this_process(),
         requeues=max(before.requeues + 1 if before else 0, _restarts_of_this_process()),
         spent=before.spent + max(0.0, (before.ended or last_seen) - before.started) if before else 0.0,
-        parts=before.parts_until(before.ended or last_seen) if before else {},
+        parts=before.parts_until(before.ended or last_seen, doing) if before else {},
         doing=doing,
     )
 

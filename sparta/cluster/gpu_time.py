@@ -112,7 +112,7 @@ def task_times(
 def _parts_of(phase: Phase, record: TaskRecord, span: Span, shares: Mapping[str, float]) -> dict[str, float]:
     """Seconds by part of a task. shares: of the parts that the time of the phase itself counts as."""
     if record.doing:
-        parts = record.parts_until(span.ended)
+        parts = record.parts_until(span.ended, phase.time_part)
     else:
         # Earlier versions recorded only the loads of tasks that were done.
         loading = min(record.load_seconds, span.seconds)

@@ -4,9 +4,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from sparta.engines.small_base import settled
 from sparta.phases.base import Phase
-from sparta.pool.members import locate
+from sparta.pool.members import settled_for
 from sparta.store.run import Run
 
 
@@ -28,5 +27,5 @@ def gpus_of_task(run: Run, phase: Phase) -> Sequence[str]:
         return ()
     settings = phase.engine(run.recipe)
     if (phase.runs_an_engine or phase.trains) and phase.engine_key == "engine":
-        settings = settled(settings, [locate(base, run.recipe.pool.folder) for base in run.bases.values()])
+        settings = settled_for(run, settings)
     return () if settings.device == "cpu" else gpus

@@ -244,7 +244,7 @@ def _set_pool_aside(state: StateDir, say: Callable[[str], None]) -> None:
     """Set aside an initial pool that has no run.json: a launch may have been killed early, or run.json was lost, and the two look alike."""
     pool = state.iteration(0).root
     if pool.exists():
-        whole = (state.recipe_yaml, state.instructions, state.sft_data, state.gold, pool)
+        whole = (state.recipe_yaml, state.instructions, state.sft_data, state.gold, pruned_file(state), pool)
         aside = set_aside(state, [path for path in whole if path.exists()])
         say(
             f"{pool} has no run.json; it was set aside in {aside} with the files beside it. If this was a run, move all of it back and restore "

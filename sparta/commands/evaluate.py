@@ -11,6 +11,7 @@ import msgspec
 from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.driver import Driver
 from sparta.cluster.registry import launcher_for, settings_for
+from sparta.commands.answers_source import source_of_answers
 from sparta.commands.begin import check_state
 from sparta.commands.evaluate_request import EvaluateRequest, EvaluationPlan, plan_evaluation
 from sparta.engines.factory import close_engine
@@ -130,7 +131,7 @@ def score(request: EvaluateRequest, screen: Screen) -> dict[str, TaskScores]:
                 screen.say(
                     f"{name}: {left_out} left out: it needs a judge, and the recipe names none (evaluation.judge)"
                 )
-        source = Run.open(StateDir(request.answers_from)) if request.answers_from is not None else None
+        source = source_of_answers(run, request.answers_from, screen.say) if request.answers_from else None
         driver = AnswerDriver(run, screen, lock.check, source)
         try:
             found = _validated(run, todo, request, driver)

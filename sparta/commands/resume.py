@@ -32,7 +32,7 @@ from sparta.store.layout import IterationDir, StateAfter, StateDir
 from sparta.store.manifest import FileEntry, read_manifest
 from sparta.store.process import slurm_restarts
 from sparta.store.proved import Proved
-from sparta.store.pruned import pruned_file
+from sparta.store.pruned import pruned_file, read_pruned, split_after
 from sparta.store.run import Run, refuse_lost_run
 from sparta.verify.begun import require_frozen_recipe
 
@@ -55,8 +55,14 @@ class Resumption(Opening):
         # Scores first: they name checkpoints by iteration and model only, so they must not outlive those. Then the latest iteration first, so
         # that a kill in between leaves a valid, shorter run.
         iterations = [path for n in later for path in _of_iteration(state, n)]
+        upto, of_later = split_after(read_pruned(state), state, self.t)
+        if of_later.files:
+            # Before they are moved: a kill in between makes a launch refuse the later iterations, which going back again mends.
+            files.write_json(pruned_file(state), upto)
         if moved := [path for path in (*scores, *iterations) if path.exists()]:
-            set_aside(state, moved)
+            aside = set_aside(state, moved)
+            if of_later.files:
+                files.write_json(aside / pruned_file(state).name, of_later)
         if job := os.environ.get("SLURM_JOB_ID"):
             files.write_json(state.jobs / "returned.json", ResumePlan(job, self.t))
         run.refreeze(self.run.recipe)
@@ -130,8 +136,9 @@ class Fork(Opening):
         if run.info.gold_sha256:
             files.write_bytes(target.gold, files.read_bytes(source.gold))
         copy_accesses(source, target)
-        if present(pruned_file(source)):
-            files.write_bytes(pruned_file(target), files.read_bytes(pruned_file(source)))
+        removed, _ = split_after(read_pruned(source), source, self.t)
+        if removed.files:
+            files.write_json(pruned_file(target), removed)
         run.freeze()
         run.save()
         return run

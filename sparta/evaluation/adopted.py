@@ -1,7 +1,7 @@
 """Answers and grades that another run has made already: adopted instead of made again, where nothing differs that they depend on.
 
 They depend on the adapter's content and its base, the task, the split, how items are prompted and graded, the items themselves, and how the
-engine and the chat template are set.
+engine and the chat template are set. What the machine decides is checked by the caller, see `depends_on_machine`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ from sparta.engines.base import ModelRef
 from sparta.evaluation.answer import Answers, EntriesByTask, checkpoints
 from sparta.evaluation.grade import Grades
 from sparta.evaluation.items import items_file, items_of
+from sparta.pool.members import settled_for
 from sparta.recipes.identity import identity_of
 from sparta.store import files
 from sparta.store.disk import present
@@ -43,9 +44,16 @@ def adopt_grades(run: Run, other: Run, split: Split, entries: EntriesByTask) -> 
     )
 
 
+def depends_on_machine(run: Run) -> bool:
+    """Whether the machine decides the kind of the run's engine or its dtype, so that equal settings may mean different answers."""
+    settings = settled_for(run, run.recipe.engine)
+    return settings.kind not in ("api", "scripted") and "auto" in (settings.kind, settings.dtype)
+
+
 def _alike(run: Run, other: Run) -> bool:
     """Whether the two runs set engines and chat templates alike."""
-    return identity_of(run.recipe.engine) == identity_of(other.recipe.engine) and run.chat == other.chat
+    mine, theirs = (identity_of(settled_for(each, each.recipe.engine)) for each in (run, other))
+    return mine == theirs and run.chat == other.chat
 
 
 def _adopt_answers(run: Run, other: Run, part: Answers) -> int:

@@ -122,8 +122,13 @@ class Evaluate(EvaluationPhase):
             part.check(run)
 
     def make(self, run: Run, t: int, items: Sequence[WorkItem], sinks: Sequence[Sink]) -> None:
-        """Make the answers on one engine. Of checkpoints with the same weights one is run, and its answers count for all."""
-        models = checkpoints(run, [entry for part in self.parts for entry in part.entries])
+        """Make the answers on one engine, which gets only the checkpoints that lack some: adapters of others may have been removed.
+
+        Of checkpoints with the same weights one is run, and its answers count for all.
+        """
+        asked = {item.group for item in items}
+        every = checkpoints(run, [entry for part in self.parts for entry in part.entries])
+        models = {name: model for name, model in every.items() if name in asked}
         alike = _by_weights(models)
         engine = engine_for(run, self.engine(run.recipe), models.values())
         requests = AnswerRequests(engine)

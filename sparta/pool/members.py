@@ -120,15 +120,20 @@ def references(run: Run, t: int) -> dict[str, ModelRef]:
     }
 
 
+def settled_for(run: Run, settings: recipe_engine.EngineSettings) -> recipe_engine.EngineSettings:
+    """`settings` as settled for the bases of the run's pool."""
+    return settled(settings, [locate(base, run.recipe.pool.folder) for base in run.bases.values()])
+
+
 def engine_for(run: Run, settings: recipe_engine.EngineSettings, models: Collection[ModelRef]) -> Engine:
-    """The process's engine with a phase's `settings`, expecting `models` of the pool.
+    """The process's engine with a phase's `settings`, expecting `models` of the pool. Which engine it is does not depend on which models these are.
 
     Raises SpartaError if it cannot serve one of them, or if the weights of one were removed on purpose.
     """
     weights = [model.adapter / WEIGHTS for model in models if model.adapter is not None]
     require_unpruned(run.state, weights, "a model that answers")
     engine = open_engine(
-        settled(settings, [model.base for model in models]),
+        settled_for(run, settings),
         run.recipe.pool.trust_remote_code,
         run.state.calls,
         chat=run.chat,

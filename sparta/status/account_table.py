@@ -66,7 +66,7 @@ def _cells(account: TimeAccount, columns: Iterable[str], hours: bool) -> list[st
     found = _by_column(account)
     parts = [_amount(found[name], hours) if name in found else "-" for name in columns]
     share = f"{account.idle_share:.0%}".replace("%", " %")
-    return [*parts, _amount(account.idle, hours), share, str(account.places)]
+    return [*parts, _amount(account.idle, hours), share, f"{round(account.places, 1):g}"]
 
 
 def _by_column(account: TimeAccount) -> dict[str, float]:

@@ -1,4 +1,5 @@
-"""pruned.json: adapters that were removed on purpose from committed iterations, so that they do not count as lost.
+"""pruned.json: adapters that were removed on purpose from committed iterations, so that they do not count as lost. Its entries go where their
+iterations go: one that outlived them would hide that weights made again are lost.
 
 Scores, answers, rows and logs stay. Removing is for good: only a run with the same recipe makes the weights again.
 """
@@ -29,6 +30,14 @@ def read_pruned(state: StateDir) -> Pruned:
     """What was removed; empty if nothing was."""
     path = pruned_file(state)
     return files.read_json(path, Pruned) if present(path) else Pruned("", {})
+
+
+def split_after(removed: Pruned, state: StateDir, t: int) -> tuple[Pruned, Pruned]:
+    """What of `removed` belongs to iterations up to t, and the rest."""
+    kept = {state.iteration(n).root.name for n in range(t + 1)}
+    upto = {path: sha256 for path, sha256 in removed.files.items() if path.partition("/")[0] in kept}
+    later = {path: sha256 for path, sha256 in removed.files.items() if path not in upto}
+    return Pruned(removed.why, upto), Pruned(removed.why, later)
 
 
 def prune(state: StateDir, removable: Collection[Path], why: str) -> int:

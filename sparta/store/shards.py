@@ -26,7 +26,7 @@ from sparta.store.row_schema import MEASUREMENTS, Record, left_out
 R = TypeVar("R", bound=Row)
 
 _ADOPTED = "adopted.jsonl"
-_SHARD = re.compile(rf"a[0-9]+-[0-9]+(-[0-9]+)?\.jsonl|{re.escape(_ADOPTED)}")
+_SHARD = re.compile(rf"a(?P<attempt>[0-9]+)-[0-9]+(-[0-9]+)?\.jsonl|{re.escape(_ADOPTED)}")
 _KEY_BYTES = 12  # 96 bits: two of a million keys meet with probability 1e-17, and an entry stays small
 _ROW_BYTES = 32
 _canonical = msgspec.json.Encoder(order="sorted")
@@ -217,12 +217,19 @@ def seconds_of_rows(folder: Path, attempts: Collection[int]) -> float:
     total = 0.0
     decode = msgspec.json.Decoder(_Measured).decode
     for path in shard_files(folder):
-        if int(path.name[1:].partition("-")[0]) in attempts:
+        if _attempt_of(path) in attempts:
             with os_errors_named(path), opened(path, 1 << 20) as file:
                 for line in file:
                     with suppress(msgspec.DecodeError):
                         total += decode(line).seconds
     return total
+
+
+def _attempt_of(path: Path) -> int | None:
+    """The attempt that wrote the shard file `path`; None for rows that another run made."""
+    name = _SHARD.fullmatch(path.name)
+    number = name["attempt"] if name else None
+    return None if number is None else int(number)
 
 
 class LineCounter:

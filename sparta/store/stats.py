@@ -68,13 +68,13 @@ class PhaseStats(msgspec.Struct, frozen=True):
 class TimeAccount(msgspec.Struct, frozen=True):
     """Where the time of an iteration went; sparta/cluster/account.py makes it. The parts and `idle` add up to places x seconds.
 
-    unit: what a place is: a GPU or, where no task held one, a task. places: how many there were. seconds: by the clock. parts: GPU-seconds or
+    unit: what a place is: a GPU or, where no task held one, a task. places: how many there were, a mean in a sum of accounts. seconds: by the clock. parts: GPU-seconds or
     task-seconds by what they were spent on: `start` (of engines; its stages that are known are parts of their own: `start weights`, `start compile`,
     `start graphs`), `train set-up`, `train`, the names of other phases, and where a place is a task also `steps`.
     """
 
     unit: Literal["GPU", "task"]
-    places: int
+    places: float
     seconds: float
     parts: dict[str, float]
     idle: float
@@ -91,7 +91,8 @@ class TimeAccount(msgspec.Struct, frozen=True):
     @property
     def idle_share(self) -> float:
         """From 0 to 1."""
-        return self.idle / self.whole if self.whole else 0.0
+        there = self.used + self.idle
+        return self.idle / there if there else 0.0
 
     def __add__(self, other: "TimeAccount") -> "TimeAccount":
         """Both together, of one unit. The number of places is then the mean over the time."""
@@ -99,10 +100,11 @@ class TimeAccount(msgspec.Struct, frozen=True):
             name: self.parts.get(name, 0.0) + other.parts.get(name, 0.0)
             for name in {**self.parts, **other.parts}
         }
+        seconds = self.seconds + other.seconds
         return TimeAccount(
             self.unit,
-            max(self.places, other.places),
-            self.seconds + other.seconds,
+            (self.whole + other.whole) / seconds if seconds else max(self.places, other.places),
+            seconds,
             parts,
             self.idle + other.idle,
         )

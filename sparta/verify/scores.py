@@ -1,6 +1,6 @@
 """Evaluations: the grades of answers and the scores of the summary, computed again from the answers on disk."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -10,7 +10,7 @@ from sparta.evaluation.scores import scores
 from sparta.evaluation.selection import best, mean_of
 from sparta.evaluation.summary import TaskScores, format_of_scores, read_summary, summary_file
 from sparta.store.disk import present
-from sparta.store.records import Answer
+from sparta.store.records import Answer, Grade, answer_key, grade_key
 from sparta.store.run import Run
 from sparta.store.shard_lines import lines_to_mend
 from sparta.store.shards import iter_shards
@@ -39,24 +39,29 @@ def answer_folders(run: Run) -> list[Path]:
     return [Answers(task, split, ()).folder(run) for task, split in evaluated(run)]
 
 
+def grade_folders(run: Run) -> list[Path]:
+    """The folders of a judge's grades, of all that was scored, whatever judge gave them."""
+    return [folder for task, split in evaluated(run) for folder in _grades_of(run, task, split)]
+
+
+def _grades_of(run: Run, task: str, split: Split) -> list[Path]:
+    return sorted(run.state.evaluation(task, split).root.glob("grades-*"))
+
+
 def findings_in_answers(run: Run, task: str, split: Split) -> Iterator[Finding]:
-    """Answers on `split` that are malformed, contradict each other, or have other grades than their text gets."""
+    """Answers on `split`, and a judge's grades of them, that are malformed, contradict each other, or that nothing asked for; answers that have
+    other grades than their text gets.
+    """
     found: list[Finding] = []
     with errors_into(found, CHECK):
         known = task_named(task, run.recipe.data)
         folder = Answers(task, split, ()).folder(run)
-        lines = lines_to_mend(folder, Answer)
-        for line in lines.broken:
-            yield Finding(
-                CHECK, f"{line} is not a valid answer ({line.error}): delete the line, and score again"
-            )
-        for key, places in lines.differing.items():
-            yield Finding(
-                CHECK,
-                f"{' and '.join(map(str, places))} are different answers for {key}: delete all of them, and score again",
-            )
-        if not lines.broken and not lines.differing:
-            items = {item.item_id: item for item in items_of(run, task, split)}
+        items = {item.item_id: item for item in items_of(run, task, split)}
+        names = [checkpoint_name(run, t, model) for t in run.state.committed() for model in run.models]
+        asked = {answer_key(task, name, item) for name in names for item in items}
+        whole, problems = _findings_in_lines(folder, Answer, asked)
+        yield from problems
+        if whole:
             wrong = [row.key for row in iter_shards(folder, Answer) if _is_graded_wrong(known, items, row)]
             if wrong:
                 yield Finding(
@@ -64,7 +69,38 @@ def findings_in_answers(run: Run, task: str, split: Split) -> Iterator[Finding]:
                     f"{folder} has {counted(len(wrong), 'answer')} with other grades than the text gets, {wrong[0]} the first: the lines were changed, "
                     "or graded by another version; delete them and score again",
                 )
+        rubrics = [metric.name for metric in known.metrics if metric.rubric]
+        gradable = {grade_key(task, name, item, each) for name in names for item in items for each in rubrics}
+        for grades in _grades_of(run, task, split):
+            yield from _findings_in_lines(grades, Grade, gradable)[1]
     yield from found
+
+
+def _findings_in_lines(
+    folder: Path, of: type[Answer] | type[Grade], asked: Collection[str]
+) -> tuple[bool, list[Finding]]:
+    """Whether the rows of `folder` can be read, and what is to be said about its lines. asked: the keys that a scoring can ask for."""
+    lines, what = lines_to_mend(folder, of), of.__name__.lower()
+    found = [
+        Finding(CHECK, f"{line} is not a valid {what} ({line.error}): delete the line, and score again")
+        for line in lines.broken
+    ]
+    found += [
+        Finding(
+            CHECK,
+            f"{' and '.join(map(str, places))} are different {what}s for {key}: delete all of them, and score again",
+        )
+        for key, places in lines.differing.items()
+    ]
+    if strange := sorted(lines.keys - set(asked)):
+        found.append(
+            Finding(
+                CHECK,
+                f"{folder} has {counted(len(strange), what)} that nothing asked for, {strange[0]} the first; no score is made of them",
+                wrong=False,
+            )
+        )
+    return not lines.broken and not lines.differing, found
 
 
 def _is_graded_wrong(task: Task, items: Mapping[str, Item], row: Answer) -> bool:

@@ -229,10 +229,19 @@ def test_a_restarted_task_keeps_the_time_of_its_earlier_starts(tmp_path: Path) -
     report.spends({"judge": 1.0, "start weights": 2.0}, "judge", loads=1, load_seconds=2.0)
     noted = files.read_json(path, TaskRecord)
     assert noted.parts == {"start weights": 32, "judge": 71} and (noted.loads, noted.load_seconds) == (1, 2)
-    whole = noted.parts_until(noted.started + 10)
+    whole = noted.parts_until(noted.started + 10, "judge")
     assert whole == pytest.approx({"start weights": 32, "judge": 78}) and sum(
         whole.values()
     ) == pytest.approx(110)
+
+
+def test_the_earlier_start_of_a_record_without_parts_is_the_phase_s_own_time(tmp_path: Path) -> None:
+    """Earlier versions recorded no parts; a part without a name would be a column of its own."""
+    first = msgspec.structs.replace(
+        new_record(0, 5), started=NOW, ended=NOW + 100, outcome="requeued", spent=20.0
+    )
+    assert first.doing == ""
+    assert new_record(0, 5, first, doing="judge").parts == {"judge": 120}
 
 
 def test_a_task_touches_its_record_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,7 +317,9 @@ def test_a_task_records_what_it_does(planned: Run, monkeypatch: pytest.MonkeyPat
     assert noted == [START]
     assert record.parts.keys() == {"generate", START} and record.doing == "generate"
     assert record.ended is not None
-    assert sum(record.parts_until(record.ended).values()) == pytest.approx(record.ended - record.started)
+    assert sum(record.parts_until(record.ended, "generate").values()) == pytest.approx(
+        record.ended - record.started
+    )
 
 
 def test_a_task_killed_while_its_engine_starts_is_in_the_account(tmp_path: Path) -> None:

@@ -4,18 +4,23 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from support.openings import begin_or_continue
 from support.scripted_run import advance, write_recipe
 from support.study_runs import GRADED
 
+from sparta.cluster.attempts import TaskRecord
+from sparta.commands.answers_source import source_of_answers
 from sparta.commands.evaluate import score
 from sparta.commands.evaluate_request import EvaluateRequest
 from sparta.engines.base import Completion, Request
 from sparta.engines.scripted import ScriptedEngine
+from sparta.errors import SpartaError
 from sparta.evaluation.summary import read_summary
 from sparta.recipes.load import load
 from sparta.screen import Screen
+from sparta.store import files
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
 
@@ -90,6 +95,57 @@ def test_what_an_answer_depends_on_must_be_the_same(
     asked.clear()
     scored(second, first)
     assert len(of_initial_pool(asked)) >= 12
+
+
+def test_a_source_that_was_changed_gives_nothing(tmp_path: Path) -> None:
+    first, second = run_of(tmp_path, "first"), run_of(tmp_path, "second", seed=5)
+    scored(first)
+    first.iteration(1).combats.write_bytes(b"")
+    with pytest.raises(SpartaError, match=r"combats.jsonl was changed after the commit"):
+        scored(second, first)
+
+
+@pytest.mark.parametrize(
+    ("settings", "devices", "adopts"),
+    [
+        ({"kind": "auto"}, ("0", None), False),
+        ({"kind": "auto"}, ("0", "1"), True),
+        ({"kind": "auto"}, (None, None), True),
+        ({"kind": "auto"}, ("0", "nothing ran"), False),
+        ({"kind": "vllm"}, ("0", None), False),
+        ({"kind": "hf"}, ("0", None), False),
+        ({"kind": "vllm", "dtype": "bfloat16"}, ("0", None), True),
+        ({"kind": "auto", "device": "cuda"}, (None, None), True),
+        ({"kind": "scripted"}, ("0", None), True),
+    ],
+)
+def test_what_the_machine_decides_must_have_been_decided_alike(
+    settings: dict[str, str],
+    devices: tuple[str | None, str | None],
+    adopts: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The bases of this pool have no files, so they count as large.
+    monkeypatch.setattr("sparta.engines.small_base.is_small", lambda base: False)
+    runs = []
+    for name, gpus in zip(("first", "second"), devices, strict=True):
+        run = run_of(tmp_path, name)
+        for path in run.state.jobs.rglob("a*-0*.json"):
+            record = files.read_json(path, TaskRecord)
+            files.write_json(path, msgspec.structs.replace(record, gpus=gpus))
+        if gpus == "nothing ran":
+            files.remove(run.state.jobs)
+        engine = run.recipe.engine.model_copy(update=settings)
+        run.recipe = run.recipe.model_copy(update={"engine": engine})
+        run.freeze()
+        info = msgspec.structs.replace(run.info, recipe_hash=run.recipe.hash)
+        files.write_json(run.state.run_json, info)
+        runs.append(Run(run.state, run.recipe, info))
+    said: list[str] = []
+    found = source_of_answers(runs[1], runs[0].state.root, said.append)
+    assert (found is not None) == adopts
+    assert adopts or "set engine.kind and engine.dtype in both recipes" in said[0]
 
 
 def test_other_items_and_other_adapters_are_not_taken_for_the_same(tmp_path: Path, asked: list[str]) -> None:

@@ -80,6 +80,18 @@ def test_the_total_is_of_all_rows_and_only_the_latest_are_shown() -> None:
     assert with_total([AccountRow("iteration 1", ONE)]) == [AccountRow("iteration 1", ONE)]
 
 
+def test_a_total_of_iterations_on_different_numbers_of_gpus_adds_up() -> None:
+    few = TimeAccount("GPU", 4, 100.0, {"train": 300.0}, 100.0)
+    many = TimeAccount("GPU", 16, 100.0, {"train": 1500.0}, 100.0)
+    both = few + many
+    assert both.used + both.idle == both.whole == 2000 and both.places == 10
+    assert both.idle_share == 0.1
+    longer = TimeAccount("GPU", 16, 300.0, {"train": 4800.0}, 0.0)
+    total = with_total([AccountRow("iteration 1", few), AccountRow("iteration 2", longer)])
+    assert printed(*total)[-1].split()[-1] == "13"
+    assert printed(AccountRow("all", few + TimeAccount("GPU", 5, 100.0, {}, 500.0)))[-1].split()[-1] == "4.5"
+
+
 def headings(text: str, title: str) -> list[str]:
     """The column headings of the table with that title."""
     lines = text.splitlines()

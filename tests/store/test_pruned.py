@@ -3,13 +3,19 @@
 from pathlib import Path
 
 import pytest
-from support.openings import begin_or_continue
+from support.fake_tasks import Quiz, complete, questions
+from support.openings import begin_or_continue, fork, go_back
 from support.scripted_run import advance, begin, rehearsal, sentence, typed
 
 from sparta.commands.begin import check_state
 from sparta.errors import SpartaError
-from sparta.store.pruned import prune, pruned_file, read_pruned
+from sparta.evaluation.answer import Evaluate
+from sparta.evaluation.items import freeze_items
+from sparta.store import files
+from sparta.store.layout import StateDir
+from sparta.store.pruned import Pruned, prune, pruned_file, read_pruned
 from sparta.store.run import Run
+from sparta.tasks import registry
 
 
 @pytest.fixture
@@ -69,6 +75,73 @@ def test_a_run_does_not_go_on_from_a_removed_pool(run: Run, tmp_path: Path) -> N
     assert "removed on purpose" in sentence(typed("launch", "--state", run.state.root, "--iters", 4))
     done = typed("launch", "--state", run.state.root)
     assert done.returncode == 0 and "nothing to do" in done.stdout
+
+
+def test_going_back_takes_the_note_away_with_the_iterations(run: Run) -> None:
+    prune(run.state, [*weights(run, 0), *weights(run, 2)], "keep: none")
+    before = read_pruned(run.state)
+    go_back(run.state, 1)
+    assert len(read_pruned(run.state).files) == 3
+    [aside] = run.state.superseded.iterdir()
+    assert before.files == {
+        **read_pruned(run.state).files,
+        **files.read_json(aside / pruned_file(run.state).name, Pruned).files,
+    }
+
+
+def test_weights_made_again_after_going_back_are_missed_when_they_are_lost(run: Run) -> None:
+    noted = {path: path.read_bytes() for path in weights(run, 2)}
+    prune(run.state, list(noted), "keep: none")
+    back = go_back(run.state, 1)
+    advance(back, 2)
+    assert {path: path.read_bytes() for path in weights(back, 2)} == noted
+    check_state(back)
+    for path in noted:
+        path.unlink()
+    with pytest.raises(SpartaError, match="is missing"):
+        check_state(back)
+
+
+def test_a_fork_takes_no_note_of_iterations_that_it_does_not_share(run: Run, tmp_path: Path) -> None:
+    prune(run.state, weights(run, 2), "keep: none")
+    branch = fork(run.state, 1, StateDir(tmp_path / "fork"), None)
+    assert not pruned_file(branch.state).exists()
+    advance(branch, 2)
+    for path in weights(branch, 2):
+        path.unlink()
+    with pytest.raises(SpartaError, match="is missing"):
+        check_state(branch)
+
+
+def test_a_new_run_after_a_lost_one_has_none_of_its_notes(run: Run, tmp_path: Path) -> None:
+    prune(run.state, weights(run, 0), "keep: none")
+    recipe = rehearsal(tmp_path, models=3, combats=6, iterations=2)
+    for path in run.state.root.iterdir():
+        if path.name not in ("iter_00", pruned_file(run.state).name):
+            files.remove(path)
+    again = begin_or_continue(run.state, recipe)
+    assert not pruned_file(again.state).exists()
+
+
+def test_scoring_everything_needs_no_removed_adapter_whose_answers_are_there(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiz = Quiz("quiz", splits={"validation": questions("v", 3, answer="x")})
+    monkeypatch.setitem(registry.TASKS, "quiz", quiz)
+    freeze_items(run, "quiz", "validation")
+    complete(run, Evaluate("validation", {"quiz": ("iter_00", "iter_01")}))
+    prune(run.state, weights(run, 1), "keep: last")
+    every = Evaluate("validation", {"quiz": ("iter_00", "iter_01", "iter_02")})
+    complete(run, every)
+    assert not every.missing(run, 0)
+    prune(run.state, weights(run, 2), "keep: last")
+    other = Quiz("other", splits={"validation": questions("o", 3, answer="x")})
+    monkeypatch.setitem(registry.TASKS, "other", other)
+    freeze_items(run, "other", "validation")
+    with pytest.raises(
+        SpartaError, match=r"removed on purpose \(keep: last\), and a model that answers needs it"
+    ):
+        complete(run, Evaluate("validation", {"other": ("iter_02",)}))
 
 
 def test_a_fork_takes_the_note_along(run: Run, tmp_path: Path) -> None:

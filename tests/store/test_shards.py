@@ -18,10 +18,12 @@ from sparta.store.shards import (
     RowsEntry,
     ShardReader,
     ShardWriter,
+    adopted_file,
     done_keys,
     iter_shards,
     read_shards,
     rows_digest,
+    seconds_of_rows,
 )
 
 
@@ -222,6 +224,14 @@ def test_a_folder_can_be_read_while_others_append_to_it(tmp_path: Path, start: S
         counts.append(len(read_shards(tmp_path / "v", Vote)))
     assert counts == sorted(counts)
     assert len(read_shards(tmp_path / "v", Vote)) == 6000
+
+
+def test_measured_seconds_are_those_of_the_attempts_named_and_of_no_other_run(tmp_path: Path) -> None:
+    for attempt, seconds in ((0, 1.0), (1, 2.0), (12, 4.0)):
+        with ShardWriter(tmp_path, attempt, 3) as shard:
+            shard.write(vote(attempt, seconds=seconds))
+    adopted_file(tmp_path).write_bytes(encode_row(vote(5, seconds=8.0)))
+    assert seconds_of_rows(tmp_path, {1, 12}) == 6.0
 
 
 def test_a_line_counter_reads_on_where_it_was(tmp_path: Path) -> None:

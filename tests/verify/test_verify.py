@@ -12,11 +12,15 @@ import pytest
 from support.forged import reseal
 from support.one_model_runs import CASES, write_case
 from support.openings import begin_or_continue, fork
-from support.scripted_run import DEADLINE, advance, begin, command, quiet, sentence, typed
+from support.scripted_run import DEADLINE, advance, begin, command, quiet, sentence, typed, write_recipe
 from support.store_samples import EARLIER_STATE
+from support.study_runs import GRADED
 
+from sparta.commands.evaluate import score
+from sparta.commands.evaluate_request import EvaluateRequest
 from sparta.commands.verify import method_parts
 from sparta.recipes.load import load
+from sparta.screen import Screen
 from sparta.store import files
 from sparta.store.layout import StateDir
 from sparta.store.lock import RunLock
@@ -337,6 +341,43 @@ def test_scores_and_grades_are_computed_again(scored: Path, tmp_path: Path) -> N
     shard = next(path for path in state.evals.rglob("a0-*.jsonl") if "validation" in str(path))
     _edit(shard, lambda row: row.update(grades={metric: 1.0 - row["grades"][metric]}))
     assert "1 answer with other grades than the text gets" in wrong(state.root)
+
+
+def test_answers_that_nothing_asked_for_are_noted(scored: Path, tmp_path: Path) -> None:
+    state = StateDir(Path(shutil.copytree(scored, tmp_path / "state")))
+    shard = next(path for path in state.evals.rglob("a0-*.jsonl") if "validation" in str(path))
+    first = json.loads(shard.read_text().splitlines()[0])
+    strangers = ({**first, "item_id": "unknown"}, {**first, "checkpoint": "iter_07-adder"})
+    shard.write_text(shard.read_text() + "".join(json.dumps(row) + "\n" for row in strangers))
+    assert wrong(state.root) == ""
+    assert f"{shard.parent} has 2 answers that nothing asked for, toy/iter_" in notes(state.root)
+
+
+def test_grades_of_a_judge_are_read_and_mended(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, models=3, combats=6, iterations=1, **GRADED)
+    for split in ("validation", "test"):
+        rows = [{"id": f"{split}{n}", "prompt": f"{split} {n}", "reference": "x"} for n in range(3)]
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = begin_or_continue(StateDir(tmp_path / "state"), load(recipe))
+    advance(run, 1)
+    score(EvaluateRequest(state=run.state.root), Screen())
+    state = run.state
+    assert wrong(state.root) == "" and "nothing asked for" not in notes(state.root)
+    shard = next(path for path in state.evals.rglob("grades-*/a0-*.jsonl") if "validation" in str(path))
+    before = shard.read_bytes()
+    row = json.loads(before.splitlines()[0])
+    shard.write_bytes(before + json.dumps({**row, "item_id": "unknown"}).encode() + b"\n")
+    assert wrong(state.root) == ""
+    assert f"{shard.parent} has 1 grade that nothing asked for, own/iter_0" in notes(state.root)
+    shard.write_bytes(before + b"{}\n")
+    last = len(before.splitlines()) + 1
+    assert f"{shard}, line {last} is not a valid grade" in wrong(state.root)
+    shard.write_bytes(before + json.dumps({**row, "raw": "another"}).encode() + b"\n")
+    assert "are different grades for" in wrong(state.root)
+    shard.write_bytes(before + before.splitlines(keepends=True)[0] + b'{"task": "o')
+    done = typed("verify", state.root, "--repair")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert shard.read_bytes() == before
 
 
 def test_the_command_says_what_is_wrong_and_ends_with_status_1(state: StateDir) -> None:

@@ -32,7 +32,7 @@ from sparta.cluster.slurm.job_ids import (
     parts_of,
 )
 from sparta.cluster.slurm.profile import DEFAULT_PROFILE, Profile, Resources, load_profile
-from sparta.cluster.slurm.queue import Queue
+from sparta.cluster.slurm.queue import SECONDS_BETWEEN_TRIES, Queue
 from sparta.cluster.slurm.submit import Array, submit, throttles
 from sparta.cluster.slurm.worker import ShardJob
 from sparta.errors import SpartaError
@@ -41,7 +41,7 @@ from sparta.pool.gpu_memory import check_memory
 from sparta.store.run import Run
 
 SECONDS_TO_COMPLETE = 60.0
-"""How long to wait for a task in state COMPLETING without a final record: it may still be writing."""
+"""How long to wait for a task in state COMPLETING: without a final record it may still be writing, with one it holds its GPUs."""
 FAILURES_TO_AVOID = 2
 """The next attempt of a phase avoids a node on which at least this many of its tasks failed, and more than succeeded."""
 BLAMELESS = ("CANCELLED", "COMPLETED", "PREEMPTED")
@@ -149,20 +149,30 @@ class Slurm(Launcher):
         self.submit(work, attempt.shards, dependency=self._after_ending_tasks())
 
     def _after_ending_tasks(self) -> str | None:
-        """The dependency on tasks of this run that have written their results but still hold GPUs, where the recipe limits tasks at once.
+        """The dependency on tasks of this run that still hold GPUs, where the recipe limits tasks at once; None after they have ended.
 
-        SLURM has no dependencies between clusters, so there is none where several may be chosen.
+        Tasks that have written their results get SECONDS_TO_COMPLETE to end. SLURM would wait for one that is stuck in COMPLETING without limit, so
+        there is no dependency on that. SLURM has no dependencies between clusters, so there is none where several may be chosen.
         """
         if self._run.recipe.cluster.at_once is None or self.clusters:
             return None
+        deadline = time.monotonic() + SECONDS_TO_COMPLETE
+        while ending := self._holding_gpus():
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(min(self.profile.poll_seconds, SECONDS_BETWEEN_TRIES))
+        jobs = {cli.number_of(task.whole) for task in ending if task.state != "COMPLETING"}
+        return f"afterany:{':'.join(sorted(jobs))}" if jobs else None
+
+    def _holding_gpus(self) -> list[QueueEntry]:
+        """Tasks of this run that have started and not ended, without those stuck in COMPLETING."""
         with cli.answering():
             known = cli.tasks_named(*names_and_places(noted_jobs(self._run)))
-        ending = {
-            cli.number_of(task.whole)
+        return [
+            task
             for task in of_this_state(self._run.state.code, known)
-            if task.live and task.state != "PENDING"
-        }
-        return f"afterany:{':'.join(sorted(ending))}" if ending else None
+            if task.state != "PENDING" and self._goes_on(task)
+        ]
 
     def submit(
         self,

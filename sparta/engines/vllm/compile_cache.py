@@ -2,7 +2,8 @@
 
 vLLM's own key of a compiled model names neither the card nor CUDA, so tasks on different cards would load each other's kernels from one folder.
 Here each combination of card, versions, base and settings has a folder of its own, which vLLM gets as VLLM_CACHE_ROOT. In it, `turn/` holds the
-lease of the task that compiles, and the empty file `compiled` or `failed` once one has finished.
+lease of the task that compiles, and the empty file `compiled` or `failed` once one has finished. A start that failed for another reason, such as a
+GPU in use, leaves neither: the next task compiles.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,11 +84,11 @@ def cache_key(base: str, arguments: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def one_compiles(cache: CompileCache) -> Iterator[float]:
+def one_compiles(cache: CompileCache, could_not_compile: Callable[[Exception], bool]) -> Iterator[float]:
     """Start vLLM in this context: if `cache` is empty, one task is in it at a time, and those after it find the cache filled.
 
-    Yields the seconds that this task waited. A task that dies or is preempted hands over to another one; after one that failed nobody waits. Disk
-    errors only end the waiting.
+    Yields the seconds that this task waited. A task that dies, is preempted or fails hands over to another one; after one that could not compile
+    nobody waits. could_not_compile: whether that is why an error was raised. Disk errors only end the waiting.
     """
     began = time.monotonic()
     turn = cache.folder / "turn"
@@ -96,8 +97,8 @@ def one_compiles(cache: CompileCache) -> Iterator[float]:
     try:
         yield time.monotonic() - began
         outcome = "compiled"
-    except Exception:
-        outcome = "failed"
+    except Exception as error:
+        outcome = "failed" if could_not_compile(error) else None
         raise
     finally:
         # The marks are hints: without one, a later task compiles or waits in vain.

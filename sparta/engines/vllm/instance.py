@@ -166,7 +166,7 @@ class VllmBase:
         try:
             return self._opened(context, trust_remote_code, compiled)
         except Exception as error:
-            why = None if self.eager else failed_to_compile(error, self._child_report(), self._own_process)
+            why = None if self.eager else self._why_not_compiled(error)
             if why is None:
                 raise
         # Outside of `except`, whose traceback keeps the weights in memory.
@@ -190,8 +190,14 @@ class VllmBase:
             with environment(cache.variables if cache else {}):
                 if cache is None or self.eager:
                     return LLMEngine.from_engine_args(EngineArgs(model=self.base, **arguments))
-                with one_compiles(cache) as self._waited:
+                with one_compiles(
+                    cache, lambda error: self._why_not_compiled(error) is not None
+                ) as self._waited:
                     return LLMEngine.from_engine_args(EngineArgs(model=self.base, **arguments))
+
+    def _why_not_compiled(self, error: Exception) -> str | None:
+        """Why compiling failed; None if something else did."""
+        return failed_to_compile(error, self._child_report(), self._own_process)
 
     def _cache(self, arguments: Mapping[str, Any], compiled: Path | None) -> CompileCache | None:
         """Where this start keeps what it compiles; None if it compiles nothing. On a CPU vLLM 0.32 never compiles for adapters."""

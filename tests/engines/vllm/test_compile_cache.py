@@ -18,7 +18,7 @@ COMPILE = """
     compile_cache._LOOK_SECONDS = 0.02
     compile_cache.WAIT_SECONDS = float(sys.argv[2])
     try:
-        with compile_cache.one_compiles(compile_cache.CompileCache(Path(sys.argv[1]), True)):
+        with compile_cache.one_compiles(compile_cache.CompileCache(Path(sys.argv[1]), True), lambda error: str(error) == "no compiler"):
             print("starts", flush=True)
             end = sys.stdin.readline().strip()
             if end:
@@ -64,7 +64,7 @@ def test_others_wait_until_one_has_compiled_and_then_start_together(tmp_path: Pa
     assert said(late) == "ended"
 
 
-@pytest.mark.parametrize("end", ["killed", "preempted"])
+@pytest.mark.parametrize("end", ["killed", "preempted", "out of memory"])
 def test_another_task_compiles_after_one_that_did_not_finish(end: str, tmp_path: Path, start: Start) -> None:
     first = compiling(start, tmp_path)
     second = waiting(start, tmp_path, first)
@@ -108,13 +108,13 @@ def test_a_full_disk_ends_the_waiting_and_not_the_run(
 ) -> None:
     note.cache_clear()
     filled(small_disk)
-    with one_compiles(CompileCache(small_disk / "cache", True)) as waited:
+    with one_compiles(CompileCache(small_disk / "cache", True), lambda error: True) as waited:
         assert waited < 60
     assert "does not wait for others" in capsys.readouterr().err
 
 
 def test_a_disk_that_fills_up_while_compiling_ends_nothing(small_disk: Path) -> None:
-    with one_compiles(CompileCache(small_disk / "cache", True)):
+    with one_compiles(CompileCache(small_disk / "cache", True), lambda error: True):
         filled(small_disk)
     assert (small_disk / "cache" / "turn" / "free").exists()
 
