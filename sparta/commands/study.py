@@ -255,7 +255,7 @@ def _cancel(opened: OpenStudy, screen: Screen) -> None:
             f"{place.root} is being driven by {now.claim}: stop it there (Ctrl-C, or kill {now.claim.pid}), which stops its cells too; then "
             "--cancel ends what is left in the queue"
         )
-    count = end_cells(place, names)
+    count = end_cells(place, names).here
     ended = 0
     for name in names:
         state = place.cell(name)

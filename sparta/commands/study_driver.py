@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -17,7 +17,8 @@ from sparta.names import PACKAGE
 from sparta.recipes.schema import Recipe
 from sparta.screen import Screen
 from sparta.store import files
-from sparta.store.process import identify
+from sparta.store.lock import holder
+from sparta.store.process import identify, lives, machine
 from sparta.studies.estimate import Where, gpus_needed
 from sparta.studies.grid import Grid
 from sparta.studies.layout import StudyDir, is_pool
@@ -239,24 +240,37 @@ class StudyDriver:
 
     def _interrupt(self) -> None:
         """Stop the running cells as Ctrl-C would, and wait for them."""
-        end_cells(self._place, list(self._running))
+        stopped = end_cells(self._place, list(self._running))
+        for name, host in stopped.elsewhere.items():
+            self._screen.say(f"{name} runs on {host} and goes on: stop it there")
         for child in self._children.values():
             with suppress(subprocess.TimeoutExpired):
                 child.wait(timeout=1.0)
         self._note()
 
 
-def end_cells(place: StudyDir, names: Sequence[str]) -> int:
-    """Interrupt the processes of the cells `names`, and wait until they have stopped: finished work stays. Returns how many there were."""
+@dataclass(frozen=True)
+class Stopped:
+    """here: how many processes of cells were interrupted. elsewhere: by cell, the host on which its process still runs."""
+
+    here: int
+    elsewhere: Mapping[str, str]
+
+
+def end_cells(place: StudyDir, names: Sequence[str]) -> Stopped:
+    """Interrupt the processes of the cells `names` on this machine, and wait until they have stopped: finished work stays."""
     running = {name: found for name in names if (found := process_of(place, name)) is not None}
-    for process in running.values():
+    here = {name: found.process for name, found in running.items() if found.process.machine == machine()}
+    for process in here.values():
         # Not SIGINT, which a driver that was started in the background ignores, and its children with it.
         with suppress(ProcessLookupError):
-            os.kill(process.process.pid, signal.SIGTERM)
+            if lives(process):
+                os.kill(process.pid, signal.SIGTERM)
     deadline = time.monotonic() + SECONDS_TO_STOP
-    while any(process_of(place, name) for name in running) and time.monotonic() < deadline:
+    while any(process_of(place, name) for name in here) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS / 4)
-    return len(running)
+    elsewhere = {name: holder(place.cell(name)) for name in running if name not in here}
+    return Stopped(len(here), {name: now.claim.host for name, now in elsewhere.items() if now is not None})
 
 
 def _last_lines(place: StudyDir, name: str) -> str:
