@@ -7,13 +7,15 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from support.scripted_run import sentence, typed
+from support.study_runs import write_study
 
 from sparta.commands.study_driver import end_cells
 from sparta.store import files
 from sparta.store.baton import FREE, HELD, claim_file, claim_of_this_process
 from sparta.store.layout import StateDir
 from sparta.store.lock import RunLock
-from sparta.store.process import ProcessId, identify
+from sparta.store.process import ProcessId, identify, machine
 from sparta.studies.layout import StudyDir
 from sparta.studies.manifest import CellProcess, process_of
 
@@ -63,3 +65,18 @@ def test_a_process_of_this_machine_is_interrupted(tmp_path: Path, stranger: subp
     stopped = end_cells(place, ["near"])
     assert (stopped.here, stopped.elsewhere) == (1, {})
     assert stranger.wait(timeout=5) < 0
+
+
+def test_a_cell_that_cannot_be_cancelled_stops_no_other_and_keeps_its_note(
+    tmp_path: Path, stranger: subprocess.Popen[bytes]
+) -> None:
+    path = write_study(tmp_path, {"seed": [0, 1]})
+    place = StudyDir(tmp_path / "study")
+    assert typed("study", path, "--state", place.root).returncode == 0
+    runs_elsewhere(place, "seed0", stranger.pid)
+    # seed1 was killed: its note is left.
+    files.write_json(place.process("seed1"), CellProcess(ProcessId(stranger.pid, machine(), 1), 1))
+    said = sentence(typed("study", place.root, "--cancel"))
+    assert "1 of 3 cells could not be cancelled" in said and "seed0: " in said and "on node7" in said
+    assert stranger.poll() is None
+    assert place.process("seed0").exists() and not place.process("seed1").exists()
