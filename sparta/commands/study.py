@@ -99,14 +99,15 @@ def _drive(opened: OpenStudy, request: StudyRequest, screen: Screen) -> ExitStat
 def _ended(manifest: StudyManifest, place: StudyDir, screen: Screen) -> ExitStatus:
     """Say how the study ended. Raises SpartaError where a cell failed."""
     failed = [cell.name for cell in manifest.cells if cell.state == "failed"]
-    screen.say(f"{len(manifest.cells) - len(failed)} of {len(manifest.cells)} cells are done")
+    done = sum(cell.state == "done" for cell in manifest.cells)
+    screen.say(f"{done} of {len(manifest.cells)} cells are done")
     if failed:
         shown = ", ".join(failed[:3]) + f" and {len(failed) - 3} more" * (len(failed) > 3)
         raise SpartaError(
             f"{len(failed)} of {len(manifest.cells)} cells failed ({shown}): {suggested('study', place.root, '--status')} says why; the same command "
             "tries them again"
         )
-    return ExitStatus.DONE
+    return ExitStatus.DONE if done == len(manifest.cells) else ExitStatus.IN_PROGRESS
 
 
 def status_of_study(opened: OpenStudy) -> tuple[StudyManifest, dict[str, str]]:

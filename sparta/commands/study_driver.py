@@ -150,18 +150,20 @@ class StudyDriver:
     def _judge(self, name: str, status: int | None) -> None:
         """Whether the job `name`, whose process has ended, is done, has failed, or is to be started again."""
         result = result_of(self._place, name)
-        if result is None:
-            how = (
-                f"was killed by signal {-status}"
-                if status is not None and status < 0
-                else "ended without a result"
-            )
+        asked = self._jobs[name].asked
+        if result is None or (result.asked != asked and not result.error):
+            if status is not None and status < 0:
+                how = f"was killed by signal {-status}"
+            elif result is not None and name not in self._starts:
+                how = "ended with what the study asked of it before it was changed"
+            else:
+                how = "ended without a result"
             if self._starts.get(name, 0) < STARTS:
                 self._screen.say(f"{name}: its process {how}; starting it again")
                 return
             last = _last_lines(self._place, name)
             result = CellResult(
-                self._jobs[name].asked,
+                asked,
                 error=f"its process {how}, {STARTS} times; the last lines of {self._place.log(name)}: {last}",
             )
             files.write_json(self._place.result(name), result)
