@@ -211,7 +211,10 @@ class StudyDriver:
         program = "import sys; from sparta.commands.cli import main; sys.exit(main())"
         command = [sys.executable, "-c", program, "study", str(self._place.root), "--cell", job.name]
         command += ["--share", str(share), *self._where.options]
-        files.remove(self._place.result(job.name))
+        before = result_of(self._place, job.name)
+        if before is not None and before.error:
+            # Otherwise a process that is killed would leave the old error as its own. The scores of a cell that was done stay until there are new ones.
+            files.remove(self._place.result(job.name))
         files.make_folder(self._place.log(job.name).parent)
         with files.os_errors_named(self._place.log(job.name)), self._place.log(job.name).open("ab") as log:
             child = subprocess.Popen(

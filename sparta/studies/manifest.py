@@ -106,15 +106,15 @@ def process_of(place: StudyDir, name: str) -> CellProcess | None:
 
 
 def state_of(place: StudyDir, name: str, asked: str) -> tuple[CellState, CellResult | None]:
-    """Where a cell stands, and the result that counts. asked: what it is to do, see `request_of`."""
-    if process_of(place, name) is not None:
-        return "running", None
+    """Where a cell stands, and its last result. asked: what it is to do, see `request_of`; a cell that did something else is waiting."""
     result = result_of(place, name)
+    if process_of(place, name) is not None:
+        return "running", result
     if result is None:
         return "waiting", None
     if result.error:
         return "failed", result
-    return ("done", result) if result.asked == asked else ("waiting", None)
+    return ("done" if result.asked == asked else "waiting"), result
 
 
 def manifest_of(place: StudyDir, grid: Grid) -> StudyManifest:

@@ -1,5 +1,6 @@
 """A study that is changed while cells of a killed driver go on: these are run again with what is asked now."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,3 +61,21 @@ def test_only_cells_that_did_what_is_asked_now_are_counted_as_done(tmp_path: Pat
         manifest, cells=[msgspec.structs.replace(manifest.cells[0], state="waiting")]
     )
     assert _ended(waiting, StudyDir(place), Screen()) is ExitStatus.IN_PROGRESS
+
+
+def test_an_interrupt_after_a_change_keeps_the_result_of_a_cell_that_was_done(
+    tmp_path: Path, started: Launched
+) -> None:
+    path = write_study(tmp_path, {"seed": [0]})
+    place = StudyDir(tmp_path / "study")
+    assert typed("study", path, "--state", place.root).returncode == 0
+    before = place.result("seed0").read_bytes()
+    write_study(tmp_path, {"seed": [0]}, recipe={"engine": {"kind": "scripted", "scripted": {"delay": 0.2}}})
+    rewritten(path, set={"iterations": 3})
+    driver = started(path, "--state", place.root)
+    wait_until(lambda: place.process("seed0").is_file())
+    driver.send_signal(signal.SIGINT)
+    driver.communicate()
+    assert place.result("seed0").read_bytes() == before
+    [cell] = read_manifest(place).cells
+    assert cell.state == "waiting" and cell.result is not None and cell.result.choices
