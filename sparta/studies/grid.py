@@ -2,8 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from itertools import product
 from pathlib import Path
@@ -46,6 +46,14 @@ class Grid:
     cells: tuple[Cell, ...]
     pools: tuple[InitialPool, ...]
     left_out: int
+
+    def with_recipes(self, changed: Callable[[Recipe], Recipe]) -> "Grid":
+        """The same grid with the recipes of all runs changed in how they are carried out."""
+        return replace(
+            self,
+            cells=tuple(replace(cell, recipe=changed(cell.recipe)) for cell in self.cells),
+            pools=tuple(replace(pool, recipe=changed(pool.recipe)) for pool in self.pools),
+        )
 
     @property
     def reference(self) -> tuple[str, str]:
