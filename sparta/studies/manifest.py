@@ -5,12 +5,14 @@ for analysis. It is written by the driver alone, which holds the study's lock.
 """
 
 import hashlib
+import json
 from typing import Literal
 
 import msgspec
 
 from sparta.errors import SpartaError
 from sparta.evaluation.summary import CheckpointChoice
+from sparta.recipes.identity import identity_of
 from sparta.recipes.load import thaw
 from sparta.recipes.schema import Recipe
 from sparta.store import files
@@ -79,8 +81,11 @@ class StudyManifest(msgspec.Struct, frozen=True):
 
 
 def request_of(recipe: Recipe, keep: str, choose_on: str) -> str:
-    """A digest of everything that a cell is to do: a cell is done if its last result was for the same."""
-    scoring = recipe.evaluation.model_dump_json()
+    """A digest of everything that a cell is to do: a cell is done if its last result was for the same.
+
+    Keys with their default are left out, so that a key added by a later version changes nothing.
+    """
+    scoring = json.dumps(identity_of(recipe.evaluation, defaults=False), sort_keys=True)
     what = "\n".join((_unscored(recipe).hash, str(recipe.iterations), scoring, keep, choose_on))
     return hashlib.sha256(what.encode()).hexdigest()[:16]
 
