@@ -55,6 +55,19 @@ def settings_for(cluster: ClusterKind | None, profile: str | None, frozen: Recip
     return settings
 
 
+def at_rates_of(profile: str | None, recipe: Recipe) -> Recipe:
+    """`recipe` of a new run with the assumed rates of `profile`, where it says none itself. Raises SpartaError where the profile is not usable.
+
+    For a recipe as it was loaded: one that was stored says every rate.
+    """
+    if profile is None:
+        return recipe
+    own, of_profile = recipe.cluster.assumed, load_profile(profile).assumed
+    rates = {name: getattr(of_profile, name) for name in of_profile.model_fields_set - own.model_fields_set}
+    cluster = recipe.cluster.model_copy(update={"assumed": own.model_copy(update=rates)})
+    return recipe.model_copy(update={"cluster": cluster})
+
+
 def launcher_for(run: Run) -> Launcher:
     """The launcher that the recipe names.
 

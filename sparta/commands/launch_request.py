@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparta.cluster.registry import launcher_for, settings_for
+from sparta.cluster.registry import at_rates_of, launcher_for, settings_for
 from sparta.cluster.slurm import cli
 from sparta.cluster.slurm.launcher import Slurm
-from sparta.cluster.slurm.profile import load_profile
 from sparta.commands.begin import Opening, prepare_begin, prepare_continue
 from sparta.commands.resume import has_resumed, is_fork_of, prepare_fork, prepare_resume
 from sparta.errors import SpartaError
@@ -79,18 +78,8 @@ def recipe_of(request: LaunchRequest, screen: Screen) -> Recipe:
         run = Run.open(state)
         return _recipe(request, run, _done(run), screen) or run.recipe
     return _resolved(
-        _at_rates_of_profile(load(request.recipe or DEFAULT_RECIPE, _settings(request)), request), screen
+        at_rates_of(request.profile, load(request.recipe or DEFAULT_RECIPE, _settings(request))), screen
     )
-
-
-def _at_rates_of_profile(recipe: Recipe, request: LaunchRequest) -> Recipe:
-    """`recipe` of a new run with the assumed rates of the requested profile, where it says none itself."""
-    if request.profile is None:
-        return recipe
-    own, of_profile = recipe.cluster.assumed, load_profile(request.profile).assumed
-    rates = {name: getattr(of_profile, name) for name in of_profile.model_fields_set - own.model_fields_set}
-    cluster = recipe.cluster.model_copy(update={"assumed": own.model_copy(update=rates)})
-    return recipe.model_copy(update={"cluster": cluster})
 
 
 def _opening(request: LaunchRequest, screen: Screen) -> Opening:

@@ -34,7 +34,7 @@ from sparta.studies.comparison import table_of
 from sparta.studies.estimate import disk_of_pool, estimate_of, launcher_of, limit_of
 from sparta.studies.grid import Cell, Grid
 from sparta.studies.layout import StudyDir
-from sparta.studies.manifest import StudyManifest, freeze, manifest_of
+from sparta.studies.manifest import StudyManifest, freeze, manifest_of, process_of
 
 
 class ExitStatus(IntEnum):
@@ -99,14 +99,15 @@ def _drive(opened: OpenStudy, request: StudyRequest, screen: Screen) -> ExitStat
 def _ended(manifest: StudyManifest, place: StudyDir, screen: Screen) -> ExitStatus:
     """Say how the study ended. Raises SpartaError where a cell failed."""
     failed = [cell.name for cell in manifest.cells if cell.state == "failed"]
-    screen.say(f"{len(manifest.cells) - len(failed)} of {len(manifest.cells)} cells are done")
+    done = sum(cell.state == "done" for cell in manifest.cells)
+    screen.say(f"{done} of {len(manifest.cells)} cells are done")
     if failed:
         shown = ", ".join(failed[:3]) + f" and {len(failed) - 3} more" * (len(failed) > 3)
         raise SpartaError(
             f"{len(failed)} of {len(manifest.cells)} cells failed ({shown}): {suggested('study', place.root, '--status')} says why; the same command "
             "tries them again"
         )
-    return ExitStatus.DONE
+    return ExitStatus.DONE if done == len(manifest.cells) else ExitStatus.IN_PROGRESS
 
 
 def status_of_study(opened: OpenStudy) -> tuple[StudyManifest, dict[str, str]]:
@@ -255,15 +256,31 @@ def _cancel(opened: OpenStudy, screen: Screen) -> None:
             f"{place.root} is being driven by {now.claim}: stop it there (Ctrl-C, or kill {now.claim.pid}), which stops its cells too; then "
             "--cancel ends what is left in the queue"
         )
-    count = end_cells(place, names)
-    ended = 0
+    count = end_cells(place, names).here
+    ended, refused = 0, dict[str, str]()
     for name in names:
-        state = place.cell(name)
-        files.remove(place.process(name))
-        if present(state.run_json):
-            with RunLock(state, screen.say):
-                ended += cancel_all(Run.open(state))
+        try:
+            ended += _cancel_cell(place, name, screen)
+        except SpartaError as error:
+            refused[name] = str(error)
     screen.say(f"Stopped {count} running cells and ended {ended} of their tasks; finished work stays.")
+    if refused:
+        shown = "; ".join(f"{name}: {why}" for name, why in refused.items())
+        raise SpartaError(
+            f"{len(refused)} of {len(names)} cells could not be cancelled, all others were; run --cancel again once this is mended: {shown}"
+        )
+
+
+def _cancel_cell(place: StudyDir, name: str, screen: Screen) -> int:
+    """End the tasks of a cell whose process has stopped, then remove the note of that process. Returns how many tasks there were."""
+    state, ended = place.cell(name), 0
+    if present(state.run_json):
+        with RunLock(state, screen.say):
+            ended = cancel_all(Run.open(state))
+    if process_of(place, name) is not None:
+        raise SpartaError(f"its process has not stopped yet, see {place.process(name)}: stop it there")
+    files.remove(place.process(name))
+    return ended
 
 
 def _fetch(opened: OpenStudy, screen: Screen) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -17,7 +17,8 @@ from sparta.names import PACKAGE
 from sparta.recipes.schema import Recipe
 from sparta.screen import Screen
 from sparta.store import files
-from sparta.store.process import identify
+from sparta.store.lock import holder
+from sparta.store.process import identify, lives, machine
 from sparta.studies.estimate import Where, gpus_needed
 from sparta.studies.grid import Grid
 from sparta.studies.layout import StudyDir, is_pool
@@ -149,18 +150,20 @@ class StudyDriver:
     def _judge(self, name: str, status: int | None) -> None:
         """Whether the job `name`, whose process has ended, is done, has failed, or is to be started again."""
         result = result_of(self._place, name)
-        if result is None:
-            how = (
-                f"was killed by signal {-status}"
-                if status is not None and status < 0
-                else "ended without a result"
-            )
+        asked = self._jobs[name].asked
+        if result is None or (result.asked != asked and not result.error):
+            if status is not None and status < 0:
+                how = f"was killed by signal {-status}"
+            elif result is not None and name not in self._starts:
+                how = "ended with what the study asked of it before it was changed"
+            else:
+                how = "ended without a result"
             if self._starts.get(name, 0) < STARTS:
                 self._screen.say(f"{name}: its process {how}; starting it again")
                 return
             last = _last_lines(self._place, name)
             result = CellResult(
-                self._jobs[name].asked,
+                asked,
                 error=f"its process {how}, {STARTS} times; the last lines of {self._place.log(name)}: {last}",
             )
             files.write_json(self._place.result(name), result)
@@ -208,7 +211,10 @@ class StudyDriver:
         program = "import sys; from sparta.commands.cli import main; sys.exit(main())"
         command = [sys.executable, "-c", program, "study", str(self._place.root), "--cell", job.name]
         command += ["--share", str(share), *self._where.options]
-        files.remove(self._place.result(job.name))
+        before = result_of(self._place, job.name)
+        if before is not None and before.error:
+            # Otherwise a process that is killed would leave the old error as its own. The scores of a cell that was done stay until there are new ones.
+            files.remove(self._place.result(job.name))
         files.make_folder(self._place.log(job.name).parent)
         with files.os_errors_named(self._place.log(job.name)), self._place.log(job.name).open("ab") as log:
             child = subprocess.Popen(
@@ -239,24 +245,37 @@ class StudyDriver:
 
     def _interrupt(self) -> None:
         """Stop the running cells as Ctrl-C would, and wait for them."""
-        end_cells(self._place, list(self._running))
+        stopped = end_cells(self._place, list(self._running))
+        for name, host in stopped.elsewhere.items():
+            self._screen.say(f"{name} runs on {host} and goes on: stop it there")
         for child in self._children.values():
             with suppress(subprocess.TimeoutExpired):
                 child.wait(timeout=1.0)
         self._note()
 
 
-def end_cells(place: StudyDir, names: Sequence[str]) -> int:
-    """Interrupt the processes of the cells `names`, and wait until they have stopped: finished work stays. Returns how many there were."""
+@dataclass(frozen=True)
+class Stopped:
+    """here: how many processes of cells were interrupted. elsewhere: by cell, the host on which its process still runs."""
+
+    here: int
+    elsewhere: Mapping[str, str]
+
+
+def end_cells(place: StudyDir, names: Sequence[str]) -> Stopped:
+    """Interrupt the processes of the cells `names` on this machine, and wait until they have stopped: finished work stays."""
     running = {name: found for name in names if (found := process_of(place, name)) is not None}
-    for process in running.values():
+    here = {name: found.process for name, found in running.items() if found.process.machine == machine()}
+    for process in here.values():
         # Not SIGINT, which a driver that was started in the background ignores, and its children with it.
         with suppress(ProcessLookupError):
-            os.kill(process.process.pid, signal.SIGTERM)
+            if lives(process):
+                os.kill(process.pid, signal.SIGTERM)
     deadline = time.monotonic() + SECONDS_TO_STOP
-    while any(process_of(place, name) for name in running) and time.monotonic() < deadline:
+    while any(process_of(place, name) for name in here) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS / 4)
-    return len(running)
+    elsewhere = {name: holder(place.cell(name)) for name in running if name not in here}
+    return Stopped(len(here), {name: now.claim.host for name, now in elsewhere.items() if now is not None})
 
 
 def _last_lines(place: StudyDir, name: str) -> str:

@@ -1,8 +1,10 @@
 """What a person requests of a study, and how the study is found: a file, a name, or the folder of a study that has begun."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from sparta.cluster.registry import at_rates_of
 from sparta.errors import SpartaError
 from sparta.names import DEFAULT_STATE, ClusterKind
 from sparta.store import files
@@ -72,4 +74,6 @@ def opened_study(request: StudyRequest) -> OpenStudy:
                 f"--limit is {request.limit}, and {request.limit} GPUs run nothing: give 1 or more"
             )
         study = study.model_copy(update={"limit": request.limit})
-    return OpenStudy(place, expanded(study, source, place), files.read_bytes(path))
+    # Before recipes are stored, which then say every rate.
+    grid = expanded(study, source, place).with_recipes(partial(at_rates_of, request.profile))
+    return OpenStudy(place, grid, files.read_bytes(path))

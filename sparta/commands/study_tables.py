@@ -7,7 +7,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from sparta.evaluation.tables import in_figures
+from sparta.evaluation.tables import NONE, in_figures
 from sparta.screen import duration
 from sparta.studies.comparison import ConfigurationScore, StudyTable
 from sparta.studies.estimate import CellEstimate
@@ -143,7 +143,7 @@ def show_table(console: Console, table: StudyTable) -> None:
             *([f"{row.task} {row.metric}" + " (validation)" * (row.split != "test")] if not what else []),
             str(len(row.seeds)),
             f"{in_figures(row.mean, row.top)}{about}",
-            in_figures(fmean(row.initial), row.top),
+            _initial(row),
             *_difference(row),
             f"{row.tokens:,.0f}",
             duration(row.gpu_seconds) if row.gpu_seconds else f"({duration(row.task_seconds)})",
@@ -166,6 +166,12 @@ def show_table(console: Console, table: StudyTable) -> None:
     ]
     for note in notes:
         console.print(note, markup=False)
+
+
+def _initial(row: ConfigurationScore) -> str:
+    """The mean of the initial scores; nothing if one is missing, since it could not be compared with the mean of the others."""
+    known = [score for score in row.initial if score is not None]
+    return in_figures(fmean(known), row.top) if len(known) == len(row.initial) else NONE
 
 
 def _difference(row: ConfigurationScore) -> tuple[str, str, str]:

@@ -14,9 +14,10 @@ from sparta.evaluation.across_seeds import difference_over_seeds, holm, spread
 from sparta.evaluation.items import items_of
 from sparta.evaluation.scores import scores
 from sparta.evaluation.selection import ALL, INITIAL
-from sparta.evaluation.summary import CheckpointChoice, Scale, read_summary
+from sparta.evaluation.summary import CheckpointChoice, Scale, read_summary, summary_file
 from sparta.methods.base import Method
 from sparta.methods.registry import method_of
+from sparta.names import suggested
 from sparta.recipes.schema import Recipe
 from sparta.store.run import Run
 from sparta.studies.grid import Cell, Grid
@@ -46,7 +47,7 @@ class ConfigurationScore(msgspec.Struct, frozen=True):
     """One configuration on one task, by the task's first metric.
 
     split: test, or validation where the task has no test split. seeds: labels; scores, initial, checkpoints: of the chosen model, and of the best
-    initial model, in the same order. sees_gold: whether the method learns from gold answers, or from a grader that knows them. tokens, gpu_seconds,
+    initial model (None where it has no score), in the same order. sees_gold: whether the method learns from gold answers, or from a grader that knows them. tokens, gpu_seconds,
     task_seconds: mean per cell. missing: cells without a score yet.
     """
 
@@ -60,7 +61,7 @@ class ConfigurationScore(msgspec.Struct, frozen=True):
     split: Split
     seeds: list[str]
     scores: list[float]
-    initial: list[float]
+    initial: list[float | None]
     checkpoints: list[str]
     mean: float
     spread: float | None
@@ -89,7 +90,7 @@ class _Scored:
     seed: str
     choice: CheckpointChoice
     metric: Scale
-    initial: float
+    initial: float | None
     score: float
     split: Split
     values: Mapping[str, float]
@@ -138,19 +139,24 @@ def _scored(place: StudyDir, entry: CellEntry) -> dict[str, _Scored]:
     known = read_summary(run.state).tasks
     for task, choices in (entry.result.choices if entry.result else {}).items():
         by_kind = {choice.what: choice for choice in choices}
-        chosen, metric = by_kind.get(ALL), known[task].metrics[0]
-        score = None if chosen is None else _value(chosen, metric)
-        if chosen is None or score is None:
+        chosen = by_kind.get(ALL)
+        if chosen is None:
             continue
-        split: Split = "test" if chosen.test else "validation"
-        initial = _value(by_kind[INITIAL], metric) if INITIAL in by_kind else None
+        if task not in known:
+            raise _without_scores(place, entry, task, run)
+        metric, split = known[task].metrics[0], _split(chosen)
+        if split == "test" and metric.name not in chosen.test:
+            raise _without_scores(place, entry, f"{task} by {metric.name}", run)
+        score = _value(chosen, metric, split)
+        if score is None:
+            continue
         found[task] = _Scored(
             entry=entry,
             run=run,
             seed=entry.levels.get(SEED, ""),
             choice=chosen,
             metric=metric,
-            initial=score if initial is None else initial,
+            initial=_value(by_kind[INITIAL], metric, split) if INITIAL in by_kind else None,
             score=score,
             split=split,
             values=scores(run, split, task, metric.name, (chosen.checkpoint,))[chosen.checkpoint].values,
@@ -158,8 +164,23 @@ def _scored(place: StudyDir, entry: CellEntry) -> dict[str, _Scored]:
     return found
 
 
-def _value(choice: CheckpointChoice, metric: Scale) -> float | None:
-    return choice.test[metric.name].mean if choice.test else choice.validation
+def _without_scores(place: StudyDir, entry: CellEntry, what: str, run: Run) -> SpartaError:
+    return SpartaError(
+        f"{summary_file(run.state)} has no scores of {what}, which the cell {entry.name} was done with: score the cell again with "
+        f"{suggested('study', place.root, '--cell', entry.name)}"
+    )
+
+
+def _split(choice: CheckpointChoice) -> Split:
+    return "test" if choice.test else "validation"
+
+
+def _value(choice: CheckpointChoice, metric: Scale, split: Split) -> float | None:
+    """The score of a choice on `split`; None if it has none there."""
+    if split == "validation":
+        return choice.validation
+    measured = choice.test.get(metric.name)
+    return None if measured is None else measured.mean
 
 
 def _row(

@@ -2,8 +2,9 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from graphlib import CycleError, TopologicalSorter
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,14 @@ class Grid:
     pools: tuple[InitialPool, ...]
     left_out: int
 
+    def with_recipes(self, changed: Callable[[Recipe], Recipe]) -> "Grid":
+        """The same grid with the recipes of all runs changed in how they are carried out."""
+        return replace(
+            self,
+            cells=tuple(replace(cell, recipe=changed(cell.recipe)) for cell in self.cells),
+            pools=tuple(replace(pool, recipe=changed(pool.recipe)) for pool in self.pools),
+        )
+
     @property
     def reference(self) -> tuple[str, str]:
         """The axis whose levels are compared, and the label of the level that the others are compared with."""
@@ -59,7 +68,8 @@ class Grid:
 def expanded(study: Study, path: Path, place: StudyDir) -> Grid:
     """The grid of `study`, read from `path`, with its folder at `place`.
 
-    Raises SpartaError for an unknown key, a level or a cell that is there twice, a name that is no file name, and a reference to a missing cell.
+    Raises SpartaError for an unknown key, a level or a cell that is there twice, a name that is no file name, a reference to a missing cell,
+    and cells that wait for each other.
     """
     axes = {axis: _levels(axis, study) for axis in study.axes}
     _require_known(study, axes)
@@ -81,6 +91,7 @@ def expanded(study: Study, path: Path, place: StudyDir) -> Grid:
             recipe = pool_recipe(recipe, found, place)
         cells.append(Cell(name, levels, recipe, pool, needs))
     _require_different(path, cells)
+    _require_order(path, cells)
     return Grid(study, path, tuple(cells), tuple(pools.values()), len(all_levels) - len(kept))
 
 
@@ -188,6 +199,18 @@ def _require_different(path: Path, cells: Sequence[Cell]) -> None:
                 f"study {path}: the cells {seen[same]} and {cell.name} have the same settings: remove one, or let their levels set different keys"
             )
         seen[same] = cell.name
+
+
+def _require_order(path: Path, cells: Sequence[Cell]) -> None:
+    """Raises SpartaError where cells wait for each other, so that none could ever begin."""
+    try:
+        TopologicalSorter({cell.name: cell.needs for cell in cells}).prepare()
+    except CycleError as error:
+        # Each is needed by the next one.
+        shown = " needs ".join(reversed(error.args[1]))
+        raise SpartaError(
+            f"study {path}: cells wait for each other ({shown}): let one of them refer to another cell, or to none"
+        ) from None
 
 
 def _recipe(

@@ -8,6 +8,9 @@ from sparta.store.layout import StateDir
 POOL = "m0-"
 """Begins the name of a run that makes and scores an initial pool."""
 
+POOLS = "pools"
+"""The folder of these runs in the study's."""
+
 
 def is_pool(name: str) -> bool:
     """Whether `name` is that of a run that makes an initial pool, and not of a cell."""
@@ -46,7 +49,7 @@ class StudyDir:
 
     def cell(self, name: str) -> StateDir:
         """The state directory of a cell, or of a run of an initial pool (their names begin with m0-)."""
-        return StateDir(self.root / ("pools" if is_pool(name) else "cells") / name)
+        return StateDir(self.root / (POOLS if is_pool(name) else "cells") / name)
 
     def recipe(self, name: str) -> Path:
         """The complete recipe of a cell, with which its run begins."""

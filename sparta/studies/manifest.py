@@ -5,12 +5,16 @@ for analysis. It is written by the driver alone, which holds the study's lock.
 """
 
 import hashlib
-from typing import Literal
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 
 from sparta.errors import SpartaError
 from sparta.evaluation.summary import CheckpointChoice
+from sparta.recipes.identity import identity_of
 from sparta.recipes.load import thaw
 from sparta.recipes.schema import Recipe
 from sparta.store import files
@@ -20,7 +24,7 @@ from sparta.store.process import ProcessId, lives, machine
 from sparta.store.records import SCHEMA_VERSION
 from sparta.store.stats import TokenCounts
 from sparta.studies.grid import Grid
-from sparta.studies.layout import StudyDir
+from sparta.studies.layout import POOLS, StudyDir, is_pool
 
 CellState = Literal["waiting", "running", "done", "failed"]
 
@@ -79,9 +83,12 @@ class StudyManifest(msgspec.Struct, frozen=True):
 
 
 def request_of(recipe: Recipe, keep: str, choose_on: str) -> str:
-    """A digest of everything that a cell is to do: a cell is done if its last result was for the same."""
-    scoring = recipe.evaluation.model_dump_json()
-    what = "\n".join((_unscored(recipe).hash, str(recipe.iterations), scoring, keep, choose_on))
+    """A digest of everything that a cell is to do: a cell is done if its last result was for the same.
+
+    Keys with their default are left out, so that a key added by a later version changes nothing.
+    """
+    scoring = json.dumps(identity_of(recipe.evaluation, defaults=False), sort_keys=True)
+    what = "\n".join((_unplaced(recipe).hash, str(recipe.iterations), scoring, keep, choose_on))
     return hashlib.sha256(what.encode()).hexdigest()[:16]
 
 
@@ -106,15 +113,15 @@ def process_of(place: StudyDir, name: str) -> CellProcess | None:
 
 
 def state_of(place: StudyDir, name: str, asked: str) -> tuple[CellState, CellResult | None]:
-    """Where a cell stands, and the result that counts. asked: what it is to do, see `request_of`."""
-    if process_of(place, name) is not None:
-        return "running", None
+    """Where a cell stands, and its last result. asked: what it is to do, see `request_of`; a cell that did something else is waiting."""
     result = result_of(place, name)
+    if process_of(place, name) is not None:
+        return "running", result
     if result is None:
         return "waiting", None
     if result.error:
         return "failed", result
-    return ("done", result) if result.asked == asked else ("waiting", None)
+    return ("done" if result.asked == asked else "waiting"), result
 
 
 def manifest_of(place: StudyDir, grid: Grid) -> StudyManifest:
@@ -195,7 +202,7 @@ def _require_changeable(place: StudyDir, grid: Grid) -> None:
             continue
         then = thaw(place.recipe(before.name)) if begun else now[before.name]
         recipe = now[before.name]
-        if differences := _unscored(then).differences(_unscored(recipe)):
+        if differences := _unplaced(then).differences(_unplaced(recipe)):
             shown = "\n".join(f"  {line}" for line in differences)
             raise SpartaError(
                 f"the study in {place.root} began the cell {before.name} with other settings; undo the difference, give the changed cell another level, "
@@ -207,9 +214,22 @@ def _require_changeable(place: StudyDir, grid: Grid) -> None:
             )
 
 
-def _unscored(recipe: Recipe) -> Recipe:
-    """`recipe` without the place of the scores that derive its pool: that moves with the study's folder."""
-    if recipe.pool.derived is None or recipe.pool.derived.scores is None:
-        return recipe
-    derived = recipe.pool.derived.model_copy(update={"scores": "scores"})
-    return recipe.model_copy(update={"pool": recipe.pool.model_copy(update={"derived": derived})})
+def _unplaced(recipe: Recipe) -> Recipe:
+    """`recipe` without the place of the study's folder, which may move: the scores that derive its pool, the experts of its initial pool."""
+    models = tuple(
+        model.model_copy(update={"adapter": _below_study(model.adapter)}) if model.adapter else model
+        for model in recipe.pool.models
+    )
+    updates: dict[str, Any] = {"models": models}
+    if recipe.pool.derived is not None and recipe.pool.derived.scores is not None:
+        updates["derived"] = recipe.pool.derived.model_copy(update={"scores": "scores"})
+    return recipe.model_copy(update={"pool": recipe.pool.model_copy(update=updates)})
+
+
+def _below_study(adapter: str) -> str:
+    """The path of an adapter of an initial pool's run, from the study's folder; any other as it is."""
+    parts = Path(adapter).parts
+    for number, (folder, name) in enumerate(pairwise(parts)):
+        if folder == POOLS and is_pool(name):
+            return "/".join(parts[number:])
+    return adapter

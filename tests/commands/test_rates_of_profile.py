@@ -4,11 +4,16 @@ from pathlib import Path
 
 import pytest
 from support.scripted_run import advance, begin, write_recipe
+from support.study_runs import write_study
 
 from sparta.commands.launch_request import LaunchRequest, recipe_of
+from sparta.commands.study_request import StudyRequest, opened_study
 from sparta.errors import SpartaError
 from sparta.recipes.cluster import Assumed
+from sparta.recipes.load import thaw
 from sparta.screen import Screen
+from sparta.studies.estimate import Where
+from sparta.studies.manifest import freeze
 
 
 def profile(folder: Path, assumed: str) -> str:
@@ -55,3 +60,17 @@ def test_a_run_that_has_begun_keeps_its_rates(tmp_path: Path) -> None:
     advance(run, 1)
     request = LaunchRequest(state=run.state.root, profile=profile(tmp_path, "{tokens_per_second: 12000}"))
     assert recipe_of(request, Screen()).cluster.assumed == Assumed()
+
+
+def test_the_cells_of_a_study_have_the_rates_of_the_profile_too(tmp_path: Path) -> None:
+    path = write_study(tmp_path, {"cluster.assumed.start_seconds": [9, 60], "seed": [0, 1]})
+    chosen = profile(tmp_path, "{tokens_per_second: 12000, start_seconds: 58}")
+    opened = opened_study(StudyRequest(str(path), tmp_path / "study", profile=chosen))
+    freeze(opened.place, opened.grid, opened.text)
+    for cell in opened.grid.cells:
+        own = 9 if "start_seconds9" in cell.name else 60
+        expected = Assumed(tokens_per_second=12000, start_seconds=own)
+        assert thaw(opened.place.recipe(cell.name)).cluster.assumed == expected
+        assert Where(profile=chosen).placed(cell.recipe).cluster.assumed == expected
+    for pool in opened.grid.pools:
+        assert pool.recipe.cluster.assumed.tokens_per_second == 12000

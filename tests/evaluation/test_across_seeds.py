@@ -1,5 +1,6 @@
 """Paired differences over seeds, and Holm's correction."""
 
+import math
 import random
 from fractions import Fraction
 
@@ -41,22 +42,53 @@ def test_with_one_seed_the_interval_is_the_percentile_interval_of_the_paired_dif
     assert found.high == pytest.approx(theirs.high, abs=0.01)
 
 
-def test_seeds_are_drawn_as_well_as_items() -> None:
-    # Every item of a seed differs by the same, so only the draw of seeds counts: means are -1, 1 and 3 with shares 1/4, 1/2 and 1/4.
-    ours = [items([3.0] * 50), items([-1.0] * 50)]
-    found = difference_over_seeds(ours, [items([0.0] * 50)] * 2)
-    assert (found.low, found.high) == (-1.0, 3.0)
-    assert found.p == pytest.approx(2 * 0.25, abs=0.02)
+def test_few_seeds_have_the_t_interval_of_their_means() -> None:
+    # Every item of a seed differs by the same, so only seeds count. Two seeds with 3 and -1: mean 1, standard error 2, and t(0.975, 1) is 12.706.
+    found = difference_over_seeds([items([3.0] * 50), items([-1.0] * 50)], [items([0.0] * 50)] * 2)
+    assert (found.low, found.high) == pytest.approx((1 - 2 * 12.7062, 1 + 2 * 12.7062), rel=1e-4)
+    # t with one degree of freedom is Cauchy's: P(|T| > 1/2) = 1 - 2 atan(1/2) / pi.
+    assert found.p == pytest.approx(1 - 2 * math.atan(0.5) / math.pi, abs=1e-9)
 
 
-def test_the_spread_of_the_resamples_has_both_parts() -> None:
-    # The variance of the bootstrap mean: that of the seed means over S, and the mean of the items' variances over S n.
-    stream = np.random.default_rng(5)
-    differences = [stream.normal(mean, 1, size=40) for mean in (0.0, 0.5, 1.0, 1.5)]
-    found = difference_over_seeds([items(list(each)) for each in differences], [items([0.0] * 40)] * 4)
-    means = np.array([each.mean() for each in differences])
-    variance = means.var() / 4 + np.mean([each.var() for each in differences]) / (4 * 40)
-    assert (found.high - found.low) / (2 * 1.96) == pytest.approx(variance**0.5, rel=0.06)
+def test_the_draw_of_items_is_one_for_all_seeds() -> None:
+    # The seeds agree on every item, so more seeds tell nothing new: the interval is that of one seed.
+    values = list(np.random.default_rng(5).normal(0.2, 1, size=100))
+    zero = items([0.0] * 100)
+    one = difference_over_seeds([items(values)], [zero])
+    ten = difference_over_seeds([items(values)] * 10, [zero] * 10)
+    assert ten.high - ten.low == pytest.approx(one.high - one.low, rel=0.05)
+    assert ten.p == pytest.approx(one.p, abs=0.02)
+
+
+def test_seeds_may_have_scores_of_different_items() -> None:
+    stream = np.random.default_rng(6)
+    values = [dict(enumerate(stream.normal(size=60))) for _ in range(5)]
+    some = [
+        {f"q{key}": value for key, value in each.items() if (key + n) % 6} for n, each in enumerate(values)
+    ]
+    found = difference_over_seeds(some, [items([0.0] * 60)] * 5)
+    assert found.items == 5 * 50
+    assert found.difference == pytest.approx(np.mean([np.mean(list(each.values())) for each in some]))
+    assert found.low < found.difference < found.high
+    # Items that no two seeds share: a resample may lack those of a seed.
+    apart = difference_over_seeds([{"a": 1.0}, {"b": 3.0}], [{"a": 0.0}, {"b": 0.0}])
+    assert (apart.difference, apart.items) == (2.0, 2) and apart.low <= 1 and apart.high >= 3
+
+
+@pytest.mark.parametrize("of_items, of_seeds", [(1.0, 0.0), (0.0, 0.1), (1.0, 0.1)])
+def test_without_any_effect_p_is_seldom_small_whether_items_or_seeds_differ(
+    of_items: float, of_seeds: float
+) -> None:
+    stream = np.random.default_rng(8)
+    zero, small = [items([0.0] * 60)] * 5, 0
+    for _ in range(100):
+        values = (
+            of_items * stream.normal(size=60)
+            + of_seeds * stream.normal(size=(5, 1))
+            + 0.3 * stream.normal(size=(5, 60))
+        )
+        small += difference_over_seeds([items(list(each)) for each in values], zero).p < 0.05
+    assert small <= 12
 
 
 def test_p_is_never_zero_and_one_for_equal_scores() -> None:

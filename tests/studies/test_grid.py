@@ -219,6 +219,17 @@ def test_a_cell_refers_to_another_one_by_the_levels_that_differ(tmp_path: Path) 
             "the cell equal needs itself",
         ),
         (
+            {
+                "method": {
+                    "sparta": {},
+                    "a": {**BASELINE, "baseline.budget.like": "cell:method=b"},
+                    "b": {**BASELINE, "baseline.budget.like": "cell:method=a"},
+                }
+            },
+            {},
+            r"cells wait for each other \((a needs b needs a|b needs a needs b)\)",
+        ),
+        (
             {"method": {"sparta": {}, "equal": {**BASELINE, "baseline.budget.like": "cell:method=sparta"}}, "seed": [0, 1]},
             {"without": [{"method": "sparta", "seed": 1}]},
             r"the cell equal-seed1 needs the cell sparta-seed1 \(cell:method=sparta\), which is left out",
