@@ -10,7 +10,7 @@ PIP_ARGS ?=
 FAULTS ?= 200
 SEED ?= 0
 
-.PHONY: setup demo test lint unit slurm bench gpu chaos clean
+.PHONY: setup demo test lint unit long slurm bench gpu chaos clean
 
 setup: $(VENV)/.ready
 
@@ -41,7 +41,11 @@ lint: setup
 	$(BIN)/mypy
 
 unit: setup $(VENV)/.vllm
-	$(BIN)/pytest -n 2 --dist worksteal --ignore=tests/slurm
+	$(BIN)/pytest -n 2 --dist worksteal --ignore=tests/slurm -m "not long"
+
+# The tests that take most of a minute each.
+long: setup $(VENV)/.vllm
+	$(BIN)/pytest -n 2 --ignore=tests/slurm -m long
 
 # The tests on a real SLURM. Each test process starts its own, so SLURM must be installed and the user must be root. They wait as much as they work.
 slurm: setup $(VENV)/.vllm

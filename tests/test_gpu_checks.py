@@ -27,6 +27,7 @@ def test_without_a_gpu_it_ends_with_one_sentence(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None,
     reason="vllm is not installed: `make unit` installs its CPU build",

@@ -48,6 +48,7 @@ def path_without_compilers(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_a_start_fills_the_cache_and_without_a_compiler_goes_on_without_compiling(tmp_path: Path) -> None:
     # vLLM's attention on a CPU needs heads of 32.
     base = make_base(tmp_path / "base", layers=1, width=128)
