@@ -4,13 +4,14 @@ They depend on the adapter's content and its base, the task, the split, how item
 engine and the chat template are set. What the machine decides is checked by the caller, see `depends_on_machine`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from msgspec.structs import replace
 
 from sparta.engines.base import ModelRef
-from sparta.evaluation.answer import Answers, EntriesByTask, checkpoints
+from sparta.evaluation.answer import Answers, EntriesByTask, TaskRows, checkpoints
 from sparta.evaluation.grade import Grades
 from sparta.evaluation.items import items_file, items_of
 from sparta.pool.members import settled_for
@@ -22,6 +23,7 @@ from sparta.store.run import Run
 from sparta.store.shards import adopted_file, read_shards
 from sparta.tasks.base import Split
 
+R = TypeVar("R", bound=Row)
 Weights = tuple[str, str]
 """What makes two checkpoints of different runs the same model: the base's folder and the version of the adapter."""
 
@@ -57,43 +59,58 @@ def _alike(run: Run, other: Run) -> bool:
 
 
 def _adopt_answers(run: Run, other: Run, part: Answers) -> int:
-    source, target = part.folder(other), part.folder(run)
-    known, items = _known(other), _same_items(run, other, part.task, part.split)
-    if source.name != target.name or not items:
-        return 0
-    rows, missing = read_shards(source, Answer), {item.key for item in part.missing(run, 0)}
-    found: list[Row] = []
-    for name, model in checkpoints(run, part.entries).items():
-        for theirs in known.get(_weights(model), ()):
-            for item in items:
-                row = rows.get(answer_key(part.task, theirs, item))
-                if row is not None and (mine := replace(row, checkpoint=name)).key in missing:
-                    missing.discard(mine.key)
-                    found.append(mine)
-    return _add(target, found, Answer)
+    def candidates(rows: Mapping[str, Answer]) -> Iterator[Answer]:
+        for name, twin, item in _twins(run, other, part):
+            row = rows.get(answer_key(part.task, twin, item))
+            if row is not None:
+                yield replace(row, checkpoint=name)
+
+    return _adopt(run, other, part, Answer, candidates)
 
 
 def _adopt_grades(run: Run, other: Run, part: Grades) -> int:
-    source, target = part.folder(other), part.folder(run)
-    known, items = _known(other), _same_items(run, other, part.task, part.split)
-    if source.name != target.name or not items:
-        return 0
     mine, theirs = (read_shards(part.answers.folder(each), Answer) for each in (run, other))
-    rows, missing = read_shards(source, Grade), {item.key for item in part.missing(run, 0)}
-    found: list[Row] = []
+
+    def candidates(rows: Mapping[str, Grade]) -> Iterator[Grade]:
+        for name, twin, item in _twins(run, other, part):
+            ours = mine.get(answer_key(part.task, name, item))
+            same = theirs.get(answer_key(part.task, twin, item))
+            if ours is None or same is None or ours.text != same.text:
+                continue
+            for metric in part.metrics(run):
+                row = rows.get(grade_key(part.task, twin, item, metric))
+                if row is not None:
+                    yield replace(row, checkpoint=name)
+
+    return _adopt(run, other, part, Grade, candidates)
+
+
+def _adopt(
+    run: Run,
+    other: Run,
+    part: TaskRows,
+    of: type[R],
+    candidates: Callable[[Mapping[str, R]], Iterator[R]],
+) -> int:
+    """Add those of `candidates`, made of the other run's rows, that are missing. Returns their number; 0 if prompts or grading differ."""
+    source, target = part.folder(other, 0), part.folder(run, 0)
+    if source.name != target.name or not _same_items(run, other, part.task, part.split):
+        return 0
+    missing = {item.key for item in part.missing(run, 0)}
+    found = dict[str, R]()
+    for row in candidates(read_shards(source, of)):
+        if row.key in missing:
+            found.setdefault(row.key, row)
+    return _add(target, list(found.values()), of)
+
+
+def _twins(run: Run, other: Run, part: TaskRows) -> Iterator[tuple[str, str, str]]:
+    """Each checkpoint of `part` with one of the other run that has the same weights, and an item that both runs pose alike."""
+    known, items = _known(other), _same_items(run, other, part.task, part.split)
     for name, model in checkpoints(run, part.entries).items():
         for twin in known.get(_weights(model), ()):
             for item in items:
-                ours = mine.get(answer_key(part.task, name, item))
-                same = theirs.get(answer_key(part.task, twin, item))
-                if ours is None or same is None or ours.text != same.text:
-                    continue
-                for metric in part.metrics(run):
-                    row = rows.get(grade_key(part.task, twin, item, metric))
-                    if row is not None and (grade := replace(row, checkpoint=name)).key in missing:
-                        missing.discard(grade.key)
-                        found.append(grade)
-    return _add(target, found, Grade)
+                yield name, twin, item
 
 
 def _weights(model: ModelRef) -> Weights:

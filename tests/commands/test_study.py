@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from chaos.shim import Fault
 from support.scripted_run import ROOT, Launched, launches, sentence, typed, wait_until
-from support.study_runs import BASELINE, results, write_study
+from support.study_runs import BASELINE, results, rewritten, write_study
 
 from sparta.commands.begin import check_state
 from sparta.evaluation.answer import Answers
@@ -34,10 +33,6 @@ EQUAL = {**BASELINE, "baseline.budget.like": "cell:method=sparta"}
 def started() -> Iterator[Launched]:
     with launches("study") as start:
         yield start
-
-
-def rewritten(path: Path, **keys: Any) -> None:
-    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **keys}, sort_keys=False))
 
 
 def run(path: Path, *options: object, **environment: str) -> Any:

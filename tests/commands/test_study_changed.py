@@ -3,13 +3,11 @@
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
-import yaml
 from support.scripted_run import Launched, launches, typed, wait_until
-from support.study_runs import write_study
+from support.study_runs import rewritten, write_study
 
 from sparta.commands.study import ExitStatus, _ended
 from sparta.screen import Screen
@@ -24,10 +22,6 @@ SLOW = {"engine": {"kind": "scripted", "scripted": {"delay": 0.05}}}
 def started() -> Iterator[Launched]:
     with launches("study") as start:
         yield start
-
-
-def rewritten(path: Path, **keys: Any) -> None:
-    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **keys}, sort_keys=False))
 
 
 def begun(place: Path, name: str) -> bool:

@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 from support import tiny_models
 from support.openings import begin_or_continue, planned
 from support.scripted_run import advance, sentence, typed
+from support.shapes import QWEN_7B
 
 from sparta.cluster.slurm.profile import Profile, load_profile
 from sparta.errors import SpartaError
@@ -34,16 +35,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shape of Qwen2.5-7B without its weights but 64 MiB of a file, more than a small base has, and a tokenizer that gives a token a letter."""
     folder = tmp_path_factory.mktemp("base")
     tiny_models.make_tokenizer(folder)
-    config = {
-        "model_type": "qwen2",
-        "hidden_size": 3584,
-        "intermediate_size": 18944,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 28,
-        "num_key_value_heads": 4,
-        "vocab_size": 152064,
-    }
-    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(QWEN_7B))
     save_file({"lm_head.weight": np.zeros((64, 2**18), dtype=np.float32)}, folder / "model.safetensors")
     return folder
 

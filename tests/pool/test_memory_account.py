@@ -8,6 +8,7 @@ import pytest
 import torch
 from peft import PeftModel
 from support import tiny_models
+from support.shapes import QWEN_7B
 from support.tiny_adapters import Member, fresh_folder
 
 from sparta.errors import SpartaError
@@ -18,17 +19,6 @@ from sparta.training.dpo_batches import Block, DpoBatch
 from sparta.training.job import PreferenceExample
 from sparta.training.lora_stack import LoraStack
 from sparta.training.new_adapter import fresh_shapes
-
-QWEN_7B = {
-    "model_type": "qwen2",
-    "hidden_size": 3584,
-    "intermediate_size": 18944,
-    "num_hidden_layers": 28,
-    "num_attention_heads": 28,
-    "num_key_value_heads": 4,
-    "vocab_size": 152064,
-    "tie_word_embeddings": False,
-}
 
 
 @pytest.fixture(scope="module")

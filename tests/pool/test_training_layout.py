@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.shapes import QWEN_7B
 from support.tiny_adapters import Member, random_examples
 
 from sparta.errors import SpartaError
@@ -55,17 +56,7 @@ def jobs(member: Member, tmp_path: Path) -> list[TrainingJob]:
 def seven_billion(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The shape of Qwen2.5-7B, and beside it an adapter of rank 16 of which the file's header is true and the content empty."""
     folder = tmp_path_factory.mktemp("qwen")
-    config = {
-        "model_type": "qwen2",
-        "hidden_size": 3584,
-        "intermediate_size": 18944,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 28,
-        "num_key_value_heads": 4,
-        "vocab_size": 152064,
-        "tie_word_embeddings": False,
-    }
-    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(QWEN_7B))
     entries, end = {}, 0
     for name, shape in fresh_shapes(str(folder), Lora(rank=16)).items():
         size = 4 * prod(shape)

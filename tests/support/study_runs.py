@@ -56,3 +56,8 @@ def results(place: Path) -> dict[str, CellResult]:
     )
     found = {name: result_of(StudyDir(place), name) for name in names}
     return {name: result for name, result in found.items() if result is not None}
+
+
+def rewritten(path: Path, **keys: Any) -> None:
+    """Write the study file anew, with these keys."""
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **keys}, sort_keys=False))
