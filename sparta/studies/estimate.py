@@ -16,9 +16,10 @@ from sparta.methods.registry import method_of, phases_of
 from sparta.names import ClusterKind
 from sparta.pool.gpu_memory import adapter_bytes
 from sparta.pool.members import locate
+from sparta.recipes.data import Data
 from sparta.recipes.load import adjust
 from sparta.recipes.pool import Model
-from sparta.recipes.schema import Data, Recipe
+from sparta.recipes.schema import Recipe
 from sparta.status.forecast import forecasts
 from sparta.store.records import Instruction
 from sparta.store.run import Run

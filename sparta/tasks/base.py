@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import msgspec
 
 from sparta.chat.template import Message
 from sparta.grading.rubrics import Rubric
-from sparta.recipes.schema import Data
-
-Split = Literal["train", "validation", "test"]
+from sparta.recipes.data import Data
+from sparta.recipes.data import Split as Split
 
 
 class Item(

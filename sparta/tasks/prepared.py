@@ -15,7 +15,7 @@ import msgspec
 
 from sparta.errors import SpartaError
 from sparta.names import DATASETS, suggested
-from sparta.recipes.schema import Data
+from sparta.recipes.data import Data
 from sparta.store import files
 from sparta.tasks.base import Item, Split, Task
 from sparta.tasks.chats import Chat

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from sparta.chat.template import Message
-from sparta.recipes.schema import Data
+from sparta.recipes.data import Data
 from sparta.tasks.base import Item, Metric, Split
 from sparta.toy import family
 
