@@ -11,6 +11,7 @@ from rich.table import Table
 from sparta.cluster.account import in_order
 from sparta.cluster.launcher import Launcher
 from sparta.cluster.throughput import measured
+from sparta.errors import printable
 from sparta.methods.base import IterationSummary, summary_of_pool
 from sparta.methods.registry import method_of, phase_named, phases_of
 from sparta.pool.checks import notes
@@ -24,6 +25,9 @@ from sparta.store import files
 from sparta.store.run import Run
 from sparta.store.run_budget import budget_in_words
 from sparta.store.stats import IterationStats
+
+SHOWN = 80
+"""Characters of the first instruction."""
 
 
 def show_plan(console: Console, run: Run, first: int, last: int, launcher: Launcher) -> None:
@@ -43,7 +47,7 @@ def show_plan(console: Console, run: Run, first: int, last: int, launcher: Launc
         ("run", f"{recipe.name} ({run.info.run_id}), seed {recipe.seed}, in {run.state.root}"),
         ("pool", f"{m} models: {', '.join(run.models)}"),
         *(("", note) for note in (*notes(recipe, adapters_of(run)), *notes_on_sft_data(run))),
-        ("instructions", f"{len(run.instructions):,} to draw from"),
+        ("instructions", _instructions_in_words(run)),
         *(("rules", remark) for remark in recipe.remarks),
         *([("initial pool", _pool_in_words(run, pool))] if first == 0 else []),
         *(
@@ -90,6 +94,13 @@ def show_plan(console: Console, run: Run, first: int, last: int, launcher: Launc
             rows.append(AccountRow(f"all {left}", reduce(add, [each_account] * left)))
     for account in account_tables(f"estimate by part ({basis})", rows):
         console.print(account)
+
+
+def _instructions_in_words(run: Run) -> str:
+    """Their number, and the beginning of the first, so that a wrong column is seen before anything starts."""
+    first = " ".join(printable(run.instructions[0].messages[-1].content).split())
+    shown = first if len(first) <= SHOWN else f"{first[:SHOWN]}..."
+    return f"{len(run.instructions):,} to draw from, the first: {shown}"
 
 
 def _pool_in_words(run: Run, expected: Sequence[Forecast]) -> str:

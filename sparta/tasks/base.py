@@ -74,6 +74,11 @@ class Task(Protocol):
         """How answers are graded, if the recipe sets it and may change it during a run; else ""."""
         ...
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """What people should know of how `items` read the training split, a sentence each."""
+        ...
+
     def items(self, split: Split, data: Data) -> Sequence[Item]:
         """All items of `split`, always in the same order. Raises SpartaError with a remedy if the split is missing."""
         ...

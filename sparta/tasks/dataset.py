@@ -115,6 +115,7 @@ class Dataset:
     stop: tuple[str, ...] = ()
     missing: Mapping[Split, str] = field(default_factory=dict)
     grading: ClassVar[str] = ""
+    notes: ClassVar[tuple[str, ...]] = ()
 
     @property
     def likelihood(self) -> bool:

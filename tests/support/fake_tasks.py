@@ -31,6 +31,7 @@ class Quiz:
     stop: tuple[str, ...] = ()
     likelihood: bool = False
     grading: str = ""
+    notes: tuple[str, ...] = ()
     grader: Callable[[Item, str], dict[str, float]] = nothing
     likelihood_scorer: Callable[[Item, Mapping[str, float]], dict[str, float]] = lambda item, logs: {}
     splits: dict[str, Sequence[Item]] = field(

@@ -19,6 +19,7 @@ class Toy:
     stop: tuple[str, ...] = ()
     likelihood = False
     grading = ""
+    notes = ()
 
     def items(self, split: Split, data: Data) -> Sequence[Item]:
         """SIZES items of `split`; for training, data.size items if it is set."""

@@ -13,6 +13,7 @@ In every form, a last turn of the assistant is the reference. No text is invente
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from sparta.names import nearest
@@ -23,6 +24,8 @@ OPTIONAL = {"reference", "answer", "choices", "right", "level"}
 KEYS = {"id", "prompt", "messages"} | OPTIONAL
 """The keys of the suite's own form."""
 Row = Mapping[str, Any]
+MISSPELT = 0.8
+"""From this similarity on (difflib), a column that is not read is taken for a misspelt one. `text`, which many data sets have, and `context` have 0.73."""
 
 
 class Unusable(Exception):
@@ -77,7 +80,7 @@ def unused_of(form: Form, columns: Collection[str]) -> list[str]:
     """The `columns` that `form` does not read, in order. Raises ValueError for one that looks like a misspelt name."""
     unused = [column for column in columns if column not in form.known]
     for column in unused:
-        near = nearest(column, {*OPTIONAL, *form.uses, "id"} - set(columns))
+        near = next(iter(get_close_matches(column, form.known - set(columns), n=1, cutoff=MISSPELT)), None)
         if form.strict or near:
             meant = f"did you mean {near}? Rename it" if near else "leave it out"
             raise ValueError(f"unknown key {column}, {meant}, or name the columns to read in data.columns")
@@ -99,8 +102,12 @@ def renamed(row: Row, columns: Mapping[str, str]) -> Row:
 
 def in_own_form(form: Form, row: Row) -> dict[str, Any]:
     """`row` in the suite's own form, its last answer taken out of the turns. Raises ValueError for what cannot be meant, and Unusable."""
-    own: dict[str, Any] = {key: row[key] for key in ("id", *sorted(OPTIONAL)) if row.get(key) is not None}
     built = form.build(row)
+    own: dict[str, Any] = {
+        key: row[key]
+        for key in ("id", *sorted(OPTIONAL))
+        if row.get(key) is not None and not (key == "choices" and built.get(key))
+    }
     for key, value in built.items():
         if value is not None or form.strict:
             if key in own and own[key] != value:

@@ -5,6 +5,7 @@ JSON Lines, JSON, CSV and TSV, also compressed (.gz), are read strictly, with al
 """
 
 import gzip
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,7 @@ from sparta.recipes.data import Data, Split, hub_data_folder, names_hub_data
 from sparta.recipes.pool import FETCH
 from sparta.store.disk import explain
 from sparta.tasks.json_text import parse_json
-from sparta.tasks.raw_files import rows_of
+from sparta.tasks.raw_files import ending, rows_of
 
 Row = Mapping[str, Any]
 BATCH = 1024
@@ -48,7 +49,7 @@ class Source:
         if self.path.is_dir():
             yield from _folder(self)
             return
-        kind = _ending(self.path)
+        kind = ending(self.path)
         if kind in _BINARY:
             yield from _numbered(self, _BINARY[kind])
         elif kind in TABLES:
@@ -69,11 +70,6 @@ def source_of(data: Data, split: Split) -> Source | None:
         )
     title = f"{given} ({part})" if Path(given).is_dir() else given
     return Source(Path(given), title, key, part, data.config)
-
-
-def _ending(path: Path) -> str:
-    suffixes = path.suffixes[-2:]
-    return suffixes[0] if len(suffixes) == 2 and suffixes[1] == ".gz" else path.suffix
 
 
 def _lines(source: Source) -> Iterator[tuple[str, Row]]:
@@ -97,7 +93,7 @@ def _lines(source: Source) -> Iterator[tuple[str, Row]]:
                 if not isinstance(row, dict):
                     raise broken(source, f"line {number}", f"expected an object, found {type(row).__name__}")
                 yield f"line {number}", row
-    except (FileNotFoundError, UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+    except (FileNotFoundError, UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise SpartaError(f"the prompt file {path} cannot be read ({error}): check {source.key}") from error
     except OSError as error:
         raise explain(error, path) from error
@@ -107,7 +103,7 @@ def _table(path: Path) -> Iterator[tuple[str, Row]]:
     """The rows of a table or a JSON list. An empty cell of a table is no value."""
     for place, row in rows_of(path):
         where = place.removeprefix(f"{path}, ")
-        yield where, row if _ending(path) == ".json" else {name: value or None for name, value in row.items()}
+        yield where, row if ending(path) == ".json" else {name: value or None for name, value in row.items()}
 
 
 def _parquet(path: Path) -> Iterator[Row]:

@@ -36,6 +36,7 @@ class UserTask:
         from sparta.grading import rubrics
 
         self.data = data
+        self.notes: tuple[str, ...] = ()
         self.name = "own"
         self.metrics: tuple[Metric, ...] = (
             (Metric("score", top=10.0, rubric=rubrics.GENERAL),)
@@ -54,8 +55,11 @@ class UserTask:
 
         Raises SpartaError naming file and line if an item is invalid, cannot be graded, or is also in another file.
         """
-        rows = self._rows(split)
-        if split != "train":
+        read = self.read(split)
+        rows = items_by_place(read)
+        if split == "train":
+            self.notes = tuple(read.notes)
+        else:
             self._refuse_overlap(split, rows)
             for place, item in rows.items():
                 if why := self._flaw(item):
