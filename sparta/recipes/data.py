@@ -66,7 +66,7 @@ class Data(Rules):
     )
     format: DataFormat = Field(
         default="auto",
-        description="the form of the rows; auto: recognised by their columns, see jobs/DATA.md",
+        description="the form of the rows; auto: recognised by their columns, see jobs/README.md, Your own data",
     )
     columns: dict[str, str] = Field(
         default={},
