@@ -30,8 +30,10 @@ SHOWN = 80
 """Characters of the first instruction."""
 
 
-def show_plan(console: Console, run: Run, first: int, last: int, launcher: Launcher) -> None:
-    """Print what the launch will do. last: 0 where only the initial pool is requested."""
+def show_plan(
+    console: Console, run: Run, first: int, last: int, launcher: Launcher, checked: bool = True
+) -> None:
+    """Print what the launch will do. last: 0 where only the initial pool is requested. checked: whether models and data are there, to be described."""
     recipe, work = run.recipe, method_of(run.recipe).work(run)
     m, left = len(run.models), last - max(first, 1) + 1
     pool = forecasts(run, launcher, 0) if first == 0 else []
@@ -46,8 +48,8 @@ def show_plan(console: Console, run: Run, first: int, last: int, launcher: Launc
     for name, value in (
         ("run", f"{recipe.name} ({run.info.run_id}), seed {recipe.seed}, in {run.state.root}"),
         ("pool", f"{m} models: {', '.join(run.models)}"),
-        *(("", note) for note in (*notes(recipe, adapters_of(run)), *notes_on_sft_data(run))),
-        ("instructions", _instructions_in_words(run)),
+        *(("", note) for note in (_notes(run) if checked else ())),
+        *([("instructions", _instructions_in_words(run))] if checked else []),
         *(("rules", remark) for remark in recipe.remarks),
         *([("initial pool", _pool_in_words(run, pool))] if first == 0 else []),
         *(
@@ -94,6 +96,11 @@ def show_plan(console: Console, run: Run, first: int, last: int, launcher: Launc
             rows.append(AccountRow(f"all {left}", reduce(add, [each_account] * left)))
     for account in account_tables(f"estimate by part ({basis})", rows):
         console.print(account)
+
+
+def _notes(run: Run) -> list[str]:
+    """What people should know of the pool and the experts' data, a sentence each."""
+    return [*notes(run.recipe, adapters_of(run)), *notes_on_sft_data(run)]
 
 
 def _instructions_in_words(run: Run) -> str:

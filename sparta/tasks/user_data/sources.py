@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sparta.errors import SpartaError
+from sparta.errors import NotHere, SpartaError
 from sparta.recipes.data import Data, Split, hub_data_folder, names_hub_data
 from sparta.recipes.pool import FETCH
 from sparta.store.disk import explain
@@ -45,7 +45,7 @@ class Source:
     def rows(self) -> Iterator[tuple[str, Row]]:
         """The rows in order, each with its place ("line 12", "row 12"). Raises SpartaError for a source that cannot be read, naming the place."""
         if self.fetched and not self.is_there:
-            raise SpartaError(f"{self.title} is not in {self.path}: {FETCH}")
+            raise NotHere(f"{self.title} is not in {self.path}: {FETCH}")
         if self.path.is_dir():
             yield from _folder(self)
             return
