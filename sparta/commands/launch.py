@@ -163,6 +163,7 @@ def _drive(run: Run, last: int, screen: Screen, lock: RunLock) -> None:
         screen.say(f"  {what:18}{path}")
     if run.recipe.scored_on:
         screen.say(f"  {'scores':18}{suggested('evaluate', run.state.root)}")
+        screen.say(f"  {'the best model':18}{suggested('export', run.state.root)} (after that)")
 
 
 def _show_pool(run: Run, screen: Screen) -> None:

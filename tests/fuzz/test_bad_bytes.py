@@ -41,7 +41,7 @@ from sparta.store.shard_lines import lines_to_mend
 from sparta.store.shards import ShardReader
 from sparta.store.stats import IterationStats
 from sparta.tasks.user_data.items import UserItems
-from sparta.tasks.user_data.sources import Source
+from sparta.tasks.user_data.sources import UserSource
 from sparta.toy import ADAPTERS, BASE
 
 SECONDS = 10.0
@@ -186,7 +186,7 @@ def test_files_of_instructions(tmp_path: Path, data: st.DataObject) -> None:
     bad = data.draw(mangled(sample) | mistyped(sample.splitlines()[1]))
     path = _write(tmp_path / "prompts.jsonl", bad)
     with within_bounds(str(path)):
-        list(UserItems(Source(path, str(path), "data.train")))
+        list(UserItems(UserSource(path, str(path), "data.train")))
 
 
 @pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])

@@ -13,7 +13,7 @@ from sparta.tasks.json_text import DEEPEST, NotJson, parse_json
 from sparta.tasks.raw_files import rows_of
 from sparta.tasks.sft_data.load import sft_rows_of
 from sparta.tasks.user_data.items import UserItems
-from sparta.tasks.user_data.sources import Source
+from sparta.tasks.user_data.sources import UserSource
 from sparta.tasks.user_data.task import UserTask
 
 values = st.recursive(
@@ -89,7 +89,7 @@ def test_every_reader_of_users_files_refuses_it_naming_file_and_line(
         line = 2
     with pytest.raises(SpartaError) as error:
         if reader == "prompts":
-            list(UserItems(Source(path, str(path), "data.train")))
+            list(UserItems(UserSource(path, str(path), "data.train")))
         elif reader == "lessons":
             sft_rows_of(str(path), tmp_path, None, 0)
         else:

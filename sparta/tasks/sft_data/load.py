@@ -13,7 +13,7 @@ from sparta.tasks.base import Item
 from sparta.tasks.chats import Chat
 from sparta.tasks.sft_data.tulu import SFT_DATA
 from sparta.tasks.user_data.items import UserItems
-from sparta.tasks.user_data.sources import Source
+from sparta.tasks.user_data.sources import UserSource
 
 
 def sft_rows_of(reference: str, folder: Path, size: int | None, seed: int) -> list[Chat]:
@@ -72,7 +72,7 @@ def _embedded(name: str, seed: int) -> Iterator[Chat]:
 
 def _own(path: Path) -> Iterator[Chat]:
     key = "the sft.data of the model that is trained on it"
-    for place, item in UserItems(Source(path, str(path), key)):
+    for place, item in UserItems(UserSource(path, str(path), key)):
         if why := _flaw(item):
             raise SpartaError(f"{path}, {place}: {item.item_id} {why}")
         yield Chat(item.item_id, (*item.messages, Message("assistant", item.reference or "")))

@@ -13,7 +13,7 @@ from sparta.errors import SpartaError
 from sparta.tasks.base import Item
 from sparta.tasks.prepared import flaw
 from sparta.tasks.user_data.forms import Form, Unusable, form_of, in_own_form, renamed, unused_of
-from sparta.tasks.user_data.sources import Source, broken
+from sparta.tasks.user_data.sources import UserSource, broken
 
 
 @dataclass
@@ -24,7 +24,7 @@ class UserItems:
     that were left out, by reason.
     """
 
-    source: Source
+    source: UserSource
     named: str = "auto"
     columns: Mapping[str, str] = field(default_factory=dict)
     form: Form | None = None

@@ -26,7 +26,7 @@ TABLES = (".json", ".csv", ".tsv")
 
 
 @dataclass(frozen=True)
-class Source:
+class UserSource:
     """Where rows come from. path: a file or a folder. title: what messages call it. key: the recipe key that names it. split, config: of a folder
     that has several. fetched: whether it is a data set of the hub.
     """
@@ -58,21 +58,21 @@ class Source:
             yield from _lines(self)
 
 
-def source_of(data: Data, split: Split) -> Source | None:
+def source_of(data: Data, split: Split) -> UserSource | None:
     """What `data` names for `split`; None if it names nothing."""
     given: str | None = getattr(data, split)
     if given is None:
         return None
     key, part = f"data.{split}", data.splits[split]
     if names_hub_data(given):
-        return Source(
+        return UserSource(
             hub_data_folder(given, data.folder), f"{given} ({part})", key, part, data.config, fetched=True
         )
     title = f"{given} ({part})" if Path(given).is_dir() else given
-    return Source(Path(given), title, key, part, data.config)
+    return UserSource(Path(given), title, key, part, data.config)
 
 
-def _lines(source: Source) -> Iterator[tuple[str, Row]]:
+def _lines(source: UserSource) -> Iterator[tuple[str, Row]]:
     """The rows of JSON Lines, read lazily."""
     path = source.path
     # Lines end only with \n: JSON allows other separators, such as U+2028, within a text.
@@ -137,12 +137,12 @@ _BINARY: Mapping[str, Callable[[Path], Iterator[Row]]] = {
 }
 
 
-def _folder(source: Source) -> Iterator[tuple[str, Row]]:
+def _folder(source: UserSource) -> Iterator[tuple[str, Row]]:
     """The rows of one split of a folder: a data set as `datasets` saves it, or files that it recognises."""
     return _numbered(source, partial(_split_of_folder, source))
 
 
-def _split_of_folder(source: Source, path: Path) -> Iterator[Row]:
+def _split_of_folder(source: UserSource, path: Path) -> Iterator[Row]:
     import datasets
 
     # Nothing is written beside the user's data, nor twice into the home directory: rows are streamed.
@@ -168,7 +168,7 @@ def _split_of_folder(source: Source, path: Path) -> Iterator[Row]:
     return iter(found[source.split])
 
 
-def _numbered(source: Source, read: Callable[[Path], Iterator[Row]]) -> Iterator[tuple[str, Row]]:
+def _numbered(source: UserSource, read: Callable[[Path], Iterator[Row]]) -> Iterator[tuple[str, Row]]:
     number = 0
     try:
         for number, row in enumerate(read(source.path), start=1):
@@ -191,6 +191,6 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
-def broken(source: Source, place: str, why: str) -> SpartaError:
+def broken(source: UserSource, place: str, why: str) -> SpartaError:
     """The error for a row of `source` that cannot be used."""
     return SpartaError(f'{source.title}, {place}: {why}; a line is an object such as {{"prompt": "..."}}')
