@@ -31,6 +31,10 @@ class SpartaError(Exception):
         return _ENDLESS.sub(r"\1[...]\2", printable(super().__str__()))
 
 
+class NotHere(SpartaError):
+    """A model or data set that a command fetches or prepares is not on this machine yet."""
+
+
 class UsageError(Exception):
     """The arguments of a command contradict each other. The message says how, and which to leave out; the command exits as for an unknown option."""
 

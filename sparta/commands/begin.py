@@ -33,8 +33,11 @@ from sparta.training.adapter_folder import WEIGHTS
 from sparta.verify.begun import problems_of_run, require_frozen_recipe
 
 
-def gather(recipe: Recipe) -> list[Instruction]:
-    """The instructions that `recipe` names.
+def _silent(note: str) -> None: ...
+
+
+def gather(recipe: Recipe, say: Callable[[str], None] = _silent) -> list[Instruction]:
+    """The instructions that `recipe` names. say: hears how the user's own data was read.
 
     Raises SpartaError where a line is malformed (naming it), where there is no instruction, and where a chat template of the pool would cut or
     change one.
@@ -42,6 +45,8 @@ def gather(recipe: Recipe) -> list[Instruction]:
     data = recipe.data
     task = task_named(data.task or "own", data)
     items = task.items("train", data)[: data.size]
+    for note in task.notes:
+        say(note)
     if not items:
         raise SpartaError(f"{data.task or data.train} has no instructions: at least one is needed")
     instructions = [Instruction(item.item_id, task.in_combat(item).messages) for item in items]
@@ -98,14 +103,14 @@ class NewRun(Opening):
         return run
 
 
-def prepare_begin(state: StateDir, recipe: Recipe) -> NewRun:
-    """A new run of `recipe` in `state`. Raises SpartaError where the folder is in use, or pool or instructions are unusable."""
+def prepare_begin(state: StateDir, recipe: Recipe, say: Callable[[str], None] = _silent) -> NewRun:
+    """A new run of `recipe` in `state`. say: as for `gather`. Raises SpartaError where the folder is in use, or pool or instructions are unusable."""
     refuse_lost_run(state)
     if occupied(state, upto=0):
         raise SpartaError(f"{state.root} is not empty and holds no run: choose another --state or empty it")
     _check(recipe)
     run = Run(StateAfter(state.root, state, upto=-1), recipe, Run.describe(recipe))
-    run.instructions, run.sft_data = gather(recipe), gather_sft_data(recipe)
+    run.instructions, run.sft_data = gather(recipe, say), gather_sft_data(recipe)
     return NewRun(run, state, method_of(recipe).gold(recipe))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from sparta import __version__
 from sparta.commands.programs import (
     evaluate,
+    export,
     export_pairs,
     init_pool,
     launch,
@@ -32,6 +33,7 @@ PROGRAMS = {
         study,
         init_pool,
         prepare_data,
+        export,
         export_pairs,
         recipe,
         scripts,

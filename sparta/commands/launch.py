@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from sparta.cluster.account import measure
 from sparta.cluster.attempts import AttemptDir
@@ -20,11 +21,11 @@ from sparta.commands.cancel import cancel_all, end_drivers
 from sparta.commands.launch_request import LaunchRequest, last_of, recipe_of, resolve, state_of
 from sparta.commands.slurm_scripts import show_scripts
 from sparta.engines.factory import close_engine
-from sparta.errors import SpartaError
+from sparta.errors import NotHere, SpartaError
 from sparta.methods.registry import method_of, phases_of
 from sparta.names import DEFAULT_STATE, quoted, suggested
 from sparta.pool.gpu_memory import estimates
-from sparta.pool.hub_download import fetch
+from sparta.pool.hub_download import fetch, wanted_by
 from sparta.screen import Screen
 from sparta.store import files
 from sparta.store.cleanup import clear_abandoned
@@ -34,6 +35,7 @@ from sparta.store.layout import StateDir
 from sparta.store.lock import RunLock
 from sparta.store.run import Run
 from sparta.store.stats import FEW_PAIRS
+from sparta.studies.estimate import planned
 
 _opened: Path | None = None
 """The state whose run this process has opened as requested: from then on the request is on disk."""
@@ -52,7 +54,11 @@ def launch(request: LaunchRequest, screen: Screen) -> None:
         _cancel(state, screen)
         return
     if request.dry_run:
-        _show_dry_run(request, resolve(request, screen), screen)
+        try:
+            opening = resolve(request, screen)
+        except NotHere as missing:
+            _show_plan_of_absent(request, missing, screen)
+        _show_dry_run(request, opening, screen)
         return
     lock = RunLock(state, screen.say)
     lock.refuse_if_held()
@@ -157,6 +163,7 @@ def _drive(run: Run, last: int, screen: Screen, lock: RunLock) -> None:
         screen.say(f"  {what:18}{path}")
     if run.recipe.scored_on:
         screen.say(f"  {'scores':18}{suggested('evaluate', run.state.root)}")
+        screen.say(f"  {'the best model':18}{suggested('export', run.state.root)} (after that)")
 
 
 def _show_pool(run: Run, screen: Screen) -> None:
@@ -270,6 +277,21 @@ def _show_dry_run(request: LaunchRequest, opening: Opening, screen: Screen) -> N
         for t in range(first, min(last, max(first, 1)) + 1):
             show_scripts(run, launcher, t, screen.console)
     screen.say("Dry run: the recipe, the pool and the instructions passed all checks; nothing was started.")
+
+
+def _show_plan_of_absent(request: LaunchRequest, missing: NotHere, screen: Screen) -> NoReturn:
+    """Print the plan of a new run whose models or data are not all on this machine, without the training of experts, and which are not.
+
+    Raises SpartaError at the end, because not everything was checked.
+    """
+    recipe = recipe_of(request, screen)
+    run = planned(recipe, state_of(request))
+    launch_tables.show_plan(screen.console, run, 1, last_of(request, run), launcher_for(run), checked=False)
+    for wanted in wanted_by(recipe):
+        screen.say(f"{'here' if wanted.folder.is_dir() else 'not here'}: {wanted.reference}, {wanted.folder}")
+    raise SpartaError(
+        f"the plan is an estimate, and memory and pool were not checked, because something is not here yet: {missing}"
+    )
 
 
 def _show_memory(run: Run, launcher: Launcher, full: bool, screen: Screen) -> None:

@@ -95,7 +95,7 @@ def _opening(request: LaunchRequest, screen: Screen) -> Opening:
     if present(state.run_json):
         run = Run.open(state)
         return prepare_continue(run, _recipe(request, run, _done(run), screen))
-    return prepare_begin(state, recipe_of(request, screen))
+    return prepare_begin(state, recipe_of(request, screen), screen.say)
 
 
 def _branch(request: LaunchRequest, parent: Run, t: int, target: StateDir, screen: Screen) -> Opening:

@@ -11,6 +11,7 @@ from rich.table import Table
 from sparta.cluster.account import in_order
 from sparta.cluster.launcher import Launcher
 from sparta.cluster.throughput import measured
+from sparta.errors import printable
 from sparta.methods.base import IterationSummary, summary_of_pool
 from sparta.methods.registry import method_of, phase_named, phases_of
 from sparta.pool.checks import notes
@@ -25,9 +26,14 @@ from sparta.store.run import Run
 from sparta.store.run_budget import budget_in_words
 from sparta.store.stats import IterationStats
 
+SHOWN = 80
+"""Characters of the first instruction."""
 
-def show_plan(console: Console, run: Run, first: int, last: int, launcher: Launcher) -> None:
-    """Print what the launch will do. last: 0 where only the initial pool is requested."""
+
+def show_plan(
+    console: Console, run: Run, first: int, last: int, launcher: Launcher, checked: bool = True
+) -> None:
+    """Print what the launch will do. last: 0 where only the initial pool is requested. checked: whether models and data are there, to be described."""
     recipe, work = run.recipe, method_of(run.recipe).work(run)
     m, left = len(run.models), last - max(first, 1) + 1
     pool = forecasts(run, launcher, 0) if first == 0 else []
@@ -42,8 +48,8 @@ def show_plan(console: Console, run: Run, first: int, last: int, launcher: Launc
     for name, value in (
         ("run", f"{recipe.name} ({run.info.run_id}), seed {recipe.seed}, in {run.state.root}"),
         ("pool", f"{m} models: {', '.join(run.models)}"),
-        *(("", note) for note in (*notes(recipe, adapters_of(run)), *notes_on_sft_data(run))),
-        ("instructions", f"{len(run.instructions):,} to draw from"),
+        *(("", note) for note in (_notes(run) if checked else ())),
+        *([("instructions", _instructions_in_words(run))] if checked else []),
         *(("rules", remark) for remark in recipe.remarks),
         *([("initial pool", _pool_in_words(run, pool))] if first == 0 else []),
         *(
@@ -90,6 +96,18 @@ def show_plan(console: Console, run: Run, first: int, last: int, launcher: Launc
             rows.append(AccountRow(f"all {left}", reduce(add, [each_account] * left)))
     for account in account_tables(f"estimate by part ({basis})", rows):
         console.print(account)
+
+
+def _notes(run: Run) -> list[str]:
+    """What people should know of the pool and the experts' data, a sentence each."""
+    return [*notes(run.recipe, adapters_of(run)), *notes_on_sft_data(run)]
+
+
+def _instructions_in_words(run: Run) -> str:
+    """Their number, and the beginning of the first, so that a wrong column is seen before anything starts."""
+    first = " ".join(printable(run.instructions[0].messages[-1].content).split())
+    shown = first if len(first) <= SHOWN else f"{first[:SHOWN]}..."
+    return f"{len(run.instructions):,} to draw from, the first: {shown}"
 
 
 def _pool_in_words(run: Run, expected: Sequence[Forecast]) -> str:

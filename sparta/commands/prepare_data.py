@@ -12,7 +12,7 @@ from rich.table import Table
 
 from sparta.errors import SpartaError
 from sparta.names import nearest
-from sparta.recipes.schema import Data
+from sparta.recipes.data import Data
 from sparta.screen import Screen
 from sparta.tasks import prepared
 from sparta.tasks.base import Item, Split

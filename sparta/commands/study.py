@@ -23,7 +23,7 @@ from sparta.errors import SpartaError
 from sparta.evaluation.derived_pool import derive, resolved
 from sparta.methods.budget import budgeted
 from sparta.names import suggested
-from sparta.pool.hub_download import fetch
+from sparta.pool.hub_download import fetch, wanted_by
 from sparta.recipes.schema import Recipe
 from sparta.screen import Screen
 from sparta.store import files
@@ -284,11 +284,12 @@ def _cancel_cell(place: StudyDir, name: str, screen: Screen) -> int:
 
 
 def _fetch(opened: OpenStudy, screen: Screen) -> None:
-    """Download the models of the hub that cells name, each once."""
-    fetched = set[str]()
+    """Download the models and data sets of the hub that cells name, each once."""
+    fetched = set[Path]()
     for cell in opened.grid.cells:
-        if not fetched.issuperset(cell.recipe.of_the_hub):
+        named = {wanted.folder for wanted in wanted_by(cell.recipe)}
+        if not fetched.issuperset(named):
             fetch(cell.recipe, False, screen)
-            fetched.update(cell.recipe.of_the_hub)
+            fetched.update(named)
     if not fetched:
-        screen.say("The study names no model of the hub; nothing to fetch.")
+        screen.say("The study names no model and no data set of the hub; nothing to fetch.")

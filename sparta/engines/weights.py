@@ -110,7 +110,7 @@ class Weights:
         import torch
         from transformers import AutoModelForCausalLM, GenerationConfig
 
-        _quiet()
+        quiet_transformers()
         if self.settings.threads is not None:
             torch.set_num_threads(self.settings.threads)
         gpu = torch.cuda.is_available()
@@ -176,7 +176,7 @@ def adapter_name(model: ModelRef) -> str:
     return "a" + hashlib.sha256("\0".join(map(str, model.weights)).encode()).hexdigest()[:16]
 
 
-def _quiet() -> None:
+def quiet_transformers() -> None:
     """Silence the libraries' progress bars and warnings while loading; errors are still logged."""
     from transformers.utils import logging as transformers_logging
 

@@ -13,6 +13,7 @@ from sparta.store.run import Run
 from sparta.tasks.base import Item, Split, Task
 from sparta.tasks.prepared import content
 from sparta.tasks.registry import task_named
+from sparta.tasks.user_data.sources import source_of
 
 
 def items_file(run: Run, task: str, split: Split) -> Path:
@@ -28,10 +29,10 @@ def freeze_items(run: Run, task: str, split: Split) -> None:
     """
     path, data, known = items_file(run, task, split), run.recipe.data, task_named(task, run.recipe.data)
     if present(path):
-        given = getattr(data, split)
-        if task == "own" and given and Path(given).is_file() and _frozen(path) != known.items(split, data):
+        source = source_of(data, split) if task == "own" else None
+        if source and source.is_there and _frozen(path) != known.items(split, data):
             raise SpartaError(
-                f"data.{split} names {given}, which has other items than {path}, on which models were scored: restore the file, "
+                f"data.{split} names {source.title}, which has other items than {path}, on which models were scored: restore the file, "
                 "or begin a new run"
             )
         return

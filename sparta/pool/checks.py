@@ -11,7 +11,7 @@ from sparta.engines.base import ModelRef
 from sparta.engines.factory import check_engine
 from sparta.engines.tokenizers import check_base, load_renderer, vocabulary_fingerprint
 from sparta.engines.vllm.lora_capacity import check_rank
-from sparta.errors import SpartaError
+from sparta.errors import NotHere, SpartaError
 from sparta.pool.gpu_memory import adapter_bytes
 from sparta.pool.members import base_folder, judge_named, judge_reference, locate
 from sparta.pool.quantised import check_unquantised
@@ -36,7 +36,7 @@ def check_pool(recipe: Recipe) -> None:
         try:
             _check_member(recipe, model)
         except SpartaError as error:
-            raise SpartaError(f"model {model.name}: {error}") from None
+            raise type(error)(f"model {model.name}: {error}") from None
     to_create: dict[str, Model] = {}
     for model in originals:
         if model.adapter is None:
@@ -45,7 +45,7 @@ def check_pool(recipe: Recipe) -> None:
         try:
             check_shape(base, pool.lora, pool.trust_remote_code)
         except SpartaError as error:
-            raise SpartaError(f"model {model.name}: {error}") from None
+            raise type(error)(f"model {model.name}: {error}") from None
     if to_create and recipe.engine.kind in ("auto", "vllm"):
         check_rank("pool.lora", pool.lora.rank, recipe.engine.vllm.max_rank)
     known = [
@@ -151,13 +151,13 @@ def check_judge(recipe: Recipe) -> None:
         if judge.engine.kind not in ("scripted", "api"):
             load_renderer(model.base, judge.engine.context_length, trusting, chat).check_roles(["user"])
     except SpartaError as error:
-        raise SpartaError(f"evaluation.judge: {error}") from None
+        raise type(error)(f"evaluation.judge: {error}") from None
 
 
 def require_fetched(reference: str, folder: str | None) -> None:
-    """Raises SpartaError for a hub model that was not downloaded. The folder of a download appears only when it is complete."""
+    """Raises NotHere for a hub model that was not downloaded. The folder of a download appears only when it is complete."""
     if reference.startswith(HUB) and not Path(locate(reference, folder)).is_dir():
-        raise SpartaError(f"{reference} has not been fetched to {locate(reference, folder)}: {FETCH}")
+        raise NotHere(f"{reference} has not been fetched to {locate(reference, folder)}: {FETCH}")
 
 
 def notes(recipe: Recipe, adapters: Mapping[str, Path] | None = None) -> list[str]:

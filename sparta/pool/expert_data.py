@@ -109,7 +109,7 @@ def _read(recipe: Recipe, model: Model) -> list[Chat]:
     try:
         return sft_rows_of(sft.data, folder_of(recipe.data), sft.size, recipe.seed)
     except SpartaError as error:
-        raise SpartaError(f"model {model.name}: {error}") from None
+        raise type(error)(f"model {model.name}: {error}") from None
 
 
 def _described(model: Model, chats: Sequence[Chat]) -> SftDataInfo:

@@ -1,18 +1,21 @@
-"""Downloads a recipe's models from the Hugging Face hub to where the pool expects them (sparta.recipes.pool.hub_folder), atomically.
+"""Downloads a recipe's models and data sets from the Hugging Face hub to where the recipe expects them, atomically.
 
-Only safetensors weights are downloaded, no pickles, and code only if pool.trust_remote_code is set. An interrupted download resumes.
+That is sparta.recipes.pool.hub_folder, and sparta.recipes.data.hub_data_folder. Of models only safetensors weights are downloaded, no pickles, and code only if pool.trust_remote_code is set; of data sets only files of rows, and no code. An interrupted download resumes.
 """
 
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from glob import escape
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from sparta.errors import SpartaError
+from sparta.recipes.data import hub_data_folder
 from sparta.recipes.pool import HUB, hub_folder, on_hub
 from sparta.recipes.schema import Recipe
 from sparta.screen import Screen
@@ -23,6 +26,11 @@ PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.tiktoken", "voca
 CODE = "*.py"
 DUPLICATES = "consolidated*.safetensors"
 """A second copy of the weights, which some publishers add for another program."""
+ROWS = (
+    *("*.parquet", "*.arrow", "*.jsonl", "*.json", "*.csv", "*.tsv"),
+    *("*.jsonl.gz", "*.json.gz", "*.csv.gz", "*.tsv.gz", "README.md"),
+)
+"""Files of a data set, in any folder: rows, and the page that says which of them are which split."""
 CONFIGURATIONS = ("config.json", "adapter_config.json")
 RECORD = "source.json"
 """Our own record in the folder. A file of that name in the repository is not downloaded."""
@@ -41,25 +49,59 @@ class Fetched(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     files: dict[str, int]
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """A repository to download to `folder`. code: whether code files are included; never for data sets."""
+
+    kind: Literal["model", "dataset"]
+    reference: str
+    folder: Path
+    code: bool = False
+
+    @property
+    def page(self) -> str:
+        return f"huggingface.co/{'datasets/' if self.kind == 'dataset' else ''}{on_hub(self.reference)[0]}"
+
+    @property
+    def folder_key(self) -> str:
+        """The recipe key that puts the folder elsewhere."""
+        return "data.folder" if self.kind == "dataset" else "pool.folder"
+
+
+def wanted_by(recipe: Recipe) -> list[Wanted]:
+    """The distinct models and data sets that `recipe` names as hub:OWNER/NAME[@REVISION]."""
+    pool, data = recipe.pool, recipe.data
+    models = [
+        Wanted("model", reference, hub_folder(reference, pool.folder), pool.trust_remote_code)
+        for reference in recipe.of_the_hub
+    ]
+    sets = [
+        Wanted("dataset", reference, hub_data_folder(reference, data.folder)) for reference in data.of_the_hub
+    ]
+    return [*models, *sets]
+
+
 def fetch(recipe: Recipe, update: bool, screen: Screen) -> None:
-    """Download every base and adapter that pool or evaluation judge name as hub:OWNER/NAME[@REVISION], unless it exists.
+    """Download every base, adapter and data set that `recipe` names as hub:OWNER/NAME[@REVISION], unless it exists.
 
     update: also look for newer commits of existing ones. Raises SpartaError naming the first that fails; earlier downloads stay.
     """
-    references = recipe.of_the_hub
-    for number, reference in enumerate(references, start=1):
-        folder = hub_folder(reference, recipe.pool.folder)
-        outcome = _fetch(reference, folder, recipe.pool.trust_remote_code, update, screen)
-        screen.say(f"[{number}/{len(references)}] {reference.removeprefix(HUB)}: {outcome} {folder}")
+    repositories = wanted_by(recipe)
+    for number, wanted in enumerate(repositories, start=1):
+        outcome = _fetch(wanted, update, screen)
+        name = wanted.reference.removeprefix(HUB)
+        screen.say(f"[{number}/{len(repositories)}] {name}: {outcome} {wanted.folder}")
 
 
-def _fetch(reference: str, folder: Path, code: bool, update: bool, screen: Screen) -> str:
-    """Download one model if necessary. Returns the outcome in words."""
+def _fetch(wanted: Wanted, update: bool, screen: Screen) -> str:
+    """Download one repository if necessary. Returns the outcome in words."""
+    reference, folder, code = wanted.reference, wanted.folder, wanted.code
     known = _downloaded(folder)
     if known is not None and not update and known.code >= code:
         return "is there already,"
     if known is None and folder.exists() and not (folder / RECORD).is_file():
-        if not update and any((folder / name).is_file() for name in CONFIGURATIONS):
+        by_hand = CONFIGURATIONS if wanted.kind == "model" else ROWS
+        if not update and any(next(folder.glob(f"**/{name}"), None) for name in by_hand):
             return "is there already, put by hand, in"
         raise SpartaError(
             f"{folder} exists but was not fetched by this command: move it away to fetch {reference}"
@@ -68,17 +110,18 @@ def _fetch(reference: str, folder: Path, code: bool, update: bool, screen: Scree
     from huggingface_hub import HfApi
 
     try:
-        info = HfApi().model_info(repository, revision=revision, files_metadata=True, timeout=30)
+        ask = HfApi().model_info if wanted.kind == "model" else HfApi().dataset_info
+        info = ask(repository, revision=revision, files_metadata=True, timeout=30)
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-        fetched = Fetched(repository, revision, info.sha or "", code, _chosen(reference, sizes, code))
+        fetched = Fetched(repository, revision, info.sha or "", code, _chosen(wanted, sizes))
         if known == fetched:
             return "is there already, and the newest,"
-        _download(fetched, folder, screen)
+        _download(fetched, wanted, screen)
     except SpartaError:
         raise
     # The library raises a dozen types, which change between versions; unknown ones are shown in its own words.
     except Exception as error:
-        raise _explained(error, reference, folder) from error
+        raise _explained(error, wanted) from error
     return "fetched to"
 
 
@@ -94,9 +137,21 @@ def _whole(path: Path, size: int) -> bool:
     return path.is_file() and path.stat().st_size == size
 
 
-def _chosen(reference: str, sizes: Mapping[str, int], code: bool) -> dict[str, int]:
-    """The repository's files to download. Raises SpartaError if they are neither a model nor an adapter."""
-    patterns = (*PATTERNS, *([CODE] if code else []))
+def _chosen(wanted: Wanted, sizes: Mapping[str, int]) -> dict[str, int]:
+    """The repository's files to download. Raises SpartaError if they are not what is wanted."""
+    reference = wanted.reference
+    if wanted.kind == "dataset":
+        rows = {
+            name: size
+            for name, size in sorted(sizes.items())
+            if any(fnmatch(name, pattern) for pattern in ROWS) and name != RECORD
+        }
+        if not set(rows) - {"README.md"}:
+            raise SpartaError(
+                f"{reference} has no files of rows ({', '.join(ROWS[:6])}): name a revision that has them, or write the rows to a file and name it"
+            )
+        return rows
+    patterns = (*PATTERNS, *([CODE] if wanted.code else []))
     chosen = {
         name: size
         for name, size in sorted(sizes.items())
@@ -118,11 +173,12 @@ def _chosen(reference: str, sizes: Mapping[str, int], code: bool) -> dict[str, i
     return chosen
 
 
-def _download(fetched: Fetched, folder: Path, screen: Screen) -> None:
+def _download(fetched: Fetched, wanted: Wanted, screen: Screen) -> None:
     """Download the files to a folder beside `folder`, which the next attempt resumes, and replace `folder` once they are complete."""
     import huggingface_hub
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
+    folder = wanted.folder
     part = _part(folder, fetched.commit)
     part.mkdir(parents=True, exist_ok=True)
     total = sum(fetched.files.values())
@@ -130,13 +186,14 @@ def _download(fetched: Fetched, folder: Path, screen: Screen) -> None:
     if missing > (free := shutil.disk_usage(part).free):
         raise SpartaError(
             f"{fetched.repository} needs {_size(missing)} more, but the disk of {folder.parent} has {_size(free)} free: free space, or set "
-            "pool.folder to a folder on a larger disk"
+            f"{wanted.folder_key} to a folder on a larger disk"
         )
     screen.say(f"{fetched.repository} at {fetched.commit[:12]}: {_size(total)} in {len(fetched.files)} files")
     if not screen.console.is_terminal:
         disable_progress_bars()
     huggingface_hub.snapshot_download(
         fetched.repository,
+        repo_type=wanted.kind,
         revision=fetched.commit,
         local_dir=part,
         allow_patterns=[escape(name) for name in fetched.files],
@@ -167,12 +224,12 @@ def _part(folder: Path, what: str) -> Path:
     return folder.with_name(f".{folder.name}.part-{what}")
 
 
-def _explained(error: Exception, reference: str, folder: Path) -> SpartaError:
-    """The error for a failed download of `reference`, in one sentence."""
+def _explained(error: Exception, wanted: Wanted) -> SpartaError:
+    """The error for a failed download, in one sentence."""
     from huggingface_hub import errors
 
-    repository, revision = on_hub(reference)
-    page = f"huggingface.co/{repository}"
+    reference, folder, page = wanted.reference, wanted.folder, wanted.page
+    _, revision = on_hub(reference)
     match error:
         case errors.GatedRepoError():
             return SpartaError(

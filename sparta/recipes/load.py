@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from sparta.arena.rules import overlay
 from sparta.errors import SpartaError
 from sparta.names import RECIPES, STUDIES, hint, quoted
-from sparta.recipes.pool import is_sft_file
+from sparta.recipes.pool import HUB, is_sft_file
 from sparta.recipes.schema import Recipe
 
 Settings = TypeVar("Settings", bound=BaseModel)
@@ -242,6 +242,8 @@ def _located(tree: dict[str, Any], origin: Path) -> dict[str, Any]:
     """
 
     def absolute(value: Any, always: bool = False) -> Any:
+        if isinstance(value, str) and value.startswith(HUB):
+            return value
         if isinstance(value, str) and (
             always or value.startswith(("./", "../")) or (origin / value).is_dir()
         ):

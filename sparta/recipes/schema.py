@@ -26,59 +26,10 @@ from sparta.names import DATASETS, MODELS
 from sparta.recipes.baseline import Baseline
 from sparta.recipes.chat import ChatSettings
 from sparta.recipes.cluster import Cluster
+from sparta.recipes.data import Data
 from sparta.recipes.engine import HOW, VLLM_HOTTEST, EngineSettings, how_by_now
 from sparta.recipes.identity import flat, identities_of_earlier_versions, identity_of
 from sparta.recipes.pool import HUB, Checkpointing, Pool, well_formed
-
-Grading = Literal["exact", "number", "math", "letter", "likelihood", "judge"]
-
-
-class Data(Rules):
-    """The instructions X to align on: a built-in task, or your own JSONL files."""
-
-    task: str | None = Field(default=None, description="a task of sparta.tasks; its training split is X")
-    folder: str | None = Field(
-        default=None,
-        description="where prepare_data stores the tasks' data; null: state/datasets of the checkout (for an installed package, of the working directory)",
-        json_schema_extra=HOW,
-    )
-    train: str | None = Field(
-        default=None,
-        description="JSONL with `prompt` (text) or `messages`, and optionally `id`, `reference`, `answer`, `choices`, `level`",
-    )
-    validation: str | None = Field(
-        default=None,
-        description="with data.train: JSONL of the same format, to score checkpoints on (the task `own`)",
-        json_schema_extra=HOW,
-    )
-    test: str | None = Field(
-        default=None,
-        description="with data.validation: JSONL of the same format, for the selected checkpoints only",
-        json_schema_extra=HOW,
-    )
-    grading: Grading = Field(
-        default="exact",
-        description="how answers to data.validation and data.test are graded: same text; same number; equivalent mathematics; the letter of "
-        "a choice; the likelihood of choices; a judge who sees the reference",
-        json_schema_extra=HOW,
-    )
-    size: int | None = Field(
-        default=None, ge=1, description="use only this many instructions, from the start; null: all"
-    )
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if (self.task is None) == (self.train is None):
-            raise ValueError("set either data.task or data.train, exactly one of them")
-        if self.task is not None and (self.validation or self.test):
-            raise ValueError(
-                f"data.validation and data.test belong to data.train: the task {self.task} has its own"
-            )
-        if self.test is not None and self.validation is None:
-            raise ValueError(
-                "data.test needs data.validation: checkpoints are chosen there, and test is read once"
-            )
-        return self
 
 
 class Generation(Rules):

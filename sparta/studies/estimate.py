@@ -16,10 +16,12 @@ from sparta.methods.registry import method_of, phases_of
 from sparta.names import ClusterKind
 from sparta.pool.gpu_memory import adapter_bytes
 from sparta.pool.members import locate
+from sparta.recipes.data import Data
 from sparta.recipes.load import adjust
 from sparta.recipes.pool import Model
-from sparta.recipes.schema import Data, Recipe
+from sparta.recipes.schema import Recipe
 from sparta.status.forecast import forecasts
+from sparta.store.layout import StateDir
 from sparta.store.records import Instruction
 from sparta.store.run import Run
 from sparta.studies.grid import Cell
@@ -64,7 +66,7 @@ class CellEstimate:
 def estimate_of(cell: Cell, place: StudyDir, where: Where, keep: Keep) -> CellEstimate:
     """The estimate for a cell that has not begun. Where the pool is derived by scores, any members stand for the chosen ones."""
     recipe = _with_some_pool(where.placed(cell.recipe))
-    run = _planned(recipe, place, cell.name)
+    run = planned(recipe, place.cell(cell.name))
     launcher = launcher_for(run)
     gpu = sum(
         forecast.busy for forecast in forecasts(run, launcher, 1) if forecast.phase.runs_on(recipe) == "gpu"
@@ -100,7 +102,7 @@ def disk_of_pool(pool: InitialPool) -> int | None:
 def gpus_needed(recipe: Recipe, where: Where, place: StudyDir, name: str) -> int:
     """The GPUs of the widest task of a run, at least 1: what it needs to run at all."""
     placed = _with_some_pool(where.placed(recipe))
-    run = _planned(placed, place, name)
+    run = planned(placed, place.cell(name))
     launcher, phases = launcher_for(run), (*phases_of(placed, 0), *phases_of(placed, 1))
     if isinstance(launcher, Slurm):
         return max(1, *(launcher.profile.shape(phase.name, phase.runs_on(placed)).gpus for phase in phases))
@@ -116,16 +118,21 @@ def limit_of(study_limit: int | None, launcher: Launcher, cores: int) -> int:
     return len(visible_gpus()) or max(1, cores // 2)
 
 
-def _planned(recipe: Recipe, place: StudyDir, name: str) -> Run:
-    """The run that a cell will be; nothing of it is on disk."""
-    run = Run(place.cell(name), recipe, Run.describe(recipe))
+def planned(recipe: Recipe, state: StateDir) -> Run:
+    """The run that `recipe` will be in `state`, for estimates: nothing of it is on disk, and neither models nor data need be there."""
+    run = Run(state, recipe, Run.describe(recipe))
     run.instructions = list(_instructions(recipe.data))
     return run
 
 
-@cache
 def _instructions(data: Data) -> tuple[Instruction, ...]:
     """The instructions of `data`; one of usual length where they are not prepared."""
+    return _instructions_of(data.model_dump_json())
+
+
+@cache
+def _instructions_of(data_json: str) -> tuple[Instruction, ...]:
+    data = Data.model_validate_json(data_json)
     try:
         task = task_named(data.task or "own", data)
         items = task.items("train", data)[: data.size]
@@ -136,7 +143,7 @@ def _instructions(data: Data) -> tuple[Instruction, ...]:
 
 def launcher_of(recipe: Recipe, where: Where, place: StudyDir, name: str) -> Launcher:
     """The launcher that a cell will have."""
-    return launcher_for(_planned(where.placed(recipe), place, name))
+    return launcher_for(planned(where.placed(recipe), place.cell(name)))
 
 
 def _with_some_pool(recipe: Recipe) -> Recipe:

@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import msgspec
 
 from sparta.chat.template import Message
 from sparta.grading.rubrics import Rubric
-from sparta.recipes.schema import Data
-
-Split = Literal["train", "validation", "test"]
+from sparta.recipes.data import Data
+from sparta.recipes.data import Split as Split
 
 
 class Item(
@@ -73,6 +72,11 @@ class Task(Protocol):
     @property
     def grading(self) -> str:
         """How answers are graded, if the recipe sets it and may change it during a run; else ""."""
+        ...
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What people should know of how `items` read the training split, a sentence each."""
         ...
 
     def items(self, split: Split, data: Data) -> Sequence[Item]:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import msgspec
 
 from sparta.chat.template import Message
-from sparta.recipes.schema import Data
+from sparta.recipes.data import Data
 from sparta.tasks import prepared
 from sparta.tasks.base import Item, Metric, Split
 from sparta.tasks.scaffold import BARE, Scaffold
@@ -115,6 +115,7 @@ class Dataset:
     stop: tuple[str, ...] = ()
     missing: Mapping[Split, str] = field(default_factory=dict)
     grading: ClassVar[str] = ""
+    notes: ClassVar[tuple[str, ...]] = ()
 
     @property
     def likelihood(self) -> bool:

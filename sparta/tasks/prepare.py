@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sparta.errors import SpartaError
-from sparta.recipes.schema import Data
+from sparta.recipes.data import Data
 from sparta.tasks import prepared
 from sparta.tasks.base import Item, Split
 from sparta.tasks.chats import Chats

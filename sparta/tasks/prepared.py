@@ -13,9 +13,9 @@ from typing import Literal, TypeVar, get_args
 
 import msgspec
 
-from sparta.errors import SpartaError
+from sparta.errors import NotHere, SpartaError
 from sparta.names import DATASETS, suggested
-from sparta.recipes.schema import Data
+from sparta.recipes.data import Data
 from sparta.store import files
 from sparta.tasks.base import Item, Split, Task
 from sparta.tasks.chats import Chat
@@ -123,11 +123,11 @@ def provenance(folder: Path, task: str) -> Provenance | None:
 
 
 def split_file(folder: Path, task: str, split: Split) -> SplitFile:
-    """The recorded size and hash of a split, without reading the split. Raises SpartaError with the command to run if it is not prepared."""
+    """The recorded size and hash of a split, without reading the split. Raises NotHere with the command to run if it is not prepared."""
     source = provenance(folder, task)
     command = command_to_prepare(folder, task)
     if source is None:
-        raise SpartaError(f"the data of {task} is not prepared in {folder}: run {command}")
+        raise NotHere(f"the data of {task} is not prepared in {folder}: run {command}")
     if split not in source.splits:
         why = source.missing.get(split, "its source has none")
         raise SpartaError(

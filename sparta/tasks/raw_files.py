@@ -2,8 +2,10 @@
 
 import csv
 import glob
+import gzip
 import io
 import os
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -188,7 +190,7 @@ def _first_line(error: Exception) -> str:
 
 def rows_of(path: Path, parts: Sequence[str] = (), columns: Sequence[str] = ()) -> Iterator[tuple[str, Row]]:
     """The rows of a file with their places, by its ending: .jsonl, .json (a list, or an object with `parts`, see LocalFile), .csv and .tsv (the
-    first line names the columns, where they are not given).
+    first line names the columns, where they are not given); also compressed, with .gz after it.
 
     UTF-8, with or without a byte order mark. Raises SpartaError naming file and line where it is broken.
     """
@@ -198,17 +200,27 @@ def rows_of(path: Path, parts: Sequence[str] = (), columns: Sequence[str] = ()) 
         ".csv": partial(_table, columns),
         ".tsv": partial(_table, columns),
     }
-    if path.suffix not in readers:
+    kind = ending(path)
+    if kind not in readers:
         raise SpartaError(f"{path} is none of {', '.join(readers)}: these are what rows are read from")
-    for place, row in readers[path.suffix](path, _text(path)):
+    for place, row in readers[kind](path, _text(path)):
         if not isinstance(row, dict):
             raise _broken(path, place, f"expected an object, found {type(row).__name__}")
         yield f"{path}, {place}", row
 
 
+def ending(path: Path) -> str:
+    """The suffix that tells the kind of `path`: of rows.csv.gz it is .csv."""
+    return (path.with_suffix("") if path.suffix == ".gz" else path).suffix
+
+
 def _text(path: Path) -> str:
     with files.os_errors_named(path):
         data = path.read_bytes()
+    try:
+        data = gzip.decompress(data) if path.suffix == ".gz" else data
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise SpartaError(f"{path} is not a whole gzip file ({error}): get it again") from error
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -259,7 +271,7 @@ def _table(columns: Sequence[str], path: Path, text: str) -> Iterator[tuple[str,
         io.StringIO(text, newline=""),
         fieldnames=columns or None,
         strict=True,
-        dialect="excel-tab" if path.suffix == ".tsv" else "excel",
+        dialect="excel-tab" if ending(path) == ".tsv" else "excel",
         quoting=csv.QUOTE_NONE if columns else csv.QUOTE_MINIMAL,
     )
     try:

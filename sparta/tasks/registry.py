@@ -2,7 +2,7 @@
 
 from sparta.errors import SpartaError
 from sparta.names import nearest
-from sparta.recipes.schema import Data
+from sparta.recipes.data import Data
 from sparta.tasks.base import Task
 from sparta.tasks.benchmarks import (
     alpaca,
@@ -40,7 +40,7 @@ TASKS: dict[str, Task] = {
 def task_named(name: str, data: Data | None = None) -> Task:
     """The task called `name`; `own`: the task of the files in `data`. Raises SpartaError with the most similar known name."""
     if name == "own":
-        from sparta.tasks.user_files import UserTask
+        from sparta.tasks.user_data.task import UserTask
 
         if data is None or data.train is None:
             raise SpartaError(

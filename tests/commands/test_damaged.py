@@ -32,7 +32,8 @@ from sparta.store.layout import StateDir
 from sparta.store.lock import RunLock
 from sparta.store.process import identify, lives
 from sparta.store.run import Run
-from sparta.tasks.user_files import parse_lines
+from sparta.tasks.user_data.items import UserItems
+from sparta.tasks.user_data.sources import UserSource
 
 
 @pytest.fixture(scope="module")
@@ -303,7 +304,7 @@ def test_what_a_person_named_is_asked_of_the_disk_in_the_same_words(
     monkeypatch.setattr(io, "open", failing)
     readers: dict[str, Callable[[], object]] = {
         "recipe.yaml": lambda: load(path),
-        "prompts.jsonl": lambda: list(parse_lines(path, "data.train")),
+        "prompts.jsonl": lambda: list(UserItems(UserSource(path, str(path), "data.train"))),
         "adapter_config.json": lambda: read_object(path, "adapter"),
     }
     said = f"^The network disk that holds {path} did not answer .*: run the same"

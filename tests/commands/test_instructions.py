@@ -85,13 +85,13 @@ def test_files_from_other_systems_are_understood(content: bytes, tmp_path: Path)
         ('{"prompt": 5}', "line 1: the prompt is empty or no text"),
         ('{"prompt": null}', "line 1: the prompt is empty or no text"),
         ('{"promt": "a"}', "line 1: unknown key promt"),
-        ('{"id": "x"}', "line 1: give either prompt or messages"),
+        ('{"id": "x"}', "line 1: its columns are id, which is no form that is known (prompt or messages; "),
         ('{"prompt": "a", "messages": []}', "line 1: give either prompt or messages"),
         ('{"messages": []}', "line 1: the prompt is empty"),
-        ('{"messages": [{"role": "user"}]}', "line 1: messages are not a list of role and content"),
+        ('{"messages": [{"role": "user"}]}', "line 1: messages: turn 1 is no text"),
         (
             '{"messages": [{"role": "robot", "content": "a"}]}',
-            "line 1: messages are not a list of role and content",
+            "line 1: messages: turn 1 is of 'robot', none of system, user, ",
         ),
         (
             '{"messages": [{"role": "assistant", "content": "a"}]}',

@@ -26,8 +26,9 @@ from sparta.evaluation.items import freeze_items, items_file, items_of
 from sparta.evaluation.scores import scores
 from sparta.methods.registry import phase_named
 from sparta.phases.base import PhaseSpec
+from sparta.recipes.data import Data
 from sparta.recipes.load import adjust
-from sparta.recipes.schema import Data, Recipe
+from sparta.recipes.schema import Recipe
 from sparta.store.layout import StateDir, parse_checkpoint
 from sparta.store.records import Answer, Instruction
 from sparta.store.run import Run

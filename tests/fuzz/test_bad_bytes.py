@@ -40,7 +40,8 @@ from sparta.store.run import Run
 from sparta.store.shard_lines import lines_to_mend
 from sparta.store.shards import ShardReader
 from sparta.store.stats import IterationStats
-from sparta.tasks.user_files import parse
+from sparta.tasks.user_data.items import UserItems
+from sparta.tasks.user_data.sources import UserSource
 from sparta.toy import ADAPTERS, BASE
 
 SECONDS = 10.0
@@ -185,7 +186,7 @@ def test_files_of_instructions(tmp_path: Path, data: st.DataObject) -> None:
     bad = data.draw(mangled(sample) | mistyped(sample.splitlines()[1]))
     path = _write(tmp_path / "prompts.jsonl", bad)
     with within_bounds(str(path)):
-        parse(path, "data.train")
+        list(UserItems(UserSource(path, str(path), "data.train")))
 
 
 @pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])

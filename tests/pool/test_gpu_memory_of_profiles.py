@@ -19,9 +19,9 @@ from sparta.errors import SpartaError
 from sparta.names import RECIPES
 from sparta.pool.gpu_memory import check_memory, estimates, longest_pair
 from sparta.pool.memory_account import describe, of_sft
+from sparta.recipes.data import Data
 from sparta.recipes.load import load
 from sparta.recipes.pool import SftData
-from sparta.recipes.schema import Data
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
 from sparta.training.new_adapter import fresh_shapes

@@ -13,7 +13,9 @@ from support import hub_server as loopback
 from support.hub_server import Hub
 from support.scripted_run import DEADLINE, ROOT, quiet, wait_until
 
+from sparta.errors import SpartaError
 from sparta.names import MODELS
+from sparta.recipes.data import Data
 from sparta.recipes.pool import hub_folder
 
 FETCH = """
@@ -63,13 +65,14 @@ def recipe(
     base: str = "hub:org/base",
     adapter: str = "hub:org/ada",
     judge: dict[str, str] | None = None,
+    data: dict[str, object] | None = None,
     **pool: object,
 ) -> str:
     models = [{"name": name, "adapter": adapter} for name in ("ada", "bea", "cem")]
     tree = {
         "name": "x",
         "pool": {"base": base, "models": models, "folder": str(folder), **pool},
-        "data": {"task": "toy"},
+        "data": data or {"task": "toy"},
         "evaluation": {"judge": judge},
     }
     return json.dumps(tree)
@@ -194,6 +197,65 @@ def test_the_judge_of_an_evaluation_is_fetched_too(
 ) -> None:
     run(hub, tmp_path / "models", base="none", adapter="none", judge={"base": "hub:org/base@main"})
     assert {path.name for path in (tmp_path / "models" / "org").iterdir()} == {"base@main"}
+
+
+def test_a_data_set_is_fetched_with_its_rows_alone_and_read_by_split_and_configuration(
+    hub: Hub, tmp_path: Path
+) -> None:
+    from sparta.tasks.user_data.items import items_by_place
+    from sparta.tasks.user_data.task import UserTask
+
+    published = tmp_path / "published"
+    page = "---\nconfigs:\n"
+    for config in ("main", "other"):
+        page += f"- config_name: {config}\n  data_files:\n"
+        for split in ("train", "test"):
+            file = published / config / f"{split}.jsonl"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps({"question": f"{config} {split}?", "answer": "1"}) + "\n")
+            page += f"  - split: {split}\n    path: {config}/{split}.jsonl\n"
+    (published / "README.md").write_text(page + "---\n")
+    (published / "set.py").write_text("raise SystemExit('code of a data set ran')")
+    commit = hub.add("datasets/org/set", published)[-1]
+    data = {
+        "train": "hub:org/set",
+        "validation": "hub:org/set",
+        "split": {"validation": "test"},
+        "config": "main",
+        "folder": str(tmp_path / "data"),
+    }
+    said = run(hub, tmp_path / "models", base="none", adapter="none", data=data)
+    folder = tmp_path / "data" / "hub" / "org" / "set"
+    assert f"org/set: fetched to {folder}" in said.replace("\n", " ")
+    assert "set.py" not in names(folder) and source(folder)["commit"] == commit
+    asked = len(hub.asked)
+    assert "is there already" in run(hub, tmp_path / "models", base="none", adapter="none", data=data)
+    assert len(hub.asked) == asked
+    task = UserTask(Data.model_validate(data))
+    read = {split: [*items_by_place(task.read(split)).values()] for split in ("train", "validation")}
+    assert {split: item.messages[0].content for split, [item] in read.items()} == {
+        "train": "main train?",
+        "validation": "main test?",
+    }
+    with pytest.raises(SpartaError, match=r"set data.config to one of them"):
+        items_by_place(UserTask(Data.model_validate({**data, "config": None})).read("train"))
+
+
+def test_a_data_set_of_another_kind_of_files_or_of_an_unknown_name_is_refused(
+    hub: Hub, tmp_path: Path
+) -> None:
+    (tmp_path / "published").mkdir()
+    (tmp_path / "published" / "rows.pkl").write_text("no")
+    hub.add("datasets/org/pickled", tmp_path / "published")
+    for name, why in (
+        ("pickled", "has no files of rows"),
+        (
+            "nowhere",
+            "is not on the hub, or is private: check the name at huggingface.co/datasets/org/nowhere",
+        ),
+    ):
+        data = {"train": f"hub:org/{name}", "folder": str(tmp_path / "data")}
+        assert why in refused(hub, tmp_path / "models", base="none", adapter="none", data=data)
 
 
 def test_a_pinned_revision_is_what_is_fetched_and_an_update_takes_the_newest_of_the_rest(

@@ -124,6 +124,16 @@ def test_a_dry_run_of_a_recipe_of_the_paper_checks_it_and_starts_nothing(
     assert not (tmp_path / "state").exists()
 
 
+def test_a_plan_is_shown_before_anything_is_fetched(tmp_path: Path) -> None:
+    options = ("--profile", "a100-16", "--state", tmp_path / "state", "--dry-run")
+    folders = ("--set", f"pool.folder={tmp_path}/models", "--set", f"data.folder={tmp_path}/data")
+    done = typed("launch", "--recipe", "paper/gsm8k", *options, *folders)
+    assert done.returncode == 1 and "memory and pool were not checked" in sentence(done)
+    assert "GPU-hours" in done.stdout and "16,000 votes" in done.stdout
+    assert done.stdout.count("not here: hub:") == 11
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_recipe_of_the_paper_without_its_data_or_models_says_what_to_get(
     pool: str, data: Path, tmp_path: Path
 ) -> None:

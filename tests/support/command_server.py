@@ -24,6 +24,7 @@ PRELOADED = (
     "sparta.commands.launch",
     "sparta.commands.evaluate",
     "sparta.commands.prepare_data",
+    "sparta.commands.export_model",
     "sparta.commands.export_pairs",
     "sparta.commands.recipe",
     "sparta.status.collect",

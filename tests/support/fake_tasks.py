@@ -7,7 +7,7 @@ from sparta.chat.template import Message
 from sparta.cluster.driver import Driver
 from sparta.cluster.inline import Inline
 from sparta.phases.base import Phase
-from sparta.recipes.schema import Data
+from sparta.recipes.data import Data
 from sparta.store.run import Run
 from sparta.tasks.base import Item, Metric, Split
 from sparta.tasks.scaffold import BARE, Scaffold
@@ -31,6 +31,7 @@ class Quiz:
     stop: tuple[str, ...] = ()
     likelihood: bool = False
     grading: str = ""
+    notes: tuple[str, ...] = ()
     grader: Callable[[Item, str], dict[str, float]] = nothing
     likelihood_scorer: Callable[[Item, Mapping[str, float]], dict[str, float]] = lambda item, logs: {}
     splits: dict[str, Sequence[Item]] = field(

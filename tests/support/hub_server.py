@@ -1,4 +1,7 @@
-"""A Hugging Face hub on loopback: the routes that model downloads use, served from local folders."""
+"""A Hugging Face hub on loopback: the routes that downloads of models and data sets use, served from local folders.
+
+The name of a data set's repository begins with datasets/ here.
+"""
 
 import hashlib
 import json
@@ -67,12 +70,15 @@ def serving() -> Iterator[Hub]:
             path = unquote(urlsplit(self.path).path)
             hub.asked.append(f"{self.command} {path}")
             parts = path.strip("/").split("/")
-            api = parts[:2] == ["api", "models"]
-            owner, name, *rest = parts[2:] if api else parts
+            api = parts[0] == "api"
+            parts = parts[1:] if api else parts
+            parts = parts[1:] if parts[0] == "models" else parts
+            kind_of = "datasets/" if parts[0] == "datasets" else ""
+            owner, name, *rest = parts[1:] if kind_of else parts
             token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
             if token and hub.tokens and token not in hub.tokens:
                 return self._refuse(401, message="Invalid credentials in Authorization header")
-            repository = hub.repositories.get(f"{owner}/{name}")
+            repository = hub.repositories.get(f"{kind_of}{owner}/{name}")
             if repository is None:
                 # Like the hub: the answer does not reveal whether a private repository exists.
                 return self._refuse(401, "RepoNotFound")

@@ -8,11 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparta.errors import SpartaError
-from sparta.recipes.schema import Data
+from sparta.recipes.data import Data
 from sparta.tasks.json_text import DEEPEST, NotJson, parse_json
 from sparta.tasks.raw_files import rows_of
 from sparta.tasks.sft_data.load import sft_rows_of
-from sparta.tasks.user_files import UserTask, parse
+from sparta.tasks.user_data.items import UserItems
+from sparta.tasks.user_data.sources import UserSource
+from sparta.tasks.user_data.task import UserTask
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -87,7 +89,7 @@ def test_every_reader_of_users_files_refuses_it_naming_file_and_line(
         line = 2
     with pytest.raises(SpartaError) as error:
         if reader == "prompts":
-            parse(path, "data.train")
+            list(UserItems(UserSource(path, str(path), "data.train")))
         elif reader == "lessons":
             sft_rows_of(str(path), tmp_path, None, 0)
         else:

@@ -8,7 +8,7 @@ import pytest
 from sparta.chat.template import Message
 from sparta.errors import SpartaError
 from sparta.grading.rubrics import Rubric
-from sparta.recipes.schema import Data
+from sparta.recipes.data import Data
 from sparta.tasks import prepared
 from sparta.tasks.base import Item, Metric, Split
 from sparta.tasks.dataset import Dataset, LocalFile, Source, Splits

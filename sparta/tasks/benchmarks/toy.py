@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from sparta.chat.template import Message
-from sparta.recipes.schema import Data
+from sparta.recipes.data import Data
 from sparta.tasks.base import Item, Metric, Split
 from sparta.toy import family
 
@@ -19,6 +19,7 @@ class Toy:
     stop: tuple[str, ...] = ()
     likelihood = False
     grading = ""
+    notes = ()
 
     def items(self, split: Split, data: Data) -> Sequence[Item]:
         """SIZES items of `split`; for training, data.size items if it is set."""

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
 
-from sparta.recipes.schema import Data
+from sparta.recipes.data import Data
 from sparta.tasks import prepared
 from sparta.tasks.base import Item, Split, Task
 from sparta.tasks.chats import Chat

@@ -12,14 +12,15 @@ from sparta.tasks import prepared
 from sparta.tasks.base import Item
 from sparta.tasks.chats import Chat
 from sparta.tasks.sft_data.tulu import SFT_DATA
-from sparta.tasks.user_files import parse_lines
+from sparta.tasks.user_data.items import UserItems
+from sparta.tasks.user_data.sources import UserSource
 
 
 def sft_rows_of(reference: str, folder: Path, size: int | None, seed: int) -> list[Chat]:
     """The chats of `reference`, in order.
 
-    reference: a subset prepared in `folder`; embedded:NAME; a JSON Lines file (see sparta.tasks.user_files) whose rows have an answer: either
-    `messages` that end with the assistant's, or a `reference`. size: the number of rows to draw, by `seed` (the run's); None: all. Raises
+    reference: a subset prepared in `folder`; embedded:NAME; a file (see sparta.tasks.user_data.sources) whose rows have an answer: either turns
+    that end with the assistant's, or a `reference` (see sparta.tasks.user_data.forms). size: the number of rows to draw, by `seed` (the run's); None: all. Raises
     SpartaError if there is no such data, if it has fewer rows than `size`, and for an invalid line of a file.
     """
     chats = list(_chats(reference, folder, seed))
@@ -70,11 +71,11 @@ def _embedded(name: str, seed: int) -> Iterator[Chat]:
 
 
 def _own(path: Path) -> Iterator[Chat]:
-    for number, item in parse_lines(path, "the sft.data of the model that is trained on it", answered=True):
+    key = "the sft.data of the model that is trained on it"
+    for place, item in UserItems(UserSource(path, str(path), key)):
         if why := _flaw(item):
-            raise SpartaError(f"{path}, line {number}: {item.item_id} {why}")
-        reference = [] if item.reference is None else [Message("assistant", item.reference)]
-        yield Chat(item.item_id, (*item.messages, *reference))
+            raise SpartaError(f"{path}, {place}: {item.item_id} {why}")
+        yield Chat(item.item_id, (*item.messages, Message("assistant", item.reference or "")))
 
 
 def _flaw(item: Item) -> str | None:
@@ -82,10 +83,8 @@ def _flaw(item: Item) -> str | None:
     roles = [turn.role for turn in item.messages]
     if item.choices:
         return "has choices, which no prompt of a chat shows: write them into the prompt"
-    if roles[-1] == "user" and item.reference is None:
+    if item.reference is None:
         return "has no answer to train on: end its messages with the assistant's, or give a reference"
-    if roles[-1] == "assistant" and item.reference is not None:
-        return "has an answer at the end of its messages and a reference as well: leave one of them out"
     dialogue = roles[1:] if roles[0] == "system" else roles
     if dialogue != [("user", "assistant")[place % 2] for place in range(len(dialogue))]:
         return f"has the turns {', '.join(roles)}: after a system turn, if any, user and assistant take turns, the user first"

@@ -9,7 +9,7 @@ import pytest
 from support.real_data import RAW, needs_raw_data
 
 from sparta.errors import SpartaError
-from sparta.recipes.schema import Data
+from sparta.recipes.data import Data
 from sparta.tasks.base import Item, Split
 from sparta.tasks.benchmarks import knowledge_crosswords, mathematics, normad, truthfulqa
 from sparta.tasks.benchmarks.toy import Toy

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sparta.chat.template import Message
-from sparta.recipes.schema import Data
+from sparta.recipes.data import Data
 from sparta.tasks import prepared
 from sparta.tasks.base import Item
 from sparta.tasks.benchmarks.gsm8k import GSM8K, LEAD

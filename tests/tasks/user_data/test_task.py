@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from sparta.errors import SpartaError
-from sparta.recipes.schema import Data
+from sparta.recipes.data import Data
 from sparta.tasks.base import Item, Split
-from sparta.tasks.user_files import UserTask
+from sparta.tasks.user_data.task import UserTask
 
 CHOICES = ["red", "green", "blue"]
 

@@ -1,0 +1,200 @@
+"""An exported model, loaded by the programs of others: it answers as it did in the run, and its card says what the state knows."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.openings import begin_or_continue
+from support.scripted_run import advance, begin, sentence, typed
+
+from sparta.evaluation.answer import Answers
+from sparta.evaluation.items import items_of
+from sparta.evaluation.summary import read_summary
+from sparta.recipes.schema import Recipe
+from sparta.store import files
+from sparta.store.layout import StateDir
+from sparta.store.pruned import prune
+from sparta.store.records import Answer, answer_key
+from sparta.store.run import Run
+from sparta.store.shards import read_shards
+from sparta.training.adapter_folder import WEIGHTS
+
+ITEMS = 12
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """M^0 of three experts of the toy pool, scored on validation and test."""
+    names = ("adder", "halver", "picker")
+    recipe = Recipe.model_validate(
+        {
+            "name": "experts",
+            "pool": {
+                "base": "embedded:base",
+                "models": [{"name": name, "adapter": f"embedded:{name}"} for name in names],
+            },
+            "data": {"task": "toy", "size": 10},
+            "engine": {"kind": "hf", "device": "cpu", "threads": 1, "context_length": 256},
+            "cluster": {"kind": "inline"},
+            "evaluation": {"validation": ITEMS, "test": ITEMS, "max_new_tokens": 8},
+        }
+    )
+    run = begin_or_continue(StateDir(tmp_path_factory.mktemp("toy") / "state"), recipe)
+    done = typed("evaluate", run.state.root)
+    assert done.returncode == 0, done.stderr
+    return Run.open(run.state)
+
+
+@pytest.fixture(scope="module")
+def exported(toy: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The chosen model, as adapter and merged."""
+    folders = {}
+    for name, options in {"adapter": [], "merged": ["--merge"]}.items():
+        folders[name] = tmp_path_factory.mktemp("exported") / name
+        done = typed("export", toy.state.root, *options, "--out", folders[name])
+        assert done.returncode == 0, done.stderr
+    return folders
+
+
+def chosen(toy: Run) -> str:
+    return read_summary(toy.state).tasks["toy"].choices[-1].checkpoint
+
+
+def prompts_and_answers(toy: Run) -> tuple[list[list[dict[str, str]]], list[str]]:
+    """The test items as chats, and what the chosen model answered in the run."""
+    name = chosen(toy)
+    rows = read_shards(Answers("toy", "test", (name,)).folder(toy), Answer)
+    items = items_of(toy, "toy", "test")
+    assert len(items) == ITEMS
+    chats = [[{"role": turn.role, "content": turn.content} for turn in item.messages] for item in items]
+    return chats, [rows[answer_key("toy", name, item.item_id)].text for item in items]
+
+
+def answers_of(model: Any, tokenizer: Any, chats: list[list[dict[str, str]]]) -> list[str]:
+    found = []
+    for chat in chats:
+        ids = tokenizer.apply_chat_template(
+            chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )
+        out = model.generate(**ids, max_new_tokens=8, do_sample=False)
+        found.append(tokenizer.decode(out[0, ids["input_ids"].shape[1] :], skip_special_tokens=True))
+    return found
+
+
+@pytest.mark.parametrize("form", ["adapter", "merged"])
+def test_peft_and_transformers_answer_as_the_run_did(form: str, toy: Run, exported: dict[str, Path]) -> None:
+    from peft import AutoPeftModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    auto = AutoPeftModelForCausalLM if form == "adapter" else AutoModelForCausalLM
+    model = auto.from_pretrained(exported[form], dtype="auto")
+    chats, answers = prompts_and_answers(toy)
+    assert answers_of(model, AutoTokenizer.from_pretrained(exported[form]), chats) == answers
+
+
+@pytest.mark.long
+def test_vllm_answers_as_the_run_did(toy: Run, exported: dict[str, Path]) -> None:
+    vllm = pytest.importorskip("vllm")
+    from vllm.lora.request import LoRARequest
+
+    config = json.loads((exported["adapter"] / "adapter_config.json").read_text())
+    engine = vllm.LLM(
+        config["base_model_name_or_path"],
+        enable_lora=True,
+        max_lora_rank=config["r"],
+        max_model_len=256,
+        enforce_eager=True,
+    )
+    chats, answers = prompts_and_answers(toy)
+    given = engine.chat(
+        chats,
+        vllm.SamplingParams(temperature=0, max_tokens=8),
+        lora_request=LoRARequest("mine", 1, str(exported["adapter"])),
+    )
+    assert [output.outputs[0].text for output in given] == answers
+
+
+def test_the_card_says_what_the_state_knows(toy: Run, exported: dict[str, Path]) -> None:
+    scores = read_summary(toy.state).tasks["toy"]
+    choice = scores.choices[-1]
+    name = choice.checkpoint.partition("-")[2]
+    for form, folder in exported.items():
+        _, head, text = (folder / "README.md").read_text().split("---\n", 2)
+        known = yaml.safe_load(head)
+        assert known["library_name"] == {"adapter": "peft", "merged": "transformers"}[form]
+        assert ("lora" in known["tags"]) == (form == "adapter")
+        interval = choice.test["accuracy"]
+        assert interval.mean is not None and interval.low is not None
+        assert (
+            f"| {100 * choice.validation:.1f} % | {100 * interval.mean:.1f} % | {100 * interval.low:.1f} % to "
+            in text
+        )
+        assert toy.pool(0)[name].sha256 in text and toy.info.run_id in text
+        assert "vllm serve" in text
+
+
+def test_an_exported_adapter_is_the_committed_one_with_a_base_that_others_find(
+    toy: Run, exported: dict[str, Path]
+) -> None:
+    name = chosen(toy).partition("-")[2]
+    committed = toy.state.inside(toy.pool(0)[name].adapter)
+    assert files.sha256_file(exported["adapter"] / WEIGHTS) == files.sha256_file(committed / WEIGHTS)
+    config = json.loads((exported["adapter"] / "adapter_config.json").read_text())
+    assert Path(config["base_model_name_or_path"]).is_dir()
+    assert not (exported["merged"] / "adapter_config.json").exists()
+
+
+def test_a_named_model_of_a_named_iteration_is_exported(toy: Run, tmp_path: Path) -> None:
+    done = typed("export", toy.state.root, "--model", "halver", "--iteration", 0, "--out", tmp_path / "x")
+    assert done.returncode == 0, done.stderr
+    assert "halver of iteration 0" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--model", "haler"], "the pool has no model haler; did you mean halver?"),
+        (["--model", "halver", "--iteration", "3"], "iteration 3 of .* is not committed"),
+        (["--iteration", "0"], "'--iteration 0' needs --model|--iteration 0 needs --model"),
+        (["--task", "gsm8k"], "no checkpoint was chosen on gsm8k; known tasks: toy"),
+        (["--model", "halver", "--task", "toy"], "--model names the model already"),
+        (["--push", "mine"], "--push mine: write it as OWNER/NAME"),
+        (["--push", "me/mine"], "--push me/mine needs a token of the hub that may write: set HF_TOKEN"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused(options: list[str], why: str, toy: Run, tmp_path: Path) -> None:
+    done = typed(
+        "export",
+        toy.state.root,
+        *options,
+        "--out",
+        tmp_path / "x",
+        HF_TOKEN="",
+        HF_HOME=str(tmp_path),
+    )
+    assert re.search(why, sentence(done)), done.stderr
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_folder_that_exists_is_left_alone(toy: Run, exported: dict[str, Path]) -> None:
+    assert "exists already" in sentence(typed("export", toy.state.root, "--out", exported["adapter"]))
+
+
+def test_a_run_that_was_not_scored_and_an_adapter_that_is_gone_are_refused(tmp_path: Path) -> None:
+    run = begin(tmp_path, combats=4)
+    advance(run, 1)
+    assert "was chosen on validation yet: run" in sentence(typed("export", run.state.root))
+    adapter = run.state.inside(run.pool(1)[run.models[0]].adapter) / WEIGHTS
+    whole = adapter.read_bytes()
+    adapter.write_bytes(whole[:-1] + b"x")
+    assert "was changed since its commit" in sentence(
+        typed("export", run.state.root, "--model", run.models[0])
+    )
+    adapter.write_bytes(whole)
+    prune(run.state, [adapter], "to save space")
+    assert "was removed on purpose (to save space)" in sentence(
+        typed("export", run.state.root, "--model", run.models[0])
+    )
