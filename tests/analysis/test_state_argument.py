@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "analysis"
-COMMANDS = sorted(path.stem for path in FOLDER.glob("*.py"))
+COMMANDS = sorted(
+    path.stem for path in FOLDER.glob("*.py") if "def main(" in path.read_text(encoding="utf-8")
+)
 
 
 @pytest.fixture(params=COMMANDS)
@@ -18,7 +20,7 @@ def main(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Cal
 
 
 def test_there_are_analysis_commands() -> None:
-    assert {"curves", "truth"} <= set(COMMANDS)
+    assert {"curves", "rerate", "truth"} <= set(COMMANDS)
 
 
 @pytest.mark.parametrize("arguments", [["DIR"], ["--state", "DIR"], ["DIR", "--state", "DIR"]])

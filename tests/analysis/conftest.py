@@ -1,0 +1,6 @@
+"""The modules of analysis/ are imported by their names, as its commands do."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "analysis"))
