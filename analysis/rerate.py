@@ -1,4 +1,4 @@
-"""A finished run, rated again: python analysis/rerate.py [STATE] [--set reputation.kappa=0.5] [--judge-aware]
+"""A finished run, rated again: python analysis/rerate.py [STATE_OR_STUDY] [--set reputation.kappa=0.5] [--judge-aware]
 
 Replays the votes of a run with other rules (--set), and labels its combats by judge-aware Bradley-Terry (--judge-aware): the standings beside each other, which labels would
 have been others, and how often the only correct response wins, where the task has gold answers. Nothing is written into the state.
@@ -12,8 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from judge_aware import Strengths
-from rerating import (
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from analysis.frames import AXIS, Source, load
+from analysis.judge_aware import Strengths
+from analysis.rerating import (
     Difference,
     Rerated,
     as_committed,
@@ -25,16 +33,11 @@ from rerating import (
     rerated,
     share_right,
 )
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
 from sparta.errors import SpartaError, UsageError
 from sparta.evaluation.across_seeds import difference_over_seeds
 from sparta.names import DEFAULT_STATE
 from sparta.screen import plain_console
 from sparta.store import files
-from sparta.store.layout import StateDir
 from sparta.store.run import Run
 from sparta.store.state_argument import add_state, settle_state
 
@@ -140,10 +143,26 @@ def _pairs(made: Rerated) -> int:
     return sum(found.winner is not None for found in made.labels.values())
 
 
-def gold_table(found: Sequence[Comparison]) -> Table:
-    """How often the only correct response wins, by rule, over all runs that have gold answers."""
+def _by_configuration(
+    sources: Sequence[Source], found: Sequence[Comparison]
+) -> dict[tuple[str, ...], list[Comparison]]:
+    """The runs that differ in their seeds alone, by the levels of their study's axes; runs without a study are together."""
+    groups: dict[tuple[str, ...], list[Comparison]] = {}
+    for source, each in zip(sources, found, strict=True):
+        levels = tuple(
+            f"{name.removeprefix(AXIS)} {value}"
+            for name, value in source.extra.items()
+            if name.startswith(AXIS)
+        )
+        groups.setdefault(levels, []).append(each)
+    return groups
+
+
+def gold_table(found: Sequence[Comparison], levels: Sequence[str] = ()) -> Table:
+    """How often the only correct response wins, by rule, over all of these runs that have gold answers. levels: of a study's axes, for the title."""
     known = [each for each in found if each.gold]
-    title = f"the only correct response won: {sum(len(each.gold or {}) for each in known):,} combats of {len(known)} run{'s' * (len(known) != 1)}"
+    title = ", ".join(levels) + (": " if levels else "")
+    title += f"the only correct response won: {sum(len(each.gold or {}) for each in known):,} combats of {len(known)} run{'s' * (len(known) != 1)}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for heading in ("rules", "share right", "95 % interval", "against the run's own", "95 % interval", "p"):
         table.add_column(heading, justify="left" if heading == "rules" else "right")
@@ -223,12 +242,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = plain_console()
     try:
         settle_state(args)
-        states = [args.state or Path(DEFAULT_STATE), *args.seeds]
-        found = [compared(Run.open(StateDir(state)), args.set, args.judge_aware) for state in states]
-        for each in found if len(found) == 1 else ():
-            show(console, each)
-        if any(each.gold for each in found):
-            console.print(gold_table(found))
+        sources = [
+            source
+            for path in (args.state or Path(DEFAULT_STATE), *args.seeds)
+            for source in load(path).sources
+        ]
+        found = [compared(source.run, args.set, args.judge_aware) for source in sources]
+        if len(found) == 1:
+            show(console, found[0])
+        for levels, alike in _by_configuration(sources, found).items():
+            if any(each.gold for each in alike):
+                console.print(gold_table(alike, levels))
         if args.json:
             files.write_bytes(
                 args.json, msgspec.json.format(msgspec.json.encode([as_json(each) for each in found]))

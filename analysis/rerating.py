@@ -8,9 +8,8 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from judge_aware import Strengths, labels, preferences_in, strengths
-from truth import require_combats, right_responses
-
+from analysis.judge_aware import Strengths, labels, preferences_in, strengths
+from analysis.truth import require_combats, right_responses
 from sparta import rng
 from sparta.arena.preferences import label
 from sparta.arena.replay import Replay

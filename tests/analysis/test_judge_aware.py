@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from judge_aware import labels, preferences_in, strengths
 from scipy.integrate import quad
 from scipy.optimize import minimize
+
+from analysis.judge_aware import labels, preferences_in, strengths
 
 NAN = math.nan
 

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from rerate import JUDGE_AWARE, SET, compared, main
-from rerating import differences, gold_of, hits, judge_aware, other_rules, rerated, share_right
 from support.openings import fork
 from support.scripted_run import advance, begin, committed, rehearsal
 
+from analysis.rerate import JUDGE_AWARE, SET, compared, main
+from analysis.rerating import differences, gold_of, hits, judge_aware, other_rules, rerated, share_right
 from sparta.errors import SpartaError
 from sparta.phases.merge import Merge, read_pairs
 from sparta.phases.plan import Plan

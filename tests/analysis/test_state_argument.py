@@ -7,15 +7,12 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "analysis"
-COMMANDS = sorted(
-    path.stem for path in FOLDER.glob("*.py") if "def main(" in path.read_text(encoding="utf-8")
-)
+COMMANDS = sorted(path.stem for path in FOLDER.glob("*.py") if "def main(" in path.read_text())
 
 
 @pytest.fixture(params=COMMANDS)
-def main(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], int]:
-    monkeypatch.syspath_prepend(str(FOLDER))
-    found: Callable[[list[str]], int] = importlib.import_module(request.param).main
+def main(request: pytest.FixtureRequest) -> Callable[[list[str]], int]:
+    found: Callable[[list[str]], int] = importlib.import_module(f"analysis.{request.param}").main
     return found
 
 

@@ -1,12 +1,12 @@
 """Labels against the truth, on a run whose answers and votes are written by hand."""
 
-import sys
 from pathlib import Path
 
 import pytest
 from support.openings import begin_or_continue
 from support.scripted_run import rehearsal
 
+from analysis.truth import agreement
 from sparta.errors import SpartaError
 from sparta.phases.merge import Merge
 from sparta.phases.plan import Plan
@@ -15,10 +15,6 @@ from sparta.store.records import Response, Vote
 from sparta.store.run import Run
 from sparta.store.shards import ShardWriter
 from sparta.tasks.registry import task_named
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "analysis"))
-
-from truth import agreement
 
 
 def judged(folder: Path, right_votes: float, wrong_votes: float) -> Run:

@@ -1,6 +1,0 @@
-"""The modules of analysis/ are imported by their names, as its commands do."""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "analysis"))
