@@ -19,7 +19,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from analysis.frames import AXIS, Source, load
+from analysis.frames import AXIS, Frames, Source, load
 from analysis.judge_aware import Strengths
 from analysis.rerating import (
     Difference,
@@ -38,6 +38,7 @@ from sparta.evaluation.across_seeds import difference_over_seeds
 from sparta.names import DEFAULT_STATE
 from sparta.screen import plain_console
 from sparta.store import files
+from sparta.store.disk import present
 from sparta.store.run import Run
 from sparta.store.state_argument import add_state, settle_state
 
@@ -141,6 +142,17 @@ def _labels(found: Comparison) -> Table:
 
 def _pairs(made: Rerated) -> int:
     return sum(found.winner is not None for found in made.labels.values())
+
+
+def _replayable(found: Frames) -> list[Source]:
+    """The runs to rate again; of a study, those that have committed an iteration with combats."""
+    if found.study is None:
+        return list(found.sources)
+    return [
+        source
+        for source in found.sources
+        if present(source.run.iteration(source.run.state.last_committed() or 0).combats)
+    ]
 
 
 def _by_configuration(
