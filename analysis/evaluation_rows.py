@@ -8,19 +8,20 @@ from statistics import fmean
 from typing import NamedTuple, get_args
 
 from analysis.frame_columns import Columns
-from analysis.run_rows import Rows
+from analysis.run_rows import OWN, Rows
 from sparta.chat.judge_prompts import question_text
 from sparta.evaluation.answer import Answers
 from sparta.evaluation.grade import Grades, has_answer
 from sparta.evaluation.items import items_file, items_of
 from sparta.evaluation.summary import read_summary
+from sparta.store import files
 from sparta.store.disk import present
 from sparta.store.layout import parse_checkpoint
 from sparta.store.records import Answer, Grade, grade_key
 from sparta.store.run import Run
 from sparta.store.shards import iter_shards
-from sparta.tasks.base import Metric, Split
-from sparta.tasks.registry import task_named
+from sparta.tasks.base import Item, Metric, Split
+from sparta.tasks.registry import TASKS, task_named
 
 
 class ScoredSplit(NamedTuple):
@@ -31,9 +32,15 @@ class ScoredSplit(NamedTuple):
     scores: Columns
 
 
+def in_order(tasks: Iterable[str]) -> list[str]:
+    """Names of tasks in the paper's order, others behind them."""
+    known = list(TASKS)
+    return sorted(tasks, key=lambda task: (known.index(task) if task in known else len(known), task))
+
+
 def splits_of(run: Run) -> list[tuple[str, Split]]:
     """The tasks and splits that were scored, or are being scored."""
-    tasks = sorted(path.name for path in run.state.evals.glob("*") if path.is_dir())
+    tasks = in_order(path.name for path in run.state.evals.glob("*") if path.is_dir())
     splits: Sequence[Split] = get_args(Split)
     return [(task, split) for task in tasks for split in splits if present(items_file(run, task, split))]
 
@@ -175,9 +182,24 @@ def _means(
     return rows.columns
 
 
+def splits(run: Run) -> Iterator[Columns]:
+    """The splits as used: the instructions that the run trains on, and the items that it was scored on."""
+    rows = Rows("task", "split", "items", "frozen", "trained_on")
+    trained_on = run.recipe.data.task or OWN
+    if present(run.state.instructions):
+        count = len(run.instructions)
+        rows.add(trained_on, "train", count, count, True)
+    for task, split in splits_of(run):
+        frozen = sum(1 for _ in files.read_rows(items_file(run, task, split), Item))
+        rows.add(task, split, len(items_of(run, task, split)), frozen, task == trained_on)
+    yield rows.columns
+
+
 def choices(run: Run) -> Iterator[Columns]:
     """The checkpoints that were chosen, from the summary; one row for each metric on the test split, or one without."""
-    for task, scores in read_summary(run.state).tasks.items():
+    summary = read_summary(run.state).tasks
+    for task in in_order(summary):
+        scores = summary[task]
         rows = Rows(
             "task",
             "what",
@@ -187,6 +209,7 @@ def choices(run: Run) -> Iterator[Columns]:
             "model",
             "validation",
             "metric",
+            "selects",
             "top",
             "mean",
             "low",
@@ -198,18 +221,23 @@ def choices(run: Run) -> Iterator[Columns]:
         for choice in scores.choices:
             name = (task, choice.what, choice.chosen_on, choice.checkpoint)
             found = (*name, *parse_checkpoint(choice.checkpoint), choice.validation)
+            first = scores.metrics[0]
             if not choice.test:
-                rows.add(*found, scores.metrics[0].name, scores.metrics[0].top, *[None] * 5)
+                rows.add(*found, first.name, True, first.top, *[None] * 5)
             for metric in scores.metrics:
                 if (test := choice.test.get(metric.name)) is not None:
                     ends = (test.mean, test.low, test.high, test.ungraded)
-                    rows.add(*found, metric.name, metric.top, *ends, accesses.get(choice.key))
+                    rows.add(
+                        *found, metric.name, metric == first, metric.top, *ends, accesses.get(choice.key)
+                    )
         yield rows.columns
 
 
 def comparisons(run: Run) -> Iterator[Columns]:
     """The paired tests against other runs, from the summary."""
-    for task, scores in read_summary(run.state).tasks.items():
+    summary = read_summary(run.state).tasks
+    for task in in_order(summary):
+        scores = summary[task]
         rows = Rows(
             "task",
             "what",

@@ -20,6 +20,7 @@ FRAMES: Mapping[str, Mapping[str, str]] = {
         "path": TEXT,
         "recipe": TEXT,
         "method": NAME,
+        "task": NAME,
         "seed": COUNT,
         "run_id": TEXT,
         "created": TEXT,
@@ -50,6 +51,7 @@ FRAMES: Mapping[str, Mapping[str, str]] = {
         "gpu_seconds": NUMBER,
         "gpu_idle": NUMBER,
     },
+    "splits": {"task": NAME, "split": NAME, "items": COUNT, "frozen": COUNT, "trained_on": FLAG},
     "combats": {
         "iteration": COUNT,
         "place": COUNT,
@@ -174,6 +176,7 @@ FRAMES: Mapping[str, Mapping[str, str]] = {
         "model": NAME,
         "validation": NUMBER,
         "metric": NAME,
+        "selects": FLAG,
         "top": NUMBER,
         "mean": NUMBER,
         "low": NUMBER,

@@ -31,6 +31,13 @@ AXIS = "axis_"
 
 _SCORED = ("answers", "item_scores", "scores")
 """Frames that are read together."""
+_READERS = {
+    **run_rows.OF_RUN,
+    "splits": evaluation_rows.splits,
+    "choices": evaluation_rows.choices,
+    "comparisons": evaluation_rows.comparisons,
+}
+"""By frame, what reads its rows of one run."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,11 @@ class Frames:
     def iterations(self) -> pd.DataFrame:
         """One row an iteration: combats by result, tokens, GPU time."""
         return self.frame("iterations")
+
+    @property
+    def splits(self) -> pd.DataFrame:
+        """One row a task and split: how many items were used, and how many there are."""
+        return self.frame("splits")
 
     @property
     def combats(self) -> pd.DataFrame:
@@ -244,8 +256,4 @@ def _read(run: Run, name: str) -> Iterator[Columns]:
     """The rows of a frame, piece by piece."""
     if name in _SCORED:
         return (split[_SCORED.index(name)] for split in evaluation_rows.scored_splits(run))
-    if name == "choices":
-        return evaluation_rows.choices(run)
-    if name == "comparisons":
-        return evaluation_rows.comparisons(run)
-    return run_rows.OF_RUN[name](run)
+    return _READERS[name](run)

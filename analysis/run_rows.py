@@ -21,6 +21,8 @@ from sparta.store.shards import iter_shards
 from sparta.store.stats import IterationStats
 
 LOG = "log.jsonl"
+OWN = "own"
+"""The task of a run on instructions of one's own."""
 IDLE = "idle"
 """The part of a cost in which nothing was done."""
 
@@ -59,6 +61,7 @@ def runs(run: Run) -> Iterator[Columns]:
         "path": [str(run.state.root)],
         "recipe": [recipe.name],
         "method": [recipe.method],
+        "task": [recipe.data.task or OWN],
         "seed": [recipe.seed],
         "run_id": [run.info.run_id],
         "created": [run.info.created],
