@@ -74,9 +74,10 @@ class Keep:
 
 @dataclass(frozen=True)
 class Headline:
-    """The four answers. state: how far the run is, in words; going: whether it is under way or stopped early. better, worse: tasks with a sure difference."""
+    """The four answers. pool: how the mean of all models moved, by task. state: how far the run is, in words; going: whether it is not finished."""
 
     worked: str
+    pool: tuple[str, ...]
     state: str
     going: bool
     gains: tuple[Gain, ...]
@@ -137,6 +138,7 @@ def headline(found: Frames, source: Source) -> Headline:
     made, run = gains(found, source), source.run
     return Headline(
         worked=worked(made, run),
+        pool=tuple(pool_means(found, source)),
         state=progress(run),
         going=run.state.next_iteration() <= run.recipe.iterations,
         gains=tuple(made),
@@ -159,6 +161,23 @@ def worked(made: Sequence[Gain], run: Run) -> str:
     answer = "Yes" if better and not worse else "In part" if better else "No" if worse else "Not shown"
     level = len(made) - len(better) - len(worse)
     return f"{answer}: {len(better)} of {len(made)} tasks got better, {len(worse)} worse, {level} show no sure difference"
+
+
+def pool_means(found: Frames, source: Source) -> list[str]:
+    """How the mean validation score of all models moved, by task, from the first scored iteration to the last one."""
+    scores = found.scores[
+        (found.scores.run == source.label) & (found.scores.split == "validation") & found.scores.selects.astype(bool)
+    ]
+    said = []
+    for task, here in scores[scores["mean"].notna()].groupby("task", observed=True, sort=False):
+        means = here.groupby("iteration", observed=True)["mean"].mean()
+        if len(means) > 1:
+            first, last, top = int(means.index[0]), int(means.index[-1]), float(here.top.iloc[0])
+            said.append(
+                f"mean of all models on validation of {task}: {in_figures(float(means.iloc[0]), top)} in iteration {first}, "
+                f"{in_figures(float(means.iloc[-1]), top)} in iteration {last}"
+            )
+    return said
 
 
 def progress(run: Run) -> str:

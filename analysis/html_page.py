@@ -3,12 +3,9 @@
 Texts are escaped by Jinja2; texts of models also have their control and bidirectional characters spelled out (`cases.shown`).
 """
 
-import itertools
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +15,10 @@ from sparta.errors import printable
 if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
-    from matplotlib.figure import Figure
 
 PAGE = Path(__file__).parent / "page"
 TALL = 30
 """A table with more rows scrolls in a window of its own."""
-_INK = {"#000000", "#000", "black", "#262626", "#333333"}
-"""Colours of lines and texts in figures that become the page's own, so that they can be read in dark mode."""
 
 
 @dataclass(frozen=True)
@@ -151,37 +145,11 @@ def scrolling(table: "Markup", label: str, rows: int) -> "Markup":
     )
 
 
-_numbers = itertools.count(1)
-
-
-def figure_markup(figure: "Figure", label: str) -> "Markup":
-    """`figure` as SVG inside the page: its texts stay texts, its ids are its own, and black becomes the page's colour of texts."""
+def text_block(title: str, text: str, folded: bool = False) -> Block:
+    """A text as it is, such as a recipe. folded: shown on request."""
     from markupsafe import Markup
 
-    return Markup('<figure role="img" aria-label="{}">{}</figure>').format(
-        label, Markup(_inline_svg(svg_of(figure)))
-    )
-
-
-def svg_of(figure: "Figure") -> str:
-    """`figure` as an SVG document, the same for the same figure."""
-    import matplotlib
-
-    buffer = StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "sparta"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
-    return buffer.getvalue()
-
-
-def _inline_svg(svg: str) -> str:
-    """An SVG document as an element among others."""
-    name = f"f{next(_numbers)}-"
-    body = svg[svg.index("<svg") :]
-    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-    body = re.sub(r'\bid="', f'id="{name}', body)
-    body = re.sub(r"url\(#", f"url(#{name}", body)
-    body = re.sub(r'href="#', f'href="#{name}', body)
-    ink = "|".join(re.escape(colour) for colour in sorted(_INK, key=len, reverse=True))
-    body = re.sub(rf"((?:fill|stroke):\s*)(?:{ink})\b", r"\1currentColor", body)
-    # A text without a colour of its own is black.
-    return re.sub(r"<svg ", '<svg fill="currentColor" focusable="false" aria-hidden="true" ', body, count=1)
+    body = Markup('<pre class="text" dir="auto">{}</pre>').format(printable(text))
+    if folded:
+        body = Markup("<details><summary>{}</summary>{}</details>").format(printable(title), body)
+    return Block("" if folded else title, body)
