@@ -83,7 +83,7 @@ def shares(found: Frames) -> pd.DataFrame:
 
 
 def time_by_part(found: Frames) -> pd.DataFrame:
-    """One row a run and iteration, `all` being the last: hours by part, the hours of all, and the idle share. unit: GPU or task.
+    """One row a run and iteration, `all` being the last: GPU-seconds (or task-seconds, as `unit` says) by part, of all parts, and the idle share.
 
     Raises Absent where no iteration has an account of its time.
     """
@@ -101,7 +101,7 @@ def time_by_part(found: Frames) -> pd.DataFrame:
     wide = both.pivot_table(
         index=["run", "unit", "iteration"], columns="part", values="seconds", aggfunc="sum", sort=False
     )
-    wide = wide.reindex(columns=[*parts, IDLE]).fillna(0.0) / 3600
+    wide = wide.reindex(columns=[*parts, IDLE]).fillna(0.0)
     wide["all parts"] = wide.sum(axis=1)
     wide["idle share"] = (wide[IDLE] / wide["all parts"]).where(wide["all parts"] > 0)
     return wide.rename_axis(columns=None).reset_index()
