@@ -86,7 +86,7 @@ CHAPTERS = (
 
 
 def sections(found: Frames, folder: Path) -> Iterator[Section]:
-    """The sections of the page. Tables and figures are also written below `folder`: tables/NAME.csv, .md, .tex and figures/NAME.svg, .pdf."""
+    """The sections of the page. Tables and figures are also written below `folder`: tables/NAME.csv, .md, .tex and figures/NAME.svg."""
     for chapter in CHAPTERS:
         pieces = chapter.pieces if found.study is None else chapter.of_study
         if pieces:
@@ -138,14 +138,12 @@ def _figure(name: str, found: Frames, folder: Path) -> Block:
 
     piece = FIGURES[name]
     made = piece.make(found)
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
-    for ending in ("svg", "pdf"):
-        drawing.save(made, folder / "figures" / f"{name}.{ending}")
+    # Drawing takes most of the time of a report, so the file and the page share one picture; alone, its ink is black.
+    svg = drawing.svg(made, name)
+    files.write_bytes(folder / "figures" / f"{name}.svg", svg.encode())
     width = round(made.get_figwidth() * 96)
     says = (piece.make.__doc__ or piece.title).strip().split("\n")[0]
     figure = Markup(
         '<figure style="max-width: {}px"><div role="img" aria-label="{}">{}</div><figcaption>{}</figcaption></figure>'
     )
-    return Block(
-        piece.title, figure.format(width, f"{piece.title}. {says}", Markup(drawing.svg(made, name)), says)
-    )
+    return Block(piece.title, figure.format(width, f"{piece.title}. {says}", Markup(svg), says))

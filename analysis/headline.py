@@ -166,7 +166,9 @@ def worked(made: Sequence[Gain], run: Run) -> str:
 def pool_means(found: Frames, source: Source) -> list[str]:
     """How the mean validation score of all models moved, by task, from the first scored iteration to the last one."""
     scores = found.scores[
-        (found.scores.run == source.label) & (found.scores.split == "validation") & found.scores.selects.astype(bool)
+        (found.scores.run == source.label)
+        & (found.scores.split == "validation")
+        & found.scores.selects.astype(bool)
     ]
     said = []
     for task, here in scores[scores["mean"].notna()].groupby("task", observed=True, sort=False):
