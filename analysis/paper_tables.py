@@ -22,6 +22,8 @@ from sparta.evaluation.selection import INITIAL, LAST
 LEVEL = 0.05
 """A difference with a smaller p gets a star."""
 PAPER = "paper"
+ABLATIONS = ("no_reputation_updates", "no_downweighting", "no_randomness", "no_top_k")
+"""Levels of sparta/recipes/studies/table3.yaml."""
 MEAN = "mean"
 
 
@@ -33,12 +35,17 @@ def table1(found: Frames, paper: bool = False) -> Table:
 
 
 def table3(found: Frames, paper: bool = False) -> Table:
-    """The same for a study of ablations: its rows are those of the axis that it compares, without the initial model."""
+    """Ablations: the rows of Table 1 that are the level which a study compares with, and those that leave out a part of the method."""
     if found.study is None:
         raise Absent(
             "ablations are cells of a study, and this is none: run jobs/study.py with the study table3 or toy"
         )
-    board = scoreboard(found).only(lambda row, _: row != INITIAL)
+    _, reference = found.study.reference
+    board = scoreboard(found).only(lambda row, _: row in (reference, *ABLATIONS))
+    if not {row for row, _ in board.cells} & set(ABLATIONS):
+        raise Absent(
+            f"no cell of this study is an ablation ({', '.join(ABLATIONS)}) with scores on a test split"
+        )
     return _compared(board, "ablations: test scores", "table3" if paper else None)
 
 
@@ -106,7 +113,7 @@ def table7(found: Frames, paper: bool = False) -> Table:
             "no run that was trained on one task was scored on others: set evaluation.tasks, and evaluate again"
         )
     return _compared(
-        Scoreboard(kept),
+        Scoreboard(kept, board.rows_are),
         "test scores on tasks that a run was not trained on",
         "table7" if paper else None,
         means=True,
@@ -168,7 +175,7 @@ def _compared(board: Scoreboard, title: str, paper: str | None, means: bool = Fa
                         for value, column in zip(given, columns, strict=True)
                     ]
                 )
-    index = pd.Index(labels, name="method")
+    index = pd.Index(labels, name=board.rows_are)
     heads = _headings(columns)
     frame = pd.DataFrame(numbers, index=index, columns=heads, dtype="float64")
     return Table(

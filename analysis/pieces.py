@@ -54,7 +54,7 @@ def plain_table(title: str, frame: pd.DataFrame, notes: tuple[str, ...] = (), di
 
 def markdown(table: Table) -> str:
     """A table of GitHub's Markdown: the best in bold, the second underlined, a star where a difference is significant."""
-    head = [*_names(table), *map(_label, table.shown.columns)]
+    head = [_in_markdown(name) for name in (*_names(table), *map(_label, table.shown.columns))]
     lines = [head, [*["---"] * len(_names(table)), *["---:"] * len(table.shown.columns)]]
     for row, (index, values) in enumerate(zip(table.shown.index, table.shown.values.tolist(), strict=True)):
         cells = [
@@ -63,7 +63,7 @@ def markdown(table: Table) -> str:
         ]
         lines.append([*map(_in_markdown, _parts(index)), *cells])
     body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    notes = "".join(f"\n{note}\n" for note in table.notes)
+    notes = "".join(f"\n{_in_markdown(note)}\n" for note in table.notes)
     return f"**{_in_markdown(table.title)}**\n\n{body}\n{notes}"
 
 

@@ -37,9 +37,9 @@ def reputations(found: Frames) -> "Figure":
         band = (mine.reputation - mine.deviation, mine.reputation + mine.deviation)
         left.fill_between(mine.iteration, *band, color=style["color"], alpha=0.12, linewidth=0)
         # Lines of equal weights would hide each other.
-        right.plot(mine.iteration, mine.weight + 0.006 * number, **style)
+        right.plot(mine.iteration, mine.weight + 0.005 * number, **style)
     left.set_ylabel("reputation, with one deviation")
-    right.set_ylabel("judging weight (omega)")
+    right.set_ylabel("judging weight (omega), lines shifted")
     for axis in (left, right):
         _by_iteration(axis, standings.iteration)
     legend(figure, left)
@@ -79,8 +79,7 @@ def who_beat_whom(found: Frames) -> "Figure":
     size = max(3.6, 0.62 * len(shares) + 1.4)
     figure, [axis] = panels(1, height=size, width=size + 0.8)
     axis.grid(visible=False)
-    colours = colormaps[DIVERGING].copy()
-    colours.set_bad("none")
+    colours = colormaps[DIVERGING].with_extremes(bad="none")
     picture = axis.imshow(np.ma.masked_invalid(shares.to_numpy(dtype=float)), cmap=colours, vmin=0, vmax=1)
     for row in range(len(shares)):
         for column in range(len(shares)):

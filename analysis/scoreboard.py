@@ -21,7 +21,7 @@ Column = tuple[str, ...]
 """Levels of further axes, where they are needed to tell cells apart; the task; the metric, where it is not the task's first."""
 
 
-class Tested(NamedTuple):
+class ChosenScore(NamedTuple):
     """The test score of one choice of one run. values: by item."""
 
     run: str
@@ -40,7 +40,7 @@ class Tested(NamedTuple):
 class Score:
     """One row and column: the test scores by seed."""
 
-    by_seed: Mapping[int, Tested]
+    by_seed: Mapping[int, ChosenScore]
 
     @property
     def top(self) -> float:
@@ -68,9 +68,10 @@ class Difference(NamedTuple):
 
 @dataclass(frozen=True)
 class Scoreboard:
-    """Scores by row and column."""
+    """Scores by row and column. rows_are: what a row is: a method, a run, or the name of a study's axis."""
 
     cells: Mapping[tuple[str, Column], Score]
+    rows_are: str = "method"
 
     @property
     def rows(self) -> list[str]:
@@ -102,7 +103,7 @@ class Scoreboard:
 
     def only(self, keep: Callable[[str, Column], bool]) -> "Scoreboard":
         """The cells for which `keep` holds."""
-        return Scoreboard({key: score for key, score in self.cells.items() if keep(*key)})
+        return Scoreboard({key: score for key, score in self.cells.items() if keep(*key)}, self.rows_are)
 
 
 def _difference(a: Score, b: Score) -> tuple[float, float, int] | None:
@@ -134,7 +135,7 @@ def scoreboard(found: Frames, axis: str | None = None, facets: bool = False) -> 
     # The axis `task` of a study says what the columns say already, unless a run is scored on several tasks.
     needed = others if _ambiguous(tested, axis) else []
     kinds = {(each.run, each.task): ALL for each in tested if each.what == ALL}
-    cells: dict[tuple[str, Column], dict[int, Tested]] = {}
+    cells: dict[tuple[str, Column], dict[int, ChosenScore]] = {}
     for row, what in ((INITIAL, INITIAL), (None, None)):
         for each in tested:
             if each.what != (what or kinds.get((each.run, each.task), LAST)):
@@ -145,14 +146,15 @@ def scoreboard(found: Frames, axis: str | None = None, facets: bool = False) -> 
                 each.levels[axis] if axis else each.run if len(found.sources) > 1 else _method(found)
             )
             cells.setdefault((name, column), {}).setdefault(each.seed, each)
-    return Scoreboard({key: Score(by_seed) for key, by_seed in cells.items()})
+    rows_are = axis or ("run" if len(found.sources) > 1 else "method")
+    return Scoreboard({key: Score(by_seed) for key, by_seed in cells.items()}, rows_are)
 
 
 def _method(found: Frames) -> str:
     return found.sources[0].run.recipe.method
 
 
-def _ambiguous(tested: list[Tested], axis: str | None) -> bool:
+def _ambiguous(tested: list[ChosenScore], axis: str | None) -> bool:
     """Whether two runs of one row and seed have a score on the same task."""
     if axis is None:
         return False
@@ -162,7 +164,7 @@ def _ambiguous(tested: list[Tested], axis: str | None) -> bool:
     )
 
 
-def _tested(found: Frames, facets: bool) -> Iterator[Tested]:
+def _tested(found: Frames, facets: bool) -> Iterator[ChosenScore]:
     """The choices with test scores: by each task's first metric, or by its others."""
     choices = found.choices
     choices = choices[choices["mean"].notna() & (choices.selects != facets)]
@@ -178,7 +180,7 @@ def _tested(found: Frames, facets: bool) -> Iterator[Tested]:
     }
     rows: list[dict[str, Any]] = choices.astype(object).to_dict("records")
     for row in rows:
-        yield Tested(
+        yield ChosenScore(
             run=row["run"],
             seed=row.get(SEED, 0),
             what=row["what"],
