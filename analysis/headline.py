@@ -5,6 +5,7 @@ A gain is that of the checkpoint chosen on validation over the best initial mode
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 
 import pandas as pd
@@ -216,12 +217,18 @@ def keep(found: Frames, source: Source, made: Sequence[Gain]) -> Keep | None:
     member = run.pool(t).get(model)
     if member is None:
         return None
-    adapter, base = run.state.inside(member.adapter), locate(member.base, run.recipe.pool.folder)
+    adapter, base = run.state.inside(member.adapter), _from_here(locate(member.base, run.recipe.pool.folder))
     commands = (
         quoted("vllm", "serve", base, "--enable-lora", "--lora-modules", f"{model}={adapter}"),
         f"PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base!r}), {str(adapter)!r})",
     )
     return Keep(checkpoint, why, str(adapter), commands)
+
+
+def _from_here(path: str) -> str:
+    """`path` relative to the working directory if it is below it."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
 def how_sure(made: Sequence[Gain], run: Run) -> list[str]:
