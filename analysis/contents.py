@@ -144,6 +144,7 @@ def _figure(name: str, found: Frames, folder: Path) -> Block:
     width = round(made.get_figwidth() * 96)
     says = (piece.make.__doc__ or piece.title).strip().split("\n")[0]
     figure = Markup(
-        '<figure style="max-width: {}px"><div role="img" aria-label="{}">{}</div><figcaption>{}</figcaption></figure>'
+        '<figure style="max-width: {}px"><div class="wide" role="region" tabindex="0" aria-label="{}"><div class="drawing" role="img" aria-label="{}">{}</div></div>'
+        "<figcaption>{}</figcaption></figure>"
     )
-    return Block(piece.title, figure.format(width, f"{piece.title}. {says}", Markup(svg), says))
+    return Block(piece.title, figure.format(width, piece.title, f"{piece.title}. {says}", Markup(svg), says))

@@ -295,3 +295,18 @@ def test_a_page_of_a_run_under_way_reloads_itself_under_watch(tmp_path: Path) ->
 def test_the_adapter_to_keep_is_there(found: Frames, state: Path) -> None:
     kept = keep(found, found.sources[0], gains(found, found.sources[0]))
     assert kept is not None and Path(kept.adapter).is_dir() and Path(kept.adapter).is_relative_to(state)
+
+
+@pytest.mark.parametrize(
+    ("rank", "option"), [(8, ""), (16, ""), (24, "--max-lora-rank 32 "), (64, "--max-lora-rank 64 ")]
+)
+def test_the_command_that_serves_an_adapter_raises_vllms_limit_of_the_rank(
+    rank: int, option: str, state: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(state, copy)
+    for path in copy.rglob("adapter_config.json"):
+        path.write_text(json.dumps({"r": rank}))
+    found = load(copy)
+    kept = keep(found, found.sources[0], gains(found, found.sources[0]))
+    assert kept is not None and f"--enable-lora {option}--lora-modules" in kept.commands[0]
