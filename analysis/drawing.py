@@ -80,11 +80,16 @@ def styled(draw: Callable[P, "Figure"]) -> Callable[P, "Figure"]:
 def _style() -> Iterator[None]:
     import matplotlib
 
-    ink = dict.fromkeys(
+    ink: dict[Any, Any] = dict.fromkeys(
         ("text.color", "axes.labelcolor", "axes.edgecolor", "axes.titlecolor", "xtick.color", "ytick.color"),
         INK,
     )
-    sizes = {"font.size": 9.0, "axes.titlesize": 9.5, "legend.fontsize": 8.0, "axes.linewidth": 0.8}
+    sizes: dict[Any, Any] = {
+        "font.size": 9.0,
+        "axes.titlesize": 9.5,
+        "legend.fontsize": 8.0,
+        "axes.linewidth": 0.8,
+    }
     with matplotlib.rc_context({**ink, **sizes, "lines.markersize": 4, "lines.linewidth": 1.4}):
         yield
 

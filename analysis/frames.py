@@ -85,12 +85,14 @@ class Frames:
         return found[0]
 
     def each(self, name: str) -> Iterator[pd.DataFrame]:
-        """The frame `name` piece by piece, one for each run and iteration (of an evaluation: run, task and split); nothing is kept."""
+        """The frame `name` piece by piece, one for each run and iteration (of an evaluation: run, task and split) that has rows; nothing is kept."""
         if name not in FRAMES:
             raise SpartaError(f"there is no frame {name}: use one of {', '.join(FRAMES)}")
         for source in self.sources:
             for columns in _read(source.run, name):
-                yield self._placed(source, typed(name, columns, source.run.models))
+                frame = typed(name, columns, source.run.models)
+                if len(frame):
+                    yield self._placed(source, frame)
 
     def frame(self, name: str) -> pd.DataFrame:
         """The frame `name`, read once. Callers share it: copy it before you change it."""

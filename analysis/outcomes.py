@@ -132,7 +132,9 @@ def improvement(found: Frames) -> pd.DataFrame:
         best = value.get(ALL, last)
         points = None if initial is None or best is None else 100 * (best - initial) / by_kind.top.iloc[0]
         tokens = spent.get(run)
-        known = points is not None and points > 0 and tokens is not None and not pd.isna(tokens)
+        a_point = None
+        if points is not None and points > 0 and not pd.isna(tokens):
+            a_point = float(tokens) / points
         rows.append(
             (
                 str(run),
@@ -143,7 +145,7 @@ def improvement(found: Frames) -> pd.DataFrame:
                 best,
                 points,
                 tokens,
-                float(tokens) / points if known else None,
+                a_point,
             )
         )
     names = ["run", "task", "split", "initial", "last", "best", "points", "tokens", "tokens_a_point"]

@@ -138,9 +138,9 @@ def _compared(board: Scoreboard, title: str, paper: str | None, means: bool = Fa
     }
     for row in rows:
         for column in columns:
-            group = [values.get((row, other)) for other in board.columns if other[:-1] == column[:-1]]
-            if column[-1] == MEAN and column not in board.columns and None not in group:
-                values[row, column] = fmean(value for value in group if value is not None)
+            parts = [(row, other) for other in board.columns if other[:-1] == column[:-1]]
+            if column[-1] == MEAN and column not in board.columns and values.keys() >= set(parts):
+                values[row, column] = fmean(values[part] for part in parts)
     spreads = {key: score.spread for key, score in board.cells.items()}
     best, second, starred = set(), set(), set()
     for place, column in enumerate(columns):

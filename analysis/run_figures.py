@@ -71,7 +71,6 @@ def validation(found: Frames) -> "Figure":
 def who_beat_whom(found: Frames) -> "Figure":
     """The share of decided combats that the model of a row won against that of a column; below it, how often they met."""
     _one(found)
-    import numpy as np
     from matplotlib import colormaps
 
     meetings = outcomes.meetings(found)
@@ -80,7 +79,7 @@ def who_beat_whom(found: Frames) -> "Figure":
     figure, [axis] = panels(1, height=size, width=size + 0.8)
     axis.grid(visible=False)
     colours = colormaps[DIVERGING].with_extremes(bad="none")
-    picture = axis.imshow(np.ma.masked_invalid(shares.to_numpy(dtype=float)), cmap=colours, vmin=0, vmax=1)
+    picture = axis.imshow(shares.to_numpy(dtype=float), cmap=colours, vmin=0, vmax=1)
     for row in range(len(shares)):
         for column in range(len(shares)):
             share, count = shares.iat[row, column], met.iat[row, column]

@@ -79,10 +79,10 @@ def iterations(run: Run) -> Iterator[Columns]:
         stats = _stats(iteration)
         if stats is not None:
             tokens = stats.tokens
+            row |= {reason: stats.reasons.get(reason, 0) for reason in REASONS}
             row |= {
                 "unit": stats.unit,
                 "combats": stats.combats,
-                **{reason: stats.reasons.get(reason, 0) for reason in REASONS},
                 "uniform_juries": stats.uniform_juries,
                 "too_long": stats.too_long,
                 "unanswered": stats.unanswered,

@@ -249,7 +249,7 @@ def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def looks() -> list[tuple[str, Command]]:
     """Commands that look at a run or score one, and need no other task and no other run: each once, whatever the run is called."""
-    of_runs = {"evaluate", "status", "curves", "truth"}
+    of_runs = {"evaluate", "status", "curves", "tables", "truth"}
     found = [
         (
             program.relative_to(ROOT).as_posix(),

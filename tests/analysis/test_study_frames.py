@@ -120,7 +120,7 @@ def test_a_figure_over_levels_has_a_panel_for_each_task_and_the_change(
     board = scoreboard(cells)
     first, last = (board.cells[level, ("gsm8k",)].mean for level in ("sparta", "spin"))
     titles = {axis.get_title().partition(":")[0]: axis for axis in figure.axes if axis.get_visible()}
-    assert set(titles) == {"gsm8k", "medqa", "alpaca"}
+    assert set(titles) == {"gsm8k", "medqa"}
     line = titles["gsm8k"].lines[0]
     assert line.get_ydata()[0] == pytest.approx(first) and line.get_ydata()[2] == pytest.approx(last)
     # The last level has no cell with scores, so there is no change to tell.

@@ -1,35 +1,30 @@
-"""A synthetic run of any size up to the paper's, for tests and measurements of what reads states: python tests/support/paper_sized.py DIR
+"""A synthetic run of any size up to the paper's, for tests and measurements of what reads states.
 
 Responses, votes, answers and grades are made up; plan, merge, commits, choices and the summary are those of the suite, so the state is valid. Models
 have skills that grow from iteration to iteration; better models give better answers, get better votes and judge with less error.
 """
 
-import argparse
 import json
 import random
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+from msgspec.structs import replace
 
-from msgspec.structs import replace  # noqa: E402
-
-from sparta.chat.template import Message  # noqa: E402
-from sparta.evaluation.answer import Answers, checkpoint_name  # noqa: E402
-from sparta.evaluation.grade import Grades  # noqa: E402
-from sparta.evaluation.items import items_file  # noqa: E402
-from sparta.phases.undecidable import why_undecidable  # noqa: E402
-from sparta.store import files  # noqa: E402
-from sparta.store.records import Answer, Grade, Response, Vote  # noqa: E402
-from sparta.store.run import Run  # noqa: E402
-from sparta.store.shards import shard_file  # noqa: E402
-from sparta.store.stats import IterationStats, TimeAccount  # noqa: E402
-from sparta.tasks.base import Item, Split, Task  # noqa: E402
-from sparta.tasks.registry import task_named  # noqa: E402
-from support.scripted_run import advance, begin, typed  # noqa: E402
+from sparta.chat.template import Message
+from sparta.evaluation.answer import Answers, checkpoint_name
+from sparta.evaluation.grade import Grades
+from sparta.evaluation.items import items_file
+from sparta.phases.undecidable import why_undecidable
+from sparta.store import files
+from sparta.store.records import Answer, Grade, Response, Vote
+from sparta.store.run import Run
+from sparta.store.shards import shard_file
+from sparta.store.stats import IterationStats, TimeAccount
+from sparta.tasks.base import Item, Split, Task
+from sparta.tasks.registry import task_named
+from support.scripted_run import advance, begin, typed
 
 SPLITS: Mapping[str, tuple[int, int]] = {
     "medqa": (636, 637),
@@ -281,22 +276,3 @@ def _graded(task: Task, item: Item, text: str, logs: Sequence[float]) -> dict[st
     if task.likelihood:
         return task.score_likelihoods(item, dict(zip(item.choices, logs, strict=True)))
     return task.grade(item, text)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path, help="where recipe, adapters and state/ go")
-    parser.add_argument("--models", type=int, default=10)
-    parser.add_argument("--combats", type=int, default=1000)
-    parser.add_argument("--iterations", type=int, default=8)
-    parser.add_argument("--items", type=float, default=1.0, help="share of the paper's evaluation items")
-    args = parser.parse_args()
-    args.folder.mkdir(parents=True)
-    run = write_run(args.folder, Size(args.models, args.combats, args.iterations, args.items))
-    print(f"state: {run.state.root}")
-
-
-if __name__ == "__main__":
-    main()
