@@ -10,7 +10,7 @@ PIP_ARGS ?=
 FAULTS ?= 200
 SEED ?= 0
 
-.PHONY: setup demo test lint unit long slurm bench gpu chaos clean
+.PHONY: setup demo pictures test lint unit long slurm bench gpu chaos clean
 
 setup: $(VENV)/.ready
 
@@ -32,6 +32,11 @@ demo: setup
 	$(BIN)/python jobs/launch.py --iters 8 --recipe toy --cluster inline --state $(STATE)
 	$(BIN)/python jobs/evaluate.py $(STATE) --all
 	$(BIN)/python analysis/curves.py $(STATE)
+	$(BIN)/python analysis/report.py $(STATE)
+
+# The pictures of the report in README.md and analysis/README.md; needs Chromium.
+pictures: demo
+	$(BIN)/python tests/support/report_pictures.py $(STATE)
 
 test: lint unit
 

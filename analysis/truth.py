@@ -59,17 +59,8 @@ def agreement(run: Run, t: int) -> Agreement:
         raise SpartaError(
             f"the run in {run.state.root} has no task with gold answers: name the state of a run with data.task"
         )
-    if not present(run.iteration(t).combats):
-        raise SpartaError(
-            f"the run in {run.state.root} has no combats, because its method is {run.recipe.method}: name the state of a run of the method sparta"
-        )
-    task = task_named(run.recipe.data.task, run.recipe.data)
-    gold = {item.item_id: item for item in task.items("train", run.recipe.data)}
-    plan = {combat.combat_id: combat for combat in run.plan(t)}
-    grades = {
-        response.key: _is_right(task, gold[plan[response.combat_id].prompt_id], response.text)
-        for response in iter_shards(run.iteration(t).responses, Response)
-    }
+    require_combats(run, t)
+    grades = right_responses(run, t)
     decided = agreed = undecided = 0
     for result in files.read_rows(run.iteration(t).combats, Result):
         first, second = (grades[response_key(result.combat_id, model)] for model in result.models)
@@ -96,6 +87,25 @@ def agreement(run: Run, t: int) -> Agreement:
         right={judge: means[judge, True] for judge in judges},
         wrong={judge: means[judge, False] for judge in judges},
     )
+
+
+def require_combats(run: Run, t: int) -> None:
+    """Raises SpartaError where iteration t has no results of combats, because its method aligns one model."""
+    if not present(run.iteration(t).combats):
+        raise SpartaError(
+            f"the run in {run.state.root} has no combats, because its method is {run.recipe.method}: name the state of a run of the method sparta"
+        )
+
+
+def right_responses(run: Run, t: int) -> dict[str, bool]:
+    """Whether each response of iteration t is correct, by its key. The run must have a task."""
+    task = task_named(run.recipe.data.task or "", run.recipe.data)
+    gold = {item.item_id: item for item in task.items("train", run.recipe.data)}
+    plan = {combat.combat_id: combat for combat in run.plan(t)}
+    return {
+        response.key: _is_right(task, gold[plan[response.combat_id].prompt_id], response.text)
+        for response in iter_shards(run.iteration(t).responses, Response)
+    }
 
 
 def _is_right(task: Task, item: Item, text: str) -> bool:

@@ -152,7 +152,7 @@ def test_a_gpu_machine_has_the_versions_of_a_cpu_machine() -> None:
     assert set(pins("cpu.txt")) <= set(pins("gpu.txt"))
 
 
-@pytest.mark.parametrize("name", ["gpu.txt", "dev.txt", "constraints.txt"])
+@pytest.mark.parametrize("name", ["gpu.txt", "dev.txt", "track.txt", "constraints.txt"])
 def test_every_version_is_exact_and_named_once(name: str) -> None:
     found = pins(name)
     assert all(pin.count("==") == 1 for pin in found)

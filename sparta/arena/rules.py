@@ -44,7 +44,10 @@ class MatchMaking(Rules):
 
 
 class Kappa(Rules):
-    """The scale of an update in the n-th combat of an iteration (n from 1): max(minimum, start * decay^(n / decay_combats)) / divisor."""
+    """The scale of an update in the n-th combat of an iteration (n from 1): max(minimum, start * decay^(n / decay_combats)) / divisor.
+
+    A number instead of a section is a constant kappa.
+    """
 
     start: float = Field(default=1.0, gt=0, description="before any decay and division")
     minimum: float = Field(default=0.0, ge=0, description="the decay stops here; before division")
@@ -55,6 +58,11 @@ class Kappa(Rules):
         default=10.0, gt=0, description="combats after which kappa is multiplied by decay"
     )
     divisor: float = Field(default=1.0, gt=0, description="kappa is divided by this, after minimum")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _constant(cls, given: Any) -> Any:
+        return {"start": given} if isinstance(given, (int, float)) and not isinstance(given, bool) else given
 
     def at(self, n: int) -> float:
         """kappa for the n-th combat of the iteration, n >= 1."""

@@ -3,39 +3,20 @@
 It needs no model: the votes are on disk, and the replay gives the same labels and reputations as judging the combats one by one.
 """
 
-from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
-from sparta.arena.preferences import Reason, unusable
-from sparta.arena.replay import Replay, replay
+from sparta.arena.replay import Replay
 from sparta.chat.template import Message
-from sparta.errors import SpartaError
 from sparta.phases.base import Step
-from sparta.phases.undecidable import answer_of, why_undecidable
+from sparta.phases.judged import JudgedIteration, JudgedResponse, judged_iteration
 from sparta.phases.unreadable import excerpt, refuse_unreadable
-from sparta.store import files, standings, stats
+from sparta.store import files, standings
 from sparta.store.disk import present
-from sparta.store.records import Combat, FinishReason, Pair, Response, Result, Vote
+from sparta.store.records import Combat, FinishReason, Pair, Result, Vote
 from sparta.store.run import Run
 from sparta.store.shards import iter_shards
 from sparta.store.stats import IterationStats, JudgeStats
-
-
-@dataclass(frozen=True)
-class MergedResponse:
-    """The fields of a response that the merge needs. token_ids: packed, 4 bytes each. answer: the text that was judged."""
-
-    text: str
-    answer: str
-    token_ids: "array[int]"
-    tokenizer: str
-    new_tokens: int
-    finish_reason: FinishReason
-    thinking: str
-    answered: bool
 
 
 class PairSide(Protocol):
@@ -64,58 +45,20 @@ class Merge(Step):
         return present(run.iteration(t).standing)
 
     def execute(self, run: Run, t: int) -> None:
-        import numpy as np
-
-        recipe, iteration, models = run.recipe, run.iteration(t), run.models
-        plan = run.plan(t)
-        number = {model: index for index, model in enumerate(models)}
-        position = {combat.combat_id: index for index, combat in enumerate(plan)}
-        responses = _responses(run, t, plan, position)
-        judged = [
-            why_undecidable([side.answer for side in sides], recipe.judging) is None for sides in responses
-        ]
-        votes = np.full((len(plan), 2, len(models)), np.nan)
-        jury = {model: stats.JudgeStats() for model in models}
-        received = 0
-        for vote in iter_shards(iteration.votes, Vote):
-            try:
-                index = position[vote.combat_id]
-                side, judge = plan[index].models.index(vote.contestant), number[vote.judge]
-            except (KeyError, ValueError):
-                raise _unplanned(iteration.votes, vote.key) from None
-            if not judged[index]:
-                # It was made for another response, or under another setting of judging.equal.
-                continue
-            received += 1
-            if vote.score is not None:
-                votes[index, side, judge] = vote.score
-            readable = bool(responses[index][side].answer.strip())
-            jury[vote.judge] = jury[vote.judge].counting(vote, readable)
-        votes_per_combat = 2 * (len(models) - 2)
-        expected = votes_per_combat * sum(judged)
-        if received != expected:
-            raise SpartaError(
-                f"{iteration.votes} has {received} of {expected} votes: judging is not complete, launch the run again to continue it"
-            )
-        _check_jury(run, t, jury)
-        reasons: list[Reason | None] = [unusable(first.answer, second.answer) for first, second in responses]
-        outcome = replay(
-            models,
-            standings.at_start(run, t),
-            [(number[combat.models[0]], number[combat.models[1]]) for combat in plan],
-            votes,
-            reasons,
-            reputation=recipe.reputation,
-            preferences=recipe.preferences,
+        recipe, iteration = run.recipe, run.iteration(t)
+        judged = judged_iteration(run, t)
+        _check_jury(run, t, judged.jury)
+        outcome = judged.replayed(standings.at_start(run, t), recipe.reputation, recipe.preferences)
+        files.write_rows(iteration.combats, _results(judged.plan, outcome))
+        files.write_rows(iteration.preferences, _pairs(judged, outcome))
+        counted = merge_stats(
+            judged.plan, outcome, judged.jury, *_counted(judged.responses), judged.votes_saved
         )
-        files.write_rows(iteration.combats, _results(plan, outcome))
-        files.write_rows(iteration.preferences, _pairs(plan, responses, outcome))
-        saved = votes_per_combat * judged.count(False)
-        files.write_json(iteration.stats, merge_stats(plan, outcome, jury, *_counted(responses), saved))
+        files.write_json(iteration.stats, counted)
         files.write_json(iteration.standing, outcome.standings)
 
 
-def _counted(responses: Sequence[Sequence[MergedResponse]]) -> tuple[int, int, int, int]:
+def _counted(responses: Sequence[Sequence[JudgedResponse]]) -> tuple[int, int, int, int]:
     """Tokens of all responses, and how many responses were cut off at the token limit, have a prompt that fills the context, or have thinking
     that never ended.
     """
@@ -126,46 +69,7 @@ def _counted(responses: Sequence[Sequence[MergedResponse]]) -> tuple[int, int, i
     return sum(response.new_tokens for response in flat), cut, too_long, unanswered
 
 
-def _responses(
-    run: Run, t: int, plan: Sequence[Combat], position: dict[str, int]
-) -> list[list[MergedResponse]]:
-    """[n][2] responses in plan order. Raises SpartaError if one is missing."""
-    found: list[list[MergedResponse | None]] = [[None, None] for _ in plan]
-    for row in iter_shards(run.iteration(t).responses, Response):
-        try:
-            index = position[row.combat_id]
-            side = plan[index].models.index(row.model)
-        except (KeyError, ValueError):
-            raise _unplanned(run.iteration(t).responses, row.key) from None
-        found[index][side] = MergedResponse(
-            row.text,
-            answer_of(row),
-            array("i", row.token_ids),
-            row.tokenizer,
-            row.new_tokens,
-            row.finish_reason,
-            row.thinking,
-            row.answered,
-        )
-    complete = []
-    for combat, sides in zip(plan, found, strict=True):
-        present = [side for side in sides if side is not None]
-        if len(present) != 2:
-            raise SpartaError(
-                f"{run.iteration(t).responses} lacks a response of combat {combat.combat_id}: generation is not complete, "
-                "launch the run again to continue it"
-            )
-        complete.append(present)
-    return complete
-
-
-def _unplanned(folder: Path, key: str) -> SpartaError:
-    return SpartaError(
-        f"{folder} has a row {key} that is not in the plan: delete that row's line and launch the run again"
-    )
-
-
-def _check_jury(run: Run, t: int, jury: dict[str, stats.JudgeStats]) -> None:
+def _check_jury(run: Run, t: int, jury: Mapping[str, JudgeStats]) -> None:
     """Raises SpartaError if too many votes of a judge are missing, since the labels would depend on the other judges only."""
     for judge, counts in jury.items():
         what = f"votes of judge {judge} could not be read"
@@ -194,10 +98,8 @@ def _results(plan: Sequence[Combat], outcome: Replay) -> Iterator[Result]:
         )
 
 
-def _pairs(
-    plan: Sequence[Combat], responses: Sequence[Sequence[MergedResponse]], outcome: Replay
-) -> Iterator[Pair]:
-    for combat, sides, result in zip(plan, responses, outcome.outcomes, strict=True):
+def _pairs(judged: JudgedIteration, outcome: Replay) -> Iterator[Pair]:
+    for combat, sides, result in zip(judged.plan, judged.responses, outcome.outcomes, strict=True):
         if result.winner is None or result.scores is None:
             continue
         won, lost = result.winner, 1 - result.winner

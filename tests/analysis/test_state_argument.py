@@ -17,7 +17,7 @@ def main(request: pytest.FixtureRequest) -> Callable[[list[str]], int]:
 
 
 def test_there_are_analysis_commands() -> None:
-    assert {"curves", "truth"} <= set(COMMANDS)
+    assert {"curves", "rerate", "truth"} <= set(COMMANDS)
 
 
 @pytest.mark.parametrize("arguments", [["DIR"], ["--state", "DIR"], ["DIR", "--state", "DIR"]])

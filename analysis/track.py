@@ -1,0 +1,70 @@
+"""Sends what a run knows to a tracker: python analysis/track.py [STATE] --to trackio|wandb|tensorboard
+
+Reputations, judging weights, losses, results of combats, tokens, GPU time and scores, by iteration. Compute nodes often have no network, so type it on a login node, as often as you like and
+while the run goes on: each number is sent once.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from analysis.frames import load_all
+from analysis.tracked import read_sent, sent_file, settings_of, tracked_values
+from analysis.trackers import TRACKERS
+from sparta.errors import SpartaError, UsageError
+from sparta.names import DEFAULT_STATE
+from sparta.store import files
+from sparta.store.state_argument import add_state, settle_state
+
+
+def send(state: Path, to: str, project: str) -> str:
+    """Send what `to` does not have yet of the run in `state`. Returns what was done, in a sentence."""
+    found = load_all([state])
+    run = found.run()
+    values = tracked_values(found)
+    before = read_sent(run.state, to)
+    after, new = before.missing(values)
+    count = sum(map(len, new.values()))
+    if not count:
+        return f"{to} has everything already"
+    tracker = TRACKERS[to](project, run.state)
+    name = after.name(f"{run.recipe.name}-seed{run.recipe.seed}")
+    # First, so that nothing is sent if what was sent could not be remembered.
+    files.write_json(sent_file(run.state, to), before)
+    try:
+        where = tracker.send(name, after.name(run.info.run_id), settings_of(found), new)
+    except Exception as error:
+        raise SpartaError(
+            f"{to} did not take the numbers ({type(error).__name__}: {error}): see to that, and type the command again"
+        ) from error
+    files.write_json(sent_file(run.state, to), after)
+    anew = " (some had changed since, so all of them, as a new run)" if after.number > before.number else ""
+    return f"sent {count:,} numbers of {len(new)} iterations to {to} as {name}{anew}: {where}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_state(parser)
+    parser.add_argument(
+        "--to", choices=sorted(TRACKERS), default="trackio", help="the tracker (default: trackio)"
+    )
+    parser.add_argument("--project", default="sparta", help="the project there (default: sparta)")
+    args = parser.parse_args(arguments)
+    try:
+        settle_state(args)
+        print(send(args.state or Path(DEFAULT_STATE), args.to, args.project))
+    except UsageError as error:
+        parser.error(str(error))
+    except SpartaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""Trackers that a run's numbers can be sent to. Each is a library of its own, which only this needs.
+
+A tracker is one class: `send` returns when everything has been handed over.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+from analysis.tracked import Values
+from sparta.errors import SpartaError
+from sparta.store.layout import StateDir
+
+
+class Tracker(Protocol):
+    """Where numbers go."""
+
+    def send(self, name: str, identity: str, settings: Mapping[str, Any], values: Values) -> str:
+        """Add `values` to the run `name` there. identity: what tells it from runs of the same name. Returns how to look at it."""
+        ...
+
+
+class TensorBoard:
+    """Event files below STATE/tracked/tensorboard, a folder for each name."""
+
+    def __init__(self, project: str, state: StateDir) -> None:
+        self._folder = state.root / "tracked" / "tensorboard"
+        self._summary = _library("tensorboard.summary", "tensorboard")
+
+    def send(self, name: str, identity: str, settings: Mapping[str, Any], values: Values) -> str:
+        writer = self._summary.Writer(str(self._folder / name))
+        try:
+            for t, row in values.items():
+                for metric, value in row.items():
+                    writer.add_scalar(metric, value, t)
+        finally:
+            writer.close()
+        return f"tensorboard --logdir {self._folder}"
+
+
+class WandB:
+    """Weights & Biases: the numbers go where WANDB_MODE and `wandb login` say. The run's id is that of the state, so it is the same run every time."""
+
+    def __init__(self, project: str, state: StateDir) -> None:
+        self._project, self._state = project, state
+        self._wandb = _library("wandb")
+
+    def send(self, name: str, identity: str, settings: Mapping[str, Any], values: Values) -> str:
+        folder = self._state.root / "tracked"
+        folder.mkdir(exist_ok=True)
+        run = self._wandb.init(
+            project=self._project,
+            name=name,
+            id=identity,
+            resume="allow",
+            config=dict(settings),
+            dir=str(folder),
+        )
+        # Scores may come after those of a later iteration, so wandb's own step, which must grow, is not the iteration.
+        run.define_metric("iteration")
+        run.define_metric("*", step_metric="iteration")
+        for t, row in values.items():
+            run.log({"iteration": t, **row})
+        where = run.url or f"wandb sync {Path(run.dir).parent}"
+        run.finish()
+        return str(where)
+
+
+class Trackio:
+    """Trackio: a data base on this machine (TRACKIO_DIR), shown by `trackio show`."""
+
+    def __init__(self, project: str, state: StateDir) -> None:
+        self._project = project
+        self._trackio = _library("trackio")
+
+    def send(self, name: str, identity: str, settings: Mapping[str, Any], values: Values) -> str:
+        self._trackio.init(
+            project=self._project,
+            name=f"{name}-{identity}",
+            resume="allow",
+            config=dict(settings),
+            embed=False,
+            auto_log_gpu=False,
+            auto_log_cpu=False,
+        )
+        for t, row in values.items():
+            self._trackio.log(row, step=t)
+        self._trackio.finish()
+        return f"trackio show --project {self._project}"
+
+
+TRACKERS: Mapping[str, Callable[[str, StateDir], Tracker]] = {
+    "tensorboard": TensorBoard,
+    "trackio": Trackio,
+    "wandb": WandB,
+}
+
+
+def _library(module: str, package: str | None = None) -> ModuleType:
+    """The library of a tracker. Raises SpartaError with the command that installs it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        name = package or module
+        raise SpartaError(f"{name} is not installed ({error}): pip install {name}") from error
