@@ -58,7 +58,7 @@ def sample(request: SampleRequest, screen: Screen) -> None:
         for part in answers.parts:
             count = plan.settings.samples * len(part.items(run))
             screen.say(
-                f"{part.task}: {count:,} sampled answers of each of {', '.join(plan.names)} are in {part.folder(run)}"
+                f"{part.task}: {count:,} sampled answers of each of {len(plan.names)} checkpoints are in {part.folder(run)}"
             )
         if sets is not None:
             _say_grades(run, sets, screen)
