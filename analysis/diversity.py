@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -270,7 +271,12 @@ def _in_parallel(function: Callable[[A], B], values: Sequence[A], workers: int |
         return list(map(function, values))
     # Not forked: the process may have threads, of torch for example.
     with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
-        return list(pool.map(function, values, chunksize=50))
+        try:
+            return list(pool.map(function, values, chunksize=50))
+        except BrokenProcessPool as error:
+            raise SpartaError(
+                "a process that measures texts was killed, perhaps for lack of memory: try again with --workers 1"
+            ) from error
 
 
 def _embedder(run: Run, given: str | None) -> Embed | None:
