@@ -257,9 +257,7 @@ def looks() -> list[tuple[str, Command]]:
             [re.sub(r"^state/\w+$|^STATE$", "state", word) for word in given],
         )
         for program, given in once(typed for page in PAGES for typed in scripts(page))
-        if isinstance(program, Path)
-        and program.stem in of_runs
-        and not others & set(given)
+        if isinstance(program, Path) and program.stem in of_runs and not others & set(given)
     ]
     return [entry for place, entry in enumerate(found) if entry not in found[:place]]
 
