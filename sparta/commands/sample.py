@@ -55,11 +55,10 @@ def sample(request: SampleRequest, screen: Screen) -> None:
         finally:
             close_engine()
         driver.say_loads()
+        of = f"{len(plan.names)} checkpoint{'s' * (len(plan.names) != 1)}"
         for part in answers.parts:
             count = plan.settings.samples * len(part.items(run))
-            screen.say(
-                f"{part.task}: {count:,} sampled answers of each of {len(plan.names)} checkpoints are in {part.folder(run)}"
-            )
+            screen.say(f"{part.task}: {count:,} sampled answers of each of {of} are in {part.folder(run)}")
         if sets is not None:
             _say_grades(run, sets, screen)
 
