@@ -66,6 +66,7 @@ def recipe(
     adapter: str = "hub:org/ada",
     judge: dict[str, str] | None = None,
     data: dict[str, object] | None = None,
+    embeddings: str | None = None,
     **pool: object,
 ) -> str:
     models = [{"name": name, "adapter": adapter} for name in ("ada", "bea", "cem")]
@@ -73,7 +74,7 @@ def recipe(
         "name": "x",
         "pool": {"base": base, "models": models, "folder": str(folder), **pool},
         "data": data or {"task": "toy"},
-        "evaluation": {"judge": judge},
+        "evaluation": {"judge": judge, "embeddings": embeddings},
     }
     return json.dumps(tree)
 
@@ -256,6 +257,31 @@ def test_a_data_set_of_another_kind_of_files_or_of_an_unknown_name_is_refused(
     ):
         data = {"train": f"hub:org/{name}", "folder": str(tmp_path / "data")}
         assert why in refused(hub, tmp_path / "models", base="none", adapter="none", data=data)
+
+
+def test_a_model_of_sentence_embeddings_is_fetched_with_its_further_modules_and_without_pickles(
+    hub: Hub, published: dict[str, list[str]], tmp_path: Path
+) -> None:
+    source = tmp_path / "sentences"
+    wanted = {
+        "config.json",
+        "model.safetensors",
+        "modules.json",
+        "1_Pooling/config.json",
+        "2_Dense/model.safetensors",
+    }
+    for name in (
+        *wanted,
+        "pytorch_model.bin",
+        "2_Dense/pytorch_model.bin",
+        "onnx/config.json",
+        "1_Pooling/own.py",
+    ):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text("{}")
+    hub.add("org/sentences", source)
+    run(hub, tmp_path / "models", base="none", adapter="none", embeddings="hub:org/sentences")
+    assert names(tmp_path / "models" / "org" / "sentences") == {*wanted, "source.json"}
 
 
 def test_a_pinned_revision_is_what_is_fetched_and_an_update_takes_the_newest_of_the_rest(

@@ -41,6 +41,7 @@ IN_FORKS = (
     "verify",
     "evaluate",
     "export",
+    "sample",
     "export_pairs",
     "recipe",
     "prepare_data",
