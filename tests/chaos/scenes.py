@@ -37,12 +37,12 @@ _OF_SUBMITIT = re.compile(
 
 @dataclass(frozen=True)
 class Done:
-    """A command that has ended. status: its exit status, less than 0 for a signal. passages: operation and path of each, if they were counted. logs: of its tasks."""
+    """A command that has ended. status: its exit status, less than 0 for a signal. passages: operation, path and door of each, if they were counted. logs: of its tasks."""
 
     status: int
     out: str
     err: str
-    passages: tuple[tuple[str, str], ...] = ()
+    passages: tuple[tuple[str, str, str], ...] = ()
     logs: str = ""
 
     def complaint(self, scene: "Scene", place: Path) -> str:
@@ -180,7 +180,8 @@ class Workshop:
         if child == 0:
             _perform(scene.arguments(place), here, out, err, noted if count else None)
         status = _ended(child)
-        passages = [tuple(line.split(" ", 1)) for line in noted.read_text().splitlines()] if count else []
+        lines = noted.read_text().splitlines() if count else ()
+        passages = [(each[0], each[1], each[2]) for line in lines if (each := line.split("\t"))]
         return Done(status, out.read_text(errors="replace"), err.read_text(errors="replace"), tuple(passages))
 
     def _apart(self, scene: Scene, place: Path, fault: Fault) -> Done:
@@ -215,7 +216,8 @@ def _perform(arguments: list[str], fault: Fault, out: Path, err: Path, noted: Pa
             os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
         sys.argv = [f"{arguments[0]}.py", *arguments[1:]]
         passages: list[str] = []
-        shim.install(fault, lambda operation, path: passages.append(f"{operation} {path}"))
+        note = (lambda *passage: passages.append("\t".join(passage))) if noted else None
+        shim.install(fault, note)
         try:
             status = main(arguments)
         except SystemExit as ended:
