@@ -6,9 +6,9 @@ STATE ?= state/demo
 # A machine without a GPU needs only the CPU build of torch: PIP_ARGS can point pip at an index that has it.
 PIP_ARGS ?=
 
-# Faults of the disk to inject, and which ones: the same seed injects the same.
-FAULTS ?= 200
-SEED ?= 0
+# For how long faults of the disk come, and which ones: the same seed draws the same.
+SECONDS ?= 600
+SEED ?= 1
 
 .PHONY: setup demo pictures test lint unit long slurm bench gpu chaos clean
 
@@ -72,9 +72,9 @@ PY ?= $(BIN)/python
 gpu:
 	$(PY) tests/bench/gpu.py $(GPU_ARGS)
 
-# Commands on small scripted runs while the disk fails. A fault that comes out wrong is printed with the command that repeats it.
+# Commands on small scripted runs while the disk fails at random; make long has every door once. A fault that comes out wrong is printed with the command that repeats it.
 chaos: setup
-	$(BIN)/python tests/chaos/inject.py --faults $(FAULTS) --seed $(SEED)
+	$(BIN)/python tests/chaos/inject.py --seconds $(SECONDS) --seed $(SEED)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache build *.egg-info

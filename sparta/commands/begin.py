@@ -19,6 +19,7 @@ from sparta.pool.expert_data import gather_sft_data
 from sparta.pool.members import references
 from sparta.recipes.schema import Recipe
 from sparta.store import files
+from sparta.store.cleanup import clear_all_abandoned
 from sparta.store.guard import require_ours
 from sparta.store.layout import StateAfter, StateDir
 from sparta.store.manifest import verify
@@ -258,7 +259,10 @@ def _set_pool_aside(state: StateDir, say: Callable[[str], None]) -> None:
 
 
 def set_aside(state: StateDir, paths: Iterable[Path]) -> Path:
-    """Move `paths` of the state, in this order, into a new folder below superseded/, and return that."""
+    """Move `paths` of the state, in this order, into a new folder below superseded/, and return that.
+
+    Temporary files of killed writers stay behind: nobody would ever remove them there.
+    """
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     number = 0
     while (folder := state.superseded / f"{stamp}-{number}").exists():
@@ -269,5 +273,7 @@ def set_aside(state: StateDir, paths: Iterable[Path]) -> Path:
             target = folder / path.relative_to(state.root)
             target.parent.mkdir(parents=True, exist_ok=True)
             require_ours(path)
+            if path.is_dir():
+                clear_all_abandoned(path)
             path.rename(target)
     return folder

@@ -4,6 +4,7 @@ import subprocess
 
 from sparta.cluster.slurm import cli
 from sparta.cluster.slurm.launcher import Slurm
+from sparta.cluster.slurm.submit import job_in
 from sparta.commands.cancel import live_drivers
 from sparta.commands.study_request import OpenStudy, StudyRequest
 from sparta.errors import SpartaError
@@ -48,7 +49,12 @@ def detach(opened: OpenStudy, request: StudyRequest, screen: Screen) -> None:
         ]
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, cwd=SLURM.parent, timeout=SECONDS_TO_SUBMIT
+                command,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                cwd=SLURM.parent,
+                timeout=SECONDS_TO_SUBMIT,
             )
         except subprocess.TimeoutExpired:
             raise SpartaError("sbatch did not answer: look with squeue whether the job is queued") from None
@@ -56,8 +62,13 @@ def detach(opened: OpenStudy, request: StudyRequest, screen: Screen) -> None:
             raise SpartaError(
                 f"sbatch refused the driver of the study ({done.stderr.strip()}): correct the profile"
             )
-        job, _, cluster = done.stdout.strip().partition(";")
-        drivers = [*known, DriverJob(job, name, cluster or None)]
+        if (said := job_in(done.stdout)) is None:
+            raise SpartaError(
+                f'sbatch did not say which job it queued: it printed "{" ".join(done.stdout.split())[:300]}"; end the job (squeue --me, scancel) and check '
+                "the wrapper that prints it"
+            )
+        job, cluster = said
+        drivers = [*known, DriverJob(job, name, cluster)]
         files.write_json(drivers_file(place.lock), DriverJobs(str(place.root), drivers))
     screen.say(
         f"Submitted job {job}, the driver of {len(grid.cells)} cells.\n"

@@ -36,8 +36,17 @@ def everyone(run: Run, t: int) -> Sequence[str]:
     return run.models
 
 
-def trained(run: Run, t: int, names: Iterable[str], kind: type[_Row]) -> dict[str, _Row]:
-    """The rows of iteration t's trainings of the models `names`. Raises SpartaError where one is missing, or its adapter is not what it made."""
+def trained(
+    run: Run,
+    t: int,
+    names: Iterable[str],
+    kind: type[_Row],
+    digest: Callable[[Path], str] = files.sha256_tree,
+) -> dict[str, _Row]:
+    """The rows of iteration t's trainings of the models `names`. Raises SpartaError where one is missing, or its adapter is not what it made.
+
+    digest: of an adapter's folder.
+    """
     iteration = run.iteration(t)
     rows, names = read_shards(iteration.training, kind), tuple(names)
     for name in names:
@@ -46,7 +55,7 @@ def trained(run: Run, t: int, names: Iterable[str], kind: type[_Row]) -> dict[st
             raise SpartaError(
                 f"{folder} is missing: training of {name} is not complete, launch the run again to continue it"
             )
-        if files.sha256_tree(folder) != rows[name].sha256:
+        if digest(folder) != rows[name].sha256:
             raise SpartaError(
                 f"{folder} is not what training of {name} made: remove the folder and its line in {iteration.training}, then launch the run "
                 "again to train it anew"

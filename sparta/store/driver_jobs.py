@@ -1,5 +1,6 @@
 """The SLURM batch jobs that drive a run, or are queued to continue it."""
 
+import errno
 from pathlib import Path
 
 import msgspec
@@ -40,5 +41,10 @@ def driver_jobs(state: StateDir) -> list[DriverJob]:
 
 
 def same_folder(one: Path, other: Path) -> bool:
-    """Whether both paths are the same folder, also through links and other mounts."""
-    return one.is_dir() and other.is_dir() and one.samefile(other)
+    """Whether both paths are the same folder, also through links and other mounts. A name that no file can have is none."""
+    try:
+        return one.is_dir() and other.is_dir() and one.samefile(other)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise

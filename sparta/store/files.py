@@ -7,7 +7,7 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -134,7 +134,12 @@ def sha256_tree(folder: Path) -> str:
 
     It is the digest of what `sha256sum` prints for them in the order of their names, so anybody can verify it.
     """
-    lines = (f"{sha256_file(folder / name)}  {name}\n" for name in tree(folder))
+    return tree_digest({name: sha256_file(folder / name) for name in tree(folder)})
+
+
+def tree_digest(sha256: Mapping[str, str]) -> str:
+    """The digest of a folder, see `sha256_tree`, from the SHA-256 of each of its files by name."""
+    lines = (f"{digest}  {name}\n" for name, digest in sorted(sha256.items()))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

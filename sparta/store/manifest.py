@@ -87,6 +87,19 @@ def read_manifest(iteration: IterationDir) -> Manifest:
     return manifest
 
 
+def committed_digest(iteration: IterationDir, folder: Path) -> str:
+    """The digest of an adapter's folder in `iteration`, see `files.sha256_tree`, as it was committed: nothing but the manifest is read."""
+    inside = f"{folder.relative_to(iteration.root).as_posix()}/"
+    committed = read_manifest(iteration).files
+    return whole.tree_digest(
+        {
+            name.removeprefix(inside): entry.sha256
+            for name, entry in committed.items()
+            if name.startswith(inside)
+        }
+    )
+
+
 def parent_hash(state: StateDir, t: int, recipe_hash: str) -> str:
     """The parent in the manifest of iteration `t`: the hash of the previous manifest; for iteration 0, `recipe_hash`."""
     return recipe_hash if t == 0 else whole.sha256_file(state.iteration(t - 1).manifest)

@@ -1,7 +1,11 @@
-"""The pool of an iteration: its members follow from those before and from the trainings, and their adapters are what was recorded."""
+"""The pool of an iteration: its members follow from those before and from the trainings, and their adapters are what was recorded.
+
+Only for an iteration whose files are those of its manifest: their digests are taken from there, and no adapter is read again for them.
+"""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from sparta.engines.adapter_check import check_adapter
@@ -13,6 +17,7 @@ from sparta.phases.train import Train, trained
 from sparta.pool.members import locate
 from sparta.store import files, standings
 from sparta.store.disk import present
+from sparta.store.manifest import committed_digest
 from sparta.store.pruned import read_pruned
 from sparta.store.records import Member, Trained
 from sparta.store.run import Run
@@ -38,7 +43,7 @@ def findings_in_initial_pool(run: Run, own_rules: bool) -> Iterator[Finding]:
     yield from _pruned(run, 0)
     for member in run.pool(0).values():
         folder = run.state.inside(member.adapter)
-        if not _is_pruned(run, folder) and files.sha256_tree(folder) != member.sha256:
+        if not _is_pruned(run, folder) and committed_digest(zero, folder) != member.sha256:
             yield Finding(
                 CHECK, f"{folder} is not the adapter that {zero.pool} records: restore it from a copy", 0
             )
@@ -50,7 +55,7 @@ def findings_in_pool(run: Run, t: int, learners: Sequence[str], phases: Sequence
     found: list[Finding] = []
     with errors_into(found, CHECK, t):
         there = [name for name in learners if not _is_pruned(run, run.iteration(t).adapter(name))]
-        trained(run, t, there, Trained)
+        trained(run, t, there, Trained, partial(committed_digest, run.iteration(t)))
         every = read_shards(run.iteration(t).training, Trained)
         rows = {name: every[name] for name in learners if name in every}
         if list(run.pool(t).values()) != pool_after(run, t, rows):

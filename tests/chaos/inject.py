@@ -1,7 +1,7 @@
-"""Faults of a disk, one a run: python tests/chaos/inject.py --faults 500 --seed 0
+"""Faults of a disk: python tests/chaos/inject.py --seconds 600 --seed 1, or, all doors once: python tests/chaos/inject.py --doors
 
-Each takes a scene (a command on a small scripted run), lets one passage of it fail, and runs the same command again until it ends well. There may
-be no traceback, the state must be the one that an undisturbed command makes, and nothing half-written may be left. A fault that was printed is
+A scene is a command on a small scripted run. Some passages of it to the disk fail, and the same command is run again until it ends well. There may
+be no traceback, the state must be the one that an undisturbed command makes, and nothing half-written may be left. What was printed as wrong is
 repeated with --only "SCENE: FAULT".
 """
 
@@ -15,57 +15,21 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from chaos.scenes import Scene, Workshop  # noqa: E402
-from chaos.shim import KINDS, THIRDS, Fault  # noqa: E402
-from chaos.states import (  # noqa: E402
-    committed_bytes,
-    contents,
-    difference,
-    leftovers,
-    lost,
-    not_set_aside,
-    set_aside,
-    valid,
-)
+from chaos.shim import ERRORS, KINDS, THIRDS, WALKS, Fault, alike  # noqa: E402
+from chaos.trial import Reference, reference, tried  # noqa: E402
+from chaos.walk import walked  # noqa: E402
 
 SHARES = {
     "begin": 10, "experts": 4, "pool": 2, "back": 4, "branch": 4, "score": 4, "look": 2, "watch": 2, "export": 2, "end": 3, "parts": 2,
 }  # fmt: skip
 """How often a scene has its turn."""
-TRIES = 3
-"""A command may need so many until it ends well, as one after a fault may meet a second one or not see all yet."""
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A scene undisturbed: its passages, what its state comes to and has set aside, what it printed, and the file that it made."""
-
-    passages: tuple[tuple[str, str], ...]
-    contents: dict[str, object]
-    aside: dict[str, set[bytes]]
-    out: str
-    made: bytes
-
-
-def reference(workshop: Workshop, scene: Scene) -> Reference:
-    """The scene without a fault."""
-    place = workshop.place(f"reference-{scene.name}")
-    scene.start(place)
-    done = workshop.run(scene, place, count=not scene.processes)
-    wrong = done.complaint(scene, place) or scene.after(place)
-    assert done.status == scene.status and not wrong, (scene.name, wrong, done.err)
-    state = place / scene.state
-    return Reference(done.passages, contents(state), set_aside(state), done.out, _made(scene, place))
-
-
-def _made(scene: Scene, place: Path) -> bytes:
-    return (place / scene.makes).read_bytes() if scene.makes else b""
 
 
 def drawn(dice: random.Random, kinds: Sequence[str], scene: Scene, known: Reference) -> Fault:
@@ -79,24 +43,19 @@ def drawn(dice: random.Random, kinds: Sequence[str], scene: Scene, known: Refere
         return Fault("", kind, dice.randint(0, THIRDS), seconds=round(dice.uniform(0.05, 1.5), 2))
     # Most passages look or read, and most are at the records of tasks: every operation has its turn, and every file of a kind.
     found: dict[str, dict[str, list[int]]] = {}
-    for at, (operation, path) in enumerate(known.passages, start=1):
+    for at, (operation, path, _) in enumerate(known.passages, start=1):
         if Fault("", kind).applies(operation):
-            found.setdefault(operation, {}).setdefault(_alike(path), []).append(at)
+            found.setdefault(operation, {}).setdefault(alike(path), []).append(at)
     if not found:
         return drawn(dice, kinds, scene, known)
     places = found[dice.choice(sorted(found))]
     passages = places[dice.choice(sorted(places))]
-    lasts = kind in ("ENOSPC", "EDQUOT", "ESTALE", "EIO") and dice.random() < 0.4
+    lasts = kind in ERRORS and dice.random() < 0.4
     return Fault("", kind, dice.choice(passages), lasts)
 
 
-def _alike(path: str) -> str:
-    """`path` without what tells it from others of its kind: numbers and random names."""
-    return re.sub(r"[0-9a-f]{8,}|\d+", "#", Path(path).name)
-
-
 def several(dice: random.Random, kinds: Sequence[str], scene: Scene, known: Reference) -> list[Fault]:
-    """A fault, and now and then a second one for the command that is to heal what the first one did."""
+    """A fault, and now and then more, for the commands that are to heal what it did."""
     if scene.processes or scene.makes:
         # What a file is made of is what is seen: there may be an iteration more tomorrow as well.
         kinds = [kind for kind in kinds if kind != "late"]
@@ -106,35 +65,9 @@ def several(dice: random.Random, kinds: Sequence[str], scene: Scene, known: Refe
     if faults[0].kind == "late":
         # There must be something that was just made.
         return [Fault("", "kill before", dice.randint(1, len(known.passages))), *faults]
-    return [*faults, drawn(dice, kinds, scene, known)] if dice.random() < 0.2 else faults
-
-
-def tried(workshop: Workshop, scene: Scene, known: Reference, faults: list[Fault], place: Path) -> str:
-    """The scene with `faults`, one a command, and then without until it ends well. What went wrong; "" if nothing did."""
-    scene.start(place)
-    kept, state = committed_bytes(place), place / scene.state
-    for fault in [*faults, *[None] * TRIES]:
-        done = workshop.run(scene, place, fault)
-        if wrong := done.complaint(scene, place) or lost(kept, place) or valid(state):
-            return wrong
-        sees_all = fault is None or fault.kind != "late"
-        well = done.status == scene.status
-        if well and scene.reads and sees_all and "note: " not in done.err and done.out != known.out:
-            return f"it shows something else:\n{done.out}"
-        if fault is None and well:
-            break
-        if scene.makes and "exists already" in done.err:
-            break
-    else:
-        return f"the same command does not end well: {done.err}"
-    left = leftovers(place)
-    return (
-        difference(known.contents, contents(state))
-        or not_set_aside(known.aside, set_aside(state))
-        or ("another file" if _made(scene, place) != known.made else "")
-        or scene.after(place)
-        or (f"left behind: {', '.join(left)}" if left and not scene.reads else "")
-    )
+    while dice.random() < 0.3:
+        faults.append(drawn(dice, kinds, scene, known))
+    return faults
 
 
 def again(what: str) -> str:
@@ -158,19 +91,77 @@ def parsed(text: str) -> tuple[str, list[Fault]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--faults", type=int, default=500)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", metavar="SCENE: FAULT", help="this one alone")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--seconds", type=float, help="random faults for so long")
+    what.add_argument("--doors", action="store_true", help="a fault of each kind once at every door")
+    what.add_argument("--only", metavar="SCENE: FAULT", help="this one alone")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the random faults; the same seed draws the same"
+    )
     parser.add_argument("--scene", action="append", help="of these scenes alone")
-    parser.add_argument("--kind", action="append", choices=KINDS, help="of these kinds alone")
+    parser.add_argument(
+        "--kind",
+        action="append",
+        choices=[*KINDS, *(kind for kind in WALKS if kind not in KINDS)],
+        help="of these kinds alone",
+    )
+    parser.add_argument(
+        "--except", dest="but", action="append", default=[], help="without the doors that this scene has"
+    )
     parser.add_argument("--keep", type=Path, help="a new folder that keeps the states that came out wrong")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        return inject(asked, Workshop((asked.keep or Path(temporary)) / "workshop"))
+        workshop = Workshop((asked.keep or Path(temporary)) / "workshop")
+        return walk_all(asked, workshop) if asked.doors else inject(asked, workshop)
+
+
+def walk_all(asked: argparse.Namespace, workshop: Workshop) -> int:
+    """Every door of the scenes, once with each kind of fault that can come to it. Prints how many there are, and what went wrong.
+
+    A door that several scenes have is passed in the first of them: name a scene alone for all of its own.
+    """
+    # Tasks in processes of their own have passages of their own.
+    scenes = [workshop.scene(name) for name in asked.scene or SHARES if not workshop.scene(name).processes]
+    kinds, began = asked.kind or WALKS, time.monotonic()
+    others = [door for name in asked.but for _, _, door in reference(workshop, workshop.scene(name)).passages]
+    behind = {kind: dict.fromkeys(others) for kind in kinds}
+    every, passages, faults, runs, wrong = set[str](), 0, 0, 0, 0
+    for scene in scenes:
+        known = reference(workshop, scene)
+        doors = {door for _, _, door in known.passages}
+        passages, every = passages + len(known.passages), every | doors
+        print(f"{scene.name}: {len(known.passages)} passages, {len(doors)} doors", flush=True)
+        for kind in kinds:
+            started, walk = time.monotonic(), walked(workshop, scene, known, kind, behind[kind])
+            faults, runs = faults + len(walk.doors), runs + walk.commands
+            behind[kind].update(dict.fromkeys(walk.doors))
+            spent = time.monotonic() - started
+            print(
+                f"  {kind:6} at {len(walk.doors):4} doors, {walk.commands:4} commands, {spent:4.0f} s",
+                flush=True,
+            )
+            if walk.wrong:
+                wrong += 1
+                words = ["python", "tests/chaos/inject.py", "--doors", "--kind", kind]
+                words += [word for each in scenes for word in ("--scene", each.name)]
+                words += [word for name in asked.but for word in ("--except", name)]
+                last = walk.doors[-1] if walk.doors else "no door"
+                print(
+                    f"\n{scene.name}: {kind} at {last}\n  {walk.wrong}\n  once more: {shlex.join(words)}",
+                    flush=True,
+                )
+    print(
+        f"\n{passages} passages, {len(every)} doors, {faults} faults, {runs} commands in {time.monotonic() - began:.0f} s"
+    )
+    print(f"{wrong} came out wrong")
+    return 1 if wrong else 0
 
 
 def inject(asked: argparse.Namespace, workshop: Workshop) -> int:
+    """Random faults, or one that was printed. Prints what came and what went wrong."""
     scenes = {scene.name: scene for scene in workshop.scenes}
     only = parsed(asked.only) if asked.only else None
     wanted = [only[0]] if only else asked.scene or list(scenes)
@@ -179,7 +170,9 @@ def inject(asked: argparse.Namespace, workshop: Workshop) -> int:
         print(f"{name}: {len(known[name].passages) or 'many'} passages", flush=True)
     dice, began = random.Random(asked.seed), time.monotonic()
     counts, seconds, wrong, missed = Counter[tuple[str, str]](), Counter[str](), 0, 0
-    for number in range(1 if only else asked.faults):
+    number = 0
+    while number == 0 if only else time.monotonic() - began < asked.seconds:
+        number += 1
         name = dice.choices(wanted, [SHARES[name] for name in wanted])[0]
         faults = only[1] if only else several(dice, asked.kind or KINDS, scenes[name], known[name])
         faults = [
@@ -198,7 +191,9 @@ def inject(asked: argparse.Namespace, workshop: Workshop) -> int:
             print(f"\n{what}\n  {said}\n  once more: {again(what)}", flush=True)
         if not (said and asked.keep):
             shutil.rmtree(place)
-    print(f"\n{counts.total()} faults, seed {asked.seed}, in {time.monotonic() - began:.0f} s:")
+    print(
+        f"\n{counts.total()} faults in {number} trials, seed {asked.seed}, in {time.monotonic() - began:.0f} s:"
+    )
     print(f"{'':8}" + "".join(f"{kind:>13}" for kind in KINDS) + f"{'together':>13}{'s each':>8}")
     for name in wanted:
         each = [counts[name, kind] for kind in KINDS]

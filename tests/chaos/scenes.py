@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from support.expert_recipes import write_school
-from support.scripted_run import advance, command, quiet, write_recipe
+from support.scripted_run import DEADLINE, advance, command, quiet, write_recipe
 
 from chaos import shim
 from chaos.shim import Fault
@@ -26,7 +26,6 @@ from sparta.store.layout import StateDir
 from sparta.store.process import ProcessId, identify, lives
 from sparta.store.run import Run
 
-DEADLINE_SECONDS = 90.0
 HUNG = 124
 """The exit status of a command that did not end by itself."""
 _OF_SUBMITIT = re.compile(
@@ -37,12 +36,12 @@ _OF_SUBMITIT = re.compile(
 
 @dataclass(frozen=True)
 class Done:
-    """A command that has ended. status: its exit status, less than 0 for a signal. passages: operation and path of each, if they were counted. logs: of its tasks."""
+    """A command that has ended. status: its exit status, less than 0 for a signal. passages: operation, path and door of each, if they were counted. logs: of its tasks."""
 
     status: int
     out: str
     err: str
-    passages: tuple[tuple[str, str], ...] = ()
+    passages: tuple[tuple[str, str, str], ...] = ()
     logs: str = ""
 
     def complaint(self, scene: "Scene", place: Path) -> str:
@@ -51,7 +50,7 @@ class Done:
             if found := re.search(r"Traceback|Exception ignored|Error:", text):
                 return f"a traceback:\n{text[max(0, found.start() - 300) :][:3500]}"
         if self.status == HUNG:
-            return f"it hung for {DEADLINE_SECONDS:.0f} s"
+            return f"it hung for {DEADLINE:.0f} s"
         if self.status == 1:
             lines = [line for line in self.err.splitlines() if not line.startswith("note: ")]
             said = [line for line in lines if line.startswith("error: ")]
@@ -180,7 +179,8 @@ class Workshop:
         if child == 0:
             _perform(scene.arguments(place), here, out, err, noted if count else None)
         status = _ended(child)
-        passages = [tuple(line.split(" ", 1)) for line in noted.read_text().splitlines()] if count else []
+        lines = noted.read_text().splitlines() if count else ()
+        passages = [(each[0], each[1], each[2]) for line in lines if (each := line.split("\t"))]
         return Done(status, out.read_text(errors="replace"), err.read_text(errors="replace"), tuple(passages))
 
     def _apart(self, scene: Scene, place: Path, fault: Fault) -> Done:
@@ -193,7 +193,7 @@ class Workshop:
                 command(program, *arguments),
                 capture_output=True,
                 text=True,
-                timeout=DEADLINE_SECONDS,
+                timeout=DEADLINE,
                 env={**quiet(), "PYTHONPATH": path, "SPARTA_CHAOS": json.dumps(asdict(fault))},
             )
         except subprocess.TimeoutExpired as hung:
@@ -215,7 +215,8 @@ def _perform(arguments: list[str], fault: Fault, out: Path, err: Path, noted: Pa
             os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
         sys.argv = [f"{arguments[0]}.py", *arguments[1:]]
         passages: list[str] = []
-        shim.install(fault, lambda operation, path: passages.append(f"{operation} {path}"))
+        note = (lambda *passage: passages.append("\t".join(passage))) if noted else None
+        shim.install(fault, note)
         try:
             status = main(arguments)
         except SystemExit as ended:
@@ -232,7 +233,7 @@ def _perform(arguments: list[str], fault: Fault, out: Path, err: Path, noted: Pa
 
 def _ended(child: int) -> int:
     """Its exit status, less than 0 for a signal; a command that does not end is ended, and has HUNG."""
-    give_up = time.monotonic() + DEADLINE_SECONDS
+    give_up = time.monotonic() + DEADLINE
     while time.monotonic() < give_up:
         found, status = os.waitpid(child, os.WNOHANG)
         if found:

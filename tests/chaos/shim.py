@@ -2,28 +2,56 @@
 
 It stands between Python and the system calls: the functions of `os` that take a path or a descriptor, and `open`. What compiled libraries do
 by themselves is not seen. Nothing of the suite is imported here: `site/sitecustomize.py` installs it in processes that a command starts.
+
+A passage is one call. A door is what passages have in common: the operation, the kind of file (its name without numbers) and the function of the
+suite that calls.
 """
 
 import builtins
 import errno
 import io
 import os
+import re
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
 
-ERRORS = {name: getattr(errno, name) for name in ("ESTALE", "EIO", "ENOSPC", "EDQUOT")}
-KINDS = (*ERRORS, "short", "kill before", "kill inside", "kill after", "late")
+SUITE = os.path.join(
+    os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "sparta", ""
+)
+ERRORS = {name: getattr(errno, name) for name in ("ESTALE", "EIO", "EACCES", "ENOSPC", "EDQUOT")}
+KINDS = (*ERRORS, "short", "twice", "kill before", "kill inside", "kill after", "late")
+FULL = ("ENOSPC", "EDQUOT")
+WALKS = ("error", "kill", "twice", "short")
+"""Kinds of fault that come once at every door. `error`: one of ERRORS, each at its share of the doors; `kill`: inside a write, before any other change."""
 LOOKS = ("stat", "lstat", "listdir", "scandir", "readlink", "open")
 """Operations that do not find what is not seen yet."""
 THIRDS = 3
-TAKES_ROOM = ("create", "write", "fsync", "close", "mkdir", "replace", "rename")
+TAKES_ROOM = ("create", "write", "fsync", "close", "mkdir", "replace", "rename", "link")
+CHANGES = (
+    "create",
+    "write",
+    "truncate",
+    "mkdir",
+    "unlink",
+    "rmdir",
+    "replace",
+    "rename",
+    "link",
+    "symlink",
+    "chmod",
+    "utime",
+)
+"""Operations that change what others find. A kill between two of them leaves what a kill before the second one leaves."""
+REPEATED = ("create new", "mkdir", "unlink", "rmdir", "replace", "rename", "link", "symlink")
+"""Operations that a network disk may do a second time, because its first answer was lost; the second answer is an error."""
 
-Note = Callable[[str, str], None]
-"""Told of every passage: operation and path."""
+Note = Callable[[str, str, str], None]
+"""Told of every passage: operation, path and door."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +59,11 @@ class Fault:
     """What goes wrong, at passage `at` below `folder`; 0: nothing.
 
     kind: an error of the system; `short`: half of the bytes are read or written; `kill before`, `kill inside` (a write comes half) or
-    `kill after` it; `late`: for `seconds` from its start the process does not see what others have made in the last minute, all of it (`at` is 0) or one of
+    `kill after` it; `twice`: it is done again, and the second answer is the one that comes; `late`: for `seconds` from its start the process does not see what others have made in the last minute, all of it (`at` is 0) or one of
     THIRDS of all names. lasts: an error
     stays until the process ends. role: of the processes that a command starts, only `task` or `driver` ones; marker: a file that the first
-    of them makes, so that the fault comes once, and that tells that it came.
+    of them makes, so that the fault comes once, and that tells that it came. doors: a file of doors, one a line; if there is one, the fault, of
+    WALKS, comes at the first passage of every door that is not in it, and puts the door there.
     """
 
     folder: str
@@ -44,6 +73,7 @@ class Fault:
     seconds: float = 1.0
     role: str = ""
     marker: str = ""
+    doors: str = ""
 
     def __str__(self) -> str:
         if self.kind == "late":
@@ -53,22 +83,57 @@ class Fault:
 
     def applies(self, operation: str) -> bool:
         """Whether it can come to a passage that does `operation`."""
-        if self.kind in ("ENOSPC", "EDQUOT"):
-            return operation in TAKES_ROOM
+        if self.kind in FULL:
+            return _plain(operation) in TAKES_ROOM
         if self.kind == "short":
             return operation in ("read", "write")
+        if self.kind == "twice":
+            return operation in REPEATED
+        if self.kind == "kill":
+            return _plain(operation) in CHANGES
         return self.kind != "kill inside" or operation == "write"
+
+    def at_door(self, door: str, operation: str) -> str:
+        """The kind of a fault of WALKS at `door`, where `operation` is done."""
+        if self.kind == "kill":
+            return "kill inside" if operation == "write" else "kill before"
+        if self.kind == "error":
+            fitting = [name for name in ERRORS if name not in FULL or _plain(operation) in TAKES_ROOM]
+            return fitting[crc32(door.encode()) % len(fitting)]
+        return self.kind
+
+
+def _plain(operation: str) -> str:
+    return operation.removesuffix(" new")
+
+
+def alike(path: str) -> str:
+    """The name of the file without what tells it from others of its kind: numbers and random names."""
+    return re.sub(r"[0-9a-f]{8,}|\d+", "#", os.path.basename(path))
+
+
+def _calling() -> str:
+    """The innermost function of the suite that is at work, with its module; that of a library if there is none."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        if frame.f_code.co_filename.startswith(SUITE):
+            module = frame.f_code.co_filename.removeprefix(SUITE).removesuffix(".py")
+            return f"{module}:{frame.f_code.co_qualname}"
+        frame = frame.f_back
+    return "a library"
 
 
 class Shim:
     """Counts passages, and lets one of them fail."""
 
-    def __init__(self, fault: Fault, note: Note) -> None:
+    def __init__(self, fault: Fault, note: Note | None) -> None:
         self.fault, self._note = fault, note
         self.passed = 0
         self._root = os.path.abspath(fault.folder)
         self._paths: dict[int, str] = {}
         self._began = time.time()
+        self._half_then_killed = fault.kind == "kill inside"
+        self._passed_doors = _lines_of(fault.doors)
         self._seen: set[str] = set()
         self._moved: tuple[str, ...] = ()
 
@@ -90,28 +155,42 @@ class Shim:
     def closed(self, descriptor: int) -> None:
         self._paths.pop(descriptor, None)
 
-    def enter(self, operation: str, path: str) -> bool:
-        """A passage begins. Whether it is to come half; raises, or ends the process, where the fault says so."""
+    def enter(self, operation: str, path: str) -> str:
+        """A passage begins. `short` if it is to come half, `twice` if it is to be done again; raises, or ends the process, where the fault says so."""
         fault = self.fault
         self.passed += 1
-        self._note(operation, path)
+        door = f"{_plain(operation)} {alike(path)} {_calling()}" if self._note or fault.doors else ""
+        if self._note:
+            self._note(operation, path, door)
         if fault.kind == "late":
             if operation in LOOKS and self.hides(path):
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-            return False
+            return ""
+        if fault.doors:
+            if door in self._passed_doors or not fault.applies(operation):
+                return ""
+            self._passed_doors.add(door)
+            note = REAL["open"](fault.doors, os.O_WRONLY | os.O_APPEND)
+            REAL["write"](note, f"{door}\n".encode())
+            REAL["close"](note)
+            return self._fails(fault.at_door(door, operation), path)
         here = self.passed == fault.at or (fault.lasts and self.passed > fault.at > 0)
         if not here or fault.kind == "kill after" or not fault.applies(operation) or not self._first():
-            return False
-        if fault.kind in ERRORS:
-            raise OSError(ERRORS[fault.kind], os.strerror(ERRORS[fault.kind]), path)
-        if fault.kind == "kill before":
+            return ""
+        return self._fails(fault.kind, path)
+
+    def _fails(self, kind: str, path: str) -> str:
+        if kind in ERRORS:
+            raise OSError(ERRORS[kind], os.strerror(ERRORS[kind]), path)
+        if kind == "kill before":
             die()
-        return True
+        self._half_then_killed = kind == "kill inside"
+        return "twice" if kind == "twice" else "short"
 
     def leave(self, path: str, half: bool = False) -> None:
         """A passage is over; the process knows of `path` now. half: it came half."""
         self._seen.add(path)
-        if half and self.fault.kind == "kill inside":
+        if half and self._half_then_killed:
             die()
         if self.fault.kind == "kill after" and self.passed == self.fault.at and self._first():
             die()
@@ -150,6 +229,13 @@ class Shim:
         return True
 
 
+def _lines_of(path: str) -> set[str]:
+    if not path:
+        return set()
+    with _real_open(path) as file:
+        return set(file.read().splitlines())
+
+
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(60)
@@ -159,7 +245,7 @@ REAL: dict[str, Any] = {
     name: getattr(os, name)
     for name in (
         "open", "close", "read", "pread", "write", "sendfile", "fsync", "ftruncate", "replace", "rename", "mkdir", "unlink", "remove",
-        "rmdir", "utime", "stat", "fstat", "lstat", "listdir", "scandir", "readlink", "chmod",
+        "rmdir", "utime", "stat", "fstat", "lstat", "listdir", "scandir", "readlink", "chmod", "link", "symlink",
     )
 }  # fmt: skip
 _real_open, _RealFile = io.open, io.FileIO
@@ -189,7 +275,7 @@ class _Listing:
         self._entries.close()
 
 
-def install(fault: Fault, note: Note = lambda operation, path: None) -> Shim:
+def install(fault: Fault, note: Note | None = None) -> Shim:
     """From now on this process has the fault."""
     shim = Shim(fault, note)
     for name, operation in (
@@ -197,7 +283,7 @@ def install(fault: Fault, note: Note = lambda operation, path: None) -> Shim:
         ("lstat", "lstat"), ("listdir", "listdir"), ("scandir", "scandir"), ("readlink", "readlink"), ("chmod", "chmod"),
     ):  # fmt: skip
         setattr(os, name, _on_path(shim, REAL[name], operation))
-    for name in ("replace", "rename"):
+    for name in ("replace", "rename", "link", "symlink"):
         setattr(os, name, _on_two_paths(shim, REAL[name], name))
     for name, operation in (("fsync", "fsync"), ("fstat", "fstat"), ("ftruncate", "truncate")):
         setattr(os, name, _on_descriptor(shim, REAL[name], operation))
@@ -211,9 +297,11 @@ def _on_path(shim: Shim, real: Any, operation: str) -> Any:
         where = shim.below(path, kwargs.get("dir_fd"))
         if where is None:
             return real(path, *args, **kwargs)
-        shim.enter(operation, where)
+        how = shim.enter(operation, where)
         try:
             result = real(path, *args, **kwargs)
+            if how == "twice":
+                real(path, *args, **kwargs)
         except FileExistsError:
             shim.leave(where)
             raise
@@ -231,9 +319,11 @@ def _on_two_paths(shim: Shim, real: Any, operation: str) -> Any:
         if where is None:
             real(source, target, **kwargs)
             return
-        shim.enter(operation, where)
+        how = shim.enter(operation, where)
         real(source, target, **kwargs)
         shim.moved(where)
+        if how == "twice":
+            real(source, target, **kwargs)
         shim.leave(where)
 
     return patched
@@ -259,7 +349,7 @@ def _on_bytes(shim: Shim) -> None:
         where = shim.below(descriptor)
         if where is None:
             return int(REAL["write"](descriptor, data))
-        half = shim.enter("write", where)
+        half = bool(shim.enter("write", where))
         written = int(REAL["write"](descriptor, data[: max(1, len(data) // 2)] if half else data))
         shim.leave(where, half)
         return written
@@ -268,7 +358,7 @@ def _on_bytes(shim: Shim) -> None:
         where = shim.below(out)
         if where is None:
             return int(REAL["sendfile"](out, source, offset, count, *rest))
-        half = shim.enter("write", where)
+        half = bool(shim.enter("write", where))
         size = max(1, min(count, REAL["fstat"](source).st_size) // 2) if half else count
         sent = int(REAL["sendfile"](out, source, offset, size, *rest))
         shim.leave(where, half)
@@ -279,7 +369,7 @@ def _on_bytes(shim: Shim) -> None:
             where = shim.below(descriptor)
             if where is None:
                 return REAL[name](descriptor, count, *rest)
-            half = shim.enter("read", where)
+            half = bool(shim.enter("read", where))
             result = REAL[name](descriptor, max(1, count // 2) if half else count, *rest)
             shim.leave(where, half)
             return result
@@ -299,8 +389,12 @@ def _on_bytes(shim: Shim) -> None:
         where = shim.below(path, dir_fd)
         if where is None:
             return int(REAL["open"](path, flags, mode, dir_fd=dir_fd))
-        shim.enter("create" if flags & os.O_CREAT else "open", where)
+        making = "create new" if flags & os.O_EXCL else "create"
+        how = shim.enter(making if flags & os.O_CREAT else "open", where)
         descriptor = int(REAL["open"](path, flags, mode, dir_fd=dir_fd))
+        if how == "twice":
+            REAL["close"](descriptor)
+            descriptor = int(REAL["open"](path, flags, mode, dir_fd=dir_fd))
         shim.opened(descriptor, where)
         shim.leave(where)
         return descriptor
@@ -317,7 +411,10 @@ def _on_files(shim: Shim) -> None:
         def __init__(self, file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> None:
             self.where = shim.below(file)
             if self.where is not None and not isinstance(file, int):
-                shim.enter("create" if mode[0] in "wax" else "open", self.where)
+                making = "create new" if mode[0] == "x" else "create"
+                how = shim.enter(making if mode[0] in "wax" else "open", self.where)
+                if how == "twice":
+                    _RealFile(file, mode, *args, **kwargs).close()
             super().__init__(file, mode, *args, **kwargs)
             if self.where is not None:
                 shim.opened(self.fileno(), self.where)
@@ -326,7 +423,7 @@ def _on_files(shim: Shim) -> None:
         def write(self, data: Any) -> int:
             if self.where is None:
                 return super().write(data)
-            half = shim.enter("write", self.where)
+            half = bool(shim.enter("write", self.where))
             written = super().write(memoryview(data)[: max(1, len(data) // 2)] if half else data)
             shim.leave(self.where, half)
             return written
@@ -334,7 +431,7 @@ def _on_files(shim: Shim) -> None:
         def readinto(self, buffer: Any) -> int:
             if self.where is None:
                 return super().readinto(buffer)
-            half = shim.enter("read", self.where)
+            half = bool(shim.enter("read", self.where))
             count = super().readinto(memoryview(buffer)[: max(1, len(buffer) // 2)] if half else buffer)
             shim.leave(self.where, half)
             return count

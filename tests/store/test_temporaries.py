@@ -1,12 +1,16 @@
 """Temporary files of killed writers are removed, those of live writers are kept."""
 
+import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 from support.scripted_run import typed, write_recipe
 from support.store_samples import left_by_the_dead
 
+from sparta.commands.begin import set_aside
+from sparta.errors import SpartaError
 from sparta.store import temporaries
 from sparta.store.cleanup import clear_abandoned
 from sparta.store.files import put_tree, write_bytes
@@ -51,6 +55,27 @@ def test_other_runs_models_and_a_users_own_files_are_not_touched(tmp_path: Path)
     own.touch()
     clear_abandoned(StateDir(tmp_path))
     assert all(path.exists() for path in (*left, own))
+
+
+def test_what_is_set_aside_has_no_temporary_of_a_dead_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = StateDir(tmp_path)
+    adapters = state.iteration(2).adapters
+    (adapters / "ada").mkdir(parents=True)
+    left = left_by_the_dead(adapters / "bea", kind="folders")
+
+    def refused(path: object, **options: object) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", refused)
+        clear_abandoned(state)
+        with pytest.raises(SpartaError, match="did not answer"):
+            set_aside(state, [state.iteration(2).root])
+        assert left[0].exists() and (adapters / "ada").exists()
+    aside = set_aside(state, [state.iteration(2).root])
+    assert [path.name for path in (aside / "iter_02" / "adapters").iterdir()] == ["ada"]
 
 
 @pytest.mark.parametrize(("age", "stays"), [(10, True), (7200, False)])

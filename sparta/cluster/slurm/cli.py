@@ -196,7 +196,7 @@ def _by_cluster(jobs: Iterable[str]) -> Iterator[tuple[str | None, list[str]]]:
 
 def _task(line: str, cluster: str | None) -> QueueEntry:
     job, index, state, reason, node, name, folder = line.split("|", 6)
-    array = index.isdigit()
+    array = _is_number(index)
     return QueueEntry(
         name,
         job_on(f"{job}_{index}" if array else job, cluster),
@@ -208,11 +208,16 @@ def _task(line: str, cluster: str | None) -> QueueEntry:
     )
 
 
+def _is_number(text: str) -> bool:
+    """Whether `text` is a number as SLURM prints them: digits, and no more than a number of it has."""
+    return text.isascii() and text.isdecimal() and len(text) <= 18
+
+
 def seconds_of(text: str) -> float:
     """A duration as sinfo prints it (4:05, 1-02:03:04); infinity for none or unlimited."""
     days, dash, clock = text.rpartition("-")
     parts = clock.split(":")
-    if not all(part.isdigit() for part in parts) or (dash and not days.isdigit()):
+    if not all(map(_is_number, parts)) or (dash and not _is_number(days)):
         return float("inf")
     seconds = 0
     for part in parts:
@@ -236,8 +241,8 @@ def states_in_accounting(jobs: Sequence[str]) -> dict[str, str]:
                 f"--jobs={','.join(numbers)}",
             ]
         )
-        rows = (line.split("|") for line in out.splitlines() if "|" in line)
-        ends.update({job_on(number, cluster): state.split(" ")[0] for number, state in rows})
+        rows = (line.partition("|") for line in out.splitlines() if "|" in line)
+        ends.update({job_on(number, cluster): state.split(" ")[0] for number, _, state in rows})
     return ends
 
 
@@ -268,7 +273,10 @@ def release(jobs: Sequence[str]) -> None:
 @cache
 def largest_array(cluster: str | None = None) -> int:
     """The most tasks that an array may have on a cluster (MaxArraySize). Raises SlurmUnavailable."""
-    return max(1, int(_setting("MaxArraySize", cluster)))
+    said = _setting("MaxArraySize", cluster)
+    if not _is_number(said):
+        raise SlurmUnavailable(f"scontrol show config says MaxArraySize = {said[:40]}, which is no number")
+    return max(1, int(said))
 
 
 def _setting(key: str, cluster: str | None) -> str:
@@ -321,6 +329,8 @@ def _ask(command: list[str], given: str | None = None, keep: Collection[str] = (
             command,
             capture_output=True,
             text=True,
+            # Names and folders of jobs need not be UTF-8.
+            errors="replace",
             input=given or "",
             timeout=SECONDS_TO_ANSWER,
             env=clean_environment(keep),

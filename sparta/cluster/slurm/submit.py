@@ -36,7 +36,8 @@ _SILENT = re.compile(
 )
 """Messages of sbatch after which nobody knows whether the job was queued."""
 _ANSWER = re.compile(
-    r"Submitted batch job (\d+)(?: on cluster ([\w.-]+))?|^(\d+)(?:;([\w.-]+))?\s*$", re.MULTILINE
+    r"Submitted batch job ([0-9]{1,18})\b(?: on cluster ([\w.-]+))?|^([0-9]{1,18})(?:;([\w.-]+))?\s*$",
+    re.MULTILINE,
 )
 """The answer of sbatch for a queued job: a sentence, or, with --parsable, number and cluster."""
 _REMEDIES = [
@@ -291,6 +292,15 @@ def _queued(array: Array, path: Path, profile: Profile, say: Callable[[str], Non
             return job
 
 
+def job_in(answer: str) -> tuple[str, str | None] | None:
+    """Number and cluster, if it is named, of the job that sbatch has queued, from what it printed; None where it does not say."""
+    answers = _ANSWER.findall(answer)
+    if not answers:
+        return None
+    number, cluster, parsable, other = answers[-1]
+    return number or parsable, cluster or other or None
+
+
 def _ask_sbatch(path: Path, array: Array, profile: Profile) -> str:
     """Run sbatch on `path` and return the id of the job of `array`. Raises SlurmUnavailable, or SpartaError where sbatch refuses."""
     try:
@@ -316,12 +326,12 @@ def _ask_sbatch(path: Path, array: Array, profile: Profile) -> str:
         if _SILENT.search(message.rpartition("submission failed:")[2]):
             raise SlurmUnavailable(message)
         raise _refused(message, profile)
-    if answers := _ANSWER.findall(done.stdout):
-        number, cluster, parsable, other = answers[-1]
+    if said := job_in(done.stdout):
+        number, cluster = said
         only = array.places[0] if len(array.places) == 1 else None
-        on = cluster or other or only
+        on = cluster or only
         if on or not array.places:
-            return cli.job_on(number or parsable, on)
+            return cli.job_on(number, on)
     # A wrapper of sbatch changed its output, or left the cluster out: ask squeue for the job.
     tasks = of_this_state(array.code.parent, cli.tasks_named([array.name], array.places or (None,)))
     live = {task.whole for task in tasks if task.live and task.state != "COMPLETING"}

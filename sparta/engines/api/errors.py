@@ -111,14 +111,14 @@ def _left(text: str) -> int | None:
     if _PROMPT_ALONE.search(text):
         return 0
     if most := _WRITES_AT_MOST.search(text):
-        return int(most[1])
+        return _number(most)
     holds, has = _CONTEXT_HOLDS.search(text), _PROMPT_HAS.search(text)
     return _number(holds) - _number(has) if holds and has else None
 
 
 def _number(match: re.Match[str]) -> int:
-    """The one group of `match` that is set."""
-    return int(match[match.lastindex or 0])
+    """The one group of `match` that is set; no context has more digits than are read."""
+    return int(match[match.lastindex or 0][:12])
 
 
 def _plain(text: str, settings: recipe_engine.Api) -> str:

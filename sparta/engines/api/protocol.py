@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -110,8 +110,10 @@ class _Message(msgspec.Struct):
 
 
 class _Token(msgspec.Struct):
+    """logprob: at most 0, but for rounding."""
+
     token: str
-    logprob: float
+    logprob: Annotated[float, msgspec.Meta(le=0.01)]
 
 
 class _Position(msgspec.Struct):
