@@ -86,7 +86,8 @@ class Size:
 def write_run(folder: Path, size: Size = Size(), **changes: object) -> Run:
     """The run in folder/state, committed and scored."""
     run = begin(
-        folder,
+        # The command that scores it runs in another folder.
+        folder.resolve(),
         models=size.models,
         combats=size.combats,
         prompts=2 * size.combats,

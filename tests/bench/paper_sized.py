@@ -1,4 +1,4 @@
-"""Frames, tables and figures of a paper-sized run: python tests/bench/tables.py [--state DIR] [--keep DIR]
+"""Frames, tables and figures of a paper-sized run: python tests/bench/paper_sized.py [--state DIR] [--keep DIR]
 
 Without --state, a synthetic run is written first (tests/support/paper_sized.py): a minute of processor time. For every frame and piece: processor seconds, its
 size, and the peak memory of the process so far in MiB.
