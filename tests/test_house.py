@@ -50,6 +50,10 @@ HEAVY = {
     "matplotlib",
     "sympy",
     "math_verify",
+    "rapidfuzz",
+    "sacrebleu",
+    "textblob",
+    "sentence_transformers",
 }
 MAY_COST = {
     # The weights of the toy pool are made by a program of its own, which nothing else imports.
@@ -113,6 +117,7 @@ def test_every_command_is_a_program_of_the_checkout_too() -> None:
         ("init_pool", ["--help"], 0),
         ("prepare_data", ["--help"], 0),
         ("evaluate", ["--help"], 0),
+        ("sample", ["--help"], 0),
         ("status", ["--help"], 0),
         ("recipe", ["--help"], 0),
         ("recipe", ["docs"], 0),

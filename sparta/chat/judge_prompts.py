@@ -28,6 +28,16 @@ PAPERS_GRADING = "Please output in the format: {'score': score}"
 """The end of the paper's prompts for MedQA (C.5)."""
 GRADINGS = (GRADING, PAPERS_GRADING)
 
+SET_INTRODUCTION = (
+    "Rate how diverse the following responses to one question are as a set. Consider how they differ in meaning, in style, and in the strategy by "
+    "which they answer. Do not rate how good they are."
+)
+"""Appendix C.8 names the three aspects and the range; the wording is ours."""
+SET_GRADING = (
+    "Give the set one score from 1 (all say the same in the same way) to 10 (as diverse as possible). "
+    'Reply with JSON only: {"score": n}'
+)
+
 COMPARING = 'Reply with JSON only: {"better": 1} or {"better": 2}'
 """The end of a prompt that asks which of two judgements is better."""
 COMPARING_PATTERN = r'\{"better": ?[12]\}'
@@ -80,9 +90,9 @@ class JudgingCase:
     instruction: str
     delimiters: tuple[str, ...]
 
-    def content(self, response: str) -> str:
+    def content(self, *responses: str) -> str:
         reference = () if self.reference is None else (("reference", self.reference),)
-        texts = (("question", self.question), *reference, ("response", response))
+        texts = (("question", self.question), *reference, *(("response", response) for response in responses))
         blocks = (f"<{name}>\n{text}\n</{name}>" for name, text in texts)
         return "\n".join((self.introduction, *blocks, self.instruction))
 

@@ -14,7 +14,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
-from sparta.chat.judge_prompts import INTRODUCTION, JudgingCase, judge_content, question_text
+from sparta.chat.judge_prompts import (
+    INTRODUCTION,
+    SET_GRADING,
+    SET_INTRODUCTION,
+    JudgingCase,
+    judge_content,
+    question_text,
+)
 from sparta.chat.options import UNDATED, ChatOptions
 from sparta.chat.sanitize import GRADING_DELIMITERS, JUDGING_DELIMITERS, neutralise
 from sparta.chat.template import ChatTemplate, Message
@@ -155,6 +162,24 @@ class Renderer(ChatTemplate):
         case = JudgingCase(introduction, question_text(question), reference, instruction, GRADING_DELIMITERS)
         return self._judged(case, answer, max_new_tokens)
 
+    def grading_set(
+        self, question: Sequence[Message], responses: Sequence[str], max_new_tokens: int
+    ) -> Prompt:
+        """The prompt for the judge of a set of responses to one question (Appendix C.8, our wording).
+
+        All texts are neutralised. Nothing is truncated: raises PromptTooLong if the set does not leave `max_new_tokens` of the context.
+        """
+        delimiters = JUDGING_DELIMITERS
+        case = JudgingCase(SET_INTRODUCTION, question_text(question), None, SET_GRADING, delimiters)
+        neutral = partial(neutralise, special_tokens=self._guarded, delimiters=delimiters)
+        prompt = self._judge_prompt(case.changed(neutral), *map(neutral, responses))
+        if len(prompt.token_ids or ()) > self.context_length - self.limit(prompt, max_new_tokens):
+            raise PromptTooLong(
+                f"{len(responses)} responses to the prompt that begins {case.question[:60]!r} do not fit a context of {self.context_length} "
+                "together: raise the judge's engine.context_length"
+            )
+        return prompt
+
     def _judged(self, case: JudgingCase, response: str, max_new_tokens: int) -> Prompt:
         neutral = partial(neutralise, special_tokens=self._guarded, delimiters=case.delimiters)
         case, response = case.changed(neutral), neutral(response)
@@ -183,7 +208,7 @@ class Renderer(ChatTemplate):
         tags = [self.tags.open, self.tags.close] if self.tags else []
         return [*self.special_tokens, *tags]
 
-    def _judge_prompt(self, case: JudgingCase, response: str) -> Prompt:
+    def _judge_prompt(self, case: JudgingCase, *responses: str) -> Prompt:
         """A judge prompt whose ids contain the special tokens of the template and no others.
 
         A tokenizer may normalise text before it looks for special tokens (for example, full-width brackets become plain ones), so the ids
@@ -195,8 +220,8 @@ class Renderer(ChatTemplate):
 
         for normalise in (False, True):
             if normalise:
-                case, response = case.changed(normalised), normalised(response)
-            turn = Message("user", case.content(response))
+                case, responses = case.changed(normalised), tuple(map(normalised, responses))
+            turn = Message("user", case.content(*responses))
             token_ids, state = self.prompt_of([turn])
             if self._specials(token_ids) == self._frame:
                 return Prompt((turn,), token_ids, state=state)
@@ -250,10 +275,9 @@ class EndpointRenderer(Renderer):
             "an endpoint applies its model's chat template to every prompt: set evaluation.chat_template to true"
         )
 
-    def _judged(self, case: JudgingCase, response: str, max_new_tokens: int) -> Prompt:
-        """Nothing is truncated. Special tokens are unknown here, so only delimiters, role markers and thinking tags are neutralised."""
-        neutral = partial(neutralise, special_tokens=self._guarded, delimiters=case.delimiters)
-        turn = Message("user", case.changed(neutral).content(neutral(response)))
+    def _judge_prompt(self, case: JudgingCase, *responses: str) -> Prompt:
+        """Without token ids, so nothing is ever truncated. Special tokens are unknown here; delimiters, role markers and thinking tags are neutralised."""
+        turn = Message("user", case.content(*responses))
         return Prompt((turn,), None, state=self._state_of([turn]))
 
     def _state_of(self, messages: Sequence[Message]) -> State:

@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from sparta.cluster.attempts import AttemptDir
-from sparta.cluster.driver import Driver
-from sparta.cluster.registry import launcher_for, settings_for
+from sparta.cluster.registry import settings_for
 from sparta.commands.answers_source import source_of_answers
 from sparta.commands.begin import check_state
 from sparta.commands.evaluate_request import EvaluateRequest, EvaluationPlan, plan_evaluation
+from sparta.commands.phase_driver import PhaseDriver
 from sparta.engines.factory import close_engine
 from sparta.errors import SpartaError
 from sparta.evaluation.adopted import adopt_answers, adopt_grades
@@ -33,7 +32,6 @@ from sparta.evaluation.summary import (
     merge_into_summary,
 )
 from sparta.names import suggested
-from sparta.phases.base import ArrayPhase
 from sparta.recipes.load import adjust
 from sparta.screen import Screen
 from sparta.store.cleanup import clear_abandoned
@@ -60,10 +58,7 @@ class AnswerDriver:
         self._run = run
         self._other = other
         self._say = screen.say
-        self._launcher = launcher_for(run)
-        self._driver = Driver(run, self._launcher, screen, still_ours)
-        self.loads: list[str] = []
-        """One entry a phase that ran: its title, its tasks and (model loads)."""
+        self.phases = PhaseDriver(run, screen, still_ours)
 
     def check(self, split: Split, entries: Entries, graded: Entries) -> None:
         """Raises SpartaError where models or judge cannot run, as far as that is known before anything starts."""
@@ -75,33 +70,17 @@ class AnswerDriver:
         """Make every missing answer, and the judge's missing grades of `graded`."""
         if self._other is not None and (count := adopt_answers(self._run, self._other, split, entries)):
             self._say(f"adopted {count:,} answers to {split} items from {self._other.state.root}")
-        self._complete(Evaluate(split, entries))
+        self.phases.complete(Evaluate(split, entries))
         if graded:
             if self._other is not None:
                 adopt_grades(self._run, self._other, split, graded)
-            self._complete(GradeAnswers(split, graded))
+            self.phases.complete(GradeAnswers(split, graded))
 
     def is_complete(self, split: Split, entries: Entries, graded: Entries) -> bool:
         """Whether `complete` would find nothing to do."""
         if Evaluate(split, entries).missing(self._run, 0):
             return False
         return not graded or not GradeAnswers(split, graded).missing(self._run, 0)
-
-    def _complete(self, phase: ArrayPhase) -> None:
-        # A complete phase can be read on any machine, even one that could not run it.
-        if phase.missing(self._run, 0):
-            self._launcher.check([phase])
-        attempts = AttemptDir(self._run, phase, 0)
-        before = attempts.numbers
-        self._driver.complete(phase, 0)
-        records = [
-            record
-            for attempt in attempts.all()
-            if attempt.number not in before
-            for record in attempts.records(attempt)
-        ]
-        if records:
-            self.loads.append(f"{phase.title} {len(records)} ({sum(record.loads for record in records)})")
 
 
 Means = Mapping[str, Mean]
@@ -140,8 +119,7 @@ def score(request: EvaluateRequest, screen: Screen) -> dict[str, TaskScores]:
         finally:
             close_engine()
         merge_into_summary(state, found)
-        if driver.loads:
-            screen.say(f"tasks (model loads): {', '.join(driver.loads)}")
+        driver.phases.say_loads()
         for other in others:
             scored = found[other.task]
             if other.scores.prompt_format != scored.prompt_format:

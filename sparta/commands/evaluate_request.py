@@ -81,7 +81,7 @@ def plan_evaluation(run: Run, request: EvaluateRequest) -> EvaluationPlan:
         raise SpartaError(
             f"{run.state.root} has no pool to score yet: make it with {suggested('launch', '--state', run.state.root)}"
         )
-    tasks = {name: task_named(name, data) for name in _names(run, request)}
+    tasks = {name: task_named(name, data) for name in requested_tasks(run, request.tasks)}
     choosing = (
         {request.select_on: task_named(request.select_on, data)} if request.select_on is not None else tasks
     )
@@ -94,21 +94,22 @@ def plan_evaluation(run: Run, request: EvaluateRequest) -> EvaluationPlan:
                 f"{name} is scored by {first.name}, which needs a judge, and {run.state.recipe_yaml} names none: set evaluation.judge"
             )
     for task in choosing.values():
-        _require_items(run, task, "validation")
+        require_items(run, task, "validation")
     for task in tasks.values() if request.split != "validation" else ():
-        _require_items(run, task, "test")
+        require_items(run, task, "test")
     return found
 
 
-def _names(run: Run, request: EvaluateRequest) -> Sequence[str]:
-    if request.tasks is None:
+def requested_tasks(run: Run, tasks: str | None) -> Sequence[str]:
+    """The names of the tasks in --tasks, each once; by default those of the recipe. Raises SpartaError where there is none."""
+    if tasks is None:
         names: Sequence[str] = run.recipe.scored_on
         if not names:
             raise SpartaError(
                 f"{run.state.recipe_yaml} names no task to score on: add --tasks, or set evaluation.tasks or data.validation"
             )
     else:
-        names = [name for name in map(str.strip, request.tasks.split(",")) if name]
+        names = [name for name in map(str.strip, tasks.split(",")) if name]
         if not names:
             raise SpartaError(
                 "--tasks names no task: give names separated by commas, as in --tasks gsm8k,medqa"
@@ -116,7 +117,7 @@ def _names(run: Run, request: EvaluateRequest) -> Sequence[str]:
     return list(dict.fromkeys(names))
 
 
-def _require_items(run: Run, task: Task, split: Split) -> None:
+def require_items(run: Run, task: Task, split: Split) -> None:
     """Raises SpartaError where `split` is missing, or where the task's first metric can grade none of its items."""
     if present(items_file(run, task.name, split)):
         return

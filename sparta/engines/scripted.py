@@ -153,7 +153,8 @@ def _name(request: Request) -> tuple[int | str, ...]:
 
 def _judges(request: Request) -> bool:
     content = request.prompt.messages[-1].content
-    return judge_prompts.INTRODUCTION in content or content.endswith(judge_prompts.GRADINGS)
+    asked_to_score = (*judge_prompts.GRADINGS, judge_prompts.SET_GRADING)
+    return judge_prompts.INTRODUCTION in content or content.endswith(asked_to_score)
 
 
 def _bounded(score: float) -> float:

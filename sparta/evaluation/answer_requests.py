@@ -76,10 +76,7 @@ class AnswerRequests:
         """The requests, in the order of `items`. Raises SpartaError for an item whose choices cannot be scored."""
         for one in items:
             renderer, limit = self._engine.renderer(one.model), one.prompt_format.limit
-            if one.prompt_format.template:
-                prompt = renderer.combat(one.item.messages)
-            else:
-                prompt = renderer.plain(one.task.plain(one.item))
+            prompt = prompt_of(self._engine, one)
             if limit is None:
                 yield from self._choice_requests(one, prompt)
             else:
@@ -118,6 +115,14 @@ class AnswerRequests:
             yield Request(
                 key, one.model, prompt, _greedy(1), seed=0, prefix=before, continuation=continuation
             )
+
+
+def prompt_of(engine: Engine, one: EvalItem) -> Prompt:
+    """The prompt of `one`, with or without the chat template."""
+    renderer = engine.renderer(one.model)
+    if one.prompt_format.template:
+        return renderer.combat(one.item.messages)
+    return renderer.plain(one.task.plain(one.item))
 
 
 def before_stop(text: str, stops: Sequence[str]) -> str:

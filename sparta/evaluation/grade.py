@@ -1,27 +1,22 @@
-"""Grade: the evaluation judge, a model outside the pool, scores answers by the metrics that need one (section C.5).
-
-Decoding is greedy; a reply that cannot be parsed is retried with sampling. A grade that is still missing is counted as missing, never as zero.
-"""
+"""Grade: the evaluation judge, a model outside the pool, scores answers by the metrics that need one (section C.5)."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from sparta import rng
 from sparta.chat import judge_prompts
 from sparta.chat.renderer import Prompt
-from sparta.engines.base import Completion, Engine, ModelRef, Request, Sampling
 from sparta.errors import SpartaError
 from sparta.evaluation.answer import Answers, EvaluationPhase, TaskRows, checkpoints
 from sparta.evaluation.items import items_of
+from sparta.evaluation.judge_requests import EvaluationJudge
 from sparta.grading.rubrics import Rubric, parse_grade
 from sparta.phases import token_costs
 from sparta.phases.base import Sink, WorkItem
-from sparta.phases.judge_dialog import JudgeDialog, Pending, Reading, verdict_fields
+from sparta.phases.judge_dialog import Pending, Reading, verdict_fields
 from sparta.pool.checks import check_judge
 from sparta.pool.members import judge_engine, judge_named, judge_reference
 from sparta.recipes import engine as recipe_engine
@@ -31,9 +26,6 @@ from sparta.store.run import Run
 from sparta.store.shards import read_shards
 from sparta.tasks.base import Item, Metric, Split
 from sparta.tasks.registry import task_named
-
-RETRY_TEMPERATURE = 0.7
-"""Greedy decoding would repeat the reply."""
 
 
 class GradeAnswers(EvaluationPhase):
@@ -160,18 +152,10 @@ def has_answer(answer: Answer) -> bool:
     return answer.answered and answer.finish_reason != "prompt_too_long"
 
 
-class Grader(JudgeDialog[GradingRequest, Grade]):
+class Grader(EvaluationJudge[GradingRequest, Grade]):
     """Turns grading requests into requests to the engine, and completions into grades or follow-up requests."""
 
-    def __init__(self, run: Run, engine: Engine, model: ModelRef) -> None:
-        settings = judge_named(run.recipe)
-        super().__init__(engine, tries=1 + settings.retries)
-        self._model = model
-        self._seed = run.recipe.seed
-        self._sampling = Sampling(0.0, top_p=1.0, top_k=0, max_new_tokens=settings.max_new_tokens)
-
-    def _judge(self, question: GradingRequest) -> ModelRef:
-        return self._model
+    stream = "grade"
 
     def _prompt(self, question: GradingRequest) -> Prompt:
         return self._engine.renderer(self._model).grading(
@@ -183,34 +167,11 @@ class Grader(JudgeDialog[GradingRequest, Grade]):
             self._sampling.max_new_tokens,
         )
 
-    def _request(self, pending: Pending[GradingRequest]) -> Request:
-        again, thinks = pending.tries > 1, self._thinks(pending)
-        limit = self._sampling.max_new_tokens
-        # Continuing after thinking must not repeat the random numbers of the first request.
-        suffix = ("answer",) if pending.thought else ()
-        if thinks:
-            limit = self._engine.renderer(self._model).limit(pending.prompt, limit)
-        return Request(
-            key=pending.question.key,
-            model=self._model,
-            prompt=pending.prompt,
-            sampling=replace(
-                self._sampling, temperature=RETRY_TEMPERATURE if again else 0.0, max_new_tokens=limit
-            ),
-            # With one seed, equal greedy requests to an endpoint are identical, so they are cached and paid for once.
-            seed=rng.seed_of(self._seed, "grade", pending.tries - 1, pending.question.key, *suffix)
-            if again
-            else 0,
-            prefix=pending.before,
-            pattern="" if thinks else self._pattern(pending),
-        )
+    def _pattern(self, question: GradingRequest) -> str:
+        return judge_prompts.grading_pattern(question.rubric.instruction)
 
-    def _pattern(self, pending: Pending[GradingRequest]) -> str:
-        return judge_prompts.grading_pattern(pending.question.rubric.instruction)
-
-    def _read(self, pending: Pending[GradingRequest], done: Completion) -> Reading | Pending[GradingRequest]:
-        parse = partial(parse_grade, cut=done.finish_reason == "length")
-        return self._reading(pending, done, self._pattern(pending), parse)
+    def _parse(self, text: str, cut: bool) -> float | None:
+        return parse_grade(text, cut=cut)
 
     def _row(self, pending: Pending[GradingRequest], verdict: Reading, prompt_tokens: int) -> Grade:
         request = pending.question

@@ -10,13 +10,17 @@ from sparta import methods as folder
 from sparta.errors import SpartaError
 from sparta.evaluation.answer import Evaluate, EvaluationPhase, spec_in
 from sparta.evaluation.grade import GradeAnswers
+from sparta.evaluation.grade_sets import GradeSets
+from sparta.evaluation.sampled import EvaluateBySampling
 from sparta.methods.base import INIT_POOL, Method
 from sparta.names import hint
 from sparta.phases.base import Phase, PhaseSpec
 from sparta.recipes.schema import Recipe
 from sparta.tasks.base import Split
 
-_EVALUATION_PHASES: dict[str, type[EvaluationPhase]] = {kind.name: kind for kind in (Evaluate, GradeAnswers)}
+_EVALUATION_PHASES: dict[str, type[EvaluationPhase]] = {
+    kind.name: kind for kind in (Evaluate, GradeAnswers, EvaluateBySampling, GradeSets)
+}
 
 
 @cache
@@ -94,7 +98,7 @@ def phase_at(place: str) -> tuple[Phase, int] | None:
     """
     phases = (
         *_phases().values(),
-        *(kind(split, {}) for kind in _EVALUATION_PHASES.values() for split in get_args(Split)),
+        *(kind.of(PhaseSpec(split, ())) for kind in _EVALUATION_PHASES.values() for split in get_args(Split)),
     )
     iteration = re.match(r"iter_(\d+)/", place)
     t = int(iteration[1]) if iteration else 0

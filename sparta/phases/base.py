@@ -23,14 +23,25 @@ from sparta.store.shards import ShardWriter, done_keys
 from sparta.tasks.base import Split
 
 
-class PhaseSpec(msgspec.Struct, frozen=True):
+class SampleSettings(msgspec.Struct, frozen=True):
+    """How several answers to one item are sampled: how many, with which temperature, top-p and top-k, to the first `items` of the split (None: all)."""
+
+    samples: int
+    temperature: float
+    top_p: float
+    top_k: int
+    items: int | None = None
+
+
+class PhaseSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """The request of an evaluation phase, in addition to its name: the split, and each task with the entries to score, in order.
 
-    Entries are iterations ("iter_00": all its models) and checkpoints ("iter_05-adder").
+    Entries are iterations ("iter_00": all its models) and checkpoints ("iter_05-adder"). sampled: only of phases about sampled answers.
     """
 
     split: Split
     asked: tuple[tuple[str, tuple[str, ...]], ...]
+    sampled: SampleSettings | None = None
 
 
 @dataclass(frozen=True)

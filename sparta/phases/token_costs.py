@@ -20,7 +20,7 @@ from sparta.pool.members import locate
 from sparta.recipes.schema import Recipe
 from sparta.store import files
 from sparta.store.layout import parse_checkpoint
-from sparta.store.records import Answer, Response, response_key, vote_key
+from sparta.store.records import Answer, Response, SampledAnswer, response_key, vote_key
 from sparta.store.run import Run
 from sparta.store.shards import iter_shards
 from sparta.store.stats import IterationStats
@@ -59,14 +59,21 @@ def of_votes(run: Run, t: int, items: Sequence[WorkItem]) -> list[WorkItem]:
 
 
 def of_answers(
-    run: Run, items: Sequence[WorkItem], questions: Mapping[str, Item], folder: Path, limit: int
+    run: Run,
+    items: Sequence[WorkItem],
+    questions: Mapping[str, Item],
+    folder: Path,
+    limit: int,
+    of: type[Answer] | type[SampledAnswer] = Answer,
 ) -> list[WorkItem]:
-    """`items` of one task's evaluation with their costs. questions: by item id. folder: of existing answers. limit: new tokens.
+    """`items` of one task's evaluation, with the keys of answers, with their costs. questions: by item id. folder: of existing answers, which are
+    rows of the type `of`. limit: new tokens.
 
     The expected length of an answer is the mean over its checkpoint's answers, else over those of the same model at other iterations, else over all.
     """
     lengths = defaultdict[str, list[float]](list)
-    for row in iter_shards(folder, Answer):
+    rows: Iterable[Answer | SampledAnswer] = iter_shards(folder, of)
+    for row in rows:
         length = _length(row)
         for known in (row.checkpoint, parse_checkpoint(row.checkpoint)[1], ""):
             lengths[known].append(length)
@@ -148,12 +155,12 @@ def expected_verdicts(run: Run, t: int) -> dict[str, float]:
     return unknown
 
 
-def tokens_of_answer(row: Response | Answer) -> float:
+def tokens_of_answer(row: Response | Answer | SampledAnswer) -> float:
     """Tokens of the answer without its thinking, which judges do not read."""
     return len(row.text) / CHARACTERS_A_TOKEN if row.thinking else _length(row)
 
 
-def _length(row: Response | Answer) -> float:
+def _length(row: Response | Answer | SampledAnswer) -> float:
     """Tokens of the whole completion, estimated if an endpoint did not report them."""
     return float(row.new_tokens or len(row.thinking + row.text) / CHARACTERS_A_TOKEN)
 

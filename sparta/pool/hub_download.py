@@ -19,7 +19,9 @@ from sparta.screen import Screen
 from sparta.store import files
 
 PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.tiktoken", "vocab.txt", "merges.txt")
-"""Files of a repository's top folder: weights, configurations, chat template, tokenizer."""
+"""Files of a repository's top folder: weights, configurations, chat template, tokenizer. `MODULES` are below it."""
+MODULES = re.compile(r"[0-9]+_[A-Za-z]+/(?:config\.json|model\.safetensors)")
+"""Files of a sentence-embedding model's further modules, such as 1_Pooling/config.json; the first module is the top folder."""
 CODE = "*.py"
 DUPLICATES = "consolidated*.safetensors"
 """A second copy of the weights, which some publishers add for another program."""
@@ -100,8 +102,10 @@ def _chosen(reference: str, sizes: Mapping[str, int], code: bool) -> dict[str, i
     chosen = {
         name: size
         for name, size in sorted(sizes.items())
-        if "/" not in name
-        and any(fnmatch(name, pattern) for pattern in patterns)
+        if (
+            ("/" not in name and any(fnmatch(name, pattern) for pattern in patterns))
+            or MODULES.fullmatch(name)
+        )
         and not fnmatch(name, DUPLICATES)
         and name != RECORD
     }

@@ -212,6 +212,16 @@ class Evaluation(Rules):
         default=None,
         description="for metrics graded by a judge; null: these metrics are skipped, with a note",
     )
+    embeddings: str | None = Field(
+        default=None,
+        description="the sentence-embedding model of analysis/diversity.py: a folder or hub:OWNER/NAME[@REVISION], such as the paper's "
+        "hub:BAAI/bge-large-en-v1.5; null: no embedding distances",
+    )
+
+    @field_validator("embeddings")
+    @classmethod
+    def _well_formed(cls, reference: str | None) -> str | None:
+        return reference if reference is None else well_formed(reference)
 
 
 class Recipe(Rules):
@@ -314,10 +324,13 @@ class Recipe(Rules):
 
     @property
     def of_the_hub(self) -> tuple[str, ...]:
-        """The distinct models named hub:OWNER/NAME[@REVISION]: bases and adapters of the pool and of the evaluation's judge, and the preference model."""
+        """The distinct models named hub:OWNER/NAME[@REVISION]: bases and adapters of the pool and of the evaluation's judge, the preference model, and
+        the model of sentence embeddings.
+        """
         judge, preference = self.evaluation.judge, self.baseline.preference
         judging = (judge.base, judge.adapter) if judge else ()
-        named = (*self.pool.references, *judging, preference.model if preference else None)
+        others = (preference.model if preference else None, self.evaluation.embeddings)
+        named = (*self.pool.references, *judging, *others)
         return tuple(dict.fromkeys(name for name in named if name and name.startswith(HUB)))
 
     @property

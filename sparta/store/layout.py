@@ -69,7 +69,7 @@ class IterationDir:
 
 @dataclass(frozen=True)
 class EvaluationDir:
-    """evals/<task>/<split>/: the checkpoints' answers to the items of one split of a task. `answers` and `grades` are folders of shards."""
+    """evals/<task>/<split>/: the checkpoints' answers to the items of one split of a task. All but `items` are folders of shards."""
 
     root: Path
 
@@ -84,6 +84,14 @@ class EvaluationDir:
     def grades(self, digest: str) -> Path:
         """`digest`: of everything that a grade depends on."""
         return self.root / f"grades-{digest}"
+
+    def samples(self, way: str) -> Path:
+        """Sampled answers, which no score is made of. `way`: as of `answers`, and how they were sampled."""
+        return self.root / f"samples-{way}"
+
+    def set_grades(self, digest: str) -> Path:
+        """A judge's grades of sets of sampled answers. `digest`: of everything that they depend on."""
+        return self.root / f"set-grades-{digest}"
 
 
 @dataclass(frozen=True)

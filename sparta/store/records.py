@@ -260,6 +260,55 @@ class Grade(Record, frozen=True):
         return grade_key(self.task, self.checkpoint, self.item_id, self.metric)
 
 
+class SampledAnswer(Record, frozen=True):
+    """evals/<task>/<split>/samples-...: one of several answers that a checkpoint sampled to one item; no score is made of it.
+
+    number: from 0. text, thinking, answered: as in Answer.
+    """
+
+    task: str
+    checkpoint: str
+    item_id: str
+    number: Count
+    text: str
+    prompt_tokens: Count
+    new_tokens: Count
+    finish_reason: FinishReason
+    seconds: float = 0.0
+    thinking: str = ""
+    answered: bool = True
+
+    @property
+    def key(self) -> str:
+        return sampled_key(self.task, self.checkpoint, self.number, self.item_id)
+
+
+class SetGrade(Record, frozen=True):
+    """evals/<task>/<split>/set-grades-...: the evaluation judge's score of how diverse a set of sampled answers is; None where it could not be parsed.
+
+    entry: whose answers: an iteration (the first one of each of its models) or a checkpoint (its first `size` ones). size: answers in the set,
+    the empty ones included, which the judge does not see. too_long: the set did not fit the judge's context. The others: as in Grade.
+    """
+
+    task: str
+    entry: str
+    item_id: str
+    size: Annotated[int, Meta(ge=2)]
+    score: Annotated[float, Meta(ge=1, le=10)] | None
+    raw: str
+    tries: Annotated[int, Meta(ge=1)]
+    prompt_tokens: Count
+    new_tokens: Count
+    seconds: float = 0.0
+    thinking: str = ""
+    answered: bool = True
+    too_long: bool = False
+
+    @property
+    def key(self) -> str:
+        return set_grade_key(self.task, self.entry, self.size, self.item_id)
+
+
 class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """pool.json: one model of the pool at one iteration.
 
@@ -287,3 +336,11 @@ def answer_key(task: str, checkpoint: str, item_id: str) -> str:
 
 def grade_key(task: str, checkpoint: str, item_id: str, metric: str) -> str:
     return f"{task}/{checkpoint}/{metric}/{item_id}"
+
+
+def sampled_key(task: str, checkpoint: str, number: int, item_id: str) -> str:
+    return f"{task}/{checkpoint}/{number}/{item_id}"
+
+
+def set_grade_key(task: str, entry: str, size: int, item_id: str) -> str:
+    return f"{task}/{entry}/{size}/{item_id}"

@@ -8,11 +8,11 @@ from pathlib import Path
 from sparta.phases.base import ArrayPhase, Phase
 from sparta.store import files
 from sparta.store.cleanup import clear_abandoned
-from sparta.store.records import Answer, Grade, Row
+from sparta.store.records import Row
 from sparta.store.run import Run
 from sparta.store.shard_lines import ShardLine, lines_to_mend
 from sparta.verify.finding import MethodParts, counted
-from sparta.verify.scores import answer_folders, grade_folders
+from sparta.verify.scores import row_folders
 
 
 def repair(run: Run, method: MethodParts, say: Callable[[str], None]) -> None:
@@ -27,10 +27,8 @@ def repair(run: Run, method: MethodParts, say: Callable[[str], None]) -> None:
     for t in run.state.iterations():
         for folder, of in _folders(run, t, method.phases(t)):
             _mend(run, folder, of, with_broken=t > committed, say=say)
-    for folder in answer_folders(run):
-        _mend(run, folder, Answer, with_broken=False, say=say)
-    for folder in grade_folders(run):
-        _mend(run, folder, Grade, with_broken=False, say=say)
+    for folder, of in row_folders(run):
+        _mend(run, folder, of, with_broken=False, say=say)
 
 
 def _folders(run: Run, t: int, phases: Sequence[Phase]) -> Iterator[tuple[Path, type[Row]]]:

@@ -1,6 +1,7 @@
 """Evaluations: the grades of answers and the scores of the summary, computed again from the answers on disk."""
 
-from collections.abc import Collection, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -10,7 +11,7 @@ from sparta.evaluation.scores import scores
 from sparta.evaluation.selection import best, mean_of
 from sparta.evaluation.summary import TaskScores, format_of_scores, read_summary, summary_file
 from sparta.store.disk import present
-from sparta.store.records import Answer, Grade, answer_key, grade_key
+from sparta.store.records import Answer, Grade, Row, SampledAnswer, SetGrade, answer_key, grade_key
 from sparta.store.run import Run
 from sparta.store.shard_lines import lines_to_mend
 from sparta.store.shards import iter_shards
@@ -34,18 +35,22 @@ def evaluated(run: Run) -> list[tuple[str, Split]]:
     ]
 
 
-def answer_folders(run: Run) -> list[Path]:
-    """The folders of answers in the recipe's prompt format, of all that was scored."""
-    return [Answers(task, split, ()).folder(run) for task, split in evaluated(run)]
+def row_folders(run: Run) -> Iterator[tuple[Path, type[Row]]]:
+    """The folders of shards of all that was scored, with their row types: answers in the recipe's prompt format; a judge's grades, whatever judge gave
+    them; sampled answers, and the grades of their sets.
+    """
+    for task, split in evaluated(run):
+        yield Answers(task, split, ()).folder(run), Answer
+        for of in (Grade, SampledAnswer, SetGrade):
+            for folder in _folders_of(run, task, split, of):
+                yield folder, of
 
 
-def grade_folders(run: Run) -> list[Path]:
-    """The folders of a judge's grades, of all that was scored, whatever judge gave them."""
-    return [folder for task, split in evaluated(run) for folder in _grades_of(run, task, split)]
+_NAMES: Mapping[type[Row], str] = {Grade: "grades-*", SampledAnswer: "samples-*", SetGrade: "set-grades-*"}
 
 
-def _grades_of(run: Run, task: str, split: Split) -> list[Path]:
-    return sorted(run.state.evaluation(task, split).root.glob("grades-*"))
+def _folders_of(run: Run, task: str, split: Split, of: type[Row]) -> list[Path]:
+    return sorted(run.state.evaluation(task, split).root.glob(_NAMES[of]))
 
 
 def findings_in_answers(run: Run, task: str, split: Split) -> Iterator[Finding]:
@@ -59,7 +64,7 @@ def findings_in_answers(run: Run, task: str, split: Split) -> Iterator[Finding]:
         items = {item.item_id: item for item in items_of(run, task, split)}
         names = [checkpoint_name(run, t, model) for t in run.state.committed() for model in run.models]
         asked = {answer_key(task, name, item) for name in names for item in items}
-        whole, problems = _findings_in_lines(folder, Answer, asked)
+        whole, problems = _findings_in_lines(folder, Answer, asked.__contains__)
         yield from problems
         if whole:
             wrong = [row.key for row in iter_shards(folder, Answer) if _is_graded_wrong(known, items, row)]
@@ -71,28 +76,47 @@ def findings_in_answers(run: Run, task: str, split: Split) -> Iterator[Finding]:
                 )
         rubrics = [metric.name for metric in known.metrics if metric.rubric]
         gradable = {grade_key(task, name, item, each) for name in names for item in items for each in rubrics}
-        for grades in _grades_of(run, task, split):
-            yield from _findings_in_lines(grades, Grade, gradable)[1]
+        for grades in _folders_of(run, task, split, Grade):
+            yield from _findings_in_lines(grades, Grade, gradable.__contains__)[1]
+        yield from _findings_in_samples(run, task, split, names, items)
     yield from found
 
 
+def _findings_in_samples(
+    run: Run, task: str, split: Split, names: Sequence[str], items: Mapping[str, Item]
+) -> Iterator[Finding]:
+    """The same of sampled answers and the grades of their sets. names: all checkpoints."""
+    entries = {*names, *(run.iteration(t).root.name for t in run.state.committed())}
+
+    def is_asked(key: str) -> bool:
+        _, entry, _, item_id = key.split("/", maxsplit=3)
+        return key.startswith(f"{task}/") and entry in entries and item_id in items
+
+    for of in (SampledAnswer, SetGrade):
+        for folder in _folders_of(run, task, split, of):
+            yield from _findings_in_lines(folder, of, is_asked, again="sample")[1]
+
+
 def _findings_in_lines(
-    folder: Path, of: type[Answer] | type[Grade], asked: Collection[str]
+    folder: Path, of: type[Row], is_asked: Callable[[str], bool], again: str = "score"
 ) -> tuple[bool, list[Finding]]:
-    """Whether the rows of `folder` can be read, and what is to be said about its lines. asked: the keys that a scoring can ask for."""
-    lines, what = lines_to_mend(folder, of), of.__name__.lower()
+    """Whether the rows of `folder` can be read, and what is to be said about its lines. is_asked: whether a scoring can ask for this key. again: the
+    command that makes rows anew.
+    """
+    lines = lines_to_mend(folder, of)
+    what = re.sub(r"(?<!^)(?=[A-Z])", " ", of.__name__).lower()
     found = [
-        Finding(CHECK, f"{line} is not a valid {what} ({line.error}): delete the line, and score again")
+        Finding(CHECK, f"{line} is not a valid {what} ({line.error}): delete the line, and {again} again")
         for line in lines.broken
     ]
     found += [
         Finding(
             CHECK,
-            f"{' and '.join(map(str, places))} are different {what}s for {key}: delete all of them, and score again",
+            f"{' and '.join(map(str, places))} are different {what}s for {key}: delete all of them, and {again} again",
         )
         for key, places in lines.differing.items()
     ]
-    if strange := sorted(lines.keys - set(asked)):
+    if strange := sorted(key for key in lines.keys if not is_asked(key)):
         found.append(
             Finding(
                 CHECK,

@@ -21,8 +21,9 @@ from sparta.engines.factory import close_engine
 from sparta.engines.scripted import ScriptedEngine
 from sparta.errors import SpartaError
 from sparta.evaluation.answer import Evaluate
-from sparta.evaluation.grade import RETRY_TEMPERATURE, GradeAnswers
+from sparta.evaluation.grade import GradeAnswers
 from sparta.evaluation.items import freeze_items
+from sparta.evaluation.judge_requests import RETRY_TEMPERATURE
 from sparta.evaluation.scores import scores
 from sparta.grading.rubrics import Rubric
 from sparta.methods.registry import phases_of

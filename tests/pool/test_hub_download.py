@@ -63,6 +63,7 @@ def recipe(
     base: str = "hub:org/base",
     adapter: str = "hub:org/ada",
     judge: dict[str, str] | None = None,
+    embeddings: str | None = None,
     **pool: object,
 ) -> str:
     models = [{"name": name, "adapter": adapter} for name in ("ada", "bea", "cem")]
@@ -70,7 +71,7 @@ def recipe(
         "name": "x",
         "pool": {"base": base, "models": models, "folder": str(folder), **pool},
         "data": {"task": "toy"},
-        "evaluation": {"judge": judge},
+        "evaluation": {"judge": judge, "embeddings": embeddings},
     }
     return json.dumps(tree)
 
@@ -194,6 +195,31 @@ def test_the_judge_of_an_evaluation_is_fetched_too(
 ) -> None:
     run(hub, tmp_path / "models", base="none", adapter="none", judge={"base": "hub:org/base@main"})
     assert {path.name for path in (tmp_path / "models" / "org").iterdir()} == {"base@main"}
+
+
+def test_a_model_of_sentence_embeddings_is_fetched_with_its_further_modules_and_without_pickles(
+    hub: Hub, published: dict[str, list[str]], tmp_path: Path
+) -> None:
+    source = tmp_path / "sentences"
+    wanted = {
+        "config.json",
+        "model.safetensors",
+        "modules.json",
+        "1_Pooling/config.json",
+        "2_Dense/model.safetensors",
+    }
+    for name in (
+        *wanted,
+        "pytorch_model.bin",
+        "2_Dense/pytorch_model.bin",
+        "onnx/config.json",
+        "1_Pooling/own.py",
+    ):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text("{}")
+    hub.add("org/sentences", source)
+    run(hub, tmp_path / "models", base="none", adapter="none", embeddings="hub:org/sentences")
+    assert names(tmp_path / "models" / "org" / "sentences") == {*wanted, "source.json"}
 
 
 def test_a_pinned_revision_is_what_is_fetched_and_an_update_takes_the_newest_of_the_rest(

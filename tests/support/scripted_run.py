@@ -40,6 +40,7 @@ IN_FORKS = (
     "status",
     "verify",
     "evaluate",
+    "sample",
     "export_pairs",
     "recipe",
     "prepare_data",
