@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from support.paper_sized import Size, write_run
+from support.scripted_run import begin
 
 from analysis import frames
 
@@ -18,3 +19,9 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def found(state: Path) -> frames.Frames:
     return frames.load(state)
+
+
+@pytest.fixture(scope="session")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> frames.Frames:
+    """The frames of a run that has its initial pool and nothing else."""
+    return frames.load(begin(tmp_path_factory.mktemp("begun")).state.root)

@@ -21,18 +21,16 @@ from sparta.store.stats import IterationStats
 
 @pytest.mark.parametrize("name", FRAMES)
 def test_a_frame_has_its_columns_and_types_with_rows_and_without(
-    name: str, found: frames.Frames, tmp_path: Path
+    name: str, found: frames.Frames, begun: frames.Frames
 ) -> None:
-    full = found.frame(name)
+    full, empty = found.frame(name), begun.frame(name)
     assert len(full) or name == "comparisons"
-    run = begin(tmp_path)
-    empty = frames.load(run.state.root).frame(name)
     for frame in (full, empty):
         assert list(frame.columns) == ["run", *FRAMES[name]]
         for column, kind in FRAMES[name].items():
             assert frame[column].dtype == ("category" if kind == NAME else pd.Series([], dtype=kind).dtype)
-    # A run begins with its initial pool.
-    assert (len(empty) > 0) == (name in ("runs", "iterations", "standings"))
+    # A run begins with its instructions and its initial pool.
+    assert (len(empty) > 0) == (name in ("runs", "iterations", "splits", "standings"))
 
 
 @pytest.mark.parametrize("name", FRAMES)

@@ -129,7 +129,6 @@ def test_a_jury_without_weight_counts_equally() -> None:
     assert example.means(example.weights).tolist() == [[7.0, 5.0]]
 
 
-def test_without_judged_combats_the_reason_is_said(tmp_path: Path) -> None:
-    run = begin(tmp_path)
+def test_without_judged_combats_the_reason_is_said(begun: frames.Frames) -> None:
     with pytest.raises(Absent, match="no combat was judged yet"):
-        judging.labels(frames.load(run.state.root))
+        judging.labels(begun)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from support.scripted_run import begin
 
 from analysis import drawing, frames, outcomes, run_figures
 from analysis.catalogue import FIGURES
@@ -117,12 +116,12 @@ def test_a_figure_shows_the_numbers(found: frames.Frames) -> None:
     assert sum(bar.get_height() for bar in bars) == pytest.approx(4)  # hours
 
 
-def test_figures_of_one_run_refuse_several(state: Path, tmp_path: Path) -> None:
+def test_figures_of_one_run_refuse_several(state: Path, begun: frames.Frames) -> None:
     several = frames.load_all({"one": state, "two": state})
     with pytest.raises(Absent, match="of one run"):
         run_figures.shares(several)
     with pytest.raises(Absent, match="no iteration has an account of its time yet"):
-        run_figures.time_by_part(frames.load(begin(tmp_path).state.root))
+        run_figures.time_by_part(begun)
 
 
 def test_constant_reputations_are_said_in_the_figure(found: frames.Frames) -> None:

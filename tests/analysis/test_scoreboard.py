@@ -193,14 +193,13 @@ def test_every_table_is_rendered_or_says_why_not(name: str, kind: str, found: fr
 
 
 @pytest.mark.parametrize("name", [*TABLES, *FIGURES])
-def test_a_run_without_results_gets_a_sentence_for_every_piece(name: str, tmp_path: Path) -> None:
-    unscored = frames.load(begin(tmp_path).state.root)
+def test_a_run_without_results_gets_a_sentence_for_every_piece(name: str, begun: frames.Frames) -> None:
     for piece in (each[name] for each in (TABLES, FIGURES) if name in each):
         if name == "table4":
-            assert len(piece.make(unscored).frame) == 1
+            assert len(piece.make(begun).frame) == 1
         else:
             with pytest.raises(Absent):
-                piece.make(unscored)
+                piece.make(begun)
 
 
 def test_a_run_that_was_not_scored_has_its_other_pieces(tmp_path: Path) -> None:

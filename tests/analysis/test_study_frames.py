@@ -5,7 +5,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from support.scripted_run import begin
 
 from analysis import frames
 from analysis.catalogue import FIGURES
@@ -146,9 +145,9 @@ def test_a_study_that_is_broken_or_not_begun_is_refused(study: Path, tmp_path: P
         frames.load(tmp_path)
 
 
-def test_a_study_of_other_axes_has_no_ablations(state: Path, tmp_path: Path) -> None:
+def test_a_study_of_other_axes_has_no_ablations(state: Path, begun: frames.Frames, tmp_path: Path) -> None:
     found = frames.load(write_study(tmp_path, state, "models", {"3": 0.0}))
     with pytest.raises(Absent, match="no cell of this study is an ablation"):
         table3(found)
     with pytest.raises(Absent, match="ablations are cells of a study"):
-        table3(frames.load(begin(tmp_path / "other").state.root))
+        table3(begun)
