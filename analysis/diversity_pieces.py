@@ -49,7 +49,10 @@ def table8(found: Frames) -> Table:
 
 @styled
 def figure6(found: Frames) -> "Figure":
-    """Diversity of sampled answers over iterations, with 95 % intervals over items. Raises Absent where nothing was sampled."""
+    """Diversity of sampled answers over iterations, with 95 % intervals over items.
+
+    Raises Absent where nothing was sampled.
+    """
     return diversity.figure6(_sets(found))
 
 

@@ -295,6 +295,25 @@ def test_watch_ends_with_the_run_and_its_last_page_stays_still(
 
 
 @pytest.mark.usefixtures("brief")
+def test_watch_makes_the_report_again_when_the_run_has_got_further(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, naps = scripted(tmp_path, 2), list[float]()
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        page = (tmp_path / "out" / "report.html").read_text()
+        assert "iteration 2 of 3, not finished" in page and "data-reload" in page
+        if len(naps) == 2:
+            advance(run, 3)
+
+    monkeypatch.setattr("analysis.report.time.sleep", nap)
+    path = watch(run.state.root, tmp_path / "out", 7)
+    assert naps == [7, 7] and "iteration 3 of 3, finished" in path.read_text()
+    assert capsys.readouterr().out.count("report:") == 2
+
+
+@pytest.mark.usefixtures("brief")
 def test_a_page_of_a_run_under_way_reloads_itself_under_watch(tmp_path: Path) -> None:
     run = scripted(tmp_path, 1)
     path, going = write_report(run.state.root, tmp_path / "out", reload_seconds=30)
