@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from analysis import judging, outcomes, paper_figures, paper_tables, run_figures
+from analysis import diversity_pieces, judging, outcomes, paper_figures, paper_tables, run_figures
 from analysis.correlation import correlations, mean_of_r
 from analysis.frames import Frames
 from analysis.pieces import Table, plain_table
@@ -60,11 +60,13 @@ def _correlations(found: Frames) -> Table:
 
 TABLES: Mapping[str, TablePiece] = {
     "table1": TablePiece("Table 1: test scores", paper_tables.table1, beside_paper=True),
+    "table2": TablePiece("Table 2: diversity of sampled answers", diversity_pieces.table2),
     "table3": TablePiece("Table 3: ablations", paper_tables.table3, beside_paper=True),
     "table4": TablePiece("Table 4: splits as used", paper_tables.table4, beside_paper=True),
     "table5": TablePiece("Table 5: further metrics", paper_tables.table5, beside_paper=True),
     "table6": TablePiece("Table 6: changes of the best model", paper_tables.table6),
     "table7": TablePiece("Table 7: tasks that were not trained on", paper_tables.table7, beside_paper=True),
+    "table8": TablePiece("Table 8: differences within preference pairs", diversity_pieces.table8),
     "correlations": TablePiece("Performance against reputation", _correlations),
     "improvement": _frame_as_table(
         "Tokens a point of improvement",
@@ -96,6 +98,7 @@ FIGURES: Mapping[str, FigurePiece] = {
     "figure3": FigurePiece("Figure 3: size of the pool", paper_figures.pool_size),
     "figure4": FigurePiece("Figure 4: diversity of the pool", paper_figures.pool_diversity),
     "figure5": FigurePiece("Figure 5: performance against reputation", paper_figures.figure5),
+    "figure6": FigurePiece("Figure 6: diversity over iterations", diversity_pieces.figure6),
     "figure12": FigurePiece("Figure 12: performance against reputation, all tasks", paper_figures.figure12),
     "figure13": FigurePiece(
         "Figure 13: performance against reputation at every iteration", paper_figures.figure13

@@ -80,6 +80,13 @@ CHAPTERS = (
         ("figure results", "table results", "figure margins", "table labels"),
         ("table results", "table labels"),
     ),
+    Chapter(
+        "diversity",
+        "Diversity",
+        "How different the answers are: to one prompt, and within a pair.",
+        ("table table2", "figure figure6", "table table8"),
+        ("table table2", "figure figure6", "table table8"),
+    ),
     Chapter("training", "Training", "What the models learned from the pairs.", ("figure losses",)),
     Chapter("cost", "Cost", "Where the time went.", ("figure time", "table time"), ("table time",)),
 )

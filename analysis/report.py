@@ -20,6 +20,7 @@ from analysis.contents import sections
 from analysis.frames import Frames, load
 from analysis.headline import Headline, headline
 from analysis.html_page import Answer, Page
+from analysis.study_headline import study_answers
 from sparta import __version__
 from sparta.errors import SpartaError, UsageError
 from sparta.names import DEFAULT_STATE
@@ -82,55 +83,23 @@ def _cases(found: Frames) -> list[Case]:
 
 
 def _answers(found: Frames, heads: dict[str, Headline]) -> list[Answer]:
-    """The first screen. Of a study, a line for each cell."""
-    if found.study is None:
-        [head] = heads.values()
-        more = (
-            [f"{gain.task}: {gain.metric} {gain.in_words}" for gain in head.gains]
-            if len(head.gains) > 1
-            else []
-        )
-        kept = head.keep
-        return [
-            Answer("Did it work?", head.worked, [*more, *(head.pool if len(head.pool) == 1 else ())]),
-            Answer("Which model to keep?", kept.checkpoint, [kept.why], kept.commands)
-            if kept
-            else Answer(
-                "Which model to keep?", "None can be named yet", ["no scores, and no reputations that differ"]
-            ),
-            Answer("How sure is that?", *_first_and_rest(head.sure, "Nothing was scored yet")),
-            Answer("What did it cost?", *_first_and_rest(head.cost, "Nothing was measured yet")),
-        ]
-    gains = [gain for head in heads.values() for gain in head.gains]
-    better = sum(gain.sure and gain.difference > 0 for gain in gains)
-    worse = sum(gain.sure and gain.difference < 0 for gain in gains)
-    lead = (
-        f"{better} of {len(gains)} results of cells and tasks got better, {worse} worse"
-        if gains
-        else "Nobody knows yet: no cell was scored"
+    """The first screen."""
+    if found.study is not None:
+        return study_answers(found, heads)
+    [head] = heads.values()
+    more = (
+        [f"{gain.task}: {gain.metric} {gain.in_words}" for gain in head.gains] if len(head.gains) > 1 else []
     )
-    kept = {label: head.keep for label, head in heads.items() if head.keep}
-    best = max(gains, key=lambda gain: gain.after / gain.top, default=None)
+    kept = head.keep
     return [
-        Answer("Did it work?", lead, [f"{gain.run}, {gain.task}: {gain.in_words}" for gain in gains]),
-        Answer(
-            "Which model to keep?",
-            f"{best.after_checkpoint} of {best.run}",
-            [kept[best.run].why],
-            kept[best.run].commands,
-        )
-        if best and best.run in kept
-        else Answer("Which model to keep?", "None can be named yet"),
-        Answer(
-            "How sure is that?",
-            "Test scores below has the differences over seeds, with intervals and stars",
-            ["the lines on the left are of single cells: other seeds would give other models"],
+        Answer("Did it work?", head.worked, [*more, *(head.pool if len(head.pool) == 1 else ())]),
+        Answer("Which model to keep?", kept.checkpoint, [kept.why], kept.commands)
+        if kept
+        else Answer(
+            "Which model to keep?", "None can be named yet", ["no scores, and no reputations that differ"]
         ),
-        Answer(
-            "What did it cost?",
-            f"{len(heads)} cells",
-            [f"{label}: {'; '.join(head.cost[:2])}" for label, head in heads.items() if head.cost],
-        ),
+        Answer("How sure is that?", *_first_and_rest(head.sure, "Nothing was scored yet")),
+        Answer("What did it cost?", *_first_and_rest(head.cost, "Nothing was measured yet")),
     ]
 
 

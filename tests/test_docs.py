@@ -249,8 +249,18 @@ def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def looks() -> list[tuple[str, Command]]:
     """Commands that look at a run or score one, and need no other task and no other run: each once, whatever the run is called."""
-    of_runs = {"evaluate", "sample", "status", "curves", "tables", "truth", "diversity"}
-    others = {"--tasks", "--select-on", "--against", "--split", "--checkpoints", "--graded", "--beside"}
+    of_runs = {"evaluate", "sample", "status", "curves", "tables", "truth", "diversity", "report", "rerate"}
+    others = {
+        "--tasks",
+        "--select-on",
+        "--against",
+        "--split",
+        "--checkpoints",
+        "--graded",
+        "--beside",
+        "--seeds",
+        "--watch",
+    }
     found = [
         (
             program.relative_to(ROOT).as_posix(),

@@ -336,3 +336,24 @@ def test_where_there_is_nothing_to_measure_or_no_such_model_it_says_so(
         assert said in capsys.readouterr().err
     with pytest.raises(SpartaError, match="no diversity to draw"):
         figure6(sets(new))
+
+
+def test_the_pieces_of_a_report_are_the_same_tables(run: Run, paired: Run) -> None:
+    from analysis import frames
+    from analysis.diversity_pieces import figure6 as drawn
+    from analysis.diversity_pieces import table2 as piece2
+    from analysis.diversity_pieces import table8 as piece8
+    from analysis.pieces import Absent
+
+    found = frames.load(run.state.root)
+    expected = table2(sets(run))
+    made = piece2(found).frame
+    assert made["edit"].tolist() == expected["edit"].tolist() and list(made.index.names) == [
+        "of",
+        "iteration",
+    ]
+    assert len(drawn(found).axes) == made.shape[1] - 1
+    others = frames.load(paired.state.root)
+    assert piece8(others).frame["pairs"].tolist() == table8(pairs(paired))["pairs"].tolist()
+    with pytest.raises(Absent, match="no answers were sampled"):
+        piece2(others)

@@ -16,6 +16,9 @@ from analysis.contents import CHAPTERS, Chapter
 from analysis.frames import Frames, load
 from analysis.headline import costs, gains, headline, keep
 from analysis.report import main, watch, write_report
+from analysis.scoreboard import scoreboard
+from analysis.study_headline import level_gains
+from sparta.evaluation.selection import INITIAL
 from sparta.evaluation.statistics import paired
 from sparta.store.run import Run
 
@@ -269,6 +272,13 @@ def test_a_study_has_a_line_for_each_cell(tmp_path: Path) -> None:
     assert "Study mini" in page.text and "2 of 2 cells done" in page.text
     for cell in load(tmp_path / "study").sources:
         assert cell.label in page.text
+    board = scoreboard(load(tmp_path / "study"))
+    made = {gain.level: gain for gain in level_gains(board)}
+    assert set(made) == {"sparta", "frozen"}
+    for level, gain in made.items():
+        ours, theirs = (board.cells[row, gain.column].by_seed[0].values for row in (level, INITIAL))
+        assert gain.difference == pytest.approx(sum(ours[item] - theirs[item] for item in ours) / len(ours))
+        assert gain.low <= gain.difference <= gain.high and gain.in_words in page.text
 
 
 @pytest.mark.usefixtures("brief")
@@ -282,6 +292,25 @@ def test_watch_ends_with_the_run_and_its_last_page_stays_still(
         not in path.read_text().partition("<style>")[0] + path.read_text().partition("</style>")[2][:200]
     )
     assert capsys.readouterr().out.count("report:") == 1
+
+
+@pytest.mark.usefixtures("brief")
+def test_watch_makes_the_report_again_when_the_run_has_got_further(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, naps = scripted(tmp_path, 2), list[float]()
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        page = (tmp_path / "out" / "report.html").read_text()
+        assert "iteration 2 of 3, not finished" in page and "data-reload" in page
+        if len(naps) == 2:
+            advance(run, 3)
+
+    monkeypatch.setattr("analysis.report.time.sleep", nap)
+    path = watch(run.state.root, tmp_path / "out", 7)
+    assert naps == [7, 7] and "iteration 3 of 3, finished" in path.read_text()
+    assert capsys.readouterr().out.count("report:") == 2
 
 
 @pytest.mark.usefixtures("brief")

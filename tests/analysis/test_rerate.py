@@ -147,12 +147,17 @@ def test_votes_that_do_not_give_the_run_are_refused(
     assert "do not give the labels and standings that it has" in capsys.readouterr().err
 
 
-def test_a_run_without_iterations_or_combats_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_without_iterations_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = begin(tmp_path)
     assert main([str(run.state.root)]) == 1
     assert "no committed iteration to replay" in capsys.readouterr().err
+
+
+def test_a_run_without_combats_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = begin(tmp_path, models=3, method="self_rewarding", baseline={"start": "model1"})
+    advance(run, 1)
+    assert main([str(run.state.root)]) == 1
+    assert "has no combats, because its method is self_rewarding" in capsys.readouterr().err
 
 
 def judged(folder: Path, equal: bool = False, **changes: object) -> Run:
