@@ -68,6 +68,10 @@ def export_model(request: ExportRequest, screen: Screen) -> Path:
         raise SpartaError(f"{out} exists already: name another folder with --out, or remove it")
     base = Path(locate(member.base, run.recipe.pool.folder))
     made = Exported(run, t, member, base, request.merge)
+    if request.push is not None and not request.merge and made.public_base is None:
+        raise SpartaError(
+            f"{quoted('--push', request.push)}: the base {member.base} of the adapter is not from the hub, so nobody could load it: add --merge"
+        )
     contents = _tokenizer(base)
     adapter = run.state.inside(member.adapter)
 
