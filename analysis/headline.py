@@ -3,12 +3,10 @@
 A gain is that of the checkpoint chosen on validation over the best initial model, on the test split where it was scored, item by item.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import pandas as pd
 
@@ -17,15 +15,12 @@ from sparta.evaluation.across_seeds import holm
 from sparta.evaluation.selection import ALL, INITIAL, LAST
 from sparta.evaluation.statistics import interval, paired
 from sparta.evaluation.tables import in_figures
-from sparta.names import quoted, suggested
+from sparta.names import suggested
 from sparta.pool.members import locate
-from sparta.store import files
-from sparta.store.disk import present
+from sparta.pool.serving import serve_command
 from sparta.store.failure import last_failure
 from sparta.store.run import Run
 
-VLLM_RANK = 16
-"""The largest rank of an adapter that vLLM takes without being told."""
 LEVEL = 0.05
 """A gain with a larger p, adjusted for all tasks, may be chance."""
 
@@ -225,21 +220,10 @@ def keep(found: Frames, source: Source, made: Sequence[Gain]) -> Keep | None:
         return None
     adapter, base = run.state.inside(member.adapter), _from_here(locate(member.base, run.recipe.pool.folder))
     commands = (
-        quoted(
-            "vllm", "serve", base, "--enable-lora", *_rank(adapter), "--lora-modules", f"{model}={adapter}"
-        ),
+        serve_command(base, model, adapter),
         f"PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base!r}), {str(adapter)!r})",
     )
     return Keep(checkpoint, why, str(adapter), commands)
-
-
-def _rank(adapter: Path) -> tuple[str, ...]:
-    """The option that vLLM needs for an adapter whose rank is above its default limit."""
-    path = adapter / "adapter_config.json"
-    rank = files.read_json(path, dict[str, Any]).get("r") if present(path) else None
-    if not isinstance(rank, int) or rank <= VLLM_RANK:
-        return ()
-    return "--max-lora-rank", str(2 ** math.ceil(math.log2(rank)))
 
 
 def _from_here(path: str) -> str:

@@ -8,13 +8,13 @@ from sparta.commands.model_card import Exported, model_card
 from sparta.errors import SpartaError
 from sparta.evaluation.answer import checkpoint_name
 from sparta.evaluation.selection import ALL, INITIAL, LAST
-from sparta.evaluation.summary import read_summary
+from sparta.evaluation.summary import CheckpointChoice, read_summary
 from sparta.names import hint, quoted, suggested
 from sparta.pool.members import locate
 from sparta.recipes.pool import EMBEDDED, names_one_of_hub
 from sparta.screen import Screen
 from sparta.store import files
-from sparta.store.layout import StateDir
+from sparta.store.layout import StateDir, parse_checkpoint
 from sparta.store.pruned import require_unpruned
 from sparta.store.records import Member
 from sparta.store.run import Run
@@ -68,6 +68,10 @@ def export_model(request: ExportRequest, screen: Screen) -> Path:
         raise SpartaError(f"{out} exists already: name another folder with --out, or remove it")
     base = Path(locate(member.base, run.recipe.pool.folder))
     made = Exported(run, t, member, base, request.merge)
+    if request.push is not None and not request.merge and made.public_base is None:
+        raise SpartaError(
+            f"{quoted('--push', request.push)}: the base {member.base} of the adapter is not from the hub, so nobody could load it: add --merge"
+        )
     contents = _tokenizer(base)
     adapter = run.state.inside(member.adapter)
 
@@ -106,12 +110,11 @@ def _chosen(run: Run, request: ExportRequest) -> tuple[int, str]:
         raise SpartaError(
             f"{quoted('--iteration', request.iteration)} needs --model: name the member of that pool"
         )
-    scored = read_summary(run.state).tasks
-    choices = {
-        name: {choice.what: choice for choice in scores.choices if choice.chosen_on == name}
-        for name, scores in scored.items()
-    }
-    tasks = [name for name, chosen in choices.items() if chosen]
+    choices: dict[str, dict[str, CheckpointChoice]] = {}
+    for scores in read_summary(run.state).tasks.values():
+        for choice in scores.choices:
+            choices.setdefault(choice.chosen_on, {})[choice.what] = choice
+    tasks = list(choices)
     remedy = f"run {suggested('evaluate', run.state.root, '--all')}, or name a model with --model"
     if not tasks:
         raise SpartaError(f"no checkpoint of {run.state.root} was chosen on validation yet: {remedy}")
@@ -123,8 +126,7 @@ def _chosen(run: Run, request: ExportRequest) -> tuple[int, str]:
         )
     chosen = choices[request.task or tasks[0]]
     choice = next(chosen[what] for what in (ALL, LAST, INITIAL) if what in chosen)
-    iteration, _, name = choice.checkpoint.partition("-")
-    return int(iteration.removeprefix("iter_")), name
+    return parse_checkpoint(choice.checkpoint)
 
 
 def _member(run: Run, t: int, name: str) -> Member:

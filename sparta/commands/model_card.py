@@ -10,11 +10,12 @@ from sparta import __version__
 from sparta.evaluation.answer import checkpoint_name
 from sparta.evaluation.summary import CheckpointChoice, Scale, TaskScores, read_summary
 from sparta.names import quoted
+from sparta.pool.serving import serve_command
 from sparta.recipes.pool import HUB, on_hub
 from sparta.store import files
 from sparta.store.records import Member
 from sparta.store.run import Run
-from sparta.store.run_budget import budget_of
+from sparta.store.run_budget import budget_in_words, spent
 from sparta.store.stats import IterationStats
 
 PAPER = "https://arxiv.org/abs/2506.04721"
@@ -35,17 +36,18 @@ class Exported:
         return checkpoint_name(self.run, self.t, self.member.name)
 
     @property
-    def base_name(self) -> str:
-        """How other programs find the base: its name on the hub, or its folder."""
+    def public_base(self) -> str | None:
+        """The base's name on the hub; None if it is not from there: then no name of it means anything to others."""
         reference = self.member.base
-        return on_hub(reference)[0] if reference.startswith(HUB) else str(self.base)
+        return on_hub(reference)[0] if reference.startswith(HUB) else None
 
-    def trial(self, folder: Path) -> str:
-        """A command that serves the exported folder."""
+    def trial(self, folder: Path, base: object = None) -> str:
+        """A command that serves the exported folder. base: what it calls the base; default: its name on the hub, or its folder."""
         if self.merged:
             return quoted("vllm", "serve", folder)
-        return quoted(
-            "vllm", "serve", self.base_name, "--enable-lora", "--lora-modules", f"{self.member.name}={folder}"
+        adapter, reference = self.run.state.inside(self.member.adapter), self.member.base
+        return serve_command(
+            base or self.public_base or self.base, self.member.name, adapter, reference, folder
         )
 
 
@@ -53,7 +55,7 @@ def model_card(made: Exported) -> str:
     """README.md of the exported folder: YAML for the hub, then what it is, how good, what it cost, how to load it."""
     run, name = made.run, made.member.name
     head = {
-        "base_model": made.base_name,
+        **({"base_model": made.public_base} if made.public_base else {}),
         "library_name": "transformers" if made.merged else "peft",
         "pipeline_tag": "text-generation",
         "tags": ["sparta-alignment", "dpo", *([] if made.merged else ["lora"])],
@@ -67,11 +69,11 @@ def model_card(made: Exported) -> str:
         "",
         f"# {run.recipe.name}: {name} after {made.t} iterations",
         "",
-        f"{'Weights' if made.merged else 'A LoRA adapter'} of the model `{name}`, {_aligned(run)}.",
+        f"{'Weights' if made.merged else 'A LoRA adapter'} of the model `{name}`, {_aligned(run, made.t)}.",
         "",
         "| | |",
         "|---|---|",
-        f"| base | `{made.base_name}` |",
+        f"| base | `{made.public_base or made.base.name}`{'' if made.public_base else ', not from the hub'} |",
         f"| method | `{run.recipe.method}`, iteration {made.t} of {run.recipe.iterations}, {run.recipe.combats:,} combats an iteration |",
         f"| pool | {', '.join(f'`{model}`' for model in run.models)} |",
         f"| data | {len(run.instructions):,} instructions, {what} |",
@@ -94,7 +96,9 @@ def model_card(made: Exported) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _aligned(run: Run) -> str:
+def _aligned(run: Run, t: int) -> str:
+    if t == 0:
+        return "as it was before it was aligned"
     if run.recipe.method == "sparta":
         return f"one of {len(run.models)} that were aligned together by [Sparta Alignment]({PAPER})"
     return f"aligned by the method `{run.recipe.method}`, a baseline of [Sparta Alignment]({PAPER})"
@@ -147,8 +151,13 @@ def _shown(value: float | None, scale: Scale) -> str:
 
 
 def _cost(made: Exported) -> Iterator[str]:
-    """Tokens and GPU time of the whole run up to this iteration: all members together."""
-    yield f"The whole pool: {budget_of(made.run).in_words}."
+    """Tokens and GPU time of the run up to this iteration: all members together."""
+    if made.t == 0:
+        yield "Nothing of the run went into this model."
+        return
+    tokens = spent(made.run, made.t)
+    counted = tokens.in_words if tokens.total else "not counted by the version that made them"
+    yield f"Tokens of the whole pool up to this iteration: {counted}. Budget: {budget_in_words(made.run.recipe)}."
     stats = [files.read_measured(made.run.iteration(t).stats, IterationStats) for t in range(1, made.t + 1)]
     seconds = sum(one.gpu_seconds for one in stats if one is not None)
     if seconds:
@@ -170,5 +179,8 @@ def _use(made: Exported) -> Iterator[str]:
     yield "```"
     yield ""
     yield "```bash"
-    yield made.trial(Path("FOLDER"))
+    yield made.trial(Path("FOLDER"), made.public_base or "BASE")
     yield "```"
+    if not made.merged and not made.public_base:
+        yield ""
+        yield "BASE is the folder of the base model, which is not on the hub; `base_model_name_or_path` in `adapter_config.json` names it too."

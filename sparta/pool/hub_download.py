@@ -35,11 +35,13 @@ ROWS = (
 """Files of a data set, in any folder: rows, and the page that says which of them are which split."""
 CONFIGURATIONS = ("config.json", "adapter_config.json")
 RECORD = "source.json"
+RECORD_OF_DATA = ".source.json"
+"""That of a data set: files whose names begin with a dot are not rows to `datasets`."""
 """Our own record in the folder. A file of that name in the repository is not downloaded."""
 
 
 class Fetched(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """source.json of a downloaded folder.
+    """source.json of a downloaded model, .source.json of a data set.
 
     revision: as in the recipe; None for the newest. commit: of that revision. code: whether code files were included. files: bytes by name.
     """
@@ -59,6 +61,10 @@ class Wanted:
     reference: str
     folder: Path
     code: bool = False
+
+    @property
+    def record(self) -> Path:
+        return self.folder / (RECORD_OF_DATA if self.kind == "dataset" else RECORD)
 
     @property
     def page(self) -> str:
@@ -98,10 +104,10 @@ def fetch(recipe: Recipe, update: bool, screen: Screen) -> None:
 def _fetch(wanted: Wanted, update: bool, screen: Screen) -> str:
     """Download one repository if necessary. Returns the outcome in words."""
     reference, folder, code = wanted.reference, wanted.folder, wanted.code
-    known = _downloaded(folder)
+    known = _downloaded(wanted)
     if known is not None and not update and known.code >= code:
         return "is there already,"
-    if known is None and folder.exists() and not (folder / RECORD).is_file():
+    if known is None and folder.exists() and not wanted.record.is_file():
         by_hand = CONFIGURATIONS if wanted.kind == "model" else ROWS
         if not update and any(next(folder.glob(f"**/{name}"), None) for name in by_hand):
             return "is there already, put by hand, in"
@@ -127,12 +133,12 @@ def _fetch(wanted: Wanted, update: bool, screen: Screen) -> str:
     return "fetched to"
 
 
-def _downloaded(folder: Path) -> Fetched | None:
-    """The record of a complete download in `folder`; None if there is none, or a file is missing."""
-    if not (folder / RECORD).is_file():
+def _downloaded(wanted: Wanted) -> Fetched | None:
+    """The record of a complete download; None if there is none, or a file is missing."""
+    if not wanted.record.is_file():
         return None
-    known = files.read_json(folder / RECORD, Fetched)
-    return known if all(_whole(folder / name, size) for name, size in known.files.items()) else None
+    known = files.read_json(wanted.record, Fetched)
+    return known if all(_whole(wanted.folder / name, size) for name, size in known.files.items()) else None
 
 
 def _whole(path: Path, size: int) -> bool:
@@ -146,7 +152,7 @@ def _chosen(wanted: Wanted, sizes: Mapping[str, int]) -> dict[str, int]:
         rows = {
             name: size
             for name, size in sorted(sizes.items())
-            if any(fnmatch(name, pattern) for pattern in ROWS) and name != RECORD
+            if any(fnmatch(name, pattern) for pattern in ROWS) and name != RECORD_OF_DATA
         }
         if not set(rows) - {"README.md"}:
             raise SpartaError(
@@ -208,7 +214,7 @@ def _download(fetched: Fetched, wanted: Wanted, screen: Screen) -> None:
             raise SpartaError(
                 f"{fetched.repository}: the download of {name} is incomplete: type the same command again"
             )
-    files.write_json(part / RECORD, fetched)
+    files.write_json(part / wanted.record.name, fetched)
     _put(part, folder)
 
 

@@ -10,9 +10,11 @@ import yaml
 from support.openings import begin_or_continue
 from support.scripted_run import advance, begin, sentence, typed
 
+from sparta.commands.export_model import ExportRequest, _chosen
 from sparta.evaluation.answer import Answers
 from sparta.evaluation.items import items_of
-from sparta.evaluation.summary import read_summary
+from sparta.evaluation.summary import CheckpointChoice, Scale, TaskScores, merge_into_summary, read_summary
+from sparta.pool.serving import serve_command
 from sparta.recipes.schema import Recipe
 from sparta.store import files
 from sparta.store.layout import StateDir
@@ -133,7 +135,8 @@ def test_the_card_says_what_the_state_knows(toy: Run, exported: dict[str, Path])
             in text
         )
         assert toy.pool(0)[name].sha256 in text and toy.info.run_id in text
-        assert "vllm serve" in text
+        assert "vllm serve" in text and "base_model" not in known
+        assert str(Path.home()) not in text and str(toy.state.root) not in text
 
 
 def test_an_exported_adapter_is_the_committed_one_with_a_base_that_others_find(
@@ -177,6 +180,42 @@ def test_what_cannot_be_exported_is_refused(options: list[str], why: str, toy: R
     )
     assert re.search(why, sentence(done)), done.stderr
     assert not (tmp_path / "x").exists()
+
+
+def test_an_adapter_on_a_base_that_nobody_can_load_is_not_uploaded(toy: Run, tmp_path: Path) -> None:
+    done = typed(
+        "export",
+        toy.state.root,
+        "--push",
+        "me/mine",
+        "--out",
+        tmp_path / "x",
+        HF_TOKEN="hf_x",
+        HF_HOME=str(tmp_path),
+    )
+    assert "is not from the hub, so nobody could load it: add --merge" in sentence(done)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_wide_adapter_and_a_pinned_base_are_served_as_they_are(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "adapter_config.json", {"r": 48})
+    command = serve_command("org/base", "ada", tmp_path, "hub:org/base@v2", "FOLDER")
+    assert (
+        command
+        == "vllm serve org/base --revision v2 --enable-lora --max-lora-rank 64 --lora-modules ada=FOLDER"
+    )
+    assert "--revision" not in serve_command("/models/base", "ada", tmp_path, "hub:org/base@v2")
+
+
+def test_a_choice_made_on_another_task_counts(tmp_path: Path) -> None:
+    run = begin(tmp_path, combats=4)
+    advance(run, 1)
+    choice = CheckpointChoice(
+        "best of the last pool", f"iter_01-{run.models[1]}", "trained", Scale("accuracy", 1.0), (1,), 0.5
+    )
+    scores = TaskScores([Scale("accuracy", 1.0)], {}, "", choices=[choice])
+    merge_into_summary(run.state, {"transfer": scores})
+    assert _chosen(run, ExportRequest(run.state.root)) == (1, run.models[1])
 
 
 def test_a_folder_that_exists_is_left_alone(toy: Run, exported: dict[str, Path]) -> None:

@@ -228,7 +228,8 @@ def test_a_data_set_is_fetched_with_its_rows_alone_and_read_by_split_and_configu
     said = run(hub, tmp_path / "models", base="none", adapter="none", data=data)
     folder = tmp_path / "data" / "hub" / "org" / "set"
     assert f"org/set: fetched to {folder}" in said.replace("\n", " ")
-    assert "set.py" not in names(folder) and source(folder)["commit"] == commit
+    assert "set.py" not in names(folder)
+    assert json.loads((folder / ".source.json").read_text())["commit"] == commit
     asked = len(hub.asked)
     assert "is there already" in run(hub, tmp_path / "models", base="none", adapter="none", data=data)
     assert len(hub.asked) == asked
@@ -240,6 +241,23 @@ def test_a_data_set_is_fetched_with_its_rows_alone_and_read_by_split_and_configu
     }
     with pytest.raises(SpartaError, match=r"set data.config to one of them"):
         items_by_place(UserTask(Data.model_validate({**data, "config": None})).read("train"))
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv"])
+def test_a_fetched_data_set_without_a_page_is_its_rows_and_nothing_of_ours(
+    name: str, hub: Hub, tmp_path: Path
+) -> None:
+    from sparta.tasks.user_data.items import items_by_place
+    from sparta.tasks.user_data.task import UserTask
+
+    (tmp_path / "published").mkdir()
+    rows = {"rows.jsonl": '{"question": "a"}\n{"question": "b"}\n', "rows.csv": "question\na\nb\n"}
+    (tmp_path / "published" / name).write_text(rows[name])
+    hub.add("datasets/org/set", tmp_path / "published")
+    data = {"train": "hub:org/set", "folder": str(tmp_path / "data")}
+    run(hub, tmp_path / "models", base="none", adapter="none", data=data)
+    found = items_by_place(UserTask(Data.model_validate(data)).read("train"))
+    assert [item.messages[0].content for item in found.values()] == ["a", "b"]
 
 
 def test_a_data_set_of_another_kind_of_files_or_of_an_unknown_name_is_refused(

@@ -210,6 +210,8 @@ def _reply(value: Any, column: str) -> str | None:
 
 
 def _own(row: Row) -> dict[str, Any]:
+    if "prompt" in row and "messages" in row:
+        raise ValueError("give either prompt or messages")
     given = {key: row[key] for key in ("prompt", "messages") if key in row}
     if isinstance(row.get("prompt"), (list, tuple)) and "messages" not in row:
         return {"messages": turns_of(row["prompt"], "prompt")}
@@ -266,6 +268,8 @@ def _question(row: Row) -> dict[str, Any]:
     answer = row.get("answer") if row.get("answer") is not None else row.get("answerKey")
     choices = row.get("choices")
     if isinstance(choices, Mapping) and set(choices) == {"text", "label"}:
+        if not all(isinstance(choices[key], (list, tuple)) for key in ("text", "label")):
+            raise ValueError("choices have text and label that are no lists")
         if len(choices["text"]) != len(choices["label"]):
             raise ValueError("choices have another number of texts than of labels")
         choices = dict(zip(map(str, choices["label"]), choices["text"], strict=True))

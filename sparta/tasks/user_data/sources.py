@@ -5,6 +5,7 @@ JSON Lines, JSON, CSV and TSV, also compressed (.gz), are read strictly, with al
 """
 
 import gzip
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 
 from sparta.errors import NotHere, SpartaError
 from sparta.recipes.data import Data, Split, hub_data_folder, names_hub_data
+from sparta.recipes.load import read_yaml
 from sparta.recipes.pool import FETCH
 from sparta.store.disk import explain
 from sparta.tasks.json_text import parse_json
@@ -22,6 +24,8 @@ from sparta.tasks.raw_files import ending, rows_of
 Row = Mapping[str, Any]
 BATCH = 1024
 """Rows of a Parquet file that are in memory at a time."""
+_HEAD = re.compile(r"---\n(.*?)\n---", re.DOTALL)
+"""The YAML at the beginning of a data set's page."""
 TABLES = (".json", ".csv", ".tsv")
 
 
@@ -142,9 +146,44 @@ def _folder(source: UserSource) -> Iterator[tuple[str, Row]]:
     return _numbered(source, partial(_split_of_folder, source))
 
 
+def _refuse_ways_out(source: UserSource) -> None:
+    """Raises SpartaError where the page or an index of the folder names rows outside it: `datasets` would read them."""
+    page = source.path / "README.md"
+    if page.is_file():
+        head = _HEAD.match(page.read_text(encoding="utf-8", errors="replace"))
+        try:
+            named = read_yaml(head[1]) if head else None
+        except ValueError as error:
+            raise SpartaError(f"{page}: its head is {error}") from None
+        configs = named.get("configs") if isinstance(named, dict) else None
+        _require_inside(configs, page, ("data_files", "data_dir", "path"))
+    for index in source.path.glob("**/state.json"):
+        _require_inside(parse_json(index.read_text(encoding="utf-8")), index, ("filename",))
+
+
+def _require_inside(tree: Any, where: Path, keys: tuple[str, ...], path: bool = False) -> None:
+    """Raises SpartaError for a text below one of `keys` that leads out of the folder. path: whether `tree` is below one."""
+    if (
+        isinstance(tree, str)
+        and path
+        and (tree.startswith(("/", "~")) or ".." in Path(tree).parts or "://" in tree)
+    ):
+        raise SpartaError(
+            f"{where} names {tree}, which is not in its folder: take that out, or name the file itself in the recipe"
+        )
+    if isinstance(tree, list):
+        for each in tree:
+            _require_inside(each, where, keys, path)
+    if isinstance(tree, dict):
+        for key, each in tree.items():
+            # Of a mapping below data_files, the keys are splits.
+            _require_inside(each, where, keys, key in keys or (path and key != "split"))
+
+
 def _split_of_folder(source: UserSource, path: Path) -> Iterator[Row]:
     import datasets
 
+    _refuse_ways_out(source)
     # Nothing is written beside the user's data, nor twice into the home directory: rows are streamed.
     saved = any((path / name).is_file() for name in ("state.json", "dataset_dict.json"))
     try:

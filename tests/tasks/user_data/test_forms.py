@@ -370,3 +370,28 @@ def test_a_data_set_that_was_not_fetched_is_refused_with_the_remedy(tmp_path: Pa
         SpartaError, match=r"hub:org/set@v1 \(train\) is not in .*hub/org/set@v1: run .* --fetch"
     ):
         items_by_place(UserTask(data).read("train"))
+
+
+@pytest.mark.parametrize("path", ["/etc/secret.jsonl", "../secret.jsonl", "https://example.org/secret.jsonl"])
+@pytest.mark.parametrize("form", ["- path: {}", "{}", "- split: train\n    path:\n    - {}"])
+def test_the_page_of_a_folder_cannot_name_rows_outside_it(path: str, form: str, tmp_path: Path) -> None:
+    _jsonl(tmp_path / "secret.jsonl", ROWS)
+    _files(tmp_path / "files", ROWS)
+    named = form.format(path)
+    data_files = f" {named}" if named == path else f"\n  {named}"
+    (tmp_path / "files" / "README.md").write_text(
+        f"---\nconfigs:\n- config_name: default\n  data_files:{data_files}\n---\n"
+    )
+    with pytest.raises(SpartaError, match=r"README.md names .*secret.jsonl, which is not in its folder"):
+        read(tmp_path / "files")
+
+
+def test_a_saved_data_set_cannot_name_rows_outside_it(tmp_path: Path) -> None:
+    _saved(tmp_path / "saved", ROWS)
+    _saved(tmp_path / "other", ROWS)
+    index = tmp_path / "saved" / "state.json"
+    known = json.loads(index.read_text())
+    known["_data_files"][0]["filename"] = "../other/" + known["_data_files"][0]["filename"]
+    index.write_text(json.dumps(known))
+    with pytest.raises(SpartaError, match=r"state.json names \.\./other/.*, which is not in its folder"):
+        read(tmp_path / "saved")
