@@ -10,7 +10,7 @@ PIP_ARGS ?=
 FAULTS ?= 200
 SEED ?= 0
 
-.PHONY: setup demo test lint unit long slurm bench gpu chaos clean
+.PHONY: setup demo study test lint unit long slurm bench gpu chaos clean
 
 setup: $(VENV)/.ready
 
@@ -32,6 +32,11 @@ demo: setup
 	$(BIN)/python jobs/launch.py --iters 8 --recipe toy --cluster inline --state $(STATE)
 	$(BIN)/python jobs/evaluate.py $(STATE) --all
 	$(BIN)/python analysis/curves.py $(STATE)
+
+# The methods compared on the toy pool: 65 runs, side by side on two cores. The same command continues it.
+STUDY ?= toy
+study: setup
+	$(BIN)/python jobs/study.py $(STUDY) --cluster inline
 
 test: lint unit
 
