@@ -57,7 +57,7 @@ class CellServer:
                 # Somebody killed the server. Its forks go on; how they end is then known from their files alone.
                 self.close()
         raise SpartaError(
-            "the process from which cells are started cannot be started: run `python -m sparta.commands.cell_server` to see why"
+            "the process from which cells are started ended at once, twice: what it printed above says why; mend that and run the study again"
         )
 
     def status_of(self, pid: int) -> int | None:

@@ -48,7 +48,10 @@ def test_a_killed_server_is_replaced_and_the_status_of_its_forks_is_unknown(
     assert second.watched
 
 
-def test_a_server_that_cannot_start_ends_in_one_sentence(tmp_path: Path) -> None:
+def test_a_server_that_cannot_start_ends_in_one_sentence(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     server = CellServer(("there_is_no_such_module",))
-    with pytest.raises(SpartaError, match="from which cells are started cannot be started"):
+    with pytest.raises(SpartaError, match="from which cells are started ended at once, twice"):
         server.start(["--version"], quiet(), tmp_path / "log")
+    assert "No module named 'there_is_no_such_module'" in capfd.readouterr().err
