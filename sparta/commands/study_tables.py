@@ -10,6 +10,7 @@ from rich.table import Table
 from sparta.evaluation.tables import NONE, in_figures
 from sparta.screen import duration
 from sparta.studies.comparison import ConfigurationScore, StudyTable
+from sparta.studies.courses import MeanOverSeeds
 from sparta.studies.estimate import CellEstimate
 from sparta.studies.grid import Grid
 from sparta.studies.manifest import CellEntry, StudyManifest
@@ -176,11 +177,11 @@ def _show_courses(console: Console, table: StudyTable, several_tasks: bool) -> N
     shown = Table(title="over iterations", title_justify="left", box=box.SIMPLE_HEAD, padding=NARROW)
     for heading in ("configuration", *(["task"] if several_tasks else [])):
         shown.add_column(heading)
-    for heading in ("gain", "95 %", "best of the pools", "pairs", "r", "95 %", "r of each"):
+    for heading in ("gain", "95 %", "best", "pairs", "r, 95 %", "r in combats"):
         shown.add_column(heading, justify="right", no_wrap=True)
     for course in table.courses:
-        gain, follows, each = course.gain, course.follows, course.follows_each
-        best = [course.best[t] for t in sorted({0, len(course.best) // 2, len(course.best) - 1})]
+        gain = course.gain
+        best = [course.best[t] for t in sorted({0, len(course.best) - 1})]
         pairs = [course.pairs[t] for t in sorted({0, len(course.pairs) - 1})] if course.pairs else []
         shown.add_row(
             " ".join(course.levels.values()) or "all",
@@ -188,20 +189,27 @@ def _show_courses(console: Console, table: StudyTable, several_tasks: bool) -> N
             *(("", "") if gain is None else _signed(gain.difference, gain.low, gain.high, course.top)),
             " ".join(in_figures(score, course.top) for score in best),
             " ".join(f"{share:.0%}" for share in pairs),
-            "" if follows is None else f"{follows.mean:.2f}",
-            "" if follows is None or follows.low is None else f"{follows.low:.2f} {follows.high:.2f}",
-            "" if each is None else f"{each.mean:.2f}",
+            _with_interval(course.follows),
+            _with_interval(course.follows_combats),
         )
     if not table.courses:
         return
     console.print(shown)
     notes = [
-        "gain: test score of the chosen model minus that of the best initial model; best of the pools: on validation, initial, middle and last",
+        "gain: test score of the chosen model minus that of the best initial model; best: model of the initial and of the last pool, on validation",
         "pairs: share of combats that made one, first and last iteration",
-        "r: of reputation and validation score over models, both means over iterations; of each: within every iteration",
+        "r: of reputation and validation score over models, both means over iterations; in combats: of reputation and the share of right answers there",
     ]
     for note in notes:
         console.print(note, markup=False)
+
+
+def _with_interval(found: MeanOverSeeds | None) -> str:
+    """A correlation, and its interval if it has one."""
+    if found is None:
+        return ""
+    numbers = [number for number in (found.mean, found.low, found.high) if number is not None]
+    return " ".join(f"{number:.2f}" for number in numbers)
 
 
 def _initial(row: ConfigurationScore) -> str:

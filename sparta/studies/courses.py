@@ -15,12 +15,16 @@ from sparta.evaluation.scores import scores
 from sparta.evaluation.selection import ALL, INITIAL
 from sparta.evaluation.summary import CheckpointChoice, TaskScores, read_summary
 from sparta.methods.registry import method_of
+from sparta.phases.undecidable import answer_of
 from sparta.store import files, standings
 from sparta.store.layout import parse_checkpoint
+from sparta.store.records import Response
 from sparta.store.run import Run
+from sparta.store.shards import iter_shards
 from sparta.store.stats import IterationStats
 from sparta.studies.layout import StudyDir
 from sparta.studies.manifest import CellEntry
+from sparta.tasks.registry import task_named
 
 
 class MeanOverSeeds(msgspec.Struct, frozen=True):
@@ -46,8 +50,9 @@ class Course(msgspec.Struct, frozen=True):
 
     best, mean: of the models of each pool, from the initial one on; where iterations are missing in a cell, the list ends. pairs: share of combats that
     made a preference pair, by iteration from the first. follows: Pearson's r, over models, of the mean reputation after the iterations and the mean score of
-    the model that earned it. follows_each: the same r within each iteration, mean over iterations. Both None without combats, where reputations are frozen, and where all
-    models are equal. gain: None where there is no test split.
+    the model that earned it. follows_each: the same r within each iteration, mean over iterations. follows_combats: r of the mean reputation and the share
+    of right answers in combats, which are sampled; None also where no program grades the instructions. All None without combats, where reputations are frozen, and where
+    all models are equal. gain: None where there is no test split.
     """
 
     levels: dict[str, str]
@@ -59,6 +64,7 @@ class Course(msgspec.Struct, frozen=True):
     pairs: list[float]
     follows: MeanOverSeeds | None = None
     follows_each: MeanOverSeeds | None = None
+    follows_combats: MeanOverSeeds | None = None
     gain: Gain | None = None
 
 
@@ -71,6 +77,7 @@ class _CellCourse:
     pairs: list[float]
     follows: float | None
     follows_each: float | None
+    follows_combats: float | None
     chosen: Mapping[str, float]
     initial: Mapping[str, float]
 
@@ -120,6 +127,7 @@ def _together(levels: dict[str, str], task: str, cells: Sequence[_CellCourse]) -
         pairs=[fmean(shares) for shares in zip(*(cell.pairs for cell in cells), strict=False)],
         follows=over_seeds([cell.follows for cell in cells]),
         follows_each=over_seeds([cell.follows_each for cell in cells]),
+        follows_combats=over_seeds([cell.follows_combats for cell in cells]),
         gain=None if gain is None else Gain(gain.difference, gain.low, gain.high, gain.p),
     )
 
@@ -165,9 +173,29 @@ def _course_of_cell(
         pairs=[found.pairs / found.combats for found in stats if found.combats] if fought else [],
         follows=_correlation(*means) if means else None,
         follows_each=fmean(within) if within else None,
+        follows_combats=_correlation(means[0], right) if means and (right := right_in_combats(run)) else None,
         chosen=tested(ALL),
         initial=tested(INITIAL),
     )
+
+
+def right_in_combats(run: Run) -> list[float]:
+    """Of each model, the mean grade of its answers in all combats, by the first metric of the run's task; empty where no program grades them."""
+    data = run.recipe.data
+    if data.task is None:
+        return []
+    task = task_named(data.task, data)
+    if task.likelihood or task.metrics[0].rubric is not None:
+        return []
+    items = {item.item_id: item for item in task.items("train", data)}
+    grades: dict[str, list[float]] = {name: [] for name in run.models}
+    for t in run.state.committed()[1:]:
+        asked = {combat.combat_id: items[combat.prompt_id] for combat in run.plan(t)}
+        for row in iter_shards(run.iteration(t).responses, Response):
+            grade = task.grade(asked[row.combat_id], answer_of(row)).get(task.metrics[0].name)
+            if grade is not None:
+                grades[row.model].append(grade)
+    return [fmean(found) for found in grades.values()] if all(grades.values()) else []
 
 
 def _pools(run: Run, known: TaskScores) -> list[dict[str, float]]:

@@ -8,9 +8,13 @@ from support.scripted_run import advance
 from sparta.recipes.load import load
 from sparta.store import files, standings
 from sparta.store.layout import StateDir
+from sparta.store.records import Response
+from sparta.store.shards import iter_shards
 from sparta.store.stats import IterationStats
+from sparta.studies.courses import right_in_combats
+from sparta.toy import family
 
-SMALL = ["combats=6", "data.size=50", "engine.threads=1", "cluster.kind=inline"]
+SMALL = ["combats=12", "match.first=balanced", "data.size=50", "engine.threads=1", "cluster.kind=inline"]
 
 
 def test_the_toy_study_plays_an_iteration_in_which_judges_differ_and_models_learn(tmp_path: Path) -> None:
@@ -20,6 +24,13 @@ def test_the_toy_study_plays_an_iteration_in_which_judges_differ_and_models_lear
     assert stats.pairs >= 3 and stats.missing_votes < stats.votes / 10
     before, after = run.pool(0), run.pool(1)
     assert all(before[name] != after[name] for name in run.models)
+    right = right_in_combats(run)
+    assert 0 < sum(right) < len(right)
+    for name, share in zip(run.models, right, strict=True):
+        given = [row for row in iter_shards(run.iteration(1).responses, Response) if row.model == name]
+        questions = {combat.combat_id: combat.messages[-1].content for combat in run.plan(1)}
+        hits = [family.is_right(family.answer_to(questions[row.combat_id]), row.text) for row in given]
+        assert share == sum(hits) / len(hits)
     assert len({standing.reputation for standing in standings.at_end(run, 1).values()}) > 2
 
 

@@ -20,7 +20,8 @@ from sparta.studies.manifest import manifest_of
 
 def test_a_course_is_that_of_the_runs(tmp_path: Path) -> None:
     axes = {"method": {"sparta": {}, "frozen": {"reputation.frozen": True}, "self": BASELINE}, "seed": [0, 1]}
-    path = write_study(tmp_path, axes, recipe={"iterations": 2, "combats": 9, "models": 4})
+    once = [{"method": ["frozen", "self"], "seed": 1}]
+    path = write_study(tmp_path, axes, recipe={"iterations": 2, "combats": 9, "models": 4}, without=once)
     place = StudyDir(tmp_path / "study")
     assert typed("study", path, "--state", place.root, "--limit", 2).returncode == 0
     table = table_of(place, grid_of(path), manifest_of(place, grid_of(path)))
@@ -51,6 +52,7 @@ def test_a_course_is_that_of_the_runs(tmp_path: Path) -> None:
     assert course.gain is not None
     initial = [score for score in row.initial if score is not None]
     assert course.gain.difference == pytest.approx(np.mean(row.scores) - np.mean(initial))
+    assert course.follows_combats is None, "no program grades these instructions"
     assert courses["frozen"].follows is None and courses["frozen"].pairs
     assert courses["self"].follows is None and not courses["self"].pairs
 
