@@ -10,7 +10,7 @@ PIP_ARGS ?=
 SECONDS ?= 600
 SEED ?= 1
 
-.PHONY: setup demo pictures test lint unit long slurm bench gpu chaos clean
+.PHONY: setup demo pictures study test lint unit long slurm bench gpu chaos clean
 
 setup: $(VENV)/.ready
 
@@ -42,6 +42,11 @@ demo: setup
 # The pictures of the report in README.md and analysis/README.md; needs Chromium.
 pictures: demo
 	$(BIN)/python tests/support/report_pictures.py $(STATE)
+
+# The methods compared on the toy pool: 65 runs, side by side on two cores. The same command continues it.
+STUDY ?= toy
+study: setup
+	$(BIN)/python jobs/study.py $(STUDY) --cluster inline
 
 test: lint unit
 

@@ -51,7 +51,7 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 TOP = re.compile(r"(?:\.ci|analysis|jobs|requirements|slurm|sparta|tests)/[\w./*-]*")
 """What reads as a path from the top of the repository. What a run writes is called state/..., and on its own page jobs/... too."""
 FILE = re.compile(r"Makefile|[\w-]+\.(?:md|toml|cff|yml)")
-EMBEDDED = ("toy", "toy_pool")
+EMBEDDED = ("toy", "toy_pool", "toy_study")
 """Recipes that need nothing but the repository."""
 KNOWN_PROGRAMS = {"conda", "cp", "eval", "pip", "scancel", "scontrol", "sinfo", "squeue", "python3.11", "."}
 """Programs that are not ours: of their arguments only paths are looked at."""

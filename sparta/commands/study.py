@@ -3,7 +3,7 @@
 import json
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import IntEnum
 from pathlib import Path
@@ -11,9 +11,11 @@ from pathlib import Path
 import msgspec
 
 from sparta.cluster.gpus import visible_gpus
+from sparta.cluster.launcher import Launcher
 from sparta.cluster.slurm.launcher import Slurm
 from sparta.commands.begin import prepare_begin
 from sparta.commands.cancel import cancel_all, end_drivers
+from sparta.commands.cell_server import HEAVY, OURS
 from sparta.commands.study_cell import run_cell
 from sparta.commands.study_detach import detach
 from sparta.commands.study_driver import StudyDriver, end_cells, jobs_of
@@ -84,7 +86,9 @@ def _drive(opened: OpenStudy, request: StudyRequest, screen: Screen) -> ExitStat
         )
     with RunLock(place.lock, screen.say) as lock:
         freeze(place, grid, opened.text)
-        driver = StudyDriver(place, grid, where, limit, gpus, screen, lock.check)
+        driver = StudyDriver(
+            place, grid, where, limit, gpus, screen, lock.check, preloaded(grid, launcher, gpus)
+        )
         screen.say(
             f"study {grid.study.name}: {len(grid.cells)} cells in {place.root}, {launcher.where}, limit {limit}"
         )
@@ -94,6 +98,15 @@ def _drive(opened: OpenStudy, request: StudyRequest, screen: Screen) -> ExitStat
         files.write_json(place.table, table)
     show_table(screen.console, table)
     return _ended(manifest, place, screen)
+
+
+def preloaded(grid: Grid, launcher: Launcher, gpus: Sequence[str]) -> tuple[str, ...]:
+    """The modules that the cells' processes need themselves: where they run their tasks on the CPU, also those that work with models."""
+    works = launcher.name == "inline" and not gpus
+    return (
+        *OURS,
+        *(HEAVY if works and any(cell.recipe.engine.kind in ("hf", "auto") for cell in grid.cells) else ()),
+    )
 
 
 def _ended(manifest: StudyManifest, place: StudyDir, screen: Screen) -> ExitStatus:

@@ -60,7 +60,7 @@ def run_cell(request: StudyRequest, screen: Screen) -> None:
     if name not in entries:
         raise SpartaError(f"the study in {place.root} has no cell {name}; {hint(name, entries, 'cells')}")
     recipe = thaw(place.recipe(name))
-    asked = request_of(recipe, study.keep, study.choose_on)
+    asked = request_of(recipe, study)
     process = CellProcess(identify(os.getpid()), request.share, visible_gpus())
     files.write_json(place.process(name), process)
     try:
@@ -156,7 +156,7 @@ class _Cell:
         """Score the checkpoints; the answers of the initial pool are those of its own run."""
         tasks, data = self._recipe.scored_on, self._recipe.data
         on = data.task or "own"
-        tested = "own" not in tasks or data.test is not None
+        tested = self._study.compare_on == "test" and ("own" not in tasks or data.test is not None)
         score(
             EvaluateRequest(
                 state=self._state.root,

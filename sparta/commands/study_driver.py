@@ -5,13 +5,12 @@ All state is on disk: a driver that was killed leaves running cells alone, and t
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from sparta.commands.cell_server import CellFork, CellServer
 from sparta.errors import SpartaError
 from sparta.names import PACKAGE
 from sparta.recipes.schema import Recipe
@@ -55,7 +54,6 @@ class Job:
 
 def jobs_of(grid: Grid, place: StudyDir, where: Where) -> list[Job]:
     """All jobs of the study, initial pools first. Raises SpartaError where the profile is not usable."""
-    keep, choose_on = grid.study.keep, grid.study.choose_on
     runs = [
         *((pool.name, pool.recipe, ()) for pool in grid.pools),
         *(
@@ -64,7 +62,7 @@ def jobs_of(grid: Grid, place: StudyDir, where: Where) -> list[Job]:
         ),
     ]
     return [
-        Job(name, recipe, needs, gpus_needed(recipe, where, place, name), request_of(recipe, keep, choose_on))
+        Job(name, recipe, needs, gpus_needed(recipe, where, place, name), request_of(recipe, grid.study))
         for name, recipe, needs in runs
     ]
 
@@ -73,7 +71,7 @@ class StudyDriver:
     """Drives the jobs of one study.
 
     gpus: the GPUs of this machine that cells are given, each to one cell; empty where cells submit their tasks, or where there are none. `still_ours`
-    raises LockLost where the study's lock was lost.
+    raises LockLost where the study's lock was lost. preloaded: modules that all cells need, which are imported once.
     """
 
     def __init__(
@@ -85,13 +83,15 @@ class StudyDriver:
         gpus: Sequence[str],
         screen: Screen,
         still_ours: Callable[[], None],
+        preloaded: Sequence[str],
     ) -> None:
         self._place, self._grid, self._where = place, grid, where
         self._limit, self._gpus, self._screen = limit, tuple(gpus), screen
         self._still_ours = still_ours
         self._jobs = {job.name: job for job in jobs_of(grid, place, where)}
         self._running: dict[str, CellProcess] = {}
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._children: dict[str, CellFork] = {}
+        self._server = CellServer(preloaded)
         self._starts: dict[str, int] = {}
         self._ended: dict[str, CellState] = {}
         for job in self._jobs.values():
@@ -127,6 +127,8 @@ class StudyDriver:
         except KeyboardInterrupt:
             self._interrupt()
             raise
+        finally:
+            self._server.close()
 
     def _note(self) -> None:
         files.write_json(self._place.manifest, manifest_of(self._place, self._grid))
@@ -136,7 +138,10 @@ class StudyDriver:
         ended = []
         for name in self._running:
             child = self._children.get(name)
-            alive = child.poll() is None if child is not None else process_of(self._place, name) is not None
+            if child is not None and child.watched:
+                alive = child.returncode is None
+            else:
+                alive = process_of(self._place, name) is not None
             if not alive:
                 ended.append(name)
         for name in ended:
@@ -208,24 +213,16 @@ class StudyDriver:
     def _spawn(self, job: Job, share: int) -> None:
         taken = {gpu for process in self._running.values() for gpu in process.gpus}
         gpus = tuple(gpu for gpu in self._gpus if gpu not in taken)[:share]
-        program = "import sys; from sparta.commands.cli import main; sys.exit(main())"
-        command = [sys.executable, "-c", program, "study", str(self._place.root), "--cell", job.name]
-        command += ["--share", str(share), *self._where.options]
+        arguments = ["study", str(self._place.root), "--cell", job.name, "--share", str(share)]
+        arguments += self._where.options
         before = result_of(self._place, job.name)
         if before is not None and before.error:
             # Otherwise a process that is killed would leave the old error as its own. The scores of a cell that was done stay until there are new ones.
             files.remove(self._place.result(job.name))
         files.make_folder(self._place.log(job.name).parent)
-        with files.os_errors_named(self._place.log(job.name)), self._place.log(job.name).open("ab") as log:
-            child = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=self._environment(share, gpus),
-                # Ctrl-C is for the driver, which ends the cells itself.
-                start_new_session=True,
-            )
+        log = self._place.log(job.name)
+        with files.os_errors_named(log), log.open("ab"):
+            child = self._server.start(arguments, self._environment(share, gpus), log)
         self._children[job.name] = child
         self._starts[job.name] = self._starts.get(job.name, 0) + 1
         self._running[job.name] = CellProcess(identify(child.pid), share, gpus)
@@ -248,9 +245,6 @@ class StudyDriver:
         stopped = end_cells(self._place, list(self._running))
         for name, host in stopped.elsewhere.items():
             self._screen.say(f"{name} runs on {host} and goes on: stop it there")
-        for child in self._children.values():
-            with suppress(subprocess.TimeoutExpired):
-                child.wait(timeout=1.0)
         self._note()
 
 

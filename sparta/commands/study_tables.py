@@ -10,11 +10,14 @@ from rich.table import Table
 from sparta.evaluation.tables import NONE, in_figures
 from sparta.screen import duration
 from sparta.studies.comparison import ConfigurationScore, StudyTable
+from sparta.studies.courses import MeanOverSeeds
 from sparta.studies.estimate import CellEstimate
 from sparta.studies.grid import Grid
 from sparta.studies.manifest import CellEntry, StudyManifest
 
 GIB = 2**30
+NARROW = (0, 1, 0, 0)
+"""Padding that leaves room for long names of levels in a log."""
 
 
 def show_plan(
@@ -130,7 +133,7 @@ def show_table(console: Console, table: StudyTable) -> None:
     named = {(row.task, row.metric, row.split) for row in table.rows}
     what = "" if len(named) > 1 else ": {} {} ({})".format(*next(iter(named)))
     title = f"study {table.study}{what}; differences to {axis} {level}"
-    shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=NARROW)
     for heading in ("configuration", *(["task"] if not what else [])):
         shown.add_column(heading)
     for heading in ("seeds", "score", "initial", "difference", "95 %", "p", "tokens", "time"):
@@ -166,6 +169,47 @@ def show_table(console: Console, table: StudyTable) -> None:
     ]
     for note in notes:
         console.print(note, markup=False)
+    _show_courses(console, table, what == "")
+
+
+def _show_courses(console: Console, table: StudyTable, several_tasks: bool) -> None:
+    """Print how the pools developed, one line a configuration with combats or a gain."""
+    shown = Table(title="over iterations", title_justify="left", box=box.SIMPLE_HEAD, padding=NARROW)
+    for heading in ("configuration", *(["task"] if several_tasks else [])):
+        shown.add_column(heading)
+    for heading in ("gain", "95 %", "best", "pairs", "r, 95 %", "r in combats"):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    for course in table.courses:
+        gain = course.gain
+        best = [course.best[t] for t in sorted({0, len(course.best) - 1})]
+        pairs = [course.pairs[t] for t in sorted({0, len(course.pairs) - 1})] if course.pairs else []
+        shown.add_row(
+            " ".join(course.levels.values()) or "all",
+            *([course.task] if several_tasks else []),
+            *(("", "") if gain is None else _signed(gain.difference, gain.low, gain.high, course.top)),
+            " ".join(in_figures(score, course.top) for score in best),
+            " ".join(f"{share:.0%}" for share in pairs),
+            _with_interval(course.follows),
+            _with_interval(course.follows_combats),
+        )
+    if not table.courses:
+        return
+    console.print(shown)
+    notes = [
+        "gain: test score of the chosen model minus that of the best initial model; best: model of the initial and of the last pool, on validation",
+        "pairs: share of combats that made one, first and last iteration",
+        "r: of reputation and validation score over models, both means over iterations; in combats: of reputation and the share of right answers there",
+    ]
+    for note in notes:
+        console.print(note, markup=False)
+
+
+def _with_interval(found: MeanOverSeeds | None) -> str:
+    """A correlation, and its interval if it has one."""
+    if found is None:
+        return ""
+    numbers = [number for number in (found.mean, found.low, found.high) if number is not None]
+    return " ".join(f"{number:.2f}" for number in numbers)
 
 
 def _initial(row: ConfigurationScore) -> str:
@@ -178,11 +222,13 @@ def _difference(row: ConfigurationScore) -> tuple[str, str, str]:
     found = row.difference
     if found is None:
         return "", "", ""
-    low, middle, high = (
-        f"{'+' if value >= 0 else '-'}{in_figures(abs(value), row.top)}"
-        for value in (found.low, found.difference, found.high)
-    )
-    return middle, f"{low} {high}", f"{found.p_holm:.3f}"
+    return *_signed(found.difference, found.low, found.high, row.top), f"{found.p_holm:.3f}"
+
+
+def _signed(middle: float, low: float, high: float, top: float) -> tuple[str, str]:
+    """A difference and its interval, with signs."""
+    shown = [f"{'+' if value >= 0 else '-'}{in_figures(abs(value), top)}" for value in (middle, low, high)]
+    return shown[0], f"{shown[1]} {shown[2]}"
 
 
 def hours(seconds: float) -> str:

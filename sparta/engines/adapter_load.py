@@ -10,6 +10,16 @@ from typing import Any
 
 from sparta.errors import SpartaError
 
+_WHERE_IT_COMES_FROM = {
+    "auto_mapping",
+    "base_model_name_or_path",
+    "inference_mode",
+    "peft_version",
+    "revision",
+    "task_type",
+}
+"""Keys of an adapter's configuration that do not change what it computes."""
+
 
 def put_adapter(model: Any, folder: Path, name: str, base: str) -> Any:
     """`model` with the adapter in `folder` loaded as `name`, not trainable. model: a transformers model, or a PEFT model with other adapters.
@@ -31,6 +41,34 @@ def put_adapter(model: Any, folder: Path, name: str, base: str) -> Any:
         raise misfit(folder, base, [str(error.args[0])], []) from error
     require_whole(folder, base, name, result)
     return model.eval()
+
+
+def refill_adapter(model: Any, folder: Path, name: str) -> bool:
+    """Write the weights of the adapter in `folder` over those of the adapter `name` of a PEFT model. Returns False, with nothing changed, where
+    the two differ in more than the values of their tensors.
+    """
+    import torch
+    from peft import PeftConfig, get_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    if _computes(PeftConfig.from_pretrained(str(folder))) != _computes(model.peft_config[name]):
+        return False
+    stored = load_file(folder / "adapter_model.safetensors")
+    # Of the model's own memory, not copies.
+    held = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+    if {key: value.shape for key, value in stored.items()} != {
+        key: value.shape for key, value in held.items()
+    }:
+        return False
+    with torch.no_grad():
+        for key, value in held.items():
+            value.copy_(stored[key])
+    return True
+
+
+def _computes(config: Any) -> dict[str, Any]:
+    """What an adapter computes, but for its weights."""
+    return {key: value for key, value in config.to_dict().items() if key not in _WHERE_IT_COMES_FROM}
 
 
 def require_whole(folder: Path, base: str, name: str, result: Any) -> None:

@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import Any
 
 from sparta.engines.adapter_check import check_adapter
-from sparta.engines.adapter_load import put_adapter
+from sparta.engines.adapter_load import put_adapter, refill_adapter
 from sparta.engines.base import ModelRef
 from sparta.engines.stopwatch import WEIGHTS, doing
 from sparta.engines.tokenizers import check_base, first_line
@@ -36,6 +36,8 @@ class Weights:
         self._bare: Any = None
         self._peft: Any = None
         self._adapters: dict[str, str] = {}
+        self._slots: dict[str, str] = {}
+        self._loaded = 0
         self._full: str | None = None
 
     @property
@@ -60,18 +62,24 @@ class Weights:
         old = self._adapters.get(model.name)
         if old == name:
             return
-        if name not in self._adapters.values():
-            self._load_adapter(model, name)
+        # The slot of a version that no other model uses is written over: much cheaper than another slot and its removal.
+        alone = old is not None and list(self._adapters.values()).count(old) == 1
+        spare = self._slots[old] if old is not None and alone else None
+        if name not in self._slots:
+            self._slots[name] = self._loaded_adapter(model, spare)
         self._adapters[model.name] = name
-        if old is not None and old not in self._adapters.values():
-            self._peft.set_adapter(name, inference_mode=True)
-            self._peft.delete_adapter(old)
+        if spare is None or old is None:
+            return
+        del self._slots[old]
+        if self._slots[name] != spare:
+            self._peft.set_adapter(self._slots[name], inference_mode=True)
+            self._peft.delete_adapter(spare)
 
     @contextmanager
     def active(self, model: ModelRef) -> Iterator[Any]:
         """The module, with the adapter of `model` active inside the context. Requires `hold(model)` first."""
         if model.adapter is not None:
-            self._peft.set_adapter(adapter_name(model), inference_mode=True)
+            self._peft.set_adapter(self._slots[adapter_name(model)], inference_mode=True)
             yield self._peft
         elif self._peft is not None:
             with self._peft.disable_adapter():
@@ -92,7 +100,7 @@ class Weights:
         import torch
 
         self._bare = self._peft = self.base = self._full = None
-        self._adapters, self.ends = {}, ()
+        self._adapters, self._slots, self.ends = {}, {}, ()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -146,11 +154,16 @@ class Weights:
         self.loads += 1
         self.load_seconds += perf_counter() - began
 
-    def _load_adapter(self, model: ModelRef, name: str) -> None:
+    def _loaded_adapter(self, model: ModelRef, spare: str | None) -> str:
+        """The name that PEFT has for the adapter of `model`, now in memory. spare: of an adapter that it may take the place of."""
         assert model.adapter is not None
         check_adapter(model.adapter, Path(model.base))
+        self._loaded += 1
+        slot = f"a{self._loaded}"
         try:
-            self._peft = put_adapter(self._peft or self._bare, model.adapter, name, model.base)
+            if spare is not None and refill_adapter(self._peft, model.adapter, spare):
+                return spare
+            self._peft = put_adapter(self._peft or self._bare, model.adapter, slot, model.base)
         except (SpartaError, OSError, ValueError, KeyError, RuntimeError) as error:
             # PEFT changes the base in place, so after a failure it must not be used.
             self.free()
@@ -159,6 +172,7 @@ class Weights:
             raise SpartaError(
                 f"adapter {model.adapter} of {model.name} cannot be loaded on base {model.base}: {first_line(error)}"
             ) from error
+        return slot
 
 
 def check_model(model: ModelRef) -> None:

@@ -20,6 +20,7 @@ from sparta.methods.registry import method_of
 from sparta.names import suggested
 from sparta.recipes.schema import Recipe
 from sparta.store.run import Run
+from sparta.studies.courses import Course, courses_of
 from sparta.studies.grid import Cell, Grid
 from sparta.studies.layout import StudyDir
 from sparta.studies.manifest import CellEntry, StudyManifest
@@ -79,6 +80,7 @@ class StudyTable(msgspec.Struct, frozen=True):
     reference: tuple[str, str]
     rows: list[ConfigurationScore]
     missing: list[str]
+    courses: list[Course] = []
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ def table_of(place: StudyDir, grid: Grid, manifest: StudyManifest) -> StudyTable
         reference=grid.reference,
         rows=[msgspec.structs.replace(row, difference=differences.get(key)) for key, row in rows.items()],
         missing=missing,
+        courses=courses_of(place, manifest.cells, SEED),
     )
 
 

@@ -13,7 +13,7 @@ from sparta.errors import SpartaError
 from sparta.names import hint
 from sparta.recipes.load import assembled
 from sparta.recipes.schema import Recipe
-from sparta.studies.initial_pool import InitialPool, pool_of, pool_recipe, shared_scores
+from sparta.studies.initial_pool import InitialPool, named_as_in, pool_of, pool_recipe, shared_scores
 from sparta.studies.layout import POOL, StudyDir, is_pool
 from sparta.studies.study_file import Changes, Scalar, Study
 
@@ -80,12 +80,13 @@ def expanded(study: Study, path: Path, place: StudyDir) -> Grid:
         raise SpartaError(f"study {path} has no cell: without leaves all {len(all_levels)} of them out")
     names = [_name(levels) for levels in kept]
     _require_unique(path, names)
-    cells, pools = [], dict[str, InitialPool]()
+    cells, pools, known = [], dict[str, InitialPool](), dict[str, InitialPool]()
     for name, levels in zip(names, kept, strict=True):
         recipe, needs = _recipe(study, path, place, name, levels, dict(zip(names, kept, strict=True)))
         pool = None
         if "answers" in study.share or shared_scores(recipe) or recipe.pool.experts:
-            found = pool_of(recipe)
+            plain = pool_of(recipe)
+            found = known.get(plain.name) or known.setdefault(plain.name, named_as_in(place, plain))
             pool = found.name
             pools.setdefault(found.name, found)
             recipe = pool_recipe(recipe, found, place)

@@ -5,10 +5,14 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel
+
 from sparta.recipes.baseline import Baseline
 from sparta.recipes.identity import identity_of
+from sparta.recipes.load import thaw
 from sparta.recipes.pool import Model
 from sparta.recipes.schema import Recipe
+from sparta.store.disk import present
 from sparta.studies.layout import POOL, StudyDir
 
 SHARED = "shared"
@@ -18,7 +22,9 @@ FEWEST_FOR_COMBATS = 3
 
 @dataclass(frozen=True)
 class InitialPool:
-    """A run of iteration 0 alone. name: POOL and a digest of everything that M^0, its data and its scores depend on."""
+    """A run of iteration 0 alone. name: POOL and a digest of everything that M^0, its data and its scores depend on. Values that equal their default are left
+    out, so that a key added by a later version does not rename it.
+    """
 
     name: str
     recipe: Recipe
@@ -44,22 +50,37 @@ def pool_of(recipe: Recipe) -> InitialPool:
             **({} if alone else {"method": "sparta", "baseline": Baseline()}),
         }
     )
-    data = made.data.model_dump(mode="json")
+    data = _set(made.data)
     if made.data.task is not None:
         # Prepared splits never overlap, so it does not matter which task the cell is trained on, only on which it is scored.
-        del data["task"], data["size"]
+        data = {key: value for key, value in data.items() if key not in ("task", "size")}
     depends: dict[str, Any] = {
-        "pool": identity_of(made.pool),
+        "pool": identity_of(made.pool, defaults=False),
         "seed": made.seed,
-        "chat": made.chat.model_dump(mode="json"),
-        "engine": identity_of(made.engine),
+        "chat": _set(made.chat),
+        "engine": identity_of(made.engine, defaults=False),
         "data": data,
         "scored_on": made.scored_on,
-        "evaluation": made.evaluation.model_dump(mode="json"),
+        "evaluation": _set(made.evaluation),
         "method": made.method if alone else "",
     }
     name = f"{POOL}{hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:8]}"
     return InitialPool(name, made.model_copy(update={"name": name}))
+
+
+def named_as_in(place: StudyDir, pool: InitialPool) -> InitialPool:
+    """`pool` with the name that its run has in the study's folder, where an earlier version named it otherwise."""
+    if present(place.recipe(pool.name)):
+        return pool
+    for known in sorted(place.recipe(POOL).parent.glob(f"{POOL}*.yaml")):
+        if pool_of(thaw(known)).name == pool.name:
+            return InitialPool(known.stem, pool.recipe.model_copy(update={"name": known.stem}))
+    return pool
+
+
+def _set(section: BaseModel) -> dict[str, Any]:
+    """The values of `section` that differ from their defaults, as plain values."""
+    return section.model_dump(mode="json", exclude_defaults=True)
 
 
 def pool_recipe(recipe: Recipe, pool: InitialPool, place: StudyDir) -> Recipe:

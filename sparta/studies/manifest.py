@@ -25,6 +25,7 @@ from sparta.store.records import SCHEMA_VERSION
 from sparta.store.stats import TokenCounts
 from sparta.studies.grid import Grid
 from sparta.studies.layout import POOLS, StudyDir, is_pool
+from sparta.studies.study_file import Study
 
 CellState = Literal["waiting", "running", "done", "failed"]
 
@@ -82,13 +83,15 @@ class StudyManifest(msgspec.Struct, frozen=True):
     cells: list[CellEntry]
 
 
-def request_of(recipe: Recipe, keep: str, choose_on: str) -> str:
+def request_of(recipe: Recipe, study: Study) -> str:
     """A digest of everything that a cell is to do: a cell is done if its last result was for the same.
 
     Keys with their default are left out, so that a key added by a later version changes nothing.
     """
     scoring = json.dumps(identity_of(recipe.evaluation, defaults=False), sort_keys=True)
-    what = "\n".join((_unplaced(recipe).hash, str(recipe.iterations), scoring, keep, choose_on))
+    on = [study.compare_on] if study.compare_on != "test" else []
+    parts = (_unplaced(recipe).hash, str(recipe.iterations), scoring, study.keep, study.choose_on, *on)
+    what = "\n".join(parts)
     return hashlib.sha256(what.encode()).hexdigest()[:16]
 
 
@@ -131,7 +134,7 @@ def manifest_of(place: StudyDir, grid: Grid) -> StudyManifest:
     def entry(
         name: str, recipe: Recipe, levels: dict[str, str], pool: str | None, needs: list[str]
     ) -> CellEntry:
-        state, result = state_of(place, name, request_of(recipe, study.keep, study.choose_on))
+        state, result = state_of(place, name, request_of(recipe, study))
         like = recipe.baseline.budget
         return CellEntry(
             name=name,

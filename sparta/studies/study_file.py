@@ -52,6 +52,10 @@ class Study(Rules):
         description="the validation split on which a cell's checkpoints are chosen: each: that of every task for itself; trained: that of the task that "
         "the cell is trained on, for all tasks",
     )
+    compare_on: Literal["test", "validation"] = Field(
+        default="test",
+        description="the split on which cells are compared; validation: no cell accesses the test split, as a search of settings must not",
+    )
     compare: dict[str, Scalar] = Field(
         default={},
         description="an axis and its level that the others are compared with; empty: the first level of the first axis that is not seed",

@@ -148,6 +148,21 @@ def test_a_killed_cell_is_started_again_and_a_killed_driver_s_cells_are_waited_f
     assert {result.error for result in results(place).values()} == {""}
 
 
+def test_a_killed_cell_server_stops_no_cell(tmp_path: Path, started: Launched) -> None:
+    path = write_study(tmp_path, {"seed": [0, 1, 2]}, recipe=SLOW)
+    place = tmp_path / "study"
+    driver = started(path, "--state", place, "--limit", "2")
+    wait_until(lambda: working(place, "seed0") and working(place, "seed1"))
+    note = working(place, "seed0")
+    assert note is not None
+    server = int(Path(f"/proc/{note['process']['pid']}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(server, signal.SIGKILL)
+    out, err = driver.communicate()
+    assert driver.returncode == 0, err
+    assert "starting it again" not in out
+    assert {result.error for result in results(place).values()} == {""}
+
+
 def test_cells_on_one_machine_get_different_gpus(tmp_path: Path, started: Launched) -> None:
     path = write_study(tmp_path, {"seed": [0, 1]}, recipe=SLOW, share=["adapters"])
     place = tmp_path / "study"
@@ -234,6 +249,25 @@ def test_keep_removes_adapters_and_the_runs_still_verify(tmp_path: Path) -> None
     assert "removed on purpose" in sentence(typed("launch", "--state", cell.state.root, "--iters", 4))
     # Scores are still there to be compared.
     assert run(path, "--table").returncode == 0
+
+
+def test_a_search_compares_on_validation_and_no_cell_accesses_the_test_split(tmp_path: Path) -> None:
+    path = write_study(tmp_path, {"match.alpha": [0.0, 1.0]}, compare_on="validation")
+    done = run(path)
+    assert done.returncode == 0, done.stderr
+    place = StudyDir(tmp_path / "study")
+    manifest = read_manifest(place)
+    assert not list(place.root.rglob("evals/own/test")) and not list(place.root.rglob("looks.jsonl"))
+    table = json.loads(place.table.read_text())
+    assert [row["split"] for row in table["rows"]] == ["validation", "validation"]
+    for row, cell in zip(table["rows"], manifest.cells, strict=True):
+        chosen = {choice.what: choice for choice in results(place.root)[cell.name].choices["own"]}
+        assert row["scores"] == [chosen["best of all checkpoints"].validation]
+    # The same cells on the test split: what is there stays, and only the chosen models answer it.
+    rewritten(path, compare_on="test")
+    tested = run(path)
+    assert tested.returncode == 0, tested.stderr
+    assert {row["split"] for row in json.loads(place.table.read_text())["rows"]} == {"test"}
 
 
 def test_a_limit_of_no_gpus_is_refused(tmp_path: Path) -> None:

@@ -42,8 +42,11 @@ def test_a_missing_initial_score_stays_missing_and_lost_scores_are_named(tmp_pat
     files.write_json(place.result("seed0"), without_initial(result))
     table = table_of(place, grid, manifest_of(place, grid))
     assert table.rows[0].initial == [None]
-    [line] = [line for line in printed(table).splitlines() if line.strip().startswith("all ")]
+    scores, _, over_iterations = printed(table).partition("over iterations")
+    [line] = [line for line in scores.splitlines() if line.strip().startswith("all ")]
     assert " - " in line
+    # Without an initial score there is no gain.
+    assert table.courses[0].gain is None and "+" not in over_iterations
     summary_file(place.cell("seed0")).rename(tmp_path / "moved.json")
     with pytest.raises(SpartaError, match="the cell seed0 was done with: score the cell again"):
         table_of(place, grid, manifest_of(place, grid))

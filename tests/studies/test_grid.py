@@ -10,13 +10,26 @@ from support.study_runs import BASELINE, grid_of, write_study
 
 from sparta.errors import SpartaError
 from sparta.names import STUDIES
+from sparta.recipes.schema import Evaluation
 from sparta.studies.comparison import ConfigurationScore, Difference
+from sparta.studies.courses import Course, Gain, MeanOverSeeds
 from sparta.studies.grid import expanded, label_of
+from sparta.studies.initial_pool import pool_of
 from sparta.studies.layout import StudyDir
 from sparta.studies.manifest import CellEntry, CellResult
 from sparta.studies.study_file import Study, find_study, load_study
 
-SHIPPED = {"table1": 60, "table3": 60, "fig3": 48, "fig4": 36, "table7": 15, "toy": 65}
+SHIPPED = {
+    "table1": 60,
+    "table3": 60,
+    "fig3": 48,
+    "fig4": 36,
+    "table7": 15,
+    "toy": 65,
+    "toy_search": 15,
+    "toy_pools": 21,
+    "toy_ablations": 15,
+}
 
 
 @pytest.mark.parametrize("name", sorted(SHIPPED))
@@ -37,7 +50,9 @@ def test_the_example_of_the_page_is_a_study(tmp_path: Path) -> None:
     assert (len(grid.cells), grid.left_out, grid.reference) == (12, 6, ("method", "sparta"))
 
 
-@pytest.mark.parametrize("of", [CellEntry, CellResult, ConfigurationScore, Difference])
+@pytest.mark.parametrize(
+    "of", [CellEntry, CellResult, ConfigurationScore, Difference, Course, Gain, MeanOverSeeds]
+)
 def test_the_page_says_what_every_field_is(of: type) -> None:
     named = set(re.findall(r"`(\w+)`", (ROOT / "jobs" / "STUDIES.md").read_text()))
     assert set(of.__struct_fields__) <= named  # type: ignore[attr-defined]
@@ -151,6 +166,37 @@ def test_cells_that_agree_on_their_initial_pool_share_its_run(tmp_path: Path) ->
     assert Path(derived.scores).name == grid.cells[0].pool
 
 
+def test_a_key_that_a_later_version_adds_does_not_rename_the_initial_pool(tmp_path: Path) -> None:
+    [cell] = grid_of(write_study(tmp_path, {"seed": [0]})).cells
+
+    class LaterEvaluation(Evaluation):
+        more: int = 1
+
+    values = {name: getattr(cell.recipe.evaluation, name) for name in Evaluation.model_fields}
+    for more, is_same in ((1, True), (2, False)):
+        later = cell.recipe.model_copy(update={"evaluation": LaterEvaluation(**values, more=more)})
+        assert (pool_of(later).name == cell.pool) is is_same
+
+
+def test_an_initial_pool_that_an_earlier_version_named_otherwise_is_found(tmp_path: Path) -> None:
+    path = write_study(tmp_path, {"method": {"sparta": {}, "self": BASELINE}})
+    place, grid = StudyDir(tmp_path / "study"), grid_of(path)
+    [pool] = grid.pools
+    earlier = pool.recipe.model_copy(update={"name": "m0-earlier"})
+    place.recipe("m0-earlier").parent.mkdir(parents=True)
+    place.recipe("m0-earlier").write_text(earlier.to_yaml())
+    again = grid_of(path)
+    assert [found.name for found in again.pools] == ["m0-earlier"] == [*{cell.pool for cell in again.cells}]
+    derived = again.cells[1].recipe.pool.derived
+    assert derived is not None and derived.scores == str(place.cell("m0-earlier").root)
+    # Of another pool the name is no sign.
+    other = earlier.model_copy(
+        update={"evaluation": earlier.evaluation.model_copy(update={"max_new_tokens": 9})}
+    )
+    place.recipe("m0-earlier").write_text(other.to_yaml())
+    assert grid_of(path).pools == grid.pools
+
+
 def test_experts_are_trained_in_the_run_of_the_initial_pool(tmp_path: Path) -> None:
     (tmp_path / "chats.jsonl").write_text(
         '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
@@ -246,3 +292,46 @@ def test_a_study_that_cannot_be_run_is_refused_in_one_sentence(
 def test_a_study_that_is_not_there_brings_up_the_nearest_name() -> None:
     with pytest.raises(SpartaError, match=r"there is no study table2: .* did you mean table"):
         find_study("table2")
+
+
+def test_the_toy_study_is_fair(tmp_path: Path) -> None:
+    """Ablations differ from Sparta in their setting alone; a baseline has the same settings at both budgets; the search has another seed."""
+    path, search = find_study("toy"), load_study(find_study("toy_search"))
+    grid = expanded(load_study(path), path, StudyDir(tmp_path))
+    of_seed = {cell.levels["method"]: cell for cell in grid.cells if cell.levels["seed"] == "seed3"}
+    sparta = of_seed["sparta"].recipe
+    ablations = {
+        # Without reputations none is the lowest, so C.1 is off.
+        "no_reputation_updates": {"reputation.frozen", "reweighting.enabled"},
+        "no_downweighting": {"reweighting.enabled"},
+        "no_randomness": {"match.alpha"},
+        "no_top_k": {"match.alpha"},
+    }
+    for name, keys in ablations.items():
+        changed = {line.partition(":")[0] for line in sparta.differences(of_seed[name].recipe)}
+        assert changed - {"name"} == keys
+    rates = search.axes["dpo.learning_rate"]
+    for name in ("self_rewarding", "meta_rewarding", "spin", "sppo"):
+        paper, equal = of_seed[name].recipe, of_seed[f"{name}_equal"]
+        assert paper.dpo == equal.recipe.dpo and paper.dpo.learning_rate in rates
+        assert equal.needs == ("sparta-seed3",)
+        assert paper.combats == sparta.combats
+    seeds = {cell.recipe.seed for cell in grid.cells}
+    assert seeds == {0, 1, 2, 3, 4} and not seeds & set(search.axes["seed"])
+    assert search.compare_on == "validation"
+
+
+def test_the_toy_pools_have_the_sizes_and_copies_of_their_names(tmp_path: Path) -> None:
+    path = find_study("toy_pools")
+    grid = expanded(load_study(path), path, StudyDir(tmp_path))
+    found = {cell.levels["pool"]: cell.recipe.pool.derived for cell in grid.cells if cell.recipe.seed == 0}
+    assert found.pop("ten") is None
+    kept = {name: derived and (derived.spread, derived.repeat) for name, derived in found.items()}
+    assert kept == {
+        "three": (3, None),
+        "five": (5, None),
+        "seven": (7, None),
+        "1x10": (None, 1),
+        "2x5": (None, 2),
+        "5x2": (None, 5),
+    }

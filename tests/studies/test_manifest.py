@@ -22,15 +22,18 @@ class LaterEvaluation(Evaluation):
 
 
 def test_a_key_that_a_later_version_adds_leaves_cells_done(tmp_path: Path) -> None:
-    [cell] = grid_of(write_study(tmp_path, {"seed": [0]})).cells
+    grid = grid_of(write_study(tmp_path, {"seed": [0]}))
+    [cell], study = grid.cells, grid.study
     recipe = cell.recipe
     values = {name: getattr(recipe.evaluation, name) for name in Evaluation.model_fields}
     later = recipe.model_copy(update={"evaluation": LaterEvaluation(**values)})
-    assert request_of(later, "all", "each") == request_of(recipe, "all", "each")
+    assert request_of(later, study) == request_of(recipe, study)
     changed = recipe.model_copy(update={"evaluation": LaterEvaluation(**values, more=2)})
-    assert request_of(changed, "all", "each") != request_of(recipe, "all", "each")
+    assert request_of(changed, study) != request_of(recipe, study)
     fewer = recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update={"test": 3})})
-    assert request_of(fewer, "all", "each") != request_of(recipe, "all", "each")
+    assert request_of(fewer, study) != request_of(recipe, study)
+    on_validation = study.model_copy(update={"compare_on": "validation"})
+    assert request_of(recipe, on_validation) != request_of(recipe, study)
 
 
 def test_a_study_with_trained_experts_may_move(tmp_path: Path) -> None:

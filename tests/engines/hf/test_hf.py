@@ -1,5 +1,6 @@
 """HfEngine on a tiny random model: the same tokens as plain transformers and PEFT, in any batch."""
 
+import json
 import random
 import re
 import shutil
@@ -137,9 +138,33 @@ def test_a_new_version_replaces_the_old_one(tmp_path: Path, tiny_base: Path) -> 
     assert before != after
     fresh = HfEngine(settings())
     assert after == answers(fresh, [request(fresh, new, question) for question in QUESTIONS])
-    assert list(engine._weights._peft.peft_config) == list(engine._weights._adapters.values())
+    assert len(engine._weights._peft.peft_config) == 1
     assert before == answers(engine, [request(engine, old, question) for question in QUESTIONS])
     assert engine.loads == 1
+
+
+def test_a_version_takes_the_place_of_one_that_computes_alike_and_of_no_other(
+    tmp_path: Path, tiny_base: Path
+) -> None:
+    engine = HfEngine(settings())
+    shapes = {"first": (11, 4), "alike": (12, 4), "wider": (13, 8), "stronger": (12, 4)}
+    slots, made = [], {}
+    for name, (seed, rank) in shapes.items():
+        folder = tiny_models.make_adapter(tmp_path / name, tiny_base, seed=seed, rank=rank)
+        if name == "stronger":
+            config = folder / "adapter_config.json"
+            config.write_text(json.dumps({**json.loads(config.read_text()), "lora_alpha": 64}))
+        model = ref("ada", tiny_base, folder, name)
+        made[name] = [
+            one.token_ids for one in answers(engine, [request(engine, model, q) for q in QUESTIONS]).values()
+        ]
+        slots.append(next(iter(engine._weights._peft.peft_config)))
+        alone = HfEngine(settings())
+        assert made[name] == [
+            one.token_ids for one in answers(alone, [request(alone, model, q) for q in QUESTIONS]).values()
+        ]
+    assert slots[0] == slots[1] and len(set(slots)) == 3
+    assert made["alike"] != made["stronger"]
 
 
 def test_copies_share_one_adapter_until_their_weights_differ(
