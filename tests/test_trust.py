@@ -175,10 +175,10 @@ def test_secrets_are_neither_in_the_state_nor_in_logs_nor_on_the_screen(tmp_path
     recipe = write_recipe(
         tmp_path,
         models=3,
-        combats=4,
-        prompts=8,
+        combats=2,
+        prompts=4,
         iterations=1,
-        cluster={"kind": "local", "tasks": 2, "at_once": 1},
+        cluster={"kind": "local", "tasks": 1, "at_once": 1},
     )
     state, said = tmp_path / "state", []
     for words in (

@@ -1,6 +1,7 @@
 """A fault at every door, and that the harness finds what it is there to find. `make chaos` injects as many as one likes."""
 
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -82,7 +83,7 @@ def test_what_another_process_has_just_made_may_be_seen_late(what: str) -> None:
 BROKEN = {
     "an error that nobody puts into words": (
         "from sparta.store import disk; disk.explain = lambda error, path: error",
-        ("watch", "EIO", "a traceback"),
+        ("begin", "EIO", "a traceback"),
     ),
     "a file that is written in its place": (
         """
@@ -95,7 +96,7 @@ def in_its_place(path):
         yield file
 files.replacing = in_its_place
 """,
-        ("begin", "kill", ""),
+        ("begin", "kill inside", ""),
     ),
     "what was to be set aside is removed": (
         """
@@ -107,7 +108,7 @@ resume.set_aside = lambda state, paths: [files.remove(path) for path in paths]
     ),
     "what killed writers left stays": (
         "from sparta.store import cleanup; cleanup.is_abandoned = lambda path: False",
-        ("end", "kill", "left behind: "),
+        ("begin", "kill inside", "left behind: "),
     ),
 }
 
@@ -117,4 +118,7 @@ def test_it_is_found(what: str) -> None:
     before, (scene, kind, words) = BROKEN[what]
     done = inject((scene,), (kind,), before=f"exec({before!r})")
     assert done.returncode == 1 and words in done.stdout, done.stdout + done.stderr
-    assert f"once more: python tests/chaos/inject.py --doors --kind {kind} --scene {scene}" in done.stdout
+    assert (
+        f"once more: python tests/chaos/inject.py --doors --kind {shlex.quote(kind)} --scene {scene}"
+        in done.stdout
+    )
