@@ -164,7 +164,7 @@ def _by_configuration(
         levels = tuple(
             f"{name.removeprefix(AXIS)} {value}"
             for name, value in source.extra.items()
-            if name.startswith(AXIS)
+            if name.startswith(AXIS) and name != f"{AXIS}seed"
         )
         groups.setdefault(levels, []).append(each)
     return groups
@@ -257,7 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sources = [
             source
             for path in (args.state or Path(DEFAULT_STATE), *args.seeds)
-            for source in load(path).sources
+            for source in _replayable(load(path))
         ]
         found = [compared(source.run, args.set, args.judge_aware) for source in sources]
         if len(found) == 1:

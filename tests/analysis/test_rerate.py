@@ -7,6 +7,7 @@ import pytest
 from support.openings import fork
 from support.scripted_run import advance, begin, committed, rehearsal
 
+from analysis.frames import Frames, Source
 from analysis.rerate import JUDGE_AWARE, SET, compared, main
 from analysis.rerating import differences, gold_of, hits, judge_aware, other_rules, rerated, share_right
 from sparta.errors import SpartaError
@@ -18,6 +19,7 @@ from sparta.store.layout import StateDir
 from sparta.store.records import Response, Result, Vote
 from sparta.store.run import Run
 from sparta.store.shards import ShardWriter
+from sparta.studies.manifest import StudyManifest
 from sparta.tasks.registry import task_named
 
 RULES = {
@@ -213,6 +215,34 @@ def test_several_seeds_are_one_table(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main([str(one.state.root), "--seeds", str(two.state.root), "--judge-aware"]) == 0
     said = capsys.readouterr().out
     assert "10 combats of 2 runs" in said and "100.0%" in said and JUDGE_AWARE in said
+
+
+def test_of_a_study_the_cells_with_combats_are_rated_by_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two seeds of one level, one of another that has only begun, one of a method without combats."""
+    for name in ("one", "two", "begun", "single"):
+        (tmp_path / name).mkdir()
+    runs = {
+        "one": judged(tmp_path / "one"),
+        "two": judged(tmp_path / "two", seed=1),
+        "begun": begin(tmp_path / "begun"),
+        "single": begin(tmp_path / "single", models=3, method="self_rewarding", baseline={"start": "model1"}),
+    }
+    advance(runs["single"], 1)
+    sources = [
+        Source(name, run, {"seed": 0, "axis_rules": "paper", "axis_seed": name}) for name, run in runs.items()
+    ]
+    study = StudyManifest(
+        1, "s", "", "", None, "all", {"rules": ["paper"], "seed": list(runs)}, ("rules", "paper"), [], []
+    )
+    monkeypatch.setattr("analysis.rerate.load", lambda path: Frames(sources, study))
+    assert main([str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "rules paper: the only correct response won: 10 combats of 2 runs" in said
+        and said.count("combats of") == 1
+    )
 
 
 def test_judge_aware_labels_keep_what_needs_no_judge(usual: Run) -> None:
