@@ -236,13 +236,17 @@ def test_of_a_study_the_cells_with_combats_are_rated_by_configuration(
     study = StudyManifest(
         1, "s", "", "", None, "all", {"rules": ["paper"], "seed": list(runs)}, ("rules", "paper"), [], []
     )
-    monkeypatch.setattr("analysis.rerate.load", lambda path: Frames(sources, study))
+    monkeypatch.setattr("analysis.rerate.load", lambda path: Frames(sources, study, ["late"]))
     assert main([str(tmp_path)]) == 0
-    said = capsys.readouterr().out
+    said, left_out = capsys.readouterr()
+    assert left_out == "left out, without a committed iteration with combats: begun, single, late\n"
     assert (
         "rules paper: the only correct response won: 10 combats of 2 runs" in said
         and said.count("combats of") == 1
     )
+    monkeypatch.setattr("analysis.rerate.load", lambda path: Frames(sources[2:], study))
+    assert main([str(tmp_path)]) == 1
+    assert "no cell of the study s has committed an iteration with combats" in capsys.readouterr().err
 
 
 def test_judge_aware_labels_keep_what_needs_no_judge(usual: Run) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from support.openings import go_back
 from support.scripted_run import advance, begin
 
@@ -14,7 +15,7 @@ from analysis.tracked import Sent, read_sent, sent_file, tracked_values
 from sparta.errors import SpartaError
 from sparta.store import files, standings
 from sparta.store.run import Run
-from sparta.store.stats import IterationStats
+from sparta.store.stats import IterationStats, TimeAccount
 
 
 def played(folder: Path, iterations: int = 2, **changes: object) -> Run:
@@ -57,6 +58,19 @@ def test_the_numbers_are_those_of_the_state(tmp_path: Path) -> None:
         assert losses == stats.mean_losses
         assert values[t]["combats/share of pairs"] == pytest.approx(stats.pairs / 12)
         assert values[t]["tokens/generated"] == stats.tokens.generated
+
+
+def test_a_cost_that_was_not_measured_yet_is_sent_later_and_alone(tmp_path: Path) -> None:
+    run = played(tmp_path, iterations=1)
+    path = run.iteration(1).stats
+    stats = files.read_json(path, IterationStats)
+    assert stats.account is None
+    sent, first = Sent().missing(tracked_values(load_all([run.state.root])))
+    assert not [name for name in first[1] if name.startswith("cost/")]
+    account = TimeAccount("GPU", 2, 3600, {"train": 5400.0}, 1800)
+    files.write_json(path, replace(stats, account=account, gpu_seconds=5400.0, gpu_idle=0.25))
+    later, new = sent.missing(tracked_values(load_all([run.state.root])))
+    assert new == {1: {"cost/GPU hours": 1.5, "cost/idle share of GPUs": 0.25}} and later.number == 1
 
 
 def test_an_iteration_under_way_is_not_sent(tmp_path: Path) -> None:
