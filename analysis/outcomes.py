@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from analysis import chosen
 from analysis.frames import Frames
 from analysis.pieces import Absent
 from analysis.run_rows import IDLE
@@ -114,8 +115,10 @@ def improvement(found: Frames) -> pd.DataFrame:
     test split where it was scored, else on validation (`split`). points: best minus initial in hundredths of the metric's best value. tokens: generated, read and
     trained on, of all iterations so far. tokens_a_point: NaN without an improvement. Raises Absent where nothing was scored.
     """
-    choices = found.choices[found.choices.selects]
-    choices = choices[choices.task.astype(str) == choices.chosen_on.astype(str)]
+    choices = chosen.counted(found)
+    own = choices.task.astype(str) == choices.chosen_on.astype(str)
+    # Another task's validation says nothing about points on this one.
+    choices = choices[choices.selects.astype(bool) & (own | choices["mean"].notna())]
     if choices.empty:
         raise Absent("no checkpoint was scored yet, so there is no improvement to set against the cost")
     spent = (
