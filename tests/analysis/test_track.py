@@ -137,6 +137,34 @@ def test_what_a_tracker_refuses_counts_as_not_sent(tmp_path: Path, monkeypatch: 
     assert read_sent(run.state, "tensorboard") == Sent()
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_what_was_delivered_before_a_failure_is_not_sent_again(
+    again: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed (requirements/dev.txt)")
+    from analysis import trackers
+
+    class Breaking(trackers.TensorBoard):
+        def send(self, name: str, identity: str, settings: Any, values: Any, delivered: Any) -> str:
+            super().send(name, identity, settings, {t: values[t] for t in (0, 1) if t in values}, delivered)
+            raise ConnectionError("no network any more")
+
+    run = played(tmp_path, iterations=2)
+    name = "rehearsal-seed0"
+    if again:
+        # Something that was sent has changed since, so that everything is sent under another name.
+        files.write_json(sent_file(run.state, "tensorboard"), Sent(1, {"1": {"combats/pair": -1.0}}))
+        name += "-2"
+    whole = trackers.TRACKERS["tensorboard"]
+    monkeypatch.setitem(trackers.TRACKERS, "tensorboard", Breaking)
+    with pytest.raises(SpartaError, match="no network any more"):
+        send(run.state.root, "tensorboard", "p")
+    monkeypatch.setitem(trackers.TRACKERS, "tensorboard", whole)
+    assert f"of 1 iterations to tensorboard as {name}:" in send(run.state.root, "tensorboard", "p")
+    assert send(run.state.root, "tensorboard", "p") == "tensorboard has everything already"
+    assert [step for step, _ in in_tensorboard(run, name)["combats/pair"]] == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("to", "package"), [("trackio", "trackio"), ("wandb", "wandb"), ("tensorboard", "tensorboard")]
 )
