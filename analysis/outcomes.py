@@ -158,7 +158,8 @@ def improvement(found: Frames) -> pd.DataFrame:
 
 
 def loss_curves(found: Frames) -> pd.DataFrame:
-    """One row a run, model, iteration and weight update: loss, reward_margin, reward_accuracy, and `position`: the iteration plus the share of its updates done.
+    """One row a run, model, iteration and weight update: loss, reward_margin, reward_accuracy, and `position`: the place on an axis of iterations, where the
+    training of iteration t goes from t - 1 to t, its end (that of the initial pool from -1 to 0): t - 1 plus the share of its updates done.
 
     Raises Absent where no training left a log with losses.
     """
