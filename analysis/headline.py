@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
@@ -75,7 +75,8 @@ class Gain:
         return f"{100 * value:+.1f}{unit}" if self.top == 1 else f"{value:+.2f}"
 
 
-class ValidationScore(NamedTuple):
+@dataclass(frozen=True)
+class ValidationScore:
     """The validation score on `task` that a checkpoint was chosen by."""
 
     task: str

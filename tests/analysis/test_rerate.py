@@ -236,17 +236,13 @@ def test_of_a_study_the_cells_with_combats_are_rated_by_configuration(
     study = StudyManifest(
         1, "s", "", "", None, "all", {"rules": ["paper"], "seed": list(runs)}, ("rules", "paper"), [], []
     )
-    monkeypatch.setattr("analysis.rerate.load", lambda path: Frames(sources, study, ["late"]))
+    monkeypatch.setattr("analysis.rerate.load", lambda path: Frames(sources, study))
     assert main([str(tmp_path)]) == 0
-    said, left_out = capsys.readouterr()
-    assert left_out == "left out, without a committed iteration with combats: begun, single, late\n"
+    said = capsys.readouterr().out
     assert (
         "rules paper: the only correct response won: 10 combats of 2 runs" in said
         and said.count("combats of") == 1
     )
-    monkeypatch.setattr("analysis.rerate.load", lambda path: Frames(sources[2:], study))
-    assert main([str(tmp_path)]) == 1
-    assert "no cell of the study s has committed an iteration with combats" in capsys.readouterr().err
 
 
 def test_judge_aware_labels_keep_what_needs_no_judge(usual: Run) -> None:
@@ -258,3 +254,16 @@ def test_judge_aware_labels_keep_what_needs_no_judge(usual: Run) -> None:
             )
     for each in differences(usual, own, aware, None):
         assert each.run.winner != each.other.winner and each.right is None
+
+
+def test_cells_that_are_left_out_are_named_and_without_any_other_it_is_refused(
+    usual: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = [Source("usual", usual, {"seed": 0}), Source("begun", begin(tmp_path), {"seed": 1})]
+    study = StudyManifest(1, "s", "", "", None, "all", {"seed": ["0", "1"]}, ("seed", "0"), [], [])
+    monkeypatch.setattr("analysis.rerate.load", lambda path: Frames(sources, study, ["late"]))
+    assert main([str(tmp_path)]) == 0
+    assert capsys.readouterr().err == "left out, without a committed iteration with combats: begun, late\n"
+    monkeypatch.setattr("analysis.rerate.load", lambda path: Frames(sources[1:], study))
+    assert main([str(tmp_path)]) == 1
+    assert "no cell of the study s has committed an iteration with combats" in capsys.readouterr().err
