@@ -12,7 +12,7 @@ from typing import Any, Final
 import pandas as pd
 
 from analysis.frames import Frames
-from sparta.arena.rules import Reputation
+from analysis.judging import has_weights, judging_weights
 from sparta.errors import printable
 
 KINDS: Final = ("largest margin", "smallest margin", "most disputed", "upset")
@@ -75,24 +75,28 @@ def shown(text: str, limit: int = TEXT_LIMIT) -> str:
 def case_studies(found: Frames, per_kind: int = PER_KIND, label: str | None = None) -> list[Case]:
     """The cases of every iteration of one run, in the order of iterations and kinds. A combat of several kinds is one case.
 
+    An iteration that is being merged is left out: its judges' weights are not known yet.
+
     per_kind: how many of each kind in an iteration. label: which run; None: the only one.
     """
     run = found.run(label)
-    name = next(source.label for source in found.sources if source.run is run)
+    [source] = [each for each in found.sources if each.run is run]
+    name = source.label
     combats = _of(found.combats, name)
     votes = _of(found.votes, name)
-    standings = _of(found.standings, name)
     cases = []
     for t, here in combats.groupby("iteration", observed=True, sort=True):
+        if not has_weights(found, source, int(t)):
+            continue
         judged = votes[votes.iteration == t]
         spreads = _spreads(here, judged)
         chosen = _chosen(here, spreads, per_kind)
-        weights = _judging_weights(
-            here,
-            standings[standings.iteration == t],
-            standings[standings.iteration == t - 1],
-            run.recipe.reputation,
-        )
+        here = here.sort_values("place")
+        rows_of_weights = judging_weights(found, source, int(t), here).tolist()
+        weights = {
+            combat_id: dict(zip(run.models, row, strict=True))
+            for combat_id, row in zip(here.combat_id, rows_of_weights, strict=True)
+        }
         texts = found.responses[(found.responses.run == name) & (found.responses.iteration == t)]
         texts = texts[texts.combat_id.isin(chosen)].set_index(["combat_id", "model"])
         by_combat = dict(iter(judged[judged.combat_id.isin(chosen)].groupby("combat_id", observed=True)))
@@ -145,22 +149,6 @@ def _chosen(combats: pd.DataFrame, spreads: Mapping[str, float], per_kind: int) 
         for combat_id in combats.loc[order.index[:per_kind]].combat_id:
             chosen[combat_id] = (*chosen.get(combat_id, ()), kind)
     return chosen
-
-
-def _judging_weights(
-    combats: pd.DataFrame, after: pd.DataFrame, before: pd.DataFrame, rules: Reputation
-) -> dict[str, dict[str, float]]:
-    """By combat, every model's weight as a judge of labels: reputation times omega at that combat, or as `reputation.labels` says."""
-    omega = dict(zip(after.model.astype(str), after.weight, strict=True)) if rules.omega == "judges" else {}
-    if rules.labels == "final":
-        final = dict(zip(after.model.astype(str), after.reputation, strict=True))
-        return dict.fromkeys(combats.combat_id, final)
-    live = dict(zip(before.model.astype(str), before.reputation, strict=True))
-    weights = {}
-    for row in combats.sort_values("place").itertuples():
-        weights[row.combat_id] = {name: omega.get(name, 1.0) * value for name, value in live.items()}
-        live[str(row.first)], live[str(row.second)] = row.after_first, row.after_second
-    return weights
 
 
 def _case(

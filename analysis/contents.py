@@ -12,7 +12,7 @@ from analysis.browse import keep_blocks, models_block, scores_block
 from analysis.catalogue import FIGURES, TABLES
 from analysis.frames import Frames
 from analysis.html_page import Block, Section, scrolling, text_block
-from analysis.pieces import Absent
+from sparta.errors import SpartaError
 from sparta.store import files
 
 
@@ -119,7 +119,7 @@ def _blocks(pieces: Sequence[str], found: Frames, folder: Path) -> list[Block]:
     for kind, name in map(str.split, pieces):
         try:
             blocks.append(_table(name, found, folder) if kind == "table" else _figure(name, found, folder))
-        except Absent as why:
+        except SpartaError as why:
             title = TABLES[name].title if kind == "table" else FIGURES[name].title
             absent.append(Markup("<li>{}: {}</li>").format(title, str(why)))
     if absent:

@@ -6,7 +6,7 @@ Every function takes a run and returns a pandas DataFrame. No model is loaded, e
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -49,6 +49,8 @@ OF_SETS = (
 )  # fmt: skip
 OF_PAIRS = ("run", "method", "iteration", "combat_id", *ENTROPIES, "similarity")
 WHOSE = {"pool": "one answer of each model", "model": "answers of one model"}
+NAMED = 5
+"""So many items that are left out are named; of more, only the number is said."""
 _WORTH_PROCESSES = 200
 """With fewer sets or texts, starting processes takes longer than measuring."""
 
@@ -59,7 +61,7 @@ B = TypeVar("B")
 def sets(run: Run, embed: Embed | None = None, workers: int | None = None) -> "DataFrame":
     """One row a set of sampled answers to one item; columns OF_SETS, documented in analysis/README.md. Empty where nothing was sampled.
 
-    embed: for the column `embed`. workers: processes; None: one a CPU. A set that lacks answers is left out, see `gaps`.
+    embed: for the column `embed`. workers: processes; None: one a CPU. Sets of a model have the number of answers that all its items have, see `gaps`.
     """
     from pandas import DataFrame
 
@@ -106,7 +108,7 @@ def samples_of(run: Run) -> Iterator[SampledAnswers]:
 
 
 def gaps(run: Run) -> list[str]:
-    """What is not complete yet, one sentence a checkpoint: it has fewer answers than another one of the same folder."""
+    """What is not complete, in sentences: a checkpoint has fewer answers than another one of the same folder, or its items do not have the same number."""
     found = []
     for sampled in samples_of(run):
         counts = {name: sum(map(len, of_items.values())) for name, of_items in sampled.texts.items()}
@@ -116,7 +118,38 @@ def gaps(run: Run) -> list[str]:
             for name, count in counts.items()
             if count < most
         ]
+        for name, of_items in sampled.texts.items():
+            size, short = _set_size(of_items)
+            longest = max(map(len, of_items.values()), default=0)
+            if size > 1 and size < longest:
+                found.append(
+                    f"{sampled.task}: the items of {name} have {size} to {longest} sampled answers; its sets are the first {size} of each"
+                )
+            if size > 1 and short:
+                found.append(
+                    f"{sampled.task}: {len(short)} of {len(of_items):,} items of {name} have fewer than two sampled answers and no set: {_some(short)}"
+                )
     return found
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of `names`, and how many more there are."""
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _set_size(of_items: Mapping[str, Mapping[int, str]]) -> tuple[int, list[str]]:
+    """The size of the sets of one checkpoint: the number of sampled answers that all its items have. Items with fewer than two do
+    not count; they are returned too. 1 if no item has more.
+    """
+    counts = {item: _leading(answers) for item, answers in of_items.items()}
+    size = min((count for count in counts.values() if count > 1), default=1)
+    return size, [item for item, count in counts.items() if count < 2]
+
+
+def _leading(answers: Mapping[int, str]) -> int:
+    """How many answers there are before the first number that is missing."""
+    return next(number for number in range(len(answers) + 1) if number not in answers)
 
 
 def by_iteration(frame: "DataFrame") -> "DataFrame":
@@ -187,7 +220,8 @@ def figure6(frame: "DataFrame") -> "Figure":
 def pairs(run: Run, embed: Embed | None = None, workers: int | None = None) -> "DataFrame":
     """One row a preference pair of two responses: H(chosen) - H(rejected) in bits for each of ENTROPIES, and the cosine of their embeddings.
 
-    Columns OF_PAIRS. Pairs that an earlier iteration made, and pairs of judgements (Meta-Rewarding), are left out. NaN: a text is too short.
+    Columns OF_PAIRS. Pairs that an earlier iteration made, pairs of judgements (Meta-Rewarding), and pairs with a gold answer (SPIN), which no model wrote, are
+    left out. NaN: a text is too short.
     """
     from pandas import DataFrame
 
@@ -196,7 +230,7 @@ def pairs(run: Run, embed: Embed | None = None, workers: int | None = None) -> "
         for t in run.state.iterations()
         if present(run.iteration(t).preferences)
         for pair in files.read_rows(run.iteration(t).preferences, Pair)
-        if pair.iteration == t and "/" not in pair.combat_id
+        if pair.iteration == t and "/" not in pair.combat_id and all(pair.models)
     ]
     texts = list(dict.fromkeys(text for _, pair in kept for text in (pair.chosen, pair.rejected)))
     known = dict(zip(texts, _in_parallel(entropies, texts, workers), strict=True))
@@ -230,13 +264,14 @@ def table8(frame: "DataFrame", by: Sequence[str] = ("run", "method")) -> "DataFr
 
 
 def _sets_of(run: Run, texts: Texts) -> Iterator[AnswerSet]:
-    """All complete sets of `texts`: of each pool with several models, and of each checkpoint with several samples."""
-    numbers = {name: max(map(len, of_items.values()), default=0) for name, of_items in texts.items()}
+    """All complete sets of `texts`: of each pool with several models, and of each checkpoint with several samples of every item, see `_set_size`."""
+    most = max((len(answers) for of_items in texts.values() for answers in of_items.values()), default=0)
     for t in sorted({parse_checkpoint(name)[0] for name in texts}):
         iteration, models = run.iteration(t).root.name, list(run.pool(t))
         if len(models) > 1:
-            yield from sets_of_pool(texts, iteration, models, max(numbers.values()))
-    for name, size in numbers.items():
+            yield from sets_of_pool(texts, iteration, models, most)
+    for name, of_items in texts.items():
+        size, _ = _set_size(of_items)
         if size > 1:
             yield from sets_of_model(texts, name, size)
 
@@ -329,7 +364,7 @@ def report(
     of_pairs = concat([pairs(run, embed, workers) for run in runs], ignore_index=True)
     if of_sets.empty and of_pairs.empty:
         raise SpartaError(
-            f"{state} has neither sampled answers nor preference pairs: sample answers with {suggested('sample', state)}"
+            f"{state} has neither sampled answers nor preference pairs of two responses: sample answers with {suggested('sample', state)}"
         )
     folder = out or runs[0].state.evals / "diversity"
     folder.mkdir(parents=True, exist_ok=True)

@@ -24,14 +24,21 @@ def table2(found: Frames) -> Table:
     """Table 2: how different sampled answers to one prompt are, in the first and the last sampled iteration. Raises Absent where nothing was sampled."""
     frame = diversity.table2(_sets(found)).dropna(axis="columns", how="all")
     labels = _labels(frame, "run", "task", "sampling", "of", "iteration")
-    notes = ("edit, bleu and embed are distances (0: equal), llm is a judge's score from 1 to 10.",)
+    notes = (
+        "edit, bleu and embed are distances (0: equal), llm is a judge's score from 1 to 10.",
+        *(
+            f"{source.label}: {gap}." if len(found.sources) > 1 else f"{gap}."
+            for source in found.sources
+            for gap in diversity.gaps(source.run)
+        ),
+    )
     return plain_table(
         "Diversity of sampled answers", frame.set_index(labels).drop(columns=_about(frame, labels)), notes
     )
 
 
 def table8(found: Frames) -> Table:
-    """Table 8: how much the chosen and the rejected response of a pair differ. Raises Absent where there are no pairs."""
+    """Table 8: how much the chosen and the rejected response of a pair differ. Raises Absent where there are no pairs of two responses."""
     pairs = _of_all(found, lambda run: diversity.pairs(run, workers=1))
     if pairs.empty:
         raise Absent("there are no preference pairs of two responses")
@@ -39,6 +46,7 @@ def table8(found: Frames) -> Table:
     labels = _labels(frame, "run", "method")
     notes = (
         "Mean differences of the entropies of chosen and rejected, in bits: of characters, words, their n-grams, and parts of speech.",
+        "Pairs with a gold answer are left out.",
     )
     return plain_table(
         "Differences within preference pairs",

@@ -10,6 +10,7 @@ from statistics import fmean
 
 import pandas as pd
 
+from analysis import chosen
 from analysis.frames import Frames, Source
 from sparta.evaluation.across_seeds import holm
 from sparta.evaluation.selection import ALL, INITIAL, LAST
@@ -19,6 +20,7 @@ from sparta.names import suggested
 from sparta.pool.members import locate
 from sparta.pool.serving import serve_command
 from sparta.store.failure import last_failure
+from sparta.store.layout import parse_checkpoint
 from sparta.store.run import Run
 
 LEVEL = 0.05
@@ -28,7 +30,8 @@ LEVEL = 0.05
 @dataclass(frozen=True)
 class Gain:
     """One task of one run. before, after: the best initial model and the chosen one. difference, low, high: of their means over the items that both have, with the
-    95 % interval. p: two-sided, adjusted for all tasks (Holm). split: test, or validation where there are no test scores. accesses: to the test split for this choice.
+    95 % interval. p: two-sided, adjusted for all tasks (Holm). split: test, or validation where there are no test scores. accesses: to the test split for this choice. chosen_on: the task
+    on whose validation split both were chosen. validation: the score of the chosen one there.
     """
 
     run: str
@@ -46,6 +49,8 @@ class Gain:
     p: float
     items: int
     accesses: int
+    chosen_on: str
+    validation: float
 
     @property
     def sure(self) -> bool:
@@ -55,9 +60,10 @@ class Gain:
     @property
     def in_words(self) -> str:
         """From 74.8% to 96.7%, +21.8 points (95 % interval +18.2 to +25.5)."""
+        elsewhere = f", chosen on validation of {self.chosen_on}" if self.chosen_on != self.task else ""
         return (
             f"{in_figures(self.before, self.top)} to {in_figures(self.after, self.top)}, {self._points(self.difference)} "
-            f"(95 % interval {self._points(self.low, '')} to {self._points(self.high, '')})"
+            f"(95 % interval {self._points(self.low, '')} to {self._points(self.high, '')}){elsewhere}"
         )
 
     def _points(self, value: float, unit: str = " points") -> str:
@@ -65,13 +71,25 @@ class Gain:
 
 
 @dataclass(frozen=True)
+class ValidationScore:
+    """The validation score on `task` that a checkpoint was chosen by."""
+
+    task: str
+    validation: float
+
+
+@dataclass(frozen=True)
 class Keep:
-    """The model to keep. checkpoint: as in evaluations. why: in words. adapter: its folder. commands: what to type to use it."""
+    """The model to keep. checkpoint: as in evaluations. why: in words. adapter: its folder. commands: what to type to use it.
+
+    score: what it was chosen by; None where it was its reputation.
+    """
 
     checkpoint: str
     why: str
     adapter: str
     commands: tuple[str, ...]
+    score: ValidationScore | None
 
 
 @dataclass(frozen=True)
@@ -90,11 +108,11 @@ class Headline:
 
 def gains(found: Frames, source: Source) -> list[Gain]:
     """The gain of a run on every task that both its initial models and later ones were scored on."""
-    chosen = found.choices[found.choices.run == source.label]
-    own = chosen[(chosen.task.astype(str) == chosen.chosen_on.astype(str))]
+    choices = chosen.counted(found)
+    choices = choices[choices.run == source.label]
     scores = found.item_scores[found.item_scores.run == source.label]
     made = []
-    for task, here in own.groupby("task", observed=True, sort=False):
+    for task, here in choices.groupby("task", observed=True, sort=False):
         # The first metric is the one that checkpoints are chosen by.
         first = here[here.metric == here.metric.iloc[0]].set_index("what")
         later = next((what for what in (ALL, LAST) if what in first.index), None)
@@ -129,6 +147,8 @@ def gains(found: Frames, source: Source) -> list[Gain]:
                 p=test.p,
                 items=test.n,
                 accesses=0 if pd.isna(after.access) else int(after.access),
+                chosen_on=str(after.chosen_on),
+                validation=float(after.validation),
             )
         )
     adjusted = holm({number: gain.p for number, gain in enumerate(made)})
@@ -201,17 +221,18 @@ def keep(found: Frames, source: Source, made: Sequence[Gain]) -> Keep | None:
     if main is not None:
         checkpoint = main.after_checkpoint
         others = {gain.after_checkpoint for gain in made} - {checkpoint}
-        why = f"chosen on validation of {main.task}, {in_figures(main.after, main.top)} on {main.split}"
+        score = ValidationScore(main.chosen_on, main.validation)
+        on = f" of {main.task}" if main.task != main.chosen_on else ""
+        why = f"chosen on validation of {main.chosen_on}, {in_figures(main.after, main.top)} on {main.split}{on}"
         if others:
             why += f"; other tasks chose {len(others)} other{'s' * (len(others) > 1)}, see the scores"
-        rows = found.choices[(found.choices.run == source.label) & (found.choices.checkpoint == checkpoint)]
-        t, model = int(rows.iteration.iloc[0]), str(rows.model.iloc[0])
+        t, model = parse_checkpoint(checkpoint)
     else:
         last = run.state.last_committed()
         here = found.standings[(found.standings.run == source.label) & (found.standings.iteration == last)]
         if not last or here.empty or here.reputation.nunique() == 1:
             return None
-        best = here.loc[here.reputation.idxmax()]
+        best, score = here.loc[here.reputation.idxmax()], None
         t, model = last, str(best.model)
         checkpoint = f"iter_{t:02d}-{model}"
         why = f"the highest reputation after iteration {t}, {best.reputation:.1f}; it was not scored, and a reputation is only what other models think of it"
@@ -223,7 +244,7 @@ def keep(found: Frames, source: Source, made: Sequence[Gain]) -> Keep | None:
         serve_command(base, model, adapter),
         f"PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base!r}), {str(adapter)!r})",
     )
-    return Keep(checkpoint, why, str(adapter), commands)
+    return Keep(checkpoint, why, str(adapter), commands, score)
 
 
 def _from_here(path: str) -> str:

@@ -53,14 +53,20 @@ class Bench:
 
 
 def benches(found: Frames) -> Iterator[Bench]:
-    """The judged combats of each run and iteration. Raises Absent where there are none."""
+    """The judged combats of each run and iteration. Raises Absent where there are none.
+
+    An iteration that is being merged has combats and no standings yet, so its weights are not known, and it is left out.
+    """
     combats, votes = found.combats, found.votes
     judged = combats[combats.score_first.notna()]
-    if judged.empty:
+    merged = found.standings[["run", "iteration"]].astype({"run": str}).drop_duplicates()
+    if judged.astype({"run": str}).merge(merged, on=["run", "iteration"]).empty:
         raise Absent("no combat was judged yet (methods that align one model have no combats)")
     for source in found.sources:
         mine, theirs = (frame[frame.run == source.label] for frame in (combats, votes))
         for t, of_iteration in mine.groupby("iteration"):
+            if not has_weights(found, source, int(t)):
+                continue
             bench = _bench(found, source, int(t), of_iteration, theirs[theirs.iteration == t])
             if len(bench.ids):
                 yield bench
@@ -72,7 +78,7 @@ def _bench(found: Frames, source: Source, t: int, combats: pd.DataFrame, votes: 
     models = source.run.models
     number = {model: place for place, model in enumerate(models)}
     combats = combats.sort_values("place")
-    weights = _weights(found, source, t, combats)
+    weights = judging_weights(found, source, t, combats)
     judged = combats.score_first.notna().to_numpy()
     combats, weights = combats[judged], weights[judged]
     sides = [combats[name].astype(str).map(number).to_numpy() for name in ("first", "second")]
@@ -99,8 +105,14 @@ def _bench(found: Frames, source: Source, t: int, combats: pd.DataFrame, votes: 
     )
 
 
-def _weights(found: Frames, source: Source, t: int, combats: pd.DataFrame) -> "NDArray[float64]":
-    """[n, m]: every model's weight as a judge in each combat of iteration t, in plan order."""
+def has_weights(found: Frames, source: Source, t: int) -> bool:
+    """Whether iteration t has standings, which the weights of its judges come from."""
+    standings = found.standings
+    return bool(((standings.run == source.label) & (standings.iteration == t)).any())
+
+
+def judging_weights(found: Frames, source: Source, t: int, combats: pd.DataFrame) -> "NDArray[float64]":
+    """[n, m]: every model's weight as a judge of labels in each of `combats`, all those of iteration t in plan order."""
     import numpy as np
 
     rules = source.run.recipe.reputation

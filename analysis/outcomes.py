@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from analysis import chosen
 from analysis.frames import Frames
 from analysis.pieces import Absent
 from analysis.run_rows import IDLE
@@ -114,8 +115,10 @@ def improvement(found: Frames) -> pd.DataFrame:
     test split where it was scored, else on validation (`split`). points: best minus initial in hundredths of the metric's best value. tokens: generated, read and
     trained on, of all iterations so far. tokens_a_point: NaN without an improvement. Raises Absent where nothing was scored.
     """
-    choices = found.choices[found.choices.selects]
-    choices = choices[choices.task.astype(str) == choices.chosen_on.astype(str)]
+    choices = chosen.counted(found)
+    own = choices.task.astype(str) == choices.chosen_on.astype(str)
+    # Another task's validation says nothing about points on this one.
+    choices = choices[choices.selects.astype(bool) & (own | choices["mean"].notna())]
     if choices.empty:
         raise Absent("no checkpoint was scored yet, so there is no improvement to set against the cost")
     spent = (
@@ -155,7 +158,8 @@ def improvement(found: Frames) -> pd.DataFrame:
 
 
 def loss_curves(found: Frames) -> pd.DataFrame:
-    """One row a run, model, iteration and weight update: loss, reward_margin, reward_accuracy, and `position`: the iteration plus the share of its updates done.
+    """One row a run, model, iteration and weight update: loss, reward_margin, reward_accuracy, and `position`: the place on an axis of iterations, where the
+    training of iteration t goes from t - 1 to t, its end (that of the initial pool from -1 to 0): t - 1 plus the share of its updates done.
 
     Raises Absent where no training left a log with losses.
     """

@@ -62,7 +62,7 @@ def pool_diversity(found: Frames, axis: str = "pool") -> "Figure":
 
 @styled
 def by_level(found: Frames, axis: str, label: str) -> "Figure":
-    """Test scores over the levels of an axis of a study, one panel a task: mean and every seed. The title says the change from the first level to the last."""
+    """Test scores over the levels of an axis of a study, one panel a task: mean and every seed, and each level's best initial model. The title says the change from the first level to the last."""
     if found.study is None or axis not in found.study.axes:
         known = "no study" if found.study is None else f"a study with the axes {', '.join(found.study.axes)}"
         raise Absent(f"this needs a study with an axis {axis}, and this is {known}")
@@ -85,8 +85,12 @@ def by_level(found: Frames, axis: str, label: str) -> "Figure":
             place.plot(
                 [at] * len(values), values, ".", color=INK, alpha=0.6, label="one seed" if at == 0 else None
             )
-        if (INITIAL, column) in board.cells:
-            place.axhline(board.cells[INITIAL, column].mean, color=INK, linestyle=":", label=INITIAL)
+        before = {
+            at: board.initial[level, column].mean
+            for at, level in enumerate(levels)
+            if (level, column) in board.initial
+        }
+        place.plot(list(before), list(before.values()), color=INK, linestyle=":", marker="_", label=INITIAL)
         place.set_xticks(range(len(levels)), levels)
         place.set_title(", ".join(column) + _change(means, len(levels)))
         place.set_xlabel(label)

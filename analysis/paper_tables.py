@@ -28,7 +28,7 @@ MEAN = "mean"
 
 
 def table1(found: Frames, paper: bool = False) -> Table:
-    """Test scores by task: the best initial model, then every method (of a study: every level of the axis that it compares)."""
+    """Test scores by task: the best initial model (where all rows have the same), then every method (of a study: every level of the axis that it compares)."""
     return _compared(
         scoreboard(found), "test scores of the checkpoints chosen on validation", "table1" if paper else None
     )
@@ -104,7 +104,7 @@ def table7(found: Frames, paper: bool = False) -> Table:
     trained = dict(zip(found.runs.run, found.runs.task, strict=True))
     board = scoreboard(found).only(lambda row, _: row != INITIAL)
     kept = {
-        (row, column): score
+        (row, column)
         for (row, column), score in board.cells.items()
         if {trained[each.run] for each in score.by_seed.values()}.isdisjoint({column[-1], OWN})
     }
@@ -113,7 +113,7 @@ def table7(found: Frames, paper: bool = False) -> Table:
             "no run that was trained on one task was scored on others: set evaluation.tasks, and evaluate again"
         )
     return _compared(
-        Scoreboard(kept, board.rows_are),
+        board.only(lambda *key: key in kept),
         "test scores on tasks that a run was not trained on",
         "table7" if paper else None,
         means=True,
@@ -190,7 +190,7 @@ def _compared(board: Scoreboard, title: str, paper: str | None, means: bool = Fa
 
 
 def _notes(board: Scoreboard) -> list[str]:
-    notes = ["Bold is the best of a column, underlined the second."]
+    notes = ["Bold is the best of a column, underlined the second.", *board.notes]
     if board.differences:
         seeds = {difference.seeds for difference in board.differences.values()}
         test = (

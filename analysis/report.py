@@ -8,7 +8,7 @@ import argparse
 import hashlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def write_report(root: Path, folder: Path, reload_seconds: int = 0) -> tuple[Pat
     """Make the report of the state or study in `root` below `folder`. Returns the page, and whether something is still going on."""
     found = load(root)
     heads = {source.label: headline(found, source) for source in found.sources}
-    going = any(head.going for head in heads.values()) or bool(found.waiting)
+    going = _going(found, heads)
     page = Page(
         title=_title(found),
         state=_state(found, heads),
@@ -54,6 +54,19 @@ def write_report(root: Path, folder: Path, reload_seconds: int = 0) -> tuple[Pat
     path = folder / "report.html"
     files.write_bytes(path, page.html().encode("utf-8", errors="backslashreplace"))
     return path, going
+
+
+def _going(found: Frames, heads: Mapping[str, Headline]) -> bool:
+    """Whether the run, or a cell of the study, has still to finish. A cell that has failed, or needs one that has, does not go on by itself."""
+    if found.study is None:
+        return any(head.going for head in heads.values())
+    entries = (*found.study.pools, *found.study.cells)
+    stopped = {entry.name for entry in entries if entry.state == "failed"}
+    # A cell comes after what it needs.
+    for entry in entries:
+        if not stopped.isdisjoint(entry.needs):
+            stopped.add(entry.name)
+    return any(entry.state != "done" and entry.name not in stopped for entry in found.study.cells)
 
 
 def _title(found: Frames) -> str:
@@ -108,16 +121,23 @@ def _first_and_rest(lines: Sequence[str], otherwise: str) -> tuple[str, Sequence
 
 
 def watch(root: Path, folder: Path, seconds: int) -> Path:
-    """Make the report again whenever the state has changed, until everything is finished."""
+    """Make the report again whenever the state has changed, until everything is finished.
+
+    What cannot be read at the moment is reported on standard error, and tried again when the state has changed.
+    """
     before = ""
     while True:
         now = _signature(root, folder)
         if now != before:
-            path, going = write_report(root, folder, RELOAD_SECONDS)
-            print(f"{datetime.now():%H:%M:%S} report: {path}", flush=True)
             before = now
-            if not going:
-                return path
+            try:
+                path, going = write_report(root, folder, RELOAD_SECONDS)
+            except SpartaError as error:
+                print(f"{datetime.now():%H:%M:%S} error: {error}", file=sys.stderr, flush=True)
+            else:
+                print(f"{datetime.now():%H:%M:%S} report: {path}", flush=True)
+                if not going:
+                    return path
         time.sleep(seconds)
 
 

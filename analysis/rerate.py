@@ -26,6 +26,7 @@ from analysis.rerating import (
     Rerated,
     as_committed,
     differences,
+    first_replayed,
     gold_of,
     hits,
     judge_aware,
@@ -145,14 +146,26 @@ def _pairs(made: Rerated) -> int:
 
 
 def _replayable(found: Frames) -> list[Source]:
-    """The runs to rate again; of a study, those that have committed an iteration with combats."""
+    """The runs to rate again; of a study, those that have committed an iteration with combats. The others are named on standard error.
+
+    Raises SpartaError if no cell is left.
+    """
     if found.study is None:
         return list(found.sources)
-    return [
-        source
-        for source in found.sources
-        if present(source.run.iteration(source.run.state.last_committed() or 0).combats)
-    ]
+    kept = [source for source in found.sources if _has_combats(source.run)]
+    left_out = [*(source.label for source in found.sources if source not in kept), *found.waiting]
+    if not kept:
+        raise SpartaError(
+            f"no cell of the study {found.study.name} has committed an iteration with combats: let one finish an iteration"
+        )
+    if left_out:
+        print(f"left out, without a committed iteration with combats: {', '.join(left_out)}", file=sys.stderr)
+    return kept
+
+
+def _has_combats(run: Run) -> bool:
+    last = run.state.last_committed() or 0
+    return last >= first_replayed(run) and present(run.iteration(last).combats)
 
 
 def _by_configuration(

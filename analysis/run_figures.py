@@ -178,7 +178,7 @@ def shares(found: Frames) -> "Figure":
 
 @styled
 def losses(found: Frames) -> "Figure":
-    """The loss of every training, smoothed, one after the other: within an iteration, from its first update to its last."""
+    """The loss of every training, smoothed, one after the other: that of iteration t from t - 1 to t."""
     _one(found)
     curves = outcomes.loss_curves(found)
     figure, [axis] = panels(1, height=3.2, width=9)
@@ -191,7 +191,8 @@ def losses(found: Frames) -> "Figure":
             axis.plot(part.position.iloc[keep], smooth.iloc[keep], alpha=0.8, label=label, **style)
     axis.set_xlabel("iteration")
     axis.set_ylabel("loss")
-    axis.set_xticks(range(int(curves.iteration.max()) + 1))
+    first = min(0, int(curves.iteration.min()) - 1)
+    axis.set_xticks(range(first, int(curves.iteration.max()) + 1))
     legend(figure, axis)
     return figure
 

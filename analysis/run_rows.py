@@ -88,7 +88,8 @@ def iterations(run: Run) -> Iterator[Columns]:
                 "unanswered": stats.unanswered,
                 "cut_responses": stats.cut_responses,
                 "votes_saved": stats.votes_saved,
-                "gpu_seconds": stats.gpu_seconds,
+                # Measured after the commit; version 0.1.0 measured it without an account.
+                "gpu_seconds": stats.gpu_seconds if stats.account else stats.gpu_seconds or None,
                 "gpu_idle": stats.gpu_idle,
             }
             # Version 0.1.0 did not count tokens.

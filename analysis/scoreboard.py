@@ -4,11 +4,14 @@ The score of a run is that of the best of all checkpoints; where only the last p
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import fmean
 from typing import Any, NamedTuple
 
+import pandas as pd
+
+from analysis import chosen
 from analysis.frames import AXIS, Frames
 from analysis.pieces import Absent
 from sparta.evaluation.across_seeds import difference_over_seeds, holm, spread
@@ -68,10 +71,16 @@ class Difference(NamedTuple):
 
 @dataclass(frozen=True)
 class Scoreboard:
-    """Scores by row and column. rows_are: what a row is: a method, a run, or the name of a study's axis."""
+    """Scores by row and column. rows_are: what a row is: a method, a run, or the name of a study's axis.
+
+    initial: by row and column, the best initial models of the runs of that row. They are a row of their own in the columns where all rows have the same.
+    notes: sentences about how the scores came about.
+    """
 
     cells: Mapping[tuple[str, Column], Score]
     rows_are: str = "method"
+    initial: Mapping[tuple[str, Column], Score] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def rows(self) -> list[str]:
@@ -103,7 +112,8 @@ class Scoreboard:
 
     def only(self, keep: Callable[[str, Column], bool]) -> "Scoreboard":
         """The cells for which `keep` holds."""
-        return Scoreboard({key: score for key, score in self.cells.items() if keep(*key)}, self.rows_are)
+        kept = {key: score for key, score in self.cells.items() if keep(*key)}
+        return replace(self, cells=kept)
 
 
 def _difference(a: Score, b: Score) -> tuple[float, float, int] | None:
@@ -125,9 +135,12 @@ def _difference(a: Score, b: Score) -> tuple[float, float, int] | None:
 def scoreboard(found: Frames, axis: str | None = None, facets: bool = False) -> Scoreboard:
     """The scoreboard of a run, several runs or a study. axis: of a study, whose levels are the rows (default: the one that the study compares).
 
-    The first row is the best initial model. facets: columns are all metrics but each task's first. Raises Absent where no test split was scored.
+    The first row is the best initial model, where it is the same for all rows. facets: columns are all metrics but each task's first. A score is that of
+    the choice that counts for its task, see chosen.py. Raises Absent where no test split was scored.
     """
-    tested = list(_tested(found, facets))
+    choices = chosen.counted(found)
+    choices = choices[choices["mean"].notna() & (choices.selects != facets)]
+    tested = list(_tested(found, choices))
     if not tested:
         raise _unscored(found, facets)
     axis = axis or (found.study.reference[0] if found.study else None)
@@ -135,19 +148,42 @@ def scoreboard(found: Frames, axis: str | None = None, facets: bool = False) -> 
     # The axis `task` of a study says what the columns say already, unless a run is scored on several tasks.
     needed = others if _ambiguous(tested, axis) else []
     kinds = {(each.run, each.task): ALL for each in tested if each.what == ALL}
-    cells: dict[tuple[str, Column], dict[int, ChosenScore]] = {}
-    for row, what in ((INITIAL, INITIAL), (None, None)):
-        for each in tested:
-            if each.what != (what or kinds.get((each.run, each.task), LAST)):
-                continue
-            levels = tuple(each.levels[name] for name in needed)
-            column = (*levels, each.task, *([each.metric] if facets else []))
-            name = row or (
-                each.levels[axis] if axis else each.run if len(found.sources) > 1 else _method(found)
-            )
-            cells.setdefault((name, column), {}).setdefault(each.seed, each)
+    initial: dict[tuple[str, Column], dict[int, ChosenScore]] = {}
+    later: dict[tuple[str, Column], dict[int, ChosenScore]] = {}
+    for each in tested:
+        if each.what not in (INITIAL, kinds.get((each.run, each.task), LAST)):
+            continue
+        levels = tuple(each.levels[name] for name in needed)
+        column = (*levels, each.task, *([each.metric] if facets else []))
+        name = each.levels[axis] if axis else each.run if len(found.sources) > 1 else _method(found)
+        cells = initial if each.what == INITIAL else later
+        cells.setdefault((name, column), {}).setdefault(each.seed, each)
+    shared, differing = _shared(initial)
+    said = chosen.notes(choices)
+    if differing:
+        names = "; ".join(", ".join(column) for column in differing)
+        said.append(f"The rows have different best initial models, which are no row therefore, in: {names}.")
     rows_are = axis or ("run" if len(found.sources) > 1 else "method")
-    return Scoreboard({key: Score(by_seed) for key, by_seed in cells.items()}, rows_are)
+    first = {(INITIAL, column): Score(by_seed) for column, by_seed in shared.items()}
+    return Scoreboard(first | _scores(later), rows_are, _scores(initial), tuple(said))
+
+
+def _scores(cells: Mapping[tuple[str, Column], Mapping[int, ChosenScore]]) -> dict[tuple[str, Column], Score]:
+    return {key: Score(by_seed) for key, by_seed in cells.items()}
+
+
+def _shared(
+    initial: Mapping[tuple[str, Column], Mapping[int, ChosenScore]],
+) -> tuple[dict[Column, dict[int, ChosenScore]], list[Column]]:
+    """The best initial models by column and seed where all rows that have the seed have the same one with the same score; and the columns where they do not."""
+    shared: dict[Column, dict[int, ChosenScore]] = {}
+    differing: dict[Column, None] = {}
+    for (_, column), by_seed in initial.items():
+        for seed, each in by_seed.items():
+            known = shared.setdefault(column, {}).setdefault(seed, each)
+            if (known.checkpoint, known.mean, known.values) != (each.checkpoint, each.mean, each.values):
+                differing[column] = None
+    return {column: by_seed for column, by_seed in shared.items() if column not in differing}, list(differing)
 
 
 def _method(found: Frames) -> str:
@@ -164,10 +200,8 @@ def _ambiguous(tested: list[ChosenScore], axis: str | None) -> bool:
     )
 
 
-def _tested(found: Frames, facets: bool) -> Iterator[ChosenScore]:
-    """The choices with test scores: by each task's first metric, or by its others."""
-    choices = found.choices
-    choices = choices[choices["mean"].notna() & (choices.selects != facets)]
+def _tested(found: Frames, choices: pd.DataFrame) -> Iterator[ChosenScore]:
+    """The test scores of `choices`, with those of their items."""
     wanted = {(each.run, each.task, each.checkpoint, each.metric) for each in choices.itertuples()}
     if not wanted:
         return

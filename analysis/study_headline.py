@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.frames import Frames
-from analysis.headline import LEVEL, Headline, costs, hours
+from analysis.headline import LEVEL, Headline, Keep, costs, hours
 from analysis.html_page import Answer
 from analysis.pieces import Absent
 from analysis.scoreboard import Column, Scoreboard, scoreboard
@@ -50,10 +50,10 @@ def _p(value: float) -> str:
 
 
 def level_gains(board: Scoreboard) -> list[LevelGain]:
-    """Every level against the best initial models, in the order of the board."""
+    """Every level against the best initial models of its own runs, in the order of the board."""
     made: dict[tuple[str, Column], LevelGain] = {}
     for (level, column), score in board.cells.items():
-        initial = board.cells.get((INITIAL, column))
+        initial = board.initial.get((level, column))
         seeds = [seed for seed in score.by_seed if initial is not None and seed in initial.by_seed]
         if level == INITIAL or initial is None or not seeds:
             continue
@@ -84,7 +84,7 @@ def study_answers(found: Frames, heads: Mapping[str, Headline]) -> list[Answer]:
         board = Scoreboard({})
     gains = level_gains(board)
     levels = board.only(lambda row, column: row != INITIAL)
-    return [_worked(gains), _keep(found, heads), _sure(levels), _cost(found, heads)]
+    return [_worked(gains), _keep(heads), _sure(levels), _cost(found, heads)]
 
 
 def _worked(gains: Sequence[LevelGain]) -> Answer:
@@ -97,19 +97,27 @@ def _worked(gains: Sequence[LevelGain]) -> Answer:
     return Answer("Did it work?", lead, [gain.in_words for gain in gains])
 
 
-def _keep(found: Frames, heads: Mapping[str, Headline]) -> Answer:
-    """The chosen checkpoint with the best validation score, which the test split did not choose; of the task that the study's first scored cell names first."""
-    kept = [(gain, head.keep) for head in heads.values() if head.keep for gain in head.gains[:1]]
-    if not kept:
-        return Answer("Which model to keep?", "None can be named yet")
-    chosen = found.choices[found.choices.task == kept[0][0].task].set_index(["run", "checkpoint"]).validation
-    validation = {
-        key: float(value) for key, value in chosen.groupby(level=[0, 1], observed=True).first().items()
-    }
-    gain, best = max(
-        kept, key=lambda each: validation.get((each[0].run, each[0].after_checkpoint), float("-inf"))
+def _keep(heads: Mapping[str, Headline]) -> Answer:
+    """Of each task that cells chose their model on, the one with the best validation score, which the test split did not choose."""
+    best: dict[str, tuple[float, str, Keep]] = {}
+    for label, head in heads.items():
+        kept = head.keep
+        if kept is None or kept.score is None:
+            continue
+        if kept.score.task not in best or kept.score.validation > best[kept.score.task][0]:
+            best[kept.score.task] = (kept.score.validation, label, kept)
+    question = "Which model to keep?"
+    if not best:
+        return Answer(question, "None can be named yet")
+    if len(best) == 1:
+        [(_, label, kept)] = best.values()
+        return Answer(question, f"{kept.checkpoint} of {label}", [kept.why], kept.commands)
+    return Answer(
+        question,
+        f"One of each of {len(best)} tasks, by validation",
+        [f"{task}: {kept.checkpoint} of {label}, {kept.why}" for task, (_, label, kept) in best.items()],
+        [command for _, _, kept in best.values() for command in kept.commands],
     )
-    return Answer("Which model to keep?", f"{best.checkpoint} of {gain.run}", [best.why], best.commands)
 
 
 def _sure(board: Scoreboard) -> Answer:

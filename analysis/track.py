@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from analysis.frames import load_all
-from analysis.tracked import read_sent, sent_file, settings_of, tracked_values
+from analysis.tracked import Sent, read_sent, sent_file, settings_of, tracked_values
 from analysis.trackers import TRACKERS
 from sparta.errors import SpartaError, UsageError
 from sparta.names import DEFAULT_STATE
@@ -32,15 +32,21 @@ def send(state: Path, to: str, project: str) -> str:
         return f"{to} has everything already"
     tracker = TRACKERS[to](project, run.state)
     name = after.name(f"{run.recipe.name}-seed{run.recipe.seed}")
+    noted = before if after.number == before.number else Sent(after.number)
+
+    def delivered(t: int) -> None:
+        nonlocal noted
+        noted = noted.having(t, new[t])
+        files.write_json(sent_file(run.state, to), noted)
+
     # First, so that nothing is sent if what was sent could not be remembered.
     files.write_json(sent_file(run.state, to), before)
     try:
-        where = tracker.send(name, after.name(run.info.run_id), settings_of(found), new)
+        where = tracker.send(name, after.name(run.info.run_id), settings_of(found), new, delivered)
     except Exception as error:
         raise SpartaError(
             f"{to} did not take the numbers ({type(error).__name__}: {error}): see to that, and type the command again"
         ) from error
-    files.write_json(sent_file(run.state, to), after)
     anew = " (some had changed since, so all of them, as a new run)" if after.number > before.number else ""
     return f"sent {count:,} numbers of {len(new)} iterations to {to} as {name}{anew}: {where}"
 

@@ -31,6 +31,10 @@ class Sent(msgspec.Struct, frozen=True):
         """`run` as the tracker knows it."""
         return run if self.number == 1 else f"{run}-{self.number}"
 
+    def having(self, t: int, row: Mapping[str, float]) -> "Sent":
+        """What the tracker has after `row` of iteration t was delivered too."""
+        return Sent(self.number, {**self.values, str(t): {**self.values.get(str(t), {}), **row}})
+
     def missing(self, values: Values) -> "tuple[Sent, Values]":
         """What to send of `values`, and what the tracker has then; all of it under the next name if a value has changed or is gone."""
         known = {str(t): row for t, row in values.items()}

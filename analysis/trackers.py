@@ -17,8 +17,17 @@ from sparta.store.layout import StateDir
 class Tracker(Protocol):
     """Where numbers go."""
 
-    def send(self, name: str, identity: str, settings: Mapping[str, Any], values: Values) -> str:
-        """Add `values` to the run `name` there. identity: what tells it from runs of the same name. Returns how to look at it."""
+    def send(
+        self,
+        name: str,
+        identity: str,
+        settings: Mapping[str, Any],
+        values: Values,
+        delivered: Callable[[int], None],
+    ) -> str:
+        """Add `values` to the run `name` there. identity: what tells it from runs of the same name. delivered: called after each iteration that was
+        handed over. Returns how to look at it.
+        """
         ...
 
 
@@ -29,12 +38,21 @@ class TensorBoard:
         self._folder = state.root / "tracked" / "tensorboard"
         self._summary = _library("tensorboard.summary", "tensorboard")
 
-    def send(self, name: str, identity: str, settings: Mapping[str, Any], values: Values) -> str:
+    def send(
+        self,
+        name: str,
+        identity: str,
+        settings: Mapping[str, Any],
+        values: Values,
+        delivered: Callable[[int], None],
+    ) -> str:
         writer = self._summary.Writer(str(self._folder / name))
         try:
             for t, row in values.items():
                 for metric, value in row.items():
                     writer.add_scalar(metric, value, t)
+                writer.flush()
+                delivered(t)
         finally:
             writer.close()
         return f"tensorboard --logdir {self._folder}"
@@ -47,7 +65,14 @@ class WandB:
         self._project, self._state = project, state
         self._wandb = _library("wandb")
 
-    def send(self, name: str, identity: str, settings: Mapping[str, Any], values: Values) -> str:
+    def send(
+        self,
+        name: str,
+        identity: str,
+        settings: Mapping[str, Any],
+        values: Values,
+        delivered: Callable[[int], None],
+    ) -> str:
         folder = self._state.root / "tracked"
         folder.mkdir(exist_ok=True)
         run = self._wandb.init(
@@ -63,6 +88,7 @@ class WandB:
         run.define_metric("*", step_metric="iteration")
         for t, row in values.items():
             run.log({"iteration": t, **row})
+            delivered(t)
         where = run.url or f"wandb sync {Path(run.dir).parent}"
         run.finish()
         return str(where)
@@ -75,7 +101,14 @@ class Trackio:
         self._project = project
         self._trackio = _library("trackio")
 
-    def send(self, name: str, identity: str, settings: Mapping[str, Any], values: Values) -> str:
+    def send(
+        self,
+        name: str,
+        identity: str,
+        settings: Mapping[str, Any],
+        values: Values,
+        delivered: Callable[[int], None],
+    ) -> str:
         self._trackio.init(
             project=self._project,
             name=f"{name}-{identity}",
@@ -87,6 +120,7 @@ class Trackio:
         )
         for t, row in values.items():
             self._trackio.log(row, step=t)
+            delivered(t)
         self._trackio.finish()
         return f"trackio show --project {self._project}"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from msgspec.structs import replace
 from support.openings import begin_or_continue
 from support.scripted_run import advance, begin, rehearsal, typed
 
@@ -91,7 +92,28 @@ def test_a_row_a_set_of_a_pool_and_of_a_model(run: Run) -> None:
 
 
 def test_what_lacks_answers_is_said(run: Run) -> None:
-    assert gaps(run) == ["own: iter_01-model1 has 3 of 4 sampled answers; sets that lack one are left out"]
+    assert gaps(run) == [
+        "own: iter_01-model1 has 3 of 4 sampled answers; sets that lack one are left out",
+        "own: 1 of 2 items of iter_01-model1 have fewer than two sampled answers and no set: q1",
+    ]
+
+
+def test_more_samples_of_some_items_leave_the_sets_and_grades_of_all(tmp_path: Path) -> None:
+    from analysis.diversity_pieces import table2 as piece2
+    from analysis.frames import load
+
+    of_items = {"q0": ["ab", "ad", "cd", "ef"], "q1": ["x", "y"], "q2": ["x", "x"]}
+    texts = {f"iter_00-model{number}": of_items for number in range(3)}
+    run = sampled(tmp_path, texts, {"iter_00-model1 q0": 5.0, "iter_00-model1 q1": 7.0})
+    frame = sets(run)
+    mine = frame[frame["entry"] == "iter_00-model1"].set_index("item_id")
+    assert mine["size"].to_dict() == {"q0": 2, "q1": 2, "q2": 2}
+    assert mine.loc["q0", ["edit", "llm"]].tolist() == [0.5, 5] and mine.loc["q1", "llm"] == 7
+    assert gaps(run) == [
+        f"own: the items of {name} have 2 to 4 sampled answers; its sets are the first 2 of each"
+        for name in texts
+    ]
+    assert {gap + "." for gap in gaps(run)} <= set(piece2(load(run.state.root)).notes)
 
 
 def test_table_2_has_the_first_and_the_last_iteration_and_means_over_items(run: Run) -> None:
@@ -154,6 +176,8 @@ def paired(tmp_path_factory: pytest.TempPathFactory) -> Run:
         1: [pair("01-0000", "aabb", "aaaa"), pair("01-0001", "one two three", "one one one one")],
         # Made before, of judgements, and one of this iteration.
         2: [pair("01-0001", "x y", "z"), pair("02-0001/3", "x", "z"), pair("02-0000", "a b a b", "a b")],
+        # SPIN's: the chosen answer is gold.
+        3: [replace(pair("03-0000", "gold", "own"), models=("", "a")), pair("03-0001", "aa", "ab")],
     }.items():
         run.iteration(t).root.mkdir(exist_ok=True)
         files.write_rows(run.iteration(t).preferences, rows)
@@ -162,7 +186,7 @@ def paired(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_pairs_are_the_iteration_s_own_of_responses_with_signed_differences(paired: Run) -> None:
     frame = pairs(paired).set_index("combat_id")
-    assert frame.index.tolist() == ["01-0000", "01-0001", "02-0000"]
+    assert frame.index.tolist() == ["01-0000", "01-0001", "02-0000", "03-0001"]
     assert frame.loc["01-0000", "char"] == 1
     assert frame.loc["01-0001", "word"] == pytest.approx(math.log2(3))
     # Two different pairs of words against one pair, three times.
@@ -175,10 +199,10 @@ def test_table_8_has_means_of_absolute_differences(paired: Run) -> None:
     frame = pairs(paired)
     frame.loc[0, "char"] = -1.0
     [row] = table8(frame).to_dict("records")
-    assert row["pairs"] == 3
+    assert row["pairs"] == 4
     assert row["char"] == pytest.approx(frame["char"].abs().mean())
-    assert row["word"] == pytest.approx(math.log2(3) / 3)
-    assert table8(frame, by=("iteration",))["pairs"].tolist() == [2, 1]
+    assert row["word"] == pytest.approx(math.log2(3) / 4)
+    assert table8(frame, by=("iteration",))["pairs"].tolist() == [2, 1, 1]
 
 
 # --- embeddings
@@ -306,7 +330,7 @@ def test_a_run_without_samples_still_has_table_8(
     assert (
         f"no answers were sampled, so there is no Table 2: python jobs/sample.py {paired.state.root}" in said
     )
-    assert "2 of 3 pairs have no 3-gram entropy" in said
+    assert "3 of 4 pairs have no 3-gram entropy" in said
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"table8.csv", "pairs.csv"}
 
 

@@ -8,6 +8,7 @@ import pytest
 from support.scripted_run import advance, begin
 
 from analysis import frames, judging
+from analysis.cases import case_studies
 from analysis.judging import Bench
 from analysis.pieces import Absent
 
@@ -36,6 +37,25 @@ def test_the_weights_are_those_that_made_the_labels(tmp_path: Path, reputation: 
             bench.means(bench.weights), combats[["score_first", "score_second"]], rtol=1e-12
         )
         assert bench.counted.sum(axis=1).tolist() == combats.jury.tolist()
+
+
+def test_an_iteration_that_is_being_merged_is_left_out(tmp_path: Path) -> None:
+    run = begin(tmp_path, models=5, combats=20)
+    advance(run, 1)
+    advance(run, 2, upto="merge")
+    run.iteration(2).standing.unlink()
+    found = frames.load(run.state.root)
+    assert set(found.combats.iteration) == {1, 2}
+    assert [bench.iteration for bench in judging.benches(found)] == [1]
+    assert {case.iteration for case in case_studies(found)} == {1}
+
+
+def test_while_the_first_iteration_is_being_merged_no_label_is_shown(tmp_path: Path) -> None:
+    run = begin(tmp_path, models=5, combats=20)
+    advance(run, 1, upto="merge")
+    run.iteration(1).standing.unlink()
+    with pytest.raises(Absent, match="no combat was judged yet"):
+        judging.margins(frames.load(run.state.root))
 
 
 def test_a_judge_is_counted_as_a_plain_loop_counts_it(found: frames.Frames) -> None:

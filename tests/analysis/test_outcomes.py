@@ -86,6 +86,16 @@ def test_losses_are_laid_out_over_iterations(found: frames.Frames) -> None:
     assert mine.position.iloc[0] == pytest.approx(1 + 1 / 200)
 
 
+def test_the_training_of_the_initial_pool_is_before_0_and_has_ticks(found: frames.Frames) -> None:
+    earlier = frames.Frames(found.sources)
+    earlier._kept = {"updates": found.updates.assign(iteration=found.updates.iteration - 1)}
+    curves = outcomes.loss_curves(earlier)
+    assert (
+        -1 < curves[curves.iteration == 0].position.min() < curves[curves.iteration == 0].position.max() == 0
+    )
+    assert run_figures.losses(earlier).axes[0].get_xticks().tolist() == [-1, 0, 1]
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_is_a_part_of_a_page(name: str, found: frames.Frames) -> None:
     try:

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,15 +13,31 @@ from support.scripted_run import advance, begin, typed
 from support.study_runs import GRADED, write_study
 
 from analysis import contents
+from analysis.catalogue import TABLES
 from analysis.contents import CHAPTERS, Chapter
 from analysis.frames import Frames, load
 from analysis.headline import costs, gains, headline, keep
-from analysis.report import main, watch, write_report
+from analysis.pieces import Table
+from analysis.report import _going, main, watch, write_report
 from analysis.scoreboard import scoreboard
 from analysis.study_headline import level_gains
+from sparta.errors import SpartaError
 from sparta.evaluation.selection import INITIAL
 from sparta.evaluation.statistics import paired
 from sparta.store.run import Run
+from sparta.studies.manifest import CellEntry, CellState, StudyManifest
+
+
+def test_a_piece_that_cannot_be_read_leaves_the_others(
+    found: Frames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Frames) -> Table:
+        raise SpartaError("labels.jsonl has no first line")
+
+    monkeypatch.setattr(contents, "TABLES", {**TABLES, "labels": replace(TABLES["labels"], make=broken)})
+    first, *rest = contents._blocks(("table labels", "table results"), found, tmp_path)
+    assert first.title == TABLES["results"].title and "no first line" in str(rest[-1].markup)
+
 
 VOID = {"meta", "path", "rect", "use", "line", "br", "option", "input", "li", "circle", "stop"}
 
@@ -204,11 +221,7 @@ def test_constant_reputations_are_said_and_not_nan(tmp_path: Path) -> None:
     run = scripted(tmp_path, 3, reputation={"frozen": True}, **GRADED_FILES(tmp_path))
     assert typed("evaluate", run.state.root, "--all").returncode == 0
     page = page_of(run.state.root, tmp_path / "out")
-    assert (
-        "all reputations are equal" in page.text
-        or "reputation is the same" in page.text
-        or "remark" in page.text
-    )
+    assert "reputations are all equal" in page.text
 
 
 def GRADED_FILES(folder: Path) -> dict[str, object]:
@@ -311,6 +324,47 @@ def test_watch_makes_the_report_again_when_the_run_has_got_further(
     path = watch(run.state.root, tmp_path / "out", 7)
     assert naps == [7, 7] and "iteration 3 of 3, finished" in path.read_text()
     assert capsys.readouterr().out.count("report:") == 2
+
+
+@pytest.mark.usefixtures("brief")
+def test_watch_reports_what_cannot_be_read_and_tries_again_at_the_next_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, naps = scripted(tmp_path, 3), list[float]()
+    path = run.iteration(1).combats
+    text = path.read_text()
+    path.write_text("{}\n")
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 2:
+            path.write_text(text)
+
+    monkeypatch.setattr("analysis.report.time.sleep", nap)
+    watch(run.state.root, tmp_path / "out", 1)
+    out, errors = capsys.readouterr()
+    assert len(naps) == 2 and out.count("report:") == 1
+    assert errors.count("error:") == 1 and "combats.jsonl" in errors
+
+
+@pytest.mark.parametrize(
+    ("states", "going"),
+    [
+        ({"a": "done", "b": "failed", "c": "waiting"}, False),
+        ({"a": "done", "b": "done", "c": "running"}, True),
+        ({"a": "waiting", "b": "failed", "c": "waiting"}, True),
+    ],
+)
+def test_a_failed_cell_and_those_that_need_it_are_not_waited_for(
+    states: dict[str, CellState], going: bool, found: Frames
+) -> None:
+    cells = [
+        CellEntry(name, {}, "", "", "sparta", 0, "", state, needs=["b"] if name == "c" else [])
+        for name, state in states.items()
+    ]
+    study = StudyManifest(1, "s", "", "", None, "all", {}, ("method", "sparta"), [], cells)
+    head = replace(headline(found, found.sources[0]), going=True)
+    assert _going(Frames(found.sources, study, ["c"]), {"b": head}) == going
 
 
 @pytest.mark.usefixtures("brief")

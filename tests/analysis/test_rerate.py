@@ -254,3 +254,16 @@ def test_judge_aware_labels_keep_what_needs_no_judge(usual: Run) -> None:
             )
     for each in differences(usual, own, aware, None):
         assert each.run.winner != each.other.winner and each.right is None
+
+
+def test_cells_that_are_left_out_are_named_and_without_any_other_it_is_refused(
+    usual: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = [Source("usual", usual, {"seed": 0}), Source("begun", begin(tmp_path), {"seed": 1})]
+    study = StudyManifest(1, "s", "", "", None, "all", {"seed": ["0", "1"]}, ("seed", "0"), [], [])
+    monkeypatch.setattr("analysis.rerate.load", lambda path: Frames(sources, study, ["late"]))
+    assert main([str(tmp_path)]) == 0
+    assert capsys.readouterr().err == "left out, without a committed iteration with combats: begun, late\n"
+    monkeypatch.setattr("analysis.rerate.load", lambda path: Frames(sources[1:], study))
+    assert main([str(tmp_path)]) == 1
+    assert "no cell of the study s has committed an iteration with combats" in capsys.readouterr().err

@@ -13,7 +13,9 @@ from analysis.paper_figures import by_level
 from analysis.paper_tables import table1, table3, table7
 from analysis.pieces import Absent
 from analysis.scoreboard import scoreboard
+from analysis.study_headline import level_gains
 from sparta.errors import SpartaError
+from sparta.evaluation.selection import INITIAL
 from sparta.evaluation.summary import read_summary, summary_file
 from sparta.recipes.load import thaw
 from sparta.store import files
@@ -25,9 +27,17 @@ TASKS = ("gsm8k", "medqa")
 
 
 def write_study(
-    folder: Path, state: Path, axis: str, levels: dict[str, float], trained_on: str = "gsm8k"
+    folder: Path,
+    state: Path,
+    axis: str,
+    levels: dict[str, float],
+    trained_on: str = "gsm8k",
+    initial_too: bool = False,
 ) -> Path:
-    """A study whose cells are copies of one run; the test scores of the summary are moved by a level's number and, for seed 1, by a hundredth."""
+    """A study whose cells are copies of one run; the test scores of the summary are moved by a level's number and, for seed 1, by a hundredth.
+
+    initial_too: whether the level's number also moves the scores of the initial models.
+    """
     place, cells = StudyDir(folder), []
     for level, shift in levels.items():
         for seed in (0, 1):
@@ -52,7 +62,12 @@ def write_study(
                     msgspec.structs.replace(
                         choice,
                         test={
-                            metric: msgspec.structs.replace(test, mean=(test.mean or 0) + shift + seed / 100)
+                            metric: msgspec.structs.replace(
+                                test,
+                                mean=(test.mean or 0)
+                                + (shift if initial_too or choice.what != INITIAL else 0)
+                                + seed / 100,
+                            )
                             for metric, test in choice.test.items()
                         },
                     )
@@ -130,6 +145,25 @@ def test_a_figure_over_levels_has_a_panel_for_each_task_and_the_change(
         Absent, match="needs a study with an axis pool, and this is a study with the axes method, seed"
     ):
         FIGURES["figure4"].make(cells)
+
+
+def test_initial_models_that_differ_between_levels_are_those_of_each_level(
+    state: Path, found: frames.Frames, tmp_path: Path
+) -> None:
+    other = frames.load(write_study(tmp_path, state, "models", {"3": 0.0, "4": -0.2}, initial_too=True))
+    first = table1(found).frame.loc[INITIAL, "gsm8k"]
+    board = scoreboard(other)
+    assert INITIAL not in board.rows and "in: medqa; gsm8k." in " ".join(table1(other).notes)
+    for level, shift in (("3", 0.0), ("4", -0.2)):
+        assert board.initial[level, ("gsm8k",)].mean == pytest.approx(first + shift + 0.005)
+    [axis] = [each for each in by_level(other, "models", "m").axes if each.get_title().startswith("gsm8k")]
+    [line] = [each for each in axis.lines if each.get_label() == INITIAL]
+    assert list(line.get_ydata()) == pytest.approx([first + 0.005, first - 0.195])
+    # Of each level against its own: the shift is not seen.
+    assert {gain.level: gain.before for gain in level_gains(board) if gain.column == ("gsm8k",)} == {
+        "3": pytest.approx(first + 0.005),
+        "4": pytest.approx(first - 0.195),
+    }
 
 
 def test_a_study_that_is_broken_or_not_begun_is_refused(study: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from support.openings import go_back
 from support.scripted_run import advance, begin
 
@@ -14,7 +15,7 @@ from analysis.tracked import Sent, read_sent, sent_file, tracked_values
 from sparta.errors import SpartaError
 from sparta.store import files, standings
 from sparta.store.run import Run
-from sparta.store.stats import IterationStats
+from sparta.store.stats import IterationStats, TimeAccount
 
 
 def played(folder: Path, iterations: int = 2, **changes: object) -> Run:
@@ -57,6 +58,19 @@ def test_the_numbers_are_those_of_the_state(tmp_path: Path) -> None:
         assert losses == stats.mean_losses
         assert values[t]["combats/share of pairs"] == pytest.approx(stats.pairs / 12)
         assert values[t]["tokens/generated"] == stats.tokens.generated
+
+
+def test_a_cost_that_was_not_measured_yet_is_sent_later_and_alone(tmp_path: Path) -> None:
+    run = played(tmp_path, iterations=1)
+    path = run.iteration(1).stats
+    stats = files.read_json(path, IterationStats)
+    assert stats.account is None
+    sent, first = Sent().missing(tracked_values(load_all([run.state.root])))
+    assert not [name for name in first[1] if name.startswith("cost/")]
+    account = TimeAccount("GPU", 2, 3600, {"train": 5400.0}, 1800)
+    files.write_json(path, replace(stats, account=account, gpu_seconds=5400.0, gpu_idle=0.25))
+    later, new = sent.missing(tracked_values(load_all([run.state.root])))
+    assert new == {1: {"cost/GPU hours": 1.5, "cost/idle share of GPUs": 0.25}} and later.number == 1
 
 
 def test_an_iteration_under_way_is_not_sent(tmp_path: Path) -> None:
@@ -121,6 +135,34 @@ def test_what_a_tracker_refuses_counts_as_not_sent(tmp_path: Path, monkeypatch: 
     ):
         send(run.state.root, "tensorboard", "p")
     assert read_sent(run.state, "tensorboard") == Sent()
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_what_was_delivered_before_a_failure_is_not_sent_again(
+    again: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed (requirements/dev.txt)")
+    from analysis import trackers
+
+    class Breaking(trackers.TensorBoard):
+        def send(self, name: str, identity: str, settings: Any, values: Any, delivered: Any) -> str:
+            super().send(name, identity, settings, {t: values[t] for t in (0, 1) if t in values}, delivered)
+            raise ConnectionError("no network any more")
+
+    run = played(tmp_path, iterations=2)
+    name = "rehearsal-seed0"
+    if again:
+        # Something that was sent has changed since, so that everything is sent under another name.
+        files.write_json(sent_file(run.state, "tensorboard"), Sent(1, {"1": {"combats/pair": -1.0}}))
+        name += "-2"
+    whole = trackers.TRACKERS["tensorboard"]
+    monkeypatch.setitem(trackers.TRACKERS, "tensorboard", Breaking)
+    with pytest.raises(SpartaError, match="no network any more"):
+        send(run.state.root, "tensorboard", "p")
+    monkeypatch.setitem(trackers.TRACKERS, "tensorboard", whole)
+    assert f"of 1 iterations to tensorboard as {name}:" in send(run.state.root, "tensorboard", "p")
+    assert send(run.state.root, "tensorboard", "p") == "tensorboard has everything already"
+    assert [step for step, _ in in_tensorboard(run, name)["combats/pair"]] == [1, 2]
 
 
 @pytest.mark.parametrize(
