@@ -13,9 +13,11 @@ import msgspec
 import pytest
 import yaml
 from pydantic import BaseModel, TypeAdapter
+from support.command_server import CommandServer
 from support.house import COMING, JOBS, LINE
 from support.pages import BY_NAME, PAGES, ROOT, Page, defined, is_said, options, parsed
-from support.scripted_run import typed
+from support.scripted_run import DEADLINE, quiet, typed
+from support.scripted_run import command as command_line
 
 from sparta.arena.reputation import Standing
 from sparta.cluster.attempts import Attempt, TaskRecord
@@ -222,15 +224,23 @@ def embedded(arguments: Command) -> bool:
     return given.get("--recipe", EMBEDDED[0]) in EMBEDDED and not others and not own_profile
 
 
+@pytest.fixture(scope="module")
+def without_sbatch() -> Iterator[CommandServer]:
+    """Runs commands where there is no sbatch, which other machines do not have either."""
+    server = CommandServer(ROOT, {**quiet(), "PATH": str(Path(sys.executable).parent)})
+    yield server
+    server.close()
+
+
 @pytest.mark.parametrize(
     ("command", "arguments"), [start for start in STARTS if embedded(start[1])], ids=as_typed
 )
 def test_what_needs_only_the_repository_can_be_rehearsed(
-    command: str, arguments: Command, tmp_path: Path
+    command: str, arguments: Command, tmp_path: Path, without_sbatch: CommandServer
 ) -> None:
     dry = [] if "--dry-run" in arguments else ["--dry-run"]
-    # Without sbatch, which other machines do not have either.
-    done = typed(command, *arguments, *dry, cwd=tmp_path, PATH=str(Path(sys.executable).parent))
+    script, *rest = command_line(command, *arguments, *dry)[1:]
+    done = without_sbatch.run(Path(script), rest, tmp_path, DEADLINE)
     assert done.returncode == 0, done.stderr
     assert "Dry run" in done.stdout
     assert list(tmp_path.iterdir()) == []
