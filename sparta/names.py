@@ -60,12 +60,13 @@ def hint(name: str, known: Iterable[str], what: str) -> str:
     return f"did you mean {near}?" if near else f"known {what}: {', '.join(known)}"
 
 
-def installed_by(requirements: Literal["base", "gpu"]) -> str:
-    """The pip command that installs the dependencies: `base` for every machine, `gpu` also with the inference engine for GPUs."""
+def installed_by(requirements: Literal["base", "gpu", "embeddings"]) -> str:
+    """The pip command that installs the dependencies: `base` for every machine, `gpu` also with the inference engine for GPUs, `embeddings` those of
+    sentence embeddings.
+    """
     if INSTALLED:
-        return quoted(
-            "pip", "install", "sparta-alignment[vllm]" if requirements == "gpu" else "sparta-alignment"
-        )
+        extra = {"base": "", "gpu": "[vllm]", "embeddings": "[embeddings]"}[requirements]
+        return quoted("pip", "install", f"sparta-alignment{extra}")
     return f"pip install -r requirements/{requirements}.txt"
 
 

@@ -55,7 +55,19 @@ TOP = re.compile(r"(?:\.ci|analysis|jobs|requirements|slurm|sparta|tests)/[\w./*
 FILE = re.compile(r"Makefile|[\w-]+\.(?:md|toml|cff|yml)")
 EMBEDDED = ("toy", "toy_pool", "toy_study")
 """Recipes that need nothing but the repository."""
-KNOWN_PROGRAMS = {"conda", "cp", "eval", "pip", "scancel", "scontrol", "sinfo", "squeue", "python3.11", "."}
+KNOWN_PROGRAMS = {
+    "conda",
+    "cp",
+    "eval",
+    "pip",
+    "pip-audit",
+    "scancel",
+    "scontrol",
+    "sinfo",
+    "squeue",
+    "python3.11",
+    ".",
+}
 """Programs that are not ours: of their arguments only paths are looked at."""
 
 TAKE_OPTIONS = ("jobs/", "analysis/", "tests/bench/", "tests/chaos/")

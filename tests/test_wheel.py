@@ -45,13 +45,14 @@ def test_the_wheel_needs_what_the_pins_say(wheel: Path) -> None:
         [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
         needed = email.message_from_bytes(archive.read(name)).get_all("Requires-Dist")
     assert needed is not None
-    by_extra: dict[str, list[str]] = {"": [], "vllm": [], "dev": []}
+    by_extra: dict[str, list[str]] = {"": [], "vllm": [], "dev": [], "embeddings": [], "track": []}
     for line in needed:
         pin, _, condition = line.partition("; extra == ")
         by_extra[condition.strip('"')].append(pin)
     assert sorted(by_extra[""]) == sorted(pins("cpu.txt"))
     assert sorted(by_extra[""] + by_extra["vllm"]) == sorted(pins("gpu.txt"))
-    assert sorted(by_extra["dev"]) == sorted(pins("dev.txt"))
+    for extra in ("dev", "embeddings", "track"):
+        assert sorted(by_extra[extra]) == sorted(pins(f"{extra}.txt"))
 
 
 def test_the_wheel_holds_all_that_the_suite_ships(wheel: Path) -> None:

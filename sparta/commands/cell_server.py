@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,7 @@ def serve(preloaded: Sequence[str]) -> None:
     # The driver ends its cells itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in preloaded:
-        __import__(name)
+        import_module(name)
     unread, children = b"", set[int]()
     while True:
         if select.select([0], [], [], PERIOD if children else None)[0]:

@@ -36,6 +36,7 @@ from sparta.store.lock import RunLock
 from sparta.store.run import Run
 from sparta.store.stats import FEW_PAIRS
 from sparta.studies.estimate import planned
+from sparta.tasks.registry import task_named
 
 _opened: Path | None = None
 """The state whose run this process has opened as requested: from then on the request is on disk."""
@@ -282,16 +283,18 @@ def _show_dry_run(request: LaunchRequest, opening: Opening, screen: Screen) -> N
 def _show_plan_of_absent(request: LaunchRequest, missing: NotHere, screen: Screen) -> NoReturn:
     """Print the plan of a new run whose models or data are not all on this machine, without the training of experts, and which are not.
 
-    Raises SpartaError at the end, because not everything was checked.
+    Raises SpartaError: `missing` at the end, because not everything was checked, or what is wrong with data that are here.
     """
     recipe = recipe_of(request, screen)
+    with suppress(NotHere):
+        # Data that are here and broken are not worth a download of models.
+        task_named(recipe.data.task or "own", recipe.data).items("train", recipe.data)
     run = planned(recipe, state_of(request))
     launch_tables.show_plan(screen.console, run, 1, last_of(request, run), launcher_for(run), checked=False)
     for wanted in wanted_by(recipe):
         screen.say(f"{'here' if wanted.folder.is_dir() else 'not here'}: {wanted.reference}, {wanted.folder}")
-    raise SpartaError(
-        f"the plan is an estimate, and memory and pool were not checked, because something is not here yet: {missing}"
-    )
+    screen.say("The plan is an estimate, and memory and pool were not checked: something is not here yet.")
+    raise missing
 
 
 def _show_memory(run: Run, launcher: Launcher, full: bool, screen: Screen) -> None:

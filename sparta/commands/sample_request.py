@@ -7,7 +7,7 @@ from sparta.commands.evaluate_request import requested_tasks, require_items
 from sparta.errors import SpartaError
 from sparta.evaluation.answer import checkpoints
 from sparta.evaluation.sample_sets import is_of_pool
-from sparta.names import DEFAULT_STATE, ClusterKind, suggested
+from sparta.names import DEFAULT_STATE, ClusterKind, quoted, suggested
 from sparta.phases.base import SampleSettings
 from sparta.store.layout import parse_checkpoint
 from sparta.store.run import Run
@@ -71,7 +71,7 @@ def plan_samples(run: Run, request: SampleRequest) -> SamplePlan:
     names = tuple(checkpoints(run, entries))
     if request.items is not None and request.items < 1:
         raise SpartaError(
-            f"--items {request.items} asks for no item: give at least 1, or leave it out for all"
+            f"{quoted('--items', request.items)} asks for no item: give at least 1, or leave it out for all"
         )
     return SamplePlan(tasks, entries, names, _settings(run, request, entries))
 
@@ -98,7 +98,7 @@ def _settings(run: Run, request: SampleRequest, entries: tuple[str, ...]) -> Sam
             f"a temperature of {temperature:g} cannot be sampled with: give --temperature above 0 (at 0 all samples are equal) and at most {HOTTEST:g}"
         )
     if request.samples < 1:
-        raise SpartaError(f"--samples {request.samples} asks for no answer: give at least 1")
+        raise SpartaError(f"{quoted('--samples', request.samples)} asks for no answer: give at least 1")
     alone = [
         entry for entry in entries if not is_of_pool(entry) or len(run.pool(parse_checkpoint(entry)[0])) < 2
     ]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparta.errors import SpartaError
-from sparta.names import suggested
+from sparta.names import installed_by, suggested
 from sparta.pool.members import locate
 from sparta.recipes.pool import HUB
 
@@ -38,7 +38,7 @@ def load_embedder(reference: str, folder: str | None = None) -> Embed:
         )
     if find_spec("sentence_transformers") is None:
         raise SpartaError(
-            "embeddings need sentence-transformers, which is not installed: pip install -r requirements/embeddings.txt"
+            f"embeddings need sentence-transformers, which is not installed: {installed_by('embeddings')}"
         )
     from sentence_transformers import SentenceTransformer
 

@@ -10,7 +10,7 @@ from sparta.cluster.gpus import visible_gpus
 from sparta.cluster.launcher import Launcher
 from sparta.cluster.registry import launcher_for, settings_for
 from sparta.cluster.slurm.launcher import Slurm
-from sparta.errors import NotHere, SpartaError
+from sparta.errors import SpartaError
 from sparta.evaluation.derived_pool import derive
 from sparta.methods.registry import method_of, phases_of
 from sparta.names import ClusterKind
@@ -137,7 +137,7 @@ def _instructions_of(data_json: str) -> tuple[Instruction, ...]:
         task = task_named(data.task or "own", data)
         items = task.items("train", data)[: data.size]
         return tuple(Instruction(item.item_id, task.in_combat(item).messages) for item in items)
-    except NotHere:
+    except SpartaError:
         return (Instruction("usual", (Message("user", USUAL_PROMPT),)),)
 
 

@@ -128,7 +128,8 @@ def test_a_plan_is_shown_before_anything_is_fetched(tmp_path: Path) -> None:
     options = ("--profile", "a100-16", "--state", tmp_path / "state", "--dry-run")
     folders = ("--set", f"pool.folder={tmp_path}/models", "--set", f"data.folder={tmp_path}/data")
     done = typed("launch", "--recipe", "paper/gsm8k", *options, *folders)
-    assert done.returncode == 1 and "memory and pool were not checked" in sentence(done)
+    assert done.returncode == 1 and "has not been fetched" in sentence(done)
+    assert "memory and pool were not checked" in " ".join(done.stdout.split())
     assert "GPU-hours" in done.stdout and "16,000 votes" in done.stdout
     assert done.stdout.count("not here: hub:") == 11
     assert list(tmp_path.iterdir()) == []

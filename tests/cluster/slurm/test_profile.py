@@ -96,7 +96,17 @@ def test_as_many_tasks_run_together_as_there_are_gpus_or_as_the_profile_allows(t
 def test_every_phase_of_the_method_may_have_a_shape_of_its_own() -> None:
     arrays, steps = sections()
     assert set(arrays) == {
-        *("sft", "generate", "judge", "combat", "train", "evaluate", "grade"),
+        *(
+            "sft",
+            "generate",
+            "judge",
+            "combat",
+            "train",
+            "evaluate",
+            "grade",
+            "evaluate_samples",
+            "grade_sets",
+        ),
         *("sample", "assess", "sample_assess", "compare", "prefer"),
     }
     assert set(steps) == {
