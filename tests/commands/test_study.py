@@ -186,7 +186,7 @@ def test_an_interrupt_stops_the_cells_too_and_the_study_goes_on(tmp_path: Path, 
     driver.send_signal(signal.SIGINT)
     _, err = driver.communicate()
     assert driver.returncode == 130 and "continue with" in err
-    assert not Path(f"/proc/{cell['process']['pid']}").exists()
+    assert not runs(cell["process"]["pid"])
     assert typed("study", place, "--status").returncode == 3
     assert run(path).returncode == 0
 
