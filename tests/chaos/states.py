@@ -72,7 +72,12 @@ def valid(state: Path) -> str:
 
 def committed_bytes(place: Path) -> dict[str, str]:
     """Digest of every file below `place` that must never be lost, with its name: of committed iterations, and what was seen of test splits."""
-    folders = [path.parent for path in place.rglob("MANIFEST.json")]
+    folders = [
+        path.parent
+        for path in place.rglob("MANIFEST.json")
+        # A copy that is being made is not committed before its folder has its name.
+        if not any(is_temporary(part) for part in path.relative_to(place).parts)
+    ]
     kept = [path for folder in folders for path in _files(folder) if path.name not in MEASURED]
     looks = [path for path in place.rglob("evals/looks.jsonl") if path.is_file()]
     return {_digest(path): str(path.relative_to(place)) for path in (*kept, *looks)}
