@@ -97,28 +97,6 @@ def test_peft_and_transformers_answer_as_the_run_did(form: str, toy: Run, export
     assert answers_of(model, AutoTokenizer.from_pretrained(exported[form]), chats) == answers
 
 
-@pytest.mark.long
-def test_vllm_answers_as_the_run_did(toy: Run, exported: dict[str, Path]) -> None:
-    vllm = pytest.importorskip("vllm")
-    from vllm.lora.request import LoRARequest
-
-    config = json.loads((exported["adapter"] / "adapter_config.json").read_text())
-    engine = vllm.LLM(
-        config["base_model_name_or_path"],
-        enable_lora=True,
-        max_lora_rank=config["r"],
-        max_model_len=256,
-        enforce_eager=True,
-    )
-    chats, answers = prompts_and_answers(toy)
-    given = engine.chat(
-        chats,
-        vllm.SamplingParams(temperature=0, max_tokens=8),
-        lora_request=LoRARequest("mine", 1, str(exported["adapter"])),
-    )
-    assert [output.outputs[0].text for output in given] == answers
-
-
 def test_the_card_says_what_the_state_knows(toy: Run, exported: dict[str, Path]) -> None:
     scores = read_summary(toy.state).tasks["toy"]
     choice = scores.choices[-1]
