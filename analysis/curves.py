@@ -5,14 +5,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sparta.errors import SpartaError, UsageError
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from analysis.program import parser_of, run_program
 from sparta.evaluation.answer import checkpoint_name
 from sparta.evaluation.summary import TaskScores, read_summary
-from sparta.names import DEFAULT_STATE
 from sparta.store import files, standings
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
-from sparta.store.state_argument import add_state, settle_state
 from sparta.store.stats import IterationStats
 
 
@@ -97,22 +97,16 @@ def _scores(run: Run, scored: TaskScores) -> dict[int, dict[str, float]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_state(parser)
+    parser = parser_of(__doc__)
     parser.add_argument("--out", type=Path, help="the figure (default: curves.png in the state's evals/)")
-    args = parser.parse_args(arguments)
-    try:
-        settle_state(args)
-        run = Run.open(StateDir(args.state or DEFAULT_STATE))
+
+    def work(args: argparse.Namespace, state: Path) -> None:
+        run = Run.open(StateDir(state))
         out = args.out or run.state.evals / "curves.png"
         draw(run, out)
-    except UsageError as error:
-        parser.error(str(error))
-    except SpartaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"figure: {out}")
-    return 0
+        print(f"figure: {out}")
+
+    return run_program(parser, arguments, work)
 
 
 if __name__ == "__main__":

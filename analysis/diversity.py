@@ -13,7 +13,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from sparta.errors import SpartaError, UsageError
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from analysis.program import parser_of, run_program
+from sparta.errors import SpartaError
 from sparta.evaluation.diversity import (
     ENTROPIES,
     bleu_distance,
@@ -26,14 +29,13 @@ from sparta.evaluation.embeddings import Embed, load_embedder
 from sparta.evaluation.grade_sets import set_grades_folder
 from sparta.evaluation.sample_sets import AnswerSet, Texts, by_checkpoint, sets_of_model, sets_of_pool
 from sparta.evaluation.statistics import interval
-from sparta.names import DEFAULT_STATE, suggested
+from sparta.names import suggested
 from sparta.store import files
 from sparta.store.disk import present
 from sparta.store.layout import StateDir, parse_checkpoint
 from sparta.store.records import Pair, SampledAnswer, SetGrade, set_grade_key
 from sparta.store.run import Run
 from sparta.store.shards import iter_shards, read_shards
-from sparta.store.state_argument import add_state, settle_state
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -320,8 +322,7 @@ def _embedder(run: Run, given: str | None) -> Embed | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_state(parser)
+    parser = parser_of(__doc__)
     parser.add_argument(
         "--beside",
         action="append",
@@ -339,17 +340,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--workers", type=int, metavar="N", help="processes that measure (default: one a CPU)"
     )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: diversity in the state's evals/")
-    args = parser.parse_args(arguments)
-    try:
-        settle_state(args)
-        for line in report(args.state or DEFAULT_STATE, args.beside, args.embeddings, args.workers, args.out):
+
+    def work(args: argparse.Namespace, state: Path) -> None:
+        for line in report(state, args.beside, args.embeddings, args.workers, args.out):
             print(line)
-    except UsageError as error:
-        parser.error(str(error))
-    except SpartaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+
+    return run_program(parser, arguments, work)
 
 
 def report(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple, get_args
 
-from analysis.frame_columns import Columns
+from analysis.frame_columns import FRAMES, Columns
 from analysis.run_rows import OWN, Rows
 from sparta.chat.judge_prompts import question_text
 from sparta.evaluation.answer import Answers
@@ -58,20 +58,8 @@ def scored_split(run: Run, task: str, split: Split) -> ScoredSplit:
         for metric in task_named(task, run.recipe.data).metrics
         if metric.rubric is None or metric.name in grades
     ]
-    answers = Rows(
-        "task",
-        "split",
-        "checkpoint",
-        "iteration",
-        "model",
-        "item_id",
-        "answered",
-        "prompt_tokens",
-        "new_tokens",
-        "finish_reason",
-        "seconds",
-    )
-    values = Rows("task", "split", "checkpoint", "iteration", "model", "metric", "item_id", "score")
+    answers = Rows(FRAMES["answers"])
+    values = Rows(FRAMES["item_scores"])
     checkpoints: dict[str, _Checkpoint] = {}
     for row in iter_shards(Answers(task, split, ()).folder(run), Answer):
         if row.item_id not in items:
@@ -142,22 +130,7 @@ def _means(
     metrics: Sequence[Metric],
     checkpoints: Iterable[_Checkpoint],
 ) -> Columns:
-    rows = Rows(
-        "task",
-        "split",
-        "checkpoint",
-        "iteration",
-        "model",
-        "metric",
-        "top",
-        "selects",
-        "items",
-        "mean",
-        "graded",
-        "ungraded",
-        "unanswered",
-        "missing",
-    )
+    rows = Rows(FRAMES["scores"])
     place = {model: number for number, model in enumerate(run.models)}
     first = task_named(task, run.recipe.data).metrics[0].name
     for found in sorted(checkpoints, key=lambda each: (each.iteration, place.get(each.model, len(place)))):
@@ -184,7 +157,7 @@ def _means(
 
 def splits(run: Run) -> Iterator[Columns]:
     """The splits as used: the instructions that the run trains on, and the items that it was scored on."""
-    rows = Rows("task", "split", "items", "frozen", "trained_on")
+    rows = Rows(FRAMES["splits"])
     trained_on = run.recipe.data.task or OWN
     if present(run.state.instructions):
         count = len(run.instructions)
@@ -200,23 +173,7 @@ def choices(run: Run) -> Iterator[Columns]:
     summary = read_summary(run.state).tasks
     for task in in_order(summary):
         scores = summary[task]
-        rows = Rows(
-            "task",
-            "what",
-            "chosen_on",
-            "checkpoint",
-            "iteration",
-            "model",
-            "validation",
-            "metric",
-            "selects",
-            "top",
-            "mean",
-            "low",
-            "high",
-            "ungraded",
-            "access",
-        )
+        rows = Rows(FRAMES["choices"])
         accesses = {(access.why, access.chosen_on): access.number for access in scores.accesses}
         for choice in scores.choices:
             name = (task, choice.what, choice.chosen_on, choice.checkpoint)
@@ -238,18 +195,7 @@ def comparisons(run: Run) -> Iterator[Columns]:
     summary = read_summary(run.state).tasks
     for task in in_order(summary):
         scores = summary[task]
-        rows = Rows(
-            "task",
-            "what",
-            "chosen_on",
-            "metric",
-            "checkpoint",
-            "other",
-            "other_checkpoint",
-            "difference",
-            "p",
-            "items",
-        )
+        rows = Rows(FRAMES["comparisons"])
         for each in scores.against:
             rows.add(
                 task,
@@ -269,7 +215,7 @@ def comparisons(run: Run) -> Iterator[Columns]:
 def texts(run: Run, task: str, split: Split) -> Columns:
     """All answers to a split, with the question and what is right."""
     items = {item.item_id: item for item in items_of(run, task, split)}
-    rows = Rows("checkpoint", "item_id", "prompt", "right", "text", "thinking")
+    rows = Rows(("checkpoint", "item_id", "prompt", "right", "text", "thinking"))
     for row in iter_shards(Answers(task, split, ()).folder(run), Answer):
         if item := items.get(row.item_id):
             right = ", ".join(item.right) or item.answer or item.reference

@@ -20,12 +20,11 @@ from analysis.contents import sections
 from analysis.frames import Frames, load
 from analysis.headline import Headline, headline
 from analysis.html_page import Answer, Page
+from analysis.program import parser_of, run_program
 from analysis.study_headline import study_answers
 from sparta import __version__
-from sparta.errors import SpartaError, UsageError
-from sparta.names import DEFAULT_STATE
+from sparta.errors import SpartaError
 from sparta.store import files
-from sparta.store.state_argument import add_state, settle_state
 
 RELOAD_SECONDS = 30
 STUDY_CASES = 1
@@ -156,10 +155,7 @@ def _signature(root: Path, folder: Path) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_state(parser)
+    parser = parser_of(__doc__)
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="where to write (default: report/ in the folder)"
     )
@@ -173,21 +169,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="SECONDS",
         help="with --watch: how often to look (default: 20)",
     )
-    args = parser.parse_args(arguments)
-    try:
-        settle_state(args)
-        root = args.state or Path(DEFAULT_STATE)
+
+    def work(args: argparse.Namespace, state: Path) -> None:
+        root = state
         folder = args.out or root / "report"
         path = watch(root, folder, args.every) if args.watch else write_report(root, folder)[0]
-    except UsageError as error:
-        parser.error(str(error))
-    except SpartaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    print(f"report: {path}")
-    return 0
+        print(f"report: {path}")
+
+    return run_program(parser, arguments, work)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from analysis.frames import AXIS, Frames, Source, load
 from analysis.judge_aware import Strengths
+from analysis.program import parser_of, run_program
 from analysis.rerating import (
     Difference,
     Rerated,
@@ -34,14 +35,12 @@ from analysis.rerating import (
     rerated,
     share_right,
 )
-from sparta.errors import SpartaError, UsageError
+from sparta.errors import SpartaError
 from sparta.evaluation.across_seeds import difference_over_seeds
-from sparta.names import DEFAULT_STATE
 from sparta.screen import plain_console
 from sparta.store import files
 from sparta.store.disk import present
 from sparta.store.run import Run
-from sparta.store.state_argument import add_state, settle_state
 
 OWN, SET, JUDGE_AWARE = "the run's own rules", "with --set", "judge-aware"
 
@@ -238,10 +237,7 @@ def as_json(found: Comparison) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_state(parser)
+    parser = parser_of(__doc__)
     parser.add_argument(
         "--seeds",
         nargs="+",
@@ -263,15 +259,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="label by Bradley-Terry with judges of different discrimination",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything, each changed label too")
-    args = parser.parse_args(arguments)
     console = plain_console()
-    try:
-        settle_state(args)
-        sources = [
-            source
-            for path in (args.state or Path(DEFAULT_STATE), *args.seeds)
-            for source in _replayable(load(path))
-        ]
+
+    def work(args: argparse.Namespace, state: Path) -> None:
+        sources = [source for path in (state, *args.seeds) for source in _replayable(load(path))]
         found = [compared(source.run, args.set, args.judge_aware) for source in sources]
         if len(found) == 1:
             show(console, found[0])
@@ -282,12 +273,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             files.write_bytes(
                 args.json, msgspec.json.format(msgspec.json.encode([as_json(each) for each in found]))
             )
-    except UsageError as error:
-        parser.error(str(error))
-    except SpartaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+
+    return run_program(parser, arguments, work)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,12 @@
 Each function reads what is on disk now, also of an iteration that is not committed; where a file is not there yet, its rows are missing.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
-from analysis.frame_columns import Columns
+from analysis.frame_columns import FRAMES, Columns
 from sparta.arena.preferences import REASONS
 from sparta.arena.reputation import Standing
 from sparta.chat.judge_prompts import question_text
@@ -40,9 +40,9 @@ class Update(msgspec.Struct, frozen=True):
 
 
 class Rows:
-    """Rows that are added one by one, as columns."""
+    """Rows that are added one by one, as columns: values come in the order of `names`."""
 
-    def __init__(self, *names: str) -> None:
+    def __init__(self, names: Iterable[str]) -> None:
         self.columns: dict[str, list[Any]] = {name: [] for name in names}
         self._append = [column.append for column in self.columns.values()]
 
@@ -102,26 +102,7 @@ def combats(run: Run) -> Iterator[Columns]:
     for iteration in iterations_of(run):
         if not present(iteration.combats):
             continue
-        rows = Rows(
-            "iteration",
-            "place",
-            "combat_id",
-            "prompt_id",
-            "prompt",
-            "first",
-            "second",
-            "score_first",
-            "score_second",
-            "margin",
-            "winner",
-            "loser",
-            "reason",
-            "jury",
-            "before_first",
-            "before_second",
-            "after_first",
-            "after_second",
-        )
+        rows = Rows(FRAMES["combats"])
         prompts = {
             combat.combat_id: (combat.prompt_id, question_text(combat.messages))
             for combat in run.plan(iteration.t)
@@ -152,66 +133,20 @@ def combats(run: Run) -> Iterator[Columns]:
 
 
 def responses(run: Run) -> Iterator[Columns]:
-    for iteration in iterations_of(run):
-        rows = Rows(
-            "iteration",
-            "combat_id",
-            "model",
-            "text",
-            "thinking",
-            "answered",
-            "prompt_tokens",
-            "new_tokens",
-            "finish_reason",
-            "seconds",
-        )
-        for row in iter_shards(iteration.responses, Response):
-            rows.add(
-                iteration.t,
-                row.combat_id,
-                row.model,
-                row.text,
-                row.thinking,
-                row.answered,
-                row.prompt_tokens,
-                row.new_tokens,
-                row.finish_reason,
-                row.seconds,
-            )
-        yield rows.columns
+    return _of_records(run, "responses", lambda iteration: iter_shards(iteration.responses, Response))
 
 
 def votes(run: Run) -> Iterator[Columns]:
+    return _of_records(run, "votes", lambda iteration: iter_shards(iteration.votes, Vote))
+
+
+def _of_records(run: Run, frame: str, read: Callable[[IterationDir], Iterable[object]]) -> Iterator[Columns]:
+    """A frame whose columns, after `iteration`, are fields of the rows that `read` gives."""
+    of_iteration, *fields = FRAMES[frame]
     for iteration in iterations_of(run):
-        rows = Rows(
-            "iteration",
-            "combat_id",
-            "contestant",
-            "judge",
-            "score",
-            "raw",
-            "answered",
-            "tries",
-            "prompt_tokens",
-            "new_tokens",
-            "cut",
-            "seconds",
-        )
-        for row in iter_shards(iteration.votes, Vote):
-            rows.add(
-                iteration.t,
-                row.combat_id,
-                row.contestant,
-                row.judge,
-                row.score,
-                row.raw,
-                row.answered,
-                row.tries,
-                row.prompt_tokens,
-                row.new_tokens,
-                row.cut,
-                row.seconds,
-            )
+        rows = Rows((of_iteration, *fields))
+        for row in read(iteration):
+            rows.add(iteration.t, *(getattr(row, name) for name in fields))
         yield rows.columns
 
 
@@ -219,20 +154,7 @@ def pairs(run: Run) -> Iterator[Columns]:
     for iteration in iterations_of(run):
         if not present(iteration.preferences):
             continue
-        rows = Rows(
-            "iteration",
-            "combat_id",
-            "made",
-            "chosen_model",
-            "rejected_model",
-            "chosen_score",
-            "rejected_score",
-            "margin",
-            "chosen",
-            "rejected",
-            "chosen_finished",
-            "rejected_finished",
-        )
+        rows = Rows(FRAMES["pairs"])
         for row in files.read_rows(iteration.preferences, Pair):
             rows.add(
                 iteration.t,
@@ -255,7 +177,7 @@ def standings(run: Run) -> Iterator[Columns]:
         if not present(iteration.standing):
             continue
         found = files.read_json(iteration.standing, dict[str, Standing])
-        rows = Rows("iteration", "model", "reputation", "change", "deviation", "weight", "reweighted")
+        rows = Rows(FRAMES["standings"])
         for name, standing in found.items():
             change = standing.reputation - before[name].reputation if name in before else None
             rows.add(
@@ -273,19 +195,7 @@ def standings(run: Run) -> Iterator[Columns]:
 
 def training(run: Run) -> Iterator[Columns]:
     for iteration in iterations_of(run):
-        rows = Rows(
-            "iteration",
-            "model",
-            "kind",
-            "used",
-            "dropped",
-            "steps",
-            "first_loss",
-            "last_loss",
-            "mean_loss",
-            "tokens",
-            "seconds",
-        )
+        rows = Rows(FRAMES["training"])
         if iteration.t:
             for row in iter_shards(iteration.training, Trained):
                 rows.add(
@@ -321,17 +231,7 @@ def training(run: Run) -> Iterator[Columns]:
 
 def updates(run: Run) -> Iterator[Columns]:
     for iteration in iterations_of(run):
-        rows = Rows(
-            "iteration",
-            "model",
-            "update",
-            "loss",
-            "grad_norm",
-            "learning_rate",
-            "reward_margin",
-            "reward_accuracy",
-            "seconds",
-        )
+        rows = Rows(FRAMES["updates"])
         for model in run.models:
             log = iteration.adapter(model) / LOG
             for row in files.read_rows(log, Update) if present(log) else ():
@@ -356,7 +256,7 @@ def cost(run: Run) -> Iterator[Columns]:
         if account is None:
             continue
         whole = account.used + account.idle
-        rows = Rows("iteration", "part", "unit", "seconds", "share", "places", "clock")
+        rows = Rows(FRAMES["cost"])
         for part, seconds in {**account.parts, IDLE: account.idle}.items():
             share = seconds / whole if whole else None
             rows.add(iteration.t, part, account.unit, seconds, share, account.places, account.seconds)

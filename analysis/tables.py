@@ -14,9 +14,9 @@ from analysis import frames
 from analysis.catalogue import FIGURES, TABLES
 from analysis.drawing import save
 from analysis.pieces import FORMATS, Absent, Table
-from sparta.errors import SpartaError, UsageError
-from sparta.names import DEFAULT_STATE, hint
-from sparta.store.state_argument import add_state, settle_state
+from analysis.program import parser_of, run_program
+from sparta.errors import UsageError
+from sparta.names import hint
 
 ENDINGS = {"markdown": "md", "latex": "tex", "html": "html", "csv": "csv"}
 
@@ -57,10 +57,7 @@ def write(found: frames.Frames, names: Sequence[str], kind: str, paper: bool, ou
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_state(parser)
+    parser = parser_of(__doc__)
     parser.add_argument(
         "--format", choices=FORMATS, default="markdown", help="of the tables (default: markdown)"
     )
@@ -69,25 +66,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--paper", action="store_true", help="show the paper's numbers beside one's own")
     parser.add_argument("--out", type=Path, metavar="DIR", help="a folder for tables and figures")
-    args = parser.parse_args(arguments)
-    try:
-        settle_state(args)
+
+    def work(args: argparse.Namespace, state: Path) -> None:
         known = list(TABLES) if args.out is None else list(dict.fromkeys([*TABLES, *FIGURES]))
         names = known if args.only is None else [name.strip() for name in args.only.split(",")]
         for name in names:
             if name not in known:
                 raise UsageError(f"there is no table {name}: {hint(name, known, 'tables')}")
-        found = frames.load(args.state or DEFAULT_STATE)
+        found = frames.load(state)
         if args.out is None:
             show(found, names, args.format, args.paper)
         else:
             write(found, names, args.format, args.paper, args.out)
-    except UsageError as error:
-        parser.error(str(error))
-    except SpartaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+
+    return run_program(parser, arguments, work)
 
 
 if __name__ == "__main__":

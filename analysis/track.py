@@ -12,12 +12,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from analysis.frames import load_all
+from analysis.program import parser_of, run_program
 from analysis.tracked import Sent, read_sent, sent_file, settings_of, tracked_values
-from analysis.trackers import TRACKERS
-from sparta.errors import SpartaError, UsageError
-from sparta.names import DEFAULT_STATE
+from analysis.trackers import TRACKERS, Numbers
+from sparta.errors import SpartaError
 from sparta.store import files
-from sparta.store.state_argument import add_state, settle_state
 
 
 def send(state: Path, to: str, project: str) -> str:
@@ -42,7 +41,7 @@ def send(state: Path, to: str, project: str) -> str:
     # First, so that nothing is sent if what was sent could not be remembered.
     files.write_json(sent_file(run.state, to), before)
     try:
-        where = tracker.send(name, after.name(run.info.run_id), settings_of(found), new, delivered)
+        where = tracker.send(Numbers(name, after.name(run.info.run_id), settings_of(found), new, delivered))
     except Exception as error:
         raise SpartaError(
             f"{to} did not take the numbers ({type(error).__name__}: {error}): see to that, and type the command again"
@@ -52,24 +51,16 @@ def send(state: Path, to: str, project: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_state(parser)
+    parser = parser_of(__doc__)
     parser.add_argument(
         "--to", choices=sorted(TRACKERS), default="trackio", help="the tracker (default: trackio)"
     )
     parser.add_argument("--project", default="sparta", help="the project there (default: sparta)")
-    args = parser.parse_args(arguments)
-    try:
-        settle_state(args)
-        print(send(args.state or Path(DEFAULT_STATE), args.to, args.project))
-    except UsageError as error:
-        parser.error(str(error))
-    except SpartaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+
+    def work(args: argparse.Namespace, state: Path) -> None:
+        print(send(state, args.to, args.project))
+
+    return run_program(parser, arguments, work)
 
 
 if __name__ == "__main__":

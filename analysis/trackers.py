@@ -5,6 +5,7 @@ A tracker is one class: `send` returns when everything has been handed over.
 
 import importlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -14,20 +15,24 @@ from sparta.errors import SpartaError
 from sparta.store.layout import StateDir
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """What is sent to the run `name` of a tracker. identity: what tells it from runs of the same name. delivered: to be called after each iteration
+    that was handed over.
+    """
+
+    name: str
+    identity: str
+    settings: Mapping[str, Any]
+    values: Values
+    delivered: Callable[[int], None]
+
+
 class Tracker(Protocol):
     """Where numbers go."""
 
-    def send(
-        self,
-        name: str,
-        identity: str,
-        settings: Mapping[str, Any],
-        values: Values,
-        delivered: Callable[[int], None],
-    ) -> str:
-        """Add `values` to the run `name` there. identity: what tells it from runs of the same name. delivered: called after each iteration that was
-        handed over. Returns how to look at it.
-        """
+    def send(self, numbers: Numbers) -> str:
+        """Add `numbers` to the run of that name there. Returns how to look at it."""
         ...
 
 
@@ -38,21 +43,14 @@ class TensorBoard:
         self._folder = state.root / "tracked" / "tensorboard"
         self._summary = _library("tensorboard.summary", "tensorboard")
 
-    def send(
-        self,
-        name: str,
-        identity: str,
-        settings: Mapping[str, Any],
-        values: Values,
-        delivered: Callable[[int], None],
-    ) -> str:
-        writer = self._summary.Writer(str(self._folder / name))
+    def send(self, numbers: Numbers) -> str:
+        writer = self._summary.Writer(str(self._folder / numbers.name))
         try:
-            for t, row in values.items():
+            for t, row in numbers.values.items():
                 for metric, value in row.items():
                     writer.add_scalar(metric, value, t)
                 writer.flush()
-                delivered(t)
+                numbers.delivered(t)
         finally:
             writer.close()
         return f"tensorboard --logdir {self._folder}"
@@ -65,30 +63,23 @@ class WandB:
         self._project, self._state = project, state
         self._wandb = _library("wandb")
 
-    def send(
-        self,
-        name: str,
-        identity: str,
-        settings: Mapping[str, Any],
-        values: Values,
-        delivered: Callable[[int], None],
-    ) -> str:
+    def send(self, numbers: Numbers) -> str:
         folder = self._state.root / "tracked"
         folder.mkdir(exist_ok=True)
         run = self._wandb.init(
             project=self._project,
-            name=name,
-            id=identity,
+            name=numbers.name,
+            id=numbers.identity,
             resume="allow",
-            config=dict(settings),
+            config=dict(numbers.settings),
             dir=str(folder),
         )
         # Scores may come after those of a later iteration, so wandb's own step, which must grow, is not the iteration.
         run.define_metric("iteration")
         run.define_metric("*", step_metric="iteration")
-        for t, row in values.items():
+        for t, row in numbers.values.items():
             run.log({"iteration": t, **row})
-            delivered(t)
+            numbers.delivered(t)
         where = run.url or f"wandb sync {Path(run.dir).parent}"
         run.finish()
         return str(where)
@@ -101,26 +92,19 @@ class Trackio:
         self._project = project
         self._trackio = _library("trackio")
 
-    def send(
-        self,
-        name: str,
-        identity: str,
-        settings: Mapping[str, Any],
-        values: Values,
-        delivered: Callable[[int], None],
-    ) -> str:
+    def send(self, numbers: Numbers) -> str:
         self._trackio.init(
             project=self._project,
-            name=f"{name}-{identity}",
+            name=f"{numbers.name}-{numbers.identity}",
             resume="allow",
-            config=dict(settings),
+            config=dict(numbers.settings),
             embed=False,
             auto_log_gpu=False,
             auto_log_cpu=False,
         )
-        for t, row in values.items():
+        for t, row in numbers.values.items():
             self._trackio.log(row, step=t)
-            delivered(t)
+            numbers.delivered(t)
         self._trackio.finish()
         return f"trackio show --project {self._project}"
 

@@ -8,13 +8,16 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 
 from rich import box
 from rich.table import Table
 
-from sparta.errors import SpartaError, UsageError
-from sparta.names import DEFAULT_STATE
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from analysis.program import parser_of, run_program
+from sparta.errors import SpartaError
 from sparta.screen import plain_console
 from sparta.store import files
 from sparta.store.disk import present
@@ -22,7 +25,6 @@ from sparta.store.layout import StateDir
 from sparta.store.records import Response, Result, Vote, response_key
 from sparta.store.run import Run
 from sparta.store.shards import iter_shards
-from sparta.store.state_argument import add_state, settle_state
 from sparta.tasks.base import Item, Task
 from sparta.tasks.registry import task_named
 
@@ -119,11 +121,7 @@ def _mean(votes: dict[str, float]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_state(parser)
-    args = parser.parse_args(arguments)
+    parser = parser_of(__doc__)
     table = Table(box=box.SIMPLE_HEAD)
     for heading in (
         "iteration",
@@ -135,9 +133,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "discerning judges",
     ):
         table.add_column(heading, justify="right")
-    try:
-        settle_state(args)
-        run = Run.open(StateDir(args.state or DEFAULT_STATE))
+
+    def work(args: argparse.Namespace, state: Path) -> None:
+        run = Run.open(StateDir(state))
         for t in run.state.committed()[1:]:
             found = agreement(run, t)
             table.add_row(
@@ -149,13 +147,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _mean(found.wrong),
                 f"{found.discerning} of {len(found.right)}",
             )
-    except UsageError as error:
-        parser.error(str(error))
-    except SpartaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    plain_console().print(table)
-    return 0
+        plain_console().print(table)
+
+    return run_program(parser, arguments, work)
 
 
 if __name__ == "__main__":

@@ -3,17 +3,13 @@
 Only chosen checkpoints answer a test split, and every such access is logged first (evaluation/holdout_log.py).
 """
 
-import signal
 from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from sparta.cluster.registry import settings_for
 from sparta.commands.answers_source import source_of_answers
-from sparta.commands.begin import check_state
 from sparta.commands.evaluate_request import EvaluateRequest, EvaluationPlan, plan_evaluation
-from sparta.commands.phase_driver import PhaseDriver
-from sparta.engines.factory import close_engine
+from sparta.commands.phase_driver import PhaseDriver, locked_run
 from sparta.errors import SpartaError
 from sparta.evaluation.adopted import adopt_answers, adopt_grades
 from sparta.evaluation.answer import Evaluate, checkpoint_name, checkpoints
@@ -32,12 +28,8 @@ from sparta.evaluation.summary import (
     merge_into_summary,
 )
 from sparta.names import suggested
-from sparta.recipes.load import adjust
 from sparta.screen import Screen
-from sparta.store.cleanup import clear_abandoned
 from sparta.store.disk import present
-from sparta.store.layout import StateDir
-from sparta.store.lock import RunLock
 from sparta.store.run import Run
 from sparta.store.run_budget import budget_of
 from sparta.tasks.base import Split
@@ -92,15 +84,7 @@ def score(request: EvaluateRequest, screen: Screen) -> dict[str, TaskScores]:
 
     Raises SpartaError; finished work stays on disk, and the same call continues from there.
     """
-    # A stop request from a person or from SLURM: the same as Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    state = StateDir(request.state)
-    run = Run.open(state)  # before the lock, which writes
-    with RunLock(state, screen.say) as lock:
-        clear_abandoned(state)
-        check_state(run).save()
-        # For this process only: it does not change where the run itself is launched.
-        run.recipe = adjust(run.recipe, settings_for(request.cluster, request.profile, run.recipe))
+    with locked_run(request.state, request.cluster, request.profile, screen) as (run, lock):
         todo = plan_evaluation(run, request)
         others = [
             other_run(request.against, name, todo.chosen_on(name)) for name in todo.tasks if request.against
@@ -112,13 +96,10 @@ def score(request: EvaluateRequest, screen: Screen) -> dict[str, TaskScores]:
                 )
         source = source_of_answers(run, request.answers_from, screen.say) if request.answers_from else None
         driver = AnswerDriver(run, screen, lock.check, source)
-        try:
-            found = _validated(run, todo, request, driver)
-            if request.split != "validation":
-                found |= _tested(run, todo, found, driver)
-        finally:
-            close_engine()
-        merge_into_summary(state, found)
+        found = _validated(run, todo, request, driver)
+        if request.split != "validation":
+            found |= _tested(run, todo, found, driver)
+        merge_into_summary(run.state, found)
         driver.phases.say_loads()
         for other in others:
             scored = found[other.task]
@@ -128,7 +109,7 @@ def score(request: EvaluateRequest, screen: Screen) -> dict[str, TaskScores]:
                 )
             compared = other.compare(run, scored.choices, todo.metrics(other.task), screen.say)
             found[other.task] = msgspec.structs.replace(scored, against=compared)
-        merge_into_summary(state, found)
+        merge_into_summary(run.state, found)
         screen.say(f"method {budget_of(run).in_words}")
         return found
 

@@ -1,13 +1,43 @@
 """Carries out phases of evaluations, one after another, on the cluster that the recipe names."""
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.driver import Driver
-from sparta.cluster.registry import launcher_for
+from sparta.cluster.registry import launcher_for, settings_for
+from sparta.commands.begin import check_state
+from sparta.engines.factory import close_engine
+from sparta.names import ClusterKind
 from sparta.phases.base import ArrayPhase
+from sparta.recipes.load import adjust
 from sparta.screen import Screen
+from sparta.store.cleanup import clear_abandoned
+from sparta.store.layout import StateDir
+from sparta.store.lock import RunLock
 from sparta.store.run import Run
+
+
+@contextmanager
+def locked_run(
+    folder: Path, cluster: ClusterKind | None, profile: str | None, screen: Screen
+) -> Iterator[tuple[Run, RunLock]]:
+    """The verified run in `folder`, with its lock, for phases beside its iterations on the cluster that was asked for. Its engine is closed at the end."""
+    # A stop request from a person or from SLURM: the same as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    state = StateDir(folder)
+    run = Run.open(state)  # before the lock, which writes
+    with RunLock(state, screen.say) as lock:
+        clear_abandoned(state)
+        check_state(run).save()
+        # For this process only: it does not change where the run itself is launched.
+        run.recipe = adjust(run.recipe, settings_for(cluster, profile, run.recipe))
+        try:
+            yield run, lock
+        finally:
+            close_engine()
 
 
 class PhaseDriver:

@@ -3,21 +3,12 @@
 Only validation splits are answered: a test split is for scores, and every access to it counts.
 """
 
-import signal
-
-from sparta.cluster.registry import settings_for
-from sparta.commands.begin import check_state
-from sparta.commands.phase_driver import PhaseDriver
+from sparta.commands.phase_driver import PhaseDriver, locked_run
 from sparta.commands.sample_request import SampleRequest, plan_samples
-from sparta.engines.factory import close_engine
 from sparta.evaluation.grade_sets import GradeSets
 from sparta.evaluation.items import freeze_items
 from sparta.evaluation.sampled import EvaluateBySampling
-from sparta.recipes.load import adjust
 from sparta.screen import Screen
-from sparta.store.cleanup import clear_abandoned
-from sparta.store.layout import StateDir
-from sparta.store.lock import RunLock
 from sparta.store.records import SetGrade
 from sparta.store.run import Run
 from sparta.store.shards import read_shards
@@ -28,15 +19,7 @@ def sample(request: SampleRequest, screen: Screen) -> None:
 
     Raises SpartaError; finished work stays on disk, and the same call continues from there.
     """
-    # A stop request from a person or from SLURM: the same as Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    state = StateDir(request.state)
-    run = Run.open(state)  # before the lock, which writes
-    with RunLock(state, screen.say) as lock:
-        clear_abandoned(state)
-        check_state(run).save()
-        # For this process only: it does not change where the run itself is launched.
-        run.recipe = adjust(run.recipe, settings_for(request.cluster, request.profile, run.recipe))
+    with locked_run(request.state, request.cluster, request.profile, screen) as (run, lock):
         plan = plan_samples(run, request)
         asked = dict.fromkeys(plan.tasks, plan.entries)
         answers = EvaluateBySampling("validation", asked, plan.settings)
@@ -48,12 +31,9 @@ def sample(request: SampleRequest, screen: Screen) -> None:
             freeze_items(run, name, "validation")
         answers.check(run)
         driver = PhaseDriver(run, screen, lock.check)
-        try:
-            driver.complete(answers)
-            if sets is not None:
-                driver.complete(sets)
-        finally:
-            close_engine()
+        driver.complete(answers)
+        if sets is not None:
+            driver.complete(sets)
         driver.say_loads()
         of = f"{len(plan.names)} checkpoint{'s' * (len(plan.names) != 1)}"
         for part in answers.parts:

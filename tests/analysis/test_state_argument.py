@@ -1,10 +1,13 @@
 """Every analysis command takes the state directory as an argument and as --state."""
 
+import argparse
 import importlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from analysis.program import parser_of, run_program
 
 FOLDER = Path(__file__).parents[2] / "analysis"
 COMMANDS = sorted(path.stem for path in FOLDER.glob("*.py") if "def main(" in path.read_text())
@@ -50,3 +53,21 @@ def test_two_different_states_are_refused(
         "two state directories are given, one and --state two: leave one of them out"
         in capsys.readouterr().err
     )
+
+
+def test_an_error_of_the_disk_is_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+
+    def work(args: argparse.Namespace, state: Path) -> None:
+        (tmp_path / "file" / "out").mkdir()
+
+    assert run_program(parser_of("..."), [], work) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1 and str(tmp_path / "file") in said
+
+
+def test_an_interrupt_ends_with_its_status() -> None:
+    def work(args: argparse.Namespace, state: Path) -> None:
+        raise KeyboardInterrupt
+
+    assert run_program(parser_of("..."), [], work) == 130

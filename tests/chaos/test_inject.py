@@ -76,7 +76,7 @@ def test_a_fault_at_any_other_door_changes_nothing(
     ],
 )
 def test_what_another_process_has_just_made_may_be_seen_late(what: str) -> None:
-    all_right(inject((), (), "--only", what), 1)
+    all_right(inject((), (), "--only", what), 2)
 
 
 BROKEN = {

@@ -9,8 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 from support.fake_tasks import Quiz, complete, questions
-from support.openings import begin_or_continue, fork
+from support.openings import fork
 from support.scripted_run import advance, begin, rows_on_disk
+from support.toy_experts import begin_with_experts
 
 from sparta.chat.renderer import Renderer
 from sparta.chat.template import Message
@@ -28,7 +29,6 @@ from sparta.methods.registry import phase_named
 from sparta.phases.base import PhaseSpec
 from sparta.recipes.data import Data
 from sparta.recipes.load import adjust
-from sparta.recipes.schema import Recipe
 from sparta.store.layout import StateDir, parse_checkpoint
 from sparta.store.records import Answer, Instruction
 from sparta.store.run import Run
@@ -696,21 +696,7 @@ def test_answers_to_items_that_were_not_requested_do_not_count(tmp_path: Path, r
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """M^0 of three experts of the toy pool, in this process."""
-    names = ("adder", "halver", "mirror")
-    recipe = Recipe.model_validate(
-        {
-            "name": "experts",
-            "pool": {
-                "base": "embedded:base",
-                "models": [{"name": name, "adapter": f"embedded:{name}"} for name in names],
-            },
-            "data": {"task": "toy", "size": 10},
-            "engine": {"kind": "hf", "device": "cpu", "threads": 1, "context_length": 256},
-            "cluster": {"kind": "inline"},
-            "evaluation": {"validation": 40},
-        }
-    )
-    run = begin_or_continue(StateDir(tmp_path_factory.mktemp("toy") / "state"), recipe)
+    run = begin_with_experts(tmp_path_factory.mktemp("toy"), ("adder", "halver", "mirror"), validation=40)
     yield run
     close_engine()
 

@@ -7,17 +7,15 @@ from typing import Any
 
 import pytest
 import yaml
-from support.openings import begin_or_continue
 from support.scripted_run import advance, begin, sentence, typed
+from support.toy_experts import begin_with_experts
 
 from sparta.commands.export_model import ExportRequest, _chosen
 from sparta.evaluation.answer import Answers
 from sparta.evaluation.items import items_of
 from sparta.evaluation.summary import CheckpointChoice, Scale, TaskScores, merge_into_summary, read_summary
 from sparta.pool.serving import serve_command
-from sparta.recipes.schema import Recipe
 from sparta.store import files
-from sparta.store.layout import StateDir
 from sparta.store.pruned import prune
 from sparta.store.records import Answer, answer_key
 from sparta.store.run import Run
@@ -30,21 +28,13 @@ ITEMS = 12
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """M^0 of three experts of the toy pool, scored on validation and test."""
-    names = ("adder", "halver", "picker")
-    recipe = Recipe.model_validate(
-        {
-            "name": "experts",
-            "pool": {
-                "base": "embedded:base",
-                "models": [{"name": name, "adapter": f"embedded:{name}"} for name in names],
-            },
-            "data": {"task": "toy", "size": 10},
-            "engine": {"kind": "hf", "device": "cpu", "threads": 1, "context_length": 256},
-            "cluster": {"kind": "inline"},
-            "evaluation": {"validation": ITEMS, "test": ITEMS, "max_new_tokens": 8},
-        }
+    run = begin_with_experts(
+        tmp_path_factory.mktemp("toy"),
+        ("adder", "halver", "picker"),
+        validation=ITEMS,
+        test=ITEMS,
+        max_new_tokens=8,
     )
-    run = begin_or_continue(StateDir(tmp_path_factory.mktemp("toy") / "state"), recipe)
     done = typed("evaluate", run.state.root)
     assert done.returncode == 0, done.stderr
     return Run.open(run.state)
