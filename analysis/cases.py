@@ -5,7 +5,7 @@ reputation). The texts are those of models, unchanged: `shown` makes one safe to
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -218,8 +218,3 @@ def _votes(row: Any, votes: pd.DataFrame, weights: Mapping[str, float]) -> Itera
 
 def _number(value: Any) -> float | None:
     return None if pd.isna(value) else float(value)
-
-
-def of_kind(cases: Sequence[Case], kind: str) -> list[Case]:
-    """The cases that are shown for `kind`."""
-    return [case for case in cases if kind in case.kinds]

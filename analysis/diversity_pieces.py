@@ -25,7 +25,7 @@ def table2(found: Frames) -> Table:
     frame = diversity.table2(_sets(found)).dropna(axis="columns", how="all")
     labels = _labels(frame, "run", "task", "sampling", "of", "iteration")
     notes = (
-        "edit, bleu and embed are distances (0: equal), llm is a judge's score from 1 to 10.",
+        "edit, bleu and embed are distances (0: equal), llm is a judge's score from 1 to 10. embed is measured by analysis/diversity.py --embeddings.",
         *(
             f"{source.label}: {gap}." if len(found.sources) > 1 else f"{gap}."
             for source in found.sources

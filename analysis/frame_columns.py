@@ -220,13 +220,13 @@ ANSWER_TEXTS = {
 
 def typed(name: str, columns: Columns, order: Sequence[str] = ()) -> pd.DataFrame:
     """Rows of the frame `name`. order: names that come first among the categories of a column that has them, such as the pool's models."""
-    known, made = set(order), {}
+    made = {}
     missing = [None] * max((len(values) for values in columns.values()), default=0)
     for column, kind in FRAMES[name].items():
         values = columns.get(column, missing)
         if kind == NAME:
             there = dict.fromkeys(value for value in values if value is not None)
-            first = [each for each in order if each in there] if known & there.keys() else []
+            first = [each for each in order if each in there]
             made[column] = pd.Series(
                 pd.Categorical(values, categories=list(dict.fromkeys([*first, *there]))), dtype="category"
             )

@@ -42,7 +42,7 @@ _READERS = {
 
 @dataclass(frozen=True)
 class Source:
-    """One run of some frames. label: what the column `run` calls it. extra: the columns of a study. state: of a study's cell."""
+    """One run of some frames. label: what the column `run` calls it. extra: the columns of a study."""
 
     label: str
     run: Run

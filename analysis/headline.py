@@ -4,7 +4,7 @@ A gain is that of the checkpoint chosen on validation over the best initial mode
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
@@ -62,12 +62,14 @@ class Gain:
         """From 74.8% to 96.7%, +21.8 points (95 % interval +18.2 to +25.5)."""
         elsewhere = f", chosen on validation of {self.chosen_on}" if self.chosen_on != self.task else ""
         return (
-            f"{in_figures(self.before, self.top)} to {in_figures(self.after, self.top)}, {self._points(self.difference)} "
-            f"(95 % interval {self._points(self.low, '')} to {self._points(self.high, '')}){elsewhere}"
+            f"{in_figures(self.before, self.top)} to {in_figures(self.after, self.top)}, {points(self.difference, self.top)}{' points' * (self.top == 1)} "
+            f"(95 % interval {points(self.low, self.top)} to {points(self.high, self.top)}){elsewhere}"
         )
 
-    def _points(self, value: float, unit: str = " points") -> str:
-        return f"{100 * value:+.1f}{unit}" if self.top == 1 else f"{value:+.2f}"
+
+def points(value: float, top: float) -> str:
+    """A difference for display: +3.1 points of 100, or in the metric's own unit."""
+    return f"{100 * value:+.1f}" if top == 1 else f"{value:+.2f}"
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ def gains(found: Frames, source: Source) -> list[Gain]:
             )
         )
     adjusted = holm({number: gain.p for number, gain in enumerate(made)})
-    return [Gain(**{**vars(gain), "p": adjusted[number]}) for number, gain in enumerate(made)]
+    return [replace(gain, p=adjusted[number]) for number, gain in enumerate(made)]
 
 
 def headline(found: Frames, source: Source) -> Headline:

@@ -6,7 +6,7 @@ reputations at the end of the iteration instead.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -40,12 +40,19 @@ class Bench:
     gap: "NDArray[float64]"
     winner: "NDArray[int64]"
 
-    def means(self, weights: "NDArray[float64]") -> "NDArray[float64]":
-        """[n, 2]: the weighted means of the counted votes; unweighted where the weights do not sum to a positive number; NaN without a vote."""
+    def jury(self, weights: "NDArray[float64]") -> "NDArray[float64]":
+        """[n, judges]: `weights` of the judges that counted, 0 of the others; where they do not sum to a positive number, all that counted weigh 1."""
         import numpy as np
 
         w = np.where(self.counted, weights, 0.0)
-        w = np.where((w.sum(axis=1) > 0)[:, None], w, self.counted.astype(float))
+        found: NDArray[float64] = np.where((w.sum(axis=1) > 0)[:, None], w, self.counted.astype(float))
+        return found
+
+    def means(self, weights: "NDArray[float64]") -> "NDArray[float64]":
+        """[n, 2]: the means of the counted votes, weighted as `jury` says; NaN without a vote."""
+        import numpy as np
+
+        w = self.jury(weights)
         total = w.sum(axis=1)[:, None]
         sums = (np.where(self.counted[:, None, :], self.votes, 0.0) * w[:, None, :]).sum(axis=2)
         means: NDArray[float64] = np.divide(sums, total, out=np.full(sums.shape, np.nan), where=total > 0)
@@ -152,7 +159,7 @@ def judges(found: Frames) -> pd.DataFrame:
     for bench in benches(found):
         scores, valid = bench.votes, np.isfinite(bench.votes)
         total, count = np.nansum(scores, axis=2), valid.sum(axis=2)
-        shares = np.where(bench.counted, bench.weights, 0.0)
+        shares = bench.jury(bench.weights)
         whole = shares.sum(axis=1, keepdims=True)
         shares = np.divide(shares, whole, out=np.full(shares.shape, np.nan), where=whole > 0)
         for k, judge in enumerate(bench.models):
@@ -166,9 +173,7 @@ def judges(found: Frames) -> pd.DataFrame:
             own = mine[:, 0] - mine[:, 1]
             voted = np.isfinite(own) & (np.abs(own) > TIE)
             decided = voted & (bench.winner >= 0)
-            without = bench.weights.copy()
-            without[:, k] = 0.0
-            other_means = _without(bench, k).means(without)
+            other_means = _without(bench, k).means(bench.weights)
             other_gap = other_means[:, 0] - other_means[:, 1]
             both = voted & (np.abs(np.nan_to_num(other_gap)) > TIE)
             size, given, mean, deviation = asked.loc[key]
@@ -209,17 +214,7 @@ def _without(bench: Bench, judge: int) -> Bench:
     """The bench as it were if `judge` had not voted."""
     counted = bench.counted.copy()
     counted[:, judge] = False
-    return Bench(
-        bench.run,
-        bench.iteration,
-        bench.models,
-        bench.ids,
-        bench.votes,
-        counted,
-        bench.weights,
-        bench.gap,
-        bench.winner,
-    )
+    return replace(bench, counted=counted)
 
 
 def labels(found: Frames) -> pd.DataFrame:
@@ -238,8 +233,7 @@ def labels(found: Frames) -> pd.DataFrame:
         gap, pairs = plain[:, 0] - plain[:, 1], bench.winner >= 0
         tie = np.abs(gap) <= TIE
         other = ~tie & ((gap > 0) != (bench.winner == 0))
-        w = np.where(bench.counted, bench.weights, 0.0)
-        w = np.where((w.sum(axis=1) > 0)[:, None], w, bench.counted.astype(float))
+        w = bench.jury(bench.weights)
         squares = (w**2).sum(axis=1)
         effective = w.sum(axis=1)[squares > 0] ** 2 / squares[squares > 0]
         own = bench.votes[:, 0, :] - bench.votes[:, 1, :]

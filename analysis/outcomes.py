@@ -41,26 +41,6 @@ def matrix(frame: pd.DataFrame, value: str = "share") -> pd.DataFrame:
     return frame.pivot(index="model", columns="opponent", values=value)
 
 
-def records(found: Frames) -> pd.DataFrame:
-    """One row a run, iteration and model: combats, won, lost, undecided."""
-    combats = _combats(found)
-    flat = combats[["run", "iteration", "first", "second", "winner"]].astype(
-        {"run": str, "first": str, "second": str, "winner": object}
-    )
-    both = pd.concat(
-        [
-            flat.assign(model=flat["first"], other=flat["second"]),
-            flat.assign(model=flat["second"], other=flat["first"]),
-        ]
-    )
-    both["won"], both["lost"] = both.winner == both.model, both.winner == both.other
-    made = both.groupby(["run", "iteration", "model"]).agg(
-        combats=("won", "size"), won=("won", "sum"), lost=("lost", "sum")
-    )
-    made["undecided"] = made.combats - made.won - made.lost
-    return made.reset_index()
-
-
 def shares(found: Frames) -> pd.DataFrame:
     """One row a run and iteration: the share of its combats (or prompts) by result, of its responses that were cut, and of its votes that are missing.
 

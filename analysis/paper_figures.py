@@ -48,16 +48,14 @@ def figure2(found: Frames) -> "Figure":
     return figure
 
 
-@styled
-def pool_size(found: Frames, axis: str = "models") -> "Figure":
-    """Figure 3: the test score over the size of the pool. axis: of the study that has the sizes."""
-    return by_level(found, axis, "models in the pool")
+def pool_size(found: Frames) -> "Figure":
+    """Figure 3: the test score over the size of the pool, of a study with an axis `models`."""
+    return by_level(found, "models", "models in the pool")
 
 
-@styled
-def pool_diversity(found: Frames, axis: str = "pool") -> "Figure":
-    """Figure 4: the test score over a x b, a distinct models repeated b times each. axis: of the study that has the pools."""
-    return by_level(found, axis, "distinct models x copies")
+def pool_diversity(found: Frames) -> "Figure":
+    """Figure 4: the test score over a x b, a distinct models repeated b times each, of a study with an axis `pool`."""
+    return by_level(found, "pool", "distinct models x copies")
 
 
 @styled
@@ -105,7 +103,6 @@ def _change(means: Mapping[int, float], levels: int) -> str:
     return f": {means[levels - 1] / means[0] - 1:+.1%}".replace("%", " %")
 
 
-@styled
 def figure5(found: Frames) -> "Figure":
     """Figure 12 for the tasks that the paper shows in its text; for all of them where a run has none of these."""
     tasks = [task for task in FOUR if task in set(found.scores.task)]
@@ -119,10 +116,10 @@ def figure12(found: Frames, tasks: Sequence[str] | None = None) -> "Figure":
 
 
 @styled
-def figure13(found: Frames, tasks: Sequence[str] | None = None) -> "Figure":
+def figure13(found: Frames) -> "Figure":
     """The same with a point for each model and iteration."""
     return _scatter(
-        found, correlation.points(found), correlation.correlations(found, every_iteration=True), tasks
+        found, correlation.points(found), correlation.correlations(found, every_iteration=True), None
     )
 
 

@@ -41,6 +41,7 @@ from sparta.screen import plain_console
 from sparta.store import files
 from sparta.store.disk import present
 from sparta.store.run import Run
+from sparta.studies.layout import SEED
 
 OWN, SET, JUDGE_AWARE = "the run's own rules", "with --set", "judge-aware"
 
@@ -176,7 +177,7 @@ def _by_configuration(
         levels = tuple(
             f"{name.removeprefix(AXIS)} {value}"
             for name, value in source.extra.items()
-            if name.startswith(AXIS) and name != f"{AXIS}seed"
+            if name.startswith(AXIS) and name != f"{AXIS}{SEED}"
         )
         groups.setdefault(levels, []).append(each)
     return groups

@@ -19,8 +19,8 @@ from sparta.store.records import Pair, Response, Result, Trained, TrainedExpert,
 from sparta.store.run import Run
 from sparta.store.shards import iter_shards
 from sparta.store.stats import IterationStats
+from sparta.training.adapter_folder import LOG
 
-LOG = "log.jsonl"
 OWN = "own"
 """The task of a run on instructions of one's own."""
 IDLE = "idle"

@@ -18,8 +18,8 @@ from sparta.evaluation.across_seeds import difference_over_seeds, holm, spread
 from sparta.evaluation.selection import ALL, INITIAL, LAST
 from sparta.evaluation.statistics import paired
 from sparta.names import suggested
+from sparta.studies.layout import SEED
 
-SEED = "seed"
 Column = tuple[str, ...]
 """Levels of further axes, where they are needed to tell cells apart; the task; the metric, where it is not the task's first."""
 

@@ -1,10 +1,10 @@
 """The first screen of a study's report: every level of the compared axis against the best initial models, over seeds."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from analysis.frames import Frames
-from analysis.headline import LEVEL, Headline, Keep, costs, hours
+from analysis.headline import LEVEL, Headline, Keep, costs, hours, points
 from analysis.html_page import Answer
 from analysis.pieces import Absent
 from analysis.scoreboard import Column, Scoreboard, scoreboard
@@ -40,11 +40,6 @@ class LevelGain:
         )
 
 
-def points(value: float, top: float) -> str:
-    """A difference for display: +3.1 points of 100, or in the metric's own unit."""
-    return f"{100 * value:+.1f}" if top == 1 else f"{value:+.2f}"
-
-
 def _p(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
@@ -73,7 +68,7 @@ def level_gains(board: Scoreboard) -> list[LevelGain]:
             found.seeds,
         )
     adjusted = holm({key: gain.p for key, gain in made.items()})
-    return [LevelGain(**{**vars(gain), "p": adjusted[key]}) for key, gain in made.items()]
+    return [replace(gain, p=adjusted[key]) for key, gain in made.items()]
 
 
 def study_answers(found: Frames, heads: Mapping[str, Headline]) -> list[Answer]:

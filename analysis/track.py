@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from analysis.frames import load_all
 from analysis.program import parser_of, run_program
-from analysis.tracked import Sent, read_sent, sent_file, settings_of, tracked_values
+from analysis.tracked import read_sent, sent_file, settings_of, tracked_values
 from analysis.trackers import TRACKERS, Numbers
 from sparta.errors import SpartaError
 from sparta.store import files
@@ -31,7 +31,7 @@ def send(state: Path, to: str, project: str) -> str:
         return f"{to} has everything already"
     tracker = TRACKERS[to](project, run.state)
     name = after.name(f"{run.recipe.name}-seed{run.recipe.seed}")
-    noted = before if after.number == before.number else Sent(after.number)
+    noted = after
 
     def delivered(t: int) -> None:
         nonlocal noted

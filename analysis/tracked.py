@@ -13,6 +13,7 @@ import msgspec
 import pandas as pd
 
 from analysis.frames import Frames
+from sparta.arena.preferences import REASONS
 from sparta.store import files
 from sparta.store.disk import present
 from sparta.store.layout import StateDir
@@ -36,7 +37,7 @@ class Sent(msgspec.Struct, frozen=True):
         return Sent(self.number, {**self.values, str(t): {**self.values.get(str(t), {}), **row}})
 
     def missing(self, values: Values) -> "tuple[Sent, Values]":
-        """What to send of `values`, and what the tracker has then; all of it under the next name if a value has changed or is gone."""
+        """What to send of `values`, and what the tracker has before; all of it under the next name, which has nothing yet, if a value has changed or is gone."""
         known = {str(t): row for t, row in values.items()}
         changed = any(
             known.get(t, {}).get(name) != value
@@ -44,12 +45,12 @@ class Sent(msgspec.Struct, frozen=True):
             for name, value in row.items()
         )
         if changed:
-            return Sent(self.number + 1, known), values
+            return Sent(self.number + 1), values
         new = {
             t: {name: value for name, value in row.items() if name not in self.values.get(str(t), {})}
             for t, row in values.items()
         }
-        return Sent(self.number, known), {t: row for t, row in new.items() if row}
+        return self, {t: row for t, row in new.items() if row}
 
 
 def sent_file(state: StateDir, tracker: str) -> Path:
@@ -83,7 +84,7 @@ def tracked_values(found: Frames) -> Values:
     for row in found.training.itertuples():
         put(row.iteration, f"loss/{row.model}", row.mean_loss)
     for row in found.iterations.itertuples():
-        for name in ("pair", "empty", "equal", "void", "tie", "margin"):
+        for name in REASONS:
             put(row.iteration, f"{row.unit}/{name}", getattr(row, name))
         if pd.notna(row.combats) and pd.notna(row.pair) and row.combats:
             put(row.iteration, f"{row.unit}/share of pairs", row.pair / row.combats)

@@ -39,6 +39,11 @@ class UsageError(Exception):
     """The arguments of a command contradict each other. The message says how, and which to leave out; the command exits as for an unknown option."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of a library's error, for use in our own message; its type where it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 def printable(text: str) -> str:
     """`text` (of a model, a log, an endpoint) made safe for a terminal: control and bidirectional characters are escaped.
 

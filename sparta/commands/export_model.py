@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparta.commands.model_card import Exported, model_card
-from sparta.errors import SpartaError
+from sparta.errors import SpartaError, first_line
 from sparta.evaluation.answer import checkpoint_name
 from sparta.evaluation.selection import ALL, INITIAL, LAST
 from sparta.evaluation.summary import CheckpointChoice, read_summary
@@ -198,8 +198,7 @@ def _push(folder: Path, repository: str) -> None:
         )
     # The library raises a dozen types, which change between versions; they are shown in its own words.
     except Exception as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SpartaError(
-            f"{folder} could not be uploaded to {repository} ({first}): check the token and the name, and upload the folder, which stays, with "
+            f"{folder} could not be uploaded to {repository} ({first_line(error)}): check the token and the name, and upload the folder, which stays, with "
             f"{quoted('hf', 'upload', repository, folder)}"
         ) from error

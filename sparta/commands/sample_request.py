@@ -9,12 +9,10 @@ from sparta.evaluation.answer import checkpoints
 from sparta.evaluation.sample_sets import is_of_pool
 from sparta.names import DEFAULT_STATE, ClusterKind, quoted, suggested
 from sparta.phases.base import SampleSettings
+from sparta.recipes.engine import HOTTEST
 from sparta.store.layout import parse_checkpoint
 from sparta.store.run import Run
 from sparta.tasks.registry import task_named
-
-HOTTEST = 5.0
-"""The highest temperature, as of `generation.temperature`."""
 
 
 @dataclass(frozen=True)

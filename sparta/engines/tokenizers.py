@@ -10,7 +10,7 @@ from sparta.chat.renderer import Renderer
 from sparta.chat.template_check import require_usable
 from sparta.chat.thinking import tags_in
 from sparta.engines.weight_files import read_object, weight_files
-from sparta.errors import SpartaError
+from sparta.errors import SpartaError, first_line
 from sparta.recipes.pool import FETCH, HUB, names_one_of_hub
 
 _VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken", "tekken.json")
@@ -98,11 +98,6 @@ def _vocabulary(tokenizer: Any) -> list[Any]:
 
 def _digest(content: list[Any]) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of a library's error, for use in our own message."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 class Tokenizers:

@@ -13,8 +13,8 @@ from sparta.engines.adapter_check import check_adapter
 from sparta.engines.adapter_load import put_adapter, refill_adapter
 from sparta.engines.base import ModelRef
 from sparta.engines.stopwatch import WEIGHTS, doing
-from sparta.engines.tokenizers import check_base, first_line
-from sparta.errors import SpartaError
+from sparta.engines.tokenizers import check_base
+from sparta.errors import SpartaError, first_line
 from sparta.recipes import engine as recipe_engine
 
 

@@ -35,9 +35,9 @@ ROWS = (
 """Files of a data set, in any folder: rows, and the page that says which of them are which split."""
 CONFIGURATIONS = ("config.json", "adapter_config.json")
 RECORD = "source.json"
+"""Our own record in the folder. A file of that name in the repository is not downloaded."""
 RECORD_OF_DATA = ".source.json"
 """That of a data set: files whose names begin with a dot are not rows to `datasets`."""
-"""Our own record in the folder. A file of that name in the repository is not downloaded."""
 
 
 class Fetched(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -9,6 +9,8 @@ from pydantic.config import JsonDict
 from sparta.arena.rules import Rules
 
 Share = Annotated[float, Field(ge=0, le=1)]
+HOTTEST = 5.0
+"""The highest temperature that a recipe may ask for."""
 VLLM_HOTTEST = 2.0
 """The highest temperature that vLLM accepts."""
 HOW: JsonDict = {"identity": False}

@@ -27,7 +27,7 @@ from sparta.recipes.baseline import Baseline
 from sparta.recipes.chat import ChatSettings
 from sparta.recipes.cluster import Cluster
 from sparta.recipes.data import Data
-from sparta.recipes.engine import HOW, VLLM_HOTTEST, EngineSettings, how_by_now
+from sparta.recipes.engine import HOTTEST, HOW, VLLM_HOTTEST, EngineSettings, how_by_now
 from sparta.recipes.identity import flat, identities_of_earlier_versions, identity_of
 from sparta.recipes.pool import HUB, Checkpointing, Pool, well_formed
 
@@ -35,7 +35,7 @@ from sparta.recipes.pool import HUB, Checkpointing, Pool, well_formed
 class Generation(Rules):
     """How contestants answer (section 3)."""
 
-    temperature: float = Field(default=0.7, ge=0, le=5, description="sampling temperature; 0: greedy")
+    temperature: float = Field(default=0.7, ge=0, le=HOTTEST, description="sampling temperature; 0: greedy")
     top_p: float = Field(
         default=0.95,
         gt=0,
@@ -61,7 +61,7 @@ class Judging(Rules):
     labels: tuple[str, ...] = Field(
         default=tuple("0123456789"), min_length=2, description="expected: single-token labels, worst first"
     )
-    temperature: float = Field(default=0.7, ge=0, le=5, description="sampling temperature; 0: greedy")
+    temperature: float = Field(default=0.7, ge=0, le=HOTTEST, description="sampling temperature; 0: greedy")
     top_p: float = Field(
         default=0.95,
         gt=0,

@@ -22,11 +22,9 @@ from sparta.recipes.schema import Recipe
 from sparta.store.run import Run
 from sparta.studies.courses import Course, courses_of
 from sparta.studies.grid import Cell, Grid
-from sparta.studies.layout import StudyDir
+from sparta.studies.layout import SEED, Configuration, StudyDir, configuration
 from sparta.studies.manifest import CellEntry, StudyManifest
 from sparta.tasks.base import Split
-
-SEED = "seed"
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -98,17 +96,14 @@ class _Scored:
     values: Mapping[str, float]
 
 
-_Config = tuple[tuple[str, str], ...]
-
-
 def table_of(place: StudyDir, grid: Grid, manifest: StudyManifest) -> StudyTable:
     """The table of all cells that are done. Raises SpartaError where answers of one were removed, or where cells were scored on other items."""
     cells = {cell.name: cell for cell in grid.cells}
     done = [entry for entry in manifest.cells if entry.state == "done"]
-    found: dict[tuple[_Config, str], list[_Scored]] = {}
+    found: dict[tuple[Configuration, str], list[_Scored]] = {}
     for entry in done:
         for task, scored in _scored(place, entry).items():
-            found.setdefault((_config(entry.levels), task), []).append(scored)
+            found.setdefault((configuration(entry.levels), task), []).append(scored)
     missing = [entry.name for entry in manifest.cells if entry.state != "done"]
     rows = {
         key: _row(key, scored, cells, [entry for entry in manifest.cells if entry.name in missing])
@@ -120,7 +115,7 @@ def table_of(place: StudyDir, grid: Grid, manifest: StudyManifest) -> StudyTable
         reference=grid.reference,
         rows=[msgspec.structs.replace(row, difference=differences.get(key)) for key, row in rows.items()],
         missing=missing,
-        courses=courses_of(place, manifest.cells, SEED),
+        courses=courses_of(place, manifest.cells),
     )
 
 
@@ -130,10 +125,6 @@ def sees_gold(recipe: Recipe) -> bool:
     return type(method_of(recipe)).gold is not Method.gold or (
         preference is not None and preference.kind == "gold"
     )
-
-
-def _config(levels: Mapping[str, str]) -> _Config:
-    return tuple((axis, level) for axis, level in levels.items() if axis != SEED)
 
 
 def _scored(place: StudyDir, entry: CellEntry) -> dict[str, _Scored]:
@@ -187,7 +178,7 @@ def _value(choice: CheckpointChoice, metric: Scale, split: Split) -> float | Non
 
 
 def _row(
-    key: tuple[_Config, str],
+    key: tuple[Configuration, str],
     scored: Sequence[_Scored],
     cells: Mapping[str, Cell],
     undone: Sequence[CellEntry],
@@ -213,16 +204,16 @@ def _row(
         tokens=fmean(result.tokens.total for result in results),
         gpu_seconds=fmean(result.gpu_seconds for result in results),
         task_seconds=fmean(result.task_seconds for result in results),
-        missing=[entry.name for entry in undone if _config(entry.levels) == config],
+        missing=[entry.name for entry in undone if configuration(entry.levels) == config],
     )
 
 
 def _differences(
-    reference: tuple[str, str], found: Mapping[tuple[_Config, str], Sequence[_Scored]]
-) -> dict[tuple[_Config, str], Difference]:
+    reference: tuple[str, str], found: Mapping[tuple[Configuration, str], Sequence[_Scored]]
+) -> dict[tuple[Configuration, str], Difference]:
     """Each configuration against the one that differs only in being at the reference level, over the seeds that both have."""
     axis, level = reference
-    made: dict[tuple[_Config, str], Difference] = {}
+    made: dict[tuple[Configuration, str], Difference] = {}
     for (config, task), scored in found.items():
         other = tuple((name, level if name == axis else label) for name, label in config)
         theirs = {each.seed: each for each in found.get((other, task), ())}

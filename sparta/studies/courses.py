@@ -6,6 +6,7 @@ Scores are those on validation, of every checkpoint, by the task's first metric.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from statistics import StatisticsError, correlation, fmean, stdev
 
 import msgspec
@@ -22,7 +23,7 @@ from sparta.store.records import Response
 from sparta.store.run import Run
 from sparta.store.shards import iter_shards
 from sparta.store.stats import IterationStats
-from sparta.studies.layout import StudyDir
+from sparta.studies.layout import Configuration, StudyDir, configuration
 from sparta.studies.manifest import CellEntry
 from sparta.tasks.registry import task_named
 
@@ -82,18 +83,21 @@ class _CellCourse:
     initial: Mapping[str, float]
 
 
-def courses_of(place: StudyDir, entries: Sequence[CellEntry], seed: str) -> list[Course]:
-    """The courses of the cells in `entries` that are done, which differ in the axis `seed` within a configuration."""
-    found: dict[tuple[tuple[tuple[str, str], ...], str], list[_CellCourse]] = {}
+def courses_of(place: StudyDir, entries: Sequence[CellEntry]) -> list[Course]:
+    """The courses of the cells in `entries` that are done."""
+    found: dict[tuple[Configuration, str], list[_CellCourse]] = {}
     for entry in entries:
         if entry.state != "done" or entry.result is None:
             continue
         run = Run.open(place.cell(entry.name))
-        config = tuple((axis, level) for axis, level in entry.levels.items() if axis != seed)
+        config = configuration(entry.levels)
+        combats = _combats_of(run)
         known = read_summary(run.state).tasks
         for task, choices in entry.result.choices.items():
             if task in known and known[task].validation:
-                found.setdefault((config, task), []).append(_course_of_cell(run, task, known[task], choices))
+                found.setdefault((config, task), []).append(
+                    _course_of_cell(run, combats, task, known[task], choices)
+                )
     return [_together(dict(config), task, cells) for (config, task), cells in found.items()]
 
 
@@ -140,22 +144,43 @@ def _by_iteration(cells: Sequence[_CellCourse]) -> list[list[list[float]]]:
     ]
 
 
+@dataclass(frozen=True)
+class _Combats:
+    """What the combats of a cell gave, on whatever task it is scored. pairs: as in Course. reputations: by iteration from the first, of each model; empty where
+    they do not move. right: see `right_in_combats`.
+    """
+
+    pairs: list[float]
+    reputations: list[dict[str, float]]
+    right: list[float]
+
+
+def _combats_of(run: Run) -> _Combats:
+    if not method_of(run.recipe).has_reputations:
+        return _Combats([], [], [])
+    iterations = run.state.committed()[1:]
+    # A measurement may be lost: then the list ends.
+    stats = [files.read_measured(run.iteration(t).stats, IterationStats) for t in iterations]
+    known = takewhile(lambda found: found is not None and found.combats > 0, stats)
+    pairs = [found.pairs / found.combats for found in known if found is not None]
+    if run.recipe.reputation.frozen:
+        return _Combats(pairs, [], [])
+    earned = [
+        {name: standing.reputation for name, standing in standings.at_end(run, t).items()} for t in iterations
+    ]
+    return _Combats(pairs, earned, right_in_combats(run))
+
+
 def _course_of_cell(
-    run: Run, task: str, known: TaskScores, choices: Sequence[CheckpointChoice]
+    run: Run, combats: _Combats, task: str, known: TaskScores, choices: Sequence[CheckpointChoice]
 ) -> _CellCourse:
     of_pool = _pools(run, known)
-    stats = [files.read_json(run.iteration(t).stats, IterationStats) for t in run.state.committed()[1:]]
-    fought = method_of(run.recipe).has_reputations
     each: list[tuple[list[float], list[float]]] = []
-    if fought and not run.recipe.reputation.frozen:
-        for t in range(1, len(of_pool) + 1):
-            if t not in run.state.committed() or of_pool[t - 1].keys() != set(run.models):
-                break
-            earned = standings.at_end(run, t)
-            names = list(run.models)
-            each.append(
-                ([earned[name].reputation for name in names], [of_pool[t - 1][name] for name in names])
-            )
+    # The models of a pool earn their reputations in the iteration after it.
+    for scored, earned in zip(of_pool, combats.reputations, strict=False):
+        if scored.keys() != set(run.models):
+            break
+        each.append(([earned[name] for name in run.models], [scored[name] for name in run.models]))
     by_kind = {choice.what: choice for choice in choices if choice.test}
     metric = known.metrics[0].name
 
@@ -170,10 +195,10 @@ def _course_of_cell(
     return _CellCourse(
         top=known.metrics[0].top,
         of_pool=of_pool,
-        pairs=[found.pairs / found.combats for found in stats if found.combats] if fought else [],
+        pairs=combats.pairs,
         follows=_correlation(*means) if means else None,
         follows_each=fmean(within) if within else None,
-        follows_combats=_correlation(means[0], right) if means and (right := right_in_combats(run)) else None,
+        follows_combats=_correlation(means[0], combats.right) if means and combats.right else None,
         chosen=tested(ALL),
         initial=tested(INITIAL),
     )

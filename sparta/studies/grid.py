@@ -14,7 +14,7 @@ from sparta.names import hint
 from sparta.recipes.load import assembled
 from sparta.recipes.schema import Recipe
 from sparta.studies.initial_pool import InitialPool, named_as_in, pool_of, pool_recipe, shared_scores
-from sparta.studies.layout import POOL, StudyDir, is_pool
+from sparta.studies.layout import POOL, SEED, StudyDir, is_pool
 from sparta.studies.study_file import Changes, Scalar, Study
 
 CELL = "cell:"
@@ -61,7 +61,7 @@ class Grid:
         if self.study.compare:
             [(axis, level)] = self.study.compare.items()
             return axis, label_of(axis, level)
-        axis = next((axis for axis in self.study.axes if axis != "seed"), next(iter(self.study.axes)))
+        axis = next((axis for axis in self.study.axes if axis != SEED), next(iter(self.study.axes)))
         return axis, next(iter(_levels(axis, self.study)))
 
 

@@ -1,5 +1,6 @@
 """The paths of a study. Each cell is the state directory of a run; what belongs to the study alone lies beside the cells."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,16 @@ POOLS = "pools"
 def is_pool(name: str) -> bool:
     """Whether `name` is that of a run that makes an initial pool, and not of a cell."""
     return name.startswith(POOL)
+
+
+SEED = "seed"
+"""The axis whose levels are repetitions."""
+Configuration = tuple[tuple[str, str], ...]
+"""A cell's levels by axis, without its seed."""
+
+
+def configuration(levels: Mapping[str, str]) -> Configuration:
+    return tuple((axis, level) for axis, level in levels.items() if axis != SEED)
 
 
 @dataclass(frozen=True)

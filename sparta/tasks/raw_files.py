@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from sparta.errors import SpartaError
+from sparta.errors import SpartaError, first_line
 from sparta.names import quoted
 from sparta.store import files
 from sparta.tasks.dataset import HubSplit, LocalFile, Source
@@ -110,7 +110,7 @@ class HubRaw:
         # The libraries raise a dozen exception types (no network, unknown or gated data set, broken file); the remedy is always the same.
         except Exception as error:
             raise SpartaError(
-                f"{_title(wanted)} could not be loaded from the hub ({_first_line(error)}): try again where the hub can be reached, or copy "
+                f"{_title(wanted)} could not be loaded from the hub ({first_line(error)}): try again where the hub can be reached, or copy "
                 f"{' and '.join(file.described for file in self.local.files.values() if isinstance(file, LocalFile))} into a folder and add --from FOLDER"
             ) from error
         self.read[key] = Read(
@@ -182,10 +182,6 @@ def _numbered_rows(loaded: Any, wanted: HubSplit) -> Iterator[tuple[int, Mapping
 def _title(wanted: HubSplit) -> str:
     parts = (wanted.config, wanted.split, wanted.only)
     return f"{wanted.dataset} ({', '.join(filter(None, parts))})"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def rows_of(path: Path, parts: Sequence[str] = (), columns: Sequence[str] = ()) -> Iterator[tuple[str, Row]]:

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from sparta.engines.adapter_load import misfit, require_whole
-from sparta.engines.tokenizers import first_line
 from sparta.engines.weight_files import tensors_in
-from sparta.errors import SpartaError
+from sparta.errors import SpartaError, first_line
 from sparta.training.adapter_folder import WEIGHTS
 from sparta.training.new_adapter import empty_model
 

@@ -39,11 +39,7 @@ def test_meetings_are_counted_from_both_sides(found: frames.Frames) -> None:
     assert matrix.loc[pair] == pytest.approx(share) and pd.isna(matrix.loc[pair[0], pair[0]])
 
 
-def test_records_and_shares_add_up(found: frames.Frames) -> None:
-    records = outcomes.records(found)
-    rows = results(found)
-    assert records.combats.sum() == 2 * len(rows)
-    assert records.won.sum() == records.lost.sum() == sum(row.winner is not None for row in rows)
+def test_shares_add_up(found: frames.Frames) -> None:
     shares = outcomes.shares(found)
     assert shares[["pair", "empty", "equal", "void", "tie", "margin"]].sum(axis=1).tolist() == pytest.approx(
         [1, 1]

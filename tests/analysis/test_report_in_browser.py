@@ -71,7 +71,7 @@ def test_filters_and_search_choose_rows_and_cases(html: Path) -> None:
             page.locator(".case:visible").evaluate_all(
                 "(all) => all.map((each) => each.dataset.kind.includes('upset'))"
             )
-        ) <= {True}
+        ) == {True}
         assert found.said == []
 
 

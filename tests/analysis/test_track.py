@@ -12,7 +12,7 @@ from support.scripted_run import advance, begin
 
 from analysis.frames import load_all
 from analysis.track import main, send
-from analysis.tracked import Sent, read_sent, sent_file, tracked_values
+from analysis.tracked import Sent, Values, read_sent, sent_file, tracked_values
 from sparta.errors import SpartaError
 from sparta.store import files, standings
 from sparta.store.run import Run
@@ -70,7 +70,7 @@ def test_a_cost_that_was_not_measured_yet_is_sent_later_and_alone(tmp_path: Path
     assert not [name for name in first[1] if name.startswith("cost/")]
     account = TimeAccount("GPU", 2, 3600, {"train": 5400.0}, 1800)
     files.write_json(path, replace(stats, account=account, gpu_seconds=5400.0, gpu_idle=0.25))
-    later, new = sent.missing(tracked_values(load_all([run.state.root])))
+    later, new = delivered(sent, first).missing(tracked_values(load_all([run.state.root])))
     assert new == {1: {"cost/GPU hours": 1.5, "cost/idle share of GPUs": 0.25}} and later.number == 1
 
 
@@ -114,12 +114,20 @@ def test_a_run_that_went_back_is_sent_again_under_another_name(tmp_path: Path) -
     assert [step for step, _ in in_tensorboard(again, "rehearsal-seed0-2")["combats/pair"]] == [1, 2]
 
 
+def delivered(sent: Sent, values: Values) -> Sent:
+    """What the tracker has after all `values` were handed over."""
+    for t, row in values.items():
+        sent = sent.having(t, row)
+    return sent
+
+
 def test_scores_that_come_later_are_sent_alone() -> None:
     sent, first = Sent().missing({1: {"a": 1.0}, 2: {"a": 2.0}})
     assert first == {1: {"a": 1.0}, 2: {"a": 2.0}}
+    sent = delivered(sent, first)
     later, new = sent.missing({1: {"a": 1.0, "score": 0.5}, 2: {"a": 2.0}})
     assert new == {1: {"score": 0.5}} and later.number == 1
-    assert later.missing({1: {"a": 1.0, "score": 0.6}, 2: {"a": 2.0}})[0].number == 2
+    assert delivered(later, new).missing({1: {"a": 1.0, "score": 0.6}, 2: {"a": 2.0}})[0].number == 2
 
 
 def test_what_a_tracker_refuses_counts_as_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

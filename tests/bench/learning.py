@@ -20,9 +20,9 @@ from sparta.store.layout import StateDir
 from sparta.store.run import Run
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "analysis"))
+sys.path.insert(0, str(ROOT))
 
-from truth import agreement  # noqa: E402
+from analysis.truth import agreement  # noqa: E402
 
 
 def run_seed(folder: Path, seed: int, settings: list[str]) -> dict[str, float]:

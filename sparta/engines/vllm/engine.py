@@ -16,11 +16,11 @@ from sparta.engines.adapter_check import adapts_output
 from sparta.engines.base import Completion, Inbox, ModelRef, Request
 from sparta.engines.constrained_decoding import grammar_of
 from sparta.engines.stopwatch import START, doing
-from sparta.engines.tokenizers import Tokenizers, first_line
+from sparta.engines.tokenizers import Tokenizers
 from sparta.engines.vllm.instance import VllmBase
 from sparta.engines.vllm.lora_capacity import LoraCapacity, lora_capacities
 from sparta.engines.weights import adapter_name, check_model
-from sparta.errors import SpartaError
+from sparta.errors import SpartaError, first_line
 from sparta.recipes import engine as recipe_engine
 from sparta.store.records import FinishReason
 

@@ -6,8 +6,7 @@ a failing GPU is raised unchanged, and its work is assigned again.
 
 import re
 
-from sparta.engines.tokenizers import first_line
-from sparta.errors import SpartaError
+from sparta.errors import SpartaError, first_line
 from sparta.names import installed_by
 from sparta.recipes import engine as recipe_engine
 

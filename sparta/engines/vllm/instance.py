@@ -15,7 +15,6 @@ from typing import Any
 from sparta.engines.adapter_load import misfit
 from sparta.engines.base import ModelRef
 from sparta.engines.fallbacks import fall_back
-from sparta.engines.tokenizers import first_line
 from sparta.engines.vllm.adapter_account import AdapterAccount
 from sparta.engines.vllm.child_process import fail_with_child, run_engine_core
 from sparta.engines.vllm.compile_cache import CompileCache, cache_key, compile_cache, one_compiles
@@ -24,7 +23,7 @@ from sparta.engines.vllm.errors import failed_to_compile, import_error, is_of_ad
 from sparta.engines.vllm.lora_capacity import LoraCapacity
 from sparta.engines.vllm.start_stages import WAITING, stages_in, stages_noted
 from sparta.engines.weights import adapter_name
-from sparta.errors import SpartaError
+from sparta.errors import SpartaError, first_line
 from sparta.names import installed_by
 from sparta.recipes import engine as recipe_engine
 

@@ -21,8 +21,6 @@ from sparta.tasks.chats import ROLES
 
 OPTIONAL = {"reference", "answer", "choices", "right", "level"}
 """Keys for which null means the same as leaving them out."""
-KEYS = {"id", "prompt", "messages"} | OPTIONAL
-"""The keys of the suite's own form."""
 Row = Mapping[str, Any]
 MISSPELT = 0.8
 """From this similarity on (difflib), a column that is not read is taken for a misspelt one. `text`, which many data sets have, and `context` have 0.73."""

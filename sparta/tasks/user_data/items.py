@@ -18,7 +18,7 @@ from sparta.tasks.user_data.sources import UserSource, broken
 
 @dataclass
 class UserItems:
-    """The items of `source`, made while iterating. form, unused, dropped, count: what the last iteration found.
+    """The items of `source`, made while iterating. form, unused, dropped: what the last iteration found.
 
     named: the form, "auto" for the one that the first row has. columns: our name -> theirs. unused: columns that were not read. dropped: rows
     that were left out, by reason.
@@ -30,14 +30,13 @@ class UserItems:
     form: Form | None = None
     unused: tuple[str, ...] = ()
     dropped: Mapping[str, int] = field(default_factory=dict)
-    count: int = 0
 
     def __iter__(self) -> Iterator[tuple[str, Item]]:
         """Yields the place and the item of each row. Raises SpartaError naming file and place of an invalid row."""
         seen: dict[str, str] = {}
         unused: dict[str, None] = {}
         dropped: Counter[str] = Counter()
-        self.form, self.unused, self.dropped, self.count = None, (), {}, 0
+        self.form, self.unused, self.dropped = None, (), {}
         for number, (place, raw) in enumerate(self.source.rows(), start=1):
             try:
                 item = self._item(raw, _number(place, number), unused)
@@ -52,7 +51,6 @@ class UserItems:
                     "give every prompt an id of its own, or leave ids out"
                 )
             seen[item.item_id] = place
-            self.count += 1
             yield place, item
         self.unused, self.dropped = tuple(unused), dict(dropped)
 

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sparta.errors import NotHere, SpartaError
+from sparta.errors import NotHere, SpartaError, first_line
 from sparta.recipes.data import Data, Split, hub_data_folder, names_hub_data
 from sparta.recipes.load import read_yaml
 from sparta.recipes.pool import FETCH
@@ -195,7 +195,7 @@ def _split_of_folder(source: UserSource, path: Path) -> Iterator[Row]:
     except ValueError as error:
         if "Config name is missing" in str(error) or "BuilderConfig" in str(error):
             raise SpartaError(
-                f"{source.title}: {_first_line(error)}: set data.config to one of them"
+                f"{source.title}: {first_line(error)[:300]}: set data.config to one of them"
             ) from None
         raise
     if isinstance(found, datasets.Dataset):
@@ -222,12 +222,8 @@ def _numbered(source: UserSource, read: Callable[[Path], Iterator[Row]]) -> Iter
     except Exception as error:
         after = f" after row {number}" if number else ""
         raise SpartaError(
-            f"{source.title} cannot be read{after} ({_first_line(error)}): check {source.key}"
+            f"{source.title} cannot be read{after} ({first_line(error)[:300]}): check {source.key}"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def broken(source: UserSource, place: str, why: str) -> SpartaError:

@@ -259,7 +259,7 @@ def test_a_split_of_a_folder_is_read_by_its_name(tmp_path: Path) -> None:
 def test_what_was_recognised_and_what_was_not_used_is_said(tmp_path: Path) -> None:
     rows = [{"instruction": text, "output": "x", "topic": "t"} for text in ("one", "two", " ", "four")]
     found = read(lines(tmp_path / "mine.jsonl", *rows))
-    assert found.count == 3
+    assert len(found.items) == 3  # type: ignore[attr-defined]
     assert found.notes == [
         f"{tmp_path}/mine.jsonl: alpaca form (instruction); not used: topic",
         f"{tmp_path}/mine.jsonl: 1 rows with an empty prompt left out",
