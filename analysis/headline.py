@@ -19,6 +19,7 @@ from sparta.evaluation.tables import in_figures
 from sparta.names import suggested
 from sparta.pool.members import locate
 from sparta.pool.serving import serve_command
+from sparta.screen import duration
 from sparta.store.failure import last_failure
 from sparta.store.layout import parse_checkpoint
 from sparta.store.run import Run
@@ -288,7 +289,7 @@ def costs(found: Frames, source: Source, made: Sequence[Gain]) -> list[str]:
     for unit, parts in time.groupby("unit", observed=True):
         total, idle = parts.seconds.sum(), parts[parts.part == "idle"].seconds.sum()
         if total > 0:
-            said.append(f"{hours(total)} of {unit} time, {idle / total:.0%} of it idle")
+            said.append(f"{duration(total)} of {unit} time, {idle / total:.0%} of it idle")
     tokens = {name: int(here[name].sum()) for name in ("generated", "read", "trained")}
     total = sum(tokens.values())
     if total:
@@ -303,10 +304,3 @@ def costs(found: Frames, source: Source, made: Sequence[Gain]) -> list[str]:
             f"{int(here.pair.sum()):,} preference pairs from {int(here.combats.sum()):,} {here.unit.dropna().iloc[0]}"
         )
     return said
-
-
-def hours(seconds: float) -> str:
-    """`seconds` in words: 41 s, 12 min, 3.4 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"

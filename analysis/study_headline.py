@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from analysis.frames import Frames
-from analysis.headline import LEVEL, Headline, Keep, costs, hours, points
+from analysis.headline import LEVEL, Headline, Keep, costs, points
 from analysis.html_page import Answer
 from analysis.pieces import Absent
 from analysis.scoreboard import Column, Scoreboard, scoreboard
 from sparta.evaluation.across_seeds import difference_over_seeds, holm
 from sparta.evaluation.selection import INITIAL
 from sparta.evaluation.tables import in_figures
+from sparta.screen import duration
 
 NOTHING = Answer("Did it work?", "Nobody knows yet: no cell was scored on test")
 
@@ -135,7 +136,7 @@ def _sure(board: Scoreboard) -> Answer:
 def _cost(found: Frames, heads: Mapping[str, Headline]) -> Answer:
     tokens = int(found.iterations[["generated", "read", "trained"]].sum().sum())
     time = found.cost.groupby("unit", observed=True).seconds.sum()
-    total = [f"{hours(float(seconds))} of {unit} time" for unit, seconds in time.items() if seconds > 0]
+    total = [f"{duration(float(seconds))} of {unit} time" for unit, seconds in time.items() if seconds > 0]
     each = {source.label: costs(found, source, ()) for source in found.sources}
     more = [f"{label}: {'; '.join(lines[:2])}" for label, lines in each.items() if lines]
     return Answer("What did it cost?", ", ".join([*total, f"{tokens:,} tokens", f"{len(heads)} cells"]), more)

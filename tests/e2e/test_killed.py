@@ -76,7 +76,7 @@ def kill_driver(process: "subprocess.Popen[str]") -> None:
     process.kill()
 
 
-def test_killed_twenty_times_a_run_commits_what_an_undisturbed_one_does(
+def test_killed_ten_times_a_run_commits_what_an_undisturbed_one_does(
     tmp_path: Path, launched: Launched
 ) -> None:
     recipe = write_recipe(tmp_path, engine=ALIKE)
@@ -84,7 +84,7 @@ def test_killed_twenty_times_a_run_commits_what_an_undisturbed_one_does(
     moments = kill_and_restart(
         lambda: launched("--recipe", recipe, "--state", state, "--set", SLOWLY),
         state,
-        20,
+        10,
         seed=2,
         kill=kill_all,
     )

@@ -1,7 +1,8 @@
 """Runs the programs of jobs/ in forks of a process that has imported what they import, which takes seconds and is the same each time.
 
 Each fork is a process of its own, with its own folder, arguments and output, and ends like a program that was started. What it shares with the
-others is the environment, the seed of Python's hashes, and that nothing was imported by it alone: tests of these start real processes.
+others is the environment (but for variables that are read when they are used), the seed of Python's hashes, and that nothing was imported by it
+alone: tests of these start real processes.
 """
 
 import atexit
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from select import select
@@ -46,15 +47,29 @@ class CommandServer:
         self._server: subprocess.Popen[str] | None = None
 
     def run(
-        self, script: Path, arguments: Sequence[str], cwd: Path, timeout: float
+        self,
+        script: Path,
+        arguments: Sequence[str],
+        cwd: Path,
+        timeout: float,
+        environment: Mapping[str, str | None],
     ) -> "subprocess.CompletedProcess[str]":
-        """Run `script` to its end. Raises subprocess.TimeoutExpired, the command killed, after `timeout` seconds."""
+        """Run `script` to its end, with variables that differ from the server's; None: not set there.
+
+        Raises subprocess.TimeoutExpired, the command killed, after `timeout` seconds.
+        """
         server = self._started()
         assert server.stdin is not None and server.stdout is not None
         with tempfile.TemporaryDirectory() as place:
             out, err = Path(place, "out"), Path(place, "err")
             command = [str(script), *arguments]
-            request = {"command": command, "cwd": str(cwd), "out": str(out), "err": str(err)}
+            request = {
+                "command": command,
+                "cwd": str(cwd),
+                "out": str(out),
+                "err": str(err),
+                "environment": dict(environment),
+            }
             print(json.dumps(request), file=server.stdin, flush=True)
             if not select([server.stdout], [], [], timeout)[0]:
                 self.close()
@@ -110,6 +125,10 @@ def _run(request: dict[str, Any]) -> int:
         os.dup2(opened, number)
         os.close(opened)
     os.chdir(request["cwd"])
+    for key, value in request["environment"].items():
+        os.environ.pop(key, None)
+        if value is not None:
+            os.environ[key] = value
     sys.argv = request["command"]
     try:
         runpy.run_path(sys.argv[0], run_name="__main__")

@@ -140,17 +140,16 @@ def command(name: str, *arguments: object) -> list[str]:
 def typed(
     name: str, *arguments: object, cwd: Path = ROOT, **environment: str
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a command to its end: in a fork of the command server, or, if variables differ, as a process that starts anew."""
-    if name in IN_FORKS and not environment and quiet() == _server().environment:
-        script, *rest = command(name, *arguments)[1:]
-        return _server().run(Path(script), rest, cwd, DEADLINE)
+    """Run a command to its end: in a fork of the command server, or, if variables differ that are read by imports, as a process that starts anew."""
+    wanted = {**quiet(), **environment}
+    if name in IN_FORKS:
+        known = _server().environment
+        changed = {key: wanted.get(key) for key in {*known, *wanted} if known.get(key) != wanted.get(key)}
+        if changed.keys() <= READ_WHEN_USED:
+            script, *rest = command(name, *arguments)[1:]
+            return _server().run(Path(script), rest, cwd, DEADLINE, changed)
     return subprocess.run(
-        command(name, *arguments),
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=DEADLINE,
-        env={**quiet(), **environment},
+        command(name, *arguments), capture_output=True, text=True, cwd=cwd, timeout=DEADLINE, env=wanted
     )
 
 
@@ -189,13 +188,21 @@ def launches(name: str = "launch") -> Iterator[Launched]:
             process.communicate()
 
 
+LEFT_BY_LIBRARIES = (
+    "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "PYTORCH_NVML_BASED_CUDA_CHECK", "TILELANG_CLEANUP_TEMP_FILES", "TORCHINDUCTOR_CACHE_DIR", "TORCHINDUCTOR_COMPILE_THREADS",
+    "TRITON_CACHE_AUTOTUNING", "VLLM_LOGGING_LEVEL",
+)  # fmt: skip
+"""Variables that torch, peft, vLLM and scikit-learn set where they are imported: an earlier test of this process may have."""
+
+
+READ_WHEN_USED = {"HF_TOKEN", "LANG", "NO_COLOR", "OPENAI_API_KEY", "PATH", "TERM"}
+"""Variables that no import of a command reads: a fork may have its own."""
+
+
 def quiet() -> dict[str, str]:
-    """The environment without variables that would make a command's output depend on where the tests run."""
-    return {
-        key: value
-        for key, value in os.environ.items()
-        if key not in ("CUDA_VISIBLE_DEVICES", "COLUMNS", "PYTEST_CURRENT_TEST")
-    }
+    """The environment without variables that would make a command's output depend on where the tests run, or on which tests ran before."""
+    left_out = ("CUDA_VISIBLE_DEVICES", "COLUMNS", "PYTEST_CURRENT_TEST", *LEFT_BY_LIBRARIES)
+    return {key: value for key, value in os.environ.items() if key not in left_out}
 
 
 def sentence(done: "subprocess.CompletedProcess[str]") -> str:

@@ -25,8 +25,6 @@ pytestmark = pytest.mark.skipif(
     reason="vllm is not installed: `make unit` installs its CPU build",
 )
 
-"""Timeout in seconds, enough for the slowest machine."""
-
 SCRIPT = '''
 """A user's script. The child imports it again, so it needs the `if` guard."""
 import sys
