@@ -13,11 +13,9 @@ import msgspec
 import pytest
 import yaml
 from pydantic import BaseModel, TypeAdapter
-from support.command_server import CommandServer
 from support.house import COMING, JOBS, LINE
 from support.pages import BY_NAME, PAGES, ROOT, Page, defined, is_said, options, parsed
-from support.scripted_run import DEADLINE, quiet, typed
-from support.scripted_run import command as command_line
+from support.scripted_run import typed
 
 from sparta.arena.reputation import Standing
 from sparta.cluster.attempts import Attempt, TaskRecord
@@ -236,23 +234,18 @@ def embedded(arguments: Command) -> bool:
     return given.get("--recipe", EMBEDDED[0]) in EMBEDDED and not others and not own_profile
 
 
-@pytest.fixture(scope="module")
-def without_sbatch() -> Iterator[CommandServer]:
-    """Runs commands where there is no sbatch, which other machines do not have either."""
-    server = CommandServer(ROOT, {**quiet(), "PATH": str(Path(sys.executable).parent)})
-    yield server
-    server.close()
+WITHOUT_SBATCH = str(Path(sys.executable).parent)
+"""A search path without SLURM's commands, which other machines do not have either."""
 
 
 @pytest.mark.parametrize(
     ("command", "arguments"), [start for start in STARTS if embedded(start[1])], ids=as_typed
 )
 def test_what_needs_only_the_repository_can_be_rehearsed(
-    command: str, arguments: Command, tmp_path: Path, without_sbatch: CommandServer
+    command: str, arguments: Command, tmp_path: Path
 ) -> None:
     dry = [] if "--dry-run" in arguments else ["--dry-run"]
-    script, *rest = command_line(command, *arguments, *dry)[1:]
-    done = without_sbatch.run(Path(script), rest, tmp_path, DEADLINE)
+    done = typed(command, *arguments, *dry, cwd=tmp_path, PATH=WITHOUT_SBATCH)
     assert done.returncode == 0, done.stderr
     assert "Dry run" in done.stdout
     assert list(tmp_path.iterdir()) == []
