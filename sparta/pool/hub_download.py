@@ -267,12 +267,15 @@ def _explained(error: Exception, wanted: Wanted) -> SpartaError:
             )
         case OSError() if error.errno is not None and not isinstance(error, errors.HfHubHTTPError):
             return files.explain(error, folder)
-    # A URL's query may contain a signature.
-    first = re.sub(r"\?\S+", "", (str(error).strip().splitlines() or [type(error).__name__])[0])
     return SpartaError(
-        f"{reference} could not be fetched ({first}): try again from a machine that can reach the hub (the download resumes), or copy the folder "
+        f"{reference} could not be fetched ({in_its_words(error)}): try again from a machine that can reach the hub (the download resumes), or copy the folder "
         f"to {folder} from such a machine"
     )
+
+
+def in_its_words(error: Exception) -> str:
+    """The first line of an error of the hub's library, without queries of addresses, which may contain signatures."""
+    return re.sub(r"\?\S+", "", (str(error).strip().splitlines() or [type(error).__name__])[0])
 
 
 def _size(count: int) -> str:
