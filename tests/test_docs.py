@@ -253,7 +253,7 @@ def test_what_needs_only_the_repository_can_be_rehearsed(
     command: str, arguments: Command, tmp_path: Path, without_sbatch: CommandServer
 ) -> None:
     dry = [] if "--dry-run" in arguments else ["--dry-run"]
-    own = [word.partition("=")[2] for word in arguments if word.startswith("data.train=")]
+    own = re.findall(r"train: ([\w.]+)", " ".join(arguments))
     for name in own:
         (tmp_path / name).write_text('{"instruction": "Name a river."}\n')
     script, *rest = command_line(command, *arguments, *dry)[1:]

@@ -10,7 +10,7 @@ from sparta.evaluation.answer import checkpoint_name
 from sparta.evaluation.selection import ALL, INITIAL, LAST
 from sparta.evaluation.summary import CheckpointChoice, read_summary
 from sparta.names import hint, quoted, suggested
-from sparta.pool.hub_upload import prepare_upload, upload
+from sparta.pool.hub_upload import prepare_upload, require_token, upload
 from sparta.pool.members import locate
 from sparta.recipes.pool import EMBEDDED
 from sparta.screen import Screen
@@ -56,6 +56,8 @@ def export_model(request: ExportRequest, screen: Screen) -> Path:
     Raises SpartaError where no checkpoint was chosen, where the model is not there, was changed or removed, where the folder exists, and where the
     hub refuses.
     """
+    if request.push is not None:
+        require_token(request.push)
     run = Run.open(StateDir(request.state))
     t, name = _chosen(run, request)
     member = _member(run, t, name)

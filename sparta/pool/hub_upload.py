@@ -12,12 +12,9 @@ OF_THE_HUB = {".gitattributes"}
 """Files that the hub itself puts into a new repository."""
 
 
-def prepare_upload(repository: str) -> None:
-    """Create the empty private repository OWNER/NAME, unless it exists. Nothing else is written anywhere.
-
-    Raises SpartaError where the name is malformed, where there is no token, where the token may not write, and where the repository exists and is not empty.
-    """
-    from huggingface_hub import HfApi, errors, get_token
+def require_token(repository: str) -> None:
+    """Raises SpartaError where `repository` is not OWNER/NAME, or no token is set. The hub is not asked."""
+    from huggingface_hub import get_token
 
     option = quoted("--push", repository)
     if not names_one_of_hub(repository) or "@" in repository:
@@ -26,7 +23,16 @@ def prepare_upload(repository: str) -> None:
         raise SpartaError(
             f"{option} needs a token of the hub that may write: set HF_TOKEN, or run `hf auth login`"
         )
-    hub = HfApi()
+
+
+def prepare_upload(repository: str) -> None:
+    """Create the empty private repository OWNER/NAME, unless it exists. Nothing else is written anywhere.
+
+    Raises SpartaError where the token may not write, where the repository exists and is not empty, and where the hub cannot be reached.
+    """
+    from huggingface_hub import HfApi, errors
+
+    option, hub = quoted("--push", repository), HfApi()
     try:
         try:
             found = hub.model_info(repository, timeout=30)

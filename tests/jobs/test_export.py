@@ -187,6 +187,7 @@ def test_an_exported_adapter_is_the_committed_one_with_a_base_that_others_find(
     config = json.loads((exported["adapter"] / "adapter_config.json").read_text())
     assert Path(config["base_model_name_or_path"]).is_dir()
     assert not (exported["merged"] / "adapter_config.json").exists()
+    assert len({path.stat().st_mode for folder in exported.values() for path in folder.iterdir()}) == 1
 
 
 def test_a_named_model_of_a_named_iteration_is_exported(toy: Run, tmp_path: Path) -> None:
