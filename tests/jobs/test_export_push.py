@@ -1,5 +1,6 @@
 """An export that is uploaded: to a hub on loopback, by the hub's own client. Whatever fails, no repository holds half a model."""
 
+import hashlib
 import re
 import shlex
 import subprocess
@@ -17,6 +18,7 @@ from sparta import toy
 from sparta.recipes.schema import Recipe
 from sparta.store.layout import StateDir
 from sparta.store.run import Run
+from sparta.training.adapter_folder import WEIGHTS
 
 TOKEN = "hf_mine"
 ADAPTER = {
@@ -104,6 +106,17 @@ def test_an_adapter_is_uploaded_whole_in_one_commit_to_a_private_repository(
     assert len([line for line in hub.asked if "/commit/" in line]) == 1
     assert str(tmp_path) not in str(held(hub)) and str(run.state.root) not in str(held(hub))
     assert '"base_model_name_or_path": "org/base"' in held(hub)["adapter_config.json"].decode()
+
+
+def test_weights_go_by_the_hubs_own_protocol_where_it_is_not_turned_off(
+    hub: Hub, run: Run, tmp_path: Path
+) -> None:
+    done = push(hub, run, tmp_path, HF_HUB_DISABLE_XET="0")
+    assert done.returncode == 0, done.stderr
+    files = made(tmp_path)
+    weights = hashlib.sha256(files[WEIGHTS]).hexdigest().encode()
+    assert held(hub) == {**files, WEIGHTS: weights}
+    assert hub.uploads is not None and hub.uploads.packed > len(files[WEIGHTS]) // 2
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def serving(uploads: Path | None = None) -> Iterator[Hub]:
             parts = parts[1:] if api else parts
             parts = parts[1:] if parts[0] == "models" else parts
             kind_of = "datasets/" if parts[0] == "datasets" else ""
-            if len(parts) < 2:
+            if len(parts) < 2 or parts[0] == "v1":
                 return self._refuse(404)
             owner, name, *rest = parts[1:] if kind_of else parts
             if self._token_unknown():
@@ -120,6 +120,8 @@ def serving(uploads: Path | None = None) -> Iterator[Hub]:
             if repository is None:
                 # Like the hub: the answer does not reveal whether a private repository exists.
                 return self._refuse(401, "RepoNotFound")
+            if rest[:1] == ["xet-write-token"]:
+                return self._send_json({"casUrl": hub.url, "accessToken": self._token(), "exp": 2**32})
             if rest == ["auth-check", "write"]:
                 reads = hub.uploads is not None and self._token() in hub.uploads.readers
                 return self._refuse(403) if reads else self._send_json({})

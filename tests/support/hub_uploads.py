@@ -1,6 +1,6 @@
-"""What the loopback hub does with uploads: new repositories, large files by the LFS protocol, commits.
+"""What the loopback hub does with uploads: new repositories, large files by the LFS protocol or by Xet, commits.
 
-Nothing is visible in a repository before its commit. Uploads by Xet, the hub's other protocol, are not served: set HF_HUB_DISABLE_XET.
+Nothing is visible in a repository before its commit. What comes by Xet is not unpacked: the repository then holds the hash of a file instead of it.
 """
 
 import base64
@@ -26,7 +26,7 @@ class Refused(Exception):
 @dataclass
 class Uploads:
     """folder: where commits lie. private: by OWNER/NAME. readers: tokens that may only read. lost: whether the connection is lost at the next
-    commit. large: content by its SHA-256.
+    commit. large: content by its SHA-256. packed: bytes that came by Xet.
     """
 
     folder: Path
@@ -34,6 +34,7 @@ class Uploads:
     readers: set[str] = field(default_factory=set)
     lost: bool = False
     large: dict[str, bytes] = field(default_factory=dict)
+    packed: int = 0
 
     def new_folder(self, name: str, before: Path | None) -> Path:
         """The folder of the next commit of the repository `name`, with the files of the one before."""
@@ -58,6 +59,14 @@ def answer(hub: Any, parts: list[str], body: bytes, token: str) -> Mapping[str, 
             raise Refused(400, "another content than announced")
         uploads.large[parts[1]] = body
         return {}
+    if parts[:2] == ["v1", "xorbs"]:
+        uploads.packed += len(body)
+        return {"was_inserted": True}
+    if parts == ["v1", "shards"]:
+        return {"result": 1}
+    if parts[0] in ("v1", "v2"):
+        # The client goes on without these.
+        raise Refused(404, "not served")
     if token in uploads.readers:
         raise Refused(403, "you may not write")
     if parts == ["api", "repos", "create"]:
@@ -121,7 +130,7 @@ def _commit(hub: Any, name: str, body: bytes) -> Mapping[str, object] | None:
             case "file":
                 content = base64.b64decode(value["content"])
             case "lfsFile":
-                content = uploads.large[value["oid"]]
+                content = value["oid"].encode() if uploads.packed else uploads.large[value["oid"]]
             case other:
                 raise Refused(400, f"{other} is not served")
         (folder / value["path"]).parent.mkdir(parents=True, exist_ok=True)
