@@ -54,6 +54,8 @@ FILE = re.compile(r"Makefile|[\w-]+\.(?:md|toml|cff|yml)")
 EMBEDDED = ("toy", "toy_pool", "toy_study")
 """Recipes that need nothing but the repository."""
 KNOWN_PROGRAMS = {
+    "git",
+    "cd",
     "conda",
     "cp",
     "eval",
@@ -245,10 +247,13 @@ def test_what_needs_only_the_repository_can_be_rehearsed(
     command: str, arguments: Command, tmp_path: Path
 ) -> None:
     dry = [] if "--dry-run" in arguments else ["--dry-run"]
+    own = re.findall(r"train: ([\w.]+)", " ".join(arguments))
+    for name in own:
+        (tmp_path / name).write_text('{"instruction": "Name a river."}\n')
     done = typed(command, *arguments, *dry, cwd=tmp_path, PATH=WITHOUT_SBATCH)
     assert done.returncode == 0, done.stderr
-    assert "Dry run" in done.stdout
-    assert list(tmp_path.iterdir()) == []
+    assert "Dry run" in done.stdout and (not own or "the first: Name a river." in done.stdout)
+    assert [path.name for path in tmp_path.iterdir()] == own
 
 
 @pytest.fixture(scope="module")

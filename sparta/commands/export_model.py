@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparta.commands.model_card import Exported, model_card
-from sparta.errors import SpartaError, first_line
+from sparta.errors import SpartaError
 from sparta.evaluation.answer import checkpoint_name
 from sparta.evaluation.selection import ALL, INITIAL, LAST
 from sparta.evaluation.summary import CheckpointChoice, read_summary
 from sparta.names import hint, quoted, suggested
+from sparta.pool.hub_upload import prepare_upload, require_token, upload
 from sparta.pool.members import locate
-from sparta.recipes.pool import EMBEDDED, names_one_of_hub
+from sparta.recipes.pool import EMBEDDED
 from sparta.screen import Screen
 from sparta.store import files
 from sparta.store.layout import StateDir, parse_checkpoint
@@ -56,7 +57,7 @@ def export_model(request: ExportRequest, screen: Screen) -> Path:
     hub refuses.
     """
     if request.push is not None:
-        _check_push(request.push)
+        require_token(request.push)
     run = Run.open(StateDir(request.state))
     t, name = _chosen(run, request)
     member = _member(run, t, name)
@@ -64,8 +65,9 @@ def export_model(request: ExportRequest, screen: Screen) -> Path:
         request.out
         or run.state.root / "exports" / f"{checkpoint_name(run, t, name)}{'-merged' * request.merge}"
     )
+    exists = SpartaError(f"{out} exists already: name another folder with --out, or remove it")
     if out.exists():
-        raise SpartaError(f"{out} exists already: name another folder with --out, or remove it")
+        raise exists
     base = Path(locate(member.base, run.recipe.pool.folder))
     made = Exported(run, t, member, base, request.merge)
     if request.push is not None and not request.merge and made.public_base is None:
@@ -73,6 +75,8 @@ def export_model(request: ExportRequest, screen: Screen) -> Path:
             f"{quoted('--push', request.push)}: the base {member.base} of the adapter is not from the hub, so nobody could load it: add --merge"
         )
     contents = _tokenizer(base)
+    if request.push is not None:
+        prepare_upload(request.push)
     adapter = run.state.inside(member.adapter)
 
     def write(folder: Path) -> None:
@@ -85,13 +89,15 @@ def export_model(request: ExportRequest, screen: Screen) -> Path:
             files.write_bytes(folder / file, content)
         files.write_bytes(folder / CARD, model_card(made).encode())
 
-    files.put_tree(out, write)
+    if not files.put_tree(out, write):
+        raise exists
     screen.say(
         f"{name} of iteration {t} is in {out}: {'merged weights' if request.merge else 'the adapter'}, tokenizer, model card ({CARD})"
     )
     if request.push is not None:
-        _push(out, request.push)
-        screen.say(f"uploaded to huggingface.co/{request.push}")
+        screen.say(
+            f"uploaded to {upload(out, request.push, screen)}, which is private unless you made it public"
+        )
     else:
         screen.say(f"try it: {made.trial(out)}")
     return out
@@ -174,31 +180,6 @@ def _merge(made: Exported, adapter: Path, folder: Path) -> None:
     base = AutoModelForCausalLM.from_pretrained(made.base, dtype="auto", trust_remote_code=trusted)
     merged = PeftModel.from_pretrained(base, adapter).merge_and_unload(safe_merge=True)
     merged.save_pretrained(folder)
-
-
-def _check_push(repository: str) -> None:
-    """Raises SpartaError where the name cannot be right or there is no token, before anything is made."""
-    from huggingface_hub import get_token
-
-    if not names_one_of_hub(repository) or "@" in repository:
-        raise SpartaError(f"{quoted('--push', repository)}: write it as OWNER/NAME")
-    if get_token() is None:
-        raise SpartaError(
-            f"{quoted('--push', repository)} needs a token of the hub that may write: set HF_TOKEN, or run `hf auth login`"
-        )
-
-
-def _push(folder: Path, repository: str) -> None:
-    from huggingface_hub import HfApi
-
-    try:
-        HfApi().create_repo(repository, private=True, exist_ok=True)
-        HfApi().upload_folder(
-            folder_path=folder, repo_id=repository, commit_message="Model of a Sparta Alignment run"
-        )
-    # The library raises a dozen types, which change between versions; they are shown in its own words.
-    except Exception as error:
-        raise SpartaError(
-            f"{folder} could not be uploaded to {repository} ({first_line(error)}): check the token and the name, and upload the folder, which stays, with "
-            f"{quoted('hf', 'upload', repository, folder)}"
-        ) from error
+    # safetensors makes files that nobody else may read.
+    for path in folder.glob("*.safetensors"):
+        path.chmod((folder / "config.json").stat().st_mode)

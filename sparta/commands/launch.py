@@ -26,6 +26,7 @@ from sparta.methods.registry import method_of, phases_of
 from sparta.names import DEFAULT_STATE, quoted, suggested
 from sparta.pool.gpu_memory import estimates
 from sparta.pool.hub_download import fetch, wanted_by
+from sparta.pool.memory_beforehand import memory_beforehand
 from sparta.screen import Screen
 from sparta.store import files
 from sparta.store.cleanup import clear_abandoned
@@ -293,7 +294,9 @@ def _show_plan_of_absent(request: LaunchRequest, missing: NotHere, screen: Scree
     launch_tables.show_plan(screen.console, run, 1, last_of(request, run), launcher_for(run), checked=False)
     for wanted in wanted_by(recipe):
         screen.say(f"{'here' if wanted.folder.is_dir() else 'not here'}: {wanted.reference}, {wanted.folder}")
-    screen.say("The plan is an estimate, and memory and pool were not checked: something is not here yet.")
+    for line in memory_beforehand(recipe):
+        screen.say(line)
+    screen.say("The plan is an estimate, and the pool was not checked: something is not here yet.")
     raise missing
 
 

@@ -1,6 +1,6 @@
 """Downloads a recipe's models and data sets from the Hugging Face hub to where the recipe expects them, atomically.
 
-That is sparta.recipes.pool.hub_folder, and sparta.recipes.data.hub_data_folder. Of models only safetensors weights are downloaded, no pickles, and code only if pool.trust_remote_code is set; of data sets only files of rows, and no code. An interrupted download resumes.
+That is sparta.recipes.pool.hub_folder, and sparta.recipes.data.hub_data_folder. What the hub's own cache has is linked, also without a network. Of models only safetensors weights are downloaded, no pickles, and code only if pool.trust_remote_code is set; of data sets only files of rows, and no code. An interrupted download resumes.
 """
 
 import re
@@ -15,6 +15,7 @@ from typing import Literal
 import msgspec
 
 from sparta.errors import SpartaError
+from sparta.pool.hub_cache import Snapshot, require_whole, snapshot_of
 from sparta.recipes.data import hub_data_folder
 from sparta.recipes.pool import HUB, hub_folder, on_hub
 from sparta.recipes.schema import Recipe
@@ -119,7 +120,16 @@ def _fetch(wanted: Wanted, update: bool, screen: Screen) -> str:
 
     try:
         ask = HfApi().model_info if wanted.kind == "model" else HfApi().dataset_info
-        info = ask(repository, revision=revision, files_metadata=True, timeout=30)
+        try:
+            info = ask(repository, revision=revision, files_metadata=True, timeout=30)
+        except Exception as error:
+            cached = (
+                None if update or not _unreachable(error) else snapshot_of(wanted.kind, *on_hub(reference))
+            )
+            if cached is None:
+                raise
+            _link(cached, wanted, screen)
+            return "linked from the hub's cache to"
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
         fetched = Fetched(repository, revision, info.sha or "", code, _chosen(wanted, sizes))
         if known == fetched:
@@ -192,22 +202,31 @@ def _download(fetched: Fetched, wanted: Wanted, screen: Screen) -> None:
     part = _part(folder, fetched.commit)
     part.mkdir(parents=True, exist_ok=True)
     total = sum(fetched.files.values())
-    missing = sum(size for name, size in fetched.files.items() if not _whole(part / name, size))
+    if cached := snapshot_of(wanted.kind, fetched.repository, fetched.commit):
+        _take(cached, fetched, part)
+    absent = {name: size for name, size in fetched.files.items() if not _whole(part / name, size)}
+    missing = sum(absent.values())
     if missing > (free := shutil.disk_usage(part).free):
         raise SpartaError(
             f"{fetched.repository} needs {_size(missing)} more, but the disk of {folder.parent} has {_size(free)} free: free space, or set "
             f"{wanted.folder_key} to a folder on a larger disk"
         )
-    screen.say(f"{fetched.repository} at {fetched.commit[:12]}: {_size(total)} in {len(fetched.files)} files")
+    here = f", of which {_size(total - missing)} are here already" if missing < total else ""
+    screen.say(
+        f"{fetched.repository} at {fetched.commit[:12]}: {_size(total)} in {len(fetched.files)} files{here}"
+    )
     if not screen.console.is_terminal:
         disable_progress_bars()
-    huggingface_hub.snapshot_download(
-        fetched.repository,
-        repo_type=wanted.kind,
-        revision=fetched.commit,
-        local_dir=part,
-        allow_patterns=[escape(name) for name in fetched.files],
-    )
+    if absent:
+        huggingface_hub.snapshot_download(
+            fetched.repository,
+            repo_type=wanted.kind,
+            revision=fetched.commit,
+            local_dir=part,
+            # Otherwise the library copies what we refused, from the cache that we looked into.
+            cache_dir=part / ".cache",
+            allow_patterns=[escape(name) for name in absent],
+        )
     # If the hub fails, the library may accept an incomplete folder.
     for name, size in fetched.files.items():
         if not _whole(part / name, size):
@@ -216,6 +235,41 @@ def _download(fetched: Fetched, wanted: Wanted, screen: Screen) -> None:
             )
     files.write_json(part / wanted.record.name, fetched)
     _put(part, folder)
+
+
+def _link(cached: Snapshot, wanted: Wanted, screen: Screen) -> None:
+    """Make `folder` from the hub's cache alone. Raises SpartaError if a file is missing there, or damaged."""
+    repository, revision = on_hub(wanted.reference)
+    chosen = _chosen(wanted, cached.listing or cached.sizes)
+    require_whole(cached, wanted.reference, chosen)
+    fetched = Fetched(repository, revision, cached.commit, wanted.code, chosen)
+    part = _part(wanted.folder, cached.commit)
+    part.mkdir(parents=True, exist_ok=True)
+    screen.say(f"{repository} at {cached.commit[:12]}: the hub cannot be reached, its cache has this commit")
+    _take(cached, fetched, part)
+    for name, size in chosen.items():
+        if not _whole(part / name, size):
+            raise SpartaError(
+                f"{wanted.reference} is damaged in the hub's cache ({cached.folder / name} has another content than its hash says): fetch it where there is "
+                "a network"
+            )
+    files.write_json(part / wanted.record.name, fetched)
+    _put(part, wanted.folder)
+
+
+def _take(cached: Snapshot, fetched: Fetched, part: Path) -> None:
+    """Put into `part` what the cache has of the files, sound and whole, and `part` has not."""
+    for name, size in fetched.files.items():
+        if cached.sizes.get(name) == size and not _whole(part / name, size):
+            (part / name).unlink(missing_ok=True)
+            cached.take(name, part / name)
+
+
+def _unreachable(error: Exception) -> bool:
+    """Whether the hub gave no answer, or none that says anything about the repository."""
+    from huggingface_hub import errors
+
+    return not isinstance(error, errors.HfHubHTTPError) or error.response.status_code >= 500
 
 
 def _put(part: Path, folder: Path) -> None:
@@ -267,12 +321,15 @@ def _explained(error: Exception, wanted: Wanted) -> SpartaError:
             )
         case OSError() if error.errno is not None and not isinstance(error, errors.HfHubHTTPError):
             return files.explain(error, folder)
-    # A URL's query may contain a signature.
-    first = re.sub(r"\?\S+", "", (str(error).strip().splitlines() or [type(error).__name__])[0])
     return SpartaError(
-        f"{reference} could not be fetched ({first}): try again from a machine that can reach the hub (the download resumes), or copy the folder "
+        f"{reference} could not be fetched ({in_its_words(error)}): try again from a machine that can reach the hub (the download resumes), or copy the folder "
         f"to {folder} from such a machine"
     )
+
+
+def in_its_words(error: Exception) -> str:
+    """The first line of an error of the hub's library, without queries of addresses, which may contain signatures."""
+    return re.sub(r"\?\S+", "", (str(error).strip().splitlines() or [type(error).__name__])[0])
 
 
 def _size(count: int) -> str:

@@ -1,7 +1,11 @@
 """An exported model, loaded by the programs of others: it answers as it did in the run, and its card says what the state knows."""
 
 import json
+import os
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +13,7 @@ import pytest
 import yaml
 from support.scripted_run import advance, begin, sentence, typed
 from support.toy_experts import begin_with_experts
+from support.vllm_server import vllm_serving
 
 from sparta.commands.export_model import ExportRequest, _chosen
 from sparta.evaluation.answer import Answers
@@ -23,6 +28,21 @@ from sparta.store.shards import read_shards
 from sparta.training.adapter_folder import WEIGHTS
 
 ITEMS = 12
+APART = Path(sys.prefix) / "embeddings"
+"""Where make puts lm-eval: see requirements/checks.txt."""
+SCORES = Path(__file__).parents[1] / "support" / "lm_eval_scores.py"
+TASK = """\
+task: items
+dataset_path: json
+dataset_kwargs: {data_files: {validation: ITEMS}}
+validation_split: validation
+output_type: generate_until
+doc_to_text: "{{question}}"
+doc_to_target: "{{answer}}"
+generation_kwargs: {until: [], max_gen_toks: 8, do_sample: false}
+metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]
+"""
+"""A task of lm-eval's: questions of which the whole answer must be right."""
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +61,20 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="module")
-def exported(toy: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The chosen model, as adapter and merged."""
-    folders = {}
+def printed(toy: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, str]]:
+    """The chosen model, as adapter and merged, each with the command that the export names."""
+    made = {}
     for name, options in {"adapter": [], "merged": ["--merge"]}.items():
-        folders[name] = tmp_path_factory.mktemp("exported") / name
-        done = typed("export", toy.state.root, *options, "--out", folders[name])
+        folder = tmp_path_factory.mktemp("exported") / name
+        done = typed("export", toy.state.root, *options, "--out", folder)
         assert done.returncode == 0, done.stderr
-    return folders
+        made[name] = folder, done.stdout.partition("try it: ")[2].strip()
+    return made
+
+
+@pytest.fixture(scope="module")
+def exported(printed: dict[str, tuple[Path, str]]) -> dict[str, Path]:
+    return {name: folder for name, (folder, _) in printed.items()}
 
 
 def chosen(toy: Run) -> str:
@@ -87,6 +113,51 @@ def test_peft_and_transformers_answer_as_the_run_did(form: str, toy: Run, export
     assert answers_of(model, AutoTokenizer.from_pretrained(exported[form]), chats) == answers
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("form", ["adapter", "merged"])
+def test_vllm_answers_as_the_run_did_by_the_command_that_is_printed(
+    form: str, toy: Run, printed: dict[str, tuple[Path, str]], tmp_path: Path
+) -> None:
+    from openai import OpenAI
+
+    folder, command = printed[form]
+    vllm, serve, model, *options = shlex.split(command)
+    assert (vllm, serve) == ("vllm", "serve")
+    served = chosen(toy).partition("-")[2] if form == "adapter" else str(folder)
+    chats, answers = prompts_and_answers(toy)
+    with vllm_serving(tmp_path, model, *options) as url, OpenAI(base_url=url, api_key="none") as client:
+        found = [
+            client.chat.completions.create(model=served, messages=chat, temperature=0, max_tokens=8)  # type: ignore[arg-type]
+            for chat in chats
+        ]
+    assert [done.choices[0].message.content for done in found] == answers
+
+
+@pytest.mark.long
+def test_lm_eval_scores_it_as_the_run_did(toy: Run, exported: dict[str, Path], tmp_path: Path) -> None:
+    """On the validation items, in a task written in lm-eval's own form."""
+    assert (APART / "lm_eval").is_dir(), f"{APART} has no lm-eval: make long puts it there"
+    rows = [
+        {"question": item.messages[-1].content, "answer": item.answer}
+        for item in items_of(toy, "toy", "validation")
+    ]
+    (tmp_path / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "items.yaml").write_text(TASK.replace("ITEMS", str(tmp_path / "items.jsonl")))
+    base = json.loads((exported["adapter"] / "adapter_config.json").read_text())["base_model_name_or_path"]
+    models = [{"pretrained": base, "peft": str(exported["adapter"])}, {"pretrained": str(exported["merged"])}]
+    home = {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(APART)}
+    done = subprocess.run(
+        [sys.executable, SCORES, tmp_path, "items", *map(json.dumps, models)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **home},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = [json.loads(line) for line in done.stdout.splitlines()[-2:]]
+    ours = read_summary(toy.state).tasks["toy"].validation[chosen(toy)]
+    assert found == [{"items": ITEMS, "exact_match": ours}] * 2
+
+
 def test_the_card_says_what_the_state_knows(toy: Run, exported: dict[str, Path]) -> None:
     scores = read_summary(toy.state).tasks["toy"]
     choice = scores.choices[-1]
@@ -116,6 +187,7 @@ def test_an_exported_adapter_is_the_committed_one_with_a_base_that_others_find(
     config = json.loads((exported["adapter"] / "adapter_config.json").read_text())
     assert Path(config["base_model_name_or_path"]).is_dir()
     assert not (exported["merged"] / "adapter_config.json").exists()
+    assert len({path.stat().st_mode for folder in exported.values() for path in folder.iterdir()}) == 1
 
 
 def test_a_named_model_of_a_named_iteration_is_exported(toy: Run, tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
-"""A Hugging Face hub on loopback: the routes that downloads of models and data sets use, served from local folders.
+"""A Hugging Face hub on loopback: the routes that downloads of models and data sets use, served from local folders, and uploads of models.
 
 The name of a data set's repository begins with datasets/ here.
 """
 
 import hashlib
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from support.hub_uploads import LARGE, Refused, Uploads, answer
 
 
 @dataclass
@@ -28,7 +31,7 @@ class Hub:
     """repositories: by OWNER/NAME; any other is unknown. asked: method and path of each request. cut: files of which half is sent, once.
 
     stalled: files of which half is sent and then nothing; reached: that it has come to this. claims: sizes that
-    are told in place of the true ones. tokens: those that are known; none: any.
+    are told in place of the true ones. tokens: those that are known; none: any. uploads: None where there are none.
     """
 
     url: str = ""
@@ -40,6 +43,7 @@ class Hub:
     end: threading.Event = field(default_factory=threading.Event)
     claims: dict[str, int] = field(default_factory=dict)
     tokens: set[str] = field(default_factory=set)
+    uploads: Uploads | None = None
 
     def add(self, name: str, *folders: Path) -> list[str]:
         """A repository whose commits are `folders`, the newest last. Returns the commits."""
@@ -52,8 +56,9 @@ class Hub:
 
 
 @contextmanager
-def serving() -> Iterator[Hub]:
-    hub = Hub()
+def serving(uploads: Path | None = None) -> Iterator[Hub]:
+    """A hub that takes uploads into the folder `uploads`, if there is one."""
+    hub = Hub(uploads=None if uploads is None else Uploads(uploads))
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -66,6 +71,38 @@ def serving() -> Iterator[Hub]:
         def do_GET(self) -> None:
             self._answer(body=True)
 
+        def do_POST(self) -> None:
+            self._take()
+
+        def do_PUT(self) -> None:
+            self._take()
+
+        def _take(self) -> None:
+            path = unquote(urlsplit(self.path).path)
+            hub.asked.append(f"{self.command} {path}")
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if self._token_unknown():
+                return None
+            try:
+                found = answer(hub, path.strip("/").split("/"), body, self._token())
+            except Refused as refused:
+                return self._send_json({"error": str(refused), **refused.told}, refused.status)
+            if found is None:
+                self.connection.shutdown(socket.SHUT_RDWR)
+                self.close_connection = True
+                return None
+            return self._send_json(found)
+
+        def _token(self) -> str:
+            return (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+
+        def _token_unknown(self) -> bool:
+            """Whether the request was refused for its token."""
+            unknown = bool(self._token() and hub.tokens and self._token() not in hub.tokens)
+            if unknown:
+                self._refuse(401, message="Invalid credentials in Authorization header")
+            return unknown
+
         def _answer(self, body: bool) -> None:
             path = unquote(urlsplit(self.path).path)
             hub.asked.append(f"{self.command} {path}")
@@ -74,14 +111,20 @@ def serving() -> Iterator[Hub]:
             parts = parts[1:] if api else parts
             parts = parts[1:] if parts[0] == "models" else parts
             kind_of = "datasets/" if parts[0] == "datasets" else ""
+            if len(parts) < 2 or parts[0] == "v1":
+                return self._refuse(404)
             owner, name, *rest = parts[1:] if kind_of else parts
-            token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
-            if token and hub.tokens and token not in hub.tokens:
-                return self._refuse(401, message="Invalid credentials in Authorization header")
+            if self._token_unknown():
+                return None
             repository = hub.repositories.get(f"{kind_of}{owner}/{name}")
             if repository is None:
                 # Like the hub: the answer does not reveal whether a private repository exists.
                 return self._refuse(401, "RepoNotFound")
+            if rest[:1] == ["xet-write-token"]:
+                return self._send_json({"casUrl": hub.url, "accessToken": self._token(), "exp": 2**32})
+            if rest == ["auth-check", "write"]:
+                reads = hub.uploads is not None and self._token() in hub.uploads.readers
+                return self._refuse(403) if reads else self._send_json({})
             kind, revision, *file = [*rest, *["revision", "main"][len(rest) :]]
             commit = repository.revisions.get(revision, revision)
             if commit not in repository.commits:
@@ -101,9 +144,9 @@ def serving() -> Iterator[Hub]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def _send_json(self, value: object) -> None:
+        def _send_json(self, value: object, status: int = 200) -> None:
             data = json.dumps(value).encode()
-            self.send_response(200)
+            self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
@@ -113,7 +156,7 @@ def serving() -> Iterator[Hub]:
             data = path.read_bytes()
             start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").partition("-")[0])
             self.send_response(206 if start else 200)
-            self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
+            self.send_header("ETag", f'"{_hash_of(path)}"')
             self.send_header("X-Repo-Commit", commit)
             self.send_header("Content-Length", str(len(data) - start))
             if start:
@@ -157,9 +200,17 @@ def _told(hub: Hub, folder: Path, commit: str, name: str, kind: str) -> object:
                 "type": "file",
                 "path": file,
                 "size": size,
-                "oid": hashlib.sha1(files[file].read_bytes()).hexdigest(),
+                "oid": _hash_of(files[file]),
             }
             for file, size in sizes.items()
         ]
     siblings = [{"rfilename": file, "size": size} for file, size in sizes.items()]
     return {"id": name, "modelId": name, "sha": commit, "private": False, "tags": [], "siblings": siblings}
+
+
+def _hash_of(path: Path) -> str:
+    """As the hub has it: SHA-256 of a large file, git's SHA-1 of a small one."""
+    data = path.read_bytes()
+    if path.name.endswith(LARGE):
+        return hashlib.sha256(data).hexdigest()
+    return hashlib.sha1(b"blob %d\0%b" % (len(data), data)).hexdigest()

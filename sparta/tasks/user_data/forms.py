@@ -11,9 +11,11 @@ The suite's own form is an object with `prompt` (text or turns) or `messages`, a
 In every form, a last turn of the assistant is the reference. No text is invented or changed; parts of a prompt are joined by a blank line.
 """
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from string import ascii_uppercase
 from typing import Any
 
 from sparta.names import nearest
@@ -22,6 +24,11 @@ from sparta.tasks.chats import ROLES
 OPTIONAL = {"reference", "answer", "choices", "right", "level"}
 """Keys for which null means the same as leaving them out."""
 Row = Mapping[str, Any]
+SYSTEM = ("system", "system_prompt")
+PROMPTS = ("prompt", "question", "instruction")
+COMPLETIONS = ("completion", "response", "output")
+QUESTIONS = ("question", "problem", "query", "input", "inputs")
+REPLIES = ("solution", "response", "output", "targets")
 MISSPELT = 0.8
 """From this similarity on (difflib), a column that is not read is taken for a misspelt one. `text`, which many data sets have, and `context` have 0.73."""
 
@@ -74,12 +81,15 @@ def form_of(columns: Collection[str], named: str) -> Form:
     )
 
 
-def unused_of(form: Form, columns: Collection[str]) -> list[str]:
-    """The `columns` that `form` does not read, in order. Raises ValueError for one that looks like a misspelt name."""
-    unused = [column for column in columns if column not in form.known]
+def unused_of(form: Form, row: Row) -> list[str]:
+    """The columns of `row` that `form` does not read, in order. Raises ValueError for one that looks like a misspelt name.
+
+    A list or an object is not taken for one: in many data sets, `answers` and `completions` hold several.
+    """
+    unused = [column for column in row if column not in form.known]
     for column in unused:
-        near = next(iter(get_close_matches(column, form.known - set(columns), n=1, cutoff=MISSPELT)), None)
-        if form.strict or near:
+        near = next(iter(get_close_matches(column, form.known - set(row), n=1, cutoff=MISSPELT)), None)
+        if form.strict or (near and not isinstance(row[column], (list, tuple, Mapping))):
             meant = f"did you mean {near}? Rename it" if near else "leave it out"
             raise ValueError(f"unknown key {column}, {meant}, or name the columns to read in data.columns")
     return unused
@@ -104,7 +114,7 @@ def in_own_form(form: Form, row: Row) -> dict[str, Any]:
     own: dict[str, Any] = {
         key: row[key]
         for key in ("id", *sorted(OPTIONAL))
-        if row.get(key) is not None and not (key == "choices" and built.get(key))
+        if row.get(key) is not None and not (key in ("answer", "choices") and built.get(key))
     }
     for key, value in built.items():
         if value is not None or form.strict:
@@ -138,6 +148,10 @@ def _short(value: Any) -> str:
     return repr(text if len(text) <= 30 else f"{text[:30]}...")
 
 
+def _system(row: Row) -> str:
+    return _text(row, *SYSTEM)
+
+
 def _text(row: Row, *names: str) -> str:
     """The text of the first of `names` that `row` has; "" where it is null. Raises ValueError for what is no text."""
     value = next((row[name] for name in names if row.get(name) is not None), "")
@@ -149,9 +163,13 @@ def _text(row: Row, *names: str) -> str:
 
 
 def turns_of(value: Any, column: str) -> list[dict[str, str]]:
-    """The turns of a list of {role, content} or {from, value}. Raises ValueError naming the turn that is neither, or has more than text."""
+    """The turns of a list of {role, content} or {from, value}, or of texts, the user's first. Raises ValueError naming the turn that is neither, or has more than text."""
     if not isinstance(value, (list, tuple)):
         raise ValueError(f"{column} is no list of turns")
+    if value and all(isinstance(turn, str) for turn in value):
+        return [
+            {"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(value)
+        ]
     turns = []
     for number, turn in enumerate(value, start=1):
         if not isinstance(turn, Mapping):
@@ -192,7 +210,7 @@ def _prompt(row: Row, column: str = "prompt") -> list[dict[str, str]]:
     value = row.get(column)
     if isinstance(value, (list, tuple)):
         return turns_of(value, column)
-    return _asked(_text(row, column), system=_text(row, "system"))
+    return _asked(_text(row, column), system=_system(row))
 
 
 def _reply(value: Any, column: str) -> str | None:
@@ -219,22 +237,37 @@ def _own(row: Row) -> dict[str, Any]:
 
 
 def _completion(row: Row) -> dict[str, Any]:
-    return {"messages": _prompt(row), "reference": _reply(row["completion"], "completion")}
+    column = next(name for name in COMPLETIONS if name in row)
+    return {"messages": _prompt(row), "reference": _reply(row[column], column)}
 
 
 def _preference(row: Row) -> dict[str, Any]:
     """The better of two answers is the reference. Without a prompt, it is all turns of `chosen` but the last."""
     chosen = row["chosen"]
+    prompt = next((name for name in PROMPTS if row.get(name) is not None), None)
+    if isinstance(chosen, str) and prompt is None:
+        chosen = _spoken(chosen)
     if not isinstance(chosen, (list, tuple)):
-        if "prompt" not in row:
+        if prompt is None:
             raise ValueError("chosen is a text and there is no prompt, so what was asked is not known")
-        return {"messages": _prompt(row), "reference": _reply(chosen, "chosen")}
+        return {"messages": _prompt(row, prompt), "reference": _reply(chosen, "chosen")}
     turns = turns_of(chosen, "chosen")
     if not turns or turns[-1]["role"] != "assistant":
         raise ValueError("chosen does not end with a turn of the assistant")
-    if row.get("prompt") is None:
+    if prompt is None:
         return {"messages": turns}
-    return {"messages": _prompt(row), "reference": turns[-1]["content"] or None}
+    return {"messages": _prompt(row, prompt), "reference": turns[-1]["content"] or None}
+
+
+def _spoken(text: str) -> str | list[dict[str, str]]:
+    """The turns of a text in which each begins with "Human: " or "Assistant: " after a blank line; any other text as it is."""
+    if not text.startswith("\n\nHuman: "):
+        return text
+    parts = re.split(r"\n\n(Human|Assistant): ?", text)[1:]
+    return [
+        {"role": {"Human": "user", "Assistant": "assistant"}[speaker], "content": said.strip()}
+        for speaker, said in zip(parts[::2], parts[1::2], strict=True)
+    ]
 
 
 def _messages(row: Row) -> dict[str, Any]:
@@ -244,7 +277,7 @@ def _messages(row: Row) -> dict[str, Any]:
 def _sharegpt(row: Row) -> dict[str, Any]:
     column = "conversations" if "conversations" in row else "conversation"
     turns = turns_of(row[column], column)
-    system = _text(row, "system")
+    system = _system(row)
     if system.strip() and (not turns or turns[0]["role"] != "system"):
         turns.insert(0, {"role": "system", "content": system})
     return {"messages": turns}
@@ -253,18 +286,18 @@ def _sharegpt(row: Row) -> dict[str, Any]:
 def _alpaca(row: Row) -> dict[str, Any]:
     column = next((name for name in ("output", "response", "completion") if name in row), "output")
     return {
-        "messages": _asked(
-            _text(row, "instruction"), _text(row, "input", "context"), system=_text(row, "system")
-        ),
+        "messages": _asked(_text(row, "instruction"), _text(row, "input", "context"), system=_system(row)),
         "reference": _reply(row.get(column), column),
     }
 
 
 def _question(row: Row) -> dict[str, Any]:
-    column = next(name for name in ("question", "problem", "query") if name in row)
-    reply = next((name for name in ("solution", "response", "output") if name in row), "solution")
+    column = next(name for name in QUESTIONS if name in row)
+    reply = next((name for name in REPLIES if name in row), REPLIES[0])
     answer = row.get("answer") if row.get("answer") is not None else row.get("answerKey")
     choices = row.get("choices")
+    if isinstance(choices, (list, tuple)) and type(answer) is int and 0 <= answer < len(choices):
+        answer = ascii_uppercase[answer]
     if isinstance(choices, Mapping) and set(choices) == {"text", "label"}:
         if not all(isinstance(choices[key], (list, tuple)) for key in ("text", "label")):
             raise ValueError("choices have text and label that are no lists")
@@ -272,7 +305,7 @@ def _question(row: Row) -> dict[str, Any]:
             raise ValueError("choices have another number of texts than of labels")
         choices = dict(zip(map(str, choices["label"]), choices["text"], strict=True))
     return {
-        "messages": _asked(_text(row, "context"), _text(row, column), system=_text(row, "system")),
+        "messages": _asked(_text(row, "context"), _text(row, column), system=_system(row)),
         "reference": _reply(row.get(reply), reply),
         "answer": answer,
         "choices": choices,
@@ -285,22 +318,22 @@ def _bare(row: Row) -> dict[str, Any]:
 
 FORMS: tuple[Form, ...] = (
     Form("own", (("prompt", "messages"),), frozenset(), _own, strict=True),
-    Form("completion", (("prompt",), ("completion",)), frozenset({"system"}), _completion),
-    Form("preference", (("chosen",), ("rejected",)), frozenset({"prompt", "system"}), _preference),
+    Form("completion", (("prompt",), COMPLETIONS), frozenset(SYSTEM), _completion),
+    Form("preference", (("chosen",), ("rejected",)), frozenset({*PROMPTS, *SYSTEM}), _preference),
     Form("messages", (("messages",),), frozenset({"prompt"}), _messages),
-    Form("sharegpt", (("conversations", "conversation"),), frozenset({"system"}), _sharegpt),
+    Form("sharegpt", (("conversations", "conversation"),), frozenset(SYSTEM), _sharegpt),
     Form(
         "alpaca",
         (("instruction",),),
-        frozenset({"input", "context", "output", "response", "completion", "system"}),
+        frozenset({"input", "context", "output", "response", "completion", *SYSTEM}),
         _alpaca,
     ),
     Form(
         "question",
-        (("question", "problem", "query"),),
-        frozenset({"context", "solution", "response", "output", "answerKey", "system"}),
+        (QUESTIONS,),
+        frozenset({"context", *REPLIES, "answerKey", *SYSTEM}),
         _question,
     ),
-    Form("prompt", (("prompt",),), frozenset({"system"}), _bare),
+    Form("prompt", (("prompt",),), frozenset(SYSTEM), _bare),
 )
 """All forms, the first that fits first."""

@@ -1,24 +1,17 @@
 """The engine on `vllm serve`, a real endpoint, with the toy pool: answers equal those of local models."""
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from support.api_proxy import Proxy, error
 from support.engine_contract import GREEDY, QUESTIONS, SAMPLED, answers, ref, request, settings
-from support.scripted_run import DEADLINE, wait_until
+from support.scripted_run import DEADLINE
+from support.vllm_server import vllm_serving
 
 from sparta import toy
 from sparta.arena.votes import expected_score
@@ -43,51 +36,13 @@ EXPERTS = [
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a vLLM server with the toy base and runtime LoRA loading. It leaves nothing behind."""
-    if find_spec("vllm") is None:
-        pytest.skip("vLLM is not installed; `make test` installs its CPU build")
-    folder = tmp_path_factory.mktemp("vllm")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # The CPU build has no package of the name that the command `vllm` looks up its version by.
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(toy.BASE)]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--enforce-eager"]
-    command += ["--max-model-len", "256", "--enable-lora", "--max-loras", "4", "--max-cpu-loras", "12"]
-    command += ["--lora-modules", f"served-adder={toy.ADAPTERS['adder']}"]
-    quiet = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    allowed = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"}
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env={**os.environ, **quiet, **allowed},
-        )
-    try:
-        _wait_for(f"http://127.0.0.1:{port}/health", process, folder / "server.log")
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        family = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(DEADLINE)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        wait_until(lambda: not any(map(psutil.pid_exists, family)))
-
-
-def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=DEADLINE):
-                return
-        except OSError:
-            time.sleep(0.2)
-    pytest.fail(f"vLLM did not start:\n{log.read_text()[-3000:]}")
+    """The address of a vLLM server with the toy base and runtime LoRA loading."""
+    options = ["--enable-lora", "--max-loras", "4", "--max-cpu-loras", "12"]
+    options += ["--lora-modules", f"served-adder={toy.ADAPTERS['adder']}"]
+    with vllm_serving(
+        tmp_path_factory.mktemp("vllm"), str(toy.BASE), *options, VLLM_ALLOW_RUNTIME_LORA_UPDATING="True"
+    ) as url:
+        yield url
 
 
 @pytest.fixture

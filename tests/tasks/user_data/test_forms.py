@@ -130,6 +130,62 @@ FORMS: dict[str, tuple[dict[str, Any], list[tuple[str, str]], str | None, str | 
         "good",
         None,
     ),
+    "completion called response": (
+        {"prompt": "Why?", "response": "Because.", "helpfulness": 3},
+        [("user", "Why?")],
+        "Because.",
+        None,
+    ),
+    "preference with a question": (
+        {"system": "Be brief.", "question": "Why?", "chosen": "Good.", "rejected": "Bad."},
+        [("system", "Be brief."), ("user", "Why?")],
+        "Good.",
+        None,
+    ),
+    "preference as dialogue": (
+        {
+            "chosen": "\n\nHuman: Hi?\n\nAssistant: Yes?\n\nHuman: Why?\n\nAssistant: Good.",
+            "rejected": "\n\nHuman: Hi?\n\nAssistant: Yes?\n\nHuman: Why?\n\nAssistant: Bad.",
+        },
+        [("user", "Hi?"), ("assistant", "Yes?"), ("user", "Why?")],
+        "Good.",
+        None,
+    ),
+    "instructions with many completions": (
+        {"instruction": "Why?", "models": ["a", "b"], "completions": [{"response": "x"}, {"response": "y"}]},
+        [("user", "Why?")],
+        None,
+        None,
+    ),
+    "conversations of texts": (
+        {"conversations": ["a", "b", "c"], "source": "web"},
+        [("user", "a"), ("assistant", "b"), ("user", "c")],
+        None,
+        None,
+    ),
+    "question with a system prompt": (
+        {"id": "n1", "system_prompt": "Be kind.", "question": "Why?", "response": "Because."},
+        [("system", "Be kind."), ("user", "Why?")],
+        "Because.",
+        None,
+    ),
+    "choices with the place of the right one": (
+        {"question": "Which?", "choices": ["x", "y"], "answer": 1, "subject": "letters"},
+        [("user", "Which?")],
+        None,
+        "B",
+    ),
+    "question with answers in a passage": (
+        {
+            "context": "It is late.",
+            "question": "How late?",
+            "answers": {"text": ["late"], "answer_start": [6]},
+        },
+        [("user", "It is late.\n\nHow late?")],
+        None,
+        None,
+    ),
+    "inputs and targets": ({"inputs": "Why?", "targets": "Because."}, [("user", "Why?")], "Because.", None),
     "prompt beside other columns": (
         {"prompt": "a", "source": "web", "score": 3},
         [("user", "a")],
@@ -284,7 +340,7 @@ def test_what_was_recognised_and_what_was_not_used_is_said(tmp_path: Path) -> No
         (
             [{"question": "a"}, {"instruction": "b"}],
             {},
-            "line 2: it lacks question or problem or query, which the rows",
+            "line 2: it lacks question or problem or query or input or inputs, which the rows",
         ),
         ([{"q": "a"}], {"columns": {"prompt": "qq"}}, "line 1: data.columns names qq, but its columns are q"),
         (
