@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,11 @@ from typing import TYPE_CHECKING
 # Before torch is imported: tests share the cores, and threads that spin while they wait slow all of them down.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Before a library of the hub is imported: no test sees the models or the token that this user has.
+os.environ["HF_HOME"] = str(Path(tempfile.gettempdir(), f"sparta-tests-of-{os.getuid()}"))
+os.environ.pop("HF_HUB_CACHE", None)
+os.environ.pop("HF_TOKEN", None)
+os.environ.pop("HF_TOKEN_PATH", None)
 
 import pytest
 from support import tiny_models

@@ -209,30 +209,14 @@ def test_a_named_model_of_a_named_iteration_is_exported(toy: Run, tmp_path: Path
     ],
 )
 def test_what_cannot_be_exported_is_refused(options: list[str], why: str, toy: Run, tmp_path: Path) -> None:
-    done = typed(
-        "export",
-        toy.state.root,
-        *options,
-        "--out",
-        tmp_path / "x",
-        HF_TOKEN="",
-        HF_HOME=str(tmp_path),
-    )
+    done = typed("export", toy.state.root, *options, "--out", tmp_path / "x")
     assert re.search(why, sentence(done)), done.stderr
     assert not (tmp_path / "x").exists()
 
 
 def test_an_adapter_on_a_base_that_nobody_can_load_is_not_uploaded(toy: Run, tmp_path: Path) -> None:
-    done = typed(
-        "export",
-        toy.state.root,
-        "--push",
-        "me/mine",
-        "--out",
-        tmp_path / "x",
-        HF_TOKEN="hf_x",
-        HF_HOME=str(tmp_path),
-    )
+    pushed = ("--push", "me/mine", "--out", tmp_path / "x")
+    done = typed("export", toy.state.root, *pushed, HF_TOKEN="hf_x")
     assert "is not from the hub, so nobody could load it: add --merge" in sentence(done)
     assert not (tmp_path / "x").exists()
 
