@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from sparta.engines.quantised import check_trainable_base
 from sparta.errors import SpartaError
-from sparta.pool.quantised import check_unquantised
 
 
 @pytest.fixture
 def base(tiny_base: Path, tmp_path: Path) -> Path:
-    check_unquantised(tiny_base)
+    check_trainable_base(tiny_base)
     return Path(shutil.copytree(tiny_base, tmp_path / "base"))
 
 
@@ -41,7 +41,7 @@ def test_a_base_with_a_quantisation_config_is_refused(
     with pytest.raises(
         SpartaError, match=f"is quantised .*{words}.*name the bfloat16, float16 or float32 model"
     ) as caught:
-        check_unquantised(base)
+        check_trainable_base(base)
     assert str(caught.value).startswith(f"base {base} ") and "\n" not in str(caught.value)
 
 
@@ -49,7 +49,7 @@ def test_a_base_with_a_quantisation_config_is_refused(
 def test_a_base_with_a_separate_quantisation_file_is_refused(file: str, base: Path) -> None:
     (base / file).write_text("{}")
     with pytest.raises(SpartaError, match=f"is quantised .it has a {file}"):
-        check_unquantised(base)
+        check_trainable_base(base)
 
 
 @pytest.mark.parametrize(
@@ -63,19 +63,19 @@ def test_a_base_with_quantised_weights_is_refused(name: str, dtype: str, base: P
     tensors = load_file(base / "model.safetensors")
     tensors["position_ids"] = torch.arange(8)
     save_file(tensors, base / "model.safetensors")
-    check_unquantised(base)
+    check_trainable_base(base)
     save_file(tensors | {name: torch.zeros(4, 4, dtype=getattr(torch, dtype))}, base / "model.safetensors")
     with pytest.raises(SpartaError, match=f"is quantised .{name} is "):
-        check_unquantised(base)
+        check_trainable_base(base)
 
 
 def test_a_base_whose_config_says_that_it_is_not_quantised_is_accepted(base: Path) -> None:
     says(base, quantization_config=None, torch_dtype="bfloat16")
-    check_unquantised(base)
+    check_trainable_base(base)
 
 
 def test_torn_weights_are_noticed(base: Path) -> None:
     weights = base / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(SpartaError, match="not a whole safetensors file"):
-        check_unquantised(base)
+        check_trainable_base(base)
