@@ -35,8 +35,8 @@ def check_memory(run: Run, gib: float | None, profile: str) -> None:
             remedies = [
                 *([f"set cluster.train_together to auto (it is {together})"] if together != "auto" and section == "dpo" else []),
                 *([f"set {section}.gradient_checkpointing to auto"] if settings.gradient_checkpointing is False else []),
-                *(["set engine.quantize to nf4"] if recipe.engine.quantize is None else []),
                 f"lower {section}.batch_size or {section}.max_length",
+                *(["set engine.quantize to nf4 in a new run"] if recipe.engine.quantize is None else []),
             ]  # fmt: skip
             raise SpartaError(
                 f"{estimate.what} is estimated to take {estimate.gib:.1f} GiB of GPU memory, and a GPU of profile {profile} has {gib:g}: "

@@ -88,7 +88,7 @@ class Vllm(Rules):
     )
     speculative: Speculative | None = Field(
         default=None,
-        description="guess several tokens at a time; null: off. Faster only where texts repeat themselves",
+        description="guess several tokens at a time; null: off. It can be faster where texts repeat themselves",
     )
 
 
@@ -177,8 +177,8 @@ class EngineSettings(Rules):
     )
     quantize: Literal["nf4"] | None = Field(
         default=None,
-        description="nf4: hold the base in 4 bits (bitsandbytes) for generation, for training and for its reference, which takes a quarter of "
-        "the memory; training needs a GPU then. null: in engine.dtype. Adapters are not quantised",
+        description="nf4: hold the base in 4 bits (bitsandbytes) for generation, for training and for its reference, in a quarter to a third "
+        "of the memory of bfloat16; training needs a GPU then. null: in engine.dtype. Adapters are not quantised",
     )
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = Field(
         default="auto",

@@ -5,8 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from support.quantised_bases import make_awq, make_gptq
 
-from sparta.engines.quantised import check_trainable_base
+from sparta.engines.quantised import check_loadable, check_quantised_once, check_trainable_base, quantised
 from sparta.errors import SpartaError
 
 
@@ -79,3 +80,26 @@ def test_torn_weights_are_noticed(base: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(SpartaError, match="not a whole safetensors file"):
         check_trainable_base(base)
+
+
+def test_a_base_is_refused_for_training_with_its_kind_and_two_ways_on(base: Path, tmp_path: Path) -> None:
+    for kind, make in (("awq", make_awq), ("gptq", make_gptq)):
+        packed = make(tmp_path / kind, base)
+        found = quantised(packed)
+        assert found is not None and found.kind == kind
+        with pytest.raises(
+            SpartaError, match=f"^base {packed} is quantised .{kind} .* set engine.quantize to nf4"
+        ):
+            check_trainable_base(packed)
+        with pytest.raises(SpartaError, match=f"{kind} in its config.json., which engine hf cannot read"):
+            check_loadable(packed)
+        with pytest.raises(SpartaError, match="is quantised already .* leave its engine's quantize out"):
+            check_quantised_once(packed, "nf4")
+        check_quantised_once(packed, None)
+    check_quantised_once(base, "nf4")
+    check_loadable(base)
+
+
+def test_transformers_reads_what_bitsandbytes_has_quantised(base: Path) -> None:
+    says(base, quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True})
+    check_loadable(base)
