@@ -10,7 +10,7 @@ PIP_ARGS ?=
 SECONDS ?= 600
 SEED ?= 1
 
-.PHONY: setup demo pictures study test lint unit long slurm bench gpu chaos clean
+.PHONY: setup demo pictures study test lint unit long slurm cards bench gpu chaos clean
 
 setup: $(VENV)/.ready
 
@@ -65,6 +65,14 @@ long: setup $(VENV)/.vllm $(VENV)/.embeddings
 # The tests on a real SLURM. Each test process starts its own, so SLURM must be installed and the user must be root. They wait as much as they work.
 slurm: setup $(VENV)/.vllm
 	SPARTA_NEED_SLURM=1 $(BIN)/pytest -n 3 --dist worksteal tests/slurm
+
+# What bases in 4 bits and optimizers in 8 do, on a CPU: bitsandbytes lies in a folder of its own, because PEFT imports it wherever it is installed.
+$(VENV)/.cards: $(VENV)/.ready requirements/cards.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps --upgrade --target $(VENV)/cards -r requirements/cards.txt
+	touch $@
+
+cards: setup $(VENV)/.vllm $(VENV)/.cards
+	PYTHONPATH=$(VENV)/cards $(BIN)/pytest -n 0 tests/training/test_in_4_bits.py tests/engines/vllm/test_vllm_in_4_bits.py
 
 bench: setup $(VENV)/.vllm
 	$(BIN)/python tests/bench/merge.py

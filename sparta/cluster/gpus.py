@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sparta.phases.base import Phase
+from sparta.pool.knob_checks import check_libraries, check_on_cpu
 from sparta.pool.members import settled_for
 from sparta.store.run import Run
 
@@ -18,6 +19,14 @@ def visible_gpus() -> tuple[str, ...]:
         )
     devices = Path("/proc/driver/nvidia/gpus")
     return tuple(str(number) for number in range(len(list(devices.iterdir())))) if devices.is_dir() else ()
+
+
+def check_machine(run: Run, phases: Sequence[Phase]) -> None:
+    """Raises SpartaError if tasks of `phases` would train on this machine, and it cannot do what the recipe asks of training."""
+    if any(phase.trains for phase in phases):
+        if not visible_gpus():
+            check_on_cpu(run.recipe, "this machine has no GPU")
+        check_libraries(run.recipe)
 
 
 def gpus_of_task(run: Run, phase: Phase) -> Sequence[str]:

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sparta.cluster.attempts import Attempt, AttemptDir, Watch
-from sparta.cluster.gpus import visible_gpus
+from sparta.cluster.gpus import check_machine, visible_gpus
 from sparta.cluster.launcher import Launcher
 from sparta.cluster.task import main
 from sparta.errors import SpartaError
@@ -59,6 +59,7 @@ class Local(Launcher):
         return phase.device == "gpu"
 
     def check(self, phases: Sequence[Phase]) -> None:
+        check_machine(self._run, phases)
         visible = len(visible_gpus())
         for phase in phases:
             needed = phase.gpus(self._run.recipe)

@@ -76,6 +76,7 @@ def model_card(made: Exported) -> str:
         f"| base | `{made.public_base or made.base.name}`{'' if made.public_base else ', not from the hub'} |",
         f"| method | `{run.recipe.method}`, iteration {made.t} of {run.recipe.iterations}, {run.recipe.combats:,} combats an iteration |",
         f"| pool | {', '.join(f'`{model}`' for model in run.models)} |",
+        *_precision(made),
         f"| data | {len(run.instructions):,} instructions, {what} |",
         f"| recipe, seed | `{run.recipe.name}`, {run.recipe.seed} |",
         f"| run | `{run.info.run_id}`, Sparta {__version__} |",
@@ -94,6 +95,18 @@ def model_card(made: Exported) -> str:
         *_use(made),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _precision(made: Exported) -> Iterator[str]:
+    """The precision of the base in the run, if this folder is not in it."""
+    if made.run.recipe.engine.quantize is None:
+        return
+    here = (
+        "here the adapter is merged into the base in full precision"
+        if made.merged
+        else "load it so for the same answers"
+    )
+    yield f"| precision | trained and scored on the base in 4 bits ({made.run.recipe.engine.quantize}, bitsandbytes); {here} |"
 
 
 def _aligned(run: Run, t: int) -> str:

@@ -12,6 +12,8 @@ from typing import Any
 from sparta.engines.adapter_check import check_adapter
 from sparta.engines.adapter_load import put_adapter, refill_adapter
 from sparta.engines.base import ModelRef
+from sparta.engines.load_options import load_options
+from sparta.engines.quantised import check_loadable
 from sparta.engines.stopwatch import WEIGHTS, doing
 from sparta.engines.tokenizers import check_base
 from sparta.errors import SpartaError, first_line
@@ -131,9 +133,12 @@ class Weights:
             )
         automatic = torch.float32 if self.device.type == "cpu" else torch.bfloat16
         dtype = automatic if self.settings.dtype == "auto" else getattr(torch, self.settings.dtype)
+        check_loadable(Path(base))
+        options = load_options(self.settings.quantize, self.settings.attention, dtype)
         try:
             bare: Any = AutoModelForCausalLM.from_pretrained(
                 base,
+                **options,
                 dtype=dtype,
                 use_safetensors=True,
                 trust_remote_code=self.trust_remote_code,

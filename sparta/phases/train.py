@@ -15,6 +15,7 @@ from sparta.engines.tokenizers import fingerprint, load_renderer
 from sparta.errors import SpartaError
 from sparta.phases.base import Expected, RowPhase, Sink, WorkItem
 from sparta.phases.merge import read_pairs
+from sparta.pool.knob_checks import check_task
 from sparta.pool.members import engine_for, references
 from sparta.pool.training_layout import layout_of
 from sparta.recipes.schema import Recipe
@@ -104,6 +105,7 @@ class Train(RowPhase):
         members = references(run, t - 1)
         engine = engine_for(run, self.engine(recipe), members.values())
         device = settled(recipe.engine, [model.base for model in members.values()]).device
+        check_task(recipe, device)
         jobs = defaultdict[str, list[TrainingJob]](list)
         # Members of one base read pairs alike.
         examples: dict[str, tuple[PreferenceExample, ...]] = {}
@@ -152,6 +154,8 @@ def _job(
         device=device,
         seed=rng.seed_of(recipe.seed, t, "train", model.name) % 2**31,
         trust_remote_code=recipe.pool.trust_remote_code,
+        quantize=recipe.engine.quantize,
+        attention=recipe.engine.attention,
         threads=recipe.engine.threads,
     )
 

@@ -7,6 +7,7 @@ from sparta.engines.small_base import settled
 from sparta.engines.token_count import CHARACTERS_A_TOKEN
 from sparta.phases.base import Expected, RowPhase, Sink, WorkItem
 from sparta.pool.expert_data import rendered, seed_of_expert, sft_renderer, sft_rows_of_expert
+from sparta.pool.knob_checks import check_task
 from sparta.pool.members import base_folder, starting_adapter
 from sparta.pool.training_layout import settled_sft
 from sparta.recipes.pool import Model
@@ -60,11 +61,17 @@ class TrainExperts(RowPhase):
         )
 
     def execute(self, run: Run, t: int, items: Sequence[WorkItem], sink: Sink) -> None:
+        check_task(run.recipe, _device(run.recipe))
         experts = {model.name: model for model in run.recipe.pool.experts}
         # Experts of one base one after another: it is loaded once.
         with expandable_segments(), BaseInMemory() as base:
             for item in sorted(items, key=lambda item: item.base):
                 sink.write(_trained_expert(run, t, experts[item.key], base, sink))
+
+
+def _device(recipe: Recipe) -> str:
+    """engine.device of the trainings."""
+    return settled(recipe.engine, {base_folder(recipe, each) for each in recipe.pool.models}).device
 
 
 def epochs_of(recipe: Recipe, model: Model) -> int:
@@ -107,9 +114,11 @@ def _trained_expert(run: Run, t: int, model: Model, loaded: BaseInMemory, sink: 
         settings=recipe.pool.sft.model_copy(update={"max_length": renderer.context_length}),
         epochs=epochs_of(recipe, model),
         dtype=recipe.engine.dtype,
-        device=settled(recipe.engine, {base_folder(recipe, each) for each in recipe.pool.models}).device,
+        device=_device(recipe),
         seed=seed,
         trust_remote_code=recipe.pool.trust_remote_code,
+        quantize=recipe.engine.quantize,
+        attention=recipe.engine.attention,
     )
     report = train_expert(
         settled_sft(recipe, job),

@@ -9,14 +9,16 @@ from sparta.chat.template_check import Role
 from sparta.engines.adapter_check import check_adapter
 from sparta.engines.base import ModelRef
 from sparta.engines.factory import check_engine
+from sparta.engines.quantised import check_loadable, check_quantised_once, check_trainable_base
+from sparta.engines.small_base import settled
 from sparta.engines.tokenizers import check_base, load_renderer, vocabulary_fingerprint
 from sparta.engines.vllm.lora_capacity import check_rank
 from sparta.errors import NotHere, SpartaError
 from sparta.pool.gpu_memory import adapter_bytes
+from sparta.pool.knob_checks import check_on_cpu
 from sparta.pool.members import base_folder, judge_named, judge_reference, locate
-from sparta.pool.quantised import check_unquantised
 from sparta.recipes.pool import FETCH, HUB, Model
-from sparta.recipes.schema import Judging, Recipe
+from sparta.recipes.schema import JudgeModel, Judging, Recipe
 from sparta.training.adapter_fit import check_fit
 from sparta.training.adapter_folder import check_trainable, read_starting_adapter
 from sparta.training.new_adapter import check_shape
@@ -48,6 +50,10 @@ def check_pool(recipe: Recipe) -> None:
             raise type(error)(f"model {model.name}: {error}") from None
     if to_create and recipe.engine.kind in ("auto", "vllm"):
         check_rank("pool.lora", pool.lora.rank, recipe.engine.vllm.max_rank)
+    engine = settled(recipe.engine, {base_folder(recipe, model) for model in originals})
+    if engine.device == "cpu":
+        named = recipe.engine.device == "cpu"
+        check_on_cpu(recipe, "engine.device is cpu" if named else "bases below 64 MB are trained on a CPU")
     known = [
         ModelRef(
             model.name,
@@ -125,7 +131,7 @@ def _check_member(recipe: Recipe, model: Model) -> None:
     folder, base = recipe.pool.folder, base_folder(recipe, model)
     require_fetched(recipe.pool.base_of(model), folder)
     check_base(base)
-    check_unquantised(Path(base))
+    check_trainable_base(Path(base))
     if model.adapter is not None:
         adapter = Path(locate(model.adapter, folder))
         require_fetched(model.adapter, folder)
@@ -138,10 +144,12 @@ def check_judge(recipe: Recipe) -> None:
     """Check all of the evaluation judge that can be checked without loading weights or calling an endpoint. Raises SpartaError."""
     judge, model = judge_named(recipe), judge_reference(recipe)
     try:
+        if judge.engine.kind == "api" and judge.engine.quantize is not None:
+            raise SpartaError("engine.quantize changes no model of an endpoint: leave it out")
         if judge.engine.kind not in ("scripted", "api"):
             require_fetched(judge.base, recipe.pool.folder)
             check_base(model.base)
-            check_unquantised(Path(model.base))
+            _check_quantised_judge(judge, model.base)
             if model.adapter is not None:
                 require_fetched(judge.adapter or "", recipe.pool.folder)
                 check_adapter(model.adapter, Path(model.base))
@@ -152,6 +160,16 @@ def check_judge(recipe: Recipe) -> None:
             load_renderer(model.base, judge.engine.context_length, trusting, chat).check_roles(["user"])
     except SpartaError as error:
         raise type(error)(f"evaluation.judge: {error}") from None
+
+
+def _check_quantised_judge(judge: JudgeModel, base: str) -> None:
+    """Raises SpartaError if the judge's base is quantised, and its engine, as far as it is known without a GPU, cannot read it or would do so again."""
+    check_quantised_once(Path(base), judge.engine.quantize)
+    engine = settled(judge.engine, [base])
+    if engine.kind == "hf" or (engine.kind == "auto" and engine.device == "cpu"):
+        check_loadable(Path(base))
+        if engine.device == "cpu" and engine.attention == "flash_attention_2":
+            raise SpartaError("engine.attention flash_attention_2 has no kernel for CPUs: set it to auto")
 
 
 def require_fetched(reference: str, folder: str | None) -> None:

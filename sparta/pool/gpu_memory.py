@@ -36,6 +36,7 @@ def check_memory(run: Run, gib: float | None, profile: str) -> None:
                 *([f"set cluster.train_together to auto (it is {together})"] if together != "auto" and section == "dpo" else []),
                 *([f"set {section}.gradient_checkpointing to auto"] if settings.gradient_checkpointing is False else []),
                 f"lower {section}.batch_size or {section}.max_length",
+                *(["set engine.quantize to nf4 in a new run"] if recipe.engine.quantize is None else []),
             ]  # fmt: skip
             raise SpartaError(
                 f"{estimate.what} is estimated to take {estimate.gib:.1f} GiB of GPU memory, and a GPU of profile {profile} has {gib:g}: "
@@ -66,16 +67,26 @@ def estimates(run: Run, gib: float | None = None) -> list[MemoryEstimate]:
     for kind, models in (("SFT", () if adapters else pool.experts), ("DPO", pool.models)):
         for base, shapes, members in _alike(recipe, models, adapters):
             what = f"{kind} of {_in_words(members)} on {pool.base_of(members[0])}"
-            size = describe(base, pool.trust_remote_code)
+            size = describe(base, pool.trust_remote_code, recipe.engine.quantize)
             asked = recipe.cluster.train_together
             together = 1 if asked == "auto" else min(asked, len(members))
 
             if kind == "SFT":
-                of = partial(of_sft, what, size, shapes, sft.batch_size, sft.max_length, dtype)
+                rows = (sft.batch_size, sft.max_length, dtype)
+                of = partial(of_sft, what, size, shapes, *rows, optimizer=sft.optimizer)
                 found.append(_with_checkpointing(sft.gradient_checkpointing, of, gib))
             else:
                 pairs = (dpo.batch_size, longest, dtype)
-                of = partial(of_dpo, what, size, shapes, *pairs, members=together, completion=completion)
+                of = partial(
+                    of_dpo,
+                    what,
+                    size,
+                    shapes,
+                    *pairs,
+                    members=together,
+                    completion=completion,
+                    optimizer=dpo.optimizer,
+                )
                 found.append(_with_checkpointing(dpo.gradient_checkpointing, of, gib))
     return found
 

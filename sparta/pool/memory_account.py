@@ -16,6 +16,8 @@ from sparta.training.new_adapter import Shapes, empty_model
 GIB = 2**30
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
+"""Of a parameter in 4 bits: a scale of one byte for every 64, and one of four bytes for every 256 of these."""
 _SINGLE = 4
 _TILE = (4096, 32768)
 """Tokens and vocabulary entries of the tile of logits that TRL, which runs the SFT, holds in memory at a time."""
@@ -28,7 +30,7 @@ _SLACK = 0.05
 class Base:
     """The size of a base. hidden, inner (of the MLP), queries, keys: widths, per token and layer; values are as wide as keys.
 
-    mixture: of experts; its adapters are trained as PEFT puts them on.
+    mixture: of experts; its adapters are trained as PEFT puts them on. in_4_bits: parameters held in 4 bits, those of the largest matrix `largest`.
     """
 
     parameters: int
@@ -39,6 +41,8 @@ class Base:
     keys: int
     vocabulary: int
     mixture: bool = False
+    in_4_bits: int = 0
+    largest: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,10 @@ class MemoryEstimate:
         )
 
 
-def describe(base: str, trust_remote_code: bool = False) -> Base:
-    """The size of the model in the folder `base`. Raises SpartaError if its config.json does not give it."""
+def describe(base: str, trust_remote_code: bool = False, quantize: str | None = None) -> Base:
+    """The size of the model in the folder `base`, held as engine.quantize says. Raises SpartaError if its config.json does not give it."""
     model = empty_model(base, trust_remote_code)
+    matrices = [] if quantize is None else _matrices(model)
     config = model.config.get_text_config()
     try:
         heads = int(config.num_attention_heads)
@@ -94,12 +99,27 @@ def describe(base: str, trust_remote_code: bool = False) -> Base:
             keys=(getattr(config, "num_key_value_heads", None) or heads) * head,
             vocabulary=int(config.vocab_size),
             mixture=getattr(config, "moe_intermediate_size", None) is not None,
+            in_4_bits=sum(matrices),
+            largest=max(matrices, default=0),
         )
     except (AttributeError, TypeError) as error:
         raise SpartaError(
             f"the config.json of base {base} does not give its shape ({error}): on SLURM, set gpu_memory_gib to null in the profile to skip the "
             "memory estimate"
         ) from error
+
+
+def _matrices(model: Any) -> list[int]:
+    """Parameters of each matrix that bitsandbytes holds in 4 bits: of all linear layers but the output."""
+    from torch.nn import Linear
+    from transformers.pytorch_utils import Conv1D
+
+    output = model.get_output_embeddings()
+    return [
+        module.weight.numel()
+        for module in model.modules()
+        if isinstance(module, Linear | Conv1D) and module is not output
+    ]
 
 
 def _inner(config: Any) -> int:
@@ -128,6 +148,7 @@ def of_dpo(
     checkpointing: bool,
     members: int = 1,
     completion: int | None = None,
+    optimizer: str = "adamw",
 ) -> MemoryEstimate:
     """DPO of `members` members at the same time, each on `pairs` pairs per step of `length` tokens, `completion` of them scored (None: all).
 
@@ -137,11 +158,11 @@ def of_dpo(
     wide, rows = _BYTES[dtype], 2 * pairs * members
     lora = sum(map(prod, adapter.values()))
     scored, tile = rows * (length if completion is None else min(completion, length)), SCORED_AT_ONCE
+    single, how, what_of = _learning(optimizer)
     states = MemoryPart(
         "LoRA",
-        members * lora * (4 * _SINGLE + 2 * wide),
-        f"{members} x {lora:,} parameters x (4 x {_SINGLE} + 2 x {wide}) bytes (weights, gradients, two moments of AdamW in float32; weights and "
-        f"gradients in {dtype})",
+        members * lora * (single + 2 * wide),
+        f"{members} x {lora:,} parameters x ({how} + 2 x {wide}) bytes ({what_of}; weights and gradients in {dtype})",
     )
     logits = MemoryPart(
         "logits",
@@ -162,17 +183,21 @@ def of_dpo(
 
 
 def of_sft(
-    what: str, base: Base, adapter: Shapes, rows: int, length: int, dtype: str, checkpointing: bool
+    what: str,
+    base: Base,
+    adapter: Shapes,
+    rows: int,
+    length: int,
+    dtype: str,
+    checkpointing: bool,
+    optimizer: str = "adamw",
 ) -> MemoryEstimate:
     """SFT on `rows` rows of `length` tokens per step; several have a mask, and every LoRA layer keeps its own copy of what it reads."""
     wide, tokens = _BYTES[dtype], rows * length
     lora = sum(map(prod, adapter.values()))
     tile = min(tokens, _TILE[0]), min(base.vocabulary, _TILE[1])
-    states = MemoryPart(
-        "LoRA",
-        lora * _SINGLE * 4,
-        f"{lora:,} parameters x 4 x {_SINGLE} bytes (weights, gradients, two moments of AdamW; float32)",
-    )
+    single, how, what_of = _learning(optimizer)
+    states = MemoryPart("LoRA", lora * single, f"{lora:,} parameters x ({how}) bytes ({what_of})")
     logits = MemoryPart(
         "logits",
         prod(tile) * wide + tokens * base.hidden * (wide + _SINGLE),
@@ -181,6 +206,18 @@ def of_sft(
     )
     layer = _layer(base, adapter, wide, is_masked=rows > 1, has_copies=True)
     return _estimate(what, "pool.sft", base, rows, length, dtype, checkpointing, states, layer, logits)
+
+
+def _learning(optimizer: str) -> tuple[float, str, str]:
+    """Bytes of what learning takes for each parameter, the arithmetic, and what that is. Moments in 8 bits have a scale of four bytes for every 256.
+
+    Those of a paged optimizer may take less.
+    """
+    if optimizer == "adamw":
+        return 4 * _SINGLE, f"4 x {_SINGLE}", "weights, gradients, two moments of AdamW in float32"
+    moments = 2 * (1 + _SINGLE / 256)
+    how = f"2 x {_SINGLE} + {moments:.2f}"
+    return 2 * _SINGLE + moments, how, "weights, gradients in float32, two moments of AdamW in 8 bits"
 
 
 @dataclass(frozen=True)
@@ -233,10 +270,7 @@ def _estimate(
         largest.bytes,
         f"{largest.what}: {largest.how}; {other.what}, at another time: {other.bytes / GIB:.2f}",
     )
-    weights = MemoryPart(
-        "weights", base.parameters * wide, f"{base.parameters:,} parameters x {wide} bytes ({dtype})"
-    )
-    parts = [weights, states, kept, backward]
+    parts = [_weights(base, wide, dtype), states, kept, backward]
     if reference is not None and (more := reference.bytes - kept.bytes - backward.bytes) > 0:
         parts.append(MemoryPart("reference", more, f"more than these two: {reference.how}"))
     taken = sum(part.bytes for part in parts)
@@ -246,6 +280,18 @@ def _estimate(
         f"{CONTEXT_GIB:g} GiB for CUDA, {_SLACK:.0%} that the allocator cannot use",
     )
     return MemoryEstimate(what, section, (*parts, allowance))
+
+
+def _weights(base: Base, wide: int, dtype: str) -> MemoryPart:
+    """Of a base in 4 bits the largest matrix is there in full as well, while a layer computes with it."""
+    full = base.parameters - base.in_4_bits
+    if not base.in_4_bits:
+        return MemoryPart("weights", full * wide, f"{full:,} parameters x {wide} bytes ({dtype})")
+    return MemoryPart(
+        "weights",
+        base.in_4_bits * NF4_BYTES + (full + base.largest) * wide,
+        f"{base.in_4_bits:,} parameters x {NF4_BYTES:.3f} bytes (nf4), {full:,} others and {base.largest:,} of the matrix at work x {wide} bytes ({dtype})",
+    )
 
 
 def _layer(base: Base, adapter: Shapes, wide: int, is_masked: bool, has_copies: bool) -> _Layer:

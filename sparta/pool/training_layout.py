@@ -54,7 +54,7 @@ def layout_of(recipe: Recipe, base: str, jobs: Sequence[TrainingJob]) -> Layout:
 
 def layout_that_fits(recipe: Recipe, base: str, jobs: Sequence[TrainingJob], free: float) -> Layout:
     """`layout_of` on a GPU with `free` GiB. One member with checkpointing is tried in any case, unless the recipe rules that out."""
-    numbers = describe(base, recipe.pool.trust_remote_code)
+    numbers = describe(base, recipe.pool.trust_remote_code, recipe.engine.quantize)
     shapes = max((shapes_of(job.adapter) for job in jobs), key=lambda shapes: sum(map(prod, shapes.values())))
     examples = [example for job in jobs for example in usable_pairs(job)]
     length = filled(max((example.length for example in examples), default=1))
@@ -63,7 +63,7 @@ def layout_that_fits(recipe: Recipe, base: str, jobs: Sequence[TrainingJob], fre
 
     def gib(layout: Layout) -> float:
         size = (settings.batch_size, length, dtype, layout.checkpointing, layout.members, completion)
-        return of_dpo("", numbers, shapes, *size).gib
+        return of_dpo("", numbers, shapes, *size, optimizer=settings.optimizer).gib
 
     asked, checkpointing = recipe.cluster.train_together, settings.gradient_checkpointing
     counts = range(1, len(jobs) + 1) if asked == "auto" else [min(asked, len(jobs))]
@@ -121,8 +121,9 @@ def sft_fits(job: SftJob, free: float) -> bool:
     """Whether the training of `job` without gradient checkpointing is estimated to fit `free` GiB of a GPU."""
     longest = max(row.length for row in usable_rows(job))
     dtype = resolve_dtype(job.dtype, "cuda")
-    numbers, shapes = describe(job.base, job.trust_remote_code), shapes_of(job.adapter)
-    return of_sft("", numbers, shapes, job.settings.batch_size, longest, dtype, False).gib <= free
+    numbers = describe(job.base, job.trust_remote_code, job.quantize)
+    size = (job.settings.batch_size, longest, dtype, False, job.settings.optimizer)
+    return of_sft("", numbers, shapes_of(job.adapter), *size).gib <= free
 
 
 def _free_gib() -> float:

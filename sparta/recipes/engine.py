@@ -34,6 +34,15 @@ class Scripted(Rules):
     )
 
 
+class Speculative(Rules):
+    """Speculative decoding: tokens are guessed and then checked all at once. Texts come from the same distribution, but are not the same texts."""
+
+    method: Literal["ngram"] = Field(
+        default="ngram", description="ngram: guesses what followed the same tokens earlier in the text"
+    )
+    tokens: int = Field(ge=1, le=16, description="tokens guessed at a time")
+
+
 class Vllm(Rules):
     """vLLM. The defaults are for a 7B base on one A100 of 40 GB."""
 
@@ -77,6 +86,10 @@ class Vllm(Rules):
         description="run in a child process, which frees the GPU's memory when it ends; null: only on a GPU",
         json_schema_extra=HOW,
     )
+    speculative: Speculative | None = Field(
+        default=None,
+        description="guess several tokens at a time; null: off. It can be faster where texts repeat themselves",
+    )
 
 
 class Api(Rules):
@@ -101,6 +114,11 @@ class Api(Rules):
         default={},
         description="model of the pool -> its name at the endpoint; default: the base's name. An adapter served under such a name "
         "does not change: once its model has been trained, the run stops with an error",
+    )
+    max_completion_tokens: bool = Field(
+        default=False,
+        description="send the limit of new tokens as max_completion_tokens, for endpoints that refuse max_tokens",
+        json_schema_extra=HOW,
     )
     load_adapters: bool = Field(
         default=False,
@@ -157,6 +175,17 @@ class EngineSettings(Rules):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="auto: bfloat16 on a GPU, float32 elsewhere"
     )
+    quantize: Literal["nf4"] | None = Field(
+        default=None,
+        description="nf4: hold the base in 4 bits (bitsandbytes) for generation, for training and for its reference, in a quarter to a third "
+        "of the memory of bfloat16; training needs a GPU then. null: in engine.dtype. Adapters are not quantised",
+    )
+    attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = Field(
+        default="auto",
+        description="implementation of attention in training and in hf; vllm chooses its own. auto: that of transformers, usually sdpa. "
+        "flash_attention_2 needs a GPU and the package flash-attn",
+        json_schema_extra=HOW,
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto",
         description="auto: a GPU if there is one, a CPU elsewhere and for bases below 64 MB; CUDA_VISIBLE_DEVICES selects the GPU",
@@ -184,4 +213,16 @@ class EngineSettings(Rules):
     def _reachable(self) -> Self:
         if self.kind == "api" and self.api.url is None:
             raise ValueError("engine.kind is api and there is no endpoint: set engine.api.url")
+        return self
+
+    @model_validator(mode="after")
+    def _of_half_precision(self) -> Self:
+        if self.attention == "flash_attention_2" and self.dtype == "float32":
+            raise ValueError(
+                "flash_attention_2 computes in half precision, but engine.dtype is float32: set it to auto or bfloat16, or engine.attention to sdpa"
+            )
+        if self.quantize is not None and self.kind == "vllm" and self.dtype == "float32":
+            raise ValueError(
+                "vLLM computes with a base in 4 bits in half precision, but engine.dtype is float32: set it to auto or bfloat16"
+            )
         return self

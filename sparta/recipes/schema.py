@@ -29,7 +29,7 @@ from sparta.recipes.cluster import Cluster
 from sparta.recipes.data import Data
 from sparta.recipes.engine import HOTTEST, HOW, VLLM_HOTTEST, EngineSettings, how_by_now
 from sparta.recipes.identity import flat, identities_of_earlier_versions, identity_of
-from sparta.recipes.pool import HUB, Checkpointing, Pool, well_formed
+from sparta.recipes.pool import HUB, OPTIMIZERS, Checkpointing, Optimizer, Pool, well_formed
 
 
 class Generation(Rules):
@@ -102,6 +102,7 @@ class Dpo(Rules):
         default="cosine", description="decay of the learning rate after the warm-up"
     )
     warmup: float = Field(default=0.1, ge=0, lt=1, description="share of the updates for the warm-up")
+    optimizer: Optimizer = Field(default="adamw", description=OPTIMIZERS)
     weight_decay: float = Field(default=0.0, ge=0, description="AdamW weight decay")
     max_grad_norm: float = Field(default=1.0, gt=0, description="gradients are clipped to this norm")
     max_length: int = Field(
@@ -112,6 +113,11 @@ class Dpo(Rules):
         description="recompute activations in the backward pass: less memory, more time. auto: only where an iteration's pairs do not fit a GPU's "
         "memory without it, or where more members then fit together, if that is estimated to be faster",
         json_schema_extra=how_by_now(True),
+    )
+    liger: bool = Field(
+        default=False,
+        description="Liger's kernels for RMSNorm and SwiGLU of the base: less memory and time; needs a GPU and liger-kernel",
+        json_schema_extra=HOW,
     )
     save_updates: int = Field(
         default=200,

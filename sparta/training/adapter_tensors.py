@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from sparta.training.frozen_layers import is_adapted_linear, is_linear
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -53,8 +55,7 @@ class AdapterTensors:
 
 def tensors_of(model: Any, adapter: str, stored: Mapping[str, tuple[int, ...]]) -> AdapterTensors:
     """Of the adapter that PEFT calls `adapter` on `model`; stored: names and shapes of its tensors as PEFT saves them."""
-    from peft.tuners.lora.layer import Linear, LoraLayer
-    from torch.nn import Linear as BaseLinear
+    from peft.tuners.lora.layer import LoraLayer
 
     offsets, offset = {}, 0
     for name, shape in stored.items():
@@ -65,8 +66,8 @@ def tensors_of(model: Any, adapter: str, stored: Mapping[str, tuple[int, ...]]) 
         if not isinstance(layer, LoraLayer) or adapter not in layer.lora_A:
             continue
         plain = (
-            type(layer) is Linear
-            and type(layer.base_layer) is BaseLinear
+            is_adapted_linear(layer)
+            and is_linear(layer.base_layer)
             and adapter not in layer.lora_variant
             and not layer.lora_bias[adapter]
         )

@@ -29,11 +29,15 @@ def job_identity(
 ) -> str:
     """Digest of all that decides the weights this job ends with; two jobs may share checkpoints exactly if it is equal."""
     digest = hashlib.sha256()
-    settings = job.settings.model_dump(mode="json", exclude={"save_updates"})
+    settings = job.settings.model_dump(mode="json", exclude={"save_updates", "liger"})
     settings |= {"epochs": job.epochs, "gradient_checkpointing": _EARLIER[job.method]}
+    if settings["optimizer"] == "adamw":
+        # The only one of earlier versions, whose identity did not name it.
+        del settings["optimizer"]
     digest.update(
         json.dumps(
-            [job.base, dtype, job.seed, settings, *_LOOP.get(job.method, ()), *_loss(job)], sort_keys=True
+            [job.base, dtype, job.seed, settings, *_LOOP.get(job.method, ()), *_loss(job), *_base(job)],
+            sort_keys=True,
         ).encode()
     )
     for name in (CONFIG, WEIGHTS):
@@ -46,6 +50,11 @@ def job_identity(
 def _loss(job: AnyJob) -> tuple[float, ...]:
     """What says which loss the job trains by, if it is not the usual one."""
     return (job.eta,) if isinstance(job, TrainingJob) and job.eta is not None else ()
+
+
+def _base(job: AnyJob) -> tuple[str, ...]:
+    """How the base is quantised, if it is."""
+    return () if job.quantize is None else (job.quantize,)
 
 
 def open_work(work: Path, identity: str) -> Path | None:

@@ -79,7 +79,8 @@ class _Job:
     that appears, whole, when the job is done. work: private folder of this job for checkpoints; what lies there is resumed from if it
     belongs to this job, thrown away if not, and the folder is gone when the job is done. settings: gradient_checkpointing is on if it is true; who
     makes the job settles auto. dtype: auto, float32, bfloat16 or float16, of
-    the base. device: auto, cpu or cuda. threads: of torch on a CPU; None: as is fastest. `method`, `section` of the recipe and `unit` of data are for messages.
+    the base. device: auto, cpu or cuda. threads: of torch on a CPU; None: as is fastest. quantize, attention: of the base, as in the recipe's engine
+    section. `method`, `section` of the recipe and `unit` of data are for messages.
     """
 
     method: ClassVar[str]
@@ -96,6 +97,8 @@ class _Job:
     seed: int
     trust_remote_code: bool = False
     threads: int | None = None
+    quantize: str | None = None
+    attention: str = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)

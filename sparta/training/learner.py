@@ -14,6 +14,7 @@ from sparta.training.checkpoints import KEPT, checkpoints_in, seal
 from sparta.training.dpo_batches import Block
 from sparta.training.job import PreferenceExample, RatedExample, TrainingJob
 from sparta.training.losses import sigmoid_loss, square_loss
+from sparta.training.optimizers import make_optimizer, restore_state, saved_state
 from sparta.training.runner import SCHEDULES, training_order, warmup_updates
 
 if TYPE_CHECKING:
@@ -53,9 +54,8 @@ class Learner:
         self.updates = -(-len(self._steps) // settings.accumulation)
         self.weights = torch.nn.Parameter(start.clone())
         self.gradient = self.weights.grad = torch.zeros_like(start)
-        on_gpu = start.device.type == "cuda"
-        self._optimizer = torch.optim.AdamW(
-            [self.weights], lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=on_gpu
+        self._optimizer = make_optimizer(
+            settings.optimizer, self.weights, settings.learning_rate, settings.weight_decay
         )
         schedule = get_scheduler(
             SCHEDULES[settings.schedule],
@@ -175,8 +175,7 @@ class Learner:
         from safetensors.torch import save
 
         checkpoint = self.job.work / f"checkpoint-{self.update}"
-        state = self._optimizer.state[self.weights]
-        moments = {name: state[name].detach().cpu() for name in ("exp_avg", "exp_avg_sq")}
+        moments, steps = saved_state(self._optimizer, self.weights)
         with files.os_errors_named(checkpoint):
             checkpoint.mkdir(parents=True, exist_ok=True)
             (checkpoint / CONFIG).write_bytes(self.adapter.config_bytes())
@@ -185,7 +184,7 @@ class Learner:
             kept = {
                 "log": self.log,
                 "rated": self._rated,
-                "steps": float(state["step"]),
+                "steps": steps,
                 "scaler": self._scaler.state_dict(),
             }
             (checkpoint / STATE).write_bytes(files.encode_json(kept))
@@ -198,15 +197,12 @@ class Learner:
         import torch
         from safetensors.torch import load_file
 
-        device = self.weights.device
         with torch.no_grad():
             self.weights.copy_(self._tensors.flat(load_file(checkpoint / WEIGHTS)))
         kept = files.read_json(checkpoint / STATE, dict)
         self.log = kept["log"]
         self._rated = kept["rated"]
-        moments = {name: tensor.to(device) for name, tensor in load_file(checkpoint / OPTIMIZER).items()}
-        steps = torch.tensor(kept["steps"], device=device if self._optimizer.defaults["fused"] else "cpu")
-        self._optimizer.state[self.weights] = {"step": steps, **moments}
+        restore_state(self._optimizer, self.weights, load_file(checkpoint / OPTIMIZER), kept["steps"])
         if kept["scaler"]:
             self._scaler.load_state_dict(kept["scaler"])
         self._seconds_before = self.log[-1]["seconds"]

@@ -5,9 +5,12 @@ from time import perf_counter
 from typing import Any, Self
 
 from sparta.engines.factory import count_load
+from sparta.engines.load_options import load_options
 from sparta.errors import SpartaError
 from sparta.training.adapter_folder import StartingAdapter
-from sparta.training.job import AnyJob
+from sparta.training.frozen_layers import keep_differentiable
+from sparta.training.job import AnyJob, TrainingJob
+from sparta.training.liger import apply_liger
 
 
 def resolve_device(device: str) -> str:
@@ -44,7 +47,7 @@ class BaseInMemory:
     """The base of the job at work, kept for the next job of the same base while this is open (`with`); of other jobs it is loaded anew."""
 
     def __init__(self) -> None:
-        self._kind: tuple[str, str, str, bool] | None = None
+        self._kind: tuple[str | bool | None, ...] | None = None
         self._base: Any = None
 
     def __enter__(self) -> Self:
@@ -56,7 +59,7 @@ class BaseInMemory:
 
     def of(self, job: AnyJob, device: str, dtype: str) -> Any:
         """What `load_base` gives."""
-        kind = (job.base, device, dtype, job.trust_remote_code)
+        kind = (job.base, device, dtype, job.trust_remote_code, job.quantize, job.attention)
         if self._base is None or self._kind != kind:
             self._base = None
             release_gpu()
@@ -65,16 +68,18 @@ class BaseInMemory:
 
 
 def load_base(job: AnyJob, device: str, dtype: str) -> Any:
-    """The base of `job`, without dropout, of which nothing learns. Raises SpartaError where it is missing."""
+    """The base of `job`, without dropout, of which nothing learns. Raises SpartaError where it, or a library that it needs, is missing."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     began = perf_counter()
+    options = load_options(job.quantize, job.attention, getattr(torch, dtype))
     try:
         config = AutoConfig.from_pretrained(job.base, trust_remote_code=job.trust_remote_code)
         _without_dropout(config)
         base = AutoModelForCausalLM.from_pretrained(
             job.base,
+            **options,
             config=config,
             dtype=getattr(torch, dtype),
             use_safetensors=True,
@@ -87,6 +92,10 @@ def load_base(job: AnyJob, device: str, dtype: str) -> Any:
             f"({_first_line(error)})."
         ) from error
     base.requires_grad_(False)
+    if isinstance(job, TrainingJob) and job.settings.liger:
+        apply_liger(base, job.base)
+    if job.quantize is not None:
+        keep_differentiable(base)
     count_load(perf_counter() - began)
     return base
 

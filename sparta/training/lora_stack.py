@@ -15,6 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sparta.training.adapter_tensors import AdapterTensors
+from sparta.training.frozen_layers import is_linear, matrix_of, quantisation_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,7 +77,7 @@ class LoraStack:
         output = base.get_output_embeddings()
         kind = _layer_class()
         for name, module in list(base.named_modules()):
-            if not _is_linear(module) or (name not in slots and not self._apart):
+            if not is_linear(module) or (name not in slots and not self._apart):
                 continue
             slot = slots.get(name)
             lora = None if slot is None else _LayerLora(slot, self.weights, self.gradients)
@@ -180,12 +181,6 @@ class _Member:
             yield b[:, : part.rank], flat[part.b : ends[1]].view(part.outputs, part.rank)
 
 
-def _is_linear(module: Any) -> bool:
-    from torch.nn import Linear
-
-    return type(module) is Linear
-
-
 def can_stack(base: Any, members: Sequence[AdapterTensors]) -> bool:
     """Whether all weights that `base` multiplies rows with are linear layers that get whole batches, and all adapters are plain LoRA on these.
 
@@ -199,12 +194,12 @@ def can_stack(base: Any, members: Sequence[AdapterTensors]) -> bool:
     known = {
         id(parameter)
         for module in base.modules()
-        if _is_linear(module) or isinstance(module, Embedding)
+        if is_linear(module) or isinstance(module, Embedding)
         for parameter in module.parameters(recurse=False)
     }
     if any(parameter.dim() > 1 and id(parameter) not in known for parameter in base.parameters()):
         return False
-    linear = {name: module for name, module in base.named_modules() if _is_linear(module)}
+    linear = {name: module for name, module in base.named_modules() if is_linear(module)}
     seen: dict[str, tuple[int, ...]] = {}
     hooks = [
         module.register_forward_pre_hook(
@@ -337,17 +332,19 @@ def _layer_class() -> Any:
 
         @staticmethod
         def forward(ctx: Any, rows: Any, learns: Any, weight: Any, bias: Any, lora: Any, pieces: Any) -> Any:
-            made = rows.new_empty(len(rows), len(weight))
+            state = quantisation_of(weight)
+            matrix = matrix_of(weight, state)
+            made = rows.new_empty(len(rows), len(matrix))
             inner: list[Any] = []
             for piece in pieces:
                 of_piece, out = rows[piece.start : piece.stop], made[piece.start : piece.stop]
                 if bias is None:
-                    torch.mm(of_piece, weight.t(), out=out)
+                    torch.mm(of_piece, matrix.t(), out=out)
                 else:
-                    torch.addmm(bias, of_piece, weight.t(), out=out)
+                    torch.addmm(bias, of_piece, matrix.t(), out=out)
                 if lora is not None:
                     inner.append(lora.add(of_piece, out, piece.members))
-            ctx.lora, ctx.pieces = lora, pieces
+            ctx.lora, ctx.pieces, ctx.state = lora, pieces, state
             ctx.save_for_backward(weight, rows if lora is not None else None, *inner)
             return made
 
@@ -355,13 +352,14 @@ def _layer_class() -> Any:
         def backward(ctx: Any, gradient: Any) -> Any:
             weight, rows, *inner = ctx.saved_tensors
             gradient = gradient.contiguous()
-            of_rows = gradient.new_empty(len(gradient), weight.shape[1]) if ctx.needs_input_grad[0] else None
+            matrix: Any = matrix_of(weight, ctx.state) if ctx.needs_input_grad[0] else None
+            of_rows = None if matrix is None else gradient.new_empty(len(gradient), matrix.shape[1])
             for number, piece in enumerate(ctx.pieces):
                 part = slice(piece.start, piece.stop)
                 given, out = gradient[part], None
                 if of_rows is not None:
                     out = of_rows[part]
-                    torch.mm(given, weight, out=out)
+                    torch.mm(given, matrix, out=out)
                 if ctx.lora is not None:
                     ctx.lora.add_back(rows[part], inner[number], given, out, piece.members)
             return of_rows, None, None, None, None, None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sparta.engines.load_options import require_bitsandbytes
 from sparta.engines.stopwatch import TRAIN, doing
 from sparta.errors import SpartaError
 from sparta.rng import stream
@@ -31,6 +32,7 @@ from sparta.training.adapter_folder import (
 from sparta.training.checkpoints import KEPT, job_identity, open_work
 from sparta.training.job import AnyJob, PreferenceExample, Progress, SftExample
 from sparta.training.loading import release_gpu, resolve_device, resolve_dtype
+from sparta.training.optimizers import TRL_NAMES
 
 
 def begin(job: AnyJob) -> StartingAdapter:
@@ -176,6 +178,8 @@ def arguments(kind: Any, job: AnyJob, rows: int, device: str, dtype: str, **more
     rows: of all epochs. more: what is a matter of this kind of training alone.
     """
     settings = job.settings
+    if settings.optimizer != "adamw":
+        require_bitsandbytes(f"{job.section}.optimizer is {settings.optimizer}")
     updates = -(-rows // (settings.batch_size * settings.accumulation))
     made = kind(
         output_dir=str(job.work),
@@ -186,7 +190,7 @@ def arguments(kind: Any, job: AnyJob, rows: int, device: str, dtype: str, **more
         train_sampling_strategy="sequential",
         per_device_train_batch_size=settings.batch_size,
         gradient_accumulation_steps=settings.accumulation,
-        optim="adamw_torch",
+        optim=TRL_NAMES[settings.optimizer],
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         gradient_checkpointing=settings.gradient_checkpointing is True,

@@ -1,6 +1,7 @@
 """Supervised training of one expert (C.3 of the paper): a new adapter learns the answers of a data set, turn by turn."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from statistics import fmean
 from typing import Any
@@ -79,19 +80,35 @@ def make_trainer(
     order = training_order(len(rows), job.epochs, job.seed, job.method)
     collator = DataCollatorForLanguageModeling(pad_id, padding_free=is_packed(job, rows, order, model))
     columns = {"input_ids": [list(row.token_ids) for row in rows], "labels": [_labels(row) for row in rows]}
-    trainer = trainer_class(SFTTrainer)(
-        job=job,
-        adapter=adapter,
-        progress=progress,
-        model=model,
-        args=arguments(SFTConfig, job, len(order), device, dtype, max_length=None),
-        train_dataset=dataset_in_order(columns, order),
-        data_collator=collator,
-        processing_class=placeholder_tokenizer(pad_id),
-    )
+    with _in_single_precision(model):
+        trainer = trainer_class(SFTTrainer)(
+            job=job,
+            adapter=adapter,
+            progress=progress,
+            model=model,
+            args=arguments(SFTConfig, job, len(order), device, dtype, max_length=None),
+            train_dataset=dataset_in_order(columns, order),
+            data_collator=collator,
+            processing_class=placeholder_tokenizer(pad_id),
+        )
     # The trainer divides by the target tokens of the whole update if it gets their number, which it does if this is set.
     trainer.model_accepts_loss_kwargs = True
     return trainer
+
+
+@contextmanager
+def _in_single_precision(model: Any) -> Iterator[None]:
+    """In this block no trainer turns the adapter into bfloat16, which TRL's do where they see that the base is in 4 bits."""
+    base = model.get_base_model()
+    in_4_bits = getattr(base, "is_loaded_in_4bit", False)
+    if not in_4_bits:
+        yield
+        return
+    base.is_loaded_in_4bit = False
+    try:
+        yield
+    finally:
+        base.is_loaded_in_4bit = True
 
 
 def _labels(row: SftExample) -> list[int]:

@@ -16,10 +16,12 @@ from support.toy_experts import begin_with_experts
 from support.vllm_server import vllm_serving
 
 from sparta.commands.export_model import ExportRequest, _chosen
+from sparta.commands.model_card import Exported, model_card
 from sparta.evaluation.answer import Answers
 from sparta.evaluation.items import items_of
 from sparta.evaluation.summary import CheckpointChoice, Scale, TaskScores, merge_into_summary, read_summary
 from sparta.pool.serving import serve_command
+from sparta.recipes.load import adjust
 from sparta.store import files
 from sparta.store.pruned import prune
 from sparta.store.records import Answer, answer_key
@@ -176,6 +178,18 @@ def test_the_card_says_what_the_state_knows(toy: Run, exported: dict[str, Path])
         assert toy.pool(0)[name].sha256 in text and toy.info.run_id in text
         assert "vllm serve" in text and "base_model" not in known
         assert str(Path.home()) not in text and str(toy.state.root) not in text
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_the_card_says_in_which_precision_the_base_was_and_where_it_is_not(merged: bool, toy: Run) -> None:
+    member = toy.pool(0)["adder"]
+    for settings, words in (
+        ([], None),
+        (["engine.quantize=nf4"], "merged into the base in full precision" if merged else "load it so"),
+    ):
+        run = Run(toy.state, adjust(toy.recipe, settings), toy.info)
+        text = model_card(Exported(run=run, t=0, member=member, base=Path("base"), merged=merged))
+        assert ("in 4 bits (nf4, bitsandbytes)" in text) == (words is not None) and (words or "") in text
 
 
 def test_an_exported_adapter_is_the_committed_one_with_a_base_that_others_find(

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from support import tiny_models
 from support.openings import begin_or_continue, planned
+from support.quantised_bases import make_awq
 from support.scripted_run import advance, begin
 
 from sparta.commands.begin import prepare_begin
@@ -287,6 +288,27 @@ def test_the_judge_of_evaluations_is_held_to_the_same(
         SpartaError, match=r"^evaluation.judge: adapter .*2 that its adapter_config.json asks"
     ):
         check_judge(recipe)
+
+
+def test_a_quantised_judge_grades_with_vllm_alone(tmp_path: Path, tiny_base: Path) -> None:
+    awq = make_awq(tmp_path / "awq", tiny_base)
+
+    def judged(**engine: object) -> Recipe:
+        judge = {"base": str(awq), "engine": engine}
+        return recipe_of(tmp_path, tiny_base, full("ada", "bea", "cem"), evaluation={"judge": judge})
+
+    check_judge(judged(kind="vllm"))
+    for engine, words in (
+        ({"kind": "hf"}, "engine hf cannot read"),
+        ({}, "engine hf cannot read"),
+        ({"kind": "vllm", "quantize": "nf4"}, "is quantised already"),
+        (
+            {"kind": "api", "api": {"url": "http://127.0.0.1:1/v1"}, "quantize": "nf4"},
+            "no model of an endpoint",
+        ),
+    ):
+        with pytest.raises(SpartaError, match=f"^evaluation.judge: .*{words}"):
+            check_judge(judged(**engine))
 
 
 def test_a_quantised_base_is_refused_in_the_dry_run(tmp_path: Path, tiny_base: Path) -> None:

@@ -61,6 +61,34 @@ def test_the_pool_of_the_paper_fits_40_gb_at_length_2048_with_this_arithmetic(qw
         assert part in said
 
 
+def test_in_4_bits_the_pool_of_the_paper_trains_on_16_gb_with_this_arithmetic(qwen: str) -> None:
+    base, adapter = describe(qwen, quantize="nf4"), fresh_shapes(qwen, Lora(rank=16))
+    estimate = of_dpo("DPO of cot", base, adapter, 1, 2048, "bfloat16", checkpointing=True)
+    # 28 layers of two matrices of 3,584 x 3,584, two of 3,584 x 512 and three of 3,584 x 18,944
+    assert base.in_4_bits == 28 * (2 * 3584**2 + 2 * 3584 * 512 + 3 * 3584 * 18944)
+    # These x (1/2 + 1/64 + 4/16,384) bytes; 1,090,328,064 others and 3,584 x 18,944 at work x 2 bytes
+    assert sizes(estimate)["weights"] == 5.29
+    assert estimate.gib == pytest.approx(10.7, abs=0.05)
+    assert of_sft("", base, adapter, 4, 2048, "bfloat16", checkpointing=True).gib < 16
+    said = "\n".join(estimate.lines)
+    assert "6,525,288,448 parameters x 0.516 bytes (nf4), 1,090,328,064 others" in said
+
+
+def test_moments_in_8_bits_take_a_third_of_what_learns(qwen: str) -> None:
+    base, adapter = describe(qwen), fresh_shapes(qwen, Lora(rank=16))
+    for of in (of_dpo, of_sft):
+        plain, eight, paged = (
+            of("", base, adapter, 1, 2048, "bfloat16", True, optimizer=name)
+            for name in ("adamw", "adamw_8bit", "paged_adamw_8bit")
+        )
+        assert paged.parts == eight.parts
+        parameters = 40_370_176
+        saved = {part.what: part.bytes for part in plain.parts}["LoRA"] - {
+            part.what: part.bytes for part in eight.parts
+        }["LoRA"]
+        assert saved == pytest.approx(parameters * (8 - 2 - 8 / 256))
+
+
 def test_without_checkpoints_two_sides_of_2048_tokens_are_too_much_for_40_gb_and_one_row_is_not(
     qwen: str,
 ) -> None:

@@ -377,6 +377,9 @@ HOW = [
     "engine.batch_tokens=10",
     "engine.threads=1",
     "engine.device=cpu",
+    "engine.attention=eager",
+    "engine.api.max_completion_tokens=true",
+    "dpo.liger=true",
     "engine.scripted.delay=0.1",
     "dpo.save_updates=7",
     "evaluation.test=5",
@@ -395,6 +398,9 @@ WHAT = [
     "pool.models=[{name: ada}, {name: bea}, {name: dea}]",
     "data.size=5",
     "engine.dtype=float16",
+    "engine.quantize=nf4",
+    "dpo.optimizer=adamw_8bit",
+    "pool.sft.optimizer=paged_adamw_8bit",
     "engine.context_length=99",
     "dpo.beta=0.2",
     "reputation.floor=2",
@@ -421,6 +427,39 @@ def test_what_could_change_a_result_is_part_of_what_a_run_is(setting: str, tmp_p
     other = adjust(recipe, [setting])
     assert other.hash != recipe.hash
     assert len(recipe.differences(other)) == 1
+
+
+def test_guessing_tokens_is_part_of_what_a_run_is_with_any_number_of_them(tmp_path: Path) -> None:
+    recipe = small(tmp_path)
+    guessing = [adjust(recipe, [f"engine.vllm.speculative={{tokens: {count}}}"]) for count in (1, 16)]
+    assert len({one.hash for one in (recipe, *guessing)}) == 3
+    assert adjust(guessing[0], ["engine.vllm.speculative=null"]) == recipe
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["engine.quantize=fp4"], "engine.quantize: input should be 'nf4'"),
+        (["engine.attention=flash"], "engine.attention: input should be 'auto', 'sdpa', 'eager'"),
+        (
+            ["engine.attention=flash_attention_2", "engine.dtype=float32"],
+            "half precision, but engine.dtype is",
+        ),
+        (
+            ["engine.quantize=nf4", "engine.kind=vllm", "engine.dtype=float32"],
+            "half precision, but engine.dtype",
+        ),
+        (["dpo.optimizer=adamw8bit"], "dpo.optimizer: input should be 'adamw', 'adamw_8bit'"),
+        (["engine.vllm.speculative={tokens: 17}"], "less than or equal to 16"),
+        (["engine.vllm.speculative={tokens: 0}"], "greater than or equal to 1"),
+        (["engine.vllm.speculative={}"], "engine.vllm.speculative.tokens"),
+        (["engine.vllm.speculative={tokens: 2, method: eagle}"], "'ngram'"),
+    ],
+)
+def test_knobs_are_bounded(settings: list[str], words: str, tmp_path: Path) -> None:
+    with pytest.raises(SpartaError) as caught:
+        adjust(small(tmp_path), settings)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_differences_name_key_old_and_new_value(tmp_path: Path) -> None:

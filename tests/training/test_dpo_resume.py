@@ -1,6 +1,7 @@
 """A killed job ends with the weights that it would have had without the kill."""
 
 import errno
+import hashlib
 import json
 import os
 import pickle
@@ -17,10 +18,11 @@ from support.scripted_run import DEADLINE
 from support.tiny_adapters import Stop, Watch, random_examples, read_log, same, without_seconds
 
 from sparta.errors import SpartaError
-from sparta.training.checkpoints import SEAL, is_sealed
+from sparta.training.checkpoints import SEAL, is_sealed, job_identity
 from sparta.training.dpo import train_dpo
 from sparta.training.job import TrainingJob
 from sparta.training.learner import OPTIMIZER, STATE
+from sparta.training.loading import load_base
 
 MakeJob = Callable[..., TrainingJob]
 EVERY_TWO = {"save_updates": 2}
@@ -174,3 +176,32 @@ def test_a_checkpoint_of_an_earlier_version_is_not_resumed_from(
     train_dpo(stopped, watch)
     assert watch.updates[0] == 1
     assert same(stopped.out, uninterrupted)
+
+
+def test_new_settings_leave_the_identity_of_earlier_jobs_and_those_that_decide_weights_change_it(
+    make_job: MakeJob,
+) -> None:
+    """The identity as versions without these settings computed it: a training that they left unfinished goes on."""
+    job = make_job()
+    settings = job.settings.model_dump(mode="json", exclude={"save_updates", "liger", "optimizer"})
+    settings |= {"epochs": 1, "gradient_checkpointing": False}
+    then = hashlib.sha256(
+        json.dumps([job.base, "float32", job.seed, settings, "own loop"], sort_keys=True).encode()
+    )
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        then.update(hashlib.sha256((job.adapter / name).read_bytes()).hexdigest().encode())
+    for example in job.examples:
+        then.update(repr(tuple(vars(example).values())).encode())
+    now = job_identity(job, job.examples, "float32")
+    assert now == then.hexdigest()
+    same_weights = (make_job("b", {"liger": True}), replace(job, attention="eager"))
+    assert {job_identity(one, job.examples, "float32") for one in same_weights} == {now}
+    other = (make_job("c", {"optimizer": "adamw_8bit"}), replace(job, quantize="nf4"))
+    assert len({now, *(job_identity(one, job.examples, "float32") for one in other)}) == 3
+
+
+def test_the_attention_that_is_asked_for_trains_as_any_other(make_job: MakeJob) -> None:
+    plain, eager = make_job("plain"), make_job("eager", attention="eager")
+    assert load_base(eager, "cpu", "float32").config._attn_implementation == "eager"
+    mine, theirs = train_dpo(eager), train_dpo(plain)
+    assert mine.mean_loss == pytest.approx(theirs.mean_loss or 0, abs=1e-5)

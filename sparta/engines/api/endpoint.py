@@ -24,7 +24,7 @@ from sparta.engines.api.errors import (
     secret_in,
     status_and_message,
 )
-from sparta.engines.api.protocol import Garbled, with_room
+from sparta.engines.api.protocol import LIMIT, Garbled, with_room
 from sparta.engines.base import ModelRef
 from sparta.engines.weights import adapter_name
 from sparta.errors import SpartaError
@@ -110,7 +110,7 @@ class Endpoint:
         async def send(last: bool) -> T:
             self._check_budget()
             await self._require_adapter(model)
-            return read(await self._post("/chat/completions", body), last)
+            return read(await self._post("/chat/completions", self._spelled(body)), last)
 
         tries = 0
         while True:
@@ -128,6 +128,12 @@ class Endpoint:
             _log.info("%s: %s; trying again", self._address, failure.what)
             doubled = min(FIRST_WAIT * 2.0 ** (tries - 1), LONGEST_WAIT)
             await self._rest(doubled * random.uniform(0.5, 1.0))
+
+    def _spelled(self, body: dict[str, Any]) -> dict[str, Any]:
+        """`body` with the limit of new tokens under the name that the endpoint takes."""
+        if not self.settings.max_completion_tokens or LIMIT not in body:
+            return body
+        return {"max_completion_tokens" if name == LIMIT else name: value for name, value in body.items()}
 
     async def _post(self, path: str, body: dict[str, Any]) -> str:
         assert self._client is not None, "the endpoint was not opened"

@@ -31,6 +31,12 @@ _PROMPT_HAS = re.compile(
 )
 _PROMPT_ALONE = re.compile(r"without any output tokens|at least 1, got|(prompt|input).{0,20}too long", re.I)
 _WRITES_AT_MOST = re.compile(r"at most (\d+) completion tokens", re.I)
+_LIMIT_BY_OTHER_NAME = re.compile(
+    r"max_(completion_)?tokens\W{1,4}(is )?(not supported|unsupported|unknown|unrecognized|not permitted)"
+    r"|(unsupported|unknown|unrecognized|extra).{0,40}max_(completion_)?tokens",
+    re.I,
+)
+"""An endpoint that refuses the name of the limit of new tokens, whichever of the two it was."""
 _FILTERS = ("content_filter", "content_policy_violation")
 
 
@@ -79,6 +85,9 @@ def failure_of(error: Exception, settings: recipe_engine.Api) -> ApiFailure:
         raise PromptFiltered
     if status in (400, 413, 422) and _OVERFLOW.search(response_text(error)):
         raise ContextOverflow(_left(response_text(error)))
+    if status in (400, 422) and _LIMIT_BY_OTHER_NAME.search(response_text(error)):
+        other = str(not settings.max_completion_tokens).lower()
+        return ApiFailure(what, again=False, remedy=f"set engine.api.max_completion_tokens to {other}")
     remedies = {
         401: f"put a valid key into the environment variable {settings.key_variable}",
         403: f"put a key with this permission into {settings.key_variable}",

@@ -13,6 +13,8 @@ from sparta.engines.base import Label, Request
 
 TOP_LOGPROBS = 20
 """The maximum of OpenAI and vLLM."""
+LIMIT = "max_tokens"
+"""The field of a body that limits the new tokens. Some endpoints take it by another name: see `Endpoint`."""
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -65,12 +67,12 @@ def body_of(
     if dialect == "vllm" and template_kwargs:
         body["chat_template_kwargs"] = dict(template_kwargs)
     if request.labels:
-        return {**body, "temperature": 1.0, "max_tokens": 1, "logprobs": True, "top_logprobs": TOP_LOGPROBS}
+        return {**body, "temperature": 1.0, LIMIT: 1, "logprobs": True, "top_logprobs": TOP_LOGPROBS}
     sampling = request.sampling
     body |= {
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
-        "max_tokens": sampling.max_new_tokens,
+        LIMIT: sampling.max_new_tokens,
         "seed": request.seed,
     }
     if sampling.stop:
@@ -94,11 +96,11 @@ def with_room(body: dict[str, Any], left: int | None) -> dict[str, Any] | None:
     """`body` with max_tokens lowered to `left`; without max_tokens, so that the endpoint uses all the room there is, if `left` is unknown (None)
     or not less than before. None if no shorter request is possible.
     """
-    requested = body["max_tokens"]
+    requested = body[LIMIT]
     if requested == 1 or (left is not None and left <= 0):
         return None
-    rest = {name: value for name, value in body.items() if name != "max_tokens"}
-    return {**rest, "max_tokens": left} if left is not None and left < requested else rest
+    rest = {name: value for name, value in body.items() if name != LIMIT}
+    return {**rest, LIMIT: left} if left is not None and left < requested else rest
 
 
 class _Message(msgspec.Struct):

@@ -21,6 +21,7 @@ from sparta.engines.vllm.compile_cache import CompileCache, cache_key, compile_c
 from sparta.engines.vllm.cuda_graphs import compilation
 from sparta.engines.vllm.errors import failed_to_compile, import_error, is_of_adapter, load_error, step_error
 from sparta.engines.vllm.lora_capacity import LoraCapacity
+from sparta.engines.vllm.quantisation import quantisation
 from sparta.engines.vllm.start_stages import WAITING, stages_in, stages_noted
 from sparta.engines.weights import adapter_name
 from sparta.errors import SpartaError, first_line
@@ -211,9 +212,8 @@ class VllmBase:
     def _arguments(self, context: int, trust_remote_code: bool) -> dict[str, Any]:
         """Of EngineArgs, without the model."""
         vllm, capacity = self.settings.vllm, self.capacity
-        automatic = "bfloat16" if self.gpu else "float32"
         arguments: dict[str, Any] = {
-            "dtype": automatic if self.settings.dtype == "auto" else self.settings.dtype,
+            **quantisation(self.base, self.settings, self.gpu),
             "max_model_len": context,
             "trust_remote_code": trust_remote_code,
             "load_format": "safetensors",
@@ -237,6 +237,11 @@ class VllmBase:
             arguments["max_num_batched_tokens"] = max(arguments["max_num_batched_tokens"], context)
         if self.gpu and not self.eager:
             arguments["compilation_config"] = compilation(vllm.sequences, bool(capacity.rank))
+        if vllm.speculative is not None:
+            arguments["speculative_config"] = {
+                "method": vllm.speculative.method,
+                "num_speculative_tokens": vllm.speculative.tokens,
+            }
         if capacity.rank:
             arguments |= {
                 "enable_lora": True,

@@ -88,6 +88,40 @@ def test_the_protocols_own_fields_are_sent_and_no_others(
     assert (engine.loads, engine.load_seconds, engine.tokenizer_fingerprint(BARE)) == (0, 0.0, "")
 
 
+def test_the_limit_goes_by_the_name_that_newer_endpoints_take_and_answers_are_kept_by_either(
+    proxy: Proxy, make: Callable[..., ApiEngine]
+) -> None:
+    engine = make(max_completion_tokens=True)
+    overflow = "maximum context length is 256 tokens, you requested 262 (250 + 12)"
+    proxy.replies += [error(400, overflow), answer("in sho", "length")]
+    complete(engine, asked(engine))
+    first, second = (chat.body for chat in proxy.chats)
+    assert (first.pop("max_completion_tokens"), second.pop("max_completion_tokens")) == (12, 6)
+    assert "max_tokens" not in first and first == second
+    complete(make(), asked(engine))
+    assert len(proxy.chats) == 2, "what was asked under one name is not asked under the other"
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        (
+            False,
+            "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+        ),
+        (True, "Unrecognized request argument supplied: max_completion_tokens"),
+    ],
+)
+def test_an_endpoint_that_takes_the_other_name_is_asked_once_and_the_key_is_named(
+    named: bool, message: str, proxy: Proxy, make: Callable[..., ApiEngine]
+) -> None:
+    engine = make(max_completion_tokens=named)
+    proxy.always = lambda _: error(400, message)
+    other = str(not named).lower()
+    assert f"set engine.api.max_completion_tokens to {other}" in refusal(engine, asked(engine)[:1])
+    assert len(proxy.chats) == 1
+
+
 def test_as_many_requests_are_in_flight_as_the_recipe_says(
     proxy: Proxy, make: Callable[..., ApiEngine]
 ) -> None:

@@ -25,7 +25,9 @@ from support.engine_contract import (
     settings,
     weighing,
 )
+from support.quantised_bases import make_awq
 
+from sparta import toy
 from sparta.chat.template import Message
 from sparta.engines.base import Completion, Inbox, Request, Sampling
 from sparta.engines.hf import likelihood
@@ -73,6 +75,41 @@ def test_greedy_answers_are_those_of_a_freshly_loaded_model(
             assert made[asked.key].token_ids == expected
     texts = {model.name: tuple(made[f"{model.name}/{q}/0"].token_ids for q in QUESTIONS) for model in models}
     assert len(set(texts.values())) == len(models), "adapters must make a difference"
+
+
+def test_the_attention_that_the_recipe_names_gives_the_same_answers(
+    engine: HfEngine, tiny_base: Path, tiny_adapters: dict[str, Path]
+) -> None:
+    other = HfEngine(settings(attention="eager"))
+    models = everyone(tiny_base, tiny_adapters)
+    asked = [request(engine, model, question) for model in models for question in QUESTIONS]
+    expected = answers(engine, asked)
+    assert answers(other, asked) == expected
+    used = [one._weights._bare.config._attn_implementation for one in (engine, other)]
+    assert used == ["sdpa", "eager"]
+    other.close()
+
+
+def test_a_base_that_transformers_cannot_read_is_refused_by_name(tmp_path: Path) -> None:
+    base = make_awq(tmp_path / "awq", toy.BASE)
+    engine = HfEngine(settings())
+    with pytest.raises(
+        SpartaError, match=r"awq is quantised .awq in its config.json.*engine hf cannot read.*vllm"
+    ):
+        answers(engine, [request(engine, ref("bare", base, None), "1")])
+
+
+def test_what_attention_needs_is_asked_for_before_anything_is_loaded(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers would look for it on the hub."""
+    monkeypatch.setattr("sparta.engines.load_options.find_spec", lambda name: None)
+    engine = HfEngine(settings(attention="flash_attention_2", dtype="bfloat16"))
+    with pytest.raises(
+        SpartaError, match=r"needs the package flash-attn, and that is not installed here.*sdpa"
+    ):
+        answers(engine, [request(engine, ref("bare", tiny_base, None), "1")])
+    assert engine.loads == 0
 
 
 def test_one_base_with_many_adapters_is_loaded_once(tiny_base: Path, tiny_adapters: dict[str, Path]) -> None:

@@ -1,0 +1,34 @@
+"""The type that vLLM computes in, and how it reads a base in 4 bits: quantised as it is loaded, or by whoever made its files."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from sparta.engines.load_options import require_bitsandbytes
+from sparta.engines.quantised import BITSANDBYTES, quantised
+from sparta.errors import SpartaError
+from sparta.names import installed_by
+from sparta.recipes import engine as recipe_engine
+
+_PLUGIN = "vllm_bnb_plugin"
+
+
+def quantisation(base: str, settings: recipe_engine.EngineSettings, gpu: bool) -> dict[str, Any]:
+    """What `settings` say of it for the model in the folder `base`, as arguments of EngineArgs. Raises SpartaError if a library is missing."""
+    by_files = quantised(Path(base))
+    if settings.quantize is None and by_files is None:
+        automatic = "bfloat16" if gpu else "float32"
+        return {"dtype": automatic if settings.dtype == "auto" else settings.dtype}
+    arguments: dict[str, Any] = {"dtype": settings.dtype}
+    if settings.quantize is not None:
+        # Its half precision: vLLM cannot compute with 4 bits in float32.
+        arguments = {"dtype": "bfloat16" if settings.dtype == "auto" else settings.dtype}
+    if settings.quantize is not None or (by_files is not None and by_files.kind == BITSANDBYTES):
+        require_bitsandbytes(f"base {base} is to be held in 4 bits")
+        if find_spec(_PLUGIN) is None:
+            raise SpartaError(
+                f"base {base} is to be held in 4 bits, which vLLM does through the package vllm-bnb-plugin, and that is not installed here: "
+                f"{installed_by('gpu')}, or set its engine's kind to hf"
+            )
+        arguments["quantization"] = BITSANDBYTES
+    return arguments
