@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from sparta.errors import SpartaError
 from sparta.phases.base import Phase
 from sparta.pool.members import settled_for
 from sparta.store.run import Run
@@ -18,6 +19,17 @@ def visible_gpus() -> tuple[str, ...]:
         )
     devices = Path("/proc/driver/nvidia/gpus")
     return tuple(str(number) for number in range(len(list(devices.iterdir())))) if devices.is_dir() else ()
+
+
+def check_gpus_of_machine(run: Run, phases: Sequence[Phase]) -> None:
+    """Raises SpartaError where a task of `phases` needs more GPUs than this machine has, if it has any."""
+    visible = len(visible_gpus())
+    for phase in phases:
+        needed = phase.gpus(run.recipe)
+        if 0 < visible < needed:
+            raise SpartaError(
+                f"{phase.gpus_key} is {needed}, and this machine has {visible} GPU{'s' * (visible != 1)}: lower it"
+            )
 
 
 def gpus_of_task(run: Run, phase: Phase) -> Sequence[str]:

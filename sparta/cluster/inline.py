@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from sparta.cluster.attempts import Attempt, AttemptDir, Watch
-from sparta.cluster.gpus import visible_gpus
+from sparta.cluster.gpus import check_gpus_of_machine, visible_gpus
 from sparta.cluster.launcher import Launcher
 from sparta.cluster.task import run_task
 from sparta.phases.base import Phase
@@ -30,6 +30,9 @@ class Inline(Launcher):
 
     def takes(self, phase: Phase) -> bool:
         return True
+
+    def check(self, phases: Sequence[Phase]) -> None:
+        check_gpus_of_machine(self._run, phases)
 
     def start(self, attempts: AttemptDir, attempt: Attempt, watch: Watch) -> None:
         for shard in range(attempt.shards):

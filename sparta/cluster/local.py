@@ -13,10 +13,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sparta.cluster.attempts import Attempt, AttemptDir, Watch
-from sparta.cluster.gpus import visible_gpus
+from sparta.cluster.gpus import check_gpus_of_machine, visible_gpus
 from sparta.cluster.launcher import Launcher
 from sparta.cluster.task import main
-from sparta.errors import SpartaError
 from sparta.phases.base import Phase
 from sparta.store import files
 from sparta.store.process import ProcessId, identify, lives
@@ -59,13 +58,7 @@ class Local(Launcher):
         return phase.device == "gpu"
 
     def check(self, phases: Sequence[Phase]) -> None:
-        visible = len(visible_gpus())
-        for phase in phases:
-            needed = phase.gpus(self._run.recipe)
-            if 0 < visible < needed:
-                raise SpartaError(
-                    f"{phase.engine_key}.vllm.tensor_parallel is {needed}, and this machine has {visible} GPUs: lower it"
-                )
+        check_gpus_of_machine(self._run, phases)
 
     def start(self, attempts: AttemptDir, attempt: Attempt, watch: Watch) -> None:
         self._waiting = deque(range(attempt.shards))

@@ -11,7 +11,7 @@ from typing import Any
 from sparta.errors import SpartaError
 from sparta.training.adapter_folder import WEIGHTS
 from sparta.training.dpo_batches import REFERENCE_TOKENS, SCORED_AT_ONCE
-from sparta.training.new_adapter import Shapes, empty_model
+from sparta.training.new_adapter import Shapes, decoder_layers, empty_model
 
 GIB = 2**30
 
@@ -19,6 +19,8 @@ _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _SINGLE = 4
 _TILE = (4096, 32768)
 """Tokens and vocabulary entries of the tile of logits that TRL, which runs the SFT, holds in memory at a time."""
+_LAYERS_AT_ONCE = 3
+"""Layers of a divided base that are whole on a GPU at a time: the one at work, and the next one twice, as it arrives and as it is used. Not measured."""
 CONTEXT_GIB = 0.8
 _SLACK = 0.05
 """Allowance: GiB for CUDA and its libraries (0.7 to 0.8 on an H100), and the share of memory that the allocator cannot use (1 to 5 %)."""
@@ -28,7 +30,7 @@ _SLACK = 0.05
 class Base:
     """The size of a base. hidden, inner (of the MLP), queries, keys: widths, per token and layer; values are as wide as keys.
 
-    mixture: of experts; its adapters are trained as PEFT puts them on.
+    mixture: of experts; its adapters are trained as PEFT puts them on. outside: parameters that are in no layer (embeddings, output layer).
     """
 
     parameters: int
@@ -39,6 +41,7 @@ class Base:
     keys: int
     vocabulary: int
     mixture: bool = False
+    outside: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,16 @@ class MemoryPart:
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Peak GPU memory of one training job. what: which job. section: of the recipe, with the job's settings. note: for after the total."""
+    """Peak GPU memory of one training job. what: which job. section: of the recipe, with the job's settings. note: for after the total.
+
+    fits_gpus: for one that is too large for a GPU, how many it would fit together, if that is known.
+    """
 
     what: str
     section: str
     parts: tuple[MemoryPart, ...]
     note: str = ""
+    fits_gpus: int | None = None
 
     @property
     def gib(self) -> float:
@@ -94,12 +101,18 @@ def describe(base: str, trust_remote_code: bool = False) -> Base:
             keys=(getattr(config, "num_key_value_heads", None) or heads) * head,
             vocabulary=int(config.vocab_size),
             mixture=getattr(config, "moe_intermediate_size", None) is not None,
+            outside=_outside_layers(model),
         )
     except (AttributeError, TypeError) as error:
         raise SpartaError(
             f"the config.json of base {base} does not give its shape ({error}): on SLURM, set gpu_memory_gib to null in the profile to skip the "
             "memory estimate"
         ) from error
+
+
+def _outside_layers(model: Any) -> int:
+    inside = {parameter for layer in decoder_layers(model) for parameter in layer.parameters()}
+    return sum(int(parameter.numel()) for parameter in model.parameters() if parameter not in inside)
 
 
 def _inner(config: Any) -> int:
@@ -128,20 +141,25 @@ def of_dpo(
     checkpointing: bool,
     members: int = 1,
     completion: int | None = None,
+    gpus: int = 1,
+    steps: int = 1,
 ) -> MemoryEstimate:
     """DPO of `members` members at the same time, each on `pairs` pairs per step of `length` tokens, `completion` of them scored (None: all).
 
     Both sides are in memory. Each member has its weights in float32, and a copy with gradients in the type of the base. Layers that read the
     same tensor share one copy of it, and attention has no mask, so keys and values are as wide as they are.
+
+    gpus: that share the base and the rows of up to so many of the `steps` of an update; the estimate is of the first, which has the optimizer.
     """
-    wide, rows = _BYTES[dtype], 2 * pairs * members
+    wide, rows = _BYTES[dtype], -(-2 * pairs * members * min(gpus, steps) // gpus)
     lora = sum(map(prod, adapter.values()))
     scored, tile = rows * (length if completion is None else min(completion, length)), SCORED_AT_ONCE
+    single, sent = (4, "") if gpus == 1 else (5, ", gradients to be added up")
     states = MemoryPart(
         "LoRA",
-        members * lora * (4 * _SINGLE + 2 * wide),
-        f"{members} x {lora:,} parameters x (4 x {_SINGLE} + 2 x {wide}) bytes (weights, gradients, two moments of AdamW in float32; weights and "
-        f"gradients in {dtype})",
+        members * lora * (single * _SINGLE + 2 * wide),
+        f"{members} x {lora:,} parameters x ({single} x {_SINGLE} + 2 x {wide}) bytes (weights, gradients, two moments of AdamW{sent} in float32; weights "
+        f"and gradients in {dtype})",
     )
     logits = MemoryPart(
         "logits",
@@ -150,7 +168,7 @@ def of_dpo(
     )
     layer = _layer(base, adapter, wide, is_masked=False, has_copies=base.mixture)
     # Before the first update: batches of the reference, which keep nothing but the layer and the logits at work.
-    read = max(REFERENCE_TOKENS["cuda"], 2 * pairs * length)
+    read = max(REFERENCE_TOKENS["cuda"], 2 * pairs * length if gpus == 1 else length)
     picked = read * scored // (rows * length)
     reference = MemoryPart(
         "reference",
@@ -158,7 +176,10 @@ def of_dpo(
         f"before training, {read:,} tokens at a time: one layer x {layer.bytes:,} bytes, or logits of {picked:,} of them x {base.vocabulary:,} x "
         f"{wide} bytes",
     )
-    return _estimate(what, "dpo", base, rows, length, dtype, checkpointing, states, layer, logits, reference)
+    weights = _weights(base, dtype, gpus)
+    return _estimate(
+        what, "dpo", base, rows, length, dtype, checkpointing, states, layer, logits, weights, reference
+    )
 
 
 def of_sft(
@@ -180,7 +201,27 @@ def of_sft(
         f"{rows} x {length:,} x {base.hidden:,} x {wide + _SINGLE} bytes",
     )
     layer = _layer(base, adapter, wide, is_masked=rows > 1, has_copies=True)
-    return _estimate(what, "pool.sft", base, rows, length, dtype, checkpointing, states, layer, logits)
+    weights = _weights(base, dtype, 1)
+    return _estimate(
+        what, "pool.sft", base, rows, length, dtype, checkpointing, states, layer, logits, weights
+    )
+
+
+def _weights(base: Base, dtype: str, gpus: int) -> MemoryPart:
+    """Of the base, on each of `gpus`: its share, and what is whole for a time (see `sparta.training.sharded`)."""
+    wide = _BYTES[dtype]
+    if gpus == 1:
+        return MemoryPart(
+            "weights", base.parameters * wide, f"{base.parameters:,} parameters x {wide} bytes ({dtype})"
+        )
+    layer = -(-(base.parameters - base.outside) // base.layers)
+    whole = base.outside + _LAYERS_AT_ONCE * layer
+    return MemoryPart(
+        "weights",
+        (base.parameters / gpus + whole) * wide,
+        f"({base.parameters:,} parameters / {gpus} GPUs + whole at a time {base.outside:,} outside the layers and {_LAYERS_AT_ONCE} layers x {layer:,}) x "
+        f"{wide} bytes ({dtype})",
+    )
 
 
 @dataclass(frozen=True)
@@ -202,6 +243,7 @@ def _estimate(
     states: MemoryPart,
     layer: _Layer,
     logits: MemoryPart,
+    weights: MemoryPart,
     reference: MemoryPart | None = None,
 ) -> MemoryEstimate:
     wide, tokens = _BYTES[dtype], rows * length
@@ -232,9 +274,6 @@ def _estimate(
         "backward",
         largest.bytes,
         f"{largest.what}: {largest.how}; {other.what}, at another time: {other.bytes / GIB:.2f}",
-    )
-    weights = MemoryPart(
-        "weights", base.parameters * wide, f"{base.parameters:,} parameters x {wide} bytes ({dtype})"
     )
     parts = [weights, states, kept, backward]
     if reference is not None and (more := reference.bytes - kept.bytes - backward.bytes) > 0:
