@@ -35,8 +35,9 @@ def check_memory(run: Run, gib: float | None, profile: str) -> None:
             remedies = [
                 *([f"set cluster.train_together to auto (it is {together})"] if together != "auto" and section == "dpo" else []),
                 *([f"set {section}.gradient_checkpointing to auto"] if settings.gradient_checkpointing is False else []),
-                *([f"set cluster.gpus_per_training to {estimate.fits_gpus}"] if estimate.fits_gpus else []),
+                *(["bring adapters of these members, because supervised training is not divided over GPUs"] if section != "dpo" and recipe.cluster.gpus_per_training > 1 else []),
                 f"lower {section}.batch_size or {section}.max_length",
+                *([f"set cluster.gpus_per_training to {estimate.fits_gpus}"] if estimate.fits_gpus else []),
             ]  # fmt: skip
             raise SpartaError(
                 f"{estimate.what} is estimated to take {estimate.gib:.1f} GiB of GPU memory, and a GPU of profile {profile} has {gib:g}: "

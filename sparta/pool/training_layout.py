@@ -15,7 +15,6 @@ from sparta.recipes.schema import Recipe
 from sparta.training.dpo_batches import filled
 from sparta.training.job import SftJob, TrainingJob, usable_pairs, usable_rows
 from sparta.training.loading import resolve_device, resolve_dtype
-from sparta.training.ranks import check_gpus
 
 _LAUNCHES = 1.1e12
 """Multiplications that a GPU could do while the kernels of one layer are launched.
@@ -51,8 +50,7 @@ def layout_of(recipe: Recipe, base: str, jobs: Sequence[TrainingJob]) -> Layout:
     if recipe.engine.kind == "scripted" or resolve_device(jobs[0].device) == "cpu":
         most = len(jobs) if asked == "auto" else min(asked, len(jobs))
         return Layout(most, recipe.dpo.gradient_checkpointing is True, recipe.cluster.gpus_per_training)
-    check_gpus("cuda", recipe.cluster.gpus_per_training)
-    return layout_that_fits(recipe, base, jobs, _free_gib())
+    return layout_that_fits(recipe, base, jobs, _free_gib(recipe.cluster.gpus_per_training))
 
 
 def layout_that_fits(recipe: Recipe, base: str, jobs: Sequence[TrainingJob], free: float) -> Layout:
@@ -117,7 +115,7 @@ def settled_sft(recipe: Recipe, job: SftJob) -> SftJob:
         checkpointing = (
             recipe.engine.kind != "scripted"
             and resolve_device(job.device) == "cuda"
-            and not sft_fits(job, _free_gib())
+            and not sft_fits(job, _free_gib(1))
         )
     return replace(job, settings=settings.model_copy(update={"gradient_checkpointing": checkpointing}))
 
@@ -130,9 +128,12 @@ def sft_fits(job: SftJob, free: float) -> bool:
     return of_sft("", numbers, shapes, job.settings.batch_size, longest, dtype, False).gib <= free
 
 
-def _free_gib() -> float:
-    """GiB of the GPU that a training may take, what CUDA has taken for this process included, as it is in estimates."""
+def _free_gib(ranks: int) -> float:
+    """GiB of the GPU that a training may take, what CUDA has taken for the process that trains included, as it is in estimates."""
     import torch
 
+    if ranks > 1:
+        # Other processes train. On the GPUs after the first there is more: this process is not on them.
+        return float(torch.cuda.mem_get_info()[0] / GIB)
     # What this process has reserved it gives back or goes on with: a base that is kept for the next job is in the estimate too.
     return float((torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()) / GIB + CONTEXT_GIB)

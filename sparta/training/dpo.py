@@ -154,7 +154,7 @@ def _out_of_memory(starts: Sequence[Start]) -> str:
     return (
         f"{job.method} of {job.model}{more} ran out of GPU memory ({section}.batch_size {job.settings.batch_size}, longest {job.unit} "
         f"{longest} tokens): {fewer}lower {section}.batch_size and raise {section}.accumulation by the same factor, set "
-        f"{section}.gradient_checkpointing to true, or lower {section}.max_length."
+        f"{section}.gradient_checkpointing to true, lower {section}.max_length, or divide the base by a larger cluster.gpus_per_training."
     )
 
 
