@@ -203,6 +203,7 @@ def _train_group(
                 weights[number],
                 dtype,
                 once[number],
+                1 if team is None else team.size,
             )
             for number, start in enumerate(starts)
         ]
