@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection, get_context
 from multiprocessing.context import SpawnProcess
@@ -72,7 +72,9 @@ def train_over_ranks(
                 elif what == _PROGRESS:
                     out, *numbers = given
                     notified[out](*numbers)
-                    ranks[0].pipe.send(preemption.requested())
+                    # If it has died meanwhile, the next news say so.
+                    with suppress(BrokenPipeError):
+                        ranks[0].pipe.send(preemption.requested())
                 elif what == _FINISHED:
                     out, report = given
                     finished(jobs[out], report)
