@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from sparta.errors import SpartaError
 from sparta.phases.base import Phase
 from sparta.pool.knob_checks import check_libraries, check_on_cpu
 from sparta.pool.members import settled_for
@@ -22,9 +23,18 @@ def visible_gpus() -> tuple[str, ...]:
 
 
 def check_machine(run: Run, phases: Sequence[Phase]) -> None:
-    """Raises SpartaError if tasks of `phases` would train on this machine, and it cannot do what the recipe asks of training."""
+    """Raises SpartaError where a task of `phases` needs more GPUs than this machine has, if it has any, or would train on this machine, which cannot
+    do what the recipe asks of training.
+    """
+    visible = len(visible_gpus())
+    for phase in phases:
+        needed = phase.gpus(run.recipe)
+        if 0 < visible < needed:
+            raise SpartaError(
+                f"{phase.gpus_key} is {needed}, and this machine has {visible} GPU{'s' * (visible != 1)}: lower it"
+            )
     if any(phase.trains for phase in phases):
-        if not visible_gpus():
+        if not visible:
             check_on_cpu(run.recipe, "this machine has no GPU")
         check_libraries(run.recipe)
 

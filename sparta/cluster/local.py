@@ -16,7 +16,6 @@ from sparta.cluster.attempts import Attempt, AttemptDir, Watch
 from sparta.cluster.gpus import check_machine, visible_gpus
 from sparta.cluster.launcher import Launcher
 from sparta.cluster.task import main
-from sparta.errors import SpartaError
 from sparta.phases.base import Phase
 from sparta.store import files
 from sparta.store.process import ProcessId, identify, lives
@@ -60,13 +59,6 @@ class Local(Launcher):
 
     def check(self, phases: Sequence[Phase]) -> None:
         check_machine(self._run, phases)
-        visible = len(visible_gpus())
-        for phase in phases:
-            needed = phase.gpus(self._run.recipe)
-            if 0 < visible < needed:
-                raise SpartaError(
-                    f"{phase.engine_key}.vllm.tensor_parallel is {needed}, and this machine has {visible} GPUs: lower it"
-                )
 
     def start(self, attempts: AttemptDir, attempt: Attempt, watch: Watch) -> None:
         self._waiting = deque(range(attempt.shards))

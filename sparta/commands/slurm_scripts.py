@@ -10,7 +10,6 @@ from sparta.cluster.slurm.submit import Array, left_to_the_user, remedy_for, scr
 from sparta.cluster.slurm.worker import ShardJob
 from sparta.errors import SpartaError
 from sparta.methods.registry import phases_of
-from sparta.pool.gpu_memory import check_memory
 from sparta.status.forecast import forecasts
 from sparta.store.run import Run
 
@@ -29,11 +28,11 @@ def arrays_of(run: Run, launcher: Slurm, t: int) -> list[Array]:
 def show_scripts(run: Run, launcher: Slurm, t: int, console: Console) -> None:
     """Print the script of every array of iteration t. Raises SpartaError where sbatch is installed and would refuse one.
 
-    Without sbatch nothing is checked against the cluster, except that the profile's GPUs have enough memory.
+    Without sbatch nothing is checked against the cluster, except that the profile has enough GPUs and memory of these.
     """
     submits = cli.installed()
     if not submits:
-        check_memory(run, launcher.profile.gpu_memory_gib, launcher.profile.name)
+        launcher.check_gpus(phases_of(run.recipe, t))
     for array in arrays_of(run, launcher, t):
         text = script(array, launcher.profile)
         console.rule(f"{array.name}: {array.count} task{'s' * (array.count != 1)}", align="left", style="")

@@ -168,6 +168,11 @@ class Phase(ABC):
         """GPUs per task, which hold one base together; 0 if it needs none."""
         return self.engine(recipe).gpus if self.runs_on(recipe) == "gpu" else 0
 
+    @property
+    def gpus_key(self) -> str:
+        """The recipe key that decides `gpus`."""
+        return f"{self.engine_key}.vllm.tensor_parallel"
+
     def expected(self, run: Run, t: int) -> Expected:
         """An estimate of its work in iteration t, before its items are known."""
         return Expected()

@@ -76,6 +76,13 @@ class Train(RowPhase):
         """pairs_per_prompt: the most preference pairs from one prompt (or combat). square_loss: SPPO's; the scores of a pair are its win rates."""
         self._learners, self._pairs_per_prompt, self.square_loss = learners, pairs_per_prompt, square_loss
 
+    def gpus(self, recipe: Recipe) -> int:
+        return recipe.cluster.gpus_per_training
+
+    @property
+    def gpus_key(self) -> str:
+        return "cluster.gpus_per_training"
+
     def folder(self, run: Run, t: int) -> Path:
         return run.iteration(t).training
 
@@ -121,7 +128,14 @@ class Train(RowPhase):
             for base, of_base in jobs.items():
                 layout = layout_of(recipe, base, of_base)
                 settled_jobs = layout.applied(of_base)
-                train(settled_jobs, recipe.engine.kind, layout.members, _progress_to(sink), _rows_to(sink))
+                train(
+                    settled_jobs,
+                    recipe.engine.kind,
+                    layout.members,
+                    _progress_to(sink),
+                    _rows_to(sink),
+                    layout.ranks,
+                )
 
 
 def _bundles(run: Run, learners: Sequence[str]) -> dict[str, str]:

@@ -31,6 +31,10 @@ class TrainExperts(RowPhase):
     def title(self) -> str:
         return "training experts"
 
+    def gpus(self, recipe: Recipe) -> int:
+        """One: TRL's loop holds the whole base."""
+        return 1
+
     def folder(self, run: Run, t: int) -> Path:
         return run.iteration(t).training
 

@@ -35,8 +35,10 @@ def check_memory(run: Run, gib: float | None, profile: str) -> None:
             remedies = [
                 *([f"set cluster.train_together to auto (it is {together})"] if together != "auto" and section == "dpo" else []),
                 *([f"set {section}.gradient_checkpointing to auto"] if settings.gradient_checkpointing is False else []),
+                *(["bring adapters of these members, because supervised training is not divided over GPUs"] if section != "dpo" and recipe.cluster.gpus_per_training > 1 else []),
                 f"lower {section}.batch_size or {section}.max_length",
                 *(["set engine.quantize to nf4 in a new run"] if recipe.engine.quantize is None else []),
+                *([f"set cluster.gpus_per_training to {estimate.fits_gpus}"] if estimate.fits_gpus else []),
             ]  # fmt: skip
             raise SpartaError(
                 f"{estimate.what} is estimated to take {estimate.gib:.1f} GiB of GPU memory, and a GPU of profile {profile} has {gib:g}: "
@@ -44,6 +46,8 @@ def check_memory(run: Run, gib: float | None, profile: str) -> None:
             )
 
 
+_MORE_GPUS = (2, 4, 8)
+"""How many GPUs of a node may be proposed for one training."""
 _LONGEST = 32
 """How many prompts are tokenized, the longest in characters: the longest in tokens is among them, or hardly longer."""
 
@@ -76,19 +80,37 @@ def estimates(run: Run, gib: float | None = None) -> list[MemoryEstimate]:
                 of = partial(of_sft, what, size, shapes, *rows, optimizer=sft.optimizer)
                 found.append(_with_checkpointing(sft.gradient_checkpointing, of, gib))
             else:
-                pairs = (dpo.batch_size, longest, dtype)
                 of = partial(
                     of_dpo,
                     what,
                     size,
                     shapes,
-                    *pairs,
+                    dpo.batch_size,
+                    longest,
+                    dtype,
                     members=together,
                     completion=completion,
+                    steps=dpo.accumulation,
                     optimizer=dpo.optimizer,
                 )
-                found.append(_with_checkpointing(dpo.gradient_checkpointing, of, gib))
+                found.append(_on_gpus(recipe, of, gib))
     return found
+
+
+def _on_gpus(recipe: Recipe, of: Callable[..., MemoryEstimate], gib: float | None) -> MemoryEstimate:
+    """The estimate `of` a DPO on each of the GPUs that the recipe gives it; if it does not fit, with the number that it would fit."""
+
+    def on(gpus: int) -> MemoryEstimate:
+        return _with_checkpointing(recipe.dpo.gradient_checkpointing, partial(of, gpus=gpus), gib)
+
+    asked = recipe.cluster.gpus_per_training
+    estimate = on(asked)
+    if asked > 1:
+        estimate = replace(estimate, note=f" on each of {asked} GPUs{estimate.note}")
+    if gib is None or estimate.gib <= gib:
+        return estimate
+    fitting = (more for more in _MORE_GPUS if more > asked and on(more).gib <= gib)
+    return replace(estimate, fits_gpus=next(fitting, None))
 
 
 def _with_checkpointing(

@@ -11,7 +11,7 @@ from typing import Any
 from sparta.errors import SpartaError
 from sparta.training.adapter_folder import WEIGHTS
 from sparta.training.dpo_batches import REFERENCE_TOKENS, SCORED_AT_ONCE
-from sparta.training.new_adapter import Shapes, empty_model
+from sparta.training.new_adapter import Shapes, decoder_layers, empty_model
 
 GIB = 2**30
 
@@ -21,6 +21,8 @@ NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 _SINGLE = 4
 _TILE = (4096, 32768)
 """Tokens and vocabulary entries of the tile of logits that TRL, which runs the SFT, holds in memory at a time."""
+_LAYERS_AT_ONCE = 3
+"""Layers of a divided base that are whole on a GPU at a time: the one at work, and the next one twice, as it arrives and as it is used. Not measured."""
 CONTEXT_GIB = 0.8
 _SLACK = 0.05
 """Allowance: GiB for CUDA and its libraries (0.7 to 0.8 on an H100), and the share of memory that the allocator cannot use (1 to 5 %)."""
@@ -31,6 +33,7 @@ class Base:
     """The size of a base. hidden, inner (of the MLP), queries, keys: widths, per token and layer; values are as wide as keys.
 
     mixture: of experts; its adapters are trained as PEFT puts them on. in_4_bits: parameters held in 4 bits, those of the largest matrix `largest`.
+    outside: parameters that are in no layer (embeddings, output layer).
     """
 
     parameters: int
@@ -43,6 +46,7 @@ class Base:
     mixture: bool = False
     in_4_bits: int = 0
     largest: int = 0
+    outside: int = 0
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,16 @@ class MemoryPart:
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Peak GPU memory of one training job. what: which job. section: of the recipe, with the job's settings. note: for after the total."""
+    """Peak GPU memory of one training job. what: which job. section: of the recipe, with the job's settings. note: for after the total.
+
+    fits_gpus: for one that is too large for a GPU, how many it would fit together, if that is known.
+    """
 
     what: str
     section: str
     parts: tuple[MemoryPart, ...]
     note: str = ""
+    fits_gpus: int | None = None
 
     @property
     def gib(self) -> float:
@@ -101,6 +109,7 @@ def describe(base: str, trust_remote_code: bool = False, quantize: str | None = 
             mixture=getattr(config, "moe_intermediate_size", None) is not None,
             in_4_bits=sum(matrices),
             largest=max(matrices, default=0),
+            outside=_outside_layers(model),
         )
     except (AttributeError, TypeError) as error:
         raise SpartaError(
@@ -120,6 +129,11 @@ def _matrices(model: Any) -> list[int]:
         for module in model.modules()
         if isinstance(module, Linear | Conv1D) and module is not output
     ]
+
+
+def _outside_layers(model: Any) -> int:
+    inside = {parameter for layer in decoder_layers(model) for parameter in layer.parameters()}
+    return sum(int(parameter.numel()) for parameter in model.parameters() if parameter not in inside)
 
 
 def _inner(config: Any) -> int:
@@ -149,16 +163,26 @@ def of_dpo(
     members: int = 1,
     completion: int | None = None,
     optimizer: str = "adamw",
+    gpus: int = 1,
+    steps: int = 1,
 ) -> MemoryEstimate:
     """DPO of `members` members at the same time, each on `pairs` pairs per step of `length` tokens, `completion` of them scored (None: all).
 
     Both sides are in memory. Each member has its weights in float32, and a copy with gradients in the type of the base. Layers that read the
     same tensor share one copy of it, and attention has no mask, so keys and values are as wide as they are.
+
+    gpus: that share the base and the rows of up to so many of the `steps` of an update; the estimate is of the first, which has the optimizer.
     """
-    wide, rows = _BYTES[dtype], 2 * pairs * members
+    wide, rows = _BYTES[dtype], -(-2 * pairs * members * min(gpus, steps) // gpus)
     lora = sum(map(prod, adapter.values()))
     scored, tile = rows * (length if completion is None else min(completion, length)), SCORED_AT_ONCE
     single, how, what_of = _learning(optimizer)
+    if gpus > 1:
+        single, how, what_of = (
+            single + _SINGLE,
+            f"{how} + {_SINGLE}",
+            f"{what_of}, gradients to be added up in float32",
+        )
     states = MemoryPart(
         "LoRA",
         members * lora * (single + 2 * wide),
@@ -171,7 +195,7 @@ def of_dpo(
     )
     layer = _layer(base, adapter, wide, is_masked=False, has_copies=base.mixture)
     # Before the first update: batches of the reference, which keep nothing but the layer and the logits at work.
-    read = max(REFERENCE_TOKENS["cuda"], 2 * pairs * length)
+    read = max(REFERENCE_TOKENS["cuda"], 2 * pairs * length if gpus == 1 else length)
     picked = read * scored // (rows * length)
     reference = MemoryPart(
         "reference",
@@ -179,7 +203,10 @@ def of_dpo(
         f"before training, {read:,} tokens at a time: one layer x {layer.bytes:,} bytes, or logits of {picked:,} of them x {base.vocabulary:,} x "
         f"{wide} bytes",
     )
-    return _estimate(what, "dpo", base, rows, length, dtype, checkpointing, states, layer, logits, reference)
+    weights = _weights(base, dtype, gpus)
+    return _estimate(
+        what, "dpo", base, rows, length, dtype, checkpointing, states, layer, logits, weights, reference
+    )
 
 
 def of_sft(
@@ -205,7 +232,34 @@ def of_sft(
         f"{rows} x {length:,} x {base.hidden:,} x {wide + _SINGLE} bytes",
     )
     layer = _layer(base, adapter, wide, is_masked=rows > 1, has_copies=True)
-    return _estimate(what, "pool.sft", base, rows, length, dtype, checkpointing, states, layer, logits)
+    weights = _weights(base, dtype, 1)
+    return _estimate(
+        what, "pool.sft", base, rows, length, dtype, checkpointing, states, layer, logits, weights
+    )
+
+
+def _weights(base: Base, dtype: str, gpus: int) -> MemoryPart:
+    """Of the base, on each of `gpus`: its share, and what is whole for a time (see `sparta.training.sharded`).
+
+    Of a base in 4 bits, which is not shared, the largest matrix is there in full as well while a layer computes with it.
+    """
+    wide, full = _BYTES[dtype], base.parameters - base.in_4_bits
+    if base.in_4_bits:
+        return MemoryPart(
+            "weights",
+            base.in_4_bits * NF4_BYTES + (full + base.largest) * wide,
+            f"{base.in_4_bits:,} parameters x {NF4_BYTES:.3f} bytes (nf4), {full:,} others and {base.largest:,} of the matrix at work x {wide} bytes ({dtype})",
+        )
+    if gpus == 1:
+        return MemoryPart("weights", full * wide, f"{full:,} parameters x {wide} bytes ({dtype})")
+    layer = -(-(full - base.outside) // base.layers)
+    whole = base.outside + _LAYERS_AT_ONCE * layer
+    return MemoryPart(
+        "weights",
+        (full / gpus + whole) * wide,
+        f"({full:,} parameters / {gpus} GPUs + whole at a time {base.outside:,} outside the layers and {_LAYERS_AT_ONCE} layers x {layer:,}) x {wide} bytes "
+        f"({dtype})",
+    )
 
 
 def _learning(optimizer: str) -> tuple[float, str, str]:
@@ -239,6 +293,7 @@ def _estimate(
     states: MemoryPart,
     layer: _Layer,
     logits: MemoryPart,
+    weights: MemoryPart,
     reference: MemoryPart | None = None,
 ) -> MemoryEstimate:
     wide, tokens = _BYTES[dtype], rows * length
@@ -270,7 +325,7 @@ def _estimate(
         largest.bytes,
         f"{largest.what}: {largest.how}; {other.what}, at another time: {other.bytes / GIB:.2f}",
     )
-    parts = [_weights(base, wide, dtype), states, kept, backward]
+    parts = [weights, states, kept, backward]
     if reference is not None and (more := reference.bytes - kept.bytes - backward.bytes) > 0:
         parts.append(MemoryPart("reference", more, f"more than these two: {reference.how}"))
     taken = sum(part.bytes for part in parts)
@@ -280,18 +335,6 @@ def _estimate(
         f"{CONTEXT_GIB:g} GiB for CUDA, {_SLACK:.0%} that the allocator cannot use",
     )
     return MemoryEstimate(what, section, (*parts, allowance))
-
-
-def _weights(base: Base, wide: int, dtype: str) -> MemoryPart:
-    """Of a base in 4 bits the largest matrix is there in full as well, while a layer computes with it."""
-    full = base.parameters - base.in_4_bits
-    if not base.in_4_bits:
-        return MemoryPart("weights", full * wide, f"{full:,} parameters x {wide} bytes ({dtype})")
-    return MemoryPart(
-        "weights",
-        base.in_4_bits * NF4_BYTES + (full + base.largest) * wide,
-        f"{base.in_4_bits:,} parameters x {NF4_BYTES:.3f} bytes (nf4), {full:,} others and {base.largest:,} of the matrix at work x {wide} bytes ({dtype})",
-    )
 
 
 def _layer(base: Base, adapter: Shapes, wide: int, is_masked: bool, has_copies: bool) -> _Layer:

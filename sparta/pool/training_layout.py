@@ -1,4 +1,4 @@
-"""How a task trains on its GPU: how many members of one base at the same time, and with or without gradient checkpointing.
+"""How a task trains on its GPUs: how many members of one base at the same time, and with or without gradient checkpointing.
 
 Both are decided together, from the lengths of the pairs at hand and the memory that is free: whatever is estimated to be fastest among what
 fits. Neither changes a result beyond rounding.
@@ -28,10 +28,11 @@ _RECOMPUTED = 1.5
 
 @dataclass(frozen=True)
 class Layout:
-    """members: trained at the same time. checkpointing: gradient checkpointing."""
+    """members: trained at the same time. checkpointing: gradient checkpointing. ranks: processes that share the base, each with a GPU."""
 
     members: int
     checkpointing: bool
+    ranks: int = 1
 
     def applied(self, jobs: Sequence[TrainingJob]) -> list[TrainingJob]:
         """`jobs`, with gradient checkpointing settled."""
@@ -48,8 +49,8 @@ def layout_of(recipe: Recipe, base: str, jobs: Sequence[TrainingJob]) -> Layout:
     asked = recipe.cluster.train_together
     if recipe.engine.kind == "scripted" or resolve_device(jobs[0].device) == "cpu":
         most = len(jobs) if asked == "auto" else min(asked, len(jobs))
-        return Layout(most, recipe.dpo.gradient_checkpointing is True)
-    return layout_that_fits(recipe, base, jobs, _free_gib())
+        return Layout(most, recipe.dpo.gradient_checkpointing is True, recipe.cluster.gpus_per_training)
+    return layout_that_fits(recipe, base, jobs, _free_gib(recipe.cluster.gpus_per_training))
 
 
 def layout_that_fits(recipe: Recipe, base: str, jobs: Sequence[TrainingJob], free: float) -> Layout:
@@ -61,18 +62,20 @@ def layout_that_fits(recipe: Recipe, base: str, jobs: Sequence[TrainingJob], fre
     completion = max((max(len(one.chosen_ids), len(one.rejected_ids)) for one in examples), default=1)
     dtype, settings = resolve_dtype(recipe.engine.dtype, "cuda"), recipe.dpo
 
+    ranks = recipe.cluster.gpus_per_training
+
     def gib(layout: Layout) -> float:
         size = (settings.batch_size, length, dtype, layout.checkpointing, layout.members, completion)
-        return of_dpo("", numbers, shapes, *size, optimizer=settings.optimizer).gib
+        return of_dpo("", numbers, shapes, *size, settings.optimizer, layout.ranks, settings.accumulation).gib
 
     asked, checkpointing = recipe.cluster.train_together, settings.gradient_checkpointing
     counts = range(1, len(jobs) + 1) if asked == "auto" else [min(asked, len(jobs))]
-    possible = [Layout(count, choice) for count in counts for choice in _choices(checkpointing)]
+    possible = [Layout(count, choice, ranks) for count in counts for choice in _choices(checkpointing)]
     mean = sum(example.tokens for example in examples) / max(len(examples), 1) * settings.batch_size
     fitting = [layout for layout in possible if gib(layout) <= free]
     if fitting:
         return min(fitting, key=lambda layout: (_time(layout, len(jobs), numbers, mean), layout.members))
-    least = Layout(counts[0], _choices(checkpointing)[-1])
+    least = Layout(counts[0], _choices(checkpointing)[-1], ranks)
     if least.members > 1:
         raise SpartaError(_too_many(recipe, base, least, gib, free))
     return least
@@ -112,7 +115,7 @@ def settled_sft(recipe: Recipe, job: SftJob) -> SftJob:
         checkpointing = (
             recipe.engine.kind != "scripted"
             and resolve_device(job.device) == "cuda"
-            and not sft_fits(job, _free_gib())
+            and not sft_fits(job, _free_gib(1))
         )
     return replace(job, settings=settings.model_copy(update={"gradient_checkpointing": checkpointing}))
 
@@ -126,9 +129,12 @@ def sft_fits(job: SftJob, free: float) -> bool:
     return of_sft("", numbers, shapes_of(job.adapter), *size).gib <= free
 
 
-def _free_gib() -> float:
-    """GiB of the GPU that a training may take, what CUDA has taken for this process included, as it is in estimates."""
+def _free_gib(ranks: int) -> float:
+    """GiB of the GPU that a training may take, what CUDA has taken for the process that trains included, as it is in estimates."""
     import torch
 
+    if ranks > 1:
+        # Other processes train. On the GPUs after the first there is more: this process is not on them.
+        return float(torch.cuda.mem_get_info()[0] / GIB)
     # What this process has reserved it gives back or goes on with: a base that is kept for the next job is in the estimate too.
     return float((torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()) / GIB + CONTEXT_GIB)

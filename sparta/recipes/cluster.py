@@ -64,6 +64,12 @@ class Cluster(Rules):
         default="auto",
         description="members of one base that a training task trains at the same time; results are those of training each alone. auto: all members of the task, on a GPU as many as fit its memory. A number: tasks get this many members",
     )
+    gpus_per_training: int = Field(
+        default=1,
+        ge=1,
+        description="GPUs of one node that a task of DPO divides its base over, for a base that does not fit one; results differ by rounding alone. Members of "
+        "one task, and the sides of their pairs, are shared out over them. On a machine without GPUs: processes. The SFT of experts takes one GPU",
+    )
     fused: bool | None = Field(
         default=None,
         description="generate and judge in one job array: one engine start, votes as soon as both responses exist. null: on, if all models share one base "

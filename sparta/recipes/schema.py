@@ -243,6 +243,15 @@ class Recipe(Rules):
         return self
 
     @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        if self.engine.quantize is not None and self.cluster.gpus_per_training > 1:
+            raise ValueError(
+                f"cluster.gpus_per_training is {self.cluster.gpus_per_training}, and a base in 4 bits (engine.quantize) is not divided over GPUs: set one "
+                "of the two back"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _fusible(self) -> Self:
         bases = sorted({self.pool.base_of(model) for model in self.pool.models})
         if self.cluster.fused and len(bases) > 1:

@@ -105,7 +105,7 @@ def gpus_needed(recipe: Recipe, where: Where, place: StudyDir, name: str) -> int
     run = planned(placed, place.cell(name))
     launcher, phases = launcher_for(run), (*phases_of(placed, 0), *phases_of(placed, 1))
     if isinstance(launcher, Slurm):
-        return max(1, *(launcher.profile.shape(phase.name, phase.runs_on(placed)).gpus for phase in phases))
+        return max(1, *(launcher.resources(phase).gpus for phase in phases))
     return max(1, *(phase.gpus(placed) for phase in phases))
 
 

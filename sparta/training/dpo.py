@@ -8,7 +8,6 @@ The loop is our own: for a small base it takes less than half the processor time
 measure of what comes out: tests hold losses and weights to those of its DPOTrainer.
 """
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from sparta.training import preemption
 from sparta.training.adapter_folder import StartingAdapter, check_trainable
 from sparta.training.adapter_tensors import AdapterTensors, tensors_of
 from sparta.training.checkpoints import job_identity, open_work
-from sparta.training.dpo_batches import REFERENCE_TOKENS, Adapters, Block, DpoBatch, batches
+from sparta.training.dpo_batches import Adapters, Block
 from sparta.training.job import (
     PreferenceExample,
     Progress,
@@ -33,32 +32,33 @@ from sparta.training.job import (
 from sparta.training.learner import Learner
 from sparta.training.loading import (
     load_base,
-    padding_id,
     put_adapter,
     release_gpu,
     resolve_device,
     resolve_dtype,
 )
-from sparta.training.lora_stack import LoraStack, can_stack, keeps_blocks_apart
+from sparta.training.lora_stack import LoraStack, can_stack
 from sparta.training.one_adapter import OneAdapter
 from sparta.training.one_prompt import can_branch, saves_much
+from sparta.training.passes import OneProcess, Passes
+from sparta.training.ranks import train_over_ranks
 from sparta.training.runner import begin, check_vocabulary, end, quiet
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sparta.training.sharded import Team
+
 ProgressOf = Callable[[TrainingJob], Progress]
 Finished = Callable[[TrainingJob, TrainingReport], None]
 """Called with a job as soon as its `out` is there."""
 
-_CPU_TOKENS = 4096
-"""Tokens of a batch on a CPU, at most: a larger one is no faster there, and takes more memory."""
 _SMALL = 20_000_000
 """Parameters of a base that one CPU thread trains faster than two: they wait for each other more than they work."""
 
 
-class _Start(NamedTuple):
-    """A job before its base is loaded."""
+class Start(NamedTuple):
+    """A job before its base is loaded. Values only: it can be sent to another process."""
 
     job: TrainingJob
     adapter: StartingAdapter
@@ -75,9 +75,10 @@ def train_dpo(job: TrainingJob, progress: Progress = silent) -> TrainingReport:
 
 
 def train_members(
-    jobs: Sequence[TrainingJob], at_once: int, progress: ProgressOf, finished: Finished
+    jobs: Sequence[TrainingJob], at_once: int, progress: ProgressOf, finished: Finished, ranks: int = 1
 ) -> None:
-    """Does `jobs`, all of one base, which is loaded once; up to `at_once` of them at the same time.
+    """Does `jobs`, all of one base, which is loaded once; up to `at_once` of them at the same time. ranks: processes that the base is divided over,
+    each with a GPU (see `sparta.training.sharded`); 1: this one holds it whole.
 
     A job is resumed from its newest checkpoint, wherever the others are. Without a usable example an adapter is copied. All dropout is off:
     the reference is a function. A base whose layers get parts of a batch, or an adapter that is more than plain LoRA, is trained one member
@@ -90,7 +91,7 @@ def train_members(
         adapter, examples = begin(job), usable_pairs(job)
         check_trainable(job.model, job.adapter)
         if examples:
-            starts.append(_Start(job, adapter, examples, started))
+            starts.append(Start(job, adapter, examples, started))
         else:
             finished(job, _copied(job, adapter, started))
     if not starts:
@@ -102,9 +103,11 @@ def train_members(
         raise ValueError(
             f"{strangers[0].model} and {one.model} have different bases: they are not trained together"
         )
+    if ranks > 1:
+        train_over_ranks(starts, at_once, ranks, progress, finished)
+        return
     try:
-        with quiet():
-            _train(starts, at_once, progress, finished)
+        train_group_by_group(starts, at_once, progress, finished)
     finally:
         release_gpu()
 
@@ -116,24 +119,34 @@ def _copied(job: TrainingJob, adapter: StartingAdapter, started: float) -> Train
     return end(job, adapter, adapter.weights, [note], report)
 
 
-def _train(starts: Sequence[_Start], at_once: int, progress: ProgressOf, finished: Finished) -> None:
+def train_group_by_group(
+    starts: Sequence[Start],
+    at_once: int,
+    progress: ProgressOf,
+    finished: Finished,
+    team: "Team | None" = None,
+) -> None:
+    """Loads the base and trains on it, `at_once` members at a time. team: what this process is a rank of, if it does not hold the base whole; only
+    its rank 0 makes anything of it.
+    """
     import torch
 
     job = starts[0].job
     device = resolve_device(job.device)
     dtype = resolve_dtype(job.dtype, device)
-    together: Sequence[_Start] = starts
+    together: Sequence[Start] = starts
     try:
-        base = load_base(job, device, dtype)
-        with _threads(base, job.threads):
-            for first in range(0, len(starts), at_once):
-                together = starts[first : first + at_once]
-                _train_group(base, together, dtype, progress, finished)
+        with quiet():
+            base = load_base(job, device, dtype) if team is None else team.load(job, dtype)
+            with _threads(base, job.threads):
+                for first in range(0, len(starts), at_once):
+                    together = starts[first : first + at_once]
+                    _train_group(base, together, dtype, progress, finished, team)
     except torch.OutOfMemoryError as error:
         raise SpartaError(_out_of_memory(together)) from error
 
 
-def _out_of_memory(starts: Sequence[_Start]) -> str:
+def _out_of_memory(starts: Sequence[Start]) -> str:
     job, section = starts[0].job, starts[0].job.section
     longest = max(example.length for start in starts for example in start.examples)
     fewer = "lower cluster.train_together, " if len(starts) > 1 else ""
@@ -141,23 +154,28 @@ def _out_of_memory(starts: Sequence[_Start]) -> str:
     return (
         f"{job.method} of {job.model}{more} ran out of GPU memory ({section}.batch_size {job.settings.batch_size}, longest {job.unit} "
         f"{longest} tokens): {fewer}lower {section}.batch_size and raise {section}.accumulation by the same factor, set "
-        f"{section}.gradient_checkpointing to true, or lower {section}.max_length."
+        f"{section}.gradient_checkpointing to true, lower {section}.max_length, or divide the base by a larger cluster.gpus_per_training."
     )
 
 
 def _train_group(
-    base: Any, starts: Sequence[_Start], dtype: str, progress: ProgressOf, finished: Finished
+    base: Any,
+    starts: Sequence[Start],
+    dtype: str,
+    progress: ProgressOf,
+    finished: Finished,
+    team: "Team | None",
 ) -> None:
     """Does the jobs of `starts` at the same time, or where that cannot be one after another."""
     tensors, weights = _read_adapters(base, starts)
     stacked = can_stack(base, tensors)
     if not stacked and len(starts) > 1:
         for start in starts:
-            _train_group(base, [start], dtype, progress, finished)
+            _train_group(base, [start], dtype, progress, finished, team)
         return
     for start in starts:
         check_vocabulary(start.job, start.examples, base)
-    once = [saves_much(start.examples) for start in starts]
+    once = [team is None and saves_much(start.examples) for start in starts]
     if any(once) and not (stacked and can_branch(base)):
         once = [False] * len(starts)
     adapters: Adapters
@@ -166,7 +184,15 @@ def _train_group(
     else:
         [start] = starts
         adapters = OneAdapter(put_adapter(base, start.job, start.adapter, _NAME), _NAME, tensors[0])
+    _prepare(base, starts[0].job)
     try:
+        if team is None:
+            passes: Passes | None = OneProcess(base, adapters)
+        else:
+            sizes = [member.size for member in tensors]
+            passes = team.passes(base, adapters, [start.examples for start in starts], sizes)
+        if passes is None:
+            return
         learners = [
             Learner(
                 number,
@@ -177,16 +203,29 @@ def _train_group(
                 weights[number],
                 dtype,
                 once[number],
+                1 if team is None else team.size,
             )
             for number, start in enumerate(starts)
         ]
         with doing(TRAIN):
-            _Group(base, adapters, learners, progress, finished).train(starts, dtype)
+            _Group(passes, learners, progress, finished).train(starts, dtype)
+        if team is not None:
+            team.end_passes()
     finally:
         adapters.remove()
 
 
-def _read_adapters(base: Any, starts: Sequence[_Start]) -> "tuple[list[AdapterTensors], list[Tensor]]":
+def _prepare(base: Any, job: TrainingJob) -> None:
+    """Nothing of the base is random."""
+    base.train()
+    for module in base.modules():
+        if type(module).__name__ == "Dropout":
+            module.p = 0.0
+    if job.settings.gradient_checkpointing is True:
+        base.gradient_checkpointing_enable({"use_reentrant": False})
+
+
+def _read_adapters(base: Any, starts: Sequence[Start]) -> "tuple[list[AdapterTensors], list[Tensor]]":
     """What the adapters are made of, and their flat weights, float32, on the device of `base`.
 
     PEFT puts an adapter on the base, which says whether it fits, and takes it off again; of those that are made alike the first, as that takes
@@ -220,68 +259,40 @@ class _Group:
 
     def __init__(
         self,
-        base: Any,
-        adapters: Adapters,
+        passes: Passes,
         learners: Sequence[Learner],
         progress: ProgressOf,
         finished: Finished,
     ) -> None:
-        self._base, self._adapters, self._learners = base, adapters, learners
+        self._passes, self._learners = passes, learners
         self._progress = [progress(learner.job) for learner in learners]
         self._finished = finished
-        self._device = base.device
-        self._apart = keeps_blocks_apart(base.device)
-        self._filler = padding_id(base.config)
 
-    def train(self, starts: Sequence[_Start], dtype: str) -> None:
+    def train(self, starts: Sequence[Start], dtype: str) -> None:
         """From the newest checkpoint of each to the end of all."""
         found = [
             open_work(start.job.work, job_identity(start.job, start.examples, dtype)) for start in starts
         ]
-        self._prepare_base()
         for learner in self._learners:
-            self._adapters.put(learner.number, learner.weights.detach())
+            self._passes.put(learner.number, learner.weights.detach())
         self._read_reference()
         for learner, checkpoint in zip(self._learners, found, strict=True):
             if checkpoint is not None:
                 learner.resume(checkpoint)
-                self._adapters.put(learner.number, learner.weights.detach())
+                self._passes.put(learner.number, learner.weights.detach())
         with preemption.postponable():
             active = list(self._learners)
             while active := self._without_finished(active, starts):
                 self._update(active)
-
-    def _prepare_base(self) -> None:
-        """Nothing of the base is random."""
-        base = self._base
-        base.train()
-        for module in base.modules():
-            if type(module).__name__ == "Dropout":
-                module.p = 0.0
-        if self._learners[0].job.settings.gradient_checkpointing is True:
-            base.gradient_checkpointing_enable({"use_reentrant": False})
 
     def _read_reference(self) -> None:
         """The log-probabilities that the adapters give as they start, of every example once.
 
         In the blocks of training, so that on a CPU the first loss is that of two equal models exactly.
         """
-        import torch
-
         blocks = [block for learner in self._learners for block in learner.blocks_of_first_epoch()]
-        with torch.no_grad():
-            for blocks_of_batch in batches(blocks, REFERENCE_TOKENS[self._device.type], alike=self._apart):
-                with self._passing(blocks_of_batch) as batch:
-                    made = batch.log_probabilities(self._base)
-                for block, (chosen, rejected) in zip(blocks_of_batch, made, strict=True):
-                    self._learners[block.member].keep_reference(block, chosen, rejected)
-
-    @contextmanager
-    def _passing(self, blocks: Sequence[Block]) -> Iterator[DpoBatch]:
-        batch = DpoBatch(blocks, self._device, self._filler)
-        members = [block.member for block in blocks]
-        with self._adapters.batch(members, batch.picked, (batch.row, batch.column)):
-            yield batch
+        for block, chosen, rejected in self._passes.read(blocks):
+            self._learners[block.member].keep_reference(block, chosen, rejected)
 
     def _update(self, active: Sequence[Learner]) -> None:
         """One update of each of `active`."""
@@ -289,33 +300,27 @@ class _Group:
 
         next_blocks = {learner.number: learner.blocks_of_next_update() for learner in active}
         shares: dict[int, list[Tensor]] = {learner.number: [] for learner in active}
-        for step in range(max(map(len, next_blocks.values()))):
-            blocks = [of_one[step] for of_one in next_blocks.values() if step < len(of_one)]
-            for blocks_of_batch in batches(
-                blocks, _CPU_TOKENS if self._apart else math.inf, alike=self._apart
-            ):
-                with self._passing(blocks_of_batch) as batch:
-                    losses = []
-                    made = batch.log_probabilities(self._base)
-                    for block, (chosen, rejected) in zip(blocks_of_batch, made, strict=True):
-                        learner = self._learners[block.member]
-                        loss, share = learner.loss(block, chosen, rejected, len(next_blocks[block.member]))
-                        losses.append(loss)
-                        shares[block.member].append(share)
-                    # Of different members: no gradient has a part of two of them.
-                    torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
-            for learner in active:
-                self._adapters.add_gradient(learner.number, learner.gradient)
-            self._adapters.clear()
+
+        def loss(block: Block, chosen: "Tensor", rejected: "Tensor") -> "Tensor":
+            learner = self._learners[block.member]
+            made, share = learner.loss(block, chosen, rejected, len(next_blocks[block.member]))
+            shares[block.member].append(share)
+            return made
+
+        steps = [
+            [of_one[step] for of_one in next_blocks.values() if step < len(of_one)]
+            for step in range(max(map(len, next_blocks.values())))
+        ]
+        self._passes.learn(steps, loss, {learner.number: learner.gradient for learner in active})
         results = torch.stack(
             [
                 torch.cat([torch.stack(shares[learner.number]).sum(0), learner.gradient_norm()[None]])
                 for learner in active
             ]
         )
-        for learner, (loss, margin, accuracy, norm) in zip(active, results.tolist(), strict=True):
-            learner.learn(loss, norm, margin, accuracy)
-            self._adapters.put(learner.number, learner.weights.detach())
+        for learner, (loss_of_update, margin, accuracy, norm) in zip(active, results.tolist(), strict=True):
+            learner.learn(loss_of_update, norm, margin, accuracy)
+            self._passes.put(learner.number, learner.weights.detach())
         self._after_update(active)
 
     def _after_update(self, active: Sequence[Learner]) -> None:
@@ -330,14 +335,14 @@ class _Group:
         if leaves:
             preemption.stop_here()
 
-    def _without_finished(self, active: Sequence[Learner], starts: Sequence[_Start]) -> list[Learner]:
+    def _without_finished(self, active: Sequence[Learner], starts: Sequence[Start]) -> list[Learner]:
         """`active` without those that are done, whose adapters are put in place."""
         for learner in active:
             if learner.is_done:
                 self._finished(learner.job, self._end(learner, starts[learner.number]))
         return [learner for learner in active if not learner.is_done]
 
-    def _end(self, learner: Learner, start: _Start) -> TrainingReport:
+    def _end(self, learner: Learner, start: Start) -> TrainingReport:
         job, examples = learner.job, learner.examples
         report = TrainingReport(
             pairs=len(examples),

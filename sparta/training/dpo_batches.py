@@ -1,7 +1,8 @@
 """Preference pairs as batches of token ids, and the log-probabilities of their completions (ALGORITHM, step 7).
 
 A block holds the pairs of one step of one member: the chosen sides above, the rejected ones below, filled to the right. Attention looks to
-the left alone, so filling tokens change nothing. Several blocks make a batch.
+the left alone, so filling tokens change nothing. Several blocks make a batch. Where several GPUs share the work, a block holds one side of one
+pair (`sides_of`).
 
 Where a prompt is read once for both sides (`sparta.training.one_prompt`), a row is prompt, chosen and rejected completion, of which none sees
 the other and both have the positions behind the prompt.
@@ -50,16 +51,22 @@ def filled(longest: int) -> int:
 
 @dataclass(frozen=True)
 class Block:
-    """Pairs of `member`. numbers: of the pairs among the member's examples. one_prompt: each prompt is read once."""
+    """Pairs of `member`. numbers: of the pairs among the member's examples. one_prompt: each prompt is read once. side: of one pair, the chosen
+    completion (0) or the rejected one (1) alone.
+    """
 
     member: int
     numbers: tuple[int, ...]
     pairs: tuple[PreferenceExample, ...]
     one_prompt: bool = False
+    side: int | None = None
 
     @property
     def length(self) -> int:
         """Tokens of a row, filling included."""
+        if self.side is not None:
+            [pair] = self.pairs
+            return filled(len(pair.prompt_ids) + len((pair.chosen_ids, pair.rejected_ids)[self.side]))
         if self.one_prompt:
             return filled(max(pair.tokens - len(pair.prompt_ids) for pair in self.pairs))
         return filled(max(pair.length for pair in self.pairs))
@@ -71,11 +78,22 @@ class Block:
 
     @property
     def rows(self) -> int:
-        return len(self.pairs) * (1 if self.one_prompt else 2)
+        return len(self.pairs) * (1 if self.one_prompt or self.side is not None else 2)
+
+
+def sides_of(block: Block) -> list[Block]:
+    """`block` as blocks of one side of one pair each: the chosen sides, then the rejected ones."""
+    return [
+        Block(block.member, (number,), (pair,), side=side)
+        for side in (0, 1)
+        for number, pair in zip(block.numbers, block.pairs, strict=True)
+    ]
 
 
 def batches(blocks: Sequence[Block], most_tokens: float, alike: bool) -> Iterator[list[Block]]:
-    """`blocks` in batches of at most `most_tokens`, or of one block. alike: a batch has blocks of one shape alone; else they read prompts alike."""
+    """`blocks`, all of whole pairs or all of one side, in batches of at most `most_tokens`, or of one block. alike: a batch has blocks of one shape
+    alone; else they read prompts alike.
+    """
     groups = defaultdict(list)
     for block in blocks:
         groups[block.shape if alike else block.one_prompt].append(block)
@@ -119,10 +137,12 @@ class DpoBatch:
                 rows += [[]] * (self.half - len(block.pairs))
                 segments += [(0, 0, 0)] * (self.half - len(block.pairs))
             else:
-                for name in ("chosen_ids", "rejected_ids"):
-                    for pair in block.pairs:
-                        prompt, completion = len(pair.prompt_ids), getattr(pair, name)
-                        places += _places(len(rows), len(rows), prompt, prompt, completion)
+                for side in (0, 1) if block.side is None else (block.side,):
+                    for at, pair in enumerate(block.pairs):
+                        prompt, completion = len(pair.prompt_ids), (pair.chosen_ids, pair.rejected_ids)[side]
+                        places += _places(
+                            len(rows), sides + side * self.half + at, prompt, prompt, completion
+                        )
                         rows.append([*pair.prompt_ids, *completion])
                     rows += [[]] * (self.half - len(block.pairs))
             picked.append(len(places) - before)
@@ -138,7 +158,7 @@ class DpoBatch:
         return base(input_ids=self.ids, use_cache=False, **self._layout).logits
 
     def log_probabilities(self, base: Any) -> "list[tuple[Tensor, Tensor]]":
-        """Of the chosen and of the rejected completions of each block, [pairs] each, in nats; within `Adapters.batch`."""
+        """Of the chosen and of the rejected completions of each block, [pairs] each, in nats; within `Adapters.batch`. 0 for a side that a block lacks."""
         logits = self.all_logits(base)
         tokens = _token_log_probabilities()(logits, self.targets, self.picked)
         sides = tokens.new_zeros(2 * self.half * len(self.blocks), self.length)

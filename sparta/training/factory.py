@@ -15,8 +15,10 @@ def train(
     at_once: int,
     progress: Callable[[TrainingJob], Progress],
     finished: Callable[[TrainingJob, TrainingReport], None],
+    ranks: int = 1,
 ) -> None:
     """Does `jobs`, all of one base: `scripted` engines go with scripted training, all others with DPO, up to `at_once` of them at the same time.
+    ranks: processes that share the base and the work, each with a GPU.
 
     finished: called with each job as soon as its `out` is there. A job that was killed between its last two steps, `out` there and its report
     not yet received, is not done again.
@@ -37,7 +39,7 @@ def train(
     elif left:
         from sparta.training.dpo import train_members
 
-        train_members(left, at_once, progress, finished)
+        train_members(left, at_once, progress, finished, ranks)
 
 
 def train_expert(

@@ -27,7 +27,7 @@ STATE = "state.json"
 class Learner:
     """The training of `job`, begun from `start`, the flat weights of its adapter (float32, on the device).
 
-    number: its place among those it is trained with. one_prompt: see `Block`. log: one record an update.
+    number: its place among those it is trained with. one_prompt: see `Block`. processes: that share the work. log: one record an update.
     """
 
     def __init__(
@@ -40,12 +40,13 @@ class Learner:
         start: "Tensor",
         dtype: str,
         one_prompt: bool,
+        processes: int = 1,
     ) -> None:
         import torch
         from transformers.optimization import get_scheduler
 
         self.number, self.job, self.adapter, self.examples = number, job, adapter, examples
-        self._tensors, self._one_prompt = tensors, one_prompt
+        self._tensors, self._one_prompt, self._processes = tensors, one_prompt, processes
         settings = job.settings
         order = training_order(len(examples), job.epochs, job.seed, job.method)
         self._steps = [
@@ -154,6 +155,7 @@ class Learner:
                 "reward_margin": margin,
                 "reward_accuracy": accuracy,
                 **({"checkpointing": 1.0} if self.job.settings.gradient_checkpointing is True else {}),
+                **({"processes": float(self._processes)} if self._processes > 1 else {}),
             }
         )
 

@@ -314,11 +314,20 @@ def _layer_class() -> Any:
 
         def __init__(self, linear: Any, lora: _LayerLora | None, stack: LoraStack, is_output: bool) -> None:
             super().__init__()
-            self.weight, self.bias = linear.weight, linear.bias
+            # Read anew in every pass: a base that is divided over GPUs has its whole weights only while the layer works.
+            self.linear = linear
             self.in_features, self.out_features = linear.in_features, linear.out_features
             self._lora, self._stack, self._is_output = lora, stack, is_output
             # What makes autograd come here where the rows are of nothing that learns: gradients of A and B are added in place.
             self._learns = None if lora is None else torch.zeros(0, requires_grad=True)
+
+        @property
+        def weight(self) -> Any:
+            return self.linear.weight
+
+        @property
+        def bias(self) -> Any:
+            return self.linear.bias
 
         def forward(self, rows: "Tensor") -> "Tensor":
             flat = rows.reshape(-1, self.in_features)

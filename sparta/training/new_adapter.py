@@ -47,6 +47,15 @@ def check_shape(base: str, shape: Lora, trust_remote_code: bool = False) -> None
     _targets(empty_model(base, trust_remote_code), base, shape)
 
 
+def decoder_layers(model: Any) -> list[Any]:
+    """The layers of `model`: the list of modules that holds most of its weights. Empty where it has none."""
+    from torch.nn import ModuleList
+
+    lists: list[Any] = [module for module in model.modules() if isinstance(module, ModuleList)]
+    sizes = [sum(parameter.numel() for parameter in each.parameters()) for each in lists]
+    return list(lists[sizes.index(max(sizes))]) if lists else []
+
+
 def empty_model(base: str, trust_remote_code: bool = False) -> Any:
     """The model in the folder `base` without its weights, as its configuration describes it. Raises SpartaError where that cannot be read."""
     import torch

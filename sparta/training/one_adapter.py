@@ -21,7 +21,9 @@ class OneAdapter:
             if isinstance(module, Dropout):
                 module.p = 0.0
         saved = get_peft_model_state_dict(model, adapter_name=adapter, save_embedding_layers=False)
-        known = {parameter.data_ptr(): parameter for parameter in model.parameters()}
+        known = {
+            parameter.data_ptr(): parameter for parameter in model.parameters() if parameter.requires_grad
+        }
         self._model = model
         self._parameters = [known[saved[name].data_ptr()] for name in tensors.shapes]
         self._picking = model.get_output_embeddings().register_forward_pre_hook(self._pick)

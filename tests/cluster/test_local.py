@@ -8,6 +8,7 @@ from support.scripted_run import advance, begin, typed, wait_until, write_recipe
 
 from sparta.cluster.attempts import AttemptDir
 from sparta.cluster.gpus import visible_gpus
+from sparta.cluster.inline import Inline
 from sparta.cluster.local import Local
 from sparta.cluster.sharding import shard_items
 from sparta.errors import SpartaError
@@ -80,8 +81,35 @@ def test_a_machine_with_fewer_gpus_than_a_base_needs_is_refused(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     run = on_two_gpus(tmp_path)
-    with pytest.raises(SpartaError, match="tensor_parallel is 2, and this machine has 1 GPUs: lower it"):
+    with pytest.raises(SpartaError, match="tensor_parallel is 2, and this machine has 1 GPU: lower it"):
         Local(run).check(phases_of(run.recipe, 1))
+
+
+@pytest.mark.parametrize("launcher", [Local, Inline])
+def test_a_training_on_more_gpus_than_the_machine_has_is_refused_by_its_key(
+    launcher: type[Local] | type[Inline], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    run = begin(tmp_path)
+    run.recipe = adjust(run.recipe, ["cluster.gpus_per_training=2"])
+    launcher(run).check([Generate()])
+    with pytest.raises(
+        SpartaError, match=r"^cluster\.gpus_per_training is 2, and this machine has 1 GPU: lower it"
+    ):
+        launcher(run).check(phases_of(run.recipe, 1))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    launcher(run).check(phases_of(run.recipe, 1))
+
+
+def test_a_training_on_two_gpus_gets_these_and_generation_as_many_as_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    run = begin(tmp_path)
+    run.recipe = adjust(run.recipe, ["cluster.gpus_per_training=2"])
+    launcher = Local(run)
+    assert (launcher.at_once(Train()), launcher.at_once(Generate())) == (2, 4)
+    assert launcher._gpus(Train()) == ["0,1", "2,3"]
 
 
 def graded_by(run: Run, *settings: str) -> Run:

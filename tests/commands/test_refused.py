@@ -227,7 +227,7 @@ def test_too_few_gpus_for_one_base_are_refused_before_anything_is_written(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     settings = ("engine.kind=vllm", "engine.vllm.tensor_parallel=2", "cluster.kind=local")
     asked = LaunchRequest(recipe=str(toy(place)), state=place / "state", settings=settings)
-    assert "tensor_parallel is 2, and this machine has 1 GPUs" in refused(asked, place)
+    assert "tensor_parallel is 2, and this machine has 1 GPU:" in refused(asked, place)
     assert not (place / "state").exists()
 
 

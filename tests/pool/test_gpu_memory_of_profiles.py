@@ -103,6 +103,23 @@ def test_members_together_beyond_the_memory_of_a_gpu_are_refused_with_the_remedy
         check(run_of(tmp_path, base, 1500, "cluster.train_together=3"), profile)
 
 
+def test_a_base_that_does_not_fit_one_gpu_is_refused_with_the_number_that_it_fits(
+    base: Path, tmp_path: Path
+) -> None:
+    profile = Profile.model_validate({**PROFILE, "gpu_memory_gib": 16})
+    with pytest.raises(
+        SpartaError,
+        match=r"of GPU memory, .* has 16: lower .*, set cluster\.gpus_per_training to 2, or correct",
+    ):
+        check(run_of(tmp_path, base, 1500), profile)
+    divided = run_of(tmp_path, base, 1500, "cluster.gpus_per_training=2")
+    check(divided, profile)
+    assert (
+        " GiB of GPU memory on each of 2 GPUs with gradient checkpointing, "
+        in estimates(divided, 16)[0].total
+    )
+
+
 def test_the_estimate_follows_gradient_checkpointing_and_auto_turns_it_on_only_where_it_is_needed(
     base: Path, tmp_path: Path
 ) -> None:

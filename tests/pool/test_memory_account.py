@@ -114,6 +114,25 @@ def test_members_together_share_the_base_and_nothing_else(qwen: str) -> None:
     assert ten.gib < 40
 
 
+def test_a_divided_base_takes_its_share_on_each_gpu_and_what_is_whole_at_a_time(qwen: str) -> None:
+    base, adapter = describe(qwen), fresh_shapes(qwen, Lora(rank=16))
+    # 152,064 entries x 3,584, of embeddings and output layer, and the last norm.
+    assert base.outside == 2 * 152_064 * 3_584 + 3_584
+
+    def of(gpus: int, steps: int = 1) -> MemoryEstimate:
+        return of_dpo("", base, adapter, 1, 2048, "bfloat16", checkpointing=True, gpus=gpus, steps=steps)
+
+    whole, half = of(1), of(2)
+    # (7,615,616,512 / 2 + 1,089,998,336 + 3 layers of 233,057,792) x 2 bytes
+    assert sizes(half)["weights"] == 10.43
+    # One side of the pair on each GPU; gradients are added up in float32.
+    assert (sizes(half)["activations"], sizes(whole)["activations"]) == (0.38, 0.77)
+    assert sizes(half)["LoRA"] == 0.9
+    assert of(4).gib < half.gib < whole.gib
+    # Two steps of an update pass at once: as many rows as one GPU would have.
+    assert sizes(of(2, steps=8))["activations"] == sizes(whole)["activations"]
+
+
 def test_the_reference_is_read_in_large_batches_which_may_take_more_than_training(qwen: str) -> None:
     base, adapter = describe(qwen), fresh_shapes(qwen, Lora(rank=16))
     estimate = of_dpo("", base, adapter, 1, 512, "bfloat16", True, completion=256)

@@ -136,6 +136,15 @@ def test_a_number_of_members_is_checkpointed_where_it_fits_in_no_other_way(
     assert layout_that_fits(on_gpus(8), seven_billion, ten, 39.4) == Layout(8, checkpointing=True)
 
 
+def test_a_base_over_two_gpus_has_room_for_what_does_not_fit_one(
+    seven_billion: str, jobs: list[TrainingJob]
+) -> None:
+    ten = long_jobs(jobs, seven_billion, count=10, prompt=330, completion=113)
+    two = on_gpus("auto", "cluster.gpus_per_training=2")
+    assert layout_that_fits(two, seven_billion, ten, 18) == Layout(4, checkpointing=True, ranks=2)
+    assert layout_of(recipe("auto", "cluster.gpus_per_training=2"), jobs[0].base, jobs).ranks == 2
+
+
 def test_on_a_gpu_a_number_beyond_memory_is_refused_with_the_remedy(
     seven_billion: str, jobs: list[TrainingJob]
 ) -> None:

@@ -440,6 +440,10 @@ def test_guessing_tokens_is_part_of_what_a_run_is_with_any_number_of_them(tmp_pa
     ("settings", "words"),
     [
         (["engine.quantize=fp4"], "engine.quantize: input should be 'nf4'"),
+        (
+            ["engine.quantize=nf4", "cluster.gpus_per_training=2"],
+            "(engine.quantize) is not divided over GPUs",
+        ),
         (["engine.attention=flash"], "engine.attention: input should be 'auto', 'sdpa', 'eager'"),
         (
             ["engine.attention=flash_attention_2", "engine.dtype=float32"],

@@ -9,7 +9,13 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen2MoeConfig,
+    Qwen2MoeForCausalLM,
+)
 
 from sparta.recipes.pool import Lora
 from sparta.training.factory import train
@@ -149,3 +155,24 @@ def make_member(root: Path) -> Member:
     saved = json.loads(config_file.read_text()) | {"base_model_name_or_path": "../../base"}
     config_file.write_text(json.dumps(saved))
     return Member(root / "base", root / "adapter")
+
+
+def make_mixture(folder: Path) -> Path:
+    """A tiny random mixture of experts, in `folder`."""
+    torch.manual_seed(0)
+    config = Qwen2MoeConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=48,
+        moe_intermediate_size=16,
+        shared_expert_intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_experts=4,
+        num_experts_per_tok=2,
+        pad_token_id=PAD,
+        eos_token_id=EOS,
+    )
+    Qwen2MoeForCausalLM(config).save_pretrained(folder)
+    return folder

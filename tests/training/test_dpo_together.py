@@ -11,17 +11,17 @@ from support.tiny_adapters import (
     Member,
     Stop,
     fresh_folder,
+    make_mixture,
     random_examples,
     read_log,
     same,
     tensors,
     without_seconds,
 )
-from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
 
 from sparta.engines.factory import loads_so_far
 from sparta.recipes.pool import Lora
-from sparta.training import dpo, lora_stack, preemption
+from sparta.training import lora_stack, passes, preemption
 from sparta.training.dpo import train_dpo, train_members
 from sparta.training.job import TrainingJob, TrainingReport, silent
 
@@ -122,7 +122,7 @@ def test_as_on_a_gpu_all_blocks_multiplied_at_once_each_ends_so_up_to_rounding(
     alone, joint = make_jobs("alone", **settings), make_jobs("joint", **settings)
     for job in alone:
         train_dpo(job)
-    for module in (dpo, lora_stack):
+    for module in (passes, lora_stack):
         monkeypatch.setattr(module, "keeps_blocks_apart", lambda device: False)
     together(joint)
     for one, other in zip(joint, alone, strict=True):
@@ -230,8 +230,8 @@ def test_batches_hold_as_many_blocks_as_fit(
 ) -> None:
     alone, joint = make_jobs("alone"), make_jobs("joint")
     together(alone)
-    monkeypatch.setattr(dpo, "_CPU_TOKENS", 1)
-    monkeypatch.setattr(dpo, "REFERENCE_TOKENS", {"cpu": 100})
+    monkeypatch.setattr(passes, "_CPU_TOKENS", 1)
+    monkeypatch.setattr(passes, "REFERENCE_TOKENS", {"cpu": 100})
     together(joint)
     assert_same(joint, alone)
 
@@ -255,23 +255,7 @@ def test_members_of_different_bases_are_not_trained_together(
 
 def test_a_mixture_of_experts_is_trained_one_member_after_another(make_job: MakeJob, tmp_path: Path) -> None:
     """Its experts get some rows of a batch alone, and could not tell whose they are."""
-    torch.manual_seed(0)
-    config = Qwen2MoeConfig(
-        vocab_size=48,
-        hidden_size=32,
-        intermediate_size=48,
-        moe_intermediate_size=16,
-        shared_expert_intermediate_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        num_experts=4,
-        num_experts_per_tok=2,
-        pad_token_id=0,
-        eos_token_id=1,
-    )
-    base = tmp_path / "moe"
-    Qwen2MoeForCausalLM(config).save_pretrained(base)
+    base = make_mixture(tmp_path / "moe")
     shape = Lora(rank=2, targets=("q_proj", "v_proj"))
     folders = [fresh_folder(tmp_path / f"moe{number}", base, shape, seed=number) for number in range(2)]
 

@@ -96,37 +96,38 @@ class Slurm(Launcher):
         """The most tasks that any phase is sharded into."""
         return self._run.recipe.cluster.tasks or self.width
 
+    def resources(self, phase: Phase) -> Resources:
+        """The resources of a task of `phase`. A task that calls an endpoint needs no GPU, like a step."""
+        recipe = self._run.recipe
+        return self.profile.shape(phase.name, phase.runs_on(recipe), max(1, phase.gpus(recipe)))
+
     def at_once(self, phase: Phase) -> int:
-        return self.width
+        """Fewer where a task takes several GPUs of a node: not all nodes have room for one more."""
+        profile, gpus = self.profile, self.resources(phase).gpus
+        there = profile.nodes * (profile.gpus_per_node // gpus) if gpus > 1 else self.width
+        return max(1, min(self.width, there))
 
     def gpus(self, phase: Phase) -> int:
         """Those of the profile; if it or the recipe limits the tasks at once, as many as these ask for."""
         profile = self.profile
         there = profile.nodes * profile.gpus_per_node
         limited = profile.at_once is not None or self._run.recipe.cluster.at_once is not None
-        return min(there, self.width * self._resources(phase).gpus) if limited else there
+        return min(there, self.at_once(phase) * self.resources(phase).gpus) if limited else there
 
     def tasks(self, phase: Phase) -> int:
-        return self.most
+        return self._run.recipe.cluster.tasks or self.at_once(phase)
 
     def takes(self, phase: Phase) -> bool:
         # A light step is done before a job for it would start.
         return not phase.light
 
     def check(self, phases: Sequence[Phase]) -> None:
-        if any(phase.trains for phase in phases):
-            check_memory(self._run, self.profile.gpu_memory_gib, self.profile.name)
+        self.check_gpus(phases)
         cli.require("sbatch", "srun")
         with cli.answering("try again when it does, or run without it with --cluster local"):
             known = cli.partitions(self.places(self.clusters) or (None,))
         for phase in phases:
-            asked = self._resources(phase)
-            together = phase.gpus(self._run.recipe)
-            if together > 1 and phase.runs_an_engine and asked.gpus < together:
-                raise SpartaError(
-                    f"{phase.engine_key}.vllm.tensor_parallel is {together}, and profile {self.profile.name} gives a task of {phase.name} "
-                    f"{asked.gpus} GPU{'s' * (asked.gpus != 1)}: set phases.{phase.name}.gpus there, or lower it"
-                )
+            asked = self.resources(phase)
             for partition in asked.partition.split(",") if asked.partition else []:
                 if partition not in known:
                     there = ", ".join(sorted(known))
@@ -143,6 +144,24 @@ class Slurm(Launcher):
                         f"profile {self.profile.name} asks for {asked.minutes} min for {phase.name}, and partition {partition} allows "
                         f"{known[partition] / 60:.0f}: lower the time in the profile; tasks that need more are requeued and continue"
                     )
+
+    def check_gpus(self, phases: Sequence[Phase]) -> None:
+        """Raises SpartaError where tasks of `phases` need more GPUs, or more of their memory, than the profile has. Asks SLURM nothing."""
+        profile, recipe = self.profile, self._run.recipe
+        for phase in phases:
+            needed, asked = phase.gpus(recipe), self.resources(phase).gpus
+            if needed > profile.gpus_per_node:
+                raise SpartaError(
+                    f"{phase.gpus_key} is {needed}, and a node of profile {profile.name} has {profile.gpus_per_node} "
+                    f"GPU{'s' * (profile.gpus_per_node != 1)}: lower it, or correct gpus_per_node there"
+                )
+            if needed > 1 and asked < needed:
+                raise SpartaError(
+                    f"{phase.gpus_key} is {needed}, and profile {profile.name} gives a task of {phase.name} "
+                    f"{asked} GPU{'s' * (asked != 1)}: set phases.{phase.name}.gpus there, or lower it"
+                )
+        if any(phase.trains for phase in phases):
+            check_memory(self._run, profile.gpu_memory_gib, profile.name)
 
     def start(self, attempts: AttemptDir, attempt: Attempt, watch: Watch) -> None:
         work = ShardJob(self._run.state.root.resolve(), (attempt.piece,))
@@ -208,10 +227,10 @@ class Slurm(Launcher):
         """The arrays that `submit` submits. Writes nothing. Without SLURM, arrays may have any size."""
         first = work.pieces[0]
         attempts = first.attempts(self._run)
-        asked = self._resources(attempts.phase)
+        asked, at_once = self.resources(attempts.phase), self.at_once(attempts.phase)
         resources = replace(asked, exclude=(*asked.exclude, *self._avoided(attempts, asked.exclude)))
         largest = self._largest_array() if cli.installed() else shards
-        parts = parts_of(job_name(self._run, attempts, first.number), shards, largest, self.width)
+        parts = parts_of(job_name(self._run, attempts, first.number), shards, largest, at_once)
         return [
             Array(
                 name=part.name,
@@ -226,9 +245,7 @@ class Slurm(Launcher):
                 hold=hold,
                 clusters=self.clusters,
             )
-            for part, throttle in zip(
-                parts, throttles(self.width, [part.count for part in parts]), strict=True
-            )
+            for part, throttle in zip(parts, throttles(at_once, [part.count for part in parts]), strict=True)
         ]
 
     def running(self, attempts: AttemptDir, attempt: Attempt) -> Sequence[int]:
@@ -290,10 +307,6 @@ class Slurm(Launcher):
 
     def interrupted(self, attempts: AttemptDir, attempt: Attempt) -> None:
         """Nothing to do: jobs outlive their driver."""
-
-    def _resources(self, phase: Phase) -> Resources:
-        """The resources of a task of `phase`. A task that calls an endpoint needs no GPU, like a step."""
-        return self.profile.shape(phase.name, phase.runs_on(self._run.recipe))
 
     def _tasks(self, attempts: AttemptDir, number: int) -> dict[int, QueueEntry]:
         """The latest squeue entry of every shard of attempt `number`. Final states are remembered: squeue drops tasks minutes after their end."""

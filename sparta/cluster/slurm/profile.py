@@ -146,7 +146,10 @@ class Profile(Rules):
         default=None, description="features of a node, for every job, as a100&nvlink"
     )
     exclude: tuple[Node, ...] = Field(default=(), description="nodes that no job runs on")
-    gpu: Shape = Field(default=Shape(), description="array tasks; null: 4 hours, 8 cores, 1 GPU")
+    gpu: Shape = Field(
+        default=Shape(),
+        description="array tasks; null: 4 hours, 8 cores, as many GPUs as the recipe needs (1)",
+    )
     cpu: Shape = Field(
         default=Shape(),
         description="steps, such as merge, and array tasks that call an endpoint; null: 1 hour, 2 cores",
@@ -238,13 +241,14 @@ class Profile(Rules):
         """The most array tasks that run at the same time."""
         return self.at_once or self.nodes * self.gpus_per_node
 
-    def shape(self, phase_name: str, device: Device) -> Resources:
-        """The resources of a task of `phase_name` on `device`.
+    def shape(self, phase_name: str, device: Device, gpus: int = 1) -> Resources:
+        """The resources of a task of `phase_name` on `device`. gpus: how many it asks for on a GPU if the profile does not say.
 
         The first that is set counts: the phase's own section, the section of the device, the profile, the default.
         """
         own = self.phases.get(phase_name, Shape())
-        section, default = (self.gpu, GPU_TASK) if device == "gpu" else (self.cpu, STEP)
+        on_gpus = GPU_TASK.model_copy(update={"gpus": gpus})
+        section, default = (self.gpu, on_gpus) if device == "gpu" else (self.cpu, STEP)
         common = Shape(
             partition=self.partition, qos=self.qos, account=self.account, constraint=self.constraint
         )

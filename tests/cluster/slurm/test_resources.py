@@ -10,10 +10,12 @@ from sparta.cluster.attempts import Piece
 from sparta.cluster.slurm import cli
 from sparta.cluster.slurm.launcher import Slurm
 from sparta.cluster.slurm.profile import Resources
+from sparta.cluster.slurm.submit import script
 from sparta.cluster.slurm.worker import ShardJob
 from sparta.errors import SpartaError
 from sparta.evaluation.grade import GradeAnswers
 from sparta.phases.generate import Generate
+from sparta.phases.train import Train
 from sparta.recipes.load import adjust
 from sparta.store.run import Run
 
@@ -71,14 +73,36 @@ def test_the_profile_decides_where_an_endpoint_is_called(tmp_path: Path) -> None
 
 
 def test_a_judge_on_more_gpus_than_its_tasks_have_is_refused_by_its_own_key(tmp_path: Path) -> None:
-    launcher = on_slurm(tmp_path, "evaluation.judge.engine.vllm.tensor_parallel=2")
+    two = "evaluation.judge.engine.vllm.tensor_parallel=2"
+    launcher = on_slurm(tmp_path, two, phases={"grade": {"gpus": 1}})
     launcher.check([Generate()])
     with pytest.raises(
         SpartaError,
         match=r"^evaluation\.judge\.engine\.vllm\.tensor_parallel is 2, .* a task of grade 1 GPU: set phases\.grade\.gpus there",
     ):
         launcher.check([GRADING])
-    launcher = on_slurm(
-        tmp_path, "evaluation.judge.engine.vllm.tensor_parallel=2", phases={"grade": {"gpus": 2}}
-    )
-    launcher.check([GRADING])
+    for profile in ({}, {"phases": {"grade": {"gpus": 2}}}):
+        launcher = on_slurm(tmp_path, two, **profile)
+        launcher.check([GRADING])
+        assert asked(launcher, launcher._run, GRADING.name).gpus == 2
+
+
+def test_a_training_asks_for_the_gpus_that_its_base_is_divided_over(tmp_path: Path) -> None:
+    launcher = on_slurm(tmp_path, "cluster.gpus_per_training=3")
+    run = launcher._run
+    launcher.check([Generate(), Train()])
+    assert (asked(launcher, run, "train").gpus, asked(launcher, run, "generate").gpus) == (3, 1)
+    # A node of four has room for one such task.
+    assert (launcher.at_once(Train()), launcher.tasks(Train()), launcher.at_once(Generate())) == (2, 2, 8)
+    [array] = launcher.arrays(ShardJob(run.state.root, (Piece("train", 1, 0),)), 4)
+    assert "%2" in script(array, launcher.profile)
+
+
+def test_a_training_on_more_gpus_than_a_node_has_is_refused_by_its_key(tmp_path: Path) -> None:
+    with pytest.raises(
+        SpartaError,
+        match=r"^cluster\.gpus_per_training is 2, and a node of profile small has 1 GPU: lower it, or correct gpus_per_node there",
+    ):
+        on_slurm(tmp_path, "cluster.gpus_per_training=2", gpus_per_node=1).check([Train()])
+    with pytest.raises(SpartaError, match=r"a task of train 1 GPU: set phases\.train\.gpus there"):
+        on_slurm(tmp_path, "cluster.gpus_per_training=2", phases={"train": {"gpus": 1}}).check([Train()])

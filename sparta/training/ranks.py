@@ -1,0 +1,279 @@
+"""A training over several GPUs of one node: its processes, one a GPU, under one that watches them.
+
+The process of the task is no rank itself. It starts the ranks, passes on what rank 0 reports and a request to stop, and ends all of them when
+one fails: a rank that waits for a dead one on a GPU would wait for minutes, and not notice a signal.
+"""
+
+import os
+import pickle
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import connection, get_context
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparta.engines.factory import count_load, loads_so_far
+from sparta.engines.stopwatch import TRAIN, doing
+from sparta.engines.vllm.child_process import end_with_parent
+from sparta.errors import SpartaError
+from sparta.training import preemption
+from sparta.training.job import Progress, TrainingJob, TrainingReport
+from sparta.training.loading import resolve_device
+
+if TYPE_CHECKING:
+    from sparta.training.dpo import Finished, ProgressOf, Start
+
+_BEGUN, _PROGRESS, _FINISHED, _FAILED, _LEFT, _DONE = (
+    "begun",
+    "progress",
+    "finished",
+    "failed",
+    "left",
+    "done",
+)
+"""What ranks report. All but `_FAILED` is rank 0's."""
+_POLL_SECONDS = 0.2
+_GRACE_SECONDS = 2.0
+"""How long to wait, after a rank has failed, for what others say: the first to notice need not be the cause."""
+
+
+def train_over_ranks(
+    starts: "Sequence[Start]", at_once: int, size: int, progress: "ProgressOf", finished: "Finished"
+) -> None:
+    """What `sparta.training.dpo.train_members` does with `starts`, in `size` processes. Raises SpartaError where there are fewer GPUs, or where a
+    rank dies.
+    """
+    device = resolve_device(starts[0].job.device)
+    check_gpus(device, size)
+    with (
+        tempfile.TemporaryDirectory(prefix="sparta-ranks-") as folder,
+        preemption.postponable(),
+        _started(starts, at_once, size, device, Path(folder) / "store") as ranks,
+        ExitStack() as training,
+    ):
+        notified = {start.job.out: progress(start.job) for start in starts}
+        jobs = {start.job.out: start.job for start in starts}
+        has_begun = False
+        # Before the first update there is nothing to save.
+        while has_begun or not preemption.requested():
+            for what, *given in _news(ranks):
+                if what == _BEGUN:
+                    has_begun = True
+                    training.enter_context(doing(TRAIN))
+                    count_load(*given)
+                elif what == _PROGRESS:
+                    out, *numbers = given
+                    notified[out](*numbers)
+                    # If it has died meanwhile, the next news say so.
+                    with suppress(BrokenPipeError):
+                        ranks[0].pipe.send(preemption.requested())
+                elif what == _FINISHED:
+                    out, report = given
+                    finished(jobs[out], report)
+                else:
+                    return
+
+
+def check_gpus(device: str, size: int) -> None:
+    """Raises SpartaError where this process sees fewer than `size` GPUs, if the training is on GPUs."""
+    import torch
+
+    if device == "cuda" and (there := torch.cuda.device_count()) < size:
+        raise SpartaError(
+            f"cluster.gpus_per_training is {size}, and a training here has {there} GPU{'s' * (there != 1)}: lower it, or give the task more"
+        )
+
+
+@dataclass(frozen=True)
+class _Child:
+    """A rank, as the process that watches it has it."""
+
+    process: SpawnProcess
+    pipe: "connection.Connection[Any, Any]"
+
+
+@contextmanager
+def _started(
+    starts: "Sequence[Start]", at_once: int, size: int, device: str, store: Path
+) -> Iterator[list[_Child]]:
+    """The ranks; none of them lives after this block."""
+    spawn = get_context("spawn")
+    children: list[_Child] = []
+    try:
+        # Ctrl-C and SLURM's signal are for the process of the task alone, which passes them on.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGUSR2})
+        try:
+            for rank in range(size):
+                ours, theirs = spawn.Pipe()
+                process = spawn.Process(
+                    target=_work,
+                    args=(rank, size, device, store, list(starts), at_once, theirs),
+                    name=f"rank {rank}",
+                    daemon=True,
+                )
+                process.start()
+                theirs.close()
+                children.append(_Child(process, ours))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        yield children
+    finally:
+        for child in children:
+            child.process.kill()
+        for child in children:
+            child.process.join()
+            child.pipe.close()
+
+
+def _news(ranks: Sequence[_Child]) -> Iterator[tuple[Any, ...]]:
+    """What rank 0 reports next, if anything comes soon. Raises what a rank has failed with."""
+    connection.wait(
+        [waited for rank in ranks for waited in (rank.pipe, rank.process.sentinel)], _POLL_SECONDS
+    )
+    failures = []
+    for rank in ranks:
+        for what, *given in _received(rank):
+            if what == _FAILED:
+                failures.append(given[0])
+            else:
+                yield (what, *given)
+        if rank.process.exitcode is not None:
+            failures.append(None)
+    if failures:
+        _raise_cause(ranks, [failure for failure in failures if failure is not None])
+
+
+def _received(rank: _Child) -> Iterator[tuple[Any, ...]]:
+    try:
+        while rank.pipe.poll():
+            yield rank.pipe.recv()
+    except (EOFError, OSError):
+        return
+
+
+def _raise_cause(ranks: Sequence[_Child], failures: list[BaseException]) -> None:
+    """Raise the failure that the others follow from: an error with its remedy, or the end of a killed rank, before what ranks said of these."""
+    deadline = time.monotonic() + _GRACE_SECONDS
+    known = any(isinstance(failure, SpartaError) for failure in failures)
+    while not known and time.monotonic() < deadline and any(rank.process.exitcode is None for rank in ranks):
+        connection.wait([rank.process.sentinel for rank in ranks if rank.process.exitcode is None], 0.1)
+    for rank in ranks:
+        failures += [given[0] for what, *given in _received(rank) if what == _FAILED]
+    for failure in failures:
+        if isinstance(failure, SpartaError):
+            raise failure
+    for number, rank in enumerate(ranks, 1):
+        code = rank.process.exitcode or 0
+        if code < 0 and code != -signal.SIGABRT:
+            raise SpartaError(
+                f"process {number} of the {len(ranks)} of this training was killed ({signal.Signals(-code).name}), perhaps because memory ran out: "
+                "launch the run again to continue from the last checkpoint"
+            )
+    if failures:
+        raise failures[0]
+    codes = ", ".join(str(rank.process.exitcode) for rank in ranks)
+    raise SpartaError(
+        f"a process of this training ended by itself (exit statuses: {codes}); its log says more"
+    )
+
+
+class _Left(BaseException):
+    """Rank 0 has saved its update and goes."""
+
+
+def _leave() -> None:
+    raise _Left
+
+
+def _work(
+    rank: int,
+    size: int,
+    device: str,
+    store: Path,
+    starts: "Sequence[Start]",
+    at_once: int,
+    pipe: "connection.Connection[Any, Any]",
+) -> None:
+    """The life of a rank."""
+    end_with_parent()
+    report = _Reporter(pipe)
+    try:
+        _train(rank, size, device, store, starts, at_once, report)
+        if rank == 0:
+            report(_DONE)
+    except _Left:
+        report(_LEFT)
+    except BaseException as error:
+        report(_FAILED, _portable(error))
+    # The process of the task ends this one; by itself it could wait for ranks that are gone.
+    threading.Event().wait()
+
+
+def _train(
+    rank: int,
+    size: int,
+    device: str,
+    store: Path,
+    starts: "Sequence[Start]",
+    at_once: int,
+    report: "_Reporter",
+) -> None:
+    import torch
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    from sparta.training import dpo
+    from sparta.training.sharded import Team
+
+    # Its own lock is a semaphore of the system, which a killed process leaves behind.
+    tqdm.set_lock(threading.RLock())
+    if device == "cpu":
+        torch.set_num_threads(max(1, torch.get_num_threads() // size))
+    if sys.platform == "linux":
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    team = Team(rank, size, device, store)
+    dpo.train_group_by_group(starts, at_once, report.progress, report.finished, team)
+
+
+class _Reporter:
+    """What a rank says to the process of the task."""
+
+    def __init__(self, pipe: "connection.Connection[Any, Any]") -> None:
+        self._pipe, self._has_begun = pipe, False
+
+    def __call__(self, what: str, *given: Any) -> None:
+        self._pipe.send((what, *given))
+
+    def progress(self, job: TrainingJob) -> Progress:
+        """Called when the training of `job` begins."""
+        if not self._has_begun:
+            self._has_begun = True
+            self(_BEGUN, loads_so_far().seconds)
+        return lambda *numbers: self._progress(job, numbers)
+
+    def _progress(self, job: TrainingJob, numbers: tuple[int, int, float | None]) -> None:
+        """The answer says whether this rank is to save its update and go."""
+        self(_PROGRESS, job.out, *numbers)
+        if self._pipe.recv():
+            preemption.postpone(_leave)
+
+    def finished(self, job: TrainingJob, report: TrainingReport) -> None:
+        self(_FINISHED, job.out, report)
+
+
+def _portable(error: BaseException) -> BaseException:
+    """`error` as it can be sent, with where it came from."""
+    where = "".join(traceback.format_exception(error))
+    try:
+        made: BaseException = pickle.loads(pickle.dumps(error))
+    except Exception:
+        made = RuntimeError(f"{type(error).__name__}: {error}")
+    made.add_note(where)
+    return made
