@@ -88,7 +88,7 @@ class Vllm(Rules):
     )
     speculative: Speculative | None = Field(
         default=None,
-        description="guess several tokens at a time; null: off. It can be faster where texts repeat themselves",
+        description="guess several tokens at a time; null: off. It can be faster where texts repeat themselves. Not with judging.mode expected",
     )
 
 

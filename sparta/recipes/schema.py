@@ -219,6 +219,17 @@ class Recipe(Rules):
         return self
 
     @model_validator(mode="after")
+    def _guesses_no_labels(self) -> Self:
+        """vLLM gives no probabilities of named tokens while it guesses."""
+        engine = self.engine
+        guesses = engine.kind in ("auto", "vllm") and engine.vllm.speculative is not None
+        if guesses and self.judging.mode == "expected":
+            raise ValueError(
+                "vLLM cannot score labels while it guesses tokens: set engine.vllm.speculative to null or judging.mode to text"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _endpoint_takes_kwargs(self) -> Self:
         judge = self.evaluation.judge
         for where, chat, engine in (

@@ -454,6 +454,10 @@ def test_guessing_tokens_is_part_of_what_a_run_is_with_any_number_of_them(tmp_pa
             "half precision, but engine.dtype",
         ),
         (["dpo.optimizer=adamw8bit"], "dpo.optimizer: input should be 'adamw', 'adamw_8bit'"),
+        (
+            ["engine.vllm.speculative={tokens: 2}", "judging.mode=expected", "engine.kind=auto"],
+            "vLLM cannot score labels while it guesses tokens: set engine.vllm.speculative to null",
+        ),
         (["engine.vllm.speculative={tokens: 17}"], "less than or equal to 16"),
         (["engine.vllm.speculative={tokens: 0}"], "greater than or equal to 1"),
         (["engine.vllm.speculative={}"], "engine.vllm.speculative.tokens"),

@@ -17,7 +17,8 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_greedy_answers_of_a_base_in_4_bits_are_nearly_those_of_hf() -> None:
-    """Nearly: the two add up in another order, in bfloat16. vLLM comes first, as it cannot start on a CPU once bitsandbytes is imported."""
+    """Nearly: the two add up in another order, in bfloat16. vLLM comes first: vLLM 0.32 fails on a CPU where it starts again in a process that has imported
+    bitsandbytes."""
     pool = [ref(name, toy.BASE, folder) for name, folder in toy.ADAPTERS.items()]
     questions = [item.question for item in items("validation", 10, 0)]
     small = {"own_process": False, "cpu_cache_gib": 0.25, "sequences": 16}
