@@ -9,6 +9,7 @@ import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from os.path import normpath
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -33,9 +34,9 @@ _MOUNT = re.compile(rf"(?P<host>{_PATH})(:(?P<inside>{_PATH})(:(?P<how>ro|rw))?)
 _SET_BY_THE_SUITE = {
     "pyxis": ("container-image", "container-mounts", "container-workdir", "container-name", "container-mount-home",
               "no-container-mount-home"),
-    "apptainer": ("bind", "B", "mount", "pwd", "cwd", "nv", "cleanenv", "e", "containall", "C", "no-mount"),
+    "apptainer": ("bind", "B", "mount", "pwd", "cwd", "nv", "cleanenv", "e", "containall", "C"),
 }  # fmt: skip
-"""Options that a profile may not give again, or, of apptainer's, that hide the environment or the mounts from a task."""
+"""Options that a profile may not give again, or, of apptainer's, that hide the job's environment from a task."""
 
 Image = Annotated[
     str,
@@ -142,8 +143,11 @@ def mount_of(text: str) -> Mount:
         raise ValueError(
             f"{text!r} is not a mount: write /path, /path:/inside or /path:/inside:ro, absolute and without commas, quotes and $"
         )
-    host = found["host"]
-    return Mount(host, found["inside"] or host, found["how"] != "ro")
+    host = normpath(found["host"])
+    inside = normpath(found["inside"]) if found["inside"] else host
+    if inside == "/":
+        raise ValueError(f"{text!r} would hide the whole image: mount it at a folder")
+    return Mount(host, inside, found["how"] != "ro")
 
 
 def mounts_of(run: Run, container: Container) -> list[Mount]:
@@ -158,7 +162,8 @@ def mounts_of(run: Run, container: Container) -> list[Mount]:
     for path in sorted(set(_named_by(run))):
         if not any(mount.has(path) for mount in mounts):
             mounts.append(_of_path(path, False))
-    return mounts
+    # A mount hides what lies below it, so a folder comes before those in it.
+    return sorted(mounts, key=lambda mount: len(Path(mount.inside).parts))
 
 
 def _of_path(path: Path, writable: bool) -> Mount:

@@ -151,11 +151,27 @@ def test_mounts_of_the_profile_replace_those_of_the_suite_where_they_have_the_sa
     run = begin(tmp_path)
     container = Container.model_validate({**SIF, "mounts": [str(tmp_path)]})
     assert mounts_of(run, container) == [Mount(str(tmp_path), str(tmp_path), True)]
+    container = Container.model_validate({**SIF, "mounts": [f"{tmp_path}/state/../:{tmp_path}/"]})
+    assert mounts_of(run, container) == [Mount(str(tmp_path), str(tmp_path), True)]
     # A task must be able to write its rows, under the path that it was given.
     state = str(run.state.root.resolve())
     for useless in (f"{tmp_path}:{tmp_path}:ro", f"{tmp_path}:/elsewhere"):
         container = Container.model_validate({**SIF, "mounts": [useless]})
         assert Mount(state, state, True) in mounts_of(run, container)
+
+
+def test_a_folder_is_mounted_before_those_in_it(tmp_path: Path) -> None:
+    """A recipe may name a folder, read-only, that the state lies in."""
+    recipe = rehearsal(tmp_path, data={"train": str(tmp_path / "prompts.jsonl"), "folder": str(tmp_path)})
+    run = Run(StateDir(tmp_path / "state"), recipe, Run.describe(recipe))
+    container = Container.model_validate({**SIF, "mounts": [str(tmp_path / "state" / "deep")]})
+    places = [(mount.inside, mount.writable) for mount in mounts_of(run, container)]
+    folders = [
+        (str(tmp_path), False),
+        (str(tmp_path / "state"), True),
+        (str(tmp_path / "state" / "deep"), True),
+    ]
+    assert [place for place in places if place in folders] == folders
 
 
 def test_links_of_a_model_that_lead_out_of_its_folder_are_followed(tmp_path: Path) -> None:
@@ -200,6 +216,7 @@ def test_the_plan_names_folders_of_the_setup_that_tasks_do_not_see(tmp_path: Pat
         ({**SIF, "mounts": ["/a:/b:rx"]}, "container.mounts: '/a:/b:rx' is not a mount"),
         ({**SIF, "mounts": ["/a\n"]}, "container.mounts: '/a\\n' is not a mount"),
         ({**SIF, "mounts": ["/`id`"]}, "container.mounts: '/`id`' is not a mount"),
+        ({**SIF, "mounts": ["/a:/"]}, "container.mounts: '/a:/' would hide the whole image"),
         ({**SIF, "mounts": "/a"}, "container.mounts: input should be a valid tuple"),
         ({**SIF, "options": ["nv"]}, "container.options.0: 'nv' is not one option"),
         ({**SIF, "options": ["--env A=B"]}, "container.options.0: '--env A=B' is not one option"),
