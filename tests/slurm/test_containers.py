@@ -9,11 +9,11 @@ import pytest
 from support.containers import stand_in, why_none
 from support.scripted_run import Launched, sentence, typed, wait_until
 from support.slurm_runs import (
-    PHASES,
     HeldBack,
     assert_undisturbed,
     at_work,
     ended,
+    gone,
     records,
     scene,
     variant,
@@ -39,8 +39,8 @@ def profile_for(folder: Path, kind: str, image: Path, **container: object) -> Pa
 
 
 def logs(run: Run, t: int = 1) -> list[str]:
-    """The logs of all tasks of iteration t."""
-    return [path.read_text() for phase in PHASES for path in AttemptDir(run, phase, t).logs.glob("*_log.out")]
+    """The logs of all jobs of iteration t."""
+    return [path.read_text() for path in (run.state.jobs / f"iter_{t:02d}").glob("*/logs/*_log.out")]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -80,8 +80,12 @@ def test_two_iterations_of_the_toy_pool_run_in_a_container(tmp_path: Path, launc
     image, path = stand_in(tmp_path / "container", "apptainer")
     state = StateDir(tmp_path / "state")
     asked = ("--recipe", "toy", "--state", state.root, "--profile", profile_for(tmp_path, "apptainer", image))
-    small = ("--iters", 2, "--set", "combats=4", "--set", "cluster.tasks=1")
-    ended(launched(*asked, *small, PATH=path))
+    small = ("--set", "combats=4", "--set", "cluster.tasks=1")
+    ended(launched(*asked, *small, "--iters", 1, PATH=path))
+    # In a detached launch all steps are jobs, and so in the container.
+    done = typed("launch", *asked, *small, "--iters", 2, "--detach", PATH=path)
+    assert done.returncode == 0, done.stderr
+    wait_until(lambda: 2 in state.committed() or gone(Run.open(state)), 400)
     assert state.committed() == [0, 1, 2]
     run = Run.open(state)
     for t in (1, 2):
