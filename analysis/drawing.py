@@ -1,6 +1,6 @@
 """How figures look: colours that colour-blind readers tell apart, and SVG that takes the text colour of the page around it, so that it also suits a dark one.
 
-A figure is a matplotlib Figure, made without pyplot, so nothing is left open. A notebook shows it as it is; `svg` makes it a part of a page, `save` a file.
+A figure is a matplotlib Figure, made without pyplot, so nothing is left open. A notebook shows it after pyplot.install_repl_displayhook(); `svg` makes it a part of a page, `save` a file.
 """
 
 import io

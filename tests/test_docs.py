@@ -66,6 +66,7 @@ KNOWN_PROGRAMS = {
     "sinfo",
     "squeue",
     "python3.11",
+    "uv",
     ".",
 }
 """Programs that are not ours: of their arguments only paths are looked at."""

@@ -32,6 +32,11 @@ class Launcher(ABC):
         """Where tasks run, for a person."""
         return self.name
 
+    @property
+    def container(self) -> Sequence[str]:
+        """The container of tasks and what it sees, for a person, in lines; empty where they run in none."""
+        return ()
+
     @abstractmethod
     def tasks(self, phase: Phase) -> int:
         """The most tasks that `phase` is sharded into; see sparta/cluster/parallelism.py."""

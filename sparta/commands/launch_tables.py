@@ -45,6 +45,9 @@ def show_plan(
     gpu_seconds = _gpu_seconds(recipe, pool) + left * _gpu_seconds(recipe, expected)
     basis = "as measured in this run" if measured(run) else "assumed, measured after the first iteration"
     table = Table.grid(padding=(0, 2))
+    table.add_column()
+    # A path that is too long is broken, not cut.
+    table.add_column(overflow="fold")
     for name, value in (
         ("run", f"{recipe.name} ({run.info.run_id}), seed {recipe.seed}, in {run.state.root}"),
         ("pool", f"{m} models: {', '.join(run.models)}"),
@@ -73,6 +76,7 @@ def show_plan(
             "where",
             f"{launcher.where}, {together} task{'s' * (together != 1)} at once, engine {recipe.engine.kind}",
         ),
+        *zip(["container", *[""] * len(launcher.container)], launcher.container, strict=False),
         *([("tasks", tasks_in_words([*pool, *expected], launcher))] if most > 1 else []),
         *(
             [

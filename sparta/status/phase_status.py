@@ -8,7 +8,7 @@ import msgspec
 
 from sparta.cluster.gpu_time import gpu_time
 from sparta.cluster.slurm.cli import QueueEntry, needs_a_person
-from sparta.cluster.slurm.launcher import reasons_in_words
+from sparta.cluster.slurm.queue import reasons_in_words
 from sparta.status.phase_view import PhaseView
 from sparta.store.disk import present
 from sparta.store.manifest import read_manifest

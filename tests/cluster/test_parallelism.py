@@ -54,15 +54,16 @@ def test_three_engines_for_53_seconds_replace_sixteen_for_ten_seconds() -> None:
 
 
 @given(st.floats(0, 1e9), st.integers(1, 1000), st.integers(1, 64))
-def test_a_task_works_for_as_long_as_it_starts_unless_it_is_the_only_one(
+def test_one_task_more_or_less_would_cost_more_of_waiting_times_gpu_time(
     cost: float, bundles: int, most: int
 ) -> None:
     tasks, why = task_count_for(Cluster(), RATES, cost, bundles, most)
     assert 1 <= tasks <= min(most, bundles)
+    starts = RATES.seconds(cost) / RATES.start_seconds
     if tasks > 1:
-        assert RATES.seconds(cost) / tasks >= RATES.start_seconds
+        assert starts * starts >= (tasks - 1) * tasks * (1 - 1e-9)
     if tasks < min(most, bundles):
-        assert RATES.seconds(cost) / (tasks + 1) < RATES.start_seconds
+        assert starts * starts <= tasks * (tasks + 1) * (1 + 1e-9)
     assert bool(why) == (tasks < most)
 
 

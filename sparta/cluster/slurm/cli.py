@@ -301,6 +301,11 @@ def partitions(clusters: Collection[str | None] = (None,)) -> dict[str, float]:
     return limits
 
 
+def help_of(program: str) -> str:
+    """What `program --help` prints; plugins add their options to it. Raises SlurmUnavailable."""
+    return _ask([program, "--help"])
+
+
 def submit_dry(script: str, keep: Collection[str]) -> str:
     """The answer of sbatch --test-only to `script`: when and where it would start. Raises SlurmUnavailable with sbatch's objection.
 

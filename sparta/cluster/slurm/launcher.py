@@ -18,6 +18,7 @@ from sparta.cluster.launcher import Launcher
 from sparta.cluster.slurm import cli
 from sparta.cluster.slurm.cli import QueueEntry, SlurmUnavailable, needs_a_person
 from sparta.cluster.slurm.code_snapshot import snapshot, snapshot_folder
+from sparta.cluster.slurm.container import Mount, check_container, in_words, mounts_of
 from sparta.cluster.slurm.job_ids import (
     ArrayPart,
     Jobs,
@@ -32,7 +33,7 @@ from sparta.cluster.slurm.job_ids import (
     parts_of,
 )
 from sparta.cluster.slurm.profile import DEFAULT_PROFILE, Profile, Resources, load_profile
-from sparta.cluster.slurm.queue import SECONDS_BETWEEN_TRIES, Queue
+from sparta.cluster.slurm.queue import SECONDS_BETWEEN_TRIES, Queue, reasons_in_words
 from sparta.cluster.slurm.submit import Array, submit, throttles
 from sparta.cluster.slurm.worker import ShardJob
 from sparta.errors import SpartaError
@@ -46,8 +47,6 @@ FAILURES_TO_AVOID = 2
 """The next attempt of a phase avoids a node on which at least this many of its tasks failed, and more than succeeded."""
 BLAMELESS = ("CANCELLED", "COMPLETED", "PREEMPTED")
 """Final states of a task that do not count against its node."""
-USUAL = ("None", "", "JobArrayTaskLimit", "Dependency")
-"""Reasons for waiting that are not reported: the suite itself causes them."""
 
 
 class Slurm(Launcher):
@@ -69,6 +68,12 @@ class Slurm(Launcher):
         return load_profile(self._run.recipe.cluster.profile or DEFAULT_PROFILE)
 
     @cached_property
+    def mounts(self) -> tuple[Mount, ...]:
+        """Those of the profile's container. Raises SpartaError."""
+        container = self.profile.container
+        return tuple(mounts_of(self._run, container)) if container else ()
+
+    @cached_property
     def queue(self) -> Queue:
         return Queue(self.profile.poll_seconds, self.profile.patience_minutes * 60)
 
@@ -85,6 +90,11 @@ class Slurm(Launcher):
     @property
     def where(self) -> str:
         return f"slurm, profile {self.profile.name}"
+
+    @property
+    def container(self) -> Sequence[str]:
+        container = self.profile.container
+        return in_words(container, self.mounts, self.profile.setup) if container else ()
 
     @property
     def width(self) -> int:
@@ -124,6 +134,8 @@ class Slurm(Launcher):
     def check(self, phases: Sequence[Phase]) -> None:
         self.check_gpus(phases)
         cli.require("sbatch", "srun")
+        if self.profile.container is not None:
+            check_container(self.profile.container, self.profile.name)
         with cli.answering("try again when it does, or run without it with --cluster local"):
             known = cli.partitions(self.places(self.clusters) or (None,))
         for phase in phases:
@@ -244,6 +256,7 @@ class Slurm(Launcher):
                 dependency=dependency,
                 hold=hold,
                 clusters=self.clusters,
+                mounts=self.mounts,
             )
             for part, throttle in zip(parts, throttles(at_once, [part.count for part in parts]), strict=True)
         ]
@@ -395,12 +408,3 @@ class Slurm(Launcher):
         on_gpus = attempts.phase.runs_on(self._run.recipe) == "gpu"
         nodes = self.profile.nodes if on_gpus else len({*failed, *done})
         return sorted(bad - set(excluded)) if len(bad) < nodes else []
-
-
-def reasons_in_words(tasks: Sequence[QueueEntry]) -> str:
-    """Why tasks wait: "3 tasks wait (Priority), 1 task waits (Resources)"."""
-    reasons = Counter(task.reason for task in tasks if task.state == "PENDING" and task.reason not in USUAL)
-    return ", ".join(
-        f"{count} task{'s wait' if count > 1 else ' waits'} ({reason})"
-        for reason, count in sorted(reasons.items())
-    )

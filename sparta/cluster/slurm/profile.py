@@ -5,7 +5,6 @@ A profile is a YAML file that lists only what differs from the defaults; slurm/p
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -15,6 +14,8 @@ import yaml
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from sparta.arena.rules import Rules
+from sparta.cluster.slurm.container import Container
+from sparta.cluster.slurm.one_line import Line, of_pattern
 from sparta.errors import SpartaError
 from sparta.methods.registry import sections
 from sparta.names import PROFILE_FOLDERS, hint
@@ -38,31 +39,26 @@ _HAS_A_KEY = {
 """sbatch option -> the key of a profile that sets it."""
 
 
-def _of(pattern: str, what: str) -> Callable[[str], str]:
-    def check(text: str) -> str:
-        if not re.fullmatch(pattern, text, re.ASCII):
-            raise ValueError(f"{text!r} is not {what}")
-        return text
-
-    return check
-
-
 Name = Annotated[
-    str, AfterValidator(_of(r"[\w.,@+:-]+", "a name SLURM knows: no spaces, no characters of the shell"))
+    str,
+    AfterValidator(of_pattern(r"[\w.,@+:-]+", "a name SLURM knows: no spaces, no characters of the shell")),
 ]
-Cluster = Annotated[str, AfterValidator(_of(r"[A-Za-z0-9][\w.-]*", "the name of a cluster, or all"))]
+Cluster = Annotated[str, AfterValidator(of_pattern(r"[A-Za-z0-9][\w.-]*", "the name of a cluster, or all"))]
 Node = Annotated[
-    str, AfterValidator(_of(r"[A-Za-z][\w.,\[\]-]*", "a node name, such as node7 or node[1-4,7]"))
+    str, AfterValidator(of_pattern(r"[A-Za-z][\w.,\[\]-]*", "a node name, such as node7 or node[1-4,7]"))
 ]
 Constraint = Annotated[
     str,
-    AfterValidator(_of(r"[\w.,@+:=&|*()\[\]!-]+", "a constraint, such as a100&nvlink: no spaces, no quotes")),
+    AfterValidator(
+        of_pattern(r"[\w.,@+:=&|*()\[\]!-]+", "a constraint, such as a100&nvlink: no spaces, no quotes")
+    ),
 ]
 Memory = Annotated[
     str,
-    AfterValidator(_of(r"[1-9]\d*[KMGT]", "an amount of memory: a whole number and K, M, G or T, as 64G")),
+    AfterValidator(
+        of_pattern(r"[1-9]\d*[KMGT]", "an amount of memory: a whole number and K, M, G or T, as 64G")
+    ),
 ]
-Line = Annotated[str, AfterValidator(_of(r"[^\0\r\n]*[^\s\0][^\0\r\n]*", "one line of text"))]
 
 
 class Shape(Rules):
@@ -159,6 +155,9 @@ class Profile(Rules):
     python: Line | None = Field(
         default=None, description="the Python command in jobs; null: the interpreter that submits"
     )
+    container: Container | None = Field(
+        default=None, description="the container that every task runs in; null: none"
+    )
     sbatch: dict[str, str | Literal[True]] = Field(
         default={}, description="more options of sbatch, without the dashes; true: an option without a value"
     )
@@ -227,6 +226,19 @@ class Profile(Rules):
                     f"{whose}: a time limit of {shape.time} min does not leave signal_seconds ({self.signal_seconds} s) and a minute more: "
                     f"set {where}.time to {least} min or more, or lower signal_seconds"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _one_container(self) -> Self:
+        if self.container is not None:
+            if self.python is not None:
+                raise ValueError(
+                    "python is the command outside of a container: set container.python, and leave python out"
+                )
+            if given := [
+                option for option in self.srun if option.startswith(("--container", "--no-container"))
+            ]:
+                raise ValueError(f"srun has {given[0]} besides the section container: move it there")
         return self
 
     def _sections(self) -> list[tuple[str, Shape]]:

@@ -1,6 +1,7 @@
 """Cached answers of squeue that tolerate a controller that does not answer for a while."""
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from sparta.store.layout import StateDir
 from sparta.store.run import Run
 
 SECONDS_BETWEEN_TRIES = 2.0
+USUAL = ("None", "", "JobArrayTaskLimit", "Dependency")
+"""Reasons for waiting that are not reported: the suite itself causes them."""
 
 
 class Queue:
@@ -107,3 +110,12 @@ def ask(run: Run, committed: set[int]) -> QueueSnapshot:
     except (SlurmUnavailable, SpartaError) as error:
         return QueueSnapshot(jobs, {}, str(error))
     return QueueSnapshot(jobs, tasks)
+
+
+def reasons_in_words(tasks: Sequence[QueueEntry]) -> str:
+    """Why tasks wait: "3 tasks wait (Priority), 1 task waits (Resources)"."""
+    reasons = Counter(task.reason for task in tasks if task.state == "PENDING" and task.reason not in USUAL)
+    return ", ".join(
+        f"{count} task{'s wait' if count > 1 else ' waits'} ({reason})"
+        for reason, count in sorted(reasons.items())
+    )

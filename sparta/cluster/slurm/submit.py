@@ -19,6 +19,13 @@ from uuid import uuid4
 
 from sparta.cluster.slurm import cli
 from sparta.cluster.slurm.cli import SlurmUnavailable
+from sparta.cluster.slurm.container import (
+    STATUS_KEPT,
+    Mount,
+    python_command,
+    requeue_lines,
+    srun_options,
+)
 from sparta.cluster.slurm.job_ids import of_this_state
 from sparta.cluster.slurm.profile import Profile, Resources
 from sparta.cluster.slurm.worker import ShardJob
@@ -95,6 +102,8 @@ class Array:
     """Clusters that sbatch chooses from; empty: the default cluster."""
     places: tuple[str, ...] = ()
     """Clusters to ask about its job; empty: the default cluster."""
+    mounts: tuple[Mount, ...] = ()
+    """Of the profile's container."""
 
 
 def throttles(width: int, sizes: Sequence[int]) -> list[int]:
@@ -126,6 +135,9 @@ def parameters(array: Array, profile: Profile) -> dict[str, Any]:
         more["hold"] = True
     if array.clusters:
         more["clusters"] = ",".join(array.clusters)
+    container = profile.container
+    # Of srun, not of sbatch: the script itself needs SLURM's commands, and the setup of the host.
+    inside = srun_options(container, array.mounts, array.code) if container else []
     gpus = f"{asked.gpu_type}:{asked.gpus}" if asked.gpus and asked.gpu_type else asked.gpus
     return {
         "job_name": array.name,
@@ -153,7 +165,8 @@ def parameters(array: Array, profile: Profile) -> dict[str, Any]:
             f'export PYTHONPATH={shlex.quote(str(array.code))}"${{PYTHONPATH:+:$PYTHONPATH}}"',
         ],
         # Since SLURM 22.05 a step does not inherit the job's --cpus-per-task.
-        "srun_args": [f"--cpus-per-task={asked.cpus}", *profile.srun],
+        "srun_args": [f"--cpus-per-task={asked.cpus}", *inside, *profile.srun],
+        "teardown": requeue_lines() if container else None,
         "additional_parameters": {**more, **profile.sbatch},
     }
 
@@ -162,9 +175,13 @@ def script(array: Array, profile: Profile) -> str:
     """The sbatch script of `array`."""
     from submitit.slurm.slurm import _make_sbatch_string
 
-    python = profile.python or shlex.quote(sys.executable)
+    container = profile.container
+    if container is not None:
+        python = python_command(container, array.mounts, array.code, array.resources.gpus)
+    else:
+        python = profile.python or shlex.quote(sys.executable)
     text: str = _make_sbatch_string(
-        command=f"{python} -u -m submitit.core._submit {shlex.quote(str(array.logs))}",
+        command=f"{python} -u -m submitit.core._submit {shlex.quote(str(array.logs))}{STATUS_KEPT if container else ''}",
         folder=array.logs,
         map_count=array.count if array.count > 1 else None,
         **parameters(array, profile),

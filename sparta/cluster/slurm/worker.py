@@ -4,6 +4,7 @@ submitit calls a `ShardJob`, and its `checkpoint` after SLURM's signal: shortly 
 and continues its shard at the first missing key, a training at the update where it stopped.
 """
 
+import os
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 from sparta.cluster.account import measure
 from sparta.cluster.attempts import Piece
 from sparta.cluster.parallelism import sharded
+from sparta.cluster.slurm.container import REQUEUE_STATUS, REQUEUE_VARIABLE
 from sparta.cluster.task import note_requeue, run_and_log
 from sparta.errors import SpartaError
 from sparta.methods.registry import phases_of
@@ -56,7 +58,7 @@ class ShardJob:
     def __call__(self, shard: int, warning: float) -> None:
         """Run shard `shard`. warning: the least seconds between SLURM's signal and the time limit."""
         # Half of the time is for saving, the other half for the requeue.
-        with children_shielded(warning / 2):
+        with requeued_from_outside(), children_shielded(warning / 2):
             try:
                 with os_errors_in_words(Path(self.state)):
                     run = Run.open(StateDir(Path(self.state)))
@@ -170,6 +172,37 @@ def children_shielded(seconds_to_save: float = 0.0) -> Iterator[None]:
         signal.signal(signal.SIGUSR1, old if callable(old) else signal.SIG_IGN)
         signal.signal(signal.SIGUSR2, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def requeued_from_outside() -> Iterator[None]:
+    """In a container, where SLURM's commands need not be: a requeue of submitit's becomes this process' exit status, which the batch script reads.
+
+    Without a container it does nothing.
+    """
+    if REQUEUE_VARIABLE not in os.environ:
+        yield
+        return
+    from submitit.slurm.slurm import SlurmJobEnvironment
+
+    wanted = False
+
+    def leave(environment: SlurmJobEnvironment, countdown: int) -> None:
+        nonlocal wanted
+        wanted = True
+        print(f"the batch script requeues this task ({countdown} remaining timeouts)", flush=True)
+
+    before = SlurmJobEnvironment._requeue
+    SlurmJobEnvironment._requeue = leave  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    except BaseException:
+        # Whatever else went wrong while it stopped: the task is saved up to here, and continues from there.
+        if wanted:
+            raise SystemExit(REQUEUE_STATUS) from None
+        raise
+    finally:
+        SlurmJobEnvironment._requeue = before  # type: ignore[method-assign]
 
 
 def _stop_for_preemption(handler: Callable[[int, FrameType | None], Any]) -> None:

@@ -1,5 +1,6 @@
 """Profiles: what is inherited from where, what is refused and how, and those that are shipped."""
 
+import re
 from itertools import chain
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pytest
 import yaml
 from test_house import is_bounded
 
+from sparta.arena.rules import Rules
+from sparta.cluster.slurm.container import Container
 from sparta.cluster.slurm.profile import (
     DEFAULT_PROFILE,
     Profile,
@@ -340,7 +343,7 @@ def test_a_missing_profile_lists_the_available_ones(source: str, said: str) -> N
 # --- the profiles that are shipped
 
 
-@pytest.mark.parametrize("name", ["a100-16", "devcluster", "template"])
+@pytest.mark.parametrize("name", sorted(path.stem for path in PROFILES.glob("*.yaml")))
 def test_a_shipped_profile_loads_under_its_own_name_and_as_a_file(name: str) -> None:
     assert load_profile(name) == load_profile(PROFILES / f"{name}.yaml")
     assert load_profile(name).name == name
@@ -374,6 +377,14 @@ def test_the_development_cluster_limits_tasks_to_what_its_host_can_run() -> None
     assert Profile.model_validate(changed).shape("judge", "gpu").minutes == 2
 
 
+def test_the_examples_are_three_kinds_of_cluster() -> None:
+    university, dgx, centre = map(load_profile, ("university-conda", "dgx-pyxis", "centre-apptainer"))
+    assert university.container is None and any("conda activate" in line for line in university.setup)
+    assert dgx.container is not None and dgx.container.kind == "pyxis"
+    assert centre.container is not None and centre.container.kind == "apptainer"
+    assert (centre.gpus_by, university.width, dgx.shape("train", "gpu").gpus) == ("gres", 8, 1)
+
+
 def test_the_template_names_every_key_and_gives_the_defaults(tmp_path: Path) -> None:
     text = (PROFILES / "template.yaml").read_text()
     tree = yaml.safe_load(text)
@@ -381,6 +392,8 @@ def test_the_template_names_every_key_and_gives_the_defaults(tmp_path: Path) -> 
     assert list(tree["gpu"]) == list(tree["cpu"]) == list(Shape.model_fields)
     for name in chain(*sections()):
         assert f" {name}" in text
+    shown = re.findall(r"^#     (\w+): ", text, re.MULTILINE)
+    assert shown == list(Container.model_fields)
 
     template, bare = load_profile("template"), small(tmp_path, name="template", nodes=4)
     changed = {"gpu", "cpu"}
@@ -389,8 +402,8 @@ def test_the_template_names_every_key_and_gives_the_defaults(tmp_path: Path) -> 
     assert template.shape("merge", "cpu") == bare.shape("merge", "cpu")
 
 
-@pytest.mark.parametrize("section", [Profile, Shape])
-def test_every_number_is_bounded_and_every_section_closed(section: type[Profile] | type[Shape]) -> None:
+@pytest.mark.parametrize("section", [Profile, Shape, Container])
+def test_every_number_is_bounded_and_every_section_closed(section: type[Rules]) -> None:
     assert section.model_config.get("extra") == "forbid"
     assert section.model_config.get("frozen") is True
     for name, field in section.model_fields.items():
