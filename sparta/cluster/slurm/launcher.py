@@ -33,6 +33,7 @@ from sparta.cluster.slurm.job_ids import (
     parts_of,
 )
 from sparta.cluster.slurm.profile import DEFAULT_PROFILE, Profile, Resources, load_profile
+from sparta.cluster.slurm.profile_checks import check_gpus, check_partitions
 from sparta.cluster.slurm.queue import SECONDS_BETWEEN_TRIES, Queue, reasons_in_words
 from sparta.cluster.slurm.submit import Array, submit, throttles
 from sparta.cluster.slurm.worker import ShardJob
@@ -138,40 +139,14 @@ class Slurm(Launcher):
             check_container(self.profile.container, self.profile.name)
         with cli.answering("try again when it does, or run without it with --cluster local"):
             known = cli.partitions(self.places(self.clusters) or (None,))
-        for phase in phases:
-            asked = self.resources(phase)
-            for partition in asked.partition.split(",") if asked.partition else []:
-                if partition not in known:
-                    there = ", ".join(sorted(known))
-                    unknown = (
-                        f"partition {partition}, which no chosen cluster has (on {', '.join(self.clusters)}: {there})"
-                        if self.clusters
-                        else f"partition {partition}, which this cluster does not have (it has {there})"
-                    )
-                    raise SpartaError(
-                        f"profile {self.profile.name} sends {phase.name} to {unknown}: correct the profile"
-                    )
-                if asked.minutes * 60 > known[partition]:
-                    raise SpartaError(
-                        f"profile {self.profile.name} asks for {asked.minutes} min for {phase.name}, and partition {partition} allows "
-                        f"{known[partition] / 60:.0f}: lower the time in the profile; tasks that need more are requeued and continue"
-                    )
+        asked = {phase.name: self.resources(phase) for phase in phases}
+        check_partitions(self.profile, asked, known, self.clusters)
 
     def check_gpus(self, phases: Sequence[Phase]) -> None:
         """Raises SpartaError where tasks of `phases` need more GPUs, or more of their memory, than the profile has. Asks SLURM nothing."""
-        profile, recipe = self.profile, self._run.recipe
+        profile = self.profile
         for phase in phases:
-            needed, asked = phase.gpus(recipe), self.resources(phase).gpus
-            if needed > profile.gpus_per_node:
-                raise SpartaError(
-                    f"{phase.gpus_key} is {needed}, and a node of profile {profile.name} has {profile.gpus_per_node} "
-                    f"GPU{'s' * (profile.gpus_per_node != 1)}: lower it, or correct gpus_per_node there"
-                )
-            if needed > 1 and asked < needed:
-                raise SpartaError(
-                    f"{phase.gpus_key} is {needed}, and profile {profile.name} gives a task of {phase.name} "
-                    f"{asked} GPU{'s' * (asked != 1)}: set phases.{phase.name}.gpus there, or lower it"
-                )
+            check_gpus(profile, phase, phase.gpus(self._run.recipe), self.resources(phase).gpus)
         if any(phase.trains for phase in phases):
             check_memory(self._run, profile.gpu_memory_gib, profile.name)
 
