@@ -206,7 +206,7 @@ def _detach(run: Run, last: int, screen: Screen, lock: RunLock) -> None:
     first = _run_light_steps(run, driver, first, last)
     if first > last:
         return
-    links = detached.links_from(run, first, last, launcher.most)
+    links = detached.links_from(run, first, last, launcher.tasks)
     lock.check()
     made = detached.submit_chain(run, launcher, links, last)
     jobs = [job for _, ids in made.links for job in ids]

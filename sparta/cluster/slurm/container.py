@@ -4,6 +4,7 @@ Only the task runs inside. The batch script runs outside of it, has SLURM's comm
 no scontrol. The state, and whatever the recipe names, has the same path inside and outside.
 """
 
+import os
 import re
 import shlex
 import shutil
@@ -28,13 +29,19 @@ STATUS_KEPT = " && status=0 || status=$?"
 """The end of the command in a batch script, for `requeue_lines`; also where the profile's setup has `set -e`."""
 REQUEUE_VARIABLE = "SPARTA_REQUEUE_STATUS"
 """Set in a container, to REQUEUE_STATUS."""
+_CACHES = {
+    "XDG_CACHE_HOME": "/tmp/sparta-cache",
+    "HF_MODULES_CACHE": "/tmp/sparta-cache/modules",
+    "TRITON_CACHE_DIR": "/tmp/sparta-cache/triton",
+}
+"""Where libraries keep what they make, if the job does not say it otherwise."""
 
 _PATH = r"/[^:,'\"`$\\\0-\x1f]*"
 _MOUNT = re.compile(rf"(?P<host>{_PATH})(:(?P<inside>{_PATH})(:(?P<how>ro|rw))?)?", re.ASCII)
 _SET_BY_THE_SUITE = {
     "pyxis": ("container-image", "container-mounts", "container-workdir", "container-name", "container-mount-home",
               "no-container-mount-home"),
-    "apptainer": ("bind", "B", "mount", "pwd", "cwd", "nv", "cleanenv", "e", "containall", "C"),
+    "apptainer": ("bind", "B", "mount", "pwd", "cwd", "nv", "cleanenv", "e", "containall", "C", "compat"),
 }  # fmt: skip
 """Options that a profile may not give again, or, of apptainer's, that hide the job's environment from a task."""
 
@@ -65,7 +72,7 @@ class Container(Rules):
     )
     options: tuple[Option, ...] = Field(
         default=(),
-        description="more options of the container, of srun for pyxis, of apptainer exec otherwise",
+        description="more options of the container: of apptainer exec, or of pyxis (--container-...)",
     )
     python: Annotated[str, AfterValidator(of_pattern(r"[\w./+-]+", "the path or name of a program"))] = Field(
         default="python3", description="the Python in the image"
@@ -91,9 +98,11 @@ class Container(Rules):
 
     @field_validator("mounts")
     @classmethod
-    def _readable(cls, mounts: tuple[str, ...]) -> tuple[str, ...]:
+    def _readable(cls, mounts: tuple[str, ...], info: Any) -> tuple[str, ...]:
         for text in mounts:
             mount_of(text)
+            if info.data.get("kind") == "pyxis" and re.search(r"\s", text):
+                raise ValueError(f"{text!r} has a space, and pyxis mounts no such folder: move it")
         return mounts
 
     @field_validator("options")
@@ -101,7 +110,12 @@ class Container(Rules):
     def _not_those_of_the_suite(cls, options: tuple[str, ...], info: Any) -> tuple[str, ...]:
         for option in options:
             name = option.lstrip("-").partition("=")[0]
-            if name in _SET_BY_THE_SUITE.get(info.data.get("kind", ""), ()):
+            kind = info.data.get("kind", "")
+            if kind == "pyxis" and not re.match("(no-)?container-", name):
+                raise ValueError(
+                    f"{option} is no option of pyxis: options of srun itself belong in the profile's key srun"
+                )
+            if name in _SET_BY_THE_SUITE.get(kind, ()):
                 raise ValueError(
                     f"{option} cannot be given here: the suite sets the image, the mounts, the working folder, GPUs and environment itself; "
                     "mounts has a key of its own"
@@ -158,18 +172,20 @@ def mounts_of(run: Run, container: Container) -> list[Mount]:
     mounts = container.own_mounts
     state = run.state.root.resolve()
     if not any(mount.has(state) and mount.writable for mount in mounts):
-        mounts.append(_of_path(state, True))
+        mounts.append(_of_path(state, True, container))
     for path in sorted(set(_named_by(run))):
         if not any(mount.has(path) for mount in mounts):
-            mounts.append(_of_path(path, False))
+            mounts.append(_of_path(path, False, container))
     # A mount hides what lies below it, so a folder comes before those in it.
     return sorted(mounts, key=lambda mount: len(Path(mount.inside).parts))
 
 
-def _of_path(path: Path, writable: bool) -> Mount:
-    if re.fullmatch(_PATH, str(path)) is None:
+def _of_path(path: Path, writable: bool, container: Container) -> Mount:
+    spaces = container.kind == "pyxis" and re.search(r"\s", str(path)) is not None
+    if spaces or re.fullmatch(_PATH, str(path)) is None:
+        which = "a space, which pyxis does not take" if spaces else "one of the characters : , ' \" ` $ \\"
         raise SpartaError(
-            f"{path} cannot be mounted in a container: its name has one of the characters : , ' \" ` $ \\; move it to another folder"
+            f"{path} cannot be mounted in a container: its name has {which}; move it to another folder"
         )
     return Mount(str(path), str(path), writable)
 
@@ -184,9 +200,21 @@ def _named_by(run: Run) -> Iterator[Path]:
             continue
         yield path
         # Files of the hub's cache are links to a folder beside it.
-        for entry in path.iterdir() if path.is_dir() else ():
-            if entry.is_symlink() and entry.exists() and not entry.resolve().is_relative_to(path.resolve()):
-                yield entry.resolve().parent
+        yield from _behind(path)
+        for folder, folders, names in os.walk(path):
+            for name in (*folders, *names):
+                yield from _behind(Path(folder, name))
+
+
+def _behind(entry: Path) -> Iterator[Path]:
+    """The folders that the link `entry` leads through, by the names that the links give them, and the one where it ends. Nothing for what is no link."""
+    if not entry.is_symlink() or not entry.exists():
+        return
+    place = entry
+    while place.is_symlink():
+        place = Path(normpath(place.parent / os.readlink(place)))
+        yield place if place.is_dir() else place.parent
+    yield place.resolve() if place.is_dir() else place.resolve().parent
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -221,11 +249,16 @@ def python_command(container: Container, mounts: Sequence[Mount], folder: Path, 
         "PYTHONNOUSERSITE=1",
         f"{REQUEUE_VARIABLE}={REQUEUE_STATUS}",
     ]
-    outside = []
+    outside, filled_in = [], ['PYTHONPATH="$PYTHONPATH"']
+    if container.kind == "pyxis":
+        # The home folder in the image may be read-only.
+        filled_in += [f'{name}="${{{name}:-{folder}}}"' for name, folder in _CACHES.items()]
     if container.kind == "apptainer":
         # Of AMD's cards, or by NVIDIA's own program, where the profile says so.
         others = any(option in ("--rocm", "--nvccli") for option in container.options)
         outside = [
+            # SLURM's signal goes to every process of the step, also to those that hold the image for apptainer, which it would end.
+            *("bash", "-c", 'trap "" USR2; exec "$@"', "bash"),
             "apptainer",
             "exec",
             *(["--nv"] if gpus and not others else []),
@@ -235,7 +268,17 @@ def python_command(container: Container, mounts: Sequence[Mount], folder: Path, 
             container.image,
         ]
     # The shell of the batch script fills in PYTHONPATH, which begins with the copy of the code.
-    return f'{shlex.join([*outside, *inside])} PYTHONPATH="$PYTHONPATH" {shlex.quote(container.python)}'
+    return f"{shlex.join([*outside, *inside])} {' '.join(filled_in)} {shlex.quote(container.python)}"
+
+
+def setup_lines(container: Container, gpus: int) -> list[str]:
+    """Lines before srun. Enroot mounts NVIDIA's driver only where these variables are set, and most images do not set them."""
+    if container.kind != "pyxis" or not gpus:
+        return []
+    return [
+        'export NVIDIA_VISIBLE_DEVICES="${NVIDIA_VISIBLE_DEVICES:-all}"',
+        'export NVIDIA_DRIVER_CAPABILITIES="${NVIDIA_DRIVER_CAPABILITIES:-compute,utility}"',
+    ]
 
 
 def requeue_lines() -> list[str]:
@@ -282,16 +325,24 @@ def in_words(container: Container, mounts: Sequence[Mount], setup: Sequence[str]
         f"{container.kind}, image {container.image}, {container.python}",
         *(f"sees {mount.in_words}{'' if mount in own else ' (mounted by the suite)'}" for mount in mounts),
     ]
-    if hidden := _unseen(setup, mounts):
-        lines.append(f"does not see {', '.join(hidden)}, which the profile's setup names")
+    for name, value in _exported(setup):
+        if value.startswith("/") and "$" not in value and not any(mount.has(Path(value)) for mount in mounts):
+            lines.append(f"does not see {name}={value}, which the profile's setup names")
+        elif re.match(r"[~$]", value):
+            lines.append(
+                f"may not see {name}={value}, which the profile's setup names: this cannot be checked here"
+            )
     return lines
 
 
-def _unseen(setup: Sequence[str], mounts: Sequence[Mount]) -> list[str]:
-    """Variables of `setup` whose folder no mount has, as NAME=/folder."""
-    named = [
-        (name, path)
-        for line in setup
-        for name, path in re.findall(r"\bexport (\w+)=[\"']?(/[^\s\"';$]+)", line)
-    ]
-    return [f"{name}={path}" for name, path in named if not any(mount.has(Path(path)) for mount in mounts)]
+def _exported(setup: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Variables that lines of `setup` export and their values, without search paths."""
+    for command in (part for line in setup for part in re.split(r"[;&|]+", line)):
+        try:
+            words = shlex.split(command, comments=True)
+        except ValueError:
+            continue
+        for word in words[1:] if words[:1] == ["export"] else ():
+            name, _, value = word.partition("=")
+            if value and name != "PATH" and not name.endswith("_PATH"):
+                yield name, value

@@ -6,7 +6,7 @@ SLURM cancels the jobs that depend on it; a new launch continues from what is on
 """
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
@@ -69,10 +69,10 @@ def latest_chain(run: Run) -> Chain | None:
     return files.read_json(path, Chain, remedy) if present(path) else None
 
 
-def links_from(run: Run, first: int, last: int, tasks: int) -> list[Link]:
+def links_from(run: Run, first: int, last: int, tasks: Callable[[Phase], int]) -> list[Link]:
     """The links for the rest of iterations `first` to `last`: one for each array phase, one for each group of steps between two of them.
 
-    Writes nothing. tasks: the number of shards of a phase whose items are not known yet.
+    Writes nothing. tasks: the largest number of shards of a phase, and the number where its items are not known yet.
     """
     pieces = [
         Piece(phase.name, t, AttemptDir(run, phase, t).next_number())
@@ -88,24 +88,25 @@ def links_from(run: Run, first: int, last: int, tasks: int) -> list[Link]:
             for piece in group:
                 phase = phase_named(piece.phase, recipe=run.recipe)
                 known = piece.t not in planned or not phase.needs_plan
-                shards = sharded(run, phase, piece.t, phase.missing(run, piece.t), tasks) if known else ()
-                work = ShardJob(state, (piece,), tasks=tasks, detached=True)
-                links.append(Link(work, len(shards) if known else tasks))
+                most = tasks(phase)
+                shards = sharded(run, phase, piece.t, phase.missing(run, piece.t), most) if known else ()
+                work = ShardJob(state, (piece,), detached=True)
+                links.append(Link(work, len(shards) if known else most))
         else:
             steps = tuple(group)
             assigns = tuple(
-                piece
+                (piece, tasks(phase_named(piece.phase, recipe=run.recipe)))
                 for piece in pieces
                 if piece.t in {step.t for step in steps if phase_named(step.phase).gives_plan}
                 and phase_named(piece.phase).needs_plan
             )
-            links.append(Link(ShardJob(state, steps, assigns, tasks, detached=True), 1))
+            links.append(Link(ShardJob(state, steps, assigns, detached=True), 1))
     return links
 
 
 def submit_chain(run: Run, launcher: Slurm, links: Sequence[Link], last: int) -> Chain:
     """Assign the keys that are known, submit `links` one after the other, and only then release the first one."""
-    later = {piece for link in links for piece in link.work.assigns}
+    later = {piece for link in links for piece, _ in link.work.assigns}
     for link in links:
         for piece in link.work.pieces:
             if piece not in later:

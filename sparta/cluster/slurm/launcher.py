@@ -102,11 +102,6 @@ class Slurm(Launcher):
         """The most tasks of any phase that run at the same time."""
         return min(self.profile.width, self._run.recipe.cluster.at_once or self.profile.width)
 
-    @property
-    def most(self) -> int:
-        """The most tasks that any phase is sharded into."""
-        return self._run.recipe.cluster.tasks or self.width
-
     def resources(self, phase: Phase) -> Resources:
         """The resources of a task of `phase`. A task that calls an endpoint needs no GPU, like a step."""
         recipe = self._run.recipe

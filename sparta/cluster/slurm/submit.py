@@ -24,6 +24,7 @@ from sparta.cluster.slurm.container import (
     Mount,
     python_command,
     requeue_lines,
+    setup_lines,
     srun_options,
 )
 from sparta.cluster.slurm.job_ids import of_this_state
@@ -162,6 +163,7 @@ def parameters(array: Array, profile: Profile) -> dict[str, Any]:
         # The snapshot must come first; the working directory, which Python also searches, is the snapshot too.
         "setup": [
             *profile.setup,
+            *(setup_lines(container, asked.gpus) if container else ()),
             f'export PYTHONPATH={shlex.quote(str(array.code))}"${{PYTHONPATH:+:$PYTHONPATH}}"',
         ],
         # Since SLURM 22.05 a step does not inherit the job's --cpus-per-task.

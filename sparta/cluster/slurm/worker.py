@@ -35,7 +35,7 @@ SECONDS_TO_END = 5.0
 class ShardJob:
     """Runs one shard of each of `pieces`, in order.
 
-    assigns: attempts whose keys are assigned, to at most `tasks` shards, after the pieces, which make what they depend on. detached: no
+    assigns: attempts whose keys are assigned after the pieces, which make what they depend on, and to how many shards at most. detached: no
     driver watches, so why a run stopped must be noted by the job itself.
     """
 
@@ -43,17 +43,10 @@ class ShardJob:
         self,
         state: Path,
         pieces: tuple[Piece, ...],
-        assigns: tuple[Piece, ...] = (),
-        tasks: int = 1,
+        assigns: tuple[tuple[Piece, int], ...] = (),
         detached: bool = False,
     ) -> None:
-        self.state, self.pieces, self.assigns, self.tasks, self.detached = (
-            str(state),
-            pieces,
-            assigns,
-            tasks,
-            detached,
-        )
+        self.state, self.pieces, self.assigns, self.detached = str(state), pieces, assigns, detached
 
     def __call__(self, shard: int, warning: float) -> None:
         """Run shard `shard`. warning: the least seconds between SLURM's signal and the time limit."""
@@ -64,8 +57,8 @@ class ShardJob:
                     run = Run.open(StateDir(Path(self.state)))
                     for piece in self.pieces:
                         self._do(run, piece, shard)
-                    for piece in self.assigns:
-                        assign_pieces(run, piece, self.tasks)
+                    for piece, tasks in self.assigns:
+                        assign_pieces(run, piece, tasks)
             except SpartaError as error:
                 self._stop(self.pieces[0], shard, str(error))
 

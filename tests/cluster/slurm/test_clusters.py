@@ -280,7 +280,7 @@ def test_a_detached_launch_is_on_one_cluster_as_its_jobs_depend_on_each_other(
 ) -> None:
     run = begun("alpha", "beta")
     launcher = Slurm(run)
-    links = detached.links_from(run, 1, 2, 4)
+    links = detached.links_from(run, 1, 2, lambda phase: 4)
     slurm.set(turns=["beta"])
     chain = detached.submit_chain(run, launcher, links, 2)
     ids = [job for _, found in chain.links for job in found]
@@ -294,7 +294,7 @@ def test_a_detached_launch_is_on_one_cluster_as_its_jobs_depend_on_each_other(
 def test_an_unfinished_submission_is_cancelled_on_all_its_clusters(slurm: FakeSlurm, begun: Begun) -> None:
     run = begun("alpha", "beta")
     launcher = Slurm(run)
-    links = detached.links_from(run, 1, 1, 4)
+    links = detached.links_from(run, 1, 1, lambda phase: 4)
     chain = detached.submit_chain(run, launcher, links, 1)
     files.write_json(
         detached.chain_file(run.state),

@@ -43,13 +43,15 @@ def profile_with(folder: Path, container: object, **more: object) -> Profile:
     return load_profile(path)
 
 
-def script_of(folder: Path, monkeypatch: pytest.MonkeyPatch, container: object, **more: object) -> str:
-    """The script of a phase on GPUs (train) of a run whose state has a blank and a quote in its name."""
+def script_of(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, container: object, state: str = "my state", **more: object
+) -> str:
+    """The script of a phase on GPUs (train) of a run in the folder `state`."""
     monkeypatch.setattr(cli, "installed", lambda: False)
     profile = profile_with(folder, container, **more)
     recipe = rehearsal(folder, cluster={"kind": "slurm", "profile": str(folder / "profile.yaml")})
-    launcher = Slurm(Run(StateDir(folder / "my state"), recipe, Run.describe(recipe)))
-    [array] = launcher.arrays(ShardJob(folder / "my state", (Piece("train", 1, 0),)), 2)
+    launcher = Slurm(Run(StateDir(folder / state), recipe, Run.describe(recipe)))
+    [array] = launcher.arrays(ShardJob(folder / state, (Piece("train", 1, 0),)), 2)
     return script(array, profile)
 
 
@@ -79,15 +81,23 @@ def test_pyxis_gets_options_of_srun_and_the_same_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = {**SQSH, "python": "/opt/venv/bin/python", "options": ["--container-writable"]}
-    text = script_of(tmp_path, monkeypatch, given, srun=["--cpu-bind=none"])
-    words, state = words_of(text), tmp_path / "my state"
+    text = script_of(tmp_path, monkeypatch, given, "state", srun=["--cpu-bind=none"])
+    words, state = words_of(text), tmp_path / "state"
     assert not any("container" in line for line in text.splitlines() if line.startswith("#SBATCH"))
     assert "--container-image=/images/sparta.sqsh" in words and "--no-container-mount-home" in words
     assert "--container-writable" in words and "--cpu-bind=none" in words
     [mounts] = [word for word in words if word.startswith("--container-mounts=")]
     assert f"{state}:{state}:rw" in mounts.partition("=")[2].split(",")
     command = words[words.index("env") :]
-    assert "apptainer" not in words and command[4] == "/opt/venv/bin/python"
+    assert "apptainer" not in words and command[7] == "/opt/venv/bin/python"
+    assert command[4] == "XDG_CACHE_HOME=${XDG_CACHE_HOME:-/tmp/sparta-cache}"
+    before = text.partition("\nsrun ")[0]
+    assert 'export NVIDIA_VISIBLE_DEVICES="${NVIDIA_VISIBLE_DEVICES:-all}"' in before
+
+
+def test_pyxis_mounts_no_folder_with_a_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SpartaError, match="my state cannot be mounted in a container: its name has a space"):
+        script_of(tmp_path, monkeypatch, SQSH)
 
 
 @pytest.mark.parametrize(("options", "gpus", "nv"), [([], 1, True), ([], 0, False), (["--rocm"], 1, False)])
@@ -181,10 +191,22 @@ def test_links_of_a_model_that_lead_out_of_its_folder_are_followed(tmp_path: Pat
     (blobs / "123").touch()
     (snapshot / "config.json").symlink_to("../../blobs/123")
     (snapshot / "dangling").symlink_to("../../blobs/456")
+    # A file that people put together of such, and one whose path leads through a linked folder.
+    mine, scratch = tmp_path / "mine" / "deep", tmp_path / "scratch"
+    mine.mkdir(parents=True)
+    scratch.mkdir()
+    (mine / "config.json").symlink_to(snapshot / "config.json")
+    (scratch / "weights").touch()
+    (tmp_path / "home").symlink_to(scratch)
+    (mine / "weights").symlink_to(tmp_path / "home" / "weights")
     recipe = rehearsal(tmp_path, pool={"base": str(snapshot), "models": [{"name": "a"}, {"name": "b"}]})
     run = Run(StateDir(tmp_path / "state"), recipe, Run.describe(recipe))
     seen = {mount.host for mount in mounts_of(run, Container.model_validate(SIF))}
     assert {str(blobs), str(snapshot), str(tmp_path / "state")} <= seen
+    recipe = rehearsal(tmp_path, pool={"base": str(mine.parent), "models": [{"name": "a"}, {"name": "b"}]})
+    run = Run(StateDir(tmp_path / "state"), recipe, Run.describe(recipe))
+    seen = {mount.host for mount in mounts_of(run, Container.model_validate(SIF))}
+    assert {str(mine.parent), str(snapshot), str(blobs), str(tmp_path / "home"), str(scratch)} <= seen
 
 
 def test_the_plan_names_folders_of_the_setup_that_tasks_do_not_see(tmp_path: Path) -> None:
@@ -192,10 +214,11 @@ def test_the_plan_names_folders_of_the_setup_that_tasks_do_not_see(tmp_path: Pat
     setup = [
         "module load gcc; export VLLM_CACHE_ROOT='/scratch/vllm'",
         "export HF_HOME=/shared/hub",
-        "export A=b",
+        "export A=b PATH=/opt/bin:$PATH LD_LIBRARY_PATH=/opt/lib TMPDIR=$SCRATCH/tmp",
     ]
     lines = in_words(container, container.own_mounts, setup)
-    assert lines[-1] == "does not see VLLM_CACHE_ROOT=/scratch/vllm, which the profile's setup names"
+    assert lines[-2] == "does not see VLLM_CACHE_ROOT=/scratch/vllm, which the profile's setup names"
+    assert lines[-1].startswith("may not see TMPDIR=$SCRATCH/tmp, which the profile's setup names")
     assert "sees /shared" in lines
     assert mount_of("/a:/b:ro").in_words == "/a as /b, read-only"
 
@@ -221,6 +244,9 @@ def test_the_plan_names_folders_of_the_setup_that_tasks_do_not_see(tmp_path: Pat
         ({**SIF, "options": ["nv"]}, "container.options.0: 'nv' is not one option"),
         ({**SIF, "options": ["--env A=B"]}, "container.options.0: '--env A=B' is not one option"),
         ({**SIF, "options": ["--bind=/a"]}, "container.options: --bind=/a cannot be given here"),
+        ({**SIF, "options": ["--compat"]}, "container.options: --compat cannot be given here"),
+        ({**SQSH, "options": ["--export=NONE"]}, "container.options: --export=NONE is no option of pyxis"),
+        ({**SQSH, "mounts": ["/my data"]}, "container.mounts: '/my data' has a space"),
         ({**SIF, "options": ["--cleanenv"]}, "container.options: --cleanenv cannot be given here"),
         ({**SQSH, "options": ["--container-mounts=/a:/a"]}, "container.options: --container-mounts=/a:/a cannot"),
         ({**SIF, "python": "python3; id"}, "container.python: 'python3; id' is not the path or name of a program"),

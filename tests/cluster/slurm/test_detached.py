@@ -14,7 +14,7 @@ from sparta.store.run import Run
 
 
 def links(run: Run, first: int, last: int, tasks: int = 16) -> list[Link]:
-    return links_from(run, first, last, tasks)
+    return links_from(run, first, last, lambda phase: tasks)
 
 
 def test_steps_between_two_arrays_are_one_job_and_the_plan_assigns_the_keys_it_makes_known(
@@ -36,7 +36,7 @@ def test_steps_between_two_arrays_are_one_job_and_the_plan_assigns_the_keys_it_m
         "commit 2",
     ]
     assigns = {str(link): link.work.assigns for link in found if link.work.assigns}
-    assert assigns == {"commit 1 and plan 2": (Piece("generate", 2, 0), Piece("judge", 2, 0))}
+    assert assigns == {"commit 1 and plan 2": ((Piece("generate", 2, 0), 16), (Piece("judge", 2, 0), 16))}
     assert all(link.work.detached and link.work.state == str(run.state.root.resolve()) for link in found)
 
 
@@ -63,7 +63,8 @@ def test_arrays_are_as_wide_as_their_items_where_those_are_known_and_as_allowed_
 def test_an_iteration_without_a_plan_begins_with_one(tmp_path: Path) -> None:
     run = begin(tmp_path)
     first, second, *_ = links(run, 1, 1)
-    assert str(first) == "plan 1" and first.work.assigns == (Piece("generate", 1, 0), Piece("judge", 1, 0))
+    assert str(first) == "plan 1"
+    assert first.work.assigns == ((Piece("generate", 1, 0), 16), (Piece("judge", 1, 0), 16))
     assert (str(second), second.shards) == ("generate 1", 16)
 
 
@@ -149,3 +150,11 @@ def test_orphans_are_held_jobs_that_no_file_names() -> None:
         task("16", "CANCELLED", "JobHeldUser"),
     ]
     assert orphans(tasks, {"12"}) == ["10", "11"]
+
+
+def test_each_phase_has_as_many_shards_as_the_launcher_gives_it(tmp_path: Path) -> None:
+    """A task of a training may take several GPUs of a node, so fewer of them run at once."""
+    found = links_from(begin(tmp_path), 1, 2, lambda phase: 4 if phase.trains else 16)
+    assert {str(link): link.shards for link in found}["train 2"] == 4
+    assigned = dict(pair for link in found for pair in link.work.assigns)
+    assert {piece.phase: tasks for piece, tasks in assigned.items()} == {"generate": 16, "judge": 16}
