@@ -40,7 +40,7 @@ class Unusable(Exception):
 @dataclass(frozen=True)
 class Form:
     """One form. needs: for each column that it must have, the names it goes by. uses: other columns that it reads. strict: whether any other column
-    is an error. build: the row in the suite's own form, without OPTIONAL keys of the same name, which are kept; raises ValueError or Unusable.
+    is an error. without: columns beside which it is not chosen unless it is named. build: the row in the suite's own form, without OPTIONAL keys of the same name, which are kept; raises ValueError or Unusable.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Form:
     uses: frozenset[str]
     build: Callable[[Row], dict[str, Any]]
     strict: bool = False
+    without: frozenset[str] = frozenset()
 
     def fits(self, columns: Collection[str]) -> bool:
         return all(any(name in columns for name in names) for names in self.needs)
@@ -69,7 +70,8 @@ def form_of(columns: Collection[str], named: str) -> Form:
             raise ValueError(f"data.format {named} needs {form.described}, but {_found(columns)}")
         return form
     for form in FORMS:
-        if form.fits(columns) and not (form.strict and set(columns) - form.known):
+        others = set(columns) - form.known if form.strict else form.without & set(columns)
+        if form.fits(columns) and not others:
             return form
     needed = sorted({name for form in FORMS for names in form.needs for name in names})
     for column in columns:
@@ -163,13 +165,9 @@ def _text(row: Row, *names: str) -> str:
 
 
 def turns_of(value: Any, column: str) -> list[dict[str, str]]:
-    """The turns of a list of {role, content} or {from, value}, or of texts, the user's first. Raises ValueError naming the turn that is neither, or has more than text."""
+    """The turns of a list of {role, content} or {from, value}. Raises ValueError naming the turn that is neither, or has more than text."""
     if not isinstance(value, (list, tuple)):
         raise ValueError(f"{column} is no list of turns")
-    if value and all(isinstance(turn, str) for turn in value):
-        return [
-            {"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(value)
-        ]
     turns = []
     for number, turn in enumerate(value, start=1):
         if not isinstance(turn, Mapping):
@@ -236,8 +234,14 @@ def _own(row: Row) -> dict[str, Any]:
     return given
 
 
+def _column(row: Row, names: tuple[str, ...]) -> str:
+    """The first of `names` that `row` has a value for; the first that it has, or the first, if all are null."""
+    has = [name for name in names if name in row]
+    return next((name for name in has if row[name] is not None), has[0] if has else names[0])
+
+
 def _completion(row: Row) -> dict[str, Any]:
-    column = next(name for name in COMPLETIONS if name in row)
+    column = _column(row, COMPLETIONS)
     return {"messages": _prompt(row), "reference": _reply(row[column], column)}
 
 
@@ -276,7 +280,11 @@ def _messages(row: Row) -> dict[str, Any]:
 
 def _sharegpt(row: Row) -> dict[str, Any]:
     column = "conversations" if "conversations" in row else "conversation"
-    turns = turns_of(row[column], column)
+    spoken = row[column]
+    if spoken and isinstance(spoken, (list, tuple)) and all(isinstance(turn, str) for turn in spoken):
+        # Texts in turn, the user's first.
+        spoken = [{"from": ("user", "assistant")[at % 2], "value": text} for at, text in enumerate(spoken)]
+    turns = turns_of(spoken, column)
     system = _system(row)
     if system.strip() and (not turns or turns[0]["role"] != "system"):
         turns.insert(0, {"role": "system", "content": system})
@@ -284,7 +292,7 @@ def _sharegpt(row: Row) -> dict[str, Any]:
 
 
 def _alpaca(row: Row) -> dict[str, Any]:
-    column = next((name for name in ("output", "response", "completion") if name in row), "output")
+    column = _column(row, ("output", "response", "completion"))
     return {
         "messages": _asked(_text(row, "instruction"), _text(row, "input", "context"), system=_system(row)),
         "reference": _reply(row.get(column), column),
@@ -292,12 +300,11 @@ def _alpaca(row: Row) -> dict[str, Any]:
 
 
 def _question(row: Row) -> dict[str, Any]:
-    column = next(name for name in QUESTIONS if name in row)
-    reply = next((name for name in REPLIES if name in row), REPLIES[0])
+    column, reply = _column(row, QUESTIONS), _column(row, REPLIES)
     answer = row.get("answer") if row.get("answer") is not None else row.get("answerKey")
     choices = row.get("choices")
     if isinstance(choices, (list, tuple)) and type(answer) is int and 0 <= answer < len(choices):
-        answer = ascii_uppercase[answer]
+        answer = _label(answer, choices)
     if isinstance(choices, Mapping) and set(choices) == {"text", "label"}:
         if not all(isinstance(choices[key], (list, tuple)) for key in ("text", "label")):
             raise ValueError("choices have text and label that are no lists")
@@ -310,6 +317,19 @@ def _question(row: Row) -> dict[str, Any]:
         "answer": answer,
         "choices": choices,
     }
+
+
+def _label(place: int, choices: Collection[Any]) -> str:
+    """The label of the choice at `place`, counted from 0. Raises ValueError where there are more choices than labels, or where the number may be meant as
+    the text of another choice.
+    """
+    if len(choices) > len(ascii_uppercase):
+        raise ValueError(f"it has {len(choices)} choices, and there are {len(ascii_uppercase)} labels")
+    if str(place) in [str(choice) for at, choice in enumerate(choices) if at != place]:
+        raise ValueError(
+            f"its answer {place} is the place of one choice and the text of another: give the label of the right one (A, B, ...)"
+        )
+    return ascii_uppercase[place]
 
 
 def _bare(row: Row) -> dict[str, Any]:
@@ -333,6 +353,7 @@ FORMS: tuple[Form, ...] = (
         (QUESTIONS,),
         frozenset({"context", *REPLIES, "answerKey", *SYSTEM}),
         _question,
+        without=frozenset({"prompt"}),
     ),
     Form("prompt", (("prompt",),), frozenset(SYSTEM), _bare),
 )

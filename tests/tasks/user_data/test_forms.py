@@ -386,6 +386,17 @@ def test_what_was_recognised_and_what_was_not_used_is_said(tmp_path: Path) -> No
             {},
             "line 1: it has a reference twice, 'c' and 'b'",
         ),
+        ([{"prompt": ["a", "b"], "category": "x"}], {}, "line 1: prompt: turn 1 is no object with role"),
+        (
+            [{"question": "a", "choices": ["2", "3", "4", "5"], "answer": 3}],
+            {},
+            "line 1: its answer 3 is the place of one",
+        ),
+        (
+            [{"question": "a", "choices": [f"c{n}" for n in range(30)], "answer": 27}],
+            {},
+            "line 1: it has 30 choices",
+        ),
     ],
 )
 def test_rows_that_cannot_be_meant_are_refused_with_their_place(
@@ -396,6 +407,22 @@ def test_rows_that_cannot_be_meant_are_refused_with_their_place(
         read(path, **data)
     assert f"{path}, {why}" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_prompt_is_asked_whatever_other_columns_are_called(tmp_path: Path) -> None:
+    path = lines(tmp_path / "mine.jsonl", {"prompt": "Translate to French: hello", "input": "hello"})
+    assert asked(items(path)[0]) == [("user", "Translate to French: hello")]
+    assert asked(items(path, format="question")[0]) == [("user", "hello")]
+
+
+def test_of_columns_for_the_same_the_first_with_a_value_counts(tmp_path: Path) -> None:
+    rows = (
+        {"prompt": "q", "completion": None, "response": "r"},
+        {"question": None, "query": "w", "output": "r"},
+    )
+    for number, row in enumerate(rows):
+        [item] = items(lines(tmp_path / f"{number}.jsonl", row))
+        assert asked(item)[0][1] in ("q", "w") and item.reference == "r"
 
 
 def test_a_file_of_rows_without_a_question_is_refused(tmp_path: Path) -> None:
