@@ -11,6 +11,11 @@ from sparta.store.disk import explain
 WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
+TORCH_TYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
+"""From the names of safetensors to those of torch, of the types that are converted when a base is loaded."""
+BYTES_OF_TYPE = {"float16": 2, "bfloat16": 2, "float32": 4}
+"""Of the types that a base is trained in."""
+
 _MAX_HEADER = 100 * 2**20
 
 

@@ -10,7 +10,7 @@ measure of what comes out: tests hold losses and weights to those of its DPOTrai
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 ProgressOf = Callable[[TrainingJob], Progress]
 Finished = Callable[[TrainingJob, TrainingReport], None]
 """Called with a job as soon as its `out` is there."""
+Updating = Callable[[], AbstractContextManager[None]]
+"""`preemption.postponable`, or what does that and more: members are updated in its block."""
 
 _SMALL = 20_000_000
 """Parameters of a base that one CPU thread trains faster than two: they wait for each other more than they work."""
@@ -125,6 +127,7 @@ def train_group_by_group(
     progress: ProgressOf,
     finished: Finished,
     team: "Team | None" = None,
+    updating: Updating = preemption.postponable,
 ) -> None:
     """Loads the base and trains on it, `at_once` members at a time. team: what this process is a rank of, if it does not hold the base whole; only
     its rank 0 makes anything of it.
@@ -138,10 +141,10 @@ def train_group_by_group(
     try:
         with quiet():
             base = load_base(job, device, dtype) if team is None else team.load(job, dtype)
-            with _threads(base, job.threads):
+            with _threads(base, job.threads, 1 if team is None else team.size):
                 for first in range(0, len(starts), at_once):
                     together = starts[first : first + at_once]
-                    _train_group(base, together, dtype, progress, finished, team)
+                    _train_group(base, together, dtype, progress, finished, team, updating)
     except torch.OutOfMemoryError as error:
         raise SpartaError(_out_of_memory(together)) from error
 
@@ -165,13 +168,14 @@ def _train_group(
     progress: ProgressOf,
     finished: Finished,
     team: "Team | None",
+    updating: Updating,
 ) -> None:
     """Does the jobs of `starts` at the same time, or where that cannot be one after another."""
     tensors, weights = _read_adapters(base, starts)
     stacked = can_stack(base, tensors)
     if not stacked and len(starts) > 1:
         for start in starts:
-            _train_group(base, [start], dtype, progress, finished, team)
+            _train_group(base, [start], dtype, progress, finished, team, updating)
         return
     for start in starts:
         check_vocabulary(start.job, start.examples, base)
@@ -208,7 +212,7 @@ def _train_group(
             for number, start in enumerate(starts)
         ]
         with doing(TRAIN):
-            _Group(passes, learners, progress, finished).train(starts, dtype)
+            _Group(passes, learners, progress, finished, updating).train(starts, dtype)
         if team is not None:
             team.end_passes()
     finally:
@@ -263,8 +267,9 @@ class _Group:
         learners: Sequence[Learner],
         progress: ProgressOf,
         finished: Finished,
+        updating: Updating,
     ) -> None:
-        self._passes, self._learners = passes, learners
+        self._passes, self._learners, self._updating = passes, learners, updating
         self._progress = [progress(learner.job) for learner in learners]
         self._finished = finished
 
@@ -280,7 +285,7 @@ class _Group:
             if checkpoint is not None:
                 learner.resume(checkpoint)
                 self._passes.put(learner.number, learner.weights.detach())
-        with preemption.postponable():
+        with self._updating():
             active = list(self._learners)
             while active := self._without_finished(active, starts):
                 self._update(active)
@@ -357,21 +362,26 @@ class _Group:
 
 
 @contextmanager
-def _threads(base: Any, asked: int | None) -> Iterator[None]:
-    """In this block torch has as many CPU threads as training on `base` is fastest with; asked: as many as that.
-
-    A power of two: threads then share rows evenly, and no result depends on where one ends and the next begins.
-    """
+def _threads(base: Any, asked: int | None, processes: int) -> Iterator[None]:
+    """In this block torch has as many CPU threads as training on `base` is fastest with. See `threads_of_each`."""
     import torch
 
     if base.device.type != "cpu":
         yield
         return
     before = torch.get_num_threads()
-    if asked is None:
-        asked = 1 if base.num_parameters() < _SMALL else 1 << (before.bit_length() - 1)
-    torch.set_num_threads(asked)
+    torch.set_num_threads(threads_of_each(base.num_parameters(), before, asked, processes))
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def threads_of_each(parameters: int, own: int, asked: int | None, processes: int) -> int:
+    """The threads of each of `processes` that train one base, each with `own` cores. asked: threads of all of them together.
+
+    If none are asked for, a power of two: threads then share rows evenly, and no result depends on where one ends and the next begins.
+    """
+    if asked is not None:
+        return max(1, asked // processes)
+    return 1 if parameters < _SMALL else 1 << (own.bit_length() - 1)

@@ -32,10 +32,15 @@ def make_optimizer(kind: str, weights: "Tensor", learning_rate: float, weight_de
 
 
 def saved_state(optimizer: Any, weights: "Tensor") -> "tuple[dict[str, Tensor], float]":
-    """The tensors that `optimizer` has made for `weights`, by name, on the CPU; and its steps."""
+    """The tensors that `optimizer` has made for `weights`, by name, on the CPU; and its steps. Before its first step there are none.
+
+    That may be after several updates: in float16, those whose gradient overflows are left out.
+    """
     import torch
 
-    state = optimizer.state[weights]
+    state = optimizer.state.get(weights)
+    if not state:
+        return {}, 0.0
     # torch counts its steps in a tensor.
     names = _MOMENTS if isinstance(optimizer, torch.optim.AdamW) else state.keys() - {"step"}
     return {name: state[name].detach().cpu() for name in sorted(names)}, float(state["step"])
@@ -45,6 +50,8 @@ def restore_state(optimizer: Any, weights: "Tensor", tensors: "Mapping[str, Tens
     """Makes `optimizer`, which has not stepped yet, go on from what `saved_state` gave."""
     import torch
 
+    if not steps:
+        return
     device = weights.device
     if isinstance(optimizer, torch.optim.AdamW):
         step = torch.tensor(steps, device=device if optimizer.defaults["fused"] else "cpu")

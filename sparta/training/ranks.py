@@ -15,7 +15,8 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import connection, get_context
+from math import prod
+from multiprocessing import connection, get_context, resource_tracker
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,36 +24,43 @@ from typing import TYPE_CHECKING, Any
 from sparta.engines.factory import count_load, loads_so_far
 from sparta.engines.stopwatch import TRAIN, doing
 from sparta.engines.vllm.child_process import end_with_parent
+from sparta.engines.weight_files import BYTES_OF_TYPE, TORCH_TYPES, tensors_in, weight_files
 from sparta.errors import SpartaError
 from sparta.training import preemption
 from sparta.training.job import Progress, TrainingJob, TrainingReport
-from sparta.training.loading import resolve_device
+from sparta.training.loading import resolve_device, resolve_dtype
 
 if TYPE_CHECKING:
     from sparta.training.dpo import Finished, ProgressOf, Start
 
-_BEGUN, _PROGRESS, _FINISHED, _FAILED, _LEFT, _DONE = (
+_BEGUN, _UPDATING, _PROGRESS, _FINISHED, _FAILED, _ENDED = (
     "begun",
+    "updating",
     "progress",
     "finished",
     "failed",
-    "left",
-    "done",
+    "ended",
 )
 """What ranks report. All but `_FAILED` is rank 0's."""
+_KEPT_FROM_RANKS = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR2}
+"""Ctrl-C and SLURM's signals go to every process, and are for the process of the task alone: it passes a request to stop on, and kills the ranks."""
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 2.0
-"""How long to wait, after a rank has failed, for what others say: the first to notice need not be the cause."""
+"""How long to wait, after a rank has failed, for the reports of others: the first to notice need not be the cause."""
 
 
 def train_over_ranks(
     starts: "Sequence[Start]", at_once: int, size: int, progress: "ProgressOf", finished: "Finished"
 ) -> None:
-    """What `sparta.training.dpo.train_members` does with `starts`, in `size` processes. Raises SpartaError where there are fewer GPUs, or where a
-    rank dies.
+    """What `sparta.training.dpo.train_members` does with `starts`, in `size` processes. Raises SpartaError where there are fewer GPUs, or too little
+    memory for their copies of the base, or where a rank dies.
     """
-    device = resolve_device(starts[0].job.device)
+    import psutil
+
+    job = starts[0].job
+    device = resolve_device(job.device)
     check_gpus(device, size)
+    check_memory(job.base, resolve_dtype(job.dtype, device), size, psutil.virtual_memory().available)
     with (
         tempfile.TemporaryDirectory(prefix="sparta-ranks-") as folder,
         preemption.postponable(),
@@ -61,14 +69,15 @@ def train_over_ranks(
     ):
         notified = {start.job.out: progress(start.job) for start in starts}
         jobs = {start.job.out: start.job for start in starts}
-        has_begun = False
-        # Before the first update there is nothing to save.
-        while has_begun or not preemption.requested():
+        is_updating = False
+        # While the base is loaded, or a reference is read, there is nothing to save.
+        while is_updating or not preemption.requested():
             for what, *given in _news(ranks):
                 if what == _BEGUN:
-                    has_begun = True
                     training.enter_context(doing(TRAIN))
                     count_load(*given)
+                elif what == _UPDATING:
+                    [is_updating] = given
                 elif what == _PROGRESS:
                     out, *numbers = given
                     notified[out](*numbers)
@@ -92,6 +101,22 @@ def check_gpus(device: str, size: int) -> None:
         )
 
 
+def check_memory(base: str, dtype: str, size: int, available: int) -> None:
+    """Raises SpartaError where `size` processes that each convert the weights of `base` (a folder) to `dtype` need more than `available` bytes.
+
+    Weights that have the type already are mapped from their files, and count for nothing.
+    """
+    tensors = [tensor for file in weight_files(Path(base)) for tensor in tensors_in(file).values()]
+    converted = [tensor for tensor in tensors if TORCH_TYPES.get(tensor.dtype, dtype) != dtype]
+    needed = size * BYTES_OF_TYPE[dtype] * sum(prod(tensor.shape) for tensor in converted)
+    if needed > available:
+        raise SpartaError(
+            f"base {base} is stored in {TORCH_TYPES[converted[0].dtype]} and trained in {dtype}, so each of the {size} processes of cluster.gpus_per_training makes a copy, "
+            f"{needed / 2**30:.3g} GiB in all, and this machine has {available / 2**30:.3g} GiB of memory left: save the base in {dtype}, "
+            "set engine.dtype to the type it is stored in, or give the task more memory"
+        )
+
+
 @dataclass(frozen=True)
 class _Child:
     """A rank, as the process that watches it has it."""
@@ -108,8 +133,9 @@ def _started(
     spawn = get_context("spawn")
     children: list[_Child] = []
     try:
-        # Ctrl-C and SLURM's signal are for the process of the task alone, which passes them on.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGUSR2})
+        # Its start, which comes with the first process of Python otherwise, unblocks signals.
+        resource_tracker.ensure_running()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _KEPT_FROM_RANKS)
         try:
             for rank in range(size):
                 ours, theirs = spawn.Pipe()
@@ -160,7 +186,7 @@ def _received(rank: _Child) -> Iterator[tuple[Any, ...]]:
 
 
 def _raise_cause(ranks: Sequence[_Child], failures: list[BaseException]) -> None:
-    """Raise the failure that the others follow from: an error with its remedy, or the end of a killed rank, before what ranks said of these."""
+    """Raise the failure that the others follow from: an error with its remedy, or the end of a killed rank, before the reports of ranks that only noticed it."""
     deadline = time.monotonic() + _GRACE_SECONDS
     known = any(isinstance(failure, SpartaError) for failure in failures)
     while not known and time.monotonic() < deadline and any(rank.process.exitcode is None for rank in ranks):
@@ -206,11 +232,10 @@ def _work(
     end_with_parent()
     report = _Reporter(pipe)
     try:
-        _train(rank, size, device, store, starts, at_once, report)
+        with suppress(_Left):
+            _train(rank, size, device, store, starts, at_once, report)
         if rank == 0:
-            report(_DONE)
-    except _Left:
-        report(_LEFT)
+            report(_ENDED)
     except BaseException as error:
         report(_FAILED, _portable(error))
     # The process of the task ends this one; by itself it could wait for ranks that are gone.
@@ -239,11 +264,11 @@ def _train(
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     team = Team(rank, size, device, store)
-    dpo.train_group_by_group(starts, at_once, report.progress, report.finished, team)
+    dpo.train_group_by_group(starts, at_once, report.progress, report.finished, team, report.updating)
 
 
 class _Reporter:
-    """What a rank says to the process of the task."""
+    """What a rank reports to the process of the task."""
 
     def __init__(self, pipe: "connection.Connection[Any, Any]") -> None:
         self._pipe, self._has_begun = pipe, False
@@ -257,6 +282,14 @@ class _Reporter:
             self._has_begun = True
             self(_BEGUN, loads_so_far().seconds)
         return lambda *numbers: self._progress(job, numbers)
+
+    @contextmanager
+    def updating(self) -> Iterator[None]:
+        """In this block a group of jobs is updated, and a request to stop waits until it is saved."""
+        self(_UPDATING, True)
+        with preemption.postponable():
+            yield
+        self(_UPDATING, False)
 
     def _progress(self, job: TrainingJob, numbers: tuple[int, int, float | None]) -> None:
         """The answer says whether this rank is to save its update and go."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _Row = tuple[int, int, int]
 """Member, number of the pair among its examples, and side."""
-_Deal = list[list[_Row]]
+_Assignment = list[list[_Row]]
 """The rows of each rank in one pass. All ranks pass at the same time, one without rows a row that counts for nothing."""
 _PUT, _READ, _LEARN = "put", "read", "learn"
 
@@ -56,7 +56,8 @@ class Team:
     def load(self, job: AnyJob, dtype: str) -> Any:
         """The base of `job`, of which this rank has its part on its device. Raises SpartaError where it cannot be divided.
 
-        Its files are mapped into memory, so the ranks share one copy; a GPU never holds more than its part and one layer.
+        Weights that are stored in `dtype` are mapped from their files, so the ranks share one copy of them; others each rank converts, in memory of its
+        own (see `sparta.training.ranks.check_memory`). A GPU never holds more than its part and one layer.
         """
         from torch.distributed.fsdp import fully_shard
 
@@ -133,12 +134,12 @@ class _Rank:
         if what == _PUT:
             self.put(*given)
         elif what == _READ:
-            for deal in given[0]:
-                self.read(deal)
+            for assignment in given[0]:
+                self.read(assignment)
         elif what == _LEARN:
-            deals, members = given
-            for deal in deals:
-                self.learn(deal, members)
+            assignments, members = given
+            for assignment in assignments:
+                self.learn(assignment, members)
             self.add_up(members)
 
     def put(self, member: int, weights: "Tensor | None" = None) -> None:
@@ -151,16 +152,16 @@ class _Rank:
         distributed.broadcast(weights, 0)
         self._adapters.put(member, weights)
 
-    def read(self, deal: _Deal) -> "Tensor":
-        """Log-probabilities of all rows of `deal`, in its order, on rank 0."""
+    def read(self, assignment: _Assignment) -> "Tensor":
+        """Log-probabilities of all rows of `assignment`, in its order, on rank 0."""
         import torch
 
-        with torch.no_grad(), self._passing(deal) as mine:
-            return self._of_all(deal, mine)
+        with torch.no_grad(), self._passing(assignment) as mine:
+            return self._of_all(assignment, mine)
 
     def learn(
         self,
-        deal: _Deal,
+        assignment: _Assignment,
         members: Sequence[int],
         gradient_of: "Callable[[Tensor], Tensor]" = lambda made: made,
     ) -> None:
@@ -168,12 +169,12 @@ class _Rank:
         from torch import distributed
 
         # The way back is within the pass too: with gradient checkpointing, layers do their part again.
-        with self._passing(deal) as mine:
-            gradient = gradient_of(self._of_all(deal, mine))
+        with self._passing(assignment) as mine:
+            gradient = gradient_of(self._of_all(assignment, mine))
             distributed.broadcast(gradient, 0)
             # A row that fills the pass counts for nothing.
             of_mine = mine.new_zeros(len(mine))
-            rows = self._place(deal)
+            rows = self._place(assignment)
             of_mine[: rows.stop - rows.start] = gradient[rows]
             mine.backward(of_mine)  # type: ignore[no-untyped-call]
         for member in members:
@@ -192,32 +193,32 @@ class _Rank:
             mine.zero_()
 
     @contextmanager
-    def _passing(self, deal: _Deal) -> "Iterator[Tensor]":
+    def _passing(self, assignment: _Assignment) -> "Iterator[Tensor]":
         """In this block this rank's rows pass, or one that fills the pass if it has none. Yields their log-probabilities."""
         import torch
 
         nothing = PreferenceExample((self._filler,), (self._filler,), (self._filler,))
         blocks = [
             Block(member, (number,), (self._examples[member][number],), side=side)
-            for member, number, side in deal[self._number]
+            for member, number, side in assignment[self._number]
         ] or [Block(0, (0,), (nothing,), side=0)]
         with passing(blocks, self._adapters, self.device, self._filler) as batch:
             made = batch.log_probabilities(self._base)
             yield torch.stack([sides[block.side or 0][0] for block, sides in zip(blocks, made, strict=True)])
 
-    def _of_all(self, deal: _Deal, mine: "Tensor") -> "Tensor":
+    def _of_all(self, assignment: _Assignment, mine: "Tensor") -> "Tensor":
         """The log-probabilities of all ranks, on rank 0. mine: of this one."""
         from torch import distributed
 
-        made, rows = mine.new_zeros(sum(map(len, deal))), self._place(deal)
+        made, rows = mine.new_zeros(sum(map(len, assignment))), self._place(assignment)
         made[rows] = mine.detach()[: rows.stop - rows.start]
         distributed.reduce(made, 0)
         return made
 
-    def _place(self, deal: _Deal) -> slice:
-        """This rank's rows among all of `deal`."""
-        start = sum(map(len, deal[: self._number]))
-        return slice(start, start + len(deal[self._number]))
+    def _place(self, assignment: _Assignment) -> slice:
+        """This rank's rows among all of `assignment`."""
+        start = sum(map(len, assignment[: self._number]))
+        return slice(start, start + len(assignment[self._number]))
 
 
 class _Lead:
@@ -235,21 +236,21 @@ class _Lead:
         sides = [side for block in blocks for side in sides_of(block)]
         shares = [[_row(side) for side in batch] for batch in batches(sides, most, alike=False)]
         shares += [[] for _ in range(-len(shares) % size)]
-        deals = [shares[at : at + size] for at in range(0, len(shares), size)]
-        self._team.broadcast((_READ, deals))
+        assignments = [shares[at : at + size] for at in range(0, len(shares), size)]
+        self._team.broadcast((_READ, assignments))
         made: dict[_Row, Tensor] = {}
-        for deal in deals:
-            made.update(zip(chain(*deal), self._rank.read(deal), strict=True))
+        for assignment in assignments:
+            made.update(zip(chain(*assignment), self._rank.read(assignment), strict=True))
         return ((block, *_of_block(block, made)) for block in blocks)
 
     def learn(self, steps: Sequence[Sequence[Block]], loss: Loss, gradients: "Mapping[int, Tensor]") -> None:
         """As many steps as there are ranks pass at once, so that no rank gets more rows than one process would."""
         size, members = self._team.size, sorted(gradients)
         rounds = [list(chain(*steps[at : at + size])) for at in range(0, len(steps), size)]
-        deals = [_dealt(blocks, size) for blocks in rounds]
-        self._team.broadcast((_LEARN, deals, members))
-        for blocks, deal in zip(rounds, deals, strict=True):
-            self._rank.learn(deal, members, partial(_gradient, blocks, list(chain(*deal)), loss))
+        assignments = [_assigned(blocks, size) for blocks in rounds]
+        self._team.broadcast((_LEARN, assignments, members))
+        for blocks, assignment in zip(rounds, assignments, strict=True):
+            self._rank.learn(assignment, members, partial(_gradient, blocks, list(chain(*assignment)), loss))
         self._rank.add_up(members, gradients)
 
 
@@ -272,7 +273,7 @@ def _row(side: Block) -> _Row:
     return side.member, side.numbers[0], side.side
 
 
-def _dealt(blocks: Sequence[Block], ranks: int) -> _Deal:
+def _assigned(blocks: Sequence[Block], ranks: int) -> _Assignment:
     """The rows of `blocks`, so that every rank has about as many, and about as long ones."""
     sides = sorted((side for block in blocks for side in sides_of(block)), key=lambda side: -side.length)
     rows = [_row(side) for side in sides]

@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load, save
 from support.scripted_run import DEADLINE
 from support.tiny_adapters import Stop, Watch, random_examples, read_log, same, without_seconds
 
@@ -23,6 +25,7 @@ from sparta.training.dpo import train_dpo
 from sparta.training.job import TrainingJob
 from sparta.training.learner import OPTIMIZER, STATE
 from sparta.training.loading import load_base
+from sparta.training.optimizers import make_optimizer, restore_state, saved_state
 
 MakeJob = Callable[..., TrainingJob]
 EVERY_TWO = {"save_updates": 2}
@@ -205,3 +208,31 @@ def test_the_attention_that_is_asked_for_trains_as_any_other(make_job: MakeJob) 
     assert load_base(eager, "cpu", "float32").config._attn_implementation == "eager"
     mine, theirs = train_dpo(eager), train_dpo(plain)
     assert mine.mean_loss == pytest.approx(theirs.mean_loss or 0, abs=1e-5)
+
+
+@pytest.mark.parametrize("overflows", [0, 1, 3])
+def test_an_optimizer_goes_on_from_wherever_it_was_though_its_first_steps_were_left_out(
+    overflows: int,
+) -> None:
+    gradients = [torch.full((3,), float("inf"))] * overflows + [torch.tensor([1.0, -2.0, 3.0])] * 3
+
+    def stepped(restarts_after: int | None) -> torch.Tensor:
+        weights = torch.nn.Parameter(torch.ones(3))
+        optimizer = make_optimizer("adamw", weights, 0.1, 0.01)
+        scaler = torch.amp.GradScaler("cpu")
+        for number, gradient in enumerate(gradients):
+            if number == restarts_after:
+                tensors, steps = saved_state(optimizer, weights)
+                assert steps == max(0, number - overflows)
+                optimizer = make_optimizer("adamw", weights, 0.1, 0.01)
+                restore_state(optimizer, weights, load(save(tensors)), steps)
+            scaler.scale(torch.zeros(()))
+            weights.grad = gradient * scaler.get_scale()
+            scaler.step(optimizer)
+            scaler.update()
+        return weights.detach()
+
+    undisturbed = stepped(None)
+    assert not torch.equal(undisturbed, torch.ones(3))
+    for number in range(len(gradients)):
+        assert torch.equal(stepped(number), undisturbed)

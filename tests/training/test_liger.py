@@ -13,15 +13,17 @@ from sparta.training.loading import load_base
 STAND_IN = """
 ASKED = []
 
-def _apply_liger_kernel_to_instance(model, **kwargs):
+def apply_liger_kernel_to_qwen2(
+    rope=True, cross_entropy=False, fused_linear_cross_entropy=True, rms_norm=True, swiglu=True, layer_norm=True, model=None
+):
     from transformers.models.qwen2 import modeling_qwen2
-    ASKED.append(kwargs)
+    ASKED.append({name: value for name, value in locals().items() if isinstance(value, bool)})
     class Kernel(modeling_qwen2.Qwen2RMSNorm):
         pass
     modeling_qwen2.Qwen2RMSNorm = Kernel
     model.model.norm.__class__ = Kernel
 
-MODEL_TYPE_TO_APPLY_LIGER_FN = {"qwen2": None}
+MODEL_TYPE_TO_APPLY_LIGER_FN = {"qwen2": apply_liger_kernel_to_qwen2}
 """
 """As the library does: it changes the instance, and the class that later models are built from."""
 
@@ -51,6 +53,7 @@ def test_only_kernels_of_the_forward_pass_are_put_on_this_base_and_no_other(
         "rope",
         "cross_entropy",
         "fused_linear_cross_entropy",
+        "layer_norm",
     }
     assert type(with_kernels.model.norm).__name__ == "Kernel"
     without = load_base(make_job("b"), "cpu", "float32")
@@ -64,6 +67,21 @@ def test_a_base_without_kernels_and_a_machine_without_the_library_are_told_so(
     liger.write_text(STAND_IN.replace('"qwen2"', '"other"'))
     with pytest.raises(SpartaError, match=r"no kernels for base .*, which is a qwen2: set it to false"):
         load_base(job, "cpu", "float32")
+    from liger_kernel.transformers import monkey_patch
+
+    def has_neither(rope: bool = True, geglu: bool = True, model: object = None) -> None:
+        raise AssertionError("not called")
+
+    def is_outdated(rms_norm: bool = True) -> None:
+        raise AssertionError("it takes no model")
+
+    for put, told in (
+        (has_neither, ": set it"),
+        (is_outdated, r" that work with .* \(TypeError: .*: set it"),
+    ):
+        monkeypatch.setitem(monkey_patch.MODEL_TYPE_TO_APPLY_LIGER_FN, "qwen2", put)
+        with pytest.raises(SpartaError, match=f"no kernels for base .*, which is a qwen2{told} to false"):
+            load_base(job, "cpu", "float32")
     monkeypatch.setattr("sparta.engines.load_options.find_spec", lambda name: None)
     with pytest.raises(SpartaError, match=r"needs liger-kernel, and that is not installed here: pip install"):
         load_base(job, "cpu", "float32")

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from support.tiny_adapters import (
     Member,
     Stop,
@@ -26,9 +28,9 @@ from sparta.errors import SpartaError
 from sparta.recipes.pool import Lora
 from sparta.training import preemption
 from sparta.training.checkpoints import is_sealed
-from sparta.training.dpo import train_members
+from sparta.training.dpo import threads_of_each, train_members
 from sparta.training.job import Progress, TrainingJob, TrainingReport, silent
-from sparta.training.ranks import check_gpus
+from sparta.training.ranks import check_gpus, check_memory
 
 MakeJob = Callable[..., TrainingJob]
 SETTINGS: dict[str, Any] = {
@@ -112,6 +114,11 @@ def test_a_killed_process_ends_the_training_with_a_sentence_and_any_number_of_pr
     def kill(update: int, total: int, loss: float | None) -> None:
         nonlocal killed_at
         updates.append(update)
+        if update == 3:
+            # As SLURM at preemption, which the process of the task outlives.
+            for child in multiprocessing.active_children():
+                assert child.pid is not None
+                os.kill(child.pid, signal.SIGTERM)
         if update == 5:
             [pid] = [child.pid for child in multiprocessing.active_children() if child.name == "rank 1"]
             assert pid is not None
@@ -135,8 +142,10 @@ def go() -> None:
 
 
 @pytest.mark.long
-def test_asked_to_go_it_saves_the_update_at_hand_once_and_two_processes_go_on(make_job: MakeJob) -> None:
-    undisturbed, job = (make_job(name, {"save_updates": 1000}) for name in ("undisturbed", "asked"))
+def test_asked_to_go_it_saves_the_update_at_hand_if_any_and_two_processes_go_on(make_job: MakeJob) -> None:
+    undisturbed, job, later = (
+        make_job(name, {"save_updates": 1000}, model=name) for name in ("undisturbed", "asked", "later")
+    )
     done([undisturbed], 2)
 
     def asked(update: int, total: int, loss: float | None) -> None:
@@ -149,8 +158,13 @@ def test_asked_to_go_it_saves_the_update_at_hand_once_and_two_processes_go_on(ma
     assert [path.name for path in job.work.glob("checkpoint-*")] == ["checkpoint-3"]
     assert is_sealed(job.work / "checkpoint-3")
     watch = Watch()
-    done([job], 2, watch)
-    assert watch.updates == [4, 5, 6, 7, 8]
+
+    def asked_between_two(ended: TrainingJob, report: TrainingReport) -> None:
+        assert ended == job and preemption.postpone(go)
+
+    with pytest.raises(Stop):
+        train_members([job, later], 1, lambda _: watch, asked_between_two, 2)
+    assert watch.updates == [4, 5, 6, 7, 8] and not list(later.work.glob("checkpoint-*"))
     # The same sums in the same order.
     assert same(job.out, undisturbed.out)
 
@@ -176,3 +190,25 @@ def test_fewer_gpus_than_processes_are_refused() -> None:
         SpartaError, match=r"^cluster.gpus_per_training is 64, and a training here has \d GPUs?: "
     ):
         check_gpus("cuda", 64)
+
+
+def test_only_weights_that_each_process_converts_have_to_fit_into_the_memory(tmp_path: Path) -> None:
+    weights = {"a": torch.zeros(100, 10), "b": torch.zeros(7, dtype=torch.bfloat16)}
+    save_file({**weights, "c": torch.zeros(5, dtype=torch.int8)}, tmp_path / "model.safetensors")
+    check_memory(str(tmp_path), "bfloat16", 4, 8000)
+    check_memory(str(tmp_path), "float32", 4, 4 * 7 * 4)
+    for dtype, available in (("bfloat16", 7999), ("float32", 4 * 7 * 4 - 1)):
+        with pytest.raises(
+            SpartaError, match=f"stored in .* and trained in {dtype}, so each of the 4 .*: save"
+        ):
+            check_memory(str(tmp_path), dtype, 4, available)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "own", "asked", "processes", "threads"),
+    [(10, 4, 16, 4, 4), (10, 4, 3, 4, 1), (10, 4, 5, 1, 5), (10, 4, None, 4, 1), (10**9, 7, None, 2, 4)],
+)
+def test_processes_share_the_threads_that_are_asked_for(
+    parameters: int, own: int, asked: int | None, processes: int, threads: int
+) -> None:
+    assert threads_of_each(parameters, own, asked, processes) == threads
