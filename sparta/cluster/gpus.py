@@ -6,8 +6,8 @@ from pathlib import Path
 
 from sparta.errors import SpartaError
 from sparta.phases.base import Phase
-from sparta.pool.knob_checks import check_libraries, check_on_cpu
-from sparta.pool.members import settled_for
+from sparta.pool.knob_checks import check_engine_libraries, check_libraries, check_on_cpu
+from sparta.pool.members import judge_reference, locate, settled_for
 from sparta.store.run import Run
 
 
@@ -24,7 +24,7 @@ def visible_gpus() -> tuple[str, ...]:
 
 def check_machine(run: Run, phases: Sequence[Phase]) -> None:
     """Raises SpartaError where a task of `phases` needs more GPUs than this machine has, if it has any, or would train on this machine, which cannot
-    do what the recipe asks of training.
+    do what the recipe asks of training, or where the library of an engine is missing.
     """
     visible = len(visible_gpus())
     for phase in phases:
@@ -33,10 +33,20 @@ def check_machine(run: Run, phases: Sequence[Phase]) -> None:
             raise SpartaError(
                 f"{phase.gpus_key} is {needed}, and this machine has {visible} GPU{'s' * (visible != 1)}: lower it"
             )
+        if phase.runs_an_engine:
+            settings, key = phase.engine(run.recipe), phase.engine_key
+            check_engine_libraries(settings, key, _served(run, phase), bool(visible))
     if any(phase.trains for phase in phases):
         if not visible:
             check_on_cpu(run.recipe, "this machine has no GPU")
         check_libraries(run.recipe)
+
+
+def _served(run: Run, phase: Phase) -> set[str]:
+    """The folders of the bases that the engine of `phase` serves."""
+    if phase.engine_key != "engine":
+        return {judge_reference(run.recipe).base}
+    return {locate(base, run.recipe.pool.folder) for base in run.bases.values()}
 
 
 def gpus_of_task(run: Run, phase: Phase) -> Sequence[str]:

@@ -56,7 +56,9 @@ class AnswerDriver:
         """Raises SpartaError where models or judge cannot run, as far as that is known before anything starts."""
         Evaluate(split, entries).check(self._run)
         if graded:
-            GradeAnswers(split, graded).check(self._run)
+            grade = GradeAnswers(split, graded)
+            grade.check(self._run)
+            self.phases.check(grade)
 
     def complete(self, split: Split, entries: Entries, graded: Entries) -> None:
         """Make every missing answer, and the judge's missing grades of `graded`."""

@@ -65,9 +65,8 @@ def export_model(request: ExportRequest, screen: Screen) -> Path:
         request.out
         or run.state.root / "exports" / f"{checkpoint_name(run, t, name)}{'-merged' * request.merge}"
     )
-    exists = SpartaError(f"{out} exists already: name another folder with --out, or remove it")
     if out.exists():
-        raise exists
+        raise _exists(out)
     base = Path(locate(member.base, run.recipe.pool.folder))
     made = Exported(run, t, member, base, request.merge)
     if request.push is not None and not request.merge and made.public_base is None:
@@ -90,7 +89,7 @@ def export_model(request: ExportRequest, screen: Screen) -> Path:
         files.write_bytes(folder / CARD, model_card(made).encode())
 
     if not files.put_tree(out, write):
-        raise exists
+        raise _exists(out)
     screen.say(
         f"{name} of iteration {t} is in {out}: {'merged weights' if request.merge else 'the adapter'}, tokenizer, model card ({CARD})"
     )
@@ -101,6 +100,10 @@ def export_model(request: ExportRequest, screen: Screen) -> Path:
     else:
         screen.say(f"try it: {made.trial(out)}")
     return out
+
+
+def _exists(out: Path) -> SpartaError:
+    return SpartaError(f"{out} exists already: name another folder with --out, or remove it")
 
 
 def _chosen(run: Run, request: ExportRequest) -> tuple[int, str]:

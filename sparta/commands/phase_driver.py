@@ -50,11 +50,15 @@ class PhaseDriver:
         self._driver = Driver(run, self._launcher, screen, still_ours)
         self._loads: list[str] = []
 
+    def check(self, phase: ArrayPhase) -> None:
+        """Raises SpartaError where the tasks of `phase` could not run, as far as that is known before any starts."""
+        self._launcher.check([phase])
+
     def complete(self, phase: ArrayPhase) -> None:
         """Make every missing row of `phase`."""
         # A complete phase can be read on any machine, even one that could not run it.
         if phase.missing(self._run, 0):
-            self._launcher.check([phase])
+            self.check(phase)
         attempts = AttemptDir(self._run, phase, 0)
         before = attempts.numbers
         self._driver.complete(phase, 0)

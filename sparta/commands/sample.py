@@ -31,6 +31,8 @@ def sample(request: SampleRequest, screen: Screen) -> None:
             freeze_items(run, name, "validation")
         answers.check(run)
         driver = PhaseDriver(run, screen, lock.check)
+        if sets is not None and answers.missing(run, 0):
+            driver.check(sets)
         driver.complete(answers)
         if sets is not None:
             driver.complete(sets)

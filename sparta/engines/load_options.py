@@ -39,12 +39,12 @@ def require_bitsandbytes(why: str) -> None:
         )
 
 
-def require_flash_attention() -> None:
-    """Raises SpartaError if flash-attn is not installed here; transformers would look for it on the hub."""
+def require_flash_attention(key: str = "engine.attention") -> None:
+    """Raises SpartaError if flash-attn is not installed here; transformers would look for it on the hub. key: the setting in the recipe."""
     if find_spec("flash_attn") is None:
         raise SpartaError(
-            "engine.attention is flash_attention_2, which needs the package flash-attn, and that is not installed here: install the build for this "
-            "torch and CUDA, or set engine.attention to sdpa"
+            f"{key} is flash_attention_2, which needs the package flash-attn, and that is not installed here: install the build for this "
+            f"torch and CUDA, or set {key} to sdpa"
         )
 
 

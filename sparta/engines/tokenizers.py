@@ -13,7 +13,7 @@ from sparta.engines.weight_files import read_object, weight_files
 from sparta.errors import SpartaError, first_line
 from sparta.recipes.pool import FETCH, HUB, names_one_of_hub
 
-_VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken", "tekken.json")
+VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken", "tekken.json")
 _TEMPLATES = ("chat_template.jinja", "additional_chat_templates/*.jinja")
 
 
@@ -29,9 +29,9 @@ def check_base(base: str) -> None:
             f"base {base} is not a folder with a config.json; correct it in the recipe or put the model there{hint}"
         )
     weight_files(folder)
-    if not any(path for pattern in _VOCABULARIES for path in folder.glob(pattern)):
+    if not any(path for pattern in VOCABULARIES for path in folder.glob(pattern)):
         raise SpartaError(
-            f"base {base} has no tokenizer ({', '.join(_VOCABULARIES)}): copy the files of its tokenizer there"
+            f"base {base} has no tokenizer ({', '.join(VOCABULARIES)}): copy the files of its tokenizer there"
         )
     settings = folder / "tokenizer_config.json"
     template = settings.is_file() and read_object(settings, f"base {base}").get("chat_template")

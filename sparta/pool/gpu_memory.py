@@ -14,8 +14,9 @@ from sparta.engines.small_base import settled
 from sparta.engines.token_count import FRAME_TOKENS, counter_of
 from sparta.engines.tokenizers import tokens_of_thinking
 from sparta.errors import SpartaError
+from sparta.pool.dpo_account import dpo_account, members_together
 from sparta.pool.members import adapters_of, base_folder, locate
-from sparta.pool.memory_account import MemoryEstimate, describe, of_dpo, of_sft, shapes_of
+from sparta.pool.memory_account import Base, MemoryEstimate, describe, of_sft, shapes_of
 from sparta.recipes.pool import Model
 from sparta.recipes.schema import Recipe
 from sparta.store.run import Run
@@ -32,13 +33,18 @@ def check_memory(run: Run, gib: float | None, profile: str) -> None:
             section, recipe = estimate.section, run.recipe
             together = recipe.cluster.train_together
             settings = recipe.dpo if section == "dpo" else recipe.pool.sft
+            # One or the other: a base in 4 bits is not divided over GPUs.
+            smaller = [
+                *(["engine.quantize to nf4 in a new run"] if recipe.engine.quantize is None and recipe.cluster.gpus_per_training == 1 else []),
+                *([f"cluster.gpus_per_training to {estimate.fits_gpus}"] if estimate.fits_gpus else []),
+            ]  # fmt: skip
             remedies = [
                 *([f"set cluster.train_together to auto (it is {together})"] if together != "auto" and section == "dpo" else []),
                 *([f"set {section}.gradient_checkpointing to auto"] if settings.gradient_checkpointing is False else []),
                 *(["bring adapters of these members, because supervised training is not divided over GPUs"] if section != "dpo" and recipe.cluster.gpus_per_training > 1 else []),
                 f"lower {section}.batch_size or {section}.max_length",
-                *(["set engine.quantize to nf4 in a new run"] if recipe.engine.quantize is None else []),
-                *([f"set cluster.gpus_per_training to {estimate.fits_gpus}"] if estimate.fits_gpus else []),
+                *(["set engine.attention to auto (it is eager)"] if recipe.engine.attention == "eager" else []),
+                *([f"set {' or '.join(smaller)}"] if smaller else []),
             ]  # fmt: skip
             raise SpartaError(
                 f"{estimate.what} is estimated to take {estimate.gib:.1f} GiB of GPU memory, and a GPU of profile {profile} has {gib:g}: "
@@ -64,7 +70,7 @@ def estimates(run: Run, gib: float | None = None) -> list[MemoryEstimate]:
     if recipe.engine.kind == "scripted" or settled(recipe.engine, bases).device == "cpu":
         return []
     adapters = adapters_of(run)
-    dtype = "bfloat16" if recipe.engine.dtype == "auto" else recipe.engine.dtype
+    dtype = _dtype(recipe)
     longest = filled(min(dpo.max_length, recipe.engine.context_length, longest_pair(run)))
     completion = recipe.generation.max_new_tokens + _thinking(run)
     found = []
@@ -72,33 +78,42 @@ def estimates(run: Run, gib: float | None = None) -> list[MemoryEstimate]:
         for base, shapes, members in _alike(recipe, models, adapters):
             what = f"{kind} of {_in_words(members)} on {pool.base_of(members[0])}"
             size = describe(base, pool.trust_remote_code, recipe.engine.quantize)
-            asked = recipe.cluster.train_together
-            together = 1 if asked == "auto" else min(asked, len(members))
-
             if kind == "SFT":
                 rows = (sft.batch_size, sft.max_length, dtype)
-                of = partial(of_sft, what, size, shapes, *rows, optimizer=sft.optimizer)
+                attention = recipe.engine.attention
+                of = partial(of_sft, what, size, shapes, *rows, optimizer=sft.optimizer, attention=attention)
                 found.append(_with_checkpointing(sft.gradient_checkpointing, of, gib))
             else:
-                of = partial(
-                    of_dpo,
-                    what,
-                    size,
-                    shapes,
-                    dpo.batch_size,
-                    longest,
-                    dtype,
-                    members=together,
-                    completion=completion,
-                    steps=dpo.accumulation,
-                    optimizer=dpo.optimizer,
+                found.append(
+                    estimated_dpo(recipe, what, size, shapes, len(members), longest, completion, gib)
                 )
-                found.append(_on_gpus(recipe, of, gib))
     return found
 
 
+def estimated_dpo(
+    recipe: Recipe,
+    what: str,
+    base: Base,
+    adapter: Shapes,
+    members: int,
+    length: int,
+    completion: int,
+    gib: float | None = None,
+) -> MemoryEstimate:
+    """DPO of `members` on `base` with pairs of `length` tokens, of each side `completion` scored, as `recipe` trains on GPUs with `gib`."""
+    of = dpo_account(recipe, what, base, adapter, length, completion, _dtype(recipe))
+    return _on_gpus(recipe, partial(of, members=members_together(recipe, members)), gib)
+
+
+def _dtype(recipe: Recipe) -> str:
+    return "bfloat16" if recipe.engine.dtype == "auto" else recipe.engine.dtype
+
+
 def _on_gpus(recipe: Recipe, of: Callable[..., MemoryEstimate], gib: float | None) -> MemoryEstimate:
-    """The estimate `of` a DPO on each of the GPUs that the recipe gives it; if it does not fit, with the number that it would fit."""
+    """The estimate `of` a DPO on each of the GPUs that the recipe gives it; if it does not fit, with the number that it would fit.
+
+    A base in 4 bits is not divided.
+    """
 
     def on(gpus: int) -> MemoryEstimate:
         return _with_checkpointing(recipe.dpo.gradient_checkpointing, partial(of, gpus=gpus), gib)
@@ -107,7 +122,7 @@ def _on_gpus(recipe: Recipe, of: Callable[..., MemoryEstimate], gib: float | Non
     estimate = on(asked)
     if asked > 1:
         estimate = replace(estimate, note=f" on each of {asked} GPUs{estimate.note}")
-    if gib is None or estimate.gib <= gib:
+    if gib is None or estimate.gib <= gib or recipe.engine.quantize is not None:
         return estimate
     fitting = (more for more in _MORE_GPUS if more > asked and on(more).gib <= gib)
     return replace(estimate, fits_gpus=next(fitting, None))

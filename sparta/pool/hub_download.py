@@ -155,22 +155,16 @@ def _whole(path: Path, size: int) -> bool:
     return path.is_file() and path.stat().st_size == size
 
 
-def _chosen(wanted: Wanted, sizes: Mapping[str, int]) -> dict[str, int]:
-    """The repository's files to download. Raises SpartaError if they are not what is wanted."""
-    reference = wanted.reference
+def _of_use(wanted: Wanted, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Those of the repository's files that are downloaded."""
     if wanted.kind == "dataset":
-        rows = {
+        return {
             name: size
             for name, size in sorted(sizes.items())
             if any(fnmatch(name, pattern) for pattern in ROWS) and name != RECORD_OF_DATA
         }
-        if not set(rows) - {"README.md"}:
-            raise SpartaError(
-                f"{reference} has no files of rows ({', '.join(ROWS[:6])}): name a revision that has them, or write the rows to a file and name it"
-            )
-        return rows
     patterns = (*PATTERNS, *([CODE] if wanted.code else []))
-    chosen = {
+    return {
         name: size
         for name, size in sorted(sizes.items())
         if (
@@ -180,6 +174,17 @@ def _chosen(wanted: Wanted, sizes: Mapping[str, int]) -> dict[str, int]:
         and not fnmatch(name, DUPLICATES)
         and name != RECORD
     }
+
+
+def _chosen(wanted: Wanted, sizes: Mapping[str, int]) -> dict[str, int]:
+    """The repository's files to download. Raises SpartaError if they are not what is wanted."""
+    reference, chosen = wanted.reference, _of_use(wanted, sizes)
+    if wanted.kind == "dataset":
+        if not set(chosen) - {"README.md"}:
+            raise SpartaError(
+                f"{reference} has no files of rows ({', '.join(ROWS[:6])}): name a revision that has them, or write the rows to a file and name it"
+            )
+        return chosen
     if not any(name.endswith(".safetensors") for name in chosen):
         others = [name for name in sizes if name.endswith((".bin", ".pt", ".pth", ".pkl", ".ckpt", ".gguf"))]
         has = f"its weights are {', '.join(sorted(others)[:3])}" if others else "it has no weights"
@@ -240,8 +245,10 @@ def _download(fetched: Fetched, wanted: Wanted, screen: Screen) -> None:
 def _link(cached: Snapshot, wanted: Wanted, screen: Screen) -> None:
     """Make `folder` from the hub's cache alone. Raises SpartaError if a file is missing there, or damaged."""
     repository, revision = on_hub(wanted.reference)
-    chosen = _chosen(wanted, cached.listing or cached.sizes)
-    require_whole(cached, wanted.reference, chosen)
+    known = cached.listing or cached.sizes
+    # Of a part, the remedies for a repository without weights would be wrong.
+    require_whole(cached, wanted.reference, _of_use(wanted, known), wanted.code)
+    chosen = _chosen(wanted, known)
     fetched = Fetched(repository, revision, cached.commit, wanted.code, chosen)
     part = _part(wanted.folder, cached.commit)
     part.mkdir(parents=True, exist_ok=True)
@@ -249,10 +256,13 @@ def _link(cached: Snapshot, wanted: Wanted, screen: Screen) -> None:
     _take(cached, fetched, part)
     for name, size in chosen.items():
         if not _whole(part / name, size):
-            raise SpartaError(
-                f"{wanted.reference} is damaged in the hub's cache ({cached.folder / name} has another content than its hash says): fetch it where there is "
-                "a network"
+            path = cached.folder / name
+            why = (
+                f"cannot be taken from the hub's cache ({path} is a copy and no link, so no hash says whether it is whole)"
+                if cached.hash_of(name) is None
+                else f"is damaged in the hub's cache ({path} has another content than its hash says)"
             )
+            raise SpartaError(f"{wanted.reference} {why}: fetch it where there is a network")
     files.write_json(part / wanted.record.name, fetched)
     _put(part, wanted.folder)
 

@@ -1,7 +1,12 @@
-"""Whether what a recipe asks of training works on the device that a run trains on, and with the libraries there. Checked before anything starts."""
+"""Whether what a recipe asks of training works on the device that a run trains on, and that of engines with the libraries there. Checked before anything starts."""
+
+from collections.abc import Collection
 
 from sparta.engines.load_options import require_bitsandbytes, require_flash_attention, require_liger
+from sparta.engines.small_base import settled
+from sparta.engines.vllm.quantisation import require_vllm_plugin
 from sparta.errors import SpartaError
+from sparta.recipes.engine import EngineSettings
 from sparta.recipes.schema import Recipe
 from sparta.training.loading import resolve_device
 
@@ -39,6 +44,24 @@ def check_task(recipe: Recipe, device: str) -> None:
     """`check_on_cpu` if a training with this engine.device, about to begin in this process, works on the CPU."""
     if recipe.engine.kind != "scripted" and resolve_device(device) == "cpu":
         check_on_cpu(recipe, "this task trains on a CPU")
+
+
+def check_engine_libraries(settings: EngineSettings, key: str, bases: Collection[str], has_gpu: bool) -> None:
+    """Raises SpartaError if a library is not installed here that an engine needs. key: where the recipe has `settings`. bases: folders that it serves."""
+    if settings.quantize is None and settings.attention != "flash_attention_2":
+        return
+    engine = settled(settings, bases)
+    if engine.kind in ("scripted", "api"):
+        return
+    is_vllm = engine.kind == "vllm" or (engine.kind == "auto" and has_gpu and engine.device != "cpu")
+    if engine.quantize is not None:
+        why = f"{key}.quantize is {engine.quantize}"
+        require_bitsandbytes(why)
+        if is_vllm:
+            require_vllm_plugin(why)
+    # vLLM chooses its own.
+    if engine.attention == "flash_attention_2" and not is_vllm:
+        require_flash_attention(f"{key}.attention")
 
 
 def check_libraries(recipe: Recipe) -> None:

@@ -30,7 +30,7 @@ _SLACK = 0.05
 
 @dataclass(frozen=True)
 class Base:
-    """The size of a base. hidden, inner (of the MLP), queries, keys: widths, per token and layer; values are as wide as keys.
+    """The size of a base. hidden, inner (of the MLP), queries, keys: widths, per token and layer; values are as wide as keys. heads: of the queries.
 
     mixture: of experts; its adapters are trained as PEFT puts them on. in_4_bits: parameters held in 4 bits, those of the largest matrix `largest`.
     outside: parameters that are in no layer (embeddings, output layer).
@@ -42,6 +42,7 @@ class Base:
     inner: int
     queries: int
     keys: int
+    heads: int
     vocabulary: int
     mixture: bool = False
     in_4_bits: int = 0
@@ -105,6 +106,7 @@ def describe(base: str, trust_remote_code: bool = False, quantize: str | None = 
             inner=_inner(config),
             queries=heads * head,
             keys=(getattr(config, "num_key_value_heads", None) or heads) * head,
+            heads=heads,
             vocabulary=int(config.vocab_size),
             mixture=getattr(config, "moe_intermediate_size", None) is not None,
             in_4_bits=sum(matrices),
@@ -165,11 +167,12 @@ def of_dpo(
     optimizer: str = "adamw",
     gpus: int = 1,
     steps: int = 1,
+    attention: str = "auto",
 ) -> MemoryEstimate:
     """DPO of `members` members at the same time, each on `pairs` pairs per step of `length` tokens, `completion` of them scored (None: all).
 
     Both sides are in memory. Each member has its weights in float32, and a copy with gradients in the type of the base. Layers that read the
-    same tensor share one copy of it, and attention has no mask, so keys and values are as wide as they are.
+    same tensor share one copy of it, and attention has no mask, so keys and values are as wide as they are. attention: engine.attention.
 
     gpus: that share the base and the rows of up to so many of the `steps` of an update; the estimate is of the first, which has the optimizer.
     """
@@ -193,7 +196,7 @@ def of_dpo(
         scored * base.vocabulary * 2 * wide + min(scored, tile) * base.vocabulary * 2 * _SINGLE,
         f"{scored:,} tokens x {base.vocabulary:,} x 2 x {wide} bytes (logits and their gradient), {tile} of them at a time x 2 x {_SINGLE} bytes",
     )
-    layer = _layer(base, adapter, wide, is_masked=False, has_copies=base.mixture)
+    layer = _layer(base, adapter, wide, attention, length, is_masked=False, has_copies=base.mixture)
     # Before the first update: batches of the reference, which keep nothing but the layer and the logits at work.
     read = max(REFERENCE_TOKENS["cuda"], 2 * pairs * length if gpus == 1 else length)
     picked = read * scored // (rows * length)
@@ -218,6 +221,7 @@ def of_sft(
     dtype: str,
     checkpointing: bool,
     optimizer: str = "adamw",
+    attention: str = "auto",
 ) -> MemoryEstimate:
     """SFT on `rows` rows of `length` tokens per step; several have a mask, and every LoRA layer keeps its own copy of what it reads."""
     wide, tokens = _BYTES[dtype], rows * length
@@ -231,7 +235,7 @@ def of_sft(
         f"{tile[0]:,} tokens x {tile[1]:,} of a vocabulary of {base.vocabulary:,} at a time x {wide} bytes, and their inputs: "
         f"{rows} x {length:,} x {base.hidden:,} x {wide + _SINGLE} bytes",
     )
-    layer = _layer(base, adapter, wide, is_masked=rows > 1, has_copies=True)
+    layer = _layer(base, adapter, wide, attention, length, is_masked=rows > 1, has_copies=True)
     weights = _weights(base, dtype, 1)
     return _estimate(
         what, "pool.sft", base, rows, length, dtype, checkpointing, states, layer, logits, weights
@@ -297,26 +301,26 @@ def _estimate(
     reference: MemoryPart | None = None,
 ) -> MemoryEstimate:
     wide, tokens = _BYTES[dtype], rows * length
-    said = f"{rows} x {length:,} tokens"
+    size = f"{rows} x {length:,} tokens"
     if checkpointing:
         kept = MemoryPart(
             "activations",
             tokens * base.layers * base.hidden * wide,
-            f"{said} x {base.layers} layers x {base.hidden:,} x {wide} bytes (gradient checkpointing: each layer's input)",
+            f"{size} x {base.layers} layers x {base.hidden:,} x {wide} bytes (gradient checkpointing: each layer's input)",
         )
         of_layer = MemoryPart(
             "one layer",
             2 * tokens * layer.bytes,
-            f"{said} x 2 x {layer.bytes:,} bytes (one layer recomputed, and its gradients: {layer.how})",
+            f"{size} x 2 x {layer.bytes:,} bytes (one layer recomputed, and its gradients: {layer.how})",
         )
     else:
         kept = MemoryPart(
             "activations",
             tokens * base.layers * layer.bytes,
-            f"{said} x {base.layers} layers x {layer.bytes:,} bytes ({layer.how})",
+            f"{size} x {base.layers} layers x {layer.bytes:,} bytes ({layer.how})",
         )
         of_layer = MemoryPart(
-            "one layer", tokens * layer.bytes, f"{said} x {layer.bytes:,} bytes (gradients of one layer)"
+            "one layer", tokens * layer.bytes, f"{size} x {layer.bytes:,} bytes (gradients of one layer)"
         )
     # Logits are gone when the backward pass reaches the layers.
     largest, other = sorted((logits, of_layer), key=lambda part: part.bytes, reverse=True)
@@ -337,16 +341,20 @@ def _estimate(
     return MemoryEstimate(what, section, (*parts, allowance))
 
 
-def _layer(base: Base, adapter: Shapes, wide: int, is_masked: bool, has_copies: bool) -> _Layer:
+def _layer(
+    base: Base, adapter: Shapes, wide: int, attention: str, length: int, is_masked: bool, has_copies: bool
+) -> _Layer:
     """What one layer keeps.
 
     Both norms keep their input in float32; attention keeps queries, keys, values and output; the MLP keeps its gate before and after the
     activation, and its up projection; LoRA layers keep what they read, and its product with A. Attention's output is kept anyway.
     is_masked: keys and values are expanded to as many heads as queries. has_copies: of what several LoRA layers read, each keeps its own.
+    Eager attention keeps its probabilities as well: for each head and each of the `length` tokens in float32, and in the type of the base.
     """
     norms = 2 * _SINGLE * base.hidden
     keys = base.queries if is_masked else base.keys
-    attention = 2 * wide * (base.queries + keys)
+    attended = 2 * wide * (base.queries + keys)
+    eager = base.heads * length * (wide + _SINGLE) if attention == "eager" else 0
     mlp = 3 * wide * base.inner
     halves = [(name, shape) for name, shape in adapter.items() if ".lora_A." in name]
     ranks = sum(shape[0] for _, shape in halves)
@@ -358,7 +366,8 @@ def _layer(base: Base, adapter: Shapes, wide: int, is_masked: bool, has_copies: 
         inputs = sum(width for _, width in read)
     lora = wide * (inputs + ranks) // base.layers
     return _Layer(
-        norms + attention + mlp + lora,
+        norms + attended + eager + mlp + lora,
         f"norms 2 x {_SINGLE} x {base.hidden:,}, attention 2 x {wide} x ({base.queries:,} + {keys:,}), MLP 3 x {wide} x {base.inner:,}, "
-        f"what LoRA reads {lora:,}",
+        f"what LoRA reads {lora:,}"
+        + (f", eager attention {base.heads} x {length:,} x ({wide} + {_SINGLE})" if eager else ""),
     )

@@ -7,9 +7,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from sparta.errors import SpartaError
+from sparta.pool.gpu_memory import estimated_dpo
 from sparta.pool.hub_cache import snapshot_of
 from sparta.pool.members import base_folder
-from sparta.pool.memory_account import describe, of_dpo
+from sparta.pool.memory_account import describe
 from sparta.recipes.pool import HUB, on_hub
 from sparta.recipes.schema import Recipe
 from sparta.training.dpo_batches import filled
@@ -39,34 +40,24 @@ def memory_beforehand(recipe: Recipe) -> list[str]:
     if recipe.engine.kind == "scripted" or recipe.engine.device == "cpu":
         return []
     bases = {recipe.pool.base_of(model): base_folder(recipe, model) for model in recipe.pool.models}
-    return [
-        f"DPO on {reference}: {_estimated(recipe, reference, folder)}" for reference, folder in bases.items()
-    ]
+    return [_estimated(recipe, reference, folder) for reference, folder in bases.items()]
 
 
 def _estimated(recipe: Recipe, reference: str, folder: str) -> str:
+    what = f"DPO on {reference}"
     with _described(reference, Path(folder)) as described:
         if described is None:
-            return "GPU memory is not known before the base is here"
+            return f"{what}: GPU memory is not known before the base is here"
         try:
-            base, shapes = describe(str(described)), fresh_shapes(str(described), recipe.pool.lora)
+            base = describe(str(described), quantize=recipe.engine.quantize)
+            shapes = fresh_shapes(str(described), recipe.pool.lora)
         except SpartaError:
-            return "GPU memory is not known before the base is here, its config.json alone does not tell"
-    dpo, asked = recipe.dpo, recipe.cluster.train_together
-    length = filled(min(dpo.max_length, recipe.engine.context_length))
-    dtype = "bfloat16" if recipe.engine.dtype == "auto" else recipe.engine.dtype
-    members = 1 if asked == "auto" else min(asked, len(recipe.pool.models))
-    scored = recipe.generation.max_new_tokens
-    off, on = (
-        of_dpo("", base, shapes, dpo.batch_size, length, dtype, way, members=members, completion=scored).gib
-        for way in (False, True)
-    )
-    choice = {
-        True: f"{on:.1f} GiB of GPU memory with gradient checkpointing",
-        False: f"{off:.1f} GiB of GPU memory without gradient checkpointing",
-        "auto": f"{off:.1f} GiB of GPU memory without gradient checkpointing, {on:.1f} with it (auto)",
-    }[dpo.gradient_checkpointing]
-    return f"{choice}, if pairs have {length:,} tokens (the most allowed) and adapters the rank {recipe.pool.lora.rank}"
+            return f"{what}: GPU memory is not known before the base is here, its config.json alone does not tell"
+    members = [model for model in recipe.pool.models if recipe.pool.base_of(model) == reference]
+    length = filled(min(recipe.dpo.max_length, recipe.engine.context_length))
+    completion = recipe.generation.max_new_tokens
+    estimate = estimated_dpo(recipe, what, base, shapes, len(members), length, completion)
+    return f"{estimate.total}, if pairs have {length:,} tokens (the most allowed) and adapters the rank {recipe.pool.lora.rank}"
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from math import prod
 from typing import Literal
 
 from sparta.errors import SpartaError
-from sparta.pool.memory_account import CONTEXT_GIB, GIB, Base, describe, of_dpo, of_sft, shapes_of
+from sparta.pool.dpo_account import dpo_account
+from sparta.pool.memory_account import CONTEXT_GIB, GIB, Base, describe, of_sft, shapes_of
 from sparta.recipes.schema import Recipe
 from sparta.training.dpo_batches import filled
 from sparta.training.job import SftJob, TrainingJob, usable_pairs, usable_rows
@@ -60,18 +61,17 @@ def layout_that_fits(recipe: Recipe, base: str, jobs: Sequence[TrainingJob], fre
     examples = [example for job in jobs for example in usable_pairs(job)]
     length = filled(max((example.length for example in examples), default=1))
     completion = max((max(len(one.chosen_ids), len(one.rejected_ids)) for one in examples), default=1)
-    dtype, settings = resolve_dtype(recipe.engine.dtype, "cuda"), recipe.dpo
-
+    dtype = resolve_dtype(recipe.engine.dtype, "cuda")
+    of = dpo_account(recipe, "", numbers, shapes, length, completion, dtype)
     ranks = recipe.cluster.gpus_per_training
 
     def gib(layout: Layout) -> float:
-        size = (settings.batch_size, length, dtype, layout.checkpointing, layout.members, completion)
-        return of_dpo("", numbers, shapes, *size, settings.optimizer, layout.ranks, settings.accumulation).gib
+        return of(layout.checkpointing, members=layout.members, gpus=layout.ranks).gib
 
-    asked, checkpointing = recipe.cluster.train_together, settings.gradient_checkpointing
+    asked, checkpointing = recipe.cluster.train_together, recipe.dpo.gradient_checkpointing
     counts = range(1, len(jobs) + 1) if asked == "auto" else [min(asked, len(jobs))]
     possible = [Layout(count, choice, ranks) for count in counts for choice in _choices(checkpointing)]
-    mean = sum(example.tokens for example in examples) / max(len(examples), 1) * settings.batch_size
+    mean = sum(example.tokens for example in examples) / max(len(examples), 1) * recipe.dpo.batch_size
     fitting = [layout for layout in possible if gib(layout) <= free]
     if fitting:
         return min(fitting, key=lambda layout: (_time(layout, len(jobs), numbers, mean), layout.members))
@@ -125,7 +125,7 @@ def sft_fits(job: SftJob, free: float) -> bool:
     longest = max(row.length for row in usable_rows(job))
     dtype = resolve_dtype(job.dtype, "cuda")
     numbers = describe(job.base, job.trust_remote_code, job.quantize)
-    size = (job.settings.batch_size, longest, dtype, False, job.settings.optimizer)
+    size = (job.settings.batch_size, longest, dtype, False, job.settings.optimizer, job.attention)
     return of_sft("", numbers, shapes_of(job.adapter), *size).gib <= free
 
 

@@ -154,10 +154,11 @@ def _out_of_memory(starts: Sequence[Start]) -> str:
     longest = max(example.length for start in starts for example in start.examples)
     fewer = "lower cluster.train_together, " if len(starts) > 1 else ""
     more = f" and {len(starts) - 1} more" if len(starts) > 1 else ""
+    divided = "" if job.quantize else ", or divide the base by a larger cluster.gpus_per_training"
     return (
         f"{job.method} of {job.model}{more} ran out of GPU memory ({section}.batch_size {job.settings.batch_size}, longest {job.unit} "
         f"{longest} tokens): {fewer}lower {section}.batch_size and raise {section}.accumulation by the same factor, set "
-        f"{section}.gradient_checkpointing to true, lower {section}.max_length, or divide the base by a larger cluster.gpus_per_training."
+        f"{section}.gradient_checkpointing to true, {'or ' * (not divided)}lower {section}.max_length{divided}."
     )
 
 

@@ -109,9 +109,15 @@ def test_a_base_that_does_not_fit_one_gpu_is_refused_with_the_number_that_it_fit
     profile = Profile.model_validate({**PROFILE, "gpu_memory_gib": 16})
     with pytest.raises(
         SpartaError,
-        match=r"of GPU memory, .* has 16: lower .*, set cluster\.gpus_per_training to 2, or correct",
+        match=r"has 16: lower .*, set engine\.quantize to nf4 in a new run or cluster\.gpus_per_training to 2, or correct",
     ):
         check(run_of(tmp_path, base, 1500), profile)
+    small = profile.model_copy(update={"gpu_memory_gib": 4})
+    for setting in ("engine.quantize=nf4", "cluster.gpus_per_training=2"):
+        with pytest.raises(SpartaError) as caught:
+            check(run_of(tmp_path, base, 1500, setting), small)
+        assert "engine.quantize" not in str(caught.value), "the recipe refuses one with the other"
+        assert setting == "cluster.gpus_per_training=2" or "gpus_per_training" not in str(caught.value)
     divided = run_of(tmp_path, base, 1500, "cluster.gpus_per_training=2")
     check(divided, profile)
     assert (

@@ -13,6 +13,11 @@ from support.hub_fetches import names, refused, run, source
 from support.hub_server import Hub
 from support.scripted_run import DEADLINE, quiet
 
+from sparta.errors import SpartaError
+from sparta.pool import hub_download
+from sparta.pool.hub_cache import Snapshot, require_whole
+from sparta.screen import Screen
+
 FILES = {
     "config.json",
     "generation_config.json",
@@ -143,3 +148,74 @@ def test_a_damaged_file_is_fetched_again_with_a_network_and_refused_without(
     assert not (models / "org" / "base").exists()
     run(hub, models, **ALONE)
     assert (models / "org" / "base" / name).read_bytes() == whole
+
+
+INDEXED = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+CODED = {"auto_map": {"AutoModel": "modeling_own.Model", "AutoConfig": "org/other--configuration.Config"}}
+BASE: dict[str, object] = {
+    "config.json": {},
+    "generation_config.json": {},
+    "tokenizer_config.json": {"chat_template": "x"},
+    "tokenizer.json": {},
+    "model.safetensors": {},
+}
+SHARDS: dict[str, object] = {name: {} for name in INDEXED["weight_map"].values()}
+SHARDED = {**BASE, **SHARDS, "model.safetensors.index.json": INDEXED}
+del SHARDED["model.safetensors"]
+
+
+def torn(folder: Path, contents: dict[str, object], code: bool = False) -> None:
+    """Judges a snapshot with these files, of which no list was kept."""
+    snapshot = Snapshot(folder, "0" * 40)
+    snapshot.folder.mkdir(parents=True)
+    for name, content in contents.items():
+        (snapshot.folder / name).write_text(json.dumps(content))
+    require_whole(snapshot, "hub:org/base", snapshot.sizes, code)
+
+
+@pytest.mark.parametrize(
+    ("whole", "lost", "said"),
+    [
+        (BASE, "model.safetensors", "lacks model.safetensors)"),
+        (SHARDED, "model-00002-of-00002.safetensors", "lacks model-00002-of-00002.safetensors)"),
+        (SHARDED, "model.safetensors.index.json", "lacks model.safetensors.index.json)"),
+        (BASE, "tokenizer.json", "lacks a tokenizer)"),
+        ({**BASE, "config.json": CODED, "modeling_own.py": ""}, "modeling_own.py", "lacks modeling_own.py)"),
+        ({"adapter_config.json": {}, "adapter_model.safetensors": {}}, "adapter_model.safetensors", "lacks adapter_model"),
+    ],
+)  # fmt: skip
+def test_without_a_list_each_file_that_a_model_cannot_do_without_is_missed(
+    whole: dict[str, object], lost: str, said: str, tmp_path: Path
+) -> None:
+    torn(tmp_path / "whole", whole, code=True)
+    rest = {name: content for name, content in whole.items() if name != lost}
+    with pytest.raises(SpartaError) as caught:
+        torn(tmp_path / "torn", rest, code=True)
+    assert "in part only" in str(caught.value) and said in str(caught.value)
+
+
+def test_code_is_needed_only_where_it_is_taken_and_any_vocabulary_is_a_tokenizer(tmp_path: Path) -> None:
+    torn(tmp_path / "no code", {**BASE, "config.json": CODED})
+    rest = {name: content for name, content in BASE.items() if name != "tokenizer.json"}
+    torn(tmp_path / "vocabulary", {**rest, "tokenizer.model": ""})
+
+
+def test_a_copied_cache_has_no_hashes_and_is_not_called_damaged(tmp_path: Path) -> None:
+    snapshot = Snapshot(tmp_path / "cache", "0" * 40)
+    snapshot.folder.mkdir(parents=True)
+    for name, content in BASE.items():
+        (snapshot.folder / name).write_text(json.dumps(content))
+    wanted = hub_download.Wanted("model", "hub:org/base", tmp_path / "models" / "base")
+
+    def said() -> str:
+        with pytest.raises(SpartaError) as caught:
+            hub_download._link(snapshot, wanted, Screen())
+        return str(caught.value)
+
+    assert "is a copy and no link, so no hash says whether it is whole): fetch it where" in said()
+    for name in BASE:
+        content = tmp_path / "cache" / "blobs" / f"{abs(hash(name)):040x}"[-40:]
+        content.parent.mkdir(exist_ok=True)
+        (snapshot.folder / name).rename(content)
+        (snapshot.folder / name).symlink_to(content)
+    assert "is damaged in the hub's cache (" in said() and not wanted.folder.exists()

@@ -7,13 +7,17 @@ import pytest
 from support.openings import planned
 from support.scripted_run import typed
 
+from sparta.cluster import gpus
 from sparta.cluster.inline import Inline
 from sparta.cluster.local import Local
 from sparta.commands.begin import prepare_begin
 from sparta.engines import load_options
+from sparta.engines.vllm import quantisation
 from sparta.errors import SpartaError
+from sparta.evaluation.grade import GradeAnswers
 from sparta.methods.registry import phases_of
-from sparta.pool.knob_checks import check_libraries, check_on_cpu, check_task
+from sparta.pool.knob_checks import check_engine_libraries, check_libraries, check_on_cpu, check_task
+from sparta.recipes.engine import EngineSettings
 from sparta.recipes.load import load
 from sparta.store.layout import StateDir
 
@@ -83,3 +87,54 @@ def test_a_missing_library_is_named_with_the_setting_and_the_remedy(
     check_libraries(load("toy", [setting, "engine.kind=scripted"]))
     monkeypatch.setattr(load_options, "find_spec", lambda name: object())
     check_libraries(load("toy", [setting]))
+
+
+NF4 = {"quantize": "nf4"}
+FLASH = {"attention": "flash_attention_2"}
+
+
+@pytest.mark.parametrize("key", ["engine", "evaluation.judge.engine"])
+def test_an_engine_needs_the_libraries_of_its_kind(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {"bitsandbytes"}
+    for module in (load_options, quantisation):
+        monkeypatch.setattr(module, "find_spec", lambda name: name in there or None)
+
+    def check(kind: str, has_gpu: bool, **more: Any) -> None:
+        settings = EngineSettings.model_validate({"kind": kind, **more})
+        check_engine_libraries(settings, key, (), has_gpu)
+
+    for kind, has_gpu in (("vllm", False), ("vllm", True), ("auto", True)):
+        with pytest.raises(SpartaError, match=rf"^{key}.quantize is nf4, .*vllm-bnb-plugin.* kind to hf$"):
+            check(kind, has_gpu, **NF4)
+        check(kind, has_gpu, **FLASH)
+    for kind, has_gpu in (("hf", True), ("auto", False)):
+        check(kind, has_gpu, **NF4)
+        with pytest.raises(
+            SpartaError, match=rf"^{key}.attention is flash_attention_2, .* set {key}.attention"
+        ):
+            check(kind, has_gpu, **FLASH)
+    check("scripted", True, **NF4, **FLASH)
+    there.clear()
+    with pytest.raises(SpartaError, match=rf"^{key}.quantize is nf4, which needs bitsandbytes"):
+        check("hf", True, **NF4)
+    there.update({"bitsandbytes", "vllm_bnb_plugin"})
+    check("vllm", True, **NF4)
+
+
+@pytest.mark.parametrize("kind", [Inline, Local])
+def test_the_library_of_a_judge_or_of_generation_is_missed_before_its_tasks_begin(
+    kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantisation, "find_spec", lambda name: None)
+    monkeypatch.setattr(load_options, "find_spec", lambda name: object())
+    monkeypatch.setattr(gpus, "visible_gpus", lambda: ("0",))
+    run = planned(StateDir(tmp_path / "state"), load("toy", []))
+    generation = [phase for phase in phases_of(run.recipe, 1) if phase.runs_an_engine]
+    kind(run).check(generation)
+    run.recipe = load("toy", ["engine.kind=vllm", "engine.quantize=nf4"])
+    with pytest.raises(SpartaError, match=r"^engine.quantize is nf4, which vLLM does through"):
+        kind(run).check(generation)
+    judge = ["evaluation.judge.base=judge", "evaluation.judge.engine={kind: vllm, quantize: nf4}"]
+    run.recipe = load("toy", judge)
+    with pytest.raises(SpartaError, match=r"^evaluation.judge.engine.quantize is nf4, which vLLM does"):
+        kind(run).check([GradeAnswers("validation", {})])

@@ -102,6 +102,21 @@ def test_without_checkpoints_two_sides_of_2048_tokens_are_too_much_for_40_gb_and
     assert of_sft("", base, adapter, 4, 2048, "bfloat16", checkpointing=True).gib < 25
 
 
+def test_eager_attention_is_in_the_account_and_no_other_one_changes_it(qwen: str) -> None:
+    base, adapter = describe(qwen), fresh_shapes(qwen, Lora(rank=16))
+    for of in (of_dpo, of_sft):
+        plain, *others, eager = (
+            of("", base, adapter, 1, 2048, "bfloat16", False, attention=name)
+            for name in ("auto", "sdpa", "flash_attention_2", "eager")
+        )
+        assert all(other.parts == plain.parts for other in others)
+        kept = [{part.what: part.bytes for part in one.parts}["activations"] for one in (plain, eager)]
+        tokens = 2048 * (2 if of is of_dpo else 1)
+        # 28 heads x 2,048 tokens in float32 and in bfloat16, in 28 layers
+        assert kept[1] - kept[0] == tokens * 28 * 28 * 2048 * (4 + 2)
+        assert "eager attention 28 x 2,048 x (2 + 4)" in "\n".join(eager.lines)
+
+
 def test_members_together_share_the_base_and_nothing_else(qwen: str) -> None:
     base, adapter = describe(qwen), fresh_shapes(qwen, Lora(rank=16))
     five, ten, twenty = (
@@ -253,16 +268,21 @@ SIZES = {
 
 
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["", "checkpointing"])
-@pytest.mark.parametrize(("members", "tokens"), [(1, 64), (1, 256), (3, 128)])
+@pytest.mark.parametrize(
+    ("members", "tokens", "attention"),
+    [(1, 64, "sdpa"), (1, 256, "sdpa"), (3, 128, "sdpa"), (1, 256, "eager")],
+)
 @pytest.mark.parametrize("size", SIZES)
 def test_what_dpo_keeps_for_its_backward_pass_is_what_is_estimated(
-    size: str, members: int, tokens: int, checkpointing: bool, tmp_path: Path
+    size: str, members: int, tokens: int, attention: str, checkpointing: bool, tmp_path: Path
 ) -> None:
     from transformers import AutoModelForCausalLM
 
     folder = tiny_models.make_base(tmp_path / "base", **SIZES[size])
     adapter = tiny_models.make_adapter(tmp_path / "adapter", folder, seed=1)
-    base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).requires_grad_(False)
+    base = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.bfloat16, attn_implementation=attention
+    ).requires_grad_(False)
     peft = PeftModel.from_pretrained(base, adapter, is_trainable=True)
     shapes = shapes_of(adapter)
     of_adapter = tensors_of(peft, "default", shapes)
@@ -281,7 +301,9 @@ def test_what_dpo_keeps_for_its_backward_pass_is_what_is_estimated(
 
     numbers = describe(str(folder))
     estimate = of_dpo(
-        "", numbers, shapes, 1, tokens, "bfloat16", checkpointing, members, completion=completion
+        *("", numbers, shapes, 1, tokens, "bfloat16", checkpointing, members),
+        completion=completion,
+        attention=attention,
     )
     [activations] = [part.bytes for part in estimate.parts if part.what == "activations"]
     logits = 2 * members * completion * numbers.vocabulary * 2

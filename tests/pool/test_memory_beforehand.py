@@ -14,12 +14,12 @@ from sparta.recipes.schema import Recipe
 COMMIT = "0123456789" * 4
 
 
-def recipe(base: str, folder: Path, **engine: object) -> Recipe:
+def recipe(base: str, folder: Path, rank: int = 16, **engine: object) -> Recipe:
     models = [{"name": name, "adapter": "hub:org/adapter"} for name in ("ada", "bea", "cem")]
     return Recipe.model_validate(
         {
             "name": "x",
-            "pool": {"base": base, "models": models, "folder": str(folder)},
+            "pool": {"base": base, "models": models, "folder": str(folder), "lora": {"rank": rank}},
             "data": {"task": "toy"},
             "engine": engine,
         }
@@ -66,3 +66,29 @@ def test_a_configuration_that_tells_nothing_and_a_cpu_are_no_estimate(cache: Pat
     [said] = beforehand.memory_beforehand(recipe(str(base), tmp_path))
     assert said.endswith("is not known before the base is here, its config.json alone does not tell")
     assert beforehand.memory_beforehand(recipe(str(base), tmp_path, device="cpu")) == []
+
+
+def test_what_the_recipe_sets_changes_it_as_it_changes_the_estimate_of_the_plan(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "hub:Qwen/Qwen2.5-7B-Instruct"
+    # Two of its layers, with adapters large enough to be seen.
+    shape = beforehand.KNOWN[name.removeprefix("hub:")]
+    monkeypatch.setitem(beforehand.KNOWN, name.removeprefix("hub:"), {**shape, "num_hidden_layers": 2})
+    plain = recipe(name, tmp_path, 256)
+    dpo, cluster = plain.dpo, plain.cluster
+    together = plain.model_copy(update={"cluster": cluster.model_copy(update={"train_together": 3})})
+    settings = {
+        "quantize": recipe(name, tmp_path, 256, quantize="nf4"),
+        "attention": recipe(name, tmp_path, 256, attention="eager"),
+        "optimizer": plain.model_copy(update={"dpo": dpo.model_copy(update={"optimizer": "adamw_8bit"})}),
+        "gpus": plain.model_copy(update={"cluster": cluster.model_copy(update={"gpus_per_training": 2})}),
+        "together": together,
+    }
+    [first] = beforehand.memory_beforehand(plain)
+    sentences = {key: beforehand.memory_beforehand(changed)[0] for key, changed in settings.items()}
+    assert len({first, *sentences.values()}) == 1 + len(settings)
+    assert "on each of 2 GPUs" in sentences["gpus"]
+    divided = settings["gpus"]
+    steps = divided.model_copy(update={"dpo": dpo.model_copy(update={"accumulation": 4})})
+    assert beforehand.memory_beforehand(steps) != [sentences["gpus"]]

@@ -294,8 +294,12 @@ def test_memory_that_does_not_suffice_is_named_with_the_remedy(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(dpo, "load_base", fail)
-    with pytest.raises(SpartaError, match=r"tiny.*dpo\.batch_size.*dpo\.gradient_checkpointing"):
+    with pytest.raises(
+        SpartaError, match=r"tiny.*dpo\.batch_size.*dpo\.gradient_checkpointing.*per_training\.$"
+    ):
         train_dpo(make_job())
+    with pytest.raises(SpartaError, match=r"to true, or lower dpo\.max_length\.$"):
+        train_dpo(make_job(quantize="nf4"))
 
 
 def test_what_is_missing_or_does_not_fit_is_named(make_job: MakeJob, member: Member, tmp_path: Path) -> None:

@@ -25,10 +25,15 @@ def quantisation(base: str, settings: recipe_engine.EngineSettings, gpu: bool) -
         arguments = {"dtype": "bfloat16" if settings.dtype == "auto" else settings.dtype}
     if settings.quantize is not None or (by_files is not None and by_files.kind == BITSANDBYTES):
         require_bitsandbytes(f"base {base} is to be held in 4 bits")
-        if find_spec(_PLUGIN) is None:
-            raise SpartaError(
-                f"base {base} is to be held in 4 bits, which vLLM does through the package vllm-bnb-plugin, and that is not installed here: "
-                f"{installed_by('gpu')}, or set its engine's kind to hf"
-            )
+        require_vllm_plugin(f"base {base} is to be held in 4 bits")
         arguments["quantization"] = BITSANDBYTES
     return arguments
+
+
+def require_vllm_plugin(why: str) -> None:
+    """Raises SpartaError if what vLLM needs for 4 bits besides bitsandbytes is not installed here. why: the setting that needs it, as a clause."""
+    if find_spec(_PLUGIN) is None:
+        raise SpartaError(
+            f"{why}, which vLLM does through the package vllm-bnb-plugin, and that is not installed here: {installed_by('gpu')}, or set its engine's "
+            "kind to hf"
+        )
