@@ -5,7 +5,6 @@ one fails: a rank that waits for a dead one on a GPU would wait for minutes, and
 """
 
 import os
-import pickle
 import signal
 import sys
 import tempfile
@@ -302,11 +301,13 @@ class _Reporter:
 
 
 def _portable(error: BaseException) -> BaseException:
-    """`error` as it can be sent, with where it came from."""
-    where = "".join(traceback.format_exception(error))
-    try:
-        made: BaseException = pickle.loads(pickle.dumps(error))
-    except Exception:
+    """`error` as it can be sent, with where it came from: SpartaError and OSError stay what they are."""
+    made: BaseException
+    if isinstance(error, SpartaError):
+        made = SpartaError(str(error))
+    elif isinstance(error, OSError) and error.errno is not None:
+        made = OSError(error.errno, error.strerror, error.filename)
+    else:
         made = RuntimeError(f"{type(error).__name__}: {error}")
-    made.add_note(where)
+    made.add_note("".join(traceback.format_exception(error)))
     return made

@@ -30,7 +30,7 @@ from sparta.training import preemption
 from sparta.training.checkpoints import is_sealed
 from sparta.training.dpo import threads_of_each, train_members
 from sparta.training.job import Progress, TrainingJob, TrainingReport, silent
-from sparta.training.ranks import check_gpus, check_memory
+from sparta.training.ranks import _portable, check_gpus, check_memory
 
 MakeJob = Callable[..., TrainingJob]
 SETTINGS: dict[str, Any] = {
@@ -212,3 +212,20 @@ def test_processes_share_the_threads_that_are_asked_for(
     parameters: int, own: int, asked: int | None, processes: int, threads: int
 ) -> None:
     assert threads_of_each(parameters, own, asked, processes) == threads
+
+
+@pytest.mark.parametrize(
+    ("error", "sent"),
+    [
+        (SpartaError("a sentence"), SpartaError("a sentence")),
+        (
+            OSError(28, "No space left on device", "/state/x"),
+            OSError(28, "No space left on device", "/state/x"),
+        ),
+        (KeyError("weights"), RuntimeError("KeyError: 'weights'")),
+    ],
+)
+def test_an_error_of_a_rank_is_sent_as_what_it_is(error: BaseException, sent: BaseException) -> None:
+    made = _portable(error)
+    assert (type(made), str(made)) == (type(sent), str(sent))
+    assert type(error).__name__ in made.__notes__[0]
