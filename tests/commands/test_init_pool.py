@@ -179,7 +179,7 @@ def test_a_detached_launch_begins_with_the_pool(tmp_path: Path) -> None:
     found = links_from(run, 0, 1, lambda phase: 16)
     assert [str(link) for link in found][:3] == ["sft 0", "found 0 and plan 1", "generate 1"]
     assert found[0].shards == 4, "one task an expert"
-    assert [piece.phase for piece in found[1].work.assigns] == ["generate", "judge"]
+    assert [piece.phase for piece, _ in found[1].work.assigns] == ["generate", "judge"]
     advance(run, 0, upto="sft")
     assert [str(link) for link in links_from(run, 0, 0, lambda phase: 16)] == ["found 0"]
 
