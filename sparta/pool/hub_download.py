@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from sparta.errors import SpartaError
+from sparta.errors import SpartaError, first_line
 from sparta.pool.hub_cache import Snapshot, require_whole, snapshot_of
 from sparta.recipes.data import hub_data_folder
 from sparta.recipes.pool import HUB, hub_folder, on_hub
@@ -339,7 +339,7 @@ def _explained(error: Exception, wanted: Wanted) -> SpartaError:
 
 def in_its_words(error: Exception) -> str:
     """The first line of an error of the hub's library, without queries of addresses, which may contain signatures."""
-    return re.sub(r"\?\S+", "", (str(error).strip().splitlines() or [type(error).__name__])[0])
+    return re.sub(r"\?\S+", "", first_line(error))
 
 
 def _size(count: int) -> str:

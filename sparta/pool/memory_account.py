@@ -8,6 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from sparta.engines.weight_files import BYTES_OF_TYPE
 from sparta.errors import SpartaError
 from sparta.training.adapter_folder import WEIGHTS
 from sparta.training.dpo_batches import REFERENCE_TOKENS, SCORED_AT_ONCE
@@ -15,7 +16,6 @@ from sparta.training.new_adapter import Shapes, decoder_layers, empty_model
 
 GIB = 2**30
 
-_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Of a parameter in 4 bits: a scale of one byte for every 64, and one of four bytes for every 256 of these."""
 _SINGLE = 4
@@ -176,7 +176,7 @@ def of_dpo(
 
     gpus: that share the base and the rows of up to so many of the `steps` of an update; the estimate is of the first, which has the optimizer.
     """
-    wide, rows = _BYTES[dtype], -(-2 * pairs * members * min(gpus, steps) // gpus)
+    wide, rows = BYTES_OF_TYPE[dtype], -(-2 * pairs * members * min(gpus, steps) // gpus)
     lora = sum(map(prod, adapter.values()))
     scored, tile = rows * (length if completion is None else min(completion, length)), SCORED_AT_ONCE
     single, how, what_of = _learning(optimizer)
@@ -224,7 +224,7 @@ def of_sft(
     attention: str = "auto",
 ) -> MemoryEstimate:
     """SFT on `rows` rows of `length` tokens per step; several have a mask, and every LoRA layer keeps its own copy of what it reads."""
-    wide, tokens = _BYTES[dtype], rows * length
+    wide, tokens = BYTES_OF_TYPE[dtype], rows * length
     lora = sum(map(prod, adapter.values()))
     tile = min(tokens, _TILE[0]), min(base.vocabulary, _TILE[1])
     single, how, what_of = _learning(optimizer)
@@ -247,7 +247,7 @@ def _weights(base: Base, dtype: str, gpus: int) -> MemoryPart:
 
     Of a base in 4 bits, which is not shared, the largest matrix is there in full as well while a layer computes with it.
     """
-    wide, full = _BYTES[dtype], base.parameters - base.in_4_bits
+    wide, full = BYTES_OF_TYPE[dtype], base.parameters - base.in_4_bits
     if base.in_4_bits:
         return MemoryPart(
             "weights",
@@ -300,7 +300,7 @@ def _estimate(
     weights: MemoryPart,
     reference: MemoryPart | None = None,
 ) -> MemoryEstimate:
-    wide, tokens = _BYTES[dtype], rows * length
+    wide, tokens = BYTES_OF_TYPE[dtype], rows * length
     size = f"{rows} x {length:,} tokens"
     if checkpointing:
         kept = MemoryPart(

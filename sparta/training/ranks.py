@@ -63,7 +63,7 @@ def train_over_ranks(
     with (
         tempfile.TemporaryDirectory(prefix="sparta-ranks-") as folder,
         preemption.postponable(),
-        _started(starts, at_once, size, device, Path(folder) / "store") as ranks,
+        _started(_Work(list(starts), at_once, size, device, Path(folder) / "store")) as ranks,
         ExitStack() as training,
     ):
         notified = {start.job.out: progress(start.job) for start in starts}
@@ -117,6 +117,17 @@ def check_memory(base: str, dtype: str, size: int, available: int) -> None:
 
 
 @dataclass(frozen=True)
+class _Work:
+    """What all ranks are given. size: their number. store: a file that all of them can reach."""
+
+    starts: "Sequence[Start]"
+    at_once: int
+    size: int
+    device: str
+    store: Path
+
+
+@dataclass(frozen=True)
 class _Child:
     """A rank, as the process that watches it has it."""
 
@@ -125,9 +136,7 @@ class _Child:
 
 
 @contextmanager
-def _started(
-    starts: "Sequence[Start]", at_once: int, size: int, device: str, store: Path
-) -> Iterator[list[_Child]]:
+def _started(work: _Work) -> Iterator[list[_Child]]:
     """The ranks; none of them lives after this block."""
     spawn = get_context("spawn")
     children: list[_Child] = []
@@ -136,11 +145,11 @@ def _started(
         resource_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _KEPT_FROM_RANKS)
         try:
-            for rank in range(size):
+            for rank in range(work.size):
                 ours, theirs = spawn.Pipe()
                 process = spawn.Process(
-                    target=_work,
-                    args=(rank, size, device, store, list(starts), at_once, theirs),
+                    target=_live,
+                    args=(rank, work, theirs),
                     name=f"rank {rank}",
                     daemon=True,
                 )
@@ -218,21 +227,13 @@ def _leave() -> None:
     raise _Left
 
 
-def _work(
-    rank: int,
-    size: int,
-    device: str,
-    store: Path,
-    starts: "Sequence[Start]",
-    at_once: int,
-    pipe: "connection.Connection[Any, Any]",
-) -> None:
+def _live(rank: int, work: _Work, pipe: "connection.Connection[Any, Any]") -> None:
     """The life of a rank."""
     end_with_parent()
     report = _Reporter(pipe)
     try:
         with suppress(_Left):
-            _train(rank, size, device, store, starts, at_once, report)
+            _train(rank, work, report)
         if rank == 0:
             report(_ENDED)
     except BaseException as error:
@@ -241,15 +242,7 @@ def _work(
     threading.Event().wait()
 
 
-def _train(
-    rank: int,
-    size: int,
-    device: str,
-    store: Path,
-    starts: "Sequence[Start]",
-    at_once: int,
-    report: "_Reporter",
-) -> None:
+def _train(rank: int, work: _Work, report: "_Reporter") -> None:
     import torch
     from tqdm import tqdm  # type: ignore[import-untyped]
 
@@ -258,12 +251,14 @@ def _train(
 
     # Its own lock is a semaphore of the system, which a killed process leaves behind.
     tqdm.set_lock(threading.RLock())
-    if device == "cpu":
-        torch.set_num_threads(max(1, torch.get_num_threads() // size))
+    if work.device == "cpu":
+        torch.set_num_threads(max(1, torch.get_num_threads() // work.size))
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    team = Team(rank, size, device, store)
-    dpo.train_group_by_group(starts, at_once, report.progress, report.finished, team, report.updating)
+    team = Team(rank, work.size, work.device, work.store)
+    dpo.train_group_by_group(
+        work.starts, work.at_once, report.progress, report.finished, team, report.updating
+    )
 
 
 class _Reporter:

@@ -19,10 +19,9 @@ def quantisation(base: str, settings: recipe_engine.EngineSettings, gpu: bool) -
     if settings.quantize is None and by_files is None:
         automatic = "bfloat16" if gpu else "float32"
         return {"dtype": automatic if settings.dtype == "auto" else settings.dtype}
-    arguments: dict[str, Any] = {"dtype": settings.dtype}
-    if settings.quantize is not None:
-        # Its half precision: vLLM cannot compute with 4 bits in float32.
-        arguments = {"dtype": "bfloat16" if settings.dtype == "auto" else settings.dtype}
+    # Of a base that is quantised here: vLLM cannot compute with 4 bits in float32.
+    chosen = settings.quantize is not None and settings.dtype == "auto"
+    arguments: dict[str, Any] = {"dtype": "bfloat16" if chosen else settings.dtype}
     if settings.quantize is not None or (by_files is not None and by_files.kind == BITSANDBYTES):
         require_bitsandbytes(f"base {base} is to be held in 4 bits")
         require_vllm_plugin(f"base {base} is to be held in 4 bits")
