@@ -61,8 +61,9 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Tests wait for processes for a fifth of their time, so there is one worker more than a small machine has cores.
 unit: setup $(VENV)/.vllm $(VENV)/.embeddings
-	$(BIN)/pytest -n 2 --dist worksteal --ignore=tests/slurm -m "not long"
+	$(BIN)/pytest -n 3 --dist worksteal --ignore=tests/slurm -m "not long"
 
 # The tests that take most of a minute each.
 long: setup $(VENV)/.vllm $(VENV)/.embeddings

@@ -55,7 +55,7 @@ LONG = 1200.0
     ("scenes", "what", "doors"),
     [
         (("begin",), ("--kind", "error"), 500),
-        (("look", "watch", "end", "back", "branch"), ("--except", "begin"), 400),
+        (("look", "watch", "end", "back", "branch", "export", "score"), ("--except", "begin"), 400),
     ],
     ids=["begin", "begun"],
 )
